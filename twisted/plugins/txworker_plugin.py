@@ -1,0 +1,10 @@
+"""Makes `twistd worker` known; everything else is in txworker.service."""
+
+from twisted.application.service import ServiceMaker
+
+serviceMaker = ServiceMaker(
+    "txworker",
+    "txworker.service",
+    "A job worker: runs, watches and ends processes for a remote scheduler, over gRPC.",
+    "worker",
+)

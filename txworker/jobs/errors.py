@@ -1,0 +1,139 @@
+"""
+Every error a caller may meet: one class per situation, its fields, and one clear sentence.
+
+`reason` is stable and meant for programs; the sentence is for people and may change.
+"""
+
+from __future__ import annotations
+
+
+class TxWorkerError(Exception):
+    """What went wrong, in one sentence that names the field and the value."""
+
+    reason = "INTERNAL"
+
+
+class InvalidRequest(TxWorkerError):
+    """A field of a request has a value that cannot be meant."""
+
+    reason = "INVALID_ARGUMENT"
+
+    def __init__(self, field: str, value: object, problem: str) -> None:
+        super().__init__(f"{field}: {shown(value)} {problem}")
+        self.field = field
+        self.value = value
+
+
+class NoSuchJob(TxWorkerError):
+    """No job here has that id (or, for a stream, that path)."""
+
+    reason = "JOB_NOT_FOUND"
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"there is no job {shown(job_id)} on this worker")
+        self.job_id = job_id
+
+
+class NoSuchExecutable(TxWorkerError):
+    """The executable, or the interpreter that its first line names, is not there."""
+
+    reason = "EXECUTABLE_NOT_FOUND"
+
+    def __init__(self, executable: str, problem: str = "no such executable") -> None:
+        super().__init__(f"command: {shown(executable)}: {problem}")
+        self.executable = executable
+
+
+class NoSuchDirectory(TxWorkerError):
+    """The working directory is not there, or is no directory."""
+
+    reason = "DIRECTORY_NOT_FOUND"
+
+    def __init__(self, directory: str) -> None:
+        super().__init__(f"directory: {shown(directory)}: no such directory")
+        self.directory = directory
+
+
+class NotPermitted(TxWorkerError):
+    """The worker may not execute that file or enter that directory."""
+
+    reason = "NOT_PERMITTED"
+
+    def __init__(self, field: str, path: str) -> None:
+        super().__init__(f"{field}: {shown(path)}: the worker has no permission to use it")
+        self.field = field
+        self.path = path
+
+
+class OutOfResources(TxWorkerError):
+    """The machine or a ceiling of the worker allows no further job (or stream) now."""
+
+    reason = "OUT_OF_RESOURCES"
+
+    def __init__(self, what: str, reason: str = "OUT_OF_RESOURCES") -> None:
+        super().__init__(what)
+        self.reason = reason
+
+
+class WorkerStopping(TxWorkerError):
+    """The worker takes no new jobs because it is going down."""
+
+    reason = "WORKER_STOPPING"
+
+    def __init__(self) -> None:
+        super().__init__("this worker is stopping and takes no new jobs")
+
+
+class RequestReused(TxWorkerError):
+    """A request id came again with a different request."""
+
+    reason = "REQUEST_ID_REUSED"
+
+    def __init__(self, request_id: str, field: str) -> None:
+        super().__init__(f"requestID: {shown(request_id)} was used before with a different {field}")
+        self.request_id = request_id
+        self.field = field
+
+
+class OffsetBeyondEnd(TxWorkerError):
+    """A stream was asked to begin behind the end of a finished output."""
+
+    reason = "OFFSET_BEYOND_END"
+
+    def __init__(self, job_id: str, offset: int, size: int) -> None:
+        super().__init__(f"offset: {offset} is beyond the {size} bytes that job {job_id!r} printed")
+        self.job_id = job_id
+        self.offset = offset
+        self.size = size
+
+
+class CallerGone(TxWorkerError):
+    """The call's deadline passed, or its client left, before the order was begun: nothing was done."""
+
+    reason = "CALLER_GONE"
+
+    def __init__(self) -> None:
+        super().__init__("the call ended before it was begun; nothing was done")
+
+
+class NotThere(TxWorkerError):
+    """The interface names it, this worker cannot do it."""
+
+    reason = "UNIMPLEMENTED"
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what} is not implemented by this worker")
+
+
+class WrongState(TxWorkerError):
+    """A fact that makes no sense for a job in that state; nothing changed."""
+
+    def __init__(self, job_id: str, state: object, fact: object) -> None:
+        super().__init__(f"job {job_id!r} is {state}; {fact} cannot follow")
+        self.job_id = job_id
+
+
+def shown(value: object) -> str:
+    """A value as it may stand in a sentence: quoted, and cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:190]}… ({len(text)} characters)"

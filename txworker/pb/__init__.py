@@ -1,0 +1,1 @@
+"""Generated from proto/ by `tox -e protos`; never edited."""
