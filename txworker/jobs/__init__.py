@@ -1,0 +1,20 @@
+"""What a job is: values and pure functions, usable from any thread."""
+
+from txworker.jobs.job import EndAsked, EndReason, Exited, Fact, Job, JobState, Lost, Started, Usage, after
+from txworker.jobs.spec import MARK, JobSpec, Limits
+
+__all__ = [
+    "MARK",
+    "EndAsked",
+    "EndReason",
+    "Exited",
+    "Fact",
+    "Job",
+    "JobSpec",
+    "JobState",
+    "Limits",
+    "Lost",
+    "Started",
+    "Usage",
+    "after",
+]

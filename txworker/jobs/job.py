@@ -1,0 +1,186 @@
+"""
+What can happen to a job: its record at one moment, the facts that become known, and what may follow what.
+
+Nothing here knows of processes, files, clocks or the wire.
+"""
+
+from __future__ import annotations
+
+import enum
+import signal as signals
+from dataclasses import dataclass, replace
+
+from txworker.jobs.errors import WrongState
+from txworker.jobs.spec import JobSpec
+
+
+class JobState(enum.Enum):
+    """Where a job stands; the values are the numbers on the wire."""
+
+    PENDING = 1
+    RUNNING = 2
+    STOPPING = 3
+    SUCCEEDED = 4
+    FAILED = 5
+    STOPPED = 6
+    TIMED_OUT = 7
+    LOST = 8
+
+
+class EndReason(enum.Enum):
+    """Why the worker ends a job; nobody has to guess it from a signal afterwards."""
+
+    ASKED = "asked"
+    TIMEOUT = "timeout"
+    QUIET = "quiet"
+    WORKER_STOPPING = "worker stopping"
+
+
+@dataclass(frozen=True)
+class Usage:
+    """The kernel's accounting of a child and of its descendants that were waited for (getrusage(2))."""
+
+    user_cpu_seconds: float = 0.0
+    system_cpu_seconds: float = 0.0
+    max_rss_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job at one moment. Times are seconds since the epoch, for showing only."""
+
+    id: str
+    spec: JobSpec
+    created_at: float
+    state: JobState = JobState.PENDING
+    revision: int = 1
+    started_at: float | None = None
+    finished_at: float | None = None
+    pid: int | None = None
+    end_reason: EndReason | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    usage: Usage = Usage()
+    output_bytes: int = 0
+    output_truncated: bool = False
+    leftovers_ended: int = 0
+    lost_text: str = ""
+
+    @property
+    def done(self) -> bool:
+        """Nothing more will happen to it."""
+        return self.state.value >= JobState.SUCCEEDED.value
+
+    @property
+    def failed(self) -> bool:
+        """It is done, and not by ending well on its own."""
+        return self.done and self.state is not JobState.SUCCEEDED
+
+    @property
+    def error_text(self) -> str:
+        """Why it failed, in the two forms that schedulers know; empty when it did not."""
+        if not self.failed:
+            return ""
+        if self.state is JobState.LOST:
+            return self.lost_text
+        text = f"exit status {self.exit_code}" if self.signal is None else f"signal: {signal_name(self.signal)}"
+        if self.end_reason is EndReason.TIMEOUT:
+            return f"timed out after {self.spec.timeout_seconds:g} s: {text}"
+        if self.end_reason is EndReason.QUIET:
+            return f"no output for {self.spec.quiet_timeout_seconds:g} s: {text}"
+        return text
+
+
+@dataclass(frozen=True)
+class Started:
+    """Its process runs."""
+
+    at: float
+    pid: int
+
+
+@dataclass(frozen=True)
+class EndAsked:
+    """The worker is ending it; the first reason counts."""
+
+    reason: EndReason
+
+
+@dataclass(frozen=True)
+class Exited:
+    """Its process has exited and its output is drained. Exactly one of exit_code and signal is set."""
+
+    at: float
+    exit_code: int | None
+    signal: int | None
+    usage: Usage
+    output_bytes: int
+    output_truncated: bool = False
+    leftovers_ended: int = 0
+
+
+@dataclass(frozen=True)
+class Lost:
+    """The worker that ran it died; how it ended will never be known."""
+
+    at: float
+    text: str
+    output_bytes: int
+
+
+Fact = Started | EndAsked | Exited | Lost
+
+
+def after(job: Job, fact: Fact) -> Job:
+    """
+    The job as it stands once the fact is known.
+
+    Raises:
+        WrongState: the fact makes no sense in this state; nothing changed.
+    """
+    revision = job.revision + 1
+    match job.state, fact:
+        case JobState.PENDING, Started():
+            return replace(job, state=JobState.RUNNING, revision=revision, started_at=fact.at, pid=fact.pid)
+        case JobState.RUNNING, EndAsked():
+            return replace(job, state=JobState.STOPPING, revision=revision, end_reason=fact.reason)
+        case JobState.STOPPING, EndAsked():
+            return job
+        case (JobState.RUNNING | JobState.STOPPING), Exited():
+            return replace(
+                job,
+                state=_end_state(job, fact),
+                revision=revision,
+                finished_at=fact.at,
+                exit_code=fact.exit_code,
+                signal=fact.signal,
+                usage=fact.usage,
+                output_bytes=fact.output_bytes,
+                output_truncated=fact.output_truncated,
+                leftovers_ended=fact.leftovers_ended,
+            )
+        case (JobState.PENDING | JobState.RUNNING | JobState.STOPPING), Lost():
+            return replace(
+                job,
+                state=JobState.LOST,
+                revision=revision,
+                finished_at=fact.at,
+                lost_text=fact.text,
+                output_bytes=fact.output_bytes,
+            )
+        case _:
+            raise WrongState(job.id, job.state, fact)
+
+
+def signal_name(number: int) -> str:
+    """A signal as schedulers know it from the existing worker: "killed", "terminated", "segmentation fault"."""
+    text = signals.strsignal(number) or f"signal {number}"
+    return text if text.startswith("CPU") else text[0].lower() + text[1:]
+
+
+def _end_state(job: Job, fact: Exited) -> JobState:
+    if job.end_reason in (EndReason.TIMEOUT, EndReason.QUIET):
+        return JobState.TIMED_OUT
+    if job.end_reason is not None:
+        return JobState.STOPPED
+    return JobState.SUCCEEDED if fact.exit_code == 0 else JobState.FAILED

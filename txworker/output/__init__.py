@@ -1,0 +1,1 @@
+"""What jobs print: written by the reactor, read by threads."""

@@ -1,0 +1,107 @@
+"""Writing down what a job prints, and telling who waits for more. Reactor thread, except where a docstring says otherwise."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from txworker.waiting import Waiters
+
+
+class Recorder:
+    """
+    One stream of a job's output, appended to a new file of its own (0600).
+
+    `size` may be read from any thread: bytes below it are in the file.
+
+    Raises:
+        OSError: the file cannot be made; nothing is left behind.
+    """
+
+    __slots__ = ("_changed", "_fd", "closed", "path", "size", "truncated")
+    _log = Logger()
+
+    def __init__(self, path: Path) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
+        self._fd = os.open(path, flags, 0o600)
+        self._changed = Waiters()
+        self.path = path
+        self.size = 0
+        self.truncated = False
+        self.closed = False
+
+    def append(self, data: bytes) -> None:
+        """Write down all of it. What the disk refuses is dropped, so that the job never blocks on us, and noted."""
+        rest = memoryview(data)
+        try:
+            while rest:
+                written = os.write(self._fd, rest)
+                self.size += written
+                rest = rest[written:]
+        except OSError as error:
+            self._refused(error)
+        self._changed.wake()
+
+    def close(self) -> None:
+        """Nothing more will come; every waiter is told."""
+        if not self.closed:
+            self.closed = True
+            os.close(self._fd)
+            self._changed.wake()
+
+    def more(self, beyond: int) -> Deferred[None]:
+        """Fires when there is a byte at or after offset `beyond`, or nothing more will come."""
+        return self._changed.until(lambda: self.size > beyond or self.closed)
+
+    def _refused(self, error: OSError) -> None:
+        if not self.truncated:
+            self.truncated = True
+            self._log.warn("Output is being dropped, {path} cannot be written: {error}", path=self.path, error=error)
+
+
+class Output:
+    """All that one job prints: stdout and stderr in order in one file, or stderr in a file of its own."""
+
+    __slots__ = ("err", "out")
+
+    def __init__(self, out: Recorder, err: Recorder | None) -> None:
+        self.out = out
+        self.err = err
+
+    @property
+    def size(self) -> int:
+        """Bytes written down so far, of both. Any thread."""
+        return self.out.size + (self.err.size if self.err else 0)
+
+    @property
+    def truncated(self) -> bool:
+        """Something was dropped. Any thread."""
+        return self.out.truncated or (self.err is not None and self.err.truncated)
+
+    def write(self, child_fd: int, data: bytes) -> None:
+        """Bytes that came out of the child's descriptor 1 or 2."""
+        if child_fd == 2 and self.err is not None:
+            self.err.append(data)
+        else:
+            self.out.append(data)
+
+    def more(self, beyond: int, stderr: bool) -> Deferred[None]:
+        """Fires when there is a byte at or after offset `beyond`, or nothing more will come."""
+        recorder = self.err if stderr and self.err is not None else self.out
+        return recorder.more(beyond)
+
+    def close(self) -> None:
+        """Nothing more will come."""
+        self.out.close()
+        if self.err is not None:
+            self.err.close()
+
+    def discard(self) -> None:
+        """The job never was: close, and leave no file."""
+        self.close()
+        for recorder in (self.out, self.err):
+            if recorder is not None:
+                recorder.path.unlink(missing_ok=True)

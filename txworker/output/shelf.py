@@ -1,0 +1,39 @@
+"""Which file belongs to which job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from txworker.output.recorder import Output, Recorder
+
+
+class Shelf:
+    """
+    A directory of output files: `<job id>.out`, and `<job id>.err` where stderr is kept apart.
+
+    Raises:
+        OSError: the directory cannot be made.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._directory = directory
+
+    def create(self, job_id: str, separate_stderr: bool) -> Output:
+        """
+        New, empty output for a job. Reactor thread.
+
+        Raises:
+            OSError: a file cannot be made; none is left.
+        """
+        out = Recorder(self.path(job_id, stderr=False))
+        try:
+            err = Recorder(self.path(job_id, stderr=True)) if separate_stderr else None
+        except OSError:
+            Output(out, None).discard()
+            raise
+        return Output(out, err)
+
+    def path(self, job_id: str, stderr: bool) -> Path:
+        """Where a job's output is, or its separate stderr. Any thread."""
+        return self._directory / f"{job_id}.{'err' if stderr else 'out'}"

@@ -1,0 +1,93 @@
+"""
+Reading a growing output file, and making valid text of its bytes.
+
+For threads: reads block, nothing here knows of the reactor.
+"""
+
+from __future__ import annotations
+
+import codecs
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+BLOCK_BYTES = 256 * 1024
+"""Of one read, so of one message: larger ones carry no more (docs/architecture.md)."""
+
+
+class Tail:
+    """
+    A file open for reading at any offset. Close it, or use it in a `with`.
+
+    Raises:
+        OSError: the file cannot be opened.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def __enter__(self) -> Tail:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._fd)
+
+    @property
+    def size(self) -> int:
+        """Bytes in the file now."""
+        return os.fstat(self._fd).st_size
+
+    def blocks(self, offset: int, end: int | None = None) -> Iterator[bytes]:
+        """What is there from offset on, in blocks; up to `end`, or to where the file ends when it is reached."""
+        while end is None or offset < end:
+            wanted = BLOCK_BYTES if end is None else min(BLOCK_BYTES, end - offset)
+            block = os.pread(self._fd, wanted, offset)
+            if not block:
+                return
+            yield block
+            offset += len(block)
+
+    def lines_back(self, lines: int) -> int:
+        """The offset at which the last `lines` lines begin; an unfinished last line counts as one."""
+        end = position = self.size
+        while position > 0:
+            start = max(0, position - BLOCK_BYTES)
+            block = os.pread(self._fd, position - start, start)
+            if position == end and block.endswith(b"\n"):
+                block = block[:-1]
+            count = block.count(b"\n")
+            if count >= lines:
+                return start + _nth_from_end(block, lines) + 1
+            lines -= count
+            position = start
+        return 0
+
+
+class TextDecoder:
+    """
+    Blocks of bytes to valid text whose every piece knows its offset.
+
+    A character cut between blocks is held back until it is whole; invalid bytes become U+FFFD, exactly as
+    `bytes.decode("utf-8", "replace")` makes of the whole.
+    """
+
+    def __init__(self, offset: int) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._offset = offset
+        self._held = 0
+
+    def decode(self, block: bytes, final: bool = False) -> tuple[str, int]:
+        """The text that is certain now, and the offset of its first byte. `final`: nothing follows."""
+        offset = self._offset
+        held_before = self._held
+        text = self._decoder.decode(block, final)
+        self._held = len(self._decoder.getstate()[0])
+        self._offset += held_before + len(block) - self._held
+        return text, offset
+
+
+def _nth_from_end(block: bytes, count: int) -> int:
+    position = len(block)
+    for _ in range(count):
+        position = block.rindex(b"\n", 0, position)
+    return position

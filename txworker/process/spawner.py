@@ -1,0 +1,72 @@
+"""An IReactorProcess for a daemon full of threads: never forks, own session for each child, exact errors."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from twisted.internet.interfaces import IReactorProcess
+from twisted.internet.protocol import ProcessProtocol
+from zope.interface import implementer
+
+from txworker.process.child import start_child
+from txworker.process.transport import ChildTransport, ReactorWithReaders
+
+SAME_PIPE = "="
+"""In childFDs: this descriptor shares the pipe of descriptor 1, so that the order of writes is kept."""
+
+
+@implementer(IReactorProcess)
+class Spawner:
+    """What it costs to launch a child, and to see one exit, does not depend on how many are running."""
+
+    def __init__(self, reactor: ReactorWithReaders) -> None:
+        self._reactor = reactor
+
+    def spawnProcess(
+        self,
+        processProtocol: ProcessProtocol,
+        executable: str,
+        args: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
+        path: str | None = None,
+        uid: int | None = None,
+        gid: int | None = None,
+        usePTY: bool = False,
+        childFDs: Mapping[int, int | str] | None = None,
+    ) -> Any:
+        """
+        As IReactorProcess has it, with childFDs of 0, 1 and 2: a descriptor of ours, "r" or SAME_PIPE. Reactor thread.
+
+        The child leads its own session. The result is a ChildTransport.
+
+        Raises:
+            OSError: as start_child; no child, no descriptor is left.
+            ValueError: as start_child, or something is asked for that is not offered here.
+        """
+        if uid is not None or gid is not None or usePTY:
+            raise ValueError("uid, gid and usePTY are not offered")
+        pipes: dict[int, int] = {}
+        descriptors: dict[int, int] = {}
+        ours: list[int] = []
+        try:
+            for child_fd, wanted in sorted((childFDs or {}).items()):
+                if wanted == "r":
+                    pipes[child_fd], descriptors[child_fd] = os.pipe()
+                    ours.append(descriptors[child_fd])
+                    os.set_blocking(pipes[child_fd], False)
+                else:
+                    descriptors[child_fd] = descriptors[1] if wanted == SAME_PIPE else int(wanted)
+            pid = start_child(args or [executable], os.environ if env is None else env, path, descriptors)
+        except BaseException:
+            _close(pipes.values())
+            raise
+        finally:
+            _close(ours)
+        return ChildTransport(self._reactor, processProtocol, pid, pipes)
+
+
+def _close(descriptors: Any) -> None:
+    for fd in descriptors:
+        os.close(fd)

@@ -1,0 +1,219 @@
+"""
+A running child as Twisted sees one: its pipes and its exit, in the reactor. No decisions.
+
+The child stays unreaped until its pipes are closed: as long as the zombie holds its number, the process
+group can be signalled and nobody else can have been given that number.
+"""
+
+from __future__ import annotations
+
+import os
+import signal as signals
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from twisted.internet import process
+from twisted.internet.error import ProcessDone, ProcessExitedAlready, ProcessTerminated
+from twisted.internet.interfaces import IProcessTransport, IReadDescriptor
+from twisted.internet.protocol import ProcessProtocol
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from txworker.jobs import Usage
+
+READ_BYTES = 256 * 1024
+"""Of one read: eight times Twisted's rate at half the CPU (docs/architecture.md)."""
+
+
+class ReactorWithReaders(Protocol):
+    """What is asked of the reactor."""
+
+    def addReader(self, reader: Any) -> None: ...
+
+    def removeReader(self, reader: Any) -> None: ...
+
+
+class ExitWatch(Protocol):
+    """Notices that a child has exited, without reaping it."""
+
+    def close(self) -> None:
+        """Stop watching; again is harmless."""
+
+
+@implementer(IReadDescriptor)
+class _Descriptor:
+    """Calls back whenever a descriptor can be read; closes it once."""
+
+    def __init__(self, reactor: ReactorWithReaders, fd: int, readable: Callable[[], None]) -> None:
+        self._reactor = reactor
+        self._fd = fd
+        self._readable = readable
+        reactor.addReader(self)
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def doRead(self) -> None:
+        self._readable()
+
+    def connectionLost(self, reason: Failure) -> None:
+        self._readable()  # a hang-up with nothing left to read: this is how the end of a pipe is told
+        self.close()
+
+    def logPrefix(self) -> str:
+        return "txworker.process"
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            self._reactor.removeReader(self)
+            os.close(self._fd)
+            self._fd = -1
+
+
+class SigchldWatch:
+    """For platforms without pidfds: asks after its child whenever Twisted sees a SIGCHLD."""
+
+    def __init__(self, pid: int, look: Callable[[], None]) -> None:
+        self._pid = pid
+        self.reapProcess = look  # the name that Twisted calls
+        process.reapProcessHandlers[pid] = self  # type: ignore[assignment]  # all that is called of it is reapProcess
+
+    def close(self) -> None:
+        """Stop watching."""
+        process.reapProcessHandlers.pop(self._pid, None)
+
+
+def watch_exit(reactor: ReactorWithReaders, pid: int, look: Callable[[], None]) -> ExitWatch:
+    """Calls look() when the child may have exited: by its pidfd, or plain Twisted's way where there is none."""
+    if hasattr(os, "pidfd_open"):
+        return _Descriptor(reactor, os.pidfd_open(pid), look)
+    return SigchldWatch(pid, look)
+
+
+@implementer(IProcessTransport)
+class ChildTransport:
+    """
+    One child. Its protocol hears childDataReceived, childConnectionLost, processExited (it exited; its group may
+    still be signalled) and, once every pipe is closed too, processEnded.
+    """
+
+    _log = Logger()
+
+    def __init__(self, reactor: ReactorWithReaders, protocol: ProcessProtocol, pid: int, pipes: Mapping[int, int]):
+        self.pid = pid
+        self.usage = Usage()
+        self._protocol = protocol
+        self._status: Failure | None = None
+        self._reaped = False
+        self._pipes = {
+            child_fd: _Descriptor(reactor, fd, lambda child_fd=child_fd: self._read(child_fd))  # type: ignore[misc]
+            for child_fd, fd in pipes.items()
+        }
+        protocol.makeConnection(self)
+        self._watch = watch_exit(reactor, pid, self._look)
+        self._look()
+
+    def signalGroup(self, number: int) -> None:
+        """
+        Signal every process of the child's process group, the child included.
+
+        Raises:
+            ProcessExitedAlready: all is over; the number may belong to somebody else by now.
+        """
+        if self._reaped:
+            raise ProcessExitedAlready()
+        try:
+            os.killpg(self.pid, number)
+        except ProcessLookupError as error:
+            raise ProcessExitedAlready() from error
+        except PermissionError as error:
+            self._log.warn("Process group {pid} may not be signalled: {error}", pid=self.pid, error=error)
+
+    def signalProcess(self, signalID: str | int) -> None:
+        """Signal the child alone, by number or by name ("TERM")."""
+        if self._status is not None:
+            raise ProcessExitedAlready()
+        os.kill(self.pid, signalID if isinstance(signalID, int) else signals.Signals[f"SIG{signalID}"])
+
+    def loseConnection(self) -> None:
+        """Close every pipe, whoever holds the other end."""
+        for child_fd in list(self._pipes):
+            self.closeChildFD(child_fd)
+
+    def closeChildFD(self, descriptor: int) -> None:
+        """Close our end of one pipe."""
+        pipe = self._pipes.pop(descriptor, None)
+        if pipe is not None:
+            pipe.close()
+            self._protocol.childConnectionLost(descriptor)
+            self._end_if_over()
+
+    def closeStdin(self) -> None:
+        """Nothing to do: stdin is a file from the start."""
+
+    def closeStdout(self) -> None:
+        """Close our end of the child's stdout."""
+        self.closeChildFD(1)
+
+    def closeStderr(self) -> None:
+        """Close our end of the child's stderr."""
+        self.closeChildFD(2)
+
+    def writeToChild(self, childFD: int, data: bytes) -> None:
+        """Not possible: stdin is a file from the start."""
+        raise NotImplementedError("a job's stdin is given when it is started")
+
+    def write(self, data: bytes) -> None:
+        """Not possible: stdin is a file from the start."""
+        self.writeToChild(0, data)
+
+    def writeSequence(self, seq: list[bytes]) -> None:
+        """Not possible: stdin is a file from the start."""
+        self.writeToChild(0, b"".join(seq))
+
+    def getPeer(self) -> None:
+        """A pipe has no address."""
+
+    def getHost(self) -> None:
+        """A pipe has no address."""
+
+    def _read(self, child_fd: int) -> None:
+        try:
+            data = os.read(self._pipes[child_fd].fileno(), READ_BYTES)
+        except BlockingIOError:
+            return
+        if data:
+            self._protocol.childDataReceived(child_fd, data)
+        else:
+            self.closeChildFD(child_fd)
+
+    def _look(self) -> None:
+        if self._status is not None:
+            return
+        info = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if info is None:
+            return
+        self._watch.close()
+        if info.si_code == os.CLD_EXITED:
+            self._status = _ended(info.si_status, None)
+        else:
+            self._status = _ended(None, info.si_status)
+        self._protocol.processExited(self._status)
+        self._end_if_over()
+
+    def _end_if_over(self) -> None:
+        if self._status is None or self._pipes or self._reaped:
+            return
+        self._reaped = True
+        _, _, resources = os.wait4(self.pid, 0)
+        self.usage = Usage(resources.ru_utime, resources.ru_stime, resources.ru_maxrss * 1024)
+        self._protocol.processEnded(self._status)
+
+
+def _ended(exit_code: int | None, signal: int | None) -> Failure:
+    if exit_code == 0:
+        return Failure(ProcessDone(None))
+    return Failure(ProcessTerminated(exit_code, signal))
+
+

@@ -1,0 +1,138 @@
+"""The gRPC server as a service: bound when started; stopped by saying so, letting calls end, and cutting what remains."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from txworker.pb import worker_bare_pb2, worker_bare_pb2_grpc, worker_pb2, worker_pb2_grpc
+from txworker.rpc.bridge import Bridge
+from txworker.rpc.threads import RpcThreads
+
+NAMES = tuple(file.DESCRIPTOR.services_by_name["Worker"].full_name for file in (worker_pb2, worker_bare_pb2))
+"""The service's two full names: existing programs use one, the written specification shows the other."""
+
+UNARY_THREADS = 32
+"""Threads beyond those that streams may hold: start, stop and query always find one."""
+
+CLOSING_SECONDS = 1.5
+"""How long open calls may take to end once every job is done; then they are cut."""
+
+_OPTIONS = (
+    ("grpc.so_reuseport", 0),  # or a second worker binds the same port silently and takes half the calls
+    ("grpc.keepalive_time_ms", 20_000),  # a client whose machine is gone holds its thread for half a minute at most:
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.ping_timeout_ms", 10_000),  # without this one the others are ten times slower (measured)
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),  # clients may ping, too
+)
+
+
+class CannotListen(Exception):
+    """The address cannot be bound; the sentence says why."""
+
+
+class GrpcServer(Service):
+    """
+    Serves a Worker servicer under both of its names, with health and reflection beside it. Reactor thread.
+
+    credentials() makes the server's credentials when it is started, or is None for plaintext.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        servicer: worker_pb2_grpc.WorkerServicer,
+        bridge: Bridge,
+        max_streams: int,
+        credentials: Callable[[], grpc.ServerCredentials] | None,
+    ) -> None:
+        self._host = host
+        self.port = port
+        self._servicer = servicer
+        self._bridge = bridge
+        self._threads = max_streams + UNARY_THREADS
+        self._credentials = credentials
+        self._health = health.HealthServicer()
+        self._server: grpc.Server | None = None
+
+    @property
+    def address(self) -> str:
+        """host:port as it is served; the real port once started."""
+        return f"[{self._host}]:{self.port}" if ":" in self._host else f"{self._host}:{self.port}"
+
+    def startService(self) -> None:
+        """
+        Bind and serve.
+
+        Raises:
+            CannotListen: the address cannot be bound.
+            OSError: a certificate cannot be read.
+        """
+        _check_free(self._host, self.port, self.address)
+        server = grpc.server(RpcThreads(self._threads), options=_OPTIONS)  # type: ignore[arg-type]  # all it needs is submit()
+        worker_pb2_grpc.add_WorkerServicer_to_server(self._servicer, server)
+        worker_bare_pb2_grpc.add_WorkerServicer_to_server(self._servicer, server)  # type: ignore[arg-type]  # the same methods
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        reflection.enable_server_reflection((*NAMES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+        self.port = self._bind(server)
+        for name in ("", *NAMES):
+            self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        server.start()
+        self._server = server
+        super().startService()
+        self._log.info("Serving on {address}{tls}.", address=self.address, tls=" with TLS" if self._credentials else "")
+
+    def announce_stopping(self) -> None:
+        """Health says NOT_SERVING from now on, for good."""
+        self._health.enter_graceful_shutdown()
+
+    def stopService(self) -> Deferred[None]:
+        """Refuse new calls; fires when the open ones have ended or were cut, after CLOSING_SECONDS at most (and a little)."""
+        super().stopService()
+        closed: Deferred[None] = Deferred()
+        server = self._server
+        if server is None:
+            closed.callback(None)
+            return closed
+        self._server = None
+        stopped = server.stop(CLOSING_SECONDS)
+        self._bridge.reactor.callLater(CLOSING_SECONDS, self._bridge.close)
+
+        def wait() -> None:
+            stopped.wait(CLOSING_SECONDS + 1.0)
+            self._bridge.reactor.callFromThread(closed.callback, None)
+
+        threading.Thread(target=wait, name="txworker-rpc-stop", daemon=True).start()
+        return closed
+
+    def _bind(self, server: grpc.Server) -> int:
+        try:
+            if self._credentials is None:
+                return server.add_insecure_port(self.address)
+            return server.add_secure_port(self.address, self._credentials())
+        except RuntimeError as error:
+            raise CannotListen(f"{self.address}: {error}") from error
+
+
+def _check_free(host: str, port: int, address: str) -> None:
+    """gRPC says only that binding failed; the system says why."""
+    try:
+        family, kind, protocol, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(where)
+            probe.listen(1)
+    except OSError as error:
+        raise CannotListen(f"{address}: {error.strerror or error}") from error

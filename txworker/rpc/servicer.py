@@ -1,0 +1,96 @@
+"""The gRPC door: one short method per RPC, which reads, calls and answers. gRPC threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import grpc
+from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.logger import Logger
+
+from txworker.jobs.errors import InvalidRequest, NotThere, TxWorkerError
+from txworker.pb import worker_pb2 as pb
+from txworker.pb import worker_pb2_grpc
+from txworker.rpc.bridge import Bridge
+from txworker.rpc.streams import StreamSlots, job_of, stream
+from txworker.wire.jobs import query_to_pb, seconds_from_pb, spec_from_pb
+from txworker.wire.status import status_of
+from txworker.worker import Worker
+
+T = TypeVar("T")
+
+ORDER_SECONDS = 60.0
+"""Longest wait for the reactor to take an order; a client's own deadline is usually shorter."""
+
+
+class WorkerServicer(worker_pb2_grpc.WorkerServicer):
+    """The Worker service over one Worker."""
+
+    _log = Logger()
+
+    def __init__(self, worker: Worker, bridge: Bridge, slots: StreamSlots) -> None:
+        self._worker = worker
+        self._bridge = bridge
+        self._slots = slots
+
+    def StartJob(self, request: pb.StartJobReq, context: grpc.ServicerContext) -> pb.StartJobRes:
+        """Starts a job; answers when its process runs."""
+
+        def answer() -> pb.StartJobRes:
+            spec = spec_from_pb(request)
+            caller = self._bridge.caller(context)
+            job = caller.call(lambda: self._worker.submit(spec, caller.there), ORDER_SECONDS)
+            return pb.StartJobRes(jobID=job.id)
+
+        return self._answered(context, answer)
+
+    def StopJob(self, request: pb.StopJobReq, context: grpc.ServicerContext) -> pb.StopJobRes:
+        """Asks a job to end; answers at once."""
+
+        def answer() -> pb.StopJobRes:
+            grace = seconds_from_pb("grace", request.grace) if request.HasField("grace") else None
+            self._bridge.caller(context).call(lambda: self._worker.stop(_id_of(request), grace), ORDER_SECONDS)
+            return pb.StopJobRes()
+
+        return self._answered(context, answer)
+
+    def QueryJob(self, request: pb.QueryJobReq, context: grpc.ServicerContext) -> pb.QueryJobRes:
+        """How a job stands."""
+        return self._answered(context, lambda: query_to_pb(self._worker.get(_id_of(request))))
+
+    def StreamJob(self, request: pb.StreamJobReq, context: grpc.ServicerContext) -> Iterator[pb.StreamJobRes]:
+        """A job's output from the beginning, then live, until the job is done."""
+        try:
+            job = job_of(self._worker, request)
+            self._slots.take()
+            if not context.add_callback(self._slots.give_back):
+                self._slots.give_back()
+                return
+            yield from stream(self._worker, self._bridge.caller(context), job.id, request)
+        except TxWorkerError as error:
+            context.abort_with_status(status_of(error))
+
+    def ListJobs(self, request: pb.ListJobsReq, context: grpc.ServicerContext) -> pb.ListJobsRes:
+        """Not there yet."""
+        context.abort_with_status(status_of(NotThere("ListJobs")))
+
+    def WatchJobs(self, request: pb.WatchJobsReq, context: grpc.ServicerContext) -> Iterator[pb.JobEvent]:
+        """Not there yet."""
+        context.abort_with_status(status_of(NotThere("WatchJobs")))
+
+    def _answered(self, context: grpc.ServicerContext, answer: Callable[[], T]) -> T:
+        try:
+            return answer()
+        except TxWorkerError as error:
+            context.abort_with_status(status_of(error))
+        except DeferredTimeout:
+            context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, f"the worker was busy for {ORDER_SECONDS:g} s; try again")
+
+
+def _id_of(request: pb.StopJobReq | pb.QueryJobReq) -> str:
+    if not request.jobID:
+        raise InvalidRequest("jobID", request.jobID, "is no job's id")
+    return request.jobID
+
+

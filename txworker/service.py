@@ -1,0 +1,127 @@
+"""What twistd sees: the options of `twistd worker`, and the service. Reads the configuration; builds nothing of gRPC."""
+
+from __future__ import annotations
+
+import os
+import signal as signals
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, succeed
+from twisted.logger import Logger
+from twisted.python import usage
+
+from txworker.config import Config, ConfigError, load
+
+
+class CannotStart(SystemExit, Exception):
+    """
+    The worker cannot start; one sentence says why.
+
+    In the foreground the interpreter prints it and exits with status 1, without a traceback; as an Exception
+    it is passed by a starting daemon to the twistd that waits for it.
+    """
+
+    def __str__(self) -> str:
+        return str(self.code)
+
+
+class Options(usage.Options):
+    """The command line of `twistd worker`."""
+
+    synopsis = "[options]"
+    longdesc = (
+        "Runs jobs for a remote scheduler. In the foreground: `twistd -n worker`; as a daemon: "
+        "`twistd --pidfile worker.pid --logfile worker.log worker`. SIGTERM and SIGINT end every job, then the worker."
+    )
+    optParameters = (
+        ("config", "c", None, "The configuration file. Without it worker.toml in the current directory, or else the defaults."),
+    )
+    optFlags = (("check", None, "Only check the configuration, say whether it is good, and exit."),)
+    compData = usage.Completions(optActions={"config": usage.CompleteFiles("*.toml")})
+
+    def postOptions(self) -> None:
+        """Read the configuration while mistakes in it can still be told on the terminal."""
+        try:
+            self.worker_config = load(Path(self["config"]) if self["config"] else None)
+        except ConfigError as error:
+            raise CannotStart(f"txworker: {error}") from error
+        if self["check"]:
+            print(f"txworker: {self.worker_config.source or 'the default configuration'} is good")
+            raise SystemExit(0)
+
+
+class WorkerService(Service):
+    """The whole worker, put together when it is started."""
+
+    _log = Logger()
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._running: Any = None
+
+    def startService(self) -> None:
+        """
+        Put the worker together and start it; SIGTERM and SIGINT stop it with exit status 0.
+
+        Raises:
+            CannotStart: an address, a directory or a certificate cannot be used.
+        """
+        super().startService()
+        environment = dict(os.environ)
+        os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # its handlers stand in the way of every fork
+        from twisted.internet import reactor
+
+        from txworker.assembly import assemble  # only now: it imports gRPC, and a daemon has forked by now
+        from txworker.rpc.server import CannotListen
+
+        try:
+            self._running = assemble(self._config, reactor, environment)
+            self._running.startService()
+        except CannotListen as error:
+            raise CannotStart(f"txworker: grpc_server.addr: {error}") from error
+        except OSError as error:
+            raise CannotStart(f"txworker: {error.filename or 'cannot start'}: {error.strerror or error}") from error
+        stop_on_signals(reactor, self._log)
+
+    def stopService(self) -> Deferred[None]:
+        """Stop everything, in order; fires when all is over, in bounded time."""
+        super().stopService()
+        running, self._running = self._running, None
+        if running is None:
+            return succeed(None)
+        stopped: Deferred[None] = running.stopService()
+        return stopped.addCallback(lambda _: self._log.info("Every job has ended; goodbye."))
+
+
+def stop_on_signals(reactor: Any, log: Logger) -> None:
+    """
+    Once the reactor runs, SIGTERM and SIGINT stop it in order; a second signal changes nothing.
+
+    Twisted's own handlers would make twistd end by the signal instead of with status 0.
+    """
+    asked: list[str] = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        reactor.callFromThread(begin, signals.Signals(number).name)
+
+    def begin(name: str) -> None:
+        if asked:
+            log.info("{signal}: already stopping.", signal=name)
+            return
+        asked.append(name)
+        log.info("{signal}: stopping.", signal=name)
+        reactor.stop()
+
+    def install() -> None:
+        signals.signal(signals.SIGTERM, stop)
+        signals.signal(signals.SIGINT, stop)
+
+    reactor.callWhenRunning(install)
+
+
+def makeService(options: Options) -> Service:
+    """Twisted: the service for these options."""
+    return WorkerService(options.worker_config)

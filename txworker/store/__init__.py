@@ -1,0 +1,1 @@
+"""What survives: the newest record of each job."""

@@ -1,0 +1,83 @@
+"""
+Many wait for one thing, and each may give up alone. Reactor thread only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
+from twisted.internet.defer import Deferred
+
+T = TypeVar("T")
+
+
+class Timer(Protocol):
+    """A call that is still to come."""
+
+    def cancel(self) -> None:
+        """It shall not come."""
+
+
+class Clock(Protocol):
+    """A reactor's time (IReactorTime), as far as it is used here; seconds."""
+
+    def seconds(self) -> float:
+        """Now; only differences mean anything."""
+
+    def callLater(self, delay: float, callable: Callable[..., Any], *args: Any) -> Timer:
+        """Call it so many seconds from now."""
+
+
+class Waiters:
+    """
+    Waiting by level, not by edge: each waiter names the condition it waits for, so a late one misses nothing.
+
+    Cancelling a waiter's Deferred makes that one leave and touches nobody else.
+    """
+
+    __slots__ = ("_waiting",)
+
+    def __init__(self) -> None:
+        self._waiting: dict[Deferred[None], Callable[[], bool]] = {}
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def until(self, condition: Callable[[], bool]) -> Deferred[None]:
+        """Fires at once when the condition holds, otherwise at the first wake() after which it does."""
+        waiter: Deferred[None] = Deferred(self._leave)
+        if condition():
+            waiter.callback(None)
+        else:
+            self._waiting[waiter] = condition
+        return waiter
+
+    def wake(self) -> None:
+        """Something changed: tell those whose condition holds now."""
+        for waiter, condition in list(self._waiting.items()):
+            if waiter in self._waiting and condition():
+                del self._waiting[waiter]
+                waiter.callback(None)
+
+    def _leave(self, waiter: Deferred[None]) -> None:
+        self._waiting.pop(waiter, None)
+
+
+def detached(order: Deferred[T]) -> Deferred[T]:
+    """
+    A view of an order that runs to its end: cancelling the view stops the waiting only.
+
+    The order's result or failure goes to the view; when nobody waits any more, a failure stays on the
+    order and is logged by Twisted.
+    """
+    view: Deferred[T] = Deferred(lambda _: None)
+
+    def tell(result: object) -> object:
+        if view.called:
+            return result
+        view.callback(result)  # type: ignore[arg-type]  # a Failure given to callback() travels the errback road
+        return None
+
+    order.addBoth(tell)
+    return view

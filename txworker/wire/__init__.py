@@ -1,0 +1,1 @@
+"""Words both ways, side by side: values and messages, errors and statuses."""
