@@ -48,7 +48,9 @@ def assemble(config: Config, reactor: Any, environment: Mapping[str, str]) -> In
     """
     worker = _worker(config, reactor, environment)
     bridge = Bridge(reactor)
-    server = _server(config.grpc_server, WorkerServicer(worker, bridge, StreamSlots(config.grpc_server.max_streams)), bridge)
+    server = _server(
+        config.grpc_server, WorkerServicer(worker, bridge, StreamSlots(config.grpc_server.max_streams)), bridge
+    )
     jobs = Stopping("jobs", lambda: _end_jobs(worker, reactor, config.jobs.stop_grace_seconds + DRAIN_SECONDS + 1.0))
 
     def refuse() -> None:

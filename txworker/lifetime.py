@@ -49,7 +49,7 @@ class InOrder(Service):
                 service.startService()
 
     def stopService(self) -> Deferred[None]:
-        """Stop every stage; fires when the first-started has stopped. A service that fails to stop is logged and passed."""
+        """Stop every stage; fires when the first-started has stopped. One that fails to stop is logged and passed."""
         super().stopService()
         return Deferred.fromCoroutine(self._stop_all())
 

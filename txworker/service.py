@@ -1,4 +1,4 @@
-"""What twistd sees: the options of `twistd worker`, and the service. Reads the configuration; builds nothing of gRPC."""
+"""What twistd sees: the options of `twistd worker`, and the service. Reads the configuration; nothing of gRPC."""
 
 from __future__ import annotations
 
@@ -37,7 +37,12 @@ class Options(usage.Options):
         "`twistd --pidfile worker.pid --logfile worker.log worker`. SIGTERM and SIGINT end every job, then the worker."
     )
     optParameters = (
-        ("config", "c", None, "The configuration file. Without it worker.toml in the current directory, or else the defaults."),
+        (
+            "config",
+            "c",
+            None,
+            "The configuration file. Without it worker.toml in the current directory, or else the defaults.",
+        ),
     )
     optFlags = (("check", None, "Only check the configuration, say whether it is good, and exit."),)
     compData = usage.Completions(optActions={"config": usage.CompleteFiles("*.toml")})

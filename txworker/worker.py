@@ -186,7 +186,9 @@ class Worker:
             raise
         self._active[job.id] = active
         active.job = after(job, Started(self._now(), active.running.pid))
-        self._log.info("Job {job_id} started as pid {pid}: {argv}.", job_id=job.id, pid=active.job.pid, argv=job.spec.argv)
+        self._log.info(
+            "Job {job_id} started as pid {pid}: {argv}.", job_id=job.id, pid=active.job.pid, argv=job.spec.argv
+        )
         return active
 
     def _create_output(self, job: Job) -> Output:
@@ -201,7 +203,12 @@ class Worker:
         if active is None or active.running is None:
             return self.get(job_id)
         grace = self._policy.grace_seconds if grace_seconds is None else grace_seconds
-        self._log.info("Job {job_id} is being stopped, {grace} s of grace ({reason}).", job_id=job_id, grace=grace, reason=reason.value)
+        self._log.info(
+            "Job {job_id} is being stopped, {grace} s of grace ({reason}).",
+            job_id=job_id,
+            grace=grace,
+            reason=reason.value,
+        )
         saved = self._learn(active, EndAsked(reason))
         active.running.stop(grace)
         await saved

@@ -146,7 +146,7 @@ def after(job: Job, fact: Fact) -> Job:
             return replace(job, state=JobState.STOPPING, revision=revision, end_reason=fact.reason)
         case JobState.STOPPING, EndAsked():
             return job
-        case (JobState.RUNNING | JobState.STOPPING), Exited():
+        case ((JobState.RUNNING | JobState.STOPPING), Exited()):
             return replace(
                 job,
                 state=_end_state(job, fact),
@@ -159,7 +159,7 @@ def after(job: Job, fact: Fact) -> Job:
                 output_truncated=fact.output_truncated,
                 leftovers_ended=fact.leftovers_ended,
             )
-        case (JobState.PENDING | JobState.RUNNING | JobState.STOPPING), Lost():
+        case ((JobState.PENDING | JobState.RUNNING | JobState.STOPPING), Lost()):
             return replace(
                 job,
                 state=JobState.LOST,

@@ -1,4 +1,4 @@
-"""Writing down what a job prints, and telling who waits for more. Reactor thread, except where a docstring says otherwise."""
+"""Writing down what a job prints, and telling who waits for more. Reactor thread, except where said otherwise."""
 
 from __future__ import annotations
 

@@ -54,9 +54,9 @@ def stdin_file(data: bytes) -> IO[bytes]:
         return open(os.devnull, "rb")
     file: IO[bytes]
     if hasattr(os, "memfd_create"):
-        file = open(os.memfd_create("stdin"), "w+b", buffering=0)
+        file = open(os.memfd_create("stdin"), "w+b", buffering=0)  # noqa: SIM115 the caller closes it
     else:
-        file = tempfile.TemporaryFile(buffering=0)
+        file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 the caller closes it
     try:
         rest = memoryview(data)
         while rest:

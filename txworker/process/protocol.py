@@ -15,8 +15,8 @@ class JobProtocol(ProcessProtocol):
     """
     Hears one child.
 
-    started(child) hears that it runs, write(child_fd, data) gets its output, exited() hears that it exited, ended(exit_code, signal, usage) that its pipes are
-    closed too and nothing more will come.
+    started(child) hears that it runs, write(child_fd, data) gets its output, exited() hears that it exited,
+    ended(exit_code, signal, usage) that its pipes are closed too and nothing more will come.
     """
 
     def __init__(

@@ -6,6 +6,7 @@ Owns every timer there is about a child. Reactor thread only.
 
 from __future__ import annotations
 
+import contextlib
 import signal as signals
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -88,10 +89,8 @@ class RunParts:
     def signal(self, number: int) -> None:
         """Signal the child's process group, if there still is one."""
         assert self.child is not None
-        try:
+        with contextlib.suppress(ProcessExitedAlready):  # what should end has ended
             self.child.signalGroup(number)
-        except ProcessExitedAlready:
-            pass  # what should end has ended
 
     def patience(self, seconds: float, over: Callable[[], None]) -> None:
         """Let the grace period end after so long, or when it would have ended anyway if that is earlier."""
@@ -154,7 +153,7 @@ def _kill(run: Run, parts: RunParts) -> None:
 
 
 def _drain(run: Run, parts: RunParts) -> None:
-    """Ask what the child left in its session to end, and give it a bounded time: the rest of a grace period, if longer."""
+    """Ask what the child left in its session to end, in a bounded time: the rest of a grace period, if longer."""
     left = parts.kill_at - parts.clock.seconds() if "kill" in parts.calls else 0.0
     parts.cancel()
     parts.signal(signals.SIGTERM)

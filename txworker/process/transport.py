@@ -215,5 +215,3 @@ def _ended(exit_code: int | None, signal: int | None) -> Failure:
     if exit_code == 0:
         return Failure(ProcessDone(None))
     return Failure(ProcessTerminated(exit_code, signal))
-
-

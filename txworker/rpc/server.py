@@ -1,4 +1,4 @@
-"""The gRPC server as a service: bound when started; stopped by saying so, letting calls end, and cutting what remains."""
+"""The gRPC server as a service: bound when started; stopped by refusing, letting calls end, and cutting the rest."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class GrpcServer(Service):
         self._health.enter_graceful_shutdown()
 
     def stopService(self) -> Deferred[None]:
-        """Refuse new calls; fires when the open ones have ended or were cut, after CLOSING_SECONDS at most (and a little)."""
+        """Refuse new calls; fires when the open ones have ended or were cut, soon after CLOSING_SECONDS at most."""
         super().stopService()
         closed: Deferred[None] = Deferred()
         server = self._server

@@ -92,5 +92,3 @@ def _id_of(request: pb.StopJobReq | pb.QueryJobReq) -> str:
     if not request.jobID:
         raise InvalidRequest("jobID", request.jobID, "is no job's id")
     return request.jobID
-
-

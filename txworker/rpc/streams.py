@@ -55,7 +55,9 @@ def job_of(worker: Worker, request: pb.StreamJobReq) -> Job:
         raise InvalidRequest("tailLines", request.tailLines, "cannot go with an offset: give one of them")
     job = worker.get(request.jobID) if request.jobID else worker.find(request.path)
     if request.stderr and not job.spec.separate_stderr:
-        raise InvalidRequest("stderr", True, f"of job {job.id!r} is not kept apart: it was started without separateStderr")
+        raise InvalidRequest(
+            "stderr", True, f"of job {job.id!r} is not kept apart: it was started without separateStderr"
+        )
     return job
 
 

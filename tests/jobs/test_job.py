@@ -1,0 +1,65 @@
+"""What may follow what in a job's life, and how its end is told."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from txworker.jobs import EndAsked, EndReason, Exited, Fact, Job, JobSpec, JobState, Lost, Started, Usage, after
+from txworker.jobs.errors import WrongState
+
+
+def a_job(*facts: Fact) -> Job:
+    job = Job("id-1", JobSpec("true", timeout_seconds=5, quiet_timeout_seconds=2.5), created_at=1.0)
+    for fact in facts:
+        job = after(job, fact)
+    return job
+
+
+def exited(exit_code: int | None = 0, signal: int | None = None) -> Exited:
+    return Exited(9.0, exit_code, signal, Usage(1, 2, 3), output_bytes=7)
+
+
+STARTED = Started(2.0, 42)
+
+
+class AfterTests(SynchronousTestCase):
+    def test_ends(self) -> None:
+        """The reason why a job was ended decides its state; the text keeps the forms that schedulers know."""
+        table: list[tuple[tuple[Fact, ...], JobState, str]] = [
+            ((exited(0),), JobState.SUCCEEDED, ""),
+            ((exited(1),), JobState.FAILED, "exit status 1"),
+            ((exited(None, 9),), JobState.FAILED, "signal: killed"),
+            ((exited(None, 11),), JobState.FAILED, "signal: segmentation fault"),
+            ((EndAsked(EndReason.ASKED), exited(None, 15)), JobState.STOPPED, "signal: terminated"),
+            ((EndAsked(EndReason.ASKED), exited(0)), JobState.STOPPED, "exit status 0"),
+            ((EndAsked(EndReason.WORKER_STOPPING), exited(None, 9)), JobState.STOPPED, "signal: killed"),
+            ((EndAsked(EndReason.TIMEOUT), exited(None, 9)), JobState.TIMED_OUT, "timed out after 5 s: signal: killed"),
+            ((EndAsked(EndReason.QUIET), exited(3)), JobState.TIMED_OUT, "no output for 2.5 s: exit status 3"),
+            ((Lost(9.0, "the worker died", 7),), JobState.LOST, "the worker died"),
+        ]
+        for facts, state, text in table:
+            job = a_job(STARTED, *facts)
+            self.assertEqual((state, text), (job.state, job.error_text))
+            self.assertTrue(job.done)
+            self.assertEqual(bool(text), job.failed)
+            self.assertEqual((9.0, 7), (job.finished_at, job.output_bytes))
+
+    def test_first_reason_counts(self) -> None:
+        """A job that timed out and is then stopped, too, stays one that timed out."""
+        job = a_job(STARTED, EndAsked(EndReason.TIMEOUT), EndAsked(EndReason.ASKED))
+        self.assertEqual(EndReason.TIMEOUT, job.end_reason)
+
+    def test_every_change_has_a_revision(self) -> None:
+        """Whoever knows a revision can tell whether anything happened since."""
+        self.assertEqual([1, 2, 3], [a_job().revision, a_job(STARTED).revision, a_job(STARTED, exited()).revision])
+
+    def test_what_cannot_follow(self) -> None:
+        """A fact that makes no sense is refused, and nothing is over twice."""
+        table: list[tuple[tuple[Fact, ...], Fact]] = [
+            ((), exited()),
+            ((STARTED,), STARTED),
+            ((STARTED, exited()), exited()),
+        ]
+        for before, fact in table:
+            with self.assertRaises(WrongState):
+                after(a_job(*before), fact)

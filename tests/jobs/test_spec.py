@@ -1,0 +1,51 @@
+"""What JobSpec makes of an order, and what it refuses."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from txworker.jobs import JobSpec
+from txworker.jobs.errors import InvalidRequest
+
+
+class ArgvTests(SynchronousTestCase):
+    def test_argv(self) -> None:
+        """Command is split as a shell splits words, path and args stay whole, and an empty path is left out."""
+        table = [
+            (JobSpec("bash", "scripts/count.sh"), ("bash", "scripts/count.sh")),
+            (JobSpec("python3 -u", "a b.py", ("x y", "")), (["python3", "-u"][0], "-u", "a b.py", "x y", "")),
+            (JobSpec("'my prog' \"two words\" a\\ b"), ("my prog", "two words", "a b")),
+            (JobSpec("", "./run me"), ("./run me",)),
+            (JobSpec("echo", "", ("$HOME", ";", "#")), ("echo", "$HOME", ";", "#")),
+            (JobSpec("echo '' # no"), ("echo", "", "#", "no")),
+        ]
+        for spec, argv in table:
+            self.assertEqual(argv, spec.argv)
+
+
+class RefusalTests(SynchronousTestCase):
+    def test_refused(self) -> None:
+        """Nonsense is refused when the order is made, in a sentence that names the field."""
+        table: list[tuple[dict[str, object], str]] = [
+            ({}, "command"),
+            ({"command": "  "}, "command"),
+            ({"command": "'' x"}, "command"),
+            ({"command": "a 'b"}, "command"),
+            ({"command": "a\0b"}, "command"),
+            ({"path": "a\0b"}, "path"),
+            ({"command": "a", "args": ("fine", "\0")}, "args[1]"),
+            ({"command": "a", "args": ("x" * 131072,)}, "args[0]"),
+            ({"command": "a", "env": {"": "x"}}, "env"),
+            ({"command": "a", "env": {"A=B": "x"}}, "env"),
+            ({"command": "a", "env": {"A\0": "x"}}, "env"),
+            ({"command": "a", "env": {"A": "\0"}}, "env[A]"),
+            ({"command": "a", "env": {"TXWORKER_JOB_ID": "x"}}, "env"),
+            ({"command": "a", "directory": "\0"}, "directory"),
+            ({"command": "a", "timeout_seconds": 0.0}, "timeout"),
+            ({"command": "a", "quiet_timeout_seconds": -1.0}, "quietTimeout"),
+        ]
+        for fields, name in table:
+            error = self.assertRaises(InvalidRequest, lambda fields=fields: JobSpec(**fields))
+            self.assertEqual(name, error.field)
+            self.assertTrue(str(error).startswith(f"{name}: "), str(error))
+            self.assertLess(len(str(error)), 400)

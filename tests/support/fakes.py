@@ -1,0 +1,128 @@
+"""Stand-ins for the world around the worker: children that never were, output in memory, a launcher that records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ProcessExitedAlready
+
+from txworker.jobs import JobSpec, Usage
+from txworker.jobs.errors import TxWorkerError
+from txworker.ports import Listener
+from txworker.store.memory import MemoryStore
+from txworker.waiting import Waiters
+from txworker.worker import Policy, Worker
+
+
+class FakeChild:
+    """A process group that remembers its signals."""
+
+    def __init__(self) -> None:
+        self.signals: list[int] = []
+        self.gone = False
+        self.closed = False
+
+    def signalGroup(self, number: int) -> None:
+        if self.gone:
+            raise ProcessExitedAlready()
+        self.signals.append(number)
+
+    def loseConnection(self) -> None:
+        self.closed = True
+
+
+class FakeOutput:
+    """Output that is kept in memory."""
+
+    def __init__(self) -> None:
+        self.data = b""
+        self.truncated = False
+        self.closed = False
+        self.discarded = False
+        self._changed = Waiters()
+
+    @property
+    def size(self) -> int:
+        return len(self.data)
+
+    def write(self, child_fd: int, data: bytes) -> None:
+        self.data += data
+        self._changed.wake()
+
+    def more(self, beyond: int, stderr: bool) -> Deferred[None]:
+        return self._changed.until(lambda: self.size > beyond or self.closed)
+
+    def close(self) -> None:
+        self.closed = True
+        self._changed.wake()
+
+    def discard(self) -> None:
+        self.discarded = True
+
+
+@dataclass
+class FakeShelf:
+    """Hands out outputs and remembers them; `refusal` is raised instead when there is one."""
+
+    outputs: dict[str, FakeOutput] = field(default_factory=dict)
+    refusal: OSError | None = None
+
+    def create(self, job_id: str, separate_stderr: bool) -> FakeOutput:
+        if self.refusal is not None:
+            raise self.refusal
+        self.outputs[job_id] = FakeOutput()
+        return self.outputs[job_id]
+
+    def path(self, job_id: str, stderr: bool) -> Path:
+        return Path("/nowhere") / job_id
+
+
+@dataclass
+class FakeRunning:
+    """A child that was "started"; the test ends it."""
+
+    pid: int
+    listener: Listener
+    stops: list[float] = field(default_factory=list)
+
+    @property
+    def stop(self) -> Callable[[float], None]:
+        return self.stops.append
+
+    def exit(self, exit_code: int | None = 0, signal: int | None = None) -> None:
+        self.listener.ended(exit_code, signal, Usage(0.25, 0.5, 4096))
+
+
+@dataclass
+class FakeLauncher:
+    """Starts nothing and remembers everything; `refusal` is raised instead when there is one."""
+
+    running: dict[str, FakeRunning] = field(default_factory=dict)
+    refusal: TxWorkerError | None = None
+
+    def launch(self, job_id: str, spec: JobSpec, listener: Listener) -> FakeRunning:
+        if self.refusal is not None:
+            raise self.refusal
+        self.running[job_id] = FakeRunning(1000 + len(self.running), listener)
+        return self.running[job_id]
+
+
+@dataclass
+class House:
+    """A worker with everything around it fake but the store; ids are job-1, job-2 …"""
+
+    worker: Worker
+    launcher: FakeLauncher
+    shelf: FakeShelf
+
+
+def a_house(max_running: int = 0) -> House:
+    """A worker to ask, and its surroundings to look at."""
+    ids = iter(range(1, 10_000))
+    launcher, shelf = FakeLauncher(), FakeShelf()
+    policy = Policy(max_running, grace_seconds=10)
+    worker = Worker(launcher, shelf, MemoryStore(), policy, lambda: 1_700_000_000.0, lambda: f"job-{next(ids)}")
+    return House(worker, launcher, shelf)

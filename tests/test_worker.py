@@ -1,0 +1,142 @@
+"""The worker's decisions, with nothing real around it."""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.support.fakes import a_house
+from txworker.jobs import EndReason, Job, JobSpec, JobState, Limits
+from txworker.jobs.errors import (
+    CallerGone,
+    NoSuchExecutable,
+    NoSuchJob,
+    NotThere,
+    OutOfResources,
+    RequestReused,
+    WorkerStopping,
+)
+
+TRUE = JobSpec("true", "a/path", timeout_seconds=60)
+
+
+class SubmitTests(SynchronousTestCase):
+    def test_runs(self) -> None:
+        """A job that was taken is known, runs, and has the pid it was launched with."""
+        house = a_house()
+        job = self.successResultOf(house.worker.submit(TRUE))
+        self.assertEqual((JobState.RUNNING, 1000, job), (job.state, job.pid, house.worker.get(job.id)))
+
+    def test_cannot_be_started(self) -> None:
+        """What cannot be started leaves no job and no output."""
+        house = a_house()
+        house.launcher.refusal = NoSuchExecutable("true")
+        self.failureResultOf(house.worker.submit(TRUE), NoSuchExecutable)
+        self.assertTrue(house.shelf.outputs["job-1"].discarded)
+        self.assertRaises(NoSuchJob, house.worker.get, "job-1")
+        self.assertEqual([], house.worker.running_ids())
+
+    def test_no_output_file(self) -> None:
+        """Without a place for its output no job is launched."""
+        house = a_house()
+        house.shelf.refusal = OSError(24, "Too many open files")
+        self.failureResultOf(house.worker.submit(TRUE), OutOfResources)
+        self.assertEqual({}, house.launcher.running)
+
+    def test_refusals(self) -> None:
+        """Nothing is launched for a caller who has gone, above the ceiling, for limits, or when stopping."""
+        house = a_house(max_running=1)
+        self.failureResultOf(house.worker.submit(TRUE, lambda: False), CallerGone)
+        self.failureResultOf(house.worker.submit(JobSpec("true", limits=Limits(1))), NotThere)
+        first = self.successResultOf(house.worker.submit(TRUE))
+        self.failureResultOf(house.worker.submit(TRUE), OutOfResources)
+        house.launcher.running[first.id].exit()
+        self.successResultOf(house.worker.submit(TRUE))
+        house.worker.refuse()
+        self.failureResultOf(house.worker.submit(TRUE), WorkerStopping)
+        self.assertEqual(2, len(house.launcher.running))
+
+    def test_request_id(self) -> None:
+        """The same request id brings the same job back, also when it is done; a different request is refused."""
+        house = a_house()
+        spec = JobSpec("true", request_id="r")
+        job = self.successResultOf(house.worker.submit(spec))
+        house.launcher.running[job.id].exit()
+        self.assertEqual(job.id, self.successResultOf(house.worker.submit(spec)).id)
+        failure = self.failureResultOf(house.worker.submit(JobSpec("false", request_id="r")), RequestReused)
+        self.assertIn("different command", str(failure.value))
+        self.assertEqual(1, len(house.launcher.running))
+
+
+class EndTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.house = a_house()
+        self.job = self.successResultOf(self.house.worker.submit(TRUE))
+        self.running = self.house.launcher.running[self.job.id]
+        self.output = self.house.shelf.outputs[self.job.id]
+
+    def stop(self, grace: float | None = None) -> Deferred[Job]:
+        return self.house.worker.stop(self.job.id, grace)
+
+    def test_end(self) -> None:
+        """How it ended, what it used and how much it printed is in the record; its output is closed."""
+        self.output.write(1, b"12345")
+        self.running.exit(3)
+        job = self.house.worker.get(self.job.id)
+        self.assertEqual(
+            (JobState.FAILED, 3, 5, 4096), (job.state, job.exit_code, job.output_bytes, job.usage.max_rss_bytes)
+        )
+        self.assertTrue(self.output.closed)
+
+    def test_output_bytes_while_running(self) -> None:
+        """A running job says how much it has printed so far."""
+        self.output.write(1, b"123")
+        self.assertEqual(3, self.house.worker.get(self.job.id).output_bytes)
+
+    def test_stop(self) -> None:
+        """A stop is answered before the job ended, passes the grace period on, and again is fine."""
+        self.assertEqual(JobState.STOPPING, self.successResultOf(self.stop()).state)
+        self.successResultOf(self.stop(0.5))
+        self.assertEqual([10, 0.5], self.running.stops)
+        self.running.exit(None, 15)
+        self.assertEqual(JobState.STOPPED, self.successResultOf(self.stop()).state)
+        self.assertEqual([10, 0.5], self.running.stops)
+
+    def test_stop_unknown(self) -> None:
+        """There is no stopping what there is not."""
+        self.failureResultOf(self.house.worker.stop("nobody"), NoSuchJob)
+
+    def test_overdue(self) -> None:
+        """A job that was ended for a time limit says so."""
+        self.running.listener.overdue(EndReason.TIMEOUT)
+        self.running.exit(None, 15)
+        self.assertEqual(JobState.TIMED_OUT, self.house.worker.get(self.job.id).state)
+
+    def test_find(self) -> None:
+        """A stream's name is an id first, then the path of the newest job; an empty one is nobody's."""
+        newer = self.successResultOf(self.house.worker.submit(TRUE))
+        self.assertEqual(newer.id, self.house.worker.find("a/path").id)
+        self.assertEqual(self.job.id, self.house.worker.find(self.job.id).id)
+        for name in ("", "a/pat"):
+            self.assertRaises(NoSuchJob, self.house.worker.find, name)
+
+    def test_waiting_for_output(self) -> None:
+        """A viewer hears of more output, of the end, and waits for nothing once the job is done."""
+        more = self.house.worker.more_output(self.job.id, 0, False)
+        self.assertNoResult(more)
+        self.output.write(1, b"x")
+        self.successResultOf(more)
+        last = self.house.worker.more_output(self.job.id, 1, False)
+        self.running.exit()
+        self.successResultOf(last)
+        self.assertTrue(self.house.worker.get(self.job.id).done)
+        self.successResultOf(self.house.worker.more_output(self.job.id, 1, False))
+
+    def test_stop_all(self) -> None:
+        """When the worker stops it ends every job, and is through when the last is done."""
+        all_done = self.house.worker.stop_all()
+        self.assertEqual([10], self.running.stops)
+        self.assertNoResult(all_done)
+        self.running.exit(None, 15)
+        self.successResultOf(all_done)
+        self.assertEqual(EndReason.WORKER_STOPPING, self.house.worker.get(self.job.id).end_reason)
