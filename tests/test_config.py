@@ -72,10 +72,12 @@ MISTAKES = {
     **{
         f"grpc_server.addr = '{text}'": "grpc_server.addr: must be host:port, such as 127.0.0.1:30000 or [::1]:30000, "
         f'not "{text}"'
-        for text in ("", "localhost", ":30000", "::1:30000", "[::g]:1", "[]:1", "a b:1", "h:", "h:-1", "h:1 ", "h:٣")
+        for text in ("", "localhost", "::1:30000", "[::g]:1", "[]:1", "a b:1", "h:", "h:-1", "h:1 ", "h:٣")
     },
     "grpc_server.addr = 'h:65536'": 'grpc_server.addr: port must be from 0 to 65535 in "h:65536"',
     f"grpc_server.addr = 'h:{'9' * 5000}'": f'grpc_server.addr: port must be from 0 to 65535 in "h:{"9" * 73}...',
+    "scheduler.addr = ':50000'": "scheduler.addr: must be host:port, such as 127.0.0.1:30000 or [::1]:30000, "
+    'not ":50000"',
     "scheduler.addr = 'h:0'": 'scheduler.addr: port must be from 1 to 65535 in "h:0"',
     "scheduler.addr = 'h:70000'": 'scheduler.addr: port must be from 0 to 65535 in "h:70000"',
     "scheduler.advertise_addr = 'me'": "scheduler.advertise_addr: must be host:port, such as 127.0.0.1:30000 or "

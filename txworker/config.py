@@ -201,7 +201,9 @@ def _seconds(value: object, base: Path) -> float:
 
 
 def _listen_addr(value: object, base: Path) -> str:
+    """As Go's net.Listen has it, an address without a host means every one the machine has."""
     text = _text(value, base)
+    text = f"0.0.0.0{text}" if text.startswith(":") and text.count(":") == 1 else text
     _host_and_port(text)
     return text
 

@@ -103,7 +103,7 @@ class WorkerService(Service):
 
 def stop_on_signals(reactor: Any, log: Logger) -> None:
     """
-    Once the reactor runs, SIGTERM and SIGINT stop it in order; a second signal changes nothing.
+    Once the reactor runs, SIGTERM, SIGINT and SIGHUP stop it in order; a second signal changes nothing.
 
     Twisted's own handlers would make twistd end by the signal instead of with status 0.
     """
@@ -123,6 +123,7 @@ def stop_on_signals(reactor: Any, log: Logger) -> None:
     def install() -> None:
         signals.signal(signals.SIGTERM, stop)
         signals.signal(signals.SIGINT, stop)
+        signals.signal(signals.SIGHUP, stop)  # the terminal is gone; by default that kills us and leaves the jobs
 
     reactor.callWhenRunning(install)
 

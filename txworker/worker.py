@@ -200,7 +200,7 @@ class Worker:
 
     async def _stop(self, job_id: str, grace_seconds: float | None, reason: EndReason) -> Job:
         active = self._active.get(job_id)
-        if active is None or active.running is None:
+        if active is None or active.running is None or active.job.done:
             return self.get(job_id)
         grace = self._policy.grace_seconds if grace_seconds is None else grace_seconds
         self._log.info(

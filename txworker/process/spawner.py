@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -59,12 +60,20 @@ class Spawner:
                 else:
                     descriptors[child_fd] = descriptors[1] if wanted == SAME_PIPE else int(wanted)
             pid = start_child(args or [executable], os.environ if env is None else env, path, descriptors)
+            return self._watched(processProtocol, pid, pipes)
         except BaseException:
             _close(pipes.values())
             raise
         finally:
             _close(ours)
-        return ChildTransport(self._reactor, processProtocol, pid, pipes)
+
+    def _watched(self, protocol: ProcessProtocol, pid: int, pipes: Mapping[int, int]) -> ChildTransport:
+        try:
+            return ChildTransport(self._reactor, protocol, pid, pipes)
+        except OSError:  # a child that nobody can watch would be nobody's
+            os.killpg(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            raise
 
 
 def _close(descriptors: Any) -> None:

@@ -96,6 +96,9 @@ class ChildTransport:
     """
     One child. Its protocol hears childDataReceived, childConnectionLost, processExited (it exited; its group may
     still be signalled) and, once every pipe is closed too, processEnded.
+
+    Raises:
+        OSError: the child cannot be watched; the caller still has the child and its pipes.
     """
 
     _log = Logger()
@@ -106,12 +109,12 @@ class ChildTransport:
         self._protocol = protocol
         self._status: Failure | None = None
         self._reaped = False
+        self._watch = watch_exit(reactor, pid, self._look)  # first: it may fail, and then nothing else has begun
         self._pipes = {
             child_fd: _Descriptor(reactor, fd, lambda child_fd=child_fd: self._read(child_fd))  # type: ignore[misc]
             for child_fd, fd in pipes.items()
         }
         protocol.makeConnection(self)
-        self._watch = watch_exit(reactor, pid, self._look)
         self._look()
 
     def signalGroup(self, number: int) -> None:

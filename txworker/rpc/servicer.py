@@ -86,6 +86,9 @@ class WorkerServicer(worker_pb2_grpc.WorkerServicer):
             context.abort_with_status(status_of(error))
         except DeferredTimeout:
             context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, f"the worker was busy for {ORDER_SECONDS:g} s; try again")
+        except Exception:  # a mistake of ours: the operator gets all of it, the client a word
+            self._log.failure("answering a call")
+            context.abort(grpc.StatusCode.INTERNAL, "the worker made a mistake; its log says more")
 
 
 def _id_of(request: pb.StopJobReq | pb.QueryJobReq) -> str:

@@ -53,6 +53,8 @@ def job_of(worker: Worker, request: pb.StreamJobReq) -> Job:
         raise InvalidRequest("tailLines", request.tailLines, "is negative")
     if request.offset and request.tailLines:
         raise InvalidRequest("tailLines", request.tailLines, "cannot go with an offset: give one of them")
+    if not request.jobID and not request.path:
+        raise InvalidRequest("jobID", "", "and path are both empty: there is nothing to stream")
     job = worker.get(request.jobID) if request.jobID else worker.find(request.path)
     if request.stderr and not job.spec.separate_stderr:
         raise InvalidRequest(
@@ -73,6 +75,8 @@ def stream(worker: Worker, caller: Caller, job_id: str, request: pb.StreamJobReq
         tail = Tail(worker.output_path(job_id, request.stderr))
     except FileNotFoundError as error:
         raise NoSuchJob(job_id) from error
+    except OSError as error:
+        raise OutOfResources(f"the output of job {job_id!r} cannot be read: {error}") from error
     with tail:
         offset = tail.lines_back(request.tailLines) if request.tailLines else request.offset
         encode = _raw if request.raw else _Text(offset)

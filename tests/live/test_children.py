@@ -1,0 +1,229 @@
+"""Real children through the real spawner: own session, exact errors, nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IProcessTransport, IReactorProcess
+from twisted.internet.task import deferLater
+from zope.interface.verify import verifyClass, verifyObject
+
+from txworker.jobs import EndReason, JobSpec, Usage
+from txworker.jobs.errors import (
+    InvalidRequest,
+    NoSuchDirectory,
+    NoSuchExecutable,
+    NotPermitted,
+    OutOfResources,
+    TxWorkerError,
+)
+from txworker.process import child, transport
+from txworker.process.launcher import Launcher
+from txworker.process.spawner import Spawner
+from txworker.process.transport import ChildTransport
+
+LIMIT = 20
+
+
+@dataclass
+class Heard:
+    """What became of one child."""
+
+    printed: bytes = b""
+    errors: bytes = b""
+    overdue_for: list[EndReason] = field(default_factory=list)
+    end: Deferred[tuple[int | None, int | None, Usage]] = field(default_factory=Deferred)
+
+    def wrote(self, child_fd: int, data: bytes) -> None:
+        if child_fd == 2:
+            self.errors += data
+        else:
+            self.printed += data
+
+    def overdue(self, reason: EndReason) -> None:
+        self.overdue_for.append(reason)
+
+    def ended(self, exit_code: int | None, signal: int | None, usage: Usage) -> None:
+        self.end.callback((exit_code, signal, usage))
+
+    async def over(self) -> tuple[int | None, int | None, Usage]:
+        return await self.end.addTimeout(LIMIT, reactor)
+
+
+def a_launcher(directory: Path) -> Launcher:
+    real: Any = reactor
+    return Launcher(Spawner(real), real, dict(os.environ), str(directory), grace_seconds=5, drain_seconds=0.2)
+
+
+@pytest.fixture(autouse=True)
+def nothing_left() -> Iterator[None]:
+    """Every test gives back the descriptors and children it had."""
+    real: Any = reactor
+    pytest_twisted.blockon(deferLater(real, 0))  # the reactor has its own descriptors by now
+    before = sorted(os.listdir("/proc/self/fd"))
+    yield
+    assert sorted(os.listdir("/proc/self/fd")) == before
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+def test_interfaces() -> None:
+    """The spawner is an IReactorProcess and what it makes is an IProcessTransport."""
+    real: Any = reactor
+    assert verifyObject(IReactorProcess, Spawner(real))
+    assert verifyClass(IProcessTransport, ChildTransport)
+
+
+@pytest_twisted.ensureDeferred
+async def test_session_and_usage(tmp_path: Path) -> None:
+    """A child leads its own session and group, and the kernel's account of it arrives."""
+    heard = Heard()
+    code = "import os; print(os.getsid(0) == os.getpgrp() == os.getpid(), os.getcwd())"
+    a_launcher(tmp_path).launch("id", JobSpec(sys.executable, "-c", (code,)), heard)
+    exit_code, signal, usage = await heard.over()
+    assert (exit_code, signal, heard.printed.decode()) == (0, None, f"True {tmp_path}\n")
+    assert usage.max_rss_bytes > 1_000_000
+    assert usage.user_cpu_seconds + usage.system_cpu_seconds > 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_descriptors_of_a_child(tmp_path: Path) -> None:
+    """A child has 0, 1 and 2 and nothing of ours."""
+    heard = Heard()
+    a_launcher(tmp_path).launch("id", JobSpec("ls", "/proc/self/fd"), heard)
+    await heard.over()
+    assert heard.printed.split() == [b"0", b"1", b"2", b"3"]  # 3 is ls reading the directory
+
+
+@pytest_twisted.ensureDeferred
+async def test_stdin(tmp_path: Path) -> None:
+    """Stdin is what was given, to the last byte, then ends; nothing given is an empty one."""
+    for data in (b"", b"x", os.urandom(3_000_000)):
+        heard = Heard()
+        a_launcher(tmp_path).launch("id", JobSpec("cat", stdin=data), heard)
+        await heard.over()
+        assert heard.printed == data
+
+
+@pytest_twisted.ensureDeferred
+async def test_stderr_apart(tmp_path: Path) -> None:
+    """With separate stderr the two do not mix."""
+    heard = Heard()
+    spec = JobSpec("bash", "-c", ("echo out; echo err >&2",), separate_stderr=True)
+    a_launcher(tmp_path).launch("id", spec, heard)
+    await heard.over()
+    assert (heard.printed, heard.errors) == (b"out\n", b"err\n")
+
+
+@pytest_twisted.ensureDeferred
+async def test_environment(tmp_path: Path) -> None:
+    """What the order adds stands beside what the worker has, and the mark is set."""
+    heard = Heard()
+    a_launcher(tmp_path).launch("the-id", JobSpec("env", env={"ADDED": "a b", "HOME": "/changed"}), heard)
+    await heard.over()
+    lines = heard.printed.decode().splitlines()
+    assert {"ADDED=a b", "HOME=/changed", "TXWORKER_JOB_ID=the-id", f"PATH={os.environ['PATH']}"} <= set(lines)
+
+
+@pytest_twisted.ensureDeferred
+async def test_stop_reaches_the_group(tmp_path: Path) -> None:
+    """A stop ends the job's children, too, also one that ignores TERM."""
+    heard = Heard()
+    script = "trap '' TERM; sleep 100 & echo ready; wait; wait"
+    running = a_launcher(tmp_path).launch("id", JobSpec("bash", "-c", (script,)), heard)
+    running.stop(0.3)
+    assert (await heard.over())[1] in (9, 15)
+    with pytest.raises(ProcessLookupError):
+        os.killpg(running.pid, 0)
+
+
+@pytest_twisted.ensureDeferred
+async def test_pipe_held_by_a_daemon(tmp_path: Path) -> None:
+    """A child that left its session with our pipe in hand does not keep the job from ending."""
+    heard = Heard()
+    a_launcher(tmp_path).launch("id", JobSpec("bash", "-c", ("setsid sleep 3 & echo out",)), heard)
+    await heard.over()
+    assert heard.printed == b"out\n"
+
+
+@pytest_twisted.ensureDeferred
+async def test_timeouts(tmp_path: Path) -> None:
+    """Too long, or too quiet, ends a job, and it is told which."""
+    for spec, reason in [
+        (JobSpec("sleep", "100", timeout_seconds=0.1), EndReason.TIMEOUT),
+        (JobSpec("sleep", "100", quiet_timeout_seconds=0.1), EndReason.QUIET),
+    ]:
+        heard = Heard()
+        a_launcher(tmp_path).launch("id", spec, heard)
+        assert (await heard.over())[1] == 15
+        assert heard.overdue_for == [reason]
+
+
+@pytest_twisted.ensureDeferred
+async def test_without_pidfds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the platform has no pidfds, plain Twisted's SIGCHLD tells of the end."""
+    monkeypatch.delattr(os, "pidfd_open")
+    heard = Heard()
+    a_launcher(tmp_path).launch("id", JobSpec("sh", "-c", ("echo out; exit 3",)), heard)
+    assert (await heard.over())[:2] == (3, None)
+    assert heard.printed == b"out\n"
+
+
+def test_exact_errors(tmp_path: Path) -> None:
+    """What cannot be started says why, by the field's name, and leaves no child and no descriptor."""
+    for name, mode, text in [
+        ("plain", 0o644, "x"),
+        ("garbage", 0o755, "\x01\x02garbage"),
+        ("orphan", 0o755, "#!/no/such/interpreter\n"),
+    ]:
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(mode | stat.S_IRUSR)
+    launcher = a_launcher(tmp_path)
+    table: list[tuple[JobSpec, type[TxWorkerError], str]] = [
+        (JobSpec("no-such-program"), NoSuchExecutable, "command: 'no-such-program'"),
+        (JobSpec("", "./no-such-script"), NoSuchExecutable, "command: './no-such-script'"),
+        (JobSpec("", "./orphan"), NoSuchExecutable, "interpreter"),
+        (JobSpec("", "./plain/below"), NoSuchExecutable, "command: './plain/below'"),
+        (JobSpec("", "./plain"), NotPermitted, "command: './plain'"),
+        (JobSpec("", str(tmp_path)), NotPermitted, f"command: {str(tmp_path)!r}"),
+        (JobSpec("", "./garbage"), InvalidRequest, "#! line"),
+        (JobSpec("ls", directory="/no/such/dir"), NoSuchDirectory, "directory: '/no/such/dir'"),
+        (JobSpec("ls", directory="plain"), NoSuchDirectory, "plain'"),
+        (JobSpec("/" + "x" * 5000), InvalidRequest, "too long"),
+        (JobSpec("ls", args=("x" * 100_000,) * 40), InvalidRequest, "too long"),
+    ]
+    for spec, error_class, words in table:
+        with pytest.raises(error_class) as caught:
+            launcher.launch("id", spec, Heard())
+        assert words in str(caught.value)
+
+
+def test_no_descriptors_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever on the way the descriptors or processes run out, the order is refused whole."""
+
+    def refuse(number: int) -> Callable[..., Any]:
+        def refused(*args: object, **kwargs: object) -> None:
+            raise OSError(number, os.strerror(number))
+
+        return refused
+
+    for module, name, number in [
+        (os, "pipe", 24),
+        (child.os, "memfd_create", 24),  # type: ignore[attr-defined]
+        (child.subprocess, "Popen", 11),  # type: ignore[attr-defined]
+        (transport.os, "pidfd_open", 24),  # type: ignore[attr-defined]
+    ]:
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, refuse(number))
+            with pytest.raises(OutOfResources):
+                a_launcher(tmp_path).launch("id", JobSpec("sleep", "100", stdin=b"x"), Heard())
