@@ -6,6 +6,7 @@ Imported when the service starts, not before: twistd forks to become a daemon, a
 
 from __future__ import annotations
 
+import random
 import time
 import uuid
 from collections.abc import Mapping
@@ -88,7 +89,7 @@ def _server(config: GrpcServer, servicer: WorkerServicer, bridge: Bridge) -> rpc
 
 def _registration(config: Scheduler, server: rpc.GrpcServer, reactor: Any) -> Registration:
     link = Link(reactor, config.addr, root_certificates=_bytes(config.ca_file), use_tls=config.use_tls)
-    return Registration(reactor, link, lambda: config.advertise_addr or server.address)
+    return Registration(reactor, link, lambda: config.advertise_addr or server.address, random.random)
 
 
 def _bytes(path: Path | None) -> bytes | None:

@@ -1,0 +1,89 @@
+"""A real connection to a scheduler that comes and goes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThread
+
+from tests.support.scheduler import SchedulerStandIn
+from txworker.scheduler import Link, Registration
+from txworker.scheduler.registration import Pace
+
+PACE = Pace(first_pause=0.05, longest_pause=0.2, register_limit=1.0, probe_pause=0.2, probe_limit=1.0)
+
+
+@pytest.fixture
+def scheduler() -> Iterator[SchedulerStandIn]:
+    stand_in = SchedulerStandIn()
+    stand_in.start()
+    yield stand_in
+    stand_in.stop()
+
+
+def a_registration(scheduler: SchedulerStandIn) -> Registration:
+    real: Any = reactor
+    registration = Registration(real, Link(real, scheduler.addr), lambda: "127.0.0.1:1", lambda: 0.5, PACE)
+    registration.startService()
+    return registration
+
+
+def heard(scheduler: SchedulerStandIn) -> Deferred[tuple[str, str, str]]:
+    return deferToThread(scheduler.next_event)
+
+
+@pytest_twisted.ensureDeferred
+async def test_register_and_goodbye(scheduler: SchedulerStandIn) -> None:
+    """At the start it registers, at the stop it says goodbye for the id it was given."""
+    registration = a_registration(scheduler)
+    assert await heard(scheduler) == ("register", "127.0.0.1:1", "worker-1")
+    await registration.stopService()
+    assert await heard(scheduler) == ("deregister", "", "worker-1")
+
+
+@pytest_twisted.ensureDeferred
+async def test_down_then_up(scheduler: SchedulerStandIn) -> None:
+    """A scheduler that comes up later finds the worker registering."""
+    scheduler.stop()
+    registration = a_registration(scheduler)
+    scheduler.start()
+    assert (await heard(scheduler))[0] == "register"
+    await registration.stopService()
+
+
+@pytest_twisted.ensureDeferred
+async def test_restarted(scheduler: SchedulerStandIn) -> None:
+    """A scheduler that was restarted has forgotten the worker, which registers anew and takes leave of the old id."""
+    registration = a_registration(scheduler)
+    await heard(scheduler)
+    await deferToThread(scheduler.stop)
+    scheduler.start()
+    assert await heard(scheduler) == ("register", "127.0.0.1:1", "worker-2")
+    assert await heard(scheduler) == ("deregister", "", "worker-1")
+    await registration.stopService()
+
+
+@pytest_twisted.ensureDeferred
+async def test_gone_at_the_end(scheduler: SchedulerStandIn) -> None:
+    """A scheduler that is gone, or answers nothing, holds up nobody's end."""
+    registration = a_registration(scheduler)
+    await heard(scheduler)
+    scheduler.open_gate.clear()
+    real: Any = reactor
+    await registration.stopService().addTimeout(4, real)
+
+
+@pytest_twisted.ensureDeferred
+async def test_slow(scheduler: SchedulerStandIn) -> None:
+    """A scheduler that is too slow to answer is tried again until it answers."""
+    scheduler.open_gate.clear()
+    registration = a_registration(scheduler)
+    real: Any = reactor
+    real.callLater(1.5, scheduler.open_gate.set)
+    assert (await heard(scheduler))[0] == "register"
+    await registration.stopService()

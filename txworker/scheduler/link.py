@@ -1,0 +1,132 @@
+"""
+The gRPC side of the scheduler's door: three calls and one notice, as Deferreds.
+
+No thread of ours: gRPC's futures and its connectivity watch call back in gRPC's threads, and cross to the reactor here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from twisted.internet.defer import Deferred
+
+from txworker.pb import scheduler_pb2 as pb
+from txworker.pb import scheduler_pb2_grpc
+
+_OPTIONS = (
+    ("grpc.enable_retries", 0),  # how often to try is decided in registration.py alone
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.min_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+    ("grpc.client_idle_timeout_ms", 2**31 - 1),  # an idle connection must not look like a lost one
+    # No keepalive pings: a Go server answers those without a call with GOAWAY (too_many_pings). probe() does it.
+)
+
+_GONE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
+
+
+class Reactor(Protocol):
+    """What is asked of the reactor."""
+
+    def callFromThread(self, callable: Callable[..., Any], *args: Any) -> None: ...
+
+
+class CallFailed(Exception):
+    """A call to the scheduler failed; the sentence says how. `code` is None when it was answered, but with nonsense."""
+
+    def __init__(self, sentence: str, code: grpc.StatusCode | None = None) -> None:
+        super().__init__(sentence)
+        self.code = code
+
+
+class Link:
+    """A connection to the scheduler at `target`, kept open from open() to close(). Reactor thread."""
+
+    def __init__(
+        self, reactor: Reactor, target: str, *, root_certificates: bytes | None = None, use_tls: bool = False
+    ) -> None:
+        self._reactor = reactor
+        self._target = target
+        self._root_certificates = root_certificates
+        self._use_tls = use_tls
+        self._channel: grpc.Channel | None = None
+        self._connected = False
+
+    def open(self, lost: Callable[[], None]) -> None:
+        """Begin to connect; lost() is called in the reactor thread whenever an established connection is gone."""
+        if self._use_tls:
+            credentials = grpc.ssl_channel_credentials(self._root_certificates)
+            self._channel = grpc.secure_channel(self._target, credentials, _OPTIONS)
+        else:
+            self._channel = grpc.insecure_channel(self._target, _OPTIONS)
+
+        def changed(connectivity: grpc.ChannelConnectivity) -> None:
+            self._reactor.callFromThread(self._changed, connectivity, lost)
+
+        self._channel.subscribe(changed, try_to_connect=True)
+
+    def register(self, address: str, timeout_seconds: float) -> Deferred[str]:
+        """
+        The id under which the scheduler knows this worker now.
+
+        An OK without an id is a failure; `success` is not looked at, the existing scheduler leaves it false.
+        Fails with CallFailed. Cancelling cancels the call.
+        """
+        stub = scheduler_pb2_grpc.SchedulerStub(self._open_channel())
+        answer = self._deferred(stub.RegisterWorker.future(pb.RegisterReq(address=address), timeout=timeout_seconds))
+        return answer.addCallback(_worker_id)
+
+    def deregister(self, worker_id: str, timeout_seconds: float) -> Deferred[None]:
+        """Say goodbye for that id. Fails with CallFailed. Cancelling cancels the call."""
+        stub = scheduler_pb2_grpc.SchedulerStub(self._open_channel())
+        request = pb.DeregisterReq(workerID=worker_id)
+        answer = self._deferred(stub.DeregisterWorker.future(request, timeout=timeout_seconds))
+        return answer.addCallback(lambda _: None)
+
+    def probe(self, timeout_seconds: float) -> Deferred[bool]:
+        """Whether the scheduler answers: any answer counts, that it has no health service, too."""
+        stub = health_pb2_grpc.HealthStub(self._open_channel())
+        answer = self._deferred(stub.Check.future(health_pb2.HealthCheckRequest(), timeout=timeout_seconds))
+        return answer.addCallbacks(lambda _: True, lambda failure: failure.value.code not in _GONE)
+
+    def close(self) -> None:
+        """Give the connection up; calls under way fail."""
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            channel.close()
+
+    def _open_channel(self) -> grpc.Channel:
+        if self._channel is None:
+            raise CallFailed("the link is closed")
+        return self._channel
+
+    def _changed(self, connectivity: grpc.ChannelConnectivity, lost: Callable[[], None]) -> None:
+        was, self._connected = self._connected, connectivity is grpc.ChannelConnectivity.READY
+        if was and not self._connected and self._channel is not None:
+            lost()
+
+    def _deferred(self, future: Any) -> Deferred[Any]:
+        answer: Deferred[Any] = Deferred(lambda _: future.cancel())
+
+        def tell() -> None:
+            if answer.called:
+                return
+            error = None if future.cancelled() else future.exception()
+            if future.cancelled():
+                answer.errback(CallFailed("cancelled", grpc.StatusCode.CANCELLED))
+            elif error is not None:
+                answer.errback(CallFailed(f"{error.details()} ({error.code().name})", error.code()))
+            else:
+                answer.callback(future.result())
+
+        future.add_done_callback(lambda _: self._reactor.callFromThread(tell))
+        return answer
+
+
+def _worker_id(answer: pb.RegisterRes) -> str:
+    if not answer.workerID:
+        raise CallFailed("the scheduler answered without a worker id")
+    return answer.workerID
