@@ -7,8 +7,8 @@ Writes below the folder given as first argument, by default the project's own.
 import pathlib
 import sys
 
-import grpc_tools.protoc
 import grpc_tools
+import grpc_tools.protoc
 
 PROTO = pathlib.Path(__file__).resolve().parent
 
