@@ -1,0 +1,110 @@
+"""A real `twistd worker` in a directory of its own, and short ways to ask it things."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from txworker.pb import worker_pb2 as pb
+from txworker.pb.worker_pb2_grpc import WorkerStub
+
+LIMIT = 30.0
+TWISTD = str(Path(sys.executable).with_name("twistd"))
+
+
+def wait_until(true: Callable[[], Any], limit_seconds: float = LIMIT) -> Any:
+    """What `true` returns once it is true; asked often, and fails when the limit is over."""
+    end = time.monotonic() + limit_seconds
+    while not (result := true()):
+        if time.monotonic() > end:
+            raise AssertionError(f"still not so after {limit_seconds} s: {true}")
+        time.sleep(0.01)
+    return result
+
+
+class Daemon:
+    """One worker, from its start to its end; `text` is what its worker.toml says beside the address."""
+
+    def __init__(self, place: Path, text: str = "", server: str = "") -> None:
+        self.place = place
+        self.config = place / "worker.toml"
+        self.config.write_text(f'[grpc_server]\naddr = "127.0.0.1:0"\n{server}\n{text}')
+        self.log_file = place / "log"
+        self.output = place / "output"
+        with self.log_file.open("wb") as log:
+            self.process = subprocess.Popen(
+                [TWISTD, "-n", "--pidfile=", "worker", "--config", str(self.config)],
+                cwd=place,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        self.addr = wait_until(self._served)
+        self.channel = grpc.insecure_channel(self.addr)
+        self.stub = WorkerStub(self.channel)
+
+    def _served(self) -> str:
+        found = re.search(r"Serving on (\S+:\d+)", self.log())
+        assert found or self.process.poll() is None, self.log()
+        return found[1] if found else ""
+
+    def log(self) -> str:
+        """All it has logged."""
+        return self.log_file.read_text()
+
+    def stop(self, number: int = signal.SIGTERM, limit_seconds: float = LIMIT) -> int:
+        """Signal it and wait for its end; the exit status."""
+        self.process.send_signal(number)
+        return self.process.wait(limit_seconds)
+
+    def close(self) -> None:
+        """Whatever state it is in, it is over."""
+        self.channel.close()
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+    def descriptors(self) -> int:
+        """How many it has open."""
+        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+
+    def threads(self) -> int:
+        """How many it has."""
+        return len(os.listdir(f"/proc/{self.process.pid}/task"))
+
+    def start(self, command: str = "", path: str = "", *args: str, **more: Any) -> str:
+        """Start a job; its id."""
+        request = pb.StartJobReq(command=command, path=path, args=args, **more)
+        return self.stub.StartJob(request, timeout=LIMIT).jobID
+
+    def bash(self, script: str, **more: Any) -> str:
+        """Start a bash script; its job's id."""
+        return self.start("bash", "-c", script, **more)
+
+    def query(self, job_id: str) -> pb.QueryJobRes:
+        """How a job stands."""
+        return self.stub.QueryJob(pb.QueryJobReq(jobID=job_id), timeout=LIMIT)
+
+    def raw(self, job_id: str, **more: Any) -> bytes:
+        """A job's output to its end, as bytes."""
+        request = pb.StreamJobReq(jobID=job_id, raw=True, **more)
+        return b"".join(message.data for message in self.stub.StreamJob(request, timeout=4 * LIMIT))
+
+    def text(self, job_id: str, **more: Any) -> str:
+        """A job's output to its end, as text, asked for as an old client asks."""
+        request = pb.StreamJobReq(path=job_id, **more)
+        return "".join(message.output for message in self.stub.StreamJob(request, timeout=4 * LIMIT))
+
+    def end(self, job_id: str) -> pb.QueryJobRes:
+        """How a job stands once it is done."""
+        self.raw(job_id)
+        return self.query(job_id)
