@@ -1,0 +1,141 @@
+"""The end always comes, in order, in bounded time, with status 0."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from tests.support.daemon import LIMIT, TWISTD, Daemon, wait_until
+from tests.support.scheduler import SchedulerStandIn
+from txworker.pb import worker_pb2 as pb
+from txworker.pb.worker_pb2_grpc import WorkerStub
+
+GRACE = 2
+PR_SET_CHILD_SUBREAPER = 36
+
+
+def runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_signal(a_daemon: Callable[..., Daemon], number: signal.Signals) -> None:
+    """One signal ends the worker and its job, and the exit status is 0."""
+    worker = a_daemon()
+    pid = worker.query(worker.start("sleep", "1000")).job.pid
+    assert worker.stop(number) == 0
+    assert not runs(pid)
+    assert "goodbye" in worker.log()
+
+
+def test_whatever_is_open(a_daemon: Callable[..., Daemon]) -> None:
+    """With 50 streams, 20 jobs of which five ignore TERM, and a stalled viewer it ends within grace + 5 seconds."""
+    worker = a_daemon(f"[jobs]\nstop_grace_seconds = {GRACE}")
+    stubborn = [worker.bash("trap '' TERM; echo up; while :; do sleep 0.2; done") for _ in range(5)]
+    jobs = stubborn + [worker.bash("echo up; exec sleep 1000") for _ in range(15)]
+    pids = [worker.query(job_id).job.pid for job_id in jobs]
+    outputs: list[str] = []
+
+    def view(job_id: str) -> None:
+        outputs.append(worker.text(job_id))
+
+    viewers = [threading.Thread(target=view, args=(jobs[number % 20],)) for number in range(50)]
+    for viewer in viewers:
+        viewer.start()
+    loud = worker.bash("head -c 50000000 /dev/zero; exec sleep 1000")
+    channel = grpc.insecure_channel(worker.addr, [("grpc.use_local_subchannel_pool", 1)])
+    next(WorkerStub(channel).StreamJob(pb.StreamJobReq(jobID=loud, raw=True)))
+    wait_until(lambda: worker.query(loud).job.outputBytes == 50_000_000)
+
+    begun = time.monotonic()
+    assert worker.stop() == 0
+    assert time.monotonic() - begun < GRACE + 5
+    for viewer in viewers:
+        viewer.join(LIMIT)
+    assert outputs == ["up\n"] * 50
+    assert [pid for pid in pids if runs(pid)] == []
+    channel.close()
+
+
+def test_while_stopping(a_daemon: Callable[..., Daemon]) -> None:
+    """From the first moment of stopping no job is taken and health says so; what runs can still be asked after."""
+    worker = a_daemon(f"[jobs]\nstop_grace_seconds = {GRACE}")
+    job_id = worker.bash("trap '' TERM; echo up; while :; do sleep 0.2; done")
+    stream = worker.stub.StreamJob(pb.StreamJobReq(path=job_id))
+    assert next(stream).output == "up\n"
+    worker.process.terminate()
+    wait_until(lambda: worker.query(job_id).job.state == pb.JOB_STATE_STOPPING)
+    with pytest.raises(grpc.RpcError) as caught:
+        worker.start("true")
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    health = health_pb2_grpc.HealthStub(worker.channel).Check(health_pb2.HealthCheckRequest())
+    assert health.status == health_pb2.HealthCheckResponse.NOT_SERVING
+    assert list(stream) == []
+    assert worker.process.wait(LIMIT) == 0
+
+
+def test_scheduler_is_told(a_daemon: Callable[..., Daemon]) -> None:
+    """The scheduler hears of the worker's real address at the start, and goodbye at the end."""
+    scheduler = SchedulerStandIn()
+    scheduler.start()
+    worker = a_daemon(f'[scheduler]\naddr = "{scheduler.addr}"')
+    assert scheduler.next_event() == ("register", worker.addr, "worker-1")
+    assert worker.stop() == 0
+    assert scheduler.next_event() == ("deregister", "", "worker-1")
+    scheduler.stop()
+
+
+def test_scheduler_that_does_not_answer(a_daemon: Callable[..., Daemon]) -> None:
+    """A scheduler that hangs holds the end up for two seconds at most."""
+    scheduler = SchedulerStandIn()
+    scheduler.open_gate.clear()
+    scheduler.start()
+    worker = a_daemon(f'[scheduler]\naddr = "{scheduler.addr}"')
+    worker.end(worker.start("true"))
+    begun = time.monotonic()
+    assert worker.stop() == 0
+    assert time.monotonic() - begun < 5
+    scheduler.stop()
+
+
+def test_daemon(tmp_path: Path) -> None:
+    """As a daemon it serves, too; SIGTERM to the pid in its pidfile leaves no process, no pidfile, and status 0."""
+    assert ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0  # so that its status comes to us
+    (tmp_path / "worker.toml").write_text('[grpc_server]\naddr = "127.0.0.1:0"')
+    options = ["--pidfile=worker.pid", "--logfile=worker.log", "worker", "--config", "worker.toml"]
+    subprocess.run([TWISTD, *options], cwd=tmp_path, check=True, timeout=LIMIT, stdin=subprocess.DEVNULL)
+    log = tmp_path / "worker.log"
+    found = wait_until(lambda: re.search(r"Serving on (\S+:\d+)", log.read_text()))
+    pid = int((tmp_path / "worker.pid").read_text())
+    with grpc.insecure_channel(found[1]) as channel:
+        stub = WorkerStub(channel)
+        job_id = stub.StartJob(pb.StartJobReq(command="echo", path="hi"), timeout=LIMIT).jobID
+        assert [m.output for m in stub.StreamJob(pb.StreamJobReq(path=job_id), timeout=LIMIT)] == ["hi\n"]
+        assert stub.QueryJob(pb.QueryJobReq(jobID=job_id)).job.state == pb.JOB_STATE_SUCCEEDED
+        sleeper = stub.StartJob(pb.StartJobReq(command="sleep 1000")).jobID
+        job_pid = stub.QueryJob(pb.QueryJobReq(jobID=sleeper)).job.pid
+        stub.StopJob(pb.StopJobReq(jobID=stub.StartJob(pb.StartJobReq(command="sleep 1000")).jobID))
+        os.kill(pid, signal.SIGTERM)
+        ended = wait_until(lambda: os.waitpid(pid, os.WNOHANG)[1:] if _ended(pid) else None)
+    assert os.waitstatus_to_exitcode(ended[0]) == 0
+    assert not (tmp_path / "worker.pid").exists()
+    assert not runs(job_pid)
+
+
+def _ended(pid: int) -> bool:
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None

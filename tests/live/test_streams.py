@@ -1,0 +1,163 @@
+"""Streams: complete, in order, as many as wanted, and in nobody's way."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+import pytest
+
+from tests.support.daemon import LIMIT, Daemon, wait_until
+from txworker.pb import worker_pb2 as pb
+from txworker.pb.worker_pb2_grpc import WorkerStub
+
+ALTERNATE = """
+import os
+for number in range(10_000):
+    os.write(1 + number % 2, b"%d\\n" % number)
+"""
+
+
+def test_order(daemon: Daemon) -> None:
+    """Ten thousand writes, now to stdout, now to stderr, arrive in the order in which they were written."""
+    output = daemon.raw(daemon.start(sys.executable, "-c", ALTERNATE))
+    assert output.split() == [b"%d" % number for number in range(10_000)]
+
+
+def test_stderr_apart(daemon: Daemon) -> None:
+    """Kept apart on request, each stream is whole by itself."""
+    job_id = daemon.start(sys.executable, "-c", ALTERNATE, separateStderr=True)
+    for stderr in (False, True):
+        expected = [b"%d" % number for number in range(int(stderr), 10_000, 2)]
+        assert daemon.raw(job_id, stderr=stderr).split() == expected
+
+
+def test_live(daemon: Daemon) -> None:
+    """A line arrives while its job still runs, and the stream ends by itself when the job does."""
+    os.mkfifo(daemon.place / "gate")
+    job_id = daemon.bash("echo one; read line < gate; echo two")
+    stream = daemon.stub.StreamJob(pb.StreamJobReq(path=job_id), timeout=LIMIT)
+    assert next(stream).output == "one\n"
+    assert not daemon.query(job_id).done
+    (daemon.place / "gate").write_text("go\n")
+    assert [message.output for message in stream] == ["two\n"]
+
+
+def test_background_child_holds_stdout(daemon: Daemon) -> None:
+    """Something left behind that holds the output open keeps neither the job nor its stream from ending."""
+    begun = time.monotonic()
+    for script in ("sleep 1000 & echo out", "setsid sleep 30 & echo out", "trap '' TERM; sleep 30 & echo out"):
+        job_id = daemon.bash(script)
+        assert daemon.text(job_id) == "out\n"
+        assert daemon.query(job_id).job.state == pb.JOB_STATE_SUCCEEDED
+    assert time.monotonic() - begun < 15
+
+
+def test_parts(daemon: Daemon) -> None:
+    """From an offset, from the last lines, and of a running job only what is there now."""
+    job_id = daemon.bash("printf 'a\\nb\\nc\\nd'")
+    daemon.end(job_id)
+    assert daemon.raw(job_id, offset=2) == b"b\nc\nd"
+    assert daemon.raw(job_id, tailLines=2) == b"c\nd"
+    assert daemon.raw(job_id, offset=7) == b""
+    assert daemon.raw(job_id, noFollow=True) == b"a\nb\nc\nd"
+    running = daemon.bash("printf 'now\\303'; exec sleep 1000")
+    wait_until(lambda: daemon.query(running).job.outputBytes == 4)
+    assert daemon.raw(running, noFollow=True) == b"now\xc3"
+    assert daemon.text(running, noFollow=True) == "now"
+    daemon.stub.StopJob(pb.StopJobReq(jobID=running))
+
+
+def test_offsets_of_messages(daemon: Daemon) -> None:
+    """Each message says where its first byte stands in the output."""
+    job_id = daemon.start("head -c 1000000 /dev/zero")
+    daemon.end(job_id)
+    position = 10
+    for message in daemon.stub.StreamJob(pb.StreamJobReq(jobID=job_id, raw=True, offset=10)):
+        assert (message.offset, message.output) == (position, "")
+        position += len(message.data)
+    assert position == 1_000_000
+
+
+def test_text_is_valid(daemon: Daemon) -> None:
+    """A character split across writes arrives whole, and bytes that are none become U+FFFD."""
+    job_id = daemon.bash("printf 'caf\\303'; sleep 0.2; printf '\\251 \\377 \\342\\202'")
+    messages = [message.output for message in daemon.stub.StreamJob(pb.StreamJobReq(path=job_id))]
+    assert "".join(messages) == "café \ufffd \ufffd"
+    assert messages[0] == "caf"
+
+
+def test_nothing_printed(daemon: Daemon) -> None:
+    """A job that printed nothing has a stream that ends well, soon or late."""
+    job_id = daemon.start("sleep", "0.1")
+    assert daemon.raw(job_id) == b""
+    assert daemon.raw(job_id) == b""
+
+
+def test_by_path(daemon: Daemon) -> None:
+    """A path means the newest job that was started with it."""
+    for number in (1, 2):
+        daemon.end(daemon.start("echo", "by-path", str(number)))
+    assert daemon.text("by-path") == "by-path 2\n"
+
+
+def test_many_viewers(daemon: Daemon) -> None:
+    """Every viewer gets the same bytes, whenever it came."""
+    job_id = daemon.bash("for i in 1 2 3 4 5 6 7 8; do head -c 100000 /dev/urandom; sleep 0.05; done")
+    with ThreadPoolExecutor(24) as pool:
+        outputs = list(pool.map(lambda _: daemon.raw(job_id), range(24)))
+    assert len(outputs[0]) == 800_000
+    assert len(set(outputs)) == 1
+    assert outputs[0] == (daemon.output / f"{job_id}.out").read_bytes()
+
+
+def test_ceiling(a_daemon: Callable[..., Daemon]) -> None:
+    """Above the ceiling a stream is refused, other calls go on, and a viewer that leaves makes room."""
+    worker = a_daemon(server="max_streams = 2")
+    job_id = worker.bash("echo up; exec sleep 1000")
+    streams = [worker.stub.StreamJob(pb.StreamJobReq(path=job_id)) for _ in range(2)]
+    assert [next(stream).output for stream in streams] == ["up\n", "up\n"]
+    with pytest.raises(grpc.RpcError) as caught:
+        worker.raw(job_id)
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert "grpc_server.max_streams: 2" in caught.value.details()
+    worker.start("true")
+    streams[0].cancel()
+
+    def fits() -> bool:
+        stream = worker.stub.StreamJob(pb.StreamJobReq(path=job_id))
+        try:
+            return bool(next(stream).output == "up\n")
+        except grpc.RpcError:
+            return False
+
+    wait_until(fits)
+
+
+def test_stalled_viewer(daemon: Daemon) -> None:
+    """A viewer that reads nothing holds up neither the job nor the other viewers."""
+    job_id = daemon.bash("head -c 50000000 /dev/zero")
+    channel = grpc.insecure_channel(daemon.addr, [("grpc.use_local_subchannel_pool", 1)])
+    stalled = WorkerStub(channel).StreamJob(pb.StreamJobReq(jobID=job_id, raw=True))
+    next(stalled)
+    assert len(daemon.raw(job_id)) == 50_000_000
+    assert daemon.query(job_id).done
+    channel.close()
+
+
+def test_two_thousand_short_jobs(a_daemon: Callable[..., Daemon]) -> None:
+    """Each of 2,000 jobs, 50 at a time, streamed from the moment its id is known, is complete; nothing is left."""
+    worker = a_daemon()
+    worker.end(worker.start("true"))
+    descriptors, threads = worker.descriptors(), worker.threads()
+
+    def one(number: int) -> bool:
+        return worker.text(worker.start("echo", str(number))) == f"{number}\n"
+
+    with ThreadPoolExecutor(50) as pool:
+        assert all(pool.map(one, range(2000)))
+    wait_until(lambda: worker.descriptors() <= descriptors and worker.threads() <= threads)

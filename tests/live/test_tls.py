@@ -1,0 +1,62 @@
+"""TLS and mutual TLS, with certificates made here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import grpc
+import pytest
+
+from tests.support.daemon import Daemon
+from tests.support.pems import Authority
+from txworker.pb import worker_pb2 as pb
+from txworker.pb.worker_pb2_grpc import WorkerStub
+
+TLS = 'use_tls = true\ncrt_file = "../server.pem"\nkey_file = "../server.key"\n'
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    made = Authority()
+    made.sign("worker").write(tmp_path, "server")
+    (tmp_path / "ca.pem").write_bytes(made.pem)
+    return made
+
+
+def ask(addr: str, credentials: grpc.ChannelCredentials | None) -> str:
+    channel = grpc.insecure_channel(addr) if credentials is None else grpc.secure_channel(addr, credentials)
+    with channel:
+        return WorkerStub(channel).StartJob(pb.StartJobReq(command="true"), timeout=5).jobID
+
+
+def assert_refused(addr: str, credentials: grpc.ChannelCredentials | None) -> None:
+    with pytest.raises(grpc.RpcError) as caught:
+        ask(addr, credentials)
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+def test_tls(a_daemon: Callable[..., Daemon], authority: Authority) -> None:
+    """A client that trusts the authority is served; plaintext and strangers' trust are refused."""
+    worker = a_daemon(server=TLS)
+    assert ask(worker.addr, grpc.ssl_channel_credentials(authority.pem))
+    assert_refused(worker.addr, None)
+    assert_refused(worker.addr, grpc.ssl_channel_credentials(Authority().pem))
+
+
+def test_mutual_tls(a_daemon: Callable[..., Daemon], authority: Authority) -> None:
+    """Only clients with a certificate of the configured authority are served."""
+    worker = a_daemon(server=TLS + 'client_ca_file = "../ca.pem"\n')
+    ours, stranger = authority.sign("client"), Authority().sign("stranger")
+    assert ask(worker.addr, grpc.ssl_channel_credentials(authority.pem, ours.key, ours.crt))
+    assert_refused(worker.addr, grpc.ssl_channel_credentials(authority.pem))
+    assert_refused(worker.addr, grpc.ssl_channel_credentials(authority.pem, stranger.key, stranger.crt))
+
+
+def test_renewed_certificate(a_daemon: Callable[..., Daemon], authority: Authority, tmp_path: Path) -> None:
+    """A certificate that is replaced on disk is served to the next client, without a restart."""
+    worker = a_daemon(server=TLS)
+    assert ask(worker.addr, grpc.ssl_channel_credentials(authority.pem))
+    renewed = Authority()
+    renewed.sign("worker").write(tmp_path, "server")
+    assert ask(worker.addr, grpc.ssl_channel_credentials(renewed.pem))
