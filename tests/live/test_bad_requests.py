@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import grpc
@@ -41,12 +42,13 @@ STARTS: list[tuple[dict[str, Any], grpc.StatusCode, str, str]] = [
 def refused(call: Callable[[], Any]) -> tuple[grpc.StatusCode, str, str]:
     with pytest.raises(grpc.RpcError) as caught:
         call()
-    status = rpc_status.from_call(caught.value)
+    error: Any = caught.value  # a Call, too
+    status = rpc_status.from_call(error)
     assert status is not None
     info = ErrorInfo()
     assert status.details[0].Unpack(info)
     assert info.domain == "txworker"
-    return caught.value.code(), info.reason, caught.value.details()
+    return error.code(), info.reason, error.details()
 
 
 def test_start(daemon: Daemon) -> None:
@@ -54,9 +56,8 @@ def test_start(daemon: Daemon) -> None:
     daemon.end(daemon.start("true"))
     before = daemon.descriptors()
     for request, code, reason, words in STARTS:
-        got_code, got_reason, sentence = refused(
-            lambda request=request: daemon.stub.StartJob(pb.StartJobReq(**request))
-        )
+        message = pb.StartJobReq(**request)
+        got_code, got_reason, sentence = refused(partial(daemon.stub.StartJob, message))
         assert (got_code, got_reason) == (code, reason), request
         assert words in sentence
     wait_until(lambda: daemon.descriptors() <= before)

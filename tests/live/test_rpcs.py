@@ -92,7 +92,7 @@ def test_stop(daemon: Daemon) -> None:
     for script, text in [("echo up; exec sleep 100", "terminated"), ("trap '' TERM; echo up; sleep 100", "killed")]:
         job_id = daemon.bash(script)
         stream = daemon.stub.StreamJob(pb.StreamJobReq(path=job_id))
-        assert next(stream).output == "up\n"
+        assert next(iter(stream)).output == "up\n"
         for _ in range(2):
             daemon.stub.StopJob(pb.StopJobReq(jobID=job_id, grace=Duration(nanos=200_000_000)), timeout=1)
         answer = daemon.end(job_id)
@@ -113,9 +113,9 @@ def test_timeouts(daemon: Daemon) -> None:
 
 def test_request_id(daemon: Daemon) -> None:
     """The same request again starts nothing twice, also when it comes many times at once."""
-    order = {"command": "echo once", "requestID": "the-same"}
+    order = pb.StartJobReq(command="echo once", requestID="the-same")
     with ThreadPoolExecutor(16) as pool:
-        ids = set(pool.map(lambda _: daemon.stub.StartJob(pb.StartJobReq(**order)).jobID, range(50)))
+        ids = set(pool.map(lambda _: daemon.stub.StartJob(order).jobID, range(50)))
     assert len(ids) == 1
     with pytest.raises(grpc.RpcError) as caught:
         daemon.start("echo twice", requestID="the-same")

@@ -59,7 +59,7 @@ def test_whatever_is_open(a_daemon: Callable[..., Daemon]) -> None:
         viewer.start()
     loud = worker.bash("head -c 50000000 /dev/zero; exec sleep 1000")
     channel = grpc.insecure_channel(worker.addr, [("grpc.use_local_subchannel_pool", 1)])
-    next(WorkerStub(channel).StreamJob(pb.StreamJobReq(jobID=loud, raw=True)))
+    next(iter(WorkerStub(channel).StreamJob(pb.StreamJobReq(jobID=loud, raw=True))))
     wait_until(lambda: worker.query(loud).job.outputBytes == 50_000_000)
 
     begun = time.monotonic()
@@ -77,7 +77,7 @@ def test_while_stopping(a_daemon: Callable[..., Daemon]) -> None:
     worker = a_daemon(f"[jobs]\nstop_grace_seconds = {GRACE}")
     job_id = worker.bash("trap '' TERM; echo up; while :; do sleep 0.2; done")
     stream = worker.stub.StreamJob(pb.StreamJobReq(path=job_id))
-    assert next(stream).output == "up\n"
+    assert next(iter(stream)).output == "up\n"
     worker.process.terminate()
     wait_until(lambda: worker.query(job_id).job.state == pb.JOB_STATE_STOPPING)
     with pytest.raises(grpc.RpcError) as caught:

@@ -41,7 +41,7 @@ def test_live(daemon: Daemon) -> None:
     os.mkfifo(daemon.place / "gate")
     job_id = daemon.bash("echo one; read line < gate; echo two")
     stream = daemon.stub.StreamJob(pb.StreamJobReq(path=job_id), timeout=LIMIT)
-    assert next(stream).output == "one\n"
+    assert next(iter(stream)).output == "one\n"
     assert not daemon.query(job_id).done
     (daemon.place / "gate").write_text("go\n")
     assert [message.output for message in stream] == ["two\n"]
@@ -120,18 +120,18 @@ def test_ceiling(a_daemon: Callable[..., Daemon]) -> None:
     worker = a_daemon(server="max_streams = 2")
     job_id = worker.bash("echo up; exec sleep 1000")
     streams = [worker.stub.StreamJob(pb.StreamJobReq(path=job_id)) for _ in range(2)]
-    assert [next(stream).output for stream in streams] == ["up\n", "up\n"]
+    assert [next(iter(stream)).output for stream in streams] == ["up\n", "up\n"]
     with pytest.raises(grpc.RpcError) as caught:
         worker.raw(job_id)
     assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-    assert "grpc_server.max_streams: 2" in caught.value.details()
+    assert "grpc_server.max_streams: 2" in str(caught.value.details())
     worker.start("true")
     streams[0].cancel()
 
     def fits() -> bool:
         stream = worker.stub.StreamJob(pb.StreamJobReq(path=job_id))
         try:
-            return bool(next(stream).output == "up\n")
+            return bool(next(iter(stream)).output == "up\n")
         except grpc.RpcError:
             return False
 
@@ -143,7 +143,7 @@ def test_stalled_viewer(daemon: Daemon) -> None:
     job_id = daemon.bash("head -c 50000000 /dev/zero")
     channel = grpc.insecure_channel(daemon.addr, [("grpc.use_local_subchannel_pool", 1)])
     stalled = WorkerStub(channel).StreamJob(pb.StreamJobReq(jobID=job_id, raw=True))
-    next(stalled)
+    next(iter(stalled))
     assert len(daemon.raw(job_id)) == 50_000_000
     assert daemon.query(job_id).done
     channel.close()
