@@ -15,6 +15,7 @@ from twisted.internet.defer import Deferred
 
 from txworker.pb import scheduler_pb2 as pb
 from txworker.pb import scheduler_pb2_grpc
+from txworker.waiting import Waiters
 
 _OPTIONS = (
     ("grpc.enable_retries", 0),  # how often to try is decided in registration.py alone
@@ -24,6 +25,9 @@ _OPTIONS = (
     ("grpc.client_idle_timeout_ms", 2**31 - 1),  # an idle connection must not look like a lost one
     # No keepalive pings: a Go server answers those without a call with GOAWAY (too_many_pings). probe() does it.
 )
+
+_SETTLED = (grpc.ChannelConnectivity.READY, grpc.ChannelConnectivity.TRANSIENT_FAILURE)
+"""Connected, or known not to be: then a call says at once what is wrong."""
 
 _GONE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
 
@@ -53,7 +57,9 @@ class Link:
         self._root_certificates = root_certificates
         self._use_tls = use_tls
         self._channel: grpc.Channel | None = None
-        self._connected = False
+        self._state = grpc.ChannelConnectivity.IDLE
+        self._changes = Waiters()
+        self._watcher = _ignore
 
     def open(self, lost: Callable[[], None]) -> None:
         """Begin to connect; lost() is called in the reactor thread whenever an established connection is gone."""
@@ -66,7 +72,8 @@ class Link:
         def changed(connectivity: grpc.ChannelConnectivity) -> None:
             self._reactor.callFromThread(self._changed, connectivity, lost)
 
-        self._channel.subscribe(changed, try_to_connect=True)
+        self._watcher = changed
+        self._channel.subscribe(changed)
 
     def register(self, address: str, timeout_seconds: float) -> Deferred[str]:
         """
@@ -75,9 +82,17 @@ class Link:
         An OK without an id is a failure; `success` is not looked at, the existing scheduler leaves it false.
         Fails with CallFailed. Cancelling cancels the call.
         """
+        return Deferred.fromCoroutine(self._register(address, timeout_seconds))
+
+    async def _register(self, address: str, timeout_seconds: float) -> str:
+        # First the connection must have been seen: one that goes before it was could not be missed afterwards.
+        if self._state is grpc.ChannelConnectivity.IDLE:
+            self._open_channel().subscribe(_ignore, try_to_connect=True)
+            self._open_channel().unsubscribe(_ignore)
+        await self._changes.until(lambda: self._state in _SETTLED)
         stub = scheduler_pb2_grpc.SchedulerStub(self._open_channel())
-        answer = self._deferred(stub.RegisterWorker.future(pb.RegisterReq(address=address), timeout=timeout_seconds))
-        return answer.addCallback(_worker_id)
+        request = pb.RegisterReq(address=address)
+        return _worker_id(await self._deferred(stub.RegisterWorker.future(request, timeout=timeout_seconds)))
 
     def deregister(self, worker_id: str, timeout_seconds: float) -> Deferred[None]:
         """Say goodbye for that id. Fails with CallFailed. Cancelling cancels the call."""
@@ -96,6 +111,7 @@ class Link:
         """Give the connection up; calls under way fail."""
         channel, self._channel = self._channel, None
         if channel is not None:
+            channel.unsubscribe(self._watcher)  # first: gRPC's watching thread does not expect a closed channel
             channel.close()
 
     def _open_channel(self) -> grpc.Channel:
@@ -104,8 +120,9 @@ class Link:
         return self._channel
 
     def _changed(self, connectivity: grpc.ChannelConnectivity, lost: Callable[[], None]) -> None:
-        was, self._connected = self._connected, connectivity is grpc.ChannelConnectivity.READY
-        if was and not self._connected and self._channel is not None:
+        was, self._state = self._state, connectivity
+        self._changes.wake()
+        if was is grpc.ChannelConnectivity.READY and connectivity is not was and self._channel is not None:
             lost()
 
     def _deferred(self, future: Any) -> Deferred[Any]:
@@ -124,6 +141,10 @@ class Link:
 
         future.add_done_callback(lambda _: self._reactor.callFromThread(tell))
         return answer
+
+
+def _ignore(connectivity: grpc.ChannelConnectivity) -> None:
+    """Only there so that subscribing can ask for a connection again."""
 
 
 def _worker_id(answer: pb.RegisterRes) -> str:
