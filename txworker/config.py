@@ -33,6 +33,8 @@ _LONGEST_SECONDS = 365 * 86_400  # a year: timers take it, and nobody means more
 
 @dataclass(frozen=True)
 class GrpcServer:
+    """The section [grpc_server]: where and how the worker serves."""
+
     host: str = "127.0.0.1"  # IPv6 without its brackets
     port: int = 30000  # 0: the kernel picks one
     use_tls: bool = False
@@ -43,11 +45,14 @@ class GrpcServer:
 
     @property
     def addr(self) -> str:
+        """host:port as it can be dialled."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 @dataclass(frozen=True)
 class Scheduler:
+    """The section [scheduler]: who is told that the worker is there."""
+
     addr: str = ""  # empty: no scheduler
     advertise_addr: str = ""  # empty: the server's own address
     use_tls: bool = False
@@ -56,6 +61,8 @@ class Scheduler:
 
 @dataclass(frozen=True)
 class Jobs:
+    """The section [jobs]: what jobs are given, and how many there may be."""
+
     directory: Path
     output_directory: Path
     stop_grace_seconds: float = 10.0
