@@ -86,9 +86,7 @@ class Link:
 
     async def _register(self, address: str, timeout_seconds: float) -> str:
         # First the connection must have been seen: one that goes before it was could not be missed afterwards.
-        if self._state is grpc.ChannelConnectivity.IDLE:
-            self._open_channel().subscribe(_ignore, try_to_connect=True)
-            self._open_channel().unsubscribe(_ignore)
+        self._connect()
         await self._changes.until(lambda: self._state in _SETTLED)
         stub = scheduler_pb2_grpc.SchedulerStub(self._open_channel())
         request = pb.RegisterReq(address=address)
@@ -119,9 +117,17 @@ class Link:
             raise CallFailed("the link is closed")
         return self._channel
 
+    def _connect(self) -> None:
+        """gRPC leaves an idle channel idle until it is asked."""
+        if self._channel is not None and self._state is grpc.ChannelConnectivity.IDLE:
+            self._channel.subscribe(_ignore, try_to_connect=True)
+            self._channel.unsubscribe(_ignore)
+
     def _changed(self, connectivity: grpc.ChannelConnectivity, lost: Callable[[], None]) -> None:
         was, self._state = self._state, connectivity
         self._changes.wake()
+        if self._changes:  # somebody still waits to be connected: a connection may be lost before it was seen
+            self._connect()
         if was is grpc.ChannelConnectivity.READY and connectivity is not was and self._channel is not None:
             lost()
 
