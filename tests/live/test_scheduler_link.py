@@ -10,8 +10,9 @@ import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
+from twisted.logger import globalLogPublisher
 
-from tests.support.scheduler import SchedulerStandIn
+from tests.support.scheduler import LIMIT, SchedulerStandIn
 from txworker.scheduler import Link, Registration
 from txworker.scheduler.registration import Pace
 
@@ -37,6 +38,24 @@ def heard(scheduler: SchedulerStandIn) -> Deferred[tuple[str, str, str]]:
     return deferToThread(scheduler.next_event)
 
 
+def knows_its_id(worker_id: str) -> Deferred[None]:
+    """
+    Fires when the log says that the worker was registered under that id.
+
+    The scheduler has heard of it a little earlier; a worker that is cut off in between never learns the id.
+    """
+    known: Deferred[None] = Deferred()
+
+    def hear(event: Any) -> None:
+        if event.get("worker_id") == worker_id and "Registered" in event["log_format"]:
+            globalLogPublisher.removeObserver(hear)
+            known.callback(None)
+
+    globalLogPublisher.addObserver(hear)
+    real: Any = reactor
+    return known.addTimeout(LIMIT, real)
+
+
 @pytest_twisted.ensureDeferred
 async def test_register_and_goodbye(scheduler: SchedulerStandIn) -> None:
     """At the start it registers, at the stop it says goodbye for the id it was given."""
@@ -59,8 +78,10 @@ async def test_down_then_up(scheduler: SchedulerStandIn) -> None:
 @pytest_twisted.ensureDeferred
 async def test_restarted(scheduler: SchedulerStandIn) -> None:
     """A scheduler that was restarted has forgotten the worker, which registers anew and takes leave of the old id."""
+    registered = knows_its_id("worker-1")
     registration = a_registration(scheduler)
     await heard(scheduler)
+    await registered
     await deferToThread(scheduler.stop)
     scheduler.start()
     assert await heard(scheduler) == ("register", "127.0.0.1:1", "worker-2")
