@@ -10,7 +10,8 @@ import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
-from twisted.logger import globalLogPublisher
+from twisted.logger import ILogObserver, globalLogPublisher
+from zope.interface import implementer
 
 from tests.support.scheduler import LIMIT, SchedulerStandIn
 from txworker.scheduler import Link, Registration
@@ -46,6 +47,7 @@ def knows_its_id(worker_id: str) -> Deferred[None]:
     """
     known: Deferred[None] = Deferred()
 
+    @implementer(ILogObserver)
     def hear(event: Any) -> None:
         if event.get("worker_id") == worker_id and "Registered" in event["log_format"]:
             globalLogPublisher.removeObserver(hear)
