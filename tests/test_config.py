@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 from twisted.trial.unittest import SynchronousTestCase
 
-from txworker import config
 from txworker.config import Config, ConfigError, GrpcServer, Jobs, Scheduler, load
+from txworker.config.readers import READERS
 
 EXAMPLE = Path(__file__).parent.parent / "worker.toml"
 
@@ -43,7 +43,7 @@ MISTAKES = {
     "[scheduler]\nuse_tsl = true": "scheduler.use_tsl: unknown key; did you mean scheduler.use_tls?",
     "[jobs]\ncrt_file = 'x'": "jobs.crt_file: unknown key; did you mean grpc_server.crt_file?",
     '[jobs]\n"a\\nb" = 1': 'jobs."a\\nb": unknown key; known are directory, output_directory, '
-    "stop_grace_seconds, max_running",
+    "stop_grace_seconds, max_running, leftovers, use_cgroups, user, group, nice, oom_score_adj, limits, ceilings",
     "[grpc_sever]": "grpc_sever: unknown section; did you mean grpc_server?",
     "[zzz]": "zzz: unknown section; known are grpc_server, scheduler, jobs",
     "addr = 'x:1'": "addr: unknown key; did you mean grpc_server.addr?",
@@ -68,6 +68,21 @@ MISTAKES = {
     "jobs.stop_grace_seconds = -0.5": "jobs.stop_grace_seconds: must be from 0 to 31536000 seconds, not -0.5",
     "jobs.stop_grace_seconds = nan": "jobs.stop_grace_seconds: must be from 0 to 31536000 seconds, not NaN",
     "jobs.stop_grace_seconds = inf": "jobs.stop_grace_seconds: must be from 0 to 31536000 seconds, not Infinity",
+    "jobs.nice = 20": "jobs.nice: must be from -20 to 19, not 20",
+    "jobs.oom_score_adj = 1001": "jobs.oom_score_adj: must be from -1000 to 1000, not 1001",
+    # words and names
+    "jobs.leftovers = 'kill'": 'jobs.leftovers: must be "end" or "keep", not "kill"',
+    "jobs.user = 'nobody here'": 'jobs.user: no such user: "nobody here"',
+    "jobs.user = '4000000000'": 'jobs.user: no such user: "4000000000"',
+    "jobs.group = 'nobody here'": 'jobs.group: no such group: "nobody here"',
+    # limits
+    "jobs.limits = 3": "jobs.limits: must be a table of limits, not 3",
+    "jobs.limits.max_open_file = 3": "jobs.limits.max_open_file: unknown key; did you mean max_open_files?",
+    "jobs.limits.zzz = 3": "jobs.limits.zzz: unknown key; known are max_output_bytes, max_memory_bytes, "
+    "max_cpu_seconds, max_open_files, max_processes",
+    "jobs.ceilings.max_processes = -1": f"jobs.ceilings.max_processes: must be from 0 to {2**30}, not -1",
+    "[jobs]\nlimits.max_processes = 9\nceilings.max_processes = 8": "jobs.limits.max_processes: 9 is more than "
+    "jobs.ceilings.max_processes allows",
     # addresses
     **{
         f"grpc_server.addr = '{text}'": "grpc_server.addr: must be host:port, such as 127.0.0.1:30000 or [::1]:30000, "
@@ -261,14 +276,14 @@ class ExampleTests(Desk):
         """Every key stands in the example, and what is commented out loads as well once it is wanted."""
         text = re.sub(r"^# (\w+ = )", r"\1", EXAMPLE.read_text(encoding="utf-8"), flags=re.MULTILINE)
         shown = {section: set(keys) for section, keys in tomli.loads(text).items()}
-        self.assertEqual({section: set(keys) for section, keys in config._READERS.items()}, shown)
+        self.assertEqual({section: set(keys) for section, keys in READERS.items()}, shown)
 
     def test_every_field_has_a_key(self) -> None:
         """A field without a key could not be set, a key without a field would not load."""
         fields = [{field.name for field in dataclasses.fields(section)} for section in (GrpcServer, Scheduler, Jobs)]
         fields[0] = fields[0] - {"host", "port"} | {"addr"}
-        self.assertEqual(fields, [set(keys) for keys in config._READERS.values()])
-        self.assertEqual([*config._READERS, "source"], [field.name for field in dataclasses.fields(Config)])
+        self.assertEqual(fields, [set(keys) for keys in READERS.values()])
+        self.assertEqual([*READERS, "source"], [field.name for field in dataclasses.fields(Config)])
 
 
 def matching(found: str, wanted: str) -> str:

@@ -9,9 +9,9 @@ from tests.support.fakes import a_house
 from txworker.jobs import EndReason, Job, JobSpec, JobState, Limits
 from txworker.jobs.errors import (
     CallerGone,
+    InvalidRequest,
     NoSuchExecutable,
     NoSuchJob,
-    NotThere,
     OutOfResources,
     RequestReused,
     WorkerStopping,
@@ -44,10 +44,10 @@ class SubmitTests(SynchronousTestCase):
         self.assertEqual({}, house.launcher.running)
 
     def test_refusals(self) -> None:
-        """Nothing is launched for a caller who has gone, above the ceiling, for limits, or when stopping."""
-        house = a_house(max_running=1)
+        """Nothing is launched for a caller who has gone, above a ceiling, or when stopping."""
+        house = a_house(max_running=1, ceiling=Limits(max_open_files=9))
         self.failureResultOf(house.worker.submit(TRUE, lambda: False), CallerGone)
-        self.failureResultOf(house.worker.submit(JobSpec("true", limits=Limits(1))), NotThere)
+        self.failureResultOf(house.worker.submit(JobSpec("true", limits=Limits(max_open_files=10))), InvalidRequest)
         first = self.successResultOf(house.worker.submit(TRUE))
         self.failureResultOf(house.worker.submit(TRUE), OutOfResources)
         house.launcher.running[first.id].exit()
@@ -55,6 +55,15 @@ class SubmitTests(SynchronousTestCase):
         house.worker.refuse()
         self.failureResultOf(house.worker.submit(TRUE), WorkerStopping)
         self.assertEqual(2, len(house.launcher.running))
+
+    def test_limits(self) -> None:
+        """A job gets what it asked for, else the default, else the ceiling; its record shows what was asked."""
+        house = a_house(default=Limits(max_open_files=5), ceiling=Limits(max_open_files=9, max_processes=7))
+        asked = self.successResultOf(house.worker.submit(JobSpec("true", limits=Limits(max_open_files=9))))
+        silent = self.successResultOf(house.worker.submit(TRUE))
+        self.assertEqual(Limits(max_open_files=9, max_processes=7), house.launcher.specs[asked.id].limits)
+        self.assertEqual(Limits(max_open_files=5, max_processes=7), house.launcher.specs[silent.id].limits)
+        self.assertEqual(Limits(), silent.spec.limits)
 
     def test_request_id(self) -> None:
         """The same request id brings the same job back, also when it is done; a different request is refused."""

@@ -25,6 +25,12 @@ class Output(Protocol):
     def write(self, child_fd: int, data: bytes) -> None:
         """Bytes that came out of the child's descriptor 1 or 2."""
 
+    def pour(self, child_fd: int, data: memoryview) -> None:
+        """The same from a thread, at times when nobody else writes; poured() tells who waits."""
+
+    def poured(self, child_fd: int) -> None:
+        """Something was poured."""
+
     def more(self, beyond: int, stderr: bool) -> Deferred[None]:
         """Fires when there is a byte at or after offset `beyond`, or nothing more will come."""
 
@@ -38,8 +44,8 @@ class Output(Protocol):
 class Shelf(Protocol):
     """Which output belongs to which job."""
 
-    def create(self, job_id: str, separate_stderr: bool) -> Output:
-        """New, empty output. Raises OSError; then no file is left."""
+    def create(self, job_id: str, separate_stderr: bool, max_bytes: int) -> Output:
+        """New, empty output that takes so many bytes, 0: all. Raises OSError; then no file is left."""
 
     def path(self, job_id: str, stderr: bool) -> Path:
         """Where it is. Any thread."""
@@ -51,11 +57,17 @@ class Listener(Protocol):
     def wrote(self, child_fd: int, data: bytes) -> None:
         """It printed."""
 
+    def pour(self, child_fd: int, data: memoryview) -> None:
+        """It prints a lot; called in a thread, one call at a time and never beside wrote()."""
+
+    def poured(self, child_fd: int) -> None:
+        """Something was poured; reactor thread."""
+
     def overdue(self, reason: EndReason) -> None:
         """A time limit is over; it is being ended."""
 
-    def ended(self, exit_code: int | None, signal: int | None, usage: Usage) -> None:
-        """It exited and its output is drained."""
+    def ended(self, exit_code: int | None, signal: int | None, usage: Usage, leftovers_ended: int) -> None:
+        """It exited, its output is drained and nobody is left of it; so many others had to be ended for that."""
 
 
 class Running(Protocol):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal as signals
+import time
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -79,6 +80,8 @@ class WorkerService(Service):
         os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # its handlers stand in the way of every fork
         from twisted.internet import reactor
 
+        use_monotonic_clock(reactor)
+
         from txworker.assembly import assemble  # only now: it imports gRPC, and a daemon has forked by now
         from txworker.rpc.server import CannotListen
 
@@ -99,6 +102,15 @@ class WorkerService(Service):
             return succeed(None)
         stopped: Deferred[None] = running.stopService()
         return stopped.addCallback(lambda _: self._log.info("Every job has ended; goodbye."))
+
+
+def use_monotonic_clock(reactor: Any) -> None:
+    """
+    From now on the reactor's time cannot jump. Twisted's is the wall clock (twisted.python.runtime: time.time).
+
+    Before any call is put on it: those would come at another time.
+    """
+    reactor.seconds = time.monotonic
 
 
 def stop_on_signals(reactor: Any, log: Logger) -> None:

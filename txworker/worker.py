@@ -17,12 +17,12 @@ from txworker.jobs import EndAsked, EndReason, Exited, Fact, Job, JobSpec, Limit
 from txworker.jobs.errors import (
     CallerGone,
     NoSuchJob,
-    NotThere,
     OutOfResources,
     RequestReused,
     TxWorkerError,
     WorkerStopping,
 )
+from txworker.jobs.limits import effective
 from txworker.ports import Launcher, Output, Running, Shelf, Store
 from txworker.waiting import Waiters, detached
 
@@ -33,25 +33,29 @@ class Policy:
 
     max_running: int
     grace_seconds: float
+    default_limits: Limits = Limits()
+    ceilings: Limits = Limits()
 
 
 class _Active:
     """A job that is not done, with what is alive of it. Hears its child (ports.Listener) and passes it on."""
 
-    __slots__ = ("_worker", "job", "output", "running", "wrote")
+    __slots__ = ("_worker", "job", "output", "pour", "poured", "running", "wrote")
 
     def __init__(self, worker: Worker, job: Job, output: Output) -> None:
         self._worker = worker
         self.job = job
         self.output = output
         self.wrote = output.write
+        self.pour = output.pour
+        self.poured = output.poured
         self.running: Running | None = None
 
     def overdue(self, reason: EndReason) -> None:
         self._worker._overdue(self, reason)
 
-    def ended(self, exit_code: int | None, signal: int | None, usage: Usage) -> None:
-        self._worker._ended(self, exit_code, signal, usage)
+    def ended(self, exit_code: int | None, signal: int | None, usage: Usage, leftovers_ended: int) -> None:
+        self._worker._ended(self, exit_code, signal, usage, leftovers_ended)
 
 
 class Worker:
@@ -158,27 +162,26 @@ class Worker:
         if before is not None:
             _check_same(before.spec, spec)
             return self.get(before.id)
-        self._check_room(spec)
+        self._check_room()
+        limits = effective(spec.limits, self._policy.default_limits, self._policy.ceilings)
         if not wanted():
             raise CallerGone
-        active = self._launch(Job(self._new_id(), spec, self._now()))
+        active = self._launch(Job(self._new_id(), spec, self._now()), limits)
         await self._store.save(active.job)
         return active.job
 
-    def _check_room(self, spec: JobSpec) -> None:
+    def _check_room(self) -> None:
         if self._refusing:
             raise WorkerStopping
-        if spec.limits != Limits():
-            raise NotThere("limits")
         ceiling = self._policy.max_running
         if ceiling and len(self._active) >= ceiling:
             raise OutOfResources(f"jobs.max_running: {ceiling} jobs are running already", "MAX_RUNNING")
 
-    def _launch(self, job: Job) -> _Active:
-        output = self._create_output(job)
+    def _launch(self, job: Job, limits: Limits) -> _Active:
+        output = self._create_output(job, limits.max_output_bytes)
         active = _Active(self, job, output)
         try:
-            active.running = self._launcher.launch(job.id, job.spec, active)
+            active.running = self._launcher.launch(job.id, replace(job.spec, limits=limits), active)
         except BaseException as error:
             output.discard()
             if isinstance(error, TxWorkerError):
@@ -191,9 +194,9 @@ class Worker:
         )
         return active
 
-    def _create_output(self, job: Job) -> Output:
+    def _create_output(self, job: Job, max_bytes: int) -> Output:
         try:
-            return self._shelf.create(job.id, job.spec.separate_stderr)
+            return self._shelf.create(job.id, job.spec.separate_stderr, max_bytes)
         except OSError as error:
             self._log.error("No output file can be made: {error}.", error=error)
             raise OutOfResources(f"jobs.output_directory: no output file can be made: {error}") from error
@@ -222,9 +225,11 @@ class Worker:
         self._log.info("Job {job_id} is being ended ({reason}).", job_id=active.job.id, reason=reason.value)
         self._learn(active, EndAsked(reason))
 
-    def _ended(self, active: _Active, exit_code: int | None, signal: int | None, usage: Usage) -> None:
+    def _ended(
+        self, active: _Active, exit_code: int | None, signal: int | None, usage: Usage, leftovers_ended: int
+    ) -> None:
         output = active.output
-        fact = Exited(self._now(), exit_code, signal, usage, output.size, output.truncated)
+        fact = Exited(self._now(), exit_code, signal, usage, output.size, output.truncated, leftovers_ended)
         self._learn(active, fact).addCallback(lambda _: self._tell_end(active))
 
     def _tell_end(self, active: _Active) -> None:
@@ -232,11 +237,12 @@ class Worker:
         del self._active[job.id]
         active.output.close()
         self._log.info(
-            "Job {job_id} is done: {state}{why}, {output_bytes} bytes of output.",
+            "Job {job_id} is done: {state}{why}, {output_bytes} bytes of output{leftovers}.",
             job_id=job.id,
             state=job.state.name,
             why=f" ({job.error_text})" if job.failed else "",
             output_bytes=job.output_bytes,
+            leftovers=f", {job.leftovers_ended} leftovers ended" if job.leftovers_ended else "",
         )
         self._changed.wake()
 

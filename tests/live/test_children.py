@@ -28,8 +28,12 @@ from txworker.jobs.errors import (
     OutOfResources,
     TxWorkerError,
 )
-from txworker.process import child, transport
-from txworker.process.launcher import Launcher
+from txworker.process import child, native, transport
+from txworker.process.census import Census
+from txworker.process.child import Starts, quickest_start
+from txworker.process.descriptors import DescriptorLimit
+from txworker.process.launcher import Launcher, Places
+from txworker.process.prepared import PreparedStart
 from txworker.process.spawner import Spawner
 from txworker.process.transport import ChildTransport
 
@@ -42,6 +46,8 @@ class Heard:
 
     printed: bytes = b""
     errors: bytes = b""
+    pourings: int = 0
+    leftovers_ended: int = 0
     overdue_for: list[EndReason] = field(default_factory=list)
     end: Deferred[tuple[int | None, int | None, Usage]] = field(default_factory=Deferred)
 
@@ -51,10 +57,17 @@ class Heard:
         else:
             self.printed += data
 
+    def pour(self, child_fd: int, data: memoryview) -> None:
+        self.wrote(child_fd, bytes(data))
+
+    def poured(self, child_fd: int) -> None:
+        self.pourings += 1
+
     def overdue(self, reason: EndReason) -> None:
         self.overdue_for.append(reason)
 
-    def ended(self, exit_code: int | None, signal: int | None, usage: Usage) -> None:
+    def ended(self, exit_code: int | None, signal: int | None, usage: Usage, leftovers_ended: int) -> None:
+        self.leftovers_ended = leftovers_ended
         self.end.callback((exit_code, signal, usage))
 
     async def over(self) -> tuple[int | None, int | None, Usage]:
@@ -63,7 +76,13 @@ class Heard:
 
 def a_launcher(directory: Path) -> Launcher:
     real: Any = reactor
-    return Launcher(Spawner(real), real, dict(os.environ), str(directory), grace_seconds=5, drain_seconds=0.2)
+    places = Places(dict(os.environ), str(directory))
+    return Launcher(a_spawner(), real, Census(real), None, places, grace_seconds=5, drain_seconds=0.2)
+
+
+def a_spawner() -> Spawner:
+    real: Any = reactor
+    return Spawner(real, Starts(quickest_start(), PreparedStart(lambda pid: None)), DescriptorLimit())
 
 
 def held() -> list[str]:
@@ -89,8 +108,7 @@ def nothing_left() -> Iterator[None]:
 
 def test_interfaces() -> None:
     """The spawner is an IReactorProcess and what it makes is an IProcessTransport."""
-    real: Any = reactor
-    assert verifyObject(IReactorProcess, Spawner(real))
+    assert verifyObject(IReactorProcess, a_spawner())
     assert verifyClass(IProcessTransport, ChildTransport)
 
 
@@ -230,7 +248,7 @@ def test_no_descriptors_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     for module, name, number in [
         (os, "pipe", 24),
         (child.os, "memfd_create", 24),  # type: ignore[attr-defined]
-        (child.subprocess, "Popen", 11),  # type: ignore[attr-defined]
+        (native.NativeStart, "_run", 11),
         (transport.os, "pidfd_open", 24),  # type: ignore[attr-defined]
     ]:
         with monkeypatch.context() as patch:

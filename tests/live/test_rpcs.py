@@ -142,7 +142,6 @@ def test_not_there_yet(daemon: Daemon) -> None:
     for call in (
         lambda: daemon.stub.ListJobs(pb.ListJobsReq()),
         lambda: list(daemon.stub.WatchJobs(pb.WatchJobsReq())),
-        lambda: daemon.start("true", limits=pb.Limits(maxOpenFiles=3)),
     ):
         with pytest.raises(grpc.RpcError) as caught:
             call()

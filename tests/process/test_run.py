@@ -7,7 +7,7 @@ from signal import SIGKILL, SIGTERM
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.support.fakes import FakeChild
+from tests.support.fakes import FakeChild, FakeClearing
 from txworker.jobs import EndReason
 from txworker.process.run import RunParts, begin, new_run
 
@@ -18,12 +18,24 @@ class RunTests(SynchronousTestCase):
         self.child = FakeChild()
         self.overdue: list[EndReason] = []
 
-    def a_run(self, timeout: float | None = None, quiet: float | None = None) -> None:
-        self.parts = RunParts(self.clock, self.overdue.append, 10, 2, timeout, quiet)
+    def a_run(self, timeout: float | None = None, quiet: float | None = None, keep: bool = False) -> None:
+        self.clearing = FakeClearing()
+        self.overs: list[bool] = []
+        self.parts = RunParts(
+            self.clock,
+            self.overdue.append,
+            lambda: self.overs.append(True),
+            10,
+            2,
+            timeout,
+            quiet,
+            None if keep else self.clearing,
+        )
         self.run_ = new_run(self.parts)
         begin(self.run_, self.parts, self.child)
 
     def assertOver(self) -> None:
+        self.assertEqual([True], self.overs)
         self.assertEqual([], self.clock.getDelayedCalls())
 
     def test_term_patience_kill(self) -> None:
@@ -34,7 +46,9 @@ class RunTests(SynchronousTestCase):
         self.assertEqual([SIGTERM], self.child.signals)
         self.clock.advance(0.1)
         self.assertEqual([SIGTERM, SIGKILL], self.child.signals)
+        self.run_.exited()
         self.run_.ended()
+        self.run_.cleared()
         self.assertOver()
 
     def test_no_grace(self) -> None:
@@ -79,28 +93,57 @@ class RunTests(SynchronousTestCase):
         self.clock.advance(6)
         self.assertEqual([], self.overdue)
 
-    def test_output_held_open(self) -> None:
-        """When something left behind holds the output, it is asked to go, then killed and the pipe closed."""
+    def test_leftovers_first(self) -> None:
+        """A job that ended by itself is over when what it left has ended, too; that has a bounded time."""
         self.a_run()
         self.run_.exited()
-        self.assertEqual([SIGTERM], self.child.signals)
+        self.run_.ended()
+        self.assertEqual(([2], []), (self.clearing.graces, self.overs))
+        self.run_.cleared()
+        self.assertOver()
+
+    def test_output_held_open(self) -> None:
+        """When somebody who is not the job's holds the output, the pipe is closed after a bounded time."""
+        self.a_run()
+        self.run_.exited()
+        self.run_.cleared()
         self.clock.advance(1.9)
         self.assertFalse(self.child.closed)
         self.clock.advance(0.1)
-        self.assertEqual(([SIGTERM, SIGKILL], True), (self.child.signals, self.child.closed))
+        self.assertTrue(self.child.closed)
+        self.run_.ended()
+        self.assertOver()
+
+    def test_keep(self) -> None:
+        """Where leftovers are kept nobody is signalled, and their output is waited for a bounded time."""
+        self.a_run(keep=True)
+        self.run_.exited()
+        self.clock.advance(2)
+        self.assertEqual(([], True), (self.child.signals, self.child.closed))
         self.run_.ended()
         self.assertOver()
 
     def test_rest_of_the_grace_period(self) -> None:
-        """What a stopped job leaves behind has as long as the job itself would have had."""
+        """What a stopped job leaves behind has as long as the job itself would have had; after KILL, nothing."""
         self.a_run()
         self.run_.stop(8)
         self.clock.advance(1)
         self.run_.exited()
-        self.clock.advance(6.9)
-        self.assertFalse(self.child.closed)
-        self.clock.advance(0.1)
-        self.assertTrue(self.child.closed)
+        self.assertEqual([7], self.clearing.graces)
+        self.a_run()
+        self.run_.stop(8)
+        self.clock.advance(8)
+        self.run_.exited()
+        self.assertEqual([0], self.clearing.graces)
+
+    def test_hurry(self) -> None:
+        """A stop that comes when only leftovers live is for them."""
+        self.a_run()
+        self.run_.exited()
+        self.run_.stop(1)
+        self.run_.ended()
+        self.run_.stop(0.5)
+        self.assertEqual([1, 0.5], self.clearing.hurries)
 
     def test_every_input_in_every_state(self) -> None:
         """No order of events is an error: the world does not ask whether it is convenient."""
@@ -113,6 +156,11 @@ class RunTests(SynchronousTestCase):
             lambda: self.run_.stop(1),
             lambda: self.run_.exited(),
             lambda: self.run_.ended(),
+            lambda: self.run_.cleared(),
+            lambda: self.run_.stop(1),
+            lambda: self.run_.exited(),
+            lambda: self.run_.ended(),
+            lambda: self.run_.cleared(),
         ]
         for happen in inputs:
             happen()

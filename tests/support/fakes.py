@@ -9,7 +9,7 @@ from pathlib import Path
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ProcessExitedAlready
 
-from txworker.jobs import JobSpec, Usage
+from txworker.jobs import JobSpec, Limits, Usage
 from txworker.jobs.errors import TxWorkerError
 from txworker.ports import Listener
 from txworker.store.memory import MemoryStore
@@ -34,6 +34,20 @@ class FakeChild:
         self.closed = True
 
 
+class FakeClearing:
+    """Remembers what it was asked; the test says when nobody is left."""
+
+    def __init__(self) -> None:
+        self.graces: list[float] = []
+        self.hurries: list[float] = []
+
+    def begin(self, grace_seconds: float) -> None:
+        self.graces.append(grace_seconds)
+
+    def hurry(self, grace_seconds: float) -> None:
+        self.hurries.append(grace_seconds)
+
+
 class FakeOutput:
     """Output that is kept in memory."""
 
@@ -50,6 +64,12 @@ class FakeOutput:
 
     def write(self, child_fd: int, data: bytes) -> None:
         self.data += data
+        self._changed.wake()
+
+    def pour(self, child_fd: int, data: memoryview) -> None:
+        self.data += data
+
+    def poured(self, child_fd: int) -> None:
         self._changed.wake()
 
     def more(self, beyond: int, stderr: bool) -> Deferred[None]:
@@ -70,7 +90,7 @@ class FakeShelf:
     outputs: dict[str, FakeOutput] = field(default_factory=dict)
     refusal: OSError | None = None
 
-    def create(self, job_id: str, separate_stderr: bool) -> FakeOutput:
+    def create(self, job_id: str, separate_stderr: bool, max_bytes: int) -> FakeOutput:
         if self.refusal is not None:
             raise self.refusal
         self.outputs[job_id] = FakeOutput()
@@ -92,8 +112,8 @@ class FakeRunning:
     def stop(self) -> Callable[[float], None]:
         return self.stops.append
 
-    def exit(self, exit_code: int | None = 0, signal: int | None = None) -> None:
-        self.listener.ended(exit_code, signal, Usage(0.25, 0.5, 4096))
+    def exit(self, exit_code: int | None = 0, signal: int | None = None, leftovers: int = 0) -> None:
+        self.listener.ended(exit_code, signal, Usage(0.25, 0.5, 4096), leftovers)
 
 
 @dataclass
@@ -101,11 +121,13 @@ class FakeLauncher:
     """Starts nothing and remembers everything; `refusal` is raised instead when there is one."""
 
     running: dict[str, FakeRunning] = field(default_factory=dict)
+    specs: dict[str, JobSpec] = field(default_factory=dict)
     refusal: TxWorkerError | None = None
 
     def launch(self, job_id: str, spec: JobSpec, listener: Listener) -> FakeRunning:
         if self.refusal is not None:
             raise self.refusal
+        self.specs[job_id] = spec
         self.running[job_id] = FakeRunning(1000 + len(self.running), listener)
         return self.running[job_id]
 
@@ -119,10 +141,10 @@ class House:
     shelf: FakeShelf
 
 
-def a_house(max_running: int = 0) -> House:
+def a_house(max_running: int = 0, default: Limits = Limits(), ceiling: Limits = Limits()) -> House:
     """A worker to ask, and its surroundings to look at."""
     ids = iter(range(1, 10_000))
     launcher, shelf = FakeLauncher(), FakeShelf()
-    policy = Policy(max_running, grace_seconds=10)
+    policy = Policy(max_running, 10, default, ceiling)
     worker = Worker(launcher, shelf, MemoryStore(), policy, lambda: 1_700_000_000.0, lambda: f"job-{next(ids)}")
     return House(worker, launcher, shelf)

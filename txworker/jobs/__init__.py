@@ -1,7 +1,8 @@
 """What a job is: values and pure functions, usable from any thread."""
 
 from txworker.jobs.job import EndAsked, EndReason, Exited, Fact, Job, JobState, Lost, Started, Usage, after
-from txworker.jobs.spec import MARK, JobSpec, Limits
+from txworker.jobs.limits import Limits
+from txworker.jobs.spec import MARK, JobSpec
 
 __all__ = [
     "MARK",

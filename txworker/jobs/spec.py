@@ -7,23 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from txworker.jobs.errors import InvalidRequest
+from txworker.jobs.limits import Limits
 
 MARK = "TXWORKER_JOB_ID"
 """The environment variable by which a job, and whatever descends from it, can be told."""
 
 LONGEST_ARGUMENT_BYTES = 128 * 1024 - 1
 """Linux takes no longer single argument or NAME=value (MAX_ARG_STRLEN, 32 pages with its NUL; execve(2))."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a job may use at most; 0: the worker's default. CPU in seconds."""
-
-    max_output_bytes: int = 0
-    max_memory_bytes: int = 0
-    max_cpu_seconds: float = 0.0
-    max_open_files: int = 0
-    max_processes: int = 0
 
 
 @dataclass(frozen=True)

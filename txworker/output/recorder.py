@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from twisted.internet.defer import Deferred
@@ -15,18 +16,20 @@ class Recorder:
     """
     One stream of a job's output, appended to a new file of its own (0600).
 
-    `size` may be read from any thread: bytes below it are in the file.
+    `size` may be read from any thread: bytes below it are in the file. Beyond max_bytes (0: no ceiling) output is
+    dropped, and a last line says so.
 
     Raises:
         OSError: the file cannot be made; nothing is left behind.
     """
 
-    __slots__ = ("_changed", "_fd", "closed", "path", "size", "truncated")
+    __slots__ = ("_changed", "_fd", "_max_bytes", "closed", "path", "size", "truncated")
     _log = Logger()
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, max_bytes: int = 0, kept: Callable[[int], int] = lambda fd: fd) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
-        self._fd = os.open(path, flags, 0o600)
+        self._fd = kept(os.open(path, flags, 0o600))
+        self._max_bytes = max_bytes
         self._changed = Waiters()
         self.path = path
         self.size = 0
@@ -35,14 +38,26 @@ class Recorder:
 
     def append(self, data: bytes) -> None:
         """Write down all of it. What the disk refuses is dropped, so that the job never blocks on us, and noted."""
-        rest = memoryview(data)
+        self.pour(memoryview(data))
+        self._changed.wake()
+
+    def pour(self, data: memoryview) -> None:
+        """As append, from any thread at a time when nobody else writes; who waits is told by poured()."""
+        if self._max_bytes and self.size + len(data) > self._max_bytes:
+            if self.truncated:
+                return
+            self.truncated = True
+            data = memoryview(bytes(data[: self._max_bytes - self.size]) + _last_line(self._max_bytes))
         try:
-            while rest:
-                written = os.write(self._fd, rest)
+            while data:
+                written = os.write(self._fd, data)
                 self.size += written
-                rest = rest[written:]
+                data = data[written:]
         except OSError as error:
             self._refused(error)
+
+    def poured(self) -> None:
+        """Something was poured."""
         self._changed.wake()
 
     def close(self) -> None:
@@ -83,15 +98,19 @@ class Output:
 
     def write(self, child_fd: int, data: bytes) -> None:
         """Bytes that came out of the child's descriptor 1 or 2."""
-        if child_fd == 2 and self.err is not None:
-            self.err.append(data)
-        else:
-            self.out.append(data)
+        self._recorder(child_fd == 2).append(data)
+
+    def pour(self, child_fd: int, data: memoryview) -> None:
+        """The same from a thread, at times when nobody else writes; poured() tells who waits."""
+        self._recorder(child_fd == 2).pour(data)
+
+    def poured(self, child_fd: int) -> None:
+        """Something was poured."""
+        self._recorder(child_fd == 2).poured()
 
     def more(self, beyond: int, stderr: bool) -> Deferred[None]:
         """Fires when there is a byte at or after offset `beyond`, or nothing more will come."""
-        recorder = self.err if stderr and self.err is not None else self.out
-        return recorder.more(beyond)
+        return self._recorder(stderr).more(beyond)
 
     def close(self) -> None:
         """Nothing more will come."""
@@ -105,3 +124,10 @@ class Output:
         for recorder in (self.out, self.err):
             if recorder is not None:
                 recorder.path.unlink(missing_ok=True)
+
+    def _recorder(self, stderr: bool) -> Recorder:
+        return self.err if stderr and self.err is not None else self.out
+
+
+def _last_line(max_bytes: int) -> bytes:
+    return f"\n[output beyond {max_bytes} bytes was dropped]\n".encode()

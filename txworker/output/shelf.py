@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from txworker.output.recorder import Output, Recorder
@@ -9,26 +10,28 @@ from txworker.output.recorder import Output, Recorder
 
 class Shelf:
     """
-    A directory of output files: `<job id>.out`, and `<job id>.err` where stderr is kept apart.
+    A directory of output files: `<job id>.out`, and `<job id>.err` where stderr is kept apart. kept(fd) may move a
+    descriptor that is held for long.
 
     Raises:
         OSError: the directory cannot be made.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, kept: Callable[[int], int] = lambda fd: fd) -> None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._directory = directory
+        self._kept = kept
 
-    def create(self, job_id: str, separate_stderr: bool) -> Output:
+    def create(self, job_id: str, separate_stderr: bool, max_bytes: int = 0) -> Output:
         """
-        New, empty output for a job. Reactor thread.
+        New, empty output for a job, of so many bytes at most (0: no ceiling) in each file. Reactor thread.
 
         Raises:
             OSError: a file cannot be made; none is left.
         """
-        out = Recorder(self.path(job_id, stderr=False))
+        out = Recorder(self.path(job_id, stderr=False), max_bytes, self._kept)
         try:
-            err = Recorder(self.path(job_id, stderr=True)) if separate_stderr else None
+            err = Recorder(self.path(job_id, stderr=True), max_bytes, self._kept) if separate_stderr else None
         except OSError:
             Output(out, None).discard()
             raise

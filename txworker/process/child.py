@@ -1,17 +1,23 @@
 """
 Starting one child: own session, its descriptors, exact errors. Everything after the start is in transport.py.
 
-`subprocess.Popen` does the launch because it uses vfork, so no code of ours and no lock of another thread's
-is ever copied into a child, and because it reports the errno of chdir and of exec apart.
+No way of starting here ever forks the worker: no code of ours and no lock of another thread's is copied into a child.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import IO
+
+from txworker.process.native import NativeStart
+from txworker.process.prepared import Preparation, PreparedStart
+
+Start = Callable[[Sequence[str], Mapping[str, str], str | None, Mapping[int, int]], int]
 
 
 def start_child(
@@ -22,6 +28,8 @@ def start_child(
 ) -> int:
     """
     Start a process that leads its own session; descriptors maps the child's 0, 1 and 2 to ours.
+
+    Popen uses vfork, and reports the errno of chdir and of exec apart. It works everywhere, but holds Python's lock.
 
     Returns its pid. The caller waits for it.
 
@@ -41,6 +49,51 @@ def start_child(
     )
     child.returncode = 0  # waiting is ours: Popen must neither wait for it later nor warn that nobody did
     return child.pid
+
+
+def quickest_start() -> Start:
+    """libc's posix_spawn where it has all that is needed, otherwise Popen."""
+    try:
+        return NativeStart()
+    except AttributeError:
+        return start_child
+
+
+@dataclass(frozen=True)
+class Starts:
+    """The two ways to start a child: at once, or with something done first (much dearer)."""
+
+    at_once: Start
+    prepared: PreparedStart
+
+    def start(
+        self,
+        argv: Sequence[str],
+        environment: Mapping[str, str],
+        directory: str | None,
+        descriptors: Mapping[int, int],
+        preparation: Preparation,
+    ) -> int:
+        """As start_child."""
+        if preparation.needed:
+            return self.prepared(argv, environment, directory, descriptors, preparation)
+        pid = self.at_once(argv, environment, directory, descriptors)
+        _follow(pid, preparation)
+        return pid
+
+
+def _follow(pid: int, preparation: Preparation) -> None:
+    """What may come a moment after the start. The child cannot be gone: it is ours, and nobody has waited for it."""
+    if preparation.oom_score_adj:
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/oom_score_adj", "w") as file:
+            file.write(str(preparation.oom_score_adj))
+    if preparation.cgroup is not None:
+        with contextlib.suppress(OSError), open("cgroup.procs", "w", opener=_inside(preparation.cgroup)) as file:
+            file.write(str(pid))
+
+
+def _inside(directory: int) -> Callable[[str, int], int]:
+    return lambda name, flags: os.open(name, flags, dir_fd=directory)
 
 
 def stdin_file(data: bytes) -> IO[bytes]:

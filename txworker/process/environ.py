@@ -1,8 +1,10 @@
-"""What a job's process is given to begin with: its environment. Pure."""
+"""What a job's process is given to begin with: its environment, and the file that its first word means."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import errno
+import os
+from collections.abc import Iterator, Mapping
 
 from txworker.jobs import MARK, JobSpec
 
@@ -10,3 +12,31 @@ from txworker.jobs import MARK, JobSpec
 def environment(base: Mapping[str, str], spec: JobSpec, job_id: str) -> dict[str, str]:
     """The worker's own environment, what the order adds to it, and the mark by which the job can be told."""
     return {**base, **spec.env, MARK: job_id}
+
+
+def places(executable: str, environment: Mapping[str, str]) -> Iterator[str]:
+    """Where that executable may be: itself when it holds a slash, else in each directory of the job's own PATH."""
+    if "/" in executable:
+        yield executable
+        return
+    for directory in environment.get("PATH", os.defpath).split(os.pathsep):
+        yield os.path.join(directory or os.curdir, executable)
+
+
+def find_executable(executable: str, environment: Mapping[str, str], directory: str | None) -> str:
+    """
+    The file to execute, seen from the job's directory.
+
+    Raises:
+        OSError: with a word without a slash, no directory of PATH has it, or none that may be executed.
+    """
+    if "/" in executable:
+        return executable
+    problem = errno.ENOENT
+    for place in places(executable, environment):
+        seen_from_here = os.path.join(directory or os.curdir, place)
+        if os.path.isfile(seen_from_here):
+            if os.access(seen_from_here, os.X_OK):
+                return place
+            problem = errno.EACCES
+    raise OSError(problem, os.strerror(problem), executable)

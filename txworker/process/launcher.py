@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from txworker.jobs import EndReason, JobSpec, Usage
@@ -17,9 +18,14 @@ from txworker.jobs.errors import (
     OutOfResources,
     TxWorkerError,
 )
+from txworker.process.census import Census
+from txworker.process.cgroup import Cgroups, JobCgroup
 from txworker.process.child import stdin_file
+from txworker.process.clearing import Clearing, Family
 from txworker.process.environ import environment
-from txworker.process.protocol import JobProtocol
+from txworker.process.limits import kernel_limits
+from txworker.process.prepared import Preparation
+from txworker.process.protocol import JobProtocol, Sink
 from txworker.process.run import Run, RunParts, begin, new_run
 from txworker.process.spawner import SAME_PIPE
 from txworker.waiting import Clock
@@ -44,9 +50,13 @@ class Listener(Protocol):
 
     def wrote(self, child_fd: int, data: bytes) -> None: ...
 
+    def pour(self, child_fd: int, data: memoryview) -> None: ...
+
+    def poured(self, child_fd: int) -> None: ...
+
     def overdue(self, reason: EndReason) -> None: ...
 
-    def ended(self, exit_code: int | None, signal: int | None, usage: Usage) -> None: ...
+    def ended(self, exit_code: int | None, signal: int | None, usage: Usage, leftovers_ended: int) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -58,73 +68,151 @@ class Running:
 
 
 @dataclass(frozen=True)
+class Places:
+    """
+    How and where children run. directory is theirs unless the order names one; base_environment is what they inherit.
+
+    preparation is what every job gets before its first instruction; keep_leftovers leaves alone what a job that is
+    done left behind.
+    """
+
+    base_environment: Mapping[str, str]
+    directory: str
+    preparation: Preparation = Preparation()
+    keep_leftovers: bool = False
+
+
+@dataclass(frozen=True)
 class Launcher:
     """
-    Starts children. directory is theirs unless the order names one; base_environment is what they inherit.
+    Starts children.
 
-    grace_seconds is what a time limit gives between TERM and KILL; drain_seconds is how long the output of an
-    exited child is waited for when something it left behind holds the pipe.
+    grace_seconds is what a time limit gives between TERM and KILL; drain_seconds is how long what an exited child
+    left behind may take to end, and then how long its output is waited for when somebody else holds the pipe.
     """
 
     starter: Starter
     clock: Clock
-    base_environment: Mapping[str, str]
-    directory: str
+    census: Census
+    cgroups: Cgroups | None
+    places: Places
     grace_seconds: float
     drain_seconds: float
 
     def launch(self, job_id: str, spec: JobSpec, listener: Listener) -> Running:
         """
-        Start the order's process. Reactor thread; takes about a millisecond.
+        Start the order's process. Reactor thread; takes about a millisecond, two with limits.
 
         Raises:
             TxWorkerError: it could not be started; nothing is left behind.
         """
-        parts = RunParts(
-            self.clock,
-            listener.overdue,
-            self.grace_seconds,
-            self.drain_seconds,
-            spec.timeout_seconds,
-            spec.quiet_timeout_seconds,
-        )
-        run = new_run(parts)
-        child = self._start(job_id, spec, _protocol(run, parts, listener, spec))
-        return Running(child.pid, run.stop)
+        cgroup = self._cgroup(job_id)
+        child = _Child(self, job_id, spec, listener, cgroup)
+        try:
+            transport = self._start(job_id, spec, child.protocol, cgroup)
+        except BaseException:
+            if cgroup is not None:
+                cgroup.remove()
+            raise
+        return Running(transport.pid, child.run.stop)
 
-    def _start(self, job_id: str, spec: JobSpec, protocol: JobProtocol) -> Any:
-        directory = os.path.join(self.directory, spec.directory)
+    def _cgroup(self, job_id: str) -> JobCgroup | None:
+        try:
+            return None if self.cgroups is None else self.cgroups.create(job_id)
+        except OSError as error:
+            raise OutOfResources(f"no cgroup can be made for the job: {error}") from error
+
+    def _start(self, job_id: str, spec: JobSpec, protocol: JobProtocol, cgroup: JobCgroup | None) -> Any:
+        directory = os.path.join(self.places.directory, spec.directory)
         argv = spec.argv
         try:
-            with stdin_file(spec.stdin) as stdin:
+            with (
+                stdin_file(spec.stdin) as stdin,
+                contextlib.nullcontext() if cgroup is None else cgroup.opened() as cgroup_fd,
+            ):
                 return self.starter.spawnProcess(
                     protocol,
                     argv[0],
                     argv,
-                    environment(self.base_environment, spec, job_id),
+                    environment(self.places.base_environment, spec, job_id),
                     directory,
                     childFDs={0: stdin.fileno(), 1: "r", 2: "r" if spec.separate_stderr else SAME_PIPE},
+                    preparation=replace(self.places.preparation, limits=kernel_limits(spec.limits), cgroup=cgroup_fd),
                 )
         except OSError as error:
             raise _in_our_words(error, argv[0], directory) from error
 
 
-def _protocol(run: Run, parts: RunParts, listener: Listener, spec: JobSpec) -> JobProtocol:
-    def wrote(child_fd: int, data: bytes) -> None:
-        parts.last_output = parts.clock.seconds()
-        listener.wrote(child_fd, data)
+class _Child:
+    """What belongs together of one child: its run, who hears it, who is left of it."""
 
-    def ended(exit_code: int | None, signal: int | None, usage: Usage) -> None:
-        run.ended()
-        listener.ended(exit_code, signal, usage)
+    def __init__(
+        self, launcher: Launcher, job_id: str, spec: JobSpec, listener: Listener, cgroup: JobCgroup | None
+    ) -> None:
+        self._census = launcher.census
+        self._job_id = job_id
+        self._listener = listener
+        self._leftovers = 0
+        self._pid = 0
+        self._end: tuple[int | None, int | None, Usage] = (None, None, Usage())
+        self._family = Family(job_id, launcher.census, cgroup)
+        self._keep = launcher.places.keep_leftovers
+        self.parts = RunParts(
+            launcher.clock,
+            listener.overdue,
+            self._over,
+            launcher.grace_seconds,
+            launcher.drain_seconds,
+            spec.timeout_seconds,
+            spec.quiet_timeout_seconds,
+            None if self._keep else Clearing(launcher.clock, job_id, self._family, self._cleared),
+        )
+        self.run: Run = new_run(self.parts)
+        self.protocol = JobProtocol(self._started, self._exited, self._ended, self._sink(spec))
 
-    write = listener.wrote if spec.quiet_timeout_seconds is None else wrote
-    return JobProtocol(lambda child: begin(run, parts, child), write, run.exited, ended)
+    def _started(self, transport: Any) -> None:
+        self._pid = transport.pid
+        self._census.enter(self._pid, self._job_id)
+        begin(self.run, self.parts, transport)
+
+    def _sink(self, spec: JobSpec) -> Sink:
+        listener = self._listener
+        if spec.quiet_timeout_seconds is None:
+            return Sink(listener.wrote, listener.pour, listener.poured)
+        return Sink(self._wrote, listener.pour, self._poured)
+
+    def _wrote(self, child_fd: int, data: bytes) -> None:
+        self.parts.last_output = self.parts.clock.seconds()
+        self._listener.wrote(child_fd, data)
+
+    def _poured(self, child_fd: int) -> None:
+        self.parts.last_output = self.parts.clock.seconds()
+        self._listener.poured(child_fd)
+
+    def _exited(self) -> None:
+        self._census.exited(self._pid)
+        self.run.exited()
+
+    def _cleared(self, leftovers: int) -> None:
+        self._leftovers = leftovers
+        self.run.cleared()
+
+    def _ended(self, exit_code: int | None, signal: int | None, usage: Usage) -> None:
+        self._end = (exit_code, signal, usage)
+        self.run.ended()
+
+    def _over(self) -> None:
+        if self._keep:
+            self._family.close()
+        self._census.leave(self._pid)
+        self._listener.ended(*self._end, self._leftovers)
 
 
 def _in_our_words(error: OSError, executable: str, directory: str) -> TxWorkerError:
     if error.errno in _SHORTAGES:
         return OutOfResources(_SHORTAGES[error.errno])
+    if error.filename is not None and error.filename not in (directory, executable):
+        return OutOfResources(f"{error.filename}: the job could not be given this: {error.strerror}")
     if error.filename == directory:
         if error.errno in (errno.EACCES, errno.EPERM):
             return NotPermitted("directory", directory)

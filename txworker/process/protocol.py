@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from twisted.internet.protocol import ProcessProtocol
@@ -11,25 +12,34 @@ from twisted.python.failure import Failure
 from txworker.jobs import Usage
 
 
+@dataclass(frozen=True)
+class Sink:
+    """Where output goes: write(child_fd, data) in the reactor; pour(child_fd, data) in a thread, then poured()."""
+
+    write: Callable[[int, bytes], None]
+    pour: Callable[[int, memoryview], None]
+    poured: Callable[[int], None]
+
+
 class JobProtocol(ProcessProtocol):
     """
     Hears one child.
 
-    started(child) hears that it runs, write(child_fd, data) gets its output, exited() hears that it exited,
-    ended(exit_code, signal, usage) that its pipes are closed too and nothing more will come.
+    started(child) hears that it runs, the sink gets its output, exited() hears that it exited, ended(exit_code,
+    signal, usage) that its pipes are closed too and it was waited for.
     """
 
     def __init__(
         self,
         started: Callable[[Any], None],
-        write: Callable[[int, bytes], None],
         exited: Callable[[], None],
         ended: Callable[[int | None, int | None, Usage], None],
+        sink: Sink,
     ) -> None:
         self._started = started
-        self._write = write
         self._exited = exited
         self._ended = ended
+        self._sink = sink
 
     def connectionMade(self) -> None:
         """Twisted: the child runs, self.transport is it."""
@@ -37,7 +47,15 @@ class JobProtocol(ProcessProtocol):
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
         """Twisted: the child wrote data to its descriptor."""
-        self._write(childFD, data)
+        self._sink.write(childFD, data)
+
+    def childDataPours(self, childFD: int, data: memoryview) -> None:
+        """The child writes faster than the reactor should read. In a thread, one call at a time."""
+        self._sink.pour(childFD, data)
+
+    def childDataPoured(self, childFD: int) -> None:
+        """Something was poured."""
+        self._sink.poured(childFD)
 
     def processExited(self, reason: Failure) -> None:
         """Twisted: the child exited; somebody else may still hold its pipes."""

@@ -27,6 +27,14 @@ class Group(Protocol):
     def loseConnection(self) -> None: ...
 
 
+class Clears(Protocol):
+    """What a run asks of who ends the leftovers: Clearing."""
+
+    def begin(self, grace_seconds: float) -> None: ...
+
+    def hurry(self, grace_seconds: float) -> None: ...
+
+
 class Run(Protocol):
     """The inputs of the machine. Every one is harmless in every state."""
 
@@ -34,16 +42,19 @@ class Run(Protocol):
         """TERM to the process group now, KILL when the grace period is over; asked again, the earlier end counts."""
 
     def exited(self) -> None:
-        """The child exited; what it left behind may still hold its output open."""
+        """The child exited; what it left behind may live, and may hold its output open."""
 
     def ended(self) -> None:
-        """The child exited and its output is closed."""
+        """The child's output is closed; never before exited."""
+
+    def cleared(self) -> None:
+        """Nobody is left of the job; never before exited."""
 
     def _patience_over(self) -> None:
         """The grace period is over."""
 
     def _drain_over(self) -> None:
-        """The child exited long enough ago."""
+        """Whoever still holds the output has had long enough."""
 
     def _timed_out(self, reason: EndReason) -> None:
         """A time limit of the job's is over."""
@@ -54,16 +65,19 @@ class RunParts:
     """
     What a run holds.
 
-    overdue(reason) is told when the run ends the child for a time limit; drain_seconds is how long output is
-    waited for when the child has exited but something it left behind holds the pipe.
+    overdue(reason) is told when the run ends the child for a time limit, over() once when all is over;
+    drain_seconds is how long leftovers of a child that exited by itself may take to end, and then how long output is
+    waited for when somebody else still holds the pipe. Without `clearing` leftovers are kept.
     """
 
     clock: Clock
     overdue: Callable[[EndReason], None]
+    over: Callable[[], None]
     grace_seconds: float
     drain_seconds: float
     timeout_seconds: float | None = None
     quiet_seconds: float | None = None
+    clearing: Clears | None = None
     child: Group | None = None
     last_output: float = 0.0
     kill_at: float = 0.0
@@ -104,26 +118,22 @@ _builder = TypeMachineBuilder(Run, RunParts)
 _running = _builder.state("running")
 _stopping = _builder.state("stopping")
 _killing = _builder.state("killing")
-_draining = _builder.state("draining")
+_exited = _builder.state("exited")  # leftovers may live, output may be open
+_emptied = _builder.state("emptied")  # leftovers may live
+_cleared = _builder.state("cleared")  # output may be open
 _over = _builder.state("over")
 
-_running.upon(Run._patience_over).loop().returns(None)
-_running.upon(Run._drain_over).loop().returns(None)
-_stopping.upon(Run._drain_over).loop().returns(None)
-_stopping.upon(Run._timed_out).loop().returns(None)
-_killing.upon(Run.stop).loop().returns(None)
-_killing.upon(Run._patience_over).loop().returns(None)
-_killing.upon(Run._drain_over).loop().returns(None)
-_killing.upon(Run._timed_out).loop().returns(None)
-_draining.upon(Run.exited).loop().returns(None)
-_draining.upon(Run._patience_over).loop().returns(None)
-_draining.upon(Run._timed_out).loop().returns(None)
-_over.upon(Run.stop).loop().returns(None)
-_over.upon(Run.exited).loop().returns(None)
-_over.upon(Run.ended).loop().returns(None)
-_over.upon(Run._patience_over).loop().returns(None)
-_over.upon(Run._drain_over).loop().returns(None)
-_over.upon(Run._timed_out).loop().returns(None)
+for _state, *_harmless in (
+    (_running, Run._patience_over, Run._drain_over, Run.ended, Run.cleared),
+    (_stopping, Run._drain_over, Run._timed_out, Run.ended, Run.cleared),
+    (_killing, Run.stop, Run._patience_over, Run._drain_over, Run._timed_out, Run.ended, Run.cleared),
+    (_exited, Run.exited, Run._patience_over, Run._drain_over, Run._timed_out),
+    (_emptied, Run.exited, Run.ended, Run._patience_over, Run._drain_over, Run._timed_out),
+    (_cleared, Run.exited, Run.cleared, Run._patience_over, Run._timed_out),
+    (_over, Run.stop, Run.exited, Run.ended, Run.cleared, Run._patience_over, Run._drain_over, Run._timed_out),
+):
+    for _input in _harmless:
+        _state.upon(_input).loop().returns(None)  # type: ignore[arg-type]  # the inputs differ in their parameters
 
 
 @_running.upon(Run.stop).to(_stopping)
@@ -152,39 +162,63 @@ def _kill(run: Run, parts: RunParts) -> None:
     parts.signal(signals.SIGKILL)
 
 
-def _drain(run: Run, parts: RunParts) -> None:
-    """Ask what the child left in its session to end, in a bounded time: the rest of a grace period, if longer."""
-    left = parts.kill_at - parts.clock.seconds() if "kill" in parts.calls else 0.0
+@_running.upon(Run.exited).to(_exited)
+def _clear_after_own_end(run: Run, parts: RunParts) -> None:
+    _clear(run, parts, parts.drain_seconds)
+
+
+@_stopping.upon(Run.exited).to(_exited)
+def _clear_after_term(run: Run, parts: RunParts) -> None:
+    """What a stopped job leaves behind has the rest of the job's grace period."""
+    _clear(run, parts, parts.kill_at - parts.clock.seconds())
+
+
+@_killing.upon(Run.exited).to(_exited)
+def _clear_after_kill(run: Run, parts: RunParts) -> None:
+    _clear(run, parts, 0.0)
+
+
+def _clear(run: Run, parts: RunParts, grace_seconds: float) -> None:
     parts.cancel()
-    parts.signal(signals.SIGTERM)
-    parts.call_later("drain", max(parts.drain_seconds, left), run._drain_over)
+    if parts.clearing is None:
+        run.cleared()
+    else:
+        parts.clearing.begin(grace_seconds)
 
 
-_running.upon(Run.exited).to(_draining)(_drain)
-_stopping.upon(Run.exited).to(_draining)(_drain)
-_killing.upon(Run.exited).to(_draining)(_drain)
-
-
-@_draining.upon(Run.stop).loop()
 def _hurry(run: Run, parts: RunParts, grace_seconds: float) -> None:
+    if parts.clearing is not None:
+        parts.clearing.hurry(grace_seconds)
+
+
+_exited.upon(Run.stop).loop()(_hurry)
+_emptied.upon(Run.stop).loop()(_hurry)
+_exited.upon(Run.ended).to(_emptied).returns(None)
+
+
+@_exited.upon(Run.cleared).to(_cleared)
+def _drain(run: Run, parts: RunParts) -> None:
+    parts.call_later("drain", parts.drain_seconds, run._drain_over)
+
+
+@_cleared.upon(Run.stop).loop()
+def _drain_less(run: Run, parts: RunParts, grace_seconds: float) -> None:
     parts.call_later("drain", min(parts.drain_seconds, grace_seconds), run._drain_over)
 
 
-@_draining.upon(Run._drain_over).loop()
+@_cleared.upon(Run._drain_over).loop()
 def _give_up(run: Run, parts: RunParts) -> None:
-    parts.signal(signals.SIGKILL)
     assert parts.child is not None
     parts.child.loseConnection()
 
 
 def _finish(run: Run, parts: RunParts) -> None:
     parts.cancel()
+    parts.over()
 
 
-_running.upon(Run.ended).to(_over)(_finish)
-_stopping.upon(Run.ended).to(_over)(_finish)
-_killing.upon(Run.ended).to(_over)(_finish)
-_draining.upon(Run.ended).to(_over)(_finish)
+_emptied.upon(Run.cleared).to(_over)(_finish)
+_cleared.upon(Run.ended).to(_over)(_finish)
 
 _machine = _builder.build()
 

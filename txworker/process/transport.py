@@ -10,28 +10,18 @@ from __future__ import annotations
 import os
 import signal as signals
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
 from twisted.internet import process
 from twisted.internet.error import ProcessDone, ProcessExitedAlready, ProcessTerminated
-from twisted.internet.interfaces import IProcessTransport, IReadDescriptor
+from twisted.internet.interfaces import IProcessTransport
 from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from txworker.jobs import Usage
-
-READ_BYTES = 256 * 1024
-"""Of one read: eight times Twisted's rate at half the CPU (docs/architecture.md)."""
-
-
-class ReactorWithReaders(Protocol):
-    """What is asked of the reactor."""
-
-    def addReader(self, reader: Any) -> None: ...
-
-    def removeReader(self, reader: Any) -> None: ...
+from txworker.process.pipe import Descriptor, Pipe, ReactorWithReaders
 
 
 class ExitWatch(Protocol):
@@ -39,36 +29,6 @@ class ExitWatch(Protocol):
 
     def close(self) -> None:
         """Stop watching; again is harmless."""
-
-
-@implementer(IReadDescriptor)
-class _Descriptor:
-    """Calls back whenever a descriptor can be read; closes it once."""
-
-    def __init__(self, reactor: ReactorWithReaders, fd: int, readable: Callable[[], None]) -> None:
-        self._reactor = reactor
-        self._fd = fd
-        self._readable = readable
-        reactor.addReader(self)
-
-    def fileno(self) -> int:
-        return self._fd
-
-    def doRead(self) -> None:
-        self._readable()
-
-    def connectionLost(self, reason: Failure) -> None:
-        self._readable()  # a hang-up with nothing left to read: this is how the end of a pipe is told
-        self.close()
-
-    def logPrefix(self) -> str:
-        return "txworker.process"
-
-    def close(self) -> None:
-        if self._fd >= 0:
-            self._reactor.removeReader(self)
-            os.close(self._fd)
-            self._fd = -1
 
 
 class SigchldWatch:
@@ -84,10 +44,12 @@ class SigchldWatch:
         process.reapProcessHandlers.pop(self._pid, None)
 
 
-def watch_exit(reactor: ReactorWithReaders, pid: int, look: Callable[[], None]) -> ExitWatch:
+def watch_exit(
+    reactor: ReactorWithReaders, pid: int, look: Callable[[], None], kept: Callable[[int], int]
+) -> ExitWatch:
     """Calls look() when the child may have exited: by its pidfd, or plain Twisted's way where there is none."""
     if hasattr(os, "pidfd_open"):
-        return _Descriptor(reactor, os.pidfd_open(pid), look)
+        return Descriptor(reactor, kept(os.pidfd_open(pid)), look)
     return SigchldWatch(pid, look)
 
 
@@ -95,7 +57,8 @@ def watch_exit(reactor: ReactorWithReaders, pid: int, look: Callable[[], None]) 
 class ChildTransport:
     """
     One child. Its protocol hears childDataReceived, childConnectionLost, processExited (it exited; its group may
-    still be signalled) and, once every pipe is closed too, processEnded.
+    still be signalled) and, once every pipe is closed too, processEnded. kept(fd) may move a descriptor that is
+    held for long.
 
     Raises:
         OSError: the child cannot be watched; the caller still has the child and its pipes.
@@ -103,16 +66,22 @@ class ChildTransport:
 
     _log = Logger()
 
-    def __init__(self, reactor: ReactorWithReaders, protocol: ProcessProtocol, pid: int, pipes: Mapping[int, int]):
+    def __init__(
+        self,
+        reactor: ReactorWithReaders,
+        protocol: ProcessProtocol,
+        pid: int,
+        pipes: Mapping[int, int],
+        kept: Callable[[int], int] = lambda fd: fd,
+    ) -> None:
         self.pid = pid
         self.usage = Usage()
         self._protocol = protocol
         self._status: Failure | None = None
         self._reaped = False
-        self._watch = watch_exit(reactor, pid, self._look)  # first: it may fail, and then nothing else has begun
+        self._watch = watch_exit(reactor, pid, self._look, kept)  # first: it may fail, and then nothing else has begun
         self._pipes = {
-            child_fd: _Descriptor(reactor, fd, lambda child_fd=child_fd: self._read(child_fd))  # type: ignore[misc]
-            for child_fd, fd in pipes.items()
+            child_fd: Pipe(reactor, fd, protocol, child_fd, self._pipe_ended) for child_fd, fd in pipes.items()
         }
         protocol.makeConnection(self)
         self._look()
@@ -146,11 +115,8 @@ class ChildTransport:
 
     def closeChildFD(self, descriptor: int) -> None:
         """Close our end of one pipe."""
-        pipe = self._pipes.pop(descriptor, None)
-        if pipe is not None:
-            pipe.close()
-            self._protocol.childConnectionLost(descriptor)
-            self._end_if_over()
+        if descriptor in self._pipes:
+            self._pipes[descriptor].close()
 
     def closeStdin(self) -> None:
         """Nothing to do: stdin is a file from the start."""
@@ -181,15 +147,10 @@ class ChildTransport:
     def getHost(self) -> None:
         """A pipe has no address."""
 
-    def _read(self, child_fd: int) -> None:
-        try:
-            data = os.read(self._pipes[child_fd].fileno(), READ_BYTES)
-        except BlockingIOError:
-            return
-        if data:
-            self._protocol.childDataReceived(child_fd, data)
-        else:
-            self.closeChildFD(child_fd)
+    def _pipe_ended(self, child_fd: int) -> None:
+        del self._pipes[child_fd]
+        self._protocol.childConnectionLost(child_fd)
+        self._end_if_over()
 
     def _look(self) -> None:
         if self._status is not None:

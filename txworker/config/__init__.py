@@ -1,0 +1,12 @@
+"""
+The worker's configuration: worker.toml read once, at start, into frozen values.
+
+Every mistake becomes one ConfigError that names its dotted key. Nothing is created, bound or dialled here.
+
+To add a key: a field with its default in values.py, a line in readers.py, a few lines in the worker.toml that ships.
+"""
+
+from txworker.config.load import load
+from txworker.config.values import Config, ConfigError, GrpcServer, Jobs, Scheduler
+
+__all__ = ["Config", "ConfigError", "GrpcServer", "Jobs", "Scheduler", "load"]

@@ -1,0 +1,98 @@
+"""Checks of values that belong together, and of the files they name. Nothing is created, bound or dialled."""
+
+from __future__ import annotations
+
+import os
+import ssl
+import stat
+from dataclasses import fields
+from pathlib import Path
+
+from txworker.config.values import ConfigError, GrpcServer, Jobs, Scheduler
+from txworker.jobs import Limits
+
+
+def check_server(server: GrpcServer) -> None:
+    """
+    Raises ConfigError at the first mistake.
+
+    Files are looked at only with TLS: existing configurations name some that are not there.
+    """
+    if not server.use_tls:
+        if server.client_ca_file:
+            raise ConfigError("grpc_server.client_ca_file", "needs grpc_server.use_tls = true")
+        return
+    if not server.crt_file:
+        raise ConfigError("grpc_server.crt_file", "must be given with grpc_server.use_tls = true")
+    if not server.key_file:
+        raise ConfigError("grpc_server.key_file", "must be given with grpc_server.use_tls = true")
+    _check_certificates("grpc_server.crt_file", server.crt_file)
+    _check_key("grpc_server.key_file", server.key_file, server.crt_file)
+    if server.client_ca_file:
+        _check_certificates("grpc_server.client_ca_file", server.client_ca_file)
+
+
+def check_scheduler(scheduler: Scheduler) -> None:
+    """As check_server."""
+    if not scheduler.ca_file:
+        return
+    if not scheduler.use_tls:
+        raise ConfigError("scheduler.ca_file", "needs scheduler.use_tls = true")
+    _check_certificates("scheduler.ca_file", scheduler.ca_file)
+
+
+def check_jobs(jobs: Jobs) -> None:
+    """As check_server."""
+    if not os.path.isdir(jobs.directory):  # Path.is_dir raises on a name too long
+        raise ConfigError("jobs.directory", f"{jobs.directory} is not a directory")
+    for key in ("user", "group"):
+        if getattr(jobs, key) and os.geteuid() != 0:
+            raise ConfigError(f"jobs.{key}", "only a worker that runs as root can run jobs as somebody else")
+    if jobs.nice < 0 and os.geteuid() != 0:
+        raise ConfigError("jobs.nice", f"only root may go below 0, as {jobs.nice} does")
+    if jobs.oom_score_adj < 0 and os.geteuid() != 0:
+        raise ConfigError("jobs.oom_score_adj", f"only root may go below 0, as {jobs.oom_score_adj} does")
+    for field in fields(Limits):
+        default, ceiling = getattr(jobs.limits, field.name), getattr(jobs.ceilings, field.name)
+        if ceiling and default > ceiling:
+            raise ConfigError(f"jobs.limits.{field.name}", f"{default} is more than jobs.ceilings.{field.name} allows")
+    output = jobs.output_directory
+    nearest = next(place for place in (output, *output.parents) if os.path.lexists(place))
+    if not os.path.isdir(nearest):
+        raise ConfigError("jobs.output_directory", f"{nearest} is not a directory")
+
+
+def _check_certificates(key: str, path: Path) -> None:
+    _check_readable(key, path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_verify_locations(path)
+    except ssl.SSLError as error:
+        raise ConfigError(key, f"no certificate (PEM) in {path}") from error
+    if not context.cert_store_stats()["x509"]:  # revocation lists load as well
+        raise ConfigError(key, f"no certificate (PEM) in {path}")
+
+
+def _check_key(key: str, path: Path, crt_file: Path) -> None:
+    def no_password() -> str:  # without this, OpenSSL asks on the terminal
+        raise ConfigError(key, f"the key in {path} needs a password, and the worker has none to give")
+
+    _check_readable(key, path)
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(crt_file, path, no_password)
+    except ssl.SSLError as error:
+        if error.reason in ("KEY_VALUES_MISMATCH", "NO_CERTIFICATE_ASSIGNED"):  # the second: another kind of key
+            raise ConfigError(key, f"the key in {path} is not that of the certificate in {crt_file}") from error
+        reason = (error.reason or "not PEM").replace("_", " ").lower()
+        raise ConfigError(key, f"no private key (PEM) in {path} usable with {crt_file}: {reason}") from error
+
+
+def _check_readable(key: str, path: Path) -> None:
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):  # asked first: opening a pipe would wait
+            raise ConfigError(key, f"{path} is not a file")
+        path.open("rb").close()
+    except FileNotFoundError as error:
+        raise ConfigError(key, f"no such file {path}") from error
+    except OSError as error:
+        raise ConfigError(key, f"cannot read {path}: {error.strerror}") from error

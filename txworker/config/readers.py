@@ -1,0 +1,199 @@
+"""
+Each key's reader: a value as TOML gives it, and the directory that file names are relative to -> the value we keep.
+"""
+
+from __future__ import annotations
+
+import difflib
+import grp
+import ipaddress
+import pwd
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from txworker.config.words import quoted, shown
+from txworker.jobs import Limits
+
+_HIGHEST_PORT = 65535
+_HIGHEST_STREAMS = 10_000  # each stream holds a thread; more than this is a slip of the finger
+_HIGHEST_RUNNING = 1_000_000  # more processes than a machine has; 0 is the way to say no ceiling
+_LONGEST_SECONDS = 365 * 86_400  # a year: timers take it, and nobody means more
+
+_Reader = Callable[[object, Path], Any]
+
+
+class Wrong(Exception):
+    """What is wrong with a value; the key is added where it is known. `below`: of a table, the key in it."""
+
+    def __init__(self, problem: str, below: str = "") -> None:
+        super().__init__(problem)
+        self.below = below
+
+
+def _flag(value: object, base: Path) -> bool:
+    if not isinstance(value, bool):
+        raise Wrong(f"must be true or false, not {shown(value)}")
+    return value
+
+
+def _text(value: object, base: Path) -> str:
+    if not isinstance(value, str):
+        raise Wrong(f"must be a string, not {shown(value)}")
+    return value
+
+
+def _path(value: object, base: Path) -> Path | None:
+    """Absent when empty. `~` is a name like any other."""
+    name = _text(value, base)
+    if "\0" in name:
+        raise Wrong(f"must not hold a NUL, as {shown(name)} does")
+    return base / name if name else None
+
+
+def _whole(lowest: int, highest: int) -> _Reader:
+    def read(value: object, base: Path) -> int:
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise Wrong(f"must be an integer, not {shown(value)}")
+        if not lowest <= value <= highest:
+            raise Wrong(f"must be from {lowest} to {highest}, not {shown(value)}")
+        return value
+
+    return read
+
+
+def _seconds(value: object, base: Path) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise Wrong(f"must be a number of seconds, not {shown(value)}")
+    if not 0 <= value <= _LONGEST_SECONDS:  # nan is not either
+        raise Wrong(f"must be from 0 to {_LONGEST_SECONDS} seconds, not {shown(value)}")
+    return float(value)
+
+
+def _one_of(*words: str) -> _Reader:
+    def read(value: object, base: Path) -> str:
+        text = _text(value, base)
+        if text not in words:
+            raise Wrong(f"must be {' or '.join(map(shown, words))}, not {shown(text)}")
+        return text
+
+    return read
+
+
+def _user(value: object, base: Path) -> str:
+    """A name, or a number as a string."""
+    text = _text(value, base)
+    try:
+        if text:
+            pwd.getpwnam(text) if not text.isdecimal() else pwd.getpwuid(int(text))
+    except KeyError as error:
+        raise Wrong(f"no such user: {shown(text)}") from error
+    return text
+
+
+def _group(value: object, base: Path) -> str:
+    """A name, or a number as a string."""
+    text = _text(value, base)
+    try:
+        if text:
+            grp.getgrnam(text) if not text.isdecimal() else grp.getgrgid(int(text))
+    except KeyError as error:
+        raise Wrong(f"no such group: {shown(text)}") from error
+    return text
+
+
+def _limits(value: object, base: Path) -> Limits:
+    """A table of limits; each may be left out."""
+    if not isinstance(value, dict):
+        raise Wrong(f"must be a table of limits, not {shown(value)}")
+    read: dict[str, Any] = {}
+    for key, limit in value.items():
+        if key not in LIMITS:
+            near = difflib.get_close_matches(key, LIMITS, 1)
+            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(LIMITS)}"
+            raise Wrong(f"unknown key; {hint}", f".{quoted(key)}")
+        try:
+            read[key] = LIMITS[key](limit, base)
+        except Wrong as wrong:
+            raise Wrong(str(wrong), f".{key}") from wrong
+    return Limits(**read)
+
+
+def _listen_addr(value: object, base: Path) -> str:
+    """As Go's net.Listen has it, an address without a host means every one the machine has."""
+    text = _text(value, base)
+    text = f"0.0.0.0{text}" if text.startswith(":") and text.count(":") == 1 else text
+    host_and_port(text)
+    return text
+
+
+def _dial_addr(value: object, base: Path) -> str:
+    """May be empty; port 0 cannot be dialled."""
+    text = _text(value, base)
+    if text and host_and_port(text)[1] == 0:
+        raise Wrong(f"port must be from 1 to {_HIGHEST_PORT} in {shown(text)}")
+    return text
+
+
+_ADDR = re.compile(r"(?:\[(?P<ipv6>[^\[\]]+)\]|(?P<host>[A-Za-z0-9._-]+)):(?P<port>[0-9]+)")
+
+
+def host_and_port(text: str) -> tuple[str, int]:
+    """IPv6 without its brackets. Raises Wrong."""
+    found = _ADDR.fullmatch(text)
+    if not found or (found["ipv6"] and not _is_ipv6(found["ipv6"])):
+        raise Wrong(f"must be host:port, such as 127.0.0.1:30000 or [::1]:30000, not {shown(text)}")
+    port = found["port"].lstrip("0") or "0"
+    if len(port) > 5 or int(port) > _HIGHEST_PORT:
+        raise Wrong(f"port must be from 0 to {_HIGHEST_PORT} in {shown(text)}")
+    return found["ipv6"] or found["host"], int(port)
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        ipaddress.IPv6Address(text)
+    except ValueError:
+        return False
+    return True
+
+
+LIMITS: Mapping[str, _Reader] = {
+    "max_output_bytes": _whole(0, 2**62),
+    "max_memory_bytes": _whole(0, 2**62),
+    "max_cpu_seconds": _seconds,
+    "max_open_files": _whole(0, 2**30),
+    "max_processes": _whole(0, 2**30),
+}
+
+# In the order of Config's fields.
+READERS: Mapping[str, Mapping[str, _Reader]] = {
+    "grpc_server": {
+        "addr": _listen_addr,
+        "use_tls": _flag,
+        "crt_file": _path,
+        "key_file": _path,
+        "client_ca_file": _path,
+        "max_streams": _whole(1, _HIGHEST_STREAMS),
+    },
+    "scheduler": {
+        "addr": _dial_addr,
+        "advertise_addr": _dial_addr,
+        "use_tls": _flag,
+        "ca_file": _path,
+    },
+    "jobs": {
+        "directory": _path,
+        "output_directory": _path,
+        "stop_grace_seconds": _seconds,
+        "max_running": _whole(0, _HIGHEST_RUNNING),
+        "leftovers": _one_of("end", "keep"),
+        "use_cgroups": _flag,
+        "user": _user,
+        "group": _group,
+        "nice": _whole(-20, 19),
+        "oom_score_adj": _whole(-1000, 1000),
+        "limits": _limits,
+        "ceilings": _limits,
+    },
+}

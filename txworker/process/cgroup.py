@@ -1,0 +1,102 @@
+"""A cgroup of its own for each job, where the kernel (cgroup.kill, Linux 5.14) and our rights allow it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class Cgroups:
+    """
+    Makes cgroups below `base`, in a directory named for this worker. No controller is enabled, only belonging counts.
+
+    Raises:
+        OSError: it cannot be made, or the kernel is too old.
+    """
+
+    def __init__(self, base: Path, name: str) -> None:
+        if not os.access(base / "cgroup.procs", os.W_OK):  # moving a child needs this too (cgroups(7), delegation)
+            raise PermissionError(f"{base}/cgroup.procs cannot be written")
+        self._path = base / name
+        self._path.mkdir(exist_ok=True)
+        if not (self._path / "cgroup.kill").exists():
+            self._path.rmdir()
+            raise NotImplementedError(f"{base} has no cgroup.kill")
+
+    def create(self, job_id: str) -> JobCgroup:
+        """An empty cgroup. Raises OSError when there can be no more."""
+        path = str(self._path / job_id)
+        os.mkdir(path)
+        return JobCgroup(path)
+
+    def close(self) -> None:
+        """Take the directory away, with what is empty in it."""
+        _remove_tree(str(self._path))
+
+
+class JobCgroup:
+    """Everything that a job starts is born in here, and cannot leave without our rights."""
+
+    __slots__ = ("path",)
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    @contextmanager
+    def opened(self) -> Iterator[int]:
+        """A descriptor of the directory, for starting a child in it."""
+        fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+    def pids(self) -> list[int]:
+        """Who is in it now, or in a cgroup below that the job has made. Zombies are not."""
+        found: list[int] = []
+        for place, _, _ in os.walk(self.path):
+            with contextlib.suppress(OSError), open(os.path.join(place, "cgroup.procs")) as file:
+                found += map(int, file.read().split())
+        return found
+
+    def kill(self) -> None:
+        """KILL to everybody in it at once; nobody can fork away (cgroup.kill, Linux 5.14)."""
+        with contextlib.suppress(FileNotFoundError), open(os.path.join(self.path, "cgroup.kill"), "w") as file:
+            file.write("1")
+
+    def remove(self) -> bool:
+        """Take it away; False when somebody is still in it."""
+        try:
+            os.rmdir(self.path)
+        except FileNotFoundError:
+            return True
+        except OSError:
+            _remove_tree(self.path)  # it may hold empty ones that the job has made
+            return not os.path.exists(self.path)
+        return True
+
+
+def own_cgroup() -> Path:
+    """
+    The directory of this process's cgroup in the v2 hierarchy.
+
+    Raises:
+        OSError: there is no such hierarchy.
+    """
+    own = [line for line in Path("/proc/self/cgroup").read_text().splitlines() if line.startswith("0::")]
+    mounts = [line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines() if " - cgroup2 " in line]
+    if not own or not mounts:
+        raise FileNotFoundError("cgroup v2 is not mounted")
+    root, mounted = mounts[0][3], mounts[0][4]
+    inside = own[0][3:]
+    inside = inside[len(root) :] if root != "/" and inside.startswith(root) else inside
+    return Path(mounted + inside)
+
+
+def _remove_tree(path: str) -> None:
+    for place, _, _ in os.walk(path, topdown=False):
+        with contextlib.suppress(OSError):
+            os.rmdir(place)

@@ -1,0 +1,46 @@
+"""
+The limit of open descriptors: the worker needs many, a job gets what the worker was started with.
+
+A soft limit is inherited when a child is made, so it is lowered for that moment. Every thread of ours lives with
+the lower one meanwhile; that hurts only who needs a new descriptor and finds none below it, so what we hold for long
+is moved above it (facts and alternatives: docs/architecture.md).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class DescriptorLimit:
+    """Raises this process's own soft limit to the hard one when made. Reactor thread."""
+
+    def __init__(self) -> None:
+        self.original, self._hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (self._hard, self._hard))
+
+    @contextmanager
+    def original_for_children(self) -> Iterator[None]:
+        """A child that is made inside starts with the limit that the worker was started with."""
+        if self.original == self._hard:
+            yield
+            return
+        resource.setrlimit(resource.RLIMIT_NOFILE, (self.original, self._hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (self._hard, self._hard))
+
+    def moved_up(self, fd: int) -> int:
+        """The same open file under a number above the lower limit; fd itself where there is no such number."""
+        if self.original == self._hard:
+            return fd
+        try:
+            high = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, self.original)
+        except OSError:
+            return fd
+        os.close(fd)
+        return high

@@ -1,0 +1,34 @@
+"""Who jobs run as, from the names in the configuration."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+
+
+def identity(user: str, group: str) -> tuple[int, int, tuple[int, ...]]:
+    """
+    uid, gid and supplementary groups, as logging in would give them. Either may be empty, or a number.
+
+    Raises:
+        KeyError: there is no such user or group.
+    """
+    account = _account(user) if user else pwd.getpwuid(os.getuid())
+    gid = _gid(group) if group else account.pw_gid
+    groups = os.getgrouplist(account.pw_name, gid) if user else [gid]
+    return account.pw_uid, gid, tuple(groups)
+
+
+def home_of(user: str) -> dict[str, str]:
+    """The variables that name a user and where it is at home."""
+    account = _account(user)
+    return {"HOME": account.pw_dir, "USER": account.pw_name, "LOGNAME": account.pw_name}
+
+
+def _account(user: str) -> pwd.struct_passwd:
+    return pwd.getpwuid(int(user)) if user.isdecimal() else pwd.getpwnam(user)
+
+
+def _gid(group: str) -> int:
+    return int(group) if group.isdecimal() else grp.getgrnam(group).gr_gid

@@ -1,0 +1,186 @@
+"""
+A child's output pipe: read in the reactor while there is little, in a thread when it pours.
+
+A job that writes at full speed must cost the others nothing, and a disk that is slower than the job must hold up that
+job alone: so the thread both reads and writes, for a bounded time, and then others have their turn.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import select
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from twisted.internet.interfaces import IReadDescriptor
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+READ_BYTES = 256 * 1024
+"""Of one read: eight times Twisted's rate at half the CPU (docs/architecture.md)."""
+
+POURING_BYTES = 64 * 1024
+"""A read that finds a whole pipe of the usual size full: the job pours."""
+
+PIPE_BYTES = 1024 * 1024
+"""A pouring job's pipe, as far as the kernel allows (/proc/sys/fs/pipe-max-size)."""
+
+PATIENCE_MILLISECONDS = 2
+"""How long a thread waits for more before the reactor watches again, which is dearer."""
+
+TURN_SECONDS = 0.05
+"""How long a thread serves one pouring job before the next one's turn."""
+
+
+class ReactorWithReaders(Protocol):
+    """What is asked of the reactor."""
+
+    def addReader(self, reader: Any) -> None: ...
+
+    def removeReader(self, reader: Any) -> None: ...
+
+    def callInThread(self, callable: Callable[..., Any], *args: Any) -> None: ...
+
+    def callFromThread(self, callable: Callable[..., Any], *args: Any) -> None: ...
+
+
+@implementer(IReadDescriptor)
+class Descriptor:
+    """Calls back whenever a descriptor can be read; closes it once."""
+
+    __slots__ = ("_fd", "_reactor", "_readable")
+
+    def __init__(self, reactor: ReactorWithReaders, fd: int, readable: Callable[[], None]) -> None:
+        self._reactor = reactor
+        self._fd = fd
+        self._readable = readable
+        reactor.addReader(self)
+
+    def fileno(self) -> int:
+        """Twisted: what is watched."""
+        return self._fd
+
+    def doRead(self) -> None:
+        """Twisted: it can be read."""
+        self._readable()
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Twisted: the other end has hung up."""
+        self._readable()  # a hang-up with nothing left to read: this is how the end of a pipe is told
+
+    def logPrefix(self) -> str:
+        """Twisted: for its own log."""
+        return "txworker.process"
+
+    def close(self) -> None:
+        """Again is harmless."""
+        if self._fd >= 0:
+            self._reactor.removeReader(self)
+            os.close(self._fd)
+            self._fd = -1
+
+
+class Pours(Protocol):
+    """What is asked of the protocol: JobProtocol."""
+
+    def childDataReceived(self, childFD: int, data: bytes) -> None: ...
+
+    def childDataPours(self, childFD: int, data: memoryview) -> None: ...
+
+    def childDataPoured(self, childFD: int) -> None: ...
+
+
+class Pipe:
+    """One pipe, from the child's start to its end; ended(child_fd) is told once. Reactor thread."""
+
+    __slots__ = ("_child_fd", "_closing", "_descriptor", "_ended", "_fd", "_pouring", "_protocol", "_reactor", "_told")
+    _log = Logger()
+
+    def __init__(
+        self, reactor: ReactorWithReaders, fd: int, protocol: Any, child_fd: int, ended: Callable[[int], None]
+    ) -> None:
+        self._reactor = reactor
+        self._fd = fd
+        self._protocol: Pours = protocol
+        self._child_fd = child_fd
+        self._ended = ended
+        self._pouring = False
+        self._closing = False
+        self._told = False
+        self._descriptor = Descriptor(reactor, fd, self._read)
+
+    def close(self) -> None:
+        """Close our end, whoever holds the other; while a thread reads, when it is through."""
+        if self._pouring:
+            self._closing = True
+        else:
+            self._descriptor.close()
+            self._ended(self._child_fd)
+
+    def _read(self) -> None:
+        try:
+            data = os.read(self._fd, READ_BYTES)
+        except BlockingIOError:
+            return
+        if not data:
+            self.close()
+            return
+        self._protocol.childDataReceived(self._child_fd, data)
+        if len(data) >= POURING_BYTES:
+            _enlarge(self._fd)
+            self._pouring = True
+            self._reactor.removeReader(self._descriptor)
+            self._reactor.callInThread(self._pour)
+
+    def _pour(self) -> None:
+        """In a thread: until there is nothing to read, or the turn is over."""
+        end = time.monotonic() + TURN_SECONDS
+        buffer = memoryview(bytearray(READ_BYTES))
+        ready = select.poll()
+        ready.register(self._fd, select.POLLIN)
+        again = over = False
+        try:
+            while not self._closing:
+                if not ready.poll(PATIENCE_MILLISECONDS):
+                    break
+                read = os.readv(self._fd, [buffer])
+                if not read:
+                    over = True
+                    break
+                self._protocol.childDataPours(self._child_fd, buffer[:read])
+                self._tell_poured()
+                if time.monotonic() > end:
+                    again = True
+                    break
+        except Exception:  # a mistake of ours must not leave the job on a pipe that nobody reads
+            self._log.failure("copying output")
+        self._reactor.callFromThread(self._turn_over, again, over)
+
+    def _tell_poured(self) -> None:
+        """Viewers are told of several blocks at once when the reactor is busy."""
+        if not self._told:
+            self._told = True
+            self._reactor.callFromThread(self._poured)
+
+    def _poured(self) -> None:
+        self._told = False
+        self._protocol.childDataPoured(self._child_fd)
+
+    def _turn_over(self, again: bool, over: bool) -> None:
+        self._pouring = again and not self._closing
+        if over or self._closing:
+            self.close()
+        elif again:
+            self._reactor.callInThread(self._pour)
+        else:
+            self._reactor.addReader(self._descriptor)
+
+
+def _enlarge(fd: int) -> None:
+    if hasattr(fcntl, "F_SETPIPE_SZ"):
+        with contextlib.suppress(OSError):  # the user's pipes may hold no more: then this one stays as it is
+            fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
