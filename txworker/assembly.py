@@ -124,6 +124,7 @@ def _places(config: Jobs, environment: Mapping[str, str]) -> Places:
     return Places(
         {**environment, **home_of(config.user)} if config.user else environment,
         str(config.directory),
+        os.open(os.devnull, os.O_RDONLY),
         Preparation(user=user, nice=config.nice, oom_score_adj=config.oom_score_adj),
         config.leftovers == "keep",
     )

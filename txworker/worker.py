@@ -181,7 +181,8 @@ class Worker:
         output = self._create_output(job, limits.max_output_bytes)
         active = _Active(self, job, output)
         try:
-            active.running = self._launcher.launch(job.id, replace(job.spec, limits=limits), active)
+            spec = job.spec if limits == job.spec.limits else replace(job.spec, limits=limits)
+            active.running = self._launcher.launch(job.id, spec, active)
         except BaseException as error:
             output.discard()
             if isinstance(error, TxWorkerError):

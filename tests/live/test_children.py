@@ -38,6 +38,7 @@ from txworker.process.spawner import Spawner
 from txworker.process.transport import ChildTransport
 
 LIMIT = 20
+NO_INPUT = os.open(os.devnull, os.O_RDONLY)
 
 
 @dataclass
@@ -76,7 +77,7 @@ class Heard:
 
 def a_launcher(directory: Path) -> Launcher:
     real: Any = reactor
-    places = Places(dict(os.environ), str(directory))
+    places = Places(dict(os.environ), str(directory), NO_INPUT)
     return Launcher(a_spawner(), real, Census(real), None, places, grace_seconds=5, drain_seconds=0.2)
 
 

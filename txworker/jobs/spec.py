@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from txworker.jobs.errors import InvalidRequest
 from txworker.jobs.limits import Limits
@@ -52,9 +53,10 @@ class JobSpec:
         return (*_split(self.command), *path, *self.args)
 
 
-def _split(command: str) -> list[str]:
+@lru_cache(maxsize=256)
+def _split(command: str) -> tuple[str, ...]:
     try:
-        return shlex.split(command)
+        return tuple(shlex.split(command))
     except ValueError as error:
         raise InvalidRequest("command", command, f"cannot be split into words: {str(error).lower()}") from error
 

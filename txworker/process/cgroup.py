@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -40,19 +38,11 @@ class Cgroups:
 class JobCgroup:
     """Everything that a job starts is born in here, and cannot leave without our rights."""
 
-    __slots__ = ("path",)
+    __slots__ = ("_removed", "path")
 
     def __init__(self, path: str) -> None:
         self.path = path
-
-    @contextmanager
-    def opened(self) -> Iterator[int]:
-        """A descriptor of the directory, for starting a child in it."""
-        fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            yield fd
-        finally:
-            os.close(fd)
+        self._removed = False
 
     def pids(self) -> list[int]:
         """Who is in it now, or in a cgroup below that the job has made. Zombies are not."""
@@ -69,14 +59,14 @@ class JobCgroup:
 
     def remove(self) -> bool:
         """Take it away; False when somebody is still in it."""
-        try:
-            os.rmdir(self.path)
-        except FileNotFoundError:
-            return True
-        except OSError:
-            _remove_tree(self.path)  # it may hold empty ones that the job has made
-            return not os.path.exists(self.path)
-        return True
+        if not self._removed:
+            try:
+                os.rmdir(self.path)
+                self._removed = True
+            except OSError:
+                _remove_tree(self.path)  # it may hold empty ones that the job has made
+                self._removed = not os.path.exists(self.path)
+        return self._removed
 
 
 def own_cgroup() -> Path:

@@ -10,9 +10,9 @@ import contextlib
 import os
 import subprocess
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import IO
 
 from txworker.process.native import NativeStart
 from txworker.process.prepared import Preparation, PreparedStart
@@ -85,37 +85,38 @@ class Starts:
 def _follow(pid: int, preparation: Preparation) -> None:
     """What may come a moment after the start. The child cannot be gone: it is ours, and nobody has waited for it."""
     if preparation.oom_score_adj:
-        with contextlib.suppress(OSError), open(f"/proc/{pid}/oom_score_adj", "w") as file:
-            file.write(str(preparation.oom_score_adj))
+        _write(f"/proc/{pid}/oom_score_adj", preparation.oom_score_adj)
     if preparation.cgroup is not None:
-        with contextlib.suppress(OSError), open("cgroup.procs", "w", opener=_inside(preparation.cgroup)) as file:
-            file.write(str(pid))
+        _write(f"{preparation.cgroup}/cgroup.procs", pid)
 
 
-def _inside(directory: int) -> Callable[[str, int], int]:
-    return lambda name, flags: os.open(name, flags, dir_fd=directory)
+def _write(path: str, value: int) -> None:
+    with contextlib.suppress(OSError):  # exited already
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, b"%d" % value)
+        finally:
+            os.close(fd)
 
 
-def stdin_file(data: bytes) -> IO[bytes]:
+@contextmanager
+def stdin_file(data: bytes) -> Iterator[int]:
     """
-    An open file that reads as data, then ends. Never blocks a writer, so there is nothing to feed.
+    The descriptor of an open file that reads as data, then ends. Never blocks a writer, so there is nothing to feed.
 
     Raises:
         OSError: no memory, disk or descriptors for it.
     """
-    if not data:
-        return open(os.devnull, "rb")
-    file: IO[bytes]
     if hasattr(os, "memfd_create"):
-        file = open(os.memfd_create("stdin"), "w+b", buffering=0)  # noqa: SIM115 the caller closes it
+        fd = os.memfd_create("stdin")
     else:
-        file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 the caller closes it
+        with tempfile.TemporaryFile(buffering=0) as file:
+            fd = os.dup(file.fileno())
     try:
         rest = memoryview(data)
         while rest:
-            rest = rest[file.write(rest) :]
-        file.seek(0)
-    except BaseException:
-        file.close()
-        raise
-    return file
+            rest = rest[os.write(fd, rest) :]
+        os.lseek(fd, 0, os.SEEK_SET)
+        yield fd
+    finally:
+        os.close(fd)

@@ -2,8 +2,8 @@
 The limit of open descriptors: the worker needs many, a job gets what the worker was started with.
 
 A soft limit is inherited when a child is made, so it is lowered for that moment. Every thread of ours lives with
-the lower one meanwhile; that hurts only who needs a new descriptor and finds none below it, so what we hold for long
-is moved above it (facts and alternatives: docs/architecture.md).
+the lower one meanwhile; that hurts only who needs a new descriptor and finds none below it. A new one gets the lowest
+free number, so once numbers reach half of the lower limit, what we hold for long is moved above it.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class DescriptorLimit:
             resource.setrlimit(resource.RLIMIT_NOFILE, (self._hard, self._hard))
 
     def moved_up(self, fd: int) -> int:
-        """The same open file under a number above the lower limit; fd itself where there is no such number."""
-        if self.original == self._hard:
+        """The same open file, above the lower limit when it gets crowded below; fd itself where there is no room."""
+        if fd < self.original // 2 or self.original == self._hard:
             return fd
         try:
             high = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, self.original)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -72,12 +72,13 @@ class Places:
     """
     How and where children run. directory is theirs unless the order names one; base_environment is what they inherit.
 
-    preparation is what every job gets before its first instruction; keep_leftovers leaves alone what a job that is
-    done left behind.
+    no_input is an open descriptor that reads as nothing. preparation is what every job gets before its first
+    instruction; keep_leftovers leaves alone what a job that is done left behind.
     """
 
     base_environment: Mapping[str, str]
     directory: str
+    no_input: int
     preparation: Preparation = Preparation()
     keep_leftovers: bool = False
 
@@ -125,19 +126,21 @@ class Launcher:
     def _start(self, job_id: str, spec: JobSpec, protocol: JobProtocol, cgroup: JobCgroup | None) -> Any:
         directory = os.path.join(self.places.directory, spec.directory)
         argv = spec.argv
+        preparation = replace(
+            self.places.preparation,
+            limits=kernel_limits(spec.limits),
+            cgroup=None if cgroup is None else cgroup.path,
+        )
         try:
-            with (
-                stdin_file(spec.stdin) as stdin,
-                contextlib.nullcontext() if cgroup is None else cgroup.opened() as cgroup_fd,
-            ):
+            with stdin_file(spec.stdin) if spec.stdin else nullcontext(self.places.no_input) as stdin:
                 return self.starter.spawnProcess(
                     protocol,
                     argv[0],
                     argv,
                     environment(self.places.base_environment, spec, job_id),
                     directory,
-                    childFDs={0: stdin.fileno(), 1: "r", 2: "r" if spec.separate_stderr else SAME_PIPE},
-                    preparation=replace(self.places.preparation, limits=kernel_limits(spec.limits), cgroup=cgroup_fd),
+                    childFDs={0: stdin, 1: "r", 2: "r" if spec.separate_stderr else SAME_PIPE},
+                    preparation=preparation,
                 )
         except OSError as error:
             raise _in_our_words(error, argv[0], directory) from error

@@ -9,6 +9,7 @@ import ctypes
 import os
 import signal
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from txworker.process.environ import find_executable
@@ -62,15 +63,15 @@ class NativeStart:
         self, executable: str, argv: Sequence[str], environment: Mapping[str, str], directory: str | None, actions: Any
     ) -> int:
         pid = ctypes.c_int()
-        words = _strings(map(os.fsencode, argv), len(argv))
-        entries = (os.fsencode(f"{name}={value}") for name, value in environment.items())
+        words = _strings([os.fsencode(word) for word in argv])
+        entries = [_entry(name, value) for name, value in environment.items()]
         error = self._spawn(
             ctypes.byref(pid),
             os.fsencode(executable),
             actions,
             self._attributes,
             words,
-            _strings(entries, len(environment)),
+            _strings(entries),
         )
         if error and directory is not None and not _enterable(directory):
             _check(error, directory)
@@ -91,8 +92,14 @@ def _attributes(libc: Any) -> Any:
     return attributes
 
 
-def _strings(values: Any, count: int) -> Any:
-    return (ctypes.c_char_p * (count + 1))(*values, None)
+@lru_cache(maxsize=1024)
+def _entry(name: str, value: str) -> bytes:
+    """Nearly all of them are the worker's own, the same for every job."""
+    return os.fsencode(f"{name}={value}")
+
+
+def _strings(values: list[bytes]) -> Any:
+    return (ctypes.c_char_p * (len(values) + 1))(*values, None)
 
 
 def _enterable(directory: str) -> bool:

@@ -10,7 +10,8 @@ import socket
 import struct
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,15 +27,15 @@ class Preparation:
     """
     What must be so before a job's first instruction; the default is nothing at all.
 
-    limits: (name for messages, RLIMIT_ number, soft, hard). user: uid, gid and supplementary groups. cgroup: an open
-    descriptor of its directory.
+    limits: (name for messages, RLIMIT_ number, soft, hard). user: uid, gid and supplementary groups. cgroup: its
+    directory.
     """
 
     limits: tuple[tuple[str, int, int, int], ...] = ()
     user: tuple[int, int, tuple[int, ...]] | None = None
     nice: int = 0
     oom_score_adj: int = 0
-    cgroup: int | None = None
+    cgroup: str | None = None
 
     @property
     def needed(self) -> bool:
@@ -82,9 +83,8 @@ class PreparedStart:
             body.write(marshal.dumps(request))
             body.seek(0)
             passed = [body.fileno(), descriptors[0], descriptors[1], descriptors[2]]
-            if preparation.cgroup is not None:
-                passed.append(preparation.cgroup)
-            pid, error, step = _ANSWER.unpack(self._asked(passed))
+            with _opened(preparation.cgroup) as cgroup:
+                pid, error, step = _ANSWER.unpack(self._asked(passed + cgroup))
         if not error:
             return int(pid)
         if pid:
@@ -137,3 +137,15 @@ class PreparedStart:
             self._connection = ours
             os.set_inheritable(ours.fileno(), False)
         return self._connection
+
+
+@contextmanager
+def _opened(directory: str | None) -> Iterator[list[int]]:
+    if directory is None:
+        yield []
+        return
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield [fd]
+    finally:
+        os.close(fd)

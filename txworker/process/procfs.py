@@ -24,10 +24,8 @@ class Process:
 
 def read_process(pid: int) -> Process | None:
     """That process now, or None when there is none. Source: proc_pid_stat(5)."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            text = file.read()
-    except OSError:
+    text = _contents(f"/proc/{pid}/stat")
+    if not text:
         return None
     fields = text[text.rindex(b")") + 2 :].split()  # the name before may hold anything
     return Process(pid, int(fields[1]), int(fields[3]), int(fields[19]), fields[0] in (b"Z", b"X"))
@@ -44,9 +42,7 @@ def children(pid: int) -> list[int]:
 
 def children_of_thread(pid: int, thread: int) -> list[int]:
     """The children of one thread, orphans that it adopted among them; empty when it is gone."""
-    with contextlib.suppress(OSError), open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
-        return list(map(int, file.read().split()))
-    return []
+    return list(map(int, _contents(f"/proc/{pid}/task/{thread}/children").split()))
 
 
 def tree(root: int) -> Iterator[Process]:
@@ -61,10 +57,9 @@ def tree(root: int) -> Iterator[Process]:
 def mark_of(pid: int) -> str | None:
     """The job id in the environment that a process was started with."""
     prefix = f"{MARK}=".encode()
-    with contextlib.suppress(OSError), open(f"/proc/{pid}/environ", "rb") as file:
-        for entry in file.read().split(b"\0"):
-            if entry.startswith(prefix):
-                return entry[len(prefix) :].decode(errors="replace")
+    for entry in _contents(f"/proc/{pid}/environ").split(b"\0"):
+        if entry.startswith(prefix):
+            return entry[len(prefix) :].decode(errors="replace")
     return None
 
 
@@ -83,3 +78,18 @@ def send(process: Process, number: int) -> None:
 def ticks_since_boot(boottime_seconds: float) -> int:
     """As Process.start counts, from time.clock_gettime(CLOCK_BOOTTIME)."""
     return int(boottime_seconds * os.sysconf("SC_CLK_TCK"))
+
+
+def _contents(path: str) -> bytes:
+    """Of a small file of /proc; empty when its process is gone or not ours to look at."""
+    blocks = []
+    with contextlib.suppress(OSError):
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            while True:
+                blocks.append(os.read(fd, 1 << 20))
+                if len(blocks[-1]) < 4000:  # /proc gives about a page at a time, less only at the end
+                    break
+        finally:
+            os.close(fd)
+    return b"".join(blocks)
