@@ -1,0 +1,122 @@
+"""How fast jobs are launched, and how soon a watcher sees them done."""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable
+from statistics import median
+
+from bench.floor import spawn_rate
+from bench.report import Figure
+from tests.support.daemon import LIMIT, Daemon
+from txworker.pb import worker_pb2 as pb
+
+TRUE = pb.StartJobReq(command="/bin/true")
+
+
+def start_rate(daemon: Daemon, count: int, concurrency: int, request: pb.StartJobReq = TRUE) -> float:
+    """StartJob calls answered per second, over one connection, so many under way at a time."""
+    answered: queue.SimpleQueue[object] = queue.SimpleQueue()
+    begun = time.perf_counter()
+    for number in range(count + concurrency):
+        if number >= concurrency:
+            answered.get(timeout=LIMIT).result()  # type: ignore[attr-defined]
+        if number < count:
+            daemon.stub.StartJob.future(request, timeout=LIMIT).add_done_callback(answered.put)
+    return count / (time.perf_counter() - begun)
+
+
+def done_rate(daemon: Daemon, count: int, concurrency: int) -> float:
+    """Jobs per second from StartJob to the end of their stream, by so many clients one after another each."""
+    left = iter(range(count))
+    lock = threading.Lock()
+
+    def client() -> None:
+        while True:
+            with lock:
+                if next(left, None) is None:
+                    return
+            job_id = daemon.stub.StartJob(TRUE, timeout=LIMIT).jobID
+            for _ in daemon.stub.StreamJob(pb.StreamJobReq(jobID=job_id), timeout=LIMIT):
+                pass
+
+    threads = [threading.Thread(target=client) for _ in range(concurrency)]
+    begun = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return count / (time.perf_counter() - begun)
+
+
+def launches(daemon: Daemon, rounds: int, count: int = 300) -> list[Figure]:
+    """Launch rate and start-to-done rate at 1, 8 and 32 at a time, as shares of the floor's."""
+    start_rate(daemon, count, 8)  # threads and caches are warm
+    figures = []
+    measures: tuple[tuple[str, Callable[[Daemon, int, int], float]], ...] = (
+        ("launch rate", start_rate),
+        ("start-to-done rate", done_rate),
+    )
+    for name, measure in measures:
+        for concurrency, wanted in ((1, 0.5), (8, 0.6), (32, 0.6)):
+            ratios, rates = [], []
+            for _ in range(rounds):
+                floor = spawn_rate(count)
+                rates.append(measure(daemon, count, concurrency))
+                settle(daemon)
+                ratios.append(rates[-1] / ((floor + spawn_rate(count)) / 2))
+            note = f"{median(rates):.0f}/s"
+            figures.append(Figure(f"{name}, {concurrency} at a time", median(ratios), wanted, note))
+    return figures
+
+
+def settle(daemon: Daemon) -> None:
+    """Wait until no job of /bin/true is left: until the last one started is done."""
+    daemon.end(daemon.start("/bin/true"))
+
+
+def crowd(daemon: Daemon, size: int) -> list[str]:
+    """So many jobs that sleep."""
+    request = pb.StartJobReq(command="sleep 100000")
+    ids: list[str] = []
+    while len(ids) < size:
+        calls = [daemon.stub.StartJob.future(request, timeout=LIMIT) for _ in range(min(16, size - len(ids)))]
+        ids += [call.result().jobID for call in calls]
+    return ids
+
+
+def crowded_launches(daemon: Daemon, rounds: int, sizes: tuple[int, ...] = (1000, 5000)) -> list[Figure]:
+    """Launch rate with many sleeping jobs, as a share of that with none; their memory; how soon all are stopped."""
+    figures = []
+    ids: list[str] = []
+    rates = {0: [start_rate(daemon, 300, 8) for _ in range(rounds)]}
+    floors = {0: [spawn_rate(300) for _ in range(rounds)]}
+    memory = resident_bytes(daemon)
+    for size, wanted in zip(sizes, (0.9, 0.8), strict=False):
+        ids += crowd(daemon, size - len(ids))
+        per_job = (resident_bytes(daemon) - memory) / size / 1024
+        rates[size], floors[size] = [], []
+        for _ in range(rounds):
+            rates[size].append(start_rate(daemon, 300, 8))
+            floors[size].append(spawn_rate(300))  # the crowd slows the machine itself, too
+        ratio = (median(rates[size]) / median(floors[size])) / (median(rates[0]) / median(floors[0]))
+        figures.append(Figure(f"launch rate with {size} jobs, of that with none", ratio, wanted))
+        figures.append(Figure(f"memory per job, KiB, {size} running", per_job, 20, at_most=True))
+    begun = time.perf_counter()
+    calls = [daemon.stub.StopJob.future(pb.StopJobReq(jobID=job_id), timeout=LIMIT) for job_id in ids]
+    for call in calls:
+        call.result()
+    for job_id in ids:
+        daemon.end(job_id)
+    seconds = time.perf_counter() - begun
+    figures.append(Figure(f"seconds until {len(ids)} jobs are stopped", seconds, 20, at_most=True))
+    return figures
+
+
+def resident_bytes(daemon: Daemon) -> int:
+    """What the worker holds in memory."""
+    with open(f"/proc/{daemon.process.pid}/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
