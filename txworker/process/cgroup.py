@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from pathlib import Path
+
+_STALE_SECONDS = 5.0
+"""How long the end of what a dead worker left is waited for; only what the kernel cannot end takes longer."""
+
+_STALE_PAUSE = 0.005
 
 
 class Cgroups:
     """
-    Makes cgroups below `base`, in a directory named for this worker. No controller is enabled, only belonging counts.
+    Makes cgroups below `base`, in a directory of that name. No controller is enabled, only belonging counts.
+
+    The name is the worker's own and the same after a restart, so that what it left when it died is found.
 
     Raises:
-        OSError: it cannot be made, or the kernel is too old.
+        OSError: it cannot be made.
+        NotImplementedError: the kernel is too old.
     """
 
     def __init__(self, base: Path, name: str) -> None:
@@ -24,11 +33,22 @@ class Cgroups:
             self._path.rmdir()
             raise NotImplementedError(f"{base} has no cgroup.kill")
 
+    @property
+    def path(self) -> Path:
+        """The directory that holds every job's; worth remembering, a restarted worker may have another base."""
+        return self._path
+
     def create(self, job_id: str) -> JobCgroup:
         """An empty cgroup. Raises OSError when there can be no more."""
         path = str(self._path / job_id)
         os.mkdir(path)
         return JobCgroup(path)
+
+    def end_stale(self) -> int:
+        """Before the first job: end what a dead worker of this name left in here; how many that were. May block."""
+        ended = end_stale(self._path)
+        self._path.mkdir(exist_ok=True)
+        return ended
 
     def close(self) -> None:
         """Take the directory away, with what is empty in it."""
@@ -46,16 +66,11 @@ class JobCgroup:
 
     def pids(self) -> list[int]:
         """Who is in it now, or in a cgroup below that the job has made. Zombies are not."""
-        found: list[int] = []
-        for place, _, _ in os.walk(self.path):
-            with contextlib.suppress(OSError), open(os.path.join(place, "cgroup.procs")) as file:
-                found += map(int, file.read().split())
-        return found
+        return _pids(self.path)
 
     def kill(self) -> None:
         """KILL to everybody in it at once; nobody can fork away (cgroup.kill, Linux 5.14)."""
-        with contextlib.suppress(FileNotFoundError), open(os.path.join(self.path, "cgroup.kill"), "w") as file:
-            file.write("1")
+        _kill(self.path)
 
     def remove(self) -> bool:
         """Take it away; False when somebody is still in it."""
@@ -67,6 +82,26 @@ class JobCgroup:
                 _remove_tree(self.path)  # it may hold empty ones that the job has made
                 self._removed = not os.path.exists(self.path)
         return self._removed
+
+
+def end_stale(path: Path) -> int:
+    """
+    Kill everybody in that cgroup of a dead worker's and below it, and take it away; how many that were.
+
+    Blocks until they are gone, a few seconds at most. A directory that is not there, or that holds this very process,
+    is left alone.
+    """
+    place = str(path)
+    seen: set[int] = set()
+    deadline = time.monotonic() + _STALE_SECONDS
+    while True:
+        _remove_tree(place)
+        here = _pids(place)
+        if not os.path.isdir(place) or os.getpid() in here or time.monotonic() > deadline:
+            return len(seen)
+        seen.update(here)
+        _kill(place)
+        time.sleep(_STALE_PAUSE)
 
 
 def own_cgroup() -> Path:
@@ -84,6 +119,19 @@ def own_cgroup() -> Path:
     inside = own[0][3:]
     inside = inside[len(root) :] if root != "/" and inside.startswith(root) else inside
     return Path(mounted + inside)
+
+
+def _pids(path: str) -> list[int]:
+    found: list[int] = []
+    for place, _, _ in os.walk(path):
+        with contextlib.suppress(OSError), open(os.path.join(place, "cgroup.procs")) as file:
+            found += map(int, file.read().split())
+    return found
+
+
+def _kill(path: str) -> None:
+    with contextlib.suppress(OSError), open(os.path.join(path, "cgroup.kill"), "w") as file:  # gone, or threaded
+        file.write("1")
 
 
 def _remove_tree(path: str) -> None:

@@ -13,7 +13,11 @@ from txworker.jobs import MARK
 
 @dataclass(frozen=True)
 class Process:
-    """One process at one moment; pid and start (clock ticks since boot) are its identity until a reboot."""
+    """
+    One process at one moment; pid and start (clock ticks since boot) are its identity until a reboot.
+
+    A zombie has ended. One whose first thread alone has ended is none, though its state says so.
+    """
 
     pid: int
     parent: int
@@ -28,7 +32,8 @@ def read_process(pid: int) -> Process | None:
     if not text:
         return None
     fields = text[text.rindex(b")") + 2 :].split()  # the name before may hold anything
-    return Process(pid, int(fields[1]), int(fields[3]), int(fields[19]), fields[0] in (b"Z", b"X"))
+    zombie = fields[0] in (b"Z", b"X") and int(fields[17]) < 2
+    return Process(pid, int(fields[1]), int(fields[3]), int(fields[19]), zombie)
 
 
 def children(pid: int) -> list[int]:
@@ -47,37 +52,58 @@ def children_of_thread(pid: int, thread: int) -> list[int]:
 
 def tree(root: int) -> Iterator[Process]:
     """A process and all that descend from it, parents first."""
-    process = read_process(root)
-    if process is not None:
-        yield process
-        for child in children(root):
-            yield from tree(child)
+    queue = [root]
+    for pid in queue:
+        process = read_process(pid)
+        if process is not None:
+            yield process
+            queue += children(pid)
 
 
 def mark_of(pid: int) -> str | None:
     """The job id in the environment that a process was started with."""
+    text = _contents(f"/proc/{pid}/environ") or _environ_of_threads(pid)
     prefix = f"{MARK}=".encode()
-    for entry in _contents(f"/proc/{pid}/environ").split(b"\0"):
+    for entry in text.split(b"\0"):
         if entry.startswith(prefix):
             return entry[len(prefix) :].decode(errors="replace")
     return None
 
 
 def send(process: Process, number: int) -> None:
-    """Signal that process, and no other that was given its number since; gone is no error."""
+    """Signal that process, and no other that was given its number since; gone, or not ours to signal, is no error."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
+        if not hasattr(os, "pidfd_open"):  # then it is checked a moment before
+            if is_still(process):
+                os.kill(process.pid, number)
+            return
         fd = os.pidfd_open(process.pid)
         try:
-            now = read_process(process.pid)
-            if now is not None and now.start == process.start:  # the pidfd is of this one, whatever comes after
+            if is_still(process):  # the pidfd is of this one, whatever comes after
                 signals.pidfd_send_signal(fd, number)
         finally:
             os.close(fd)
 
 
+def is_still(process: Process) -> bool:
+    """It is there, and nobody else was given its number."""
+    now = read_process(process.pid)
+    return now is not None and now.start == process.start
+
+
 def ticks_since_boot(boottime_seconds: float) -> int:
     """As Process.start counts, from time.clock_gettime(CLOCK_BOOTTIME)."""
     return int(boottime_seconds * os.sysconf("SC_CLK_TCK"))
+
+
+def _environ_of_threads(pid: int) -> bytes:
+    """When the first thread has ended, only the others still show it."""
+    with contextlib.suppress(OSError):
+        for task in os.listdir(f"/proc/{pid}/task"):
+            text = _contents(f"/proc/{pid}/task/{task}/environ")
+            if text:
+                return text
+    return b""
 
 
 def _contents(path: str) -> bytes:

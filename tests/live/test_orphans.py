@@ -1,0 +1,99 @@
+"""What runs on when a worker was killed is found by its successor, and nobody else is touched."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.daemon import LIMIT, wait_until
+from txworker.jobs import MARK
+from txworker.process.orphans import DeadJob, end_orphans
+from txworker.process.procfs import mark_of, read_process, ticks_since_boot
+
+CHAIN = """
+import os, sys
+while True:
+    if os.fork():
+        os._exit(0)
+    os.setsid()
+    open(sys.argv[1], "a").write(f"{os.getpid()}\\n")
+"""
+"""Forks a successor as fast as it can; each leads a session of its own."""
+
+
+def now() -> int:
+    return ticks_since_boot(time.clock_gettime(time.CLOCK_BOOTTIME))
+
+
+def a_job(script: str, mark: str, place: Path) -> DeadJob:
+    """Started as a worker starts one, by somebody who has ended since."""
+    start = (
+        "import subprocess; null = subprocess.DEVNULL; print(subprocess.Popen("
+        f"['bash', '-c', {script!r}], start_new_session=True, stdout=null, stderr=null).pid)"
+    )
+    environment = {**os.environ, MARK: mark}
+    pid = int(
+        subprocess.check_output([sys.executable, "-c", start], env=environment, cwd=place, text=True, timeout=LIMIT)
+    )
+    process = read_process(pid)
+    assert process is not None
+    return DeadJob(mark, pid, process.start)
+
+
+@pytest.fixture
+def bystander() -> Iterator[subprocess.Popen[bytes]]:
+    """Somebody else with the same name, and the mark of a job that nobody has lost."""
+    process = subprocess.Popen(["bash", "-c", "sleep 300 & sleep 300; wait"], env={**os.environ, MARK: "not lost"})
+    yield process
+    assert process.poll() is None
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    wait_until(lambda: len(children.read_text().split()) == 2)
+    for pid in children.read_text().split():
+        os.kill(int(pid), 9)
+    process.kill()
+    process.wait()
+
+
+def marked(*marks: str) -> list[int]:
+    pids = [int(name) for name in os.listdir("/proc") if name.isdecimal()]
+    processes = [read_process(pid) for pid in pids if mark_of(pid) in marks]
+    return [process.pid for process in processes if process is not None and not process.zombie]
+
+
+@pytest.fixture
+def mark() -> Iterator[str]:
+    """Of a lost job; whoever carries it is gone after the test."""
+    mark = str(uuid.uuid4())
+    yield mark
+    for pid in marked(mark):
+        os.kill(pid, 9)
+
+
+def test_everything_is_found(tmp_path: Path, mark: str, bystander: subprocess.Popen[bytes]) -> None:
+    """Children, own sessions, daemons, an emptied environment below a living parent, and who ignores signals."""
+    job = a_job(
+        "trap '' TERM HUP INT; sleep 300 & setsid sleep 300 & (setsid sleep 300 &); env -i sleep 300 & wait; wait",
+        mark,
+        tmp_path,
+    )
+    wait_until(lambda: len(marked(mark)) == 4)
+    assert end_orphans([job], lambda mark: False, now()) == 5
+    assert marked(mark) == []
+    assert end_orphans([job], lambda mark: False, now()) == 0
+
+
+def test_chain(tmp_path: Path, mark: str, bystander: subprocess.Popen[bytes]) -> None:
+    """A job that forks successors without pause is caught, by its mark, also when nothing else is known of it."""
+    place = tmp_path / "pids"
+    (tmp_path / "chain.py").write_text(CHAIN)
+    a_job(f"exec {sys.executable} chain.py {place}", mark, tmp_path)
+    wait_until(lambda: place.exists() and len(place.read_text().split()) > 50)
+    assert end_orphans([], lambda known: known == mark, now()) >= 1
+    assert marked(mark) == []

@@ -1,0 +1,192 @@
+"""
+At start, after a crash: what of a dead worker's jobs still runs is found and killed.
+
+They are no descendants of ours, so there is no ancestry to go by as in census.py; only what was written down before
+the crash, and what /proc shows. In doubt a process is not the job's.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from signal import SIGKILL, SIGSTOP
+
+from twisted.logger import Logger
+
+from txworker.process.procfs import Process, mark_of, read_process, send
+
+_SECONDS = 4.0
+"""In all. Longer than that only a process lives that the kernel cannot end, or that is not ours to signal."""
+
+_PASSES = 50
+"""Over the processes that are new: a job that forks without pause is caught in one, a busy machine never ends."""
+
+_PAUSE = 0.005
+_INIT = 1
+
+
+@dataclass(frozen=True)
+class DeadJob:
+    """
+    A job that ran when its worker died.
+
+    pid and start (procfs.Process.start) are of its own process, None when they are not known.
+    """
+
+    job_id: str
+    pid: int | None
+    start: int | None
+
+
+class Evidence:
+    """
+    Decides whose a process is; pure, but it remembers what was certain once.
+
+    known_mark(job_id) says whether a mark that is none of jobs' is one of the dead worker's all the same.
+    alive_until_ticks is the last moment at which that worker is known to have lived: until then it kept every job's
+    process from being waited for, so that none of their numbers was given away.
+    """
+
+    def __init__(self, jobs: Sequence[DeadJob], known_mark: Callable[[str], bool], alive_until_ticks: int) -> None:
+        starts = [job.start for job in jobs if job.start is not None]
+        self.oldest = min(starts, default=0) if len(starts) == len(jobs) else 0
+        self._alive_until = max([alive_until_ticks, *starts])
+        self._ids = {job.job_id for job in jobs}
+        self._known_mark = known_mark
+        self._mains = {job.pid: job.start for job in jobs if job.pid is not None}
+        self._sessions: set[int] = set()
+        self._certain: set[tuple[int, int]] = set()
+
+    def learn_sessions(self, everybody: Iterable[Process]) -> None:
+        """
+        Which sessions are certainly a job's, from all processes there are.
+
+        While the number of a job's process is a session's, the kernel gives it to nobody. So the session is the job's
+        when its leader is; or, with the leader gone, when a member was born before the number could be given away.
+        """
+        oldest: dict[int, int] = {}
+        leaders: dict[int, int] = {}
+        for process in everybody:
+            oldest[process.session] = min(process.start, oldest.get(process.session, process.start))
+            leaders[process.pid] = process.start
+        for pid, start in self._mains.items():
+            leader = leaders.get(pid)
+            if leader is None:
+                if oldest.get(pid, self._alive_until + 1) <= self._alive_until:
+                    self._sessions.add(pid)
+            elif leader == start or (start is None and leader <= self._alive_until):
+                self._sessions.add(pid)
+            else:
+                self._sessions.discard(pid)
+
+    def belonging(
+        self, processes: Collection[Process], mark: Callable[[Process], str | None], spared: Collection[int]
+    ) -> list[Process]:
+        """
+        Those that are of a job: by session, by mark, or by descent from one of these; never a pid that is spared.
+
+        mark(process) is asked only where nothing else tells, and never of a kernel thread. Who belonged once, does.
+        """
+        able = [process for process in processes if process.session and process.pid != _INIT]  # kernel threads: 0
+        found = {
+            process.pid: process for process in able if process.pid not in spared and self._is_certain(process, mark)
+        }
+        children: dict[int, list[Process]] = {}
+        for process in able:
+            children.setdefault(process.parent, []).append(process)
+        queue = list(found.values())
+        while queue:
+            new = [
+                child
+                for child in children.get(queue.pop().pid, ())
+                if child.pid not in found and child.pid not in spared
+            ]
+            found.update((child.pid, child) for child in new)
+            queue += new
+        self._certain.update((process.pid, process.start) for process in found.values())
+        return list(found.values())
+
+    def _is_certain(self, process: Process, mark: Callable[[Process], str | None]) -> bool:
+        identity = (process.pid, process.start)
+        if identity in self._certain or identity in self._mains.items() or process.session in self._sessions:
+            return True
+        if process.start < self.oldest:
+            return False
+        marked = mark(process)
+        return marked is not None and (marked in self._ids or self._known_mark(marked))
+
+
+def family(own: int, everybody: Iterable[Process]) -> set[int]:
+    """That process, all it descends from, and all that descend from it."""
+    parents = {process.pid: process.parent for process in everybody}
+    ancestors = {own}
+    above = own
+    while (above := parents.get(above, 0)) and above not in ancestors:
+        ancestors.add(above)
+    found = set(ancestors)
+    below = {own}
+    while below:
+        found |= below
+        below = {pid for pid, parent in parents.items() if parent in below and pid not in found}
+    return found
+
+
+def end_orphans(jobs: Sequence[DeadJob], known_mark: Callable[[str], bool], alive_until_ticks: int) -> int:
+    """
+    Kill what still runs of those jobs; how many that were. Before any job of our own runs.
+
+    Blocks, some milliseconds when there is nobody, a few seconds at most. All are stopped before the first is
+    killed, so that none can start another unseen.
+    """
+    evidence = Evidence(jobs, known_mark, alive_until_ticks)
+    hunt = _Hunt(evidence)
+    deadline = time.monotonic() + _SECONDS
+    while left := hunt.stop_everybody():
+        if time.monotonic() > deadline:
+            pids = [process.pid for process in left]
+            Logger().error("Of jobs that a dead worker left, {pids} could not be ended.", pids=pids)
+            break
+        for process in left:
+            send(process, SIGKILL)
+        time.sleep(_PAUSE)
+    return len(hunt.stopped) - len(left)
+
+
+class _Hunt:
+    """Looks through /proc. `stopped` are pid and start of whoever was found."""
+
+    def __init__(self, evidence: Evidence) -> None:
+        self.stopped: set[tuple[int, int]] = set()
+        self._evidence = evidence
+
+    def stop_everybody(self) -> list[Process]:
+        """Stop who belongs to a job, until nobody new appears; all that are there and are not zombies."""
+        known: dict[int, Process] = {}
+        found: dict[int, Process] = {}
+        for number in range(_PASSES):
+            fresh = _fresh(known)
+            if not fresh:
+                break
+            if number == 0:
+                self._evidence.learn_sessions(fresh)
+            spared = family(os.getpid(), known.values())
+            for process in self._evidence.belonging([*found.values(), *fresh], lambda one: mark_of(one.pid), spared):
+                if process.pid not in found and not process.zombie:
+                    send(process, SIGSTOP)
+                    self.stopped.add((process.pid, process.start))
+                    found[process.pid] = process
+        return list(found.values())
+
+
+def _fresh(known: dict[int, Process]) -> list[Process]:
+    """Whoever is in /proc and not yet known."""
+    fresh = []
+    for pid in [int(name) for name in os.listdir("/proc") if name.isdecimal()]:
+        if pid not in known:
+            process = read_process(pid)
+            if process is not None:
+                known[pid] = process
+                fresh.append(process)
+    return fresh
