@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import time
+from collections.abc import Iterator
 from concurrent import futures
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import grpc
 
@@ -37,7 +41,7 @@ class BareServer:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        handlers = {
+        handlers: dict[str, Any] = {
             "Send": grpc.unary_stream_rpc_method_handler(self._send),
             "Echo": grpc.unary_unary_rpc_method_handler(lambda request, context: request),
         }
@@ -50,7 +54,29 @@ class BareServer:
         """End it."""
         self._server.stop(None).wait()
 
-    def _send(self, request: bytes, context: grpc.ServicerContext) -> object:
+    def _send(self, request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
         with self._path.open("rb", buffering=0) as file:
             while block := file.read(BLOCK_BYTES):
                 yield block
+
+
+@contextmanager
+def bare_server(path: Path) -> Iterator[str]:
+    """A BareServer in a process of its own, as the worker is; its address."""
+    command = [sys.executable, "-m", "bench.floor", str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        yield process.stdout.readline().strip()
+        process.stdin.close()
+
+
+def _serve_until_told(path: Path) -> None:
+    server = BareServer(path)
+    print(server.addr, flush=True)
+    sys.stdin.read()
+    server.stop()
+
+
+if __name__ == "__main__":
+    _serve_until_told(Path(sys.argv[1]))

@@ -1,0 +1,67 @@
+"""python -m bench: the figures of the README, each measured against a real `twistd -n worker` in a child process."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from bench.capture import capture
+from bench.clients import a_worker
+from bench.latency import latency
+from bench.launch import crowded_launches, launches
+from bench.report import Figure, as_json, table
+from bench.stream import stream
+from bench.viewers import stalled, viewers
+from tests.support.daemon import Daemon
+
+Part = Callable[[Path, int], list[Figure]]
+
+
+def with_worker(measure: Callable[[Daemon, int], list[Figure]]) -> Part:
+    """A part that needs nothing but a worker."""
+
+    def part(place: Path, rounds: int) -> list[Figure]:
+        with a_worker(place) as daemon:
+            return measure(daemon, rounds)
+
+    return part
+
+
+PARTS: dict[str, Part] = {
+    "launch": with_worker(launches),
+    "crowd": with_worker(crowded_launches),
+    "capture": capture,
+    "stream": stream,
+    "latency": latency,
+    "viewers": viewers,
+    "stalled": stalled,
+}
+"""What can be measured; each is given an empty directory, and makes so many rounds of what it measures."""
+
+
+def main(arguments: list[str]) -> None:
+    """Measure the parts that are named, or all, and show them."""
+    parser = argparse.ArgumentParser("python -m bench", description=__doc__)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all when none is named")
+    parser.add_argument("--rounds", type=int, default=5, help="figures are medians of so many (%(default)s)")
+    parser.add_argument("--directory", help="where the measuring is done: the disk that is meant")
+    parser.add_argument("--json", action="store_true", help="for programs")
+    options = parser.parse_args(arguments)
+    unknown = [name for name in options.parts if name not in PARTS]
+    if unknown or options.rounds < 1:
+        parser.error(f"there is no part {unknown[0]!r}" if unknown else "--rounds must be at least 1")
+    figures = [figure for name in options.parts or PARTS for figure in _measured(name, options)]
+    print(as_json(figures) if options.json else table(figures))
+
+
+def _measured(name: str, options: argparse.Namespace) -> list[Figure]:
+    print(f"measuring {name} …", file=sys.stderr)
+    with tempfile.TemporaryDirectory(prefix="txworker-bench-", dir=options.directory) as place:
+        return PARTS[name](Path(place), options.rounds)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
