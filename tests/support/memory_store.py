@@ -1,0 +1,106 @@
+"""A store that lasts as long as the process: the port, with nothing behind it. The bench measures against it, too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+
+from twisted.internet.defer import Deferred, succeed
+
+from txworker.jobs import Job, Query, Retention
+from txworker.jobs.errors import StoreBroken
+
+
+class MemoryStore:
+    """
+    Keeps every record in memory. `broken` makes it refuse as a full disk does: orders fail, promises wait until
+    mend() is called.
+    """
+
+    def __init__(self) -> None:
+        self.kept: dict[str, Job] = {}
+        self.removed: dict[str, float] = {}
+        self.broken: StoreBroken | None = None
+        self._waiting: list[tuple[Callable[[], object], Deferred[None]]] = []
+
+    def add(self, job: Job) -> Deferred[Job]:
+        if self.broken is not None:
+            failed: Deferred[Job] = Deferred()
+            failed.errback(self.broken)
+            return failed
+        before = self.with_request_id(job.spec.request_id) if job.spec.request_id else None
+        if before is None:
+            self.kept[job.id] = job
+        return succeed(before or job)
+
+    def save(self, job: Job) -> Deferred[None]:
+        return self._promised(lambda: self.kept.update({job.id: job}))
+
+    def drop(self, job: Job) -> Deferred[None]:
+        return self._promised(lambda: self.kept.pop(job.id, None))
+
+    def remove(self, jobs: Collection[Job], at: float) -> Deferred[None]:
+        for job in jobs:
+            self.kept.pop(job.id)
+            self.removed[job.id] = at
+        return succeed(None)
+
+    def settle(self) -> None:
+        assert self.broken is None
+
+    def mend(self) -> None:
+        self.broken = None
+        waiting, self._waiting = self._waiting, []
+        for write, answer in waiting:
+            write()
+            answer.callback(None)
+
+    def get(self, job_id: str) -> Job | None:
+        return self.kept.get(job_id)
+
+    def with_request_id(self, request_id: str) -> Job | None:
+        return next((job for job in list(self.kept.values()) if job.spec.request_id == request_id), None)
+
+    def newest_with_path(self, path: str) -> Job | None:
+        return max((job for job in self._finished() if job.spec.path == path), key=lambda job: job.number, default=None)
+
+    def removed_at(self, job_id: str) -> float | None:
+        return self.removed.get(job_id)
+
+    def unfinished(self) -> list[Job]:
+        return sorted((job for job in self.kept.values() if not job.done), key=lambda job: job.number)
+
+    def last(self) -> tuple[int, int]:
+        jobs = self.kept.values()
+        return max((job.number for job in jobs), default=0), max((job.revision for job in jobs), default=0)
+
+    def finished_page(self, query: Query, before: int, most: int) -> list[Job]:
+        found = [job for job in self._finished() if job.number < before and query.matches(job)]
+        return sorted(found, key=lambda job: -job.number)[:most]
+
+    def finished_between(self, beyond: int, upto: int, most: int) -> list[Job]:
+        found = [job for job in self._finished() if beyond < job.revision <= upto]
+        return sorted(found, key=lambda job: job.revision)[:most]
+
+    def expired(self, retention: Retention, now: float, most: int) -> list[Job]:
+        ended = sorted(self._finished(), key=lambda job: job.revision)
+        found = []
+        for index, job in enumerate(ended):
+            rest = ended[index:]
+            too_old = retention.days and (job.finished_at or now) < now - retention.days * 86_400
+            too_many = retention.jobs and len(rest) > retention.jobs
+            too_much = retention.output_bytes and sum(one.output_bytes for one in rest) > retention.output_bytes
+            if not (too_old or too_many or too_much):
+                break
+            found.append(job)
+        return found[:most]
+
+    def _finished(self) -> list[Job]:
+        return [job for job in list(self.kept.values()) if job.done]
+
+    def _promised(self, write: Callable[[], object]) -> Deferred[None]:
+        if self.broken is None:
+            write()
+            return succeed(None)
+        answer: Deferred[None] = Deferred()
+        self._waiting.append((write, answer))
+        return answer

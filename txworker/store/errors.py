@@ -1,0 +1,11 @@
+"""Why a worker cannot start with a state directory."""
+
+from __future__ import annotations
+
+
+class Unusable(Exception):
+    """The worker cannot start with this state directory; the sentence says why."""
+
+
+class InUse(Unusable):
+    """Another worker has it; the sentence says which."""

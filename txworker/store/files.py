@@ -1,0 +1,102 @@
+"""The store's file: opened, looked at, upgraded; one that is damaged is set aside, and never stands in the way."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from contextlib import closing, suppress
+from pathlib import Path
+
+from twisted.logger import Logger
+
+from txworker.store.errors import Unusable
+from txworker.store.schema import ForeignFile, NewerSchema, upgrade
+
+_BUSY_SECONDS = 5.0
+_LOOKED_THROUGH_BYTES = 64 * 1024 * 1024
+"""Up to this size every page is looked at when the worker starts; that takes a fifth of a second at most."""
+
+_log = Logger()
+
+
+def connect(path: Path, fsync: bool = False) -> sqlite3.Connection:
+    """
+    A connection for one thread at a time. fsync: a commit is on the disk, not only with the kernel.
+
+    Raises:
+        sqlite3.Error: the file cannot be opened, or is none of SQLite's.
+    """
+    connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute(f"PRAGMA synchronous = {'FULL' if fsync else 'NORMAL'}")
+    connection.execute("PRAGMA wal_autocheckpoint = 0")  # checkpoints.py
+    connection.execute("PRAGMA cache_size = -1024")  # KiB
+    return connection
+
+
+def prepare(path: Path) -> bool:
+    """
+    Leave a sound file of the newest schema at that path; whether one was set aside. For one process at a time.
+
+    Raises:
+        Unusable: the file is from a newer version, or is not ours.
+        OSError, sqlite3.Error: nothing can be made or written there.
+    """
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    try:
+        _look_at(path)
+    except sqlite3.DatabaseError as error:
+        if isinstance(error, sqlite3.OperationalError):  # the disk, not the file
+            raise
+        _set_aside(path, error)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        _look_at(path)
+        return True
+    return False
+
+
+def _look_at(path: Path) -> None:
+    with closing(connect(path)) as connection:
+        try:
+            _check(connection, path)
+            upgrade(connection, lambda version: _back_up(connection, path, version))
+        except (NewerSchema, ForeignFile) as error:
+            raise Unusable(f"{path} {error}") from error
+
+
+def _check(connection: sqlite3.Connection, path: Path) -> None:
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # afterwards the file is all there is
+    size = os.stat(path).st_size
+    pages, page_bytes = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
+    if pages > 1 and size < pages * page_bytes:
+        raise sqlite3.DatabaseError(f"{size} bytes long, and should be {pages * page_bytes}")
+    if size <= _LOOKED_THROUGH_BYTES:
+        (problem,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        if problem != "ok":
+            raise sqlite3.DatabaseError(problem)
+
+
+def _back_up(connection: sqlite3.Connection, path: Path, version: int) -> None:
+    backup = path.with_name(f"{path.name}.schema-{version}")
+    backup.unlink(missing_ok=True)
+    with closing(sqlite3.connect(backup)) as copy:
+        connection.backup(copy)
+    backup.chmod(0o600)
+    _log.info(
+        "The store is being upgraded from schema {version}; it was copied to {backup}.", version=version, backup=backup
+    )
+
+
+def _set_aside(path: Path, error: sqlite3.Error) -> None:
+    aside = path.with_name(f"{path.name}.damaged-{time.strftime('%Y%m%dT%H%M%S')}")
+    for ending in ("", "-wal", "-shm"):
+        with suppress(FileNotFoundError):
+            os.replace(f"{path}{ending}", f"{aside}{ending}")
+    _log.error(
+        "The store {path} is damaged ({error}) and was moved to {aside}; the worker begins a new one. Its jobs are "
+        "forgotten, their output files are untouched.",
+        path=path,
+        error=error,
+        aside=aside,
+    )

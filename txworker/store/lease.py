@@ -1,0 +1,95 @@
+"""One worker at a time in a state directory: a locked file, in which the worker writes down that it lives."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+import uuid
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from txworker.store.errors import InUse
+
+BEAT_SECONDS = 1.0
+"""How often a worker writes down that it lives."""
+
+_LENGTH = 256
+"""Always rewritten whole and in place: that needs no room on a full disk."""
+
+
+@dataclass(frozen=True)
+class Life:
+    """
+    Which worker, on which boot of the machine, and when it was last seen alive: wall clock, and ticks since boot.
+
+    id is the directory's own: every worker that has it has the same.
+    """
+
+    id: str
+    pid: int
+    boot_id: str
+    alive_at: float
+    alive_ticks: int
+
+
+class Lease:
+    """
+    The lock on a state directory; `before` is the last sign of life of the worker that had it before, if any.
+
+    Raises:
+        InUse: another worker has it.
+        OSError: the file cannot be made or written.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        path = directory / "worker.lock"
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            self.before = _read(self._fd)
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self.id = self.before.id if self.before else uuid.uuid4().hex[:12]
+            self.boot_id = boot_id()
+            self.beat()
+        except BlockingIOError as error:
+            os.close(self._fd)
+            whose = f"the worker with pid {self.before.pid}" if self.before else "another worker"
+            raise InUse(f"{directory} is in use by {whose}; every worker needs a state directory of its own") from error
+        except BaseException:
+            os.close(self._fd)
+            raise
+
+    def beat(self) -> None:
+        """Write down that we live. Raises OSError when it cannot be written."""
+        life = Life(self.id, os.getpid(), self.boot_id, time.time(), boot_ticks())
+        os.pwrite(self._fd, json.dumps(asdict(life)).ljust(_LENGTH - 1).encode() + b"\n", 0)
+
+    @property
+    def rebooted(self) -> bool:
+        """The machine was restarted since the worker before this one."""
+        return self.before is not None and self.before.boot_id != self.boot_id
+
+    def close(self) -> None:
+        """Let others have it."""
+        os.close(self._fd)
+
+
+def boot_id() -> str:
+    """Of the machine's present run; empty where the kernel does not tell (random(4))."""
+    with suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return ""
+
+
+def boot_ticks() -> int:
+    """Now, in clock ticks since boot: as proc_pid_stat(5) counts a process's start."""
+    clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+    return int(time.clock_gettime(clock) * os.sysconf("SC_CLK_TCK"))
+
+
+def _read(fd: int) -> Life | None:
+    with suppress(ValueError, TypeError):
+        return Life(**json.loads(os.pread(fd, _LENGTH, 0)))
+    return None

@@ -1,0 +1,59 @@
+"""Reading, from any thread: a few connections that take turns. Never waits for the writer (SQLite's WAL)."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+from txworker.store.writer import in_our_words
+
+_KEPT = 4
+"""Connections that are kept open; more are made when more threads read at once."""
+
+
+class Reader:
+    """Each question sees all that was committed before it."""
+
+    def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
+        self._connect = connect
+        self._idle: list[sqlite3.Connection] = []
+        self._closed = False
+
+    def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """
+        All rows of the answer. Any thread.
+
+        Raises:
+            StoreBroken: the file cannot be read.
+        """
+        connection: sqlite3.Connection | None = None
+        try:
+            connection = self._taken()
+            rows = connection.execute(sql, parameters).fetchall()
+        except sqlite3.Error as error:
+            if connection is not None:
+                connection.close()
+            raise in_our_words(error) from error
+        self._give_back(connection)
+        return rows
+
+    def close(self) -> None:
+        """Close what is idle now, and what comes back later."""
+        self._closed = True
+        while self._idle:
+            with suppress(IndexError):
+                self._idle.pop().close()
+
+    def _taken(self) -> sqlite3.Connection:
+        try:
+            return self._idle.pop()  # atomic, as append is
+        except IndexError:
+            return self._connect()
+
+    def _give_back(self, connection: sqlite3.Connection) -> None:
+        if self._closed or len(self._idle) >= _KEPT:
+            connection.close()
+        else:
+            self._idle.append(connection)

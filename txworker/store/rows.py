@@ -1,0 +1,119 @@
+"""A job and its row, side by side. Pure; any thread."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+from typing import Any
+
+from txworker.jobs import EndReason, Job, JobSpec, JobState, Limits, Usage
+
+COLUMNS = (
+    "number, id, revision, state, spec, created_at, started_at, finished_at, pid, started_ticks, end_reason, "
+    "exit_code, signal, user_cpu_seconds, system_cpu_seconds, max_rss_bytes, output_bytes, output_truncated, "
+    "leftovers_ended, lost_text"
+)
+"""Of a SELECT whose rows are for job_from_row."""
+
+INSERT = (
+    "INSERT INTO jobs (number, id, revision, state, path, request_id, spec, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+    " ON CONFLICT (request_id) WHERE request_id IS NOT NULL DO NOTHING"
+)
+UPDATE = (
+    "UPDATE jobs SET revision = ?, state = ?, started_at = ?, finished_at = ?, pid = ?, started_ticks = ?,"
+    " end_reason = ?, exit_code = ?, signal = ?, user_cpu_seconds = ?, system_cpu_seconds = ?, max_rss_bytes = ?,"
+    " output_bytes = ?, output_truncated = ?, leftovers_ended = ?, lost_text = ? WHERE number = ?"
+)
+
+_UNSAID = JobSpec("-")
+_OTHERWISE = ("stdin", "limits")
+
+
+def new_row(job: Job) -> tuple[Any, ...]:
+    """The parameters of INSERT: all that is fixed about a job, and where it stands."""
+    spec = job.spec
+    return (
+        job.number,
+        job.id,
+        job.revision,
+        job.state.value,
+        spec.path,
+        spec.request_id or None,
+        spec_to_text(spec),
+        job.created_at,
+    )
+
+
+def changed_row(job: Job) -> tuple[Any, ...]:
+    """The parameters of UPDATE: all that can change."""
+    return (
+        job.revision,
+        job.state.value,
+        job.started_at,
+        job.finished_at,
+        job.pid,
+        job.started_ticks,
+        None if job.end_reason is None else job.end_reason.value,
+        job.exit_code,
+        job.signal,
+        job.usage.user_cpu_seconds,
+        job.usage.system_cpu_seconds,
+        job.usage.max_rss_bytes,
+        job.output_bytes,
+        job.output_truncated,
+        job.leftovers_ended,
+        job.lost_text,
+        job.number,
+    )
+
+
+def job_from_row(row: tuple[Any, ...]) -> Job:
+    """The job of a row of COLUMNS."""
+    number, job_id, revision, state, spec, created, started, finished, pid, ticks, reason, code, signal, *rest = row
+    user, system, rss, output_bytes, truncated, leftovers, lost_text = rest
+    return Job(
+        id=job_id,
+        spec=spec_from_text(spec),
+        created_at=created,
+        number=number,
+        state=JobState(state),
+        revision=revision,
+        started_at=started,
+        finished_at=finished,
+        pid=pid,
+        started_ticks=ticks,
+        end_reason=None if reason is None else EndReason(reason),
+        exit_code=code,
+        signal=signal,
+        usage=Usage(user, system, rss),
+        output_bytes=output_bytes,
+        output_truncated=bool(truncated),
+        leftovers_ended=leftovers,
+        lost_text=lost_text,
+    )
+
+
+def spec_to_text(spec: JobSpec) -> str:
+    """JSON of what an order says; what it leaves unsaid is left out, and of stdin only the digest is kept."""
+    said: dict[str, Any] = {}
+    for name in _SPEC_FIELDS:
+        value = getattr(spec, name)
+        if value != getattr(_UNSAID, name):
+            said[name] = value
+    if spec.limits != Limits():
+        said["limits"] = {field.name: getattr(spec.limits, field.name) for field in fields(Limits)}
+    return json.dumps(said, ensure_ascii=False, separators=(",", ":"))
+
+
+def spec_from_text(text: str) -> JobSpec:
+    """The order, but for its stdin."""
+    said = json.loads(text)
+    said.setdefault("command", _UNSAID.command)
+    if "args" in said:
+        said["args"] = tuple(said["args"])
+    if "limits" in said:
+        said["limits"] = Limits(**said["limits"])
+    return JobSpec(**said)
+
+
+_SPEC_FIELDS = tuple(field.name for field in fields(JobSpec) if field.name not in _OTHERWISE)

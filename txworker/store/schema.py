@@ -1,0 +1,104 @@
+"""
+The tables, in numbered steps: PRAGMA user_version says how many a file has seen.
+
+A step that was ever released is never changed; a change of the tables is a new step.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Sequence
+
+APPLICATION_ID = 0x7478776B
+"""PRAGMA application_id of our files: "txwk"."""
+
+STEPS: Sequence[str] = (
+    # Finished jobs are those from state 4 on. The partial indexes are written once for each job, at its end.
+    """
+    CREATE TABLE jobs (
+        number INTEGER PRIMARY KEY,
+        id TEXT NOT NULL UNIQUE,
+        revision INTEGER NOT NULL,
+        state INTEGER NOT NULL,
+        path TEXT NOT NULL,
+        request_id TEXT,
+        spec TEXT NOT NULL,
+        created_at REAL NOT NULL,
+        started_at REAL,
+        finished_at REAL,
+        pid INTEGER,
+        started_ticks INTEGER,
+        end_reason TEXT,
+        exit_code INTEGER,
+        signal INTEGER,
+        user_cpu_seconds REAL NOT NULL DEFAULT 0,
+        system_cpu_seconds REAL NOT NULL DEFAULT 0,
+        max_rss_bytes INTEGER NOT NULL DEFAULT 0,
+        output_bytes INTEGER NOT NULL DEFAULT 0,
+        output_truncated INTEGER NOT NULL DEFAULT 0,
+        leftovers_ended INTEGER NOT NULL DEFAULT 0,
+        lost_text TEXT NOT NULL DEFAULT ''
+    );
+    CREATE UNIQUE INDEX jobs_by_request ON jobs (request_id) WHERE request_id IS NOT NULL;
+    CREATE INDEX jobs_unfinished ON jobs (number) WHERE state < 4;
+    CREATE INDEX jobs_by_end ON jobs (revision, finished_at, output_bytes) WHERE state >= 4;
+    CREATE INDEX jobs_by_state ON jobs (state, number) WHERE state >= 4;
+    CREATE INDEX jobs_by_path ON jobs (path, number) WHERE state >= 4 AND path <> '';
+    CREATE TABLE labels (
+        name TEXT NOT NULL,
+        value TEXT NOT NULL,
+        number INTEGER NOT NULL,
+        PRIMARY KEY (name, value, number)
+    ) WITHOUT ROWID;
+    """,
+    # What retention removed is remembered by its id, so that a question for it gets a true answer.
+    """
+    CREATE TABLE removed (
+        number INTEGER PRIMARY KEY,
+        id TEXT NOT NULL UNIQUE,
+        at REAL NOT NULL
+    );
+    """,
+)
+
+
+class NewerSchema(Exception):
+    """The file was written by a newer version of txworker."""
+
+    def __init__(self, version: int) -> None:
+        super().__init__(
+            f"was written by a newer txworker (schema {version}, this one knows {len(STEPS)}): use that version, "
+            "or another state directory"
+        )
+
+
+class ForeignFile(Exception):
+    """The file is SQLite's, but not ours."""
+
+
+def upgrade(connection: sqlite3.Connection, backup: Callable[[int], None], steps: Sequence[str] = STEPS) -> None:
+    """
+    Bring a file to the newest schema; backup(old version) is called before anything that holds jobs is changed.
+
+    Raises:
+        NewerSchema, ForeignFile: nothing was changed.
+        sqlite3.Error: the step was rolled back.
+    """
+    version = _number(connection, "user_version")
+    if version > len(steps):
+        raise NewerSchema(version)
+    if version == 0 and connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+        raise ForeignFile("is not a store of txworker")
+    if version and _number(connection, "application_id") != APPLICATION_ID:
+        raise ForeignFile("is not a store of txworker")
+    if 0 < version < len(steps):
+        backup(version)
+    for number, step in enumerate(steps[version:], version + 1):
+        connection.executescript(
+            f"BEGIN IMMEDIATE; {step} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {number}; COMMIT;"
+        )
+
+
+def _number(connection: sqlite3.Connection, pragma: str) -> int:
+    value: int = connection.execute(f"PRAGMA {pragma}").fetchone()[0]
+    return value
