@@ -43,7 +43,8 @@ MISTAKES = {
     "[scheduler]\nuse_tsl = true": "scheduler.use_tsl: unknown key; did you mean scheduler.use_tls?",
     "[jobs]\ncrt_file = 'x'": "jobs.crt_file: unknown key; did you mean grpc_server.crt_file?",
     '[jobs]\n"a\\nb" = 1': 'jobs."a\\nb": unknown key; known are directory, output_directory, '
-    "stop_grace_seconds, max_running, leftovers, use_cgroups, user, group, nice, oom_score_adj, limits, ceilings",
+    "state_directory, durability, keep_days, keep_jobs, keep_output_bytes, stop_grace_seconds, max_running, leftovers, "
+    "use_cgroups, user, group, nice, oom_score_adj, limits, ceilings",
     "[grpc_sever]": "grpc_sever: unknown section; did you mean grpc_server?",
     "[zzz]": "zzz: unknown section; known are grpc_server, scheduler, jobs",
     "addr = 'x:1'": "addr: unknown key; did you mean grpc_server.addr?",
@@ -60,7 +61,11 @@ MISTAKES = {
     "jobs.stop_grace_seconds = '5'": 'jobs.stop_grace_seconds: must be a number of seconds, not "5"',
     "jobs.stop_grace_seconds = true": "jobs.stop_grace_seconds: must be a number of seconds, not true",
     "jobs.max_running = false": "jobs.max_running: must be an integer, not false",
+    "jobs.durability = 'disk'": 'jobs.durability: must be "process" or "machine", not "disk"',
+    "jobs.keep_days = '1'": 'jobs.keep_days: must be a number of days, not "1"',
     # ranges
+    "jobs.keep_days = -1": "jobs.keep_days: must be from 0 to 36500 days, not -1",
+    "jobs.keep_jobs = -1": "jobs.keep_jobs: must be from 0 to 4611686018427387904, not -1",
     "grpc_server.max_streams = 0": "grpc_server.max_streams: must be from 1 to 10000, not 0",
     "grpc_server.max_streams = 10001": "grpc_server.max_streams: must be from 1 to 10000, not 10001",
     f"grpc_server.max_streams = 0x{'f' * 5000}": "grpc_server.max_streams: must be from 1 to 10000, not a huge integer",
@@ -105,6 +110,7 @@ MISTAKES = {
     f"jobs.directory = '{'x' * 300}'": f"jobs.directory: DIR/{'x' * 300} is not a directory",
     'jobs.directory = "a\\u0000b"': 'jobs.directory: must not hold a NUL, as "a\\u0000b" does',
     "jobs.output_directory = 'a.crt'": "jobs.output_directory: DIR/a.crt is not a directory",
+    "jobs.state_directory = 'a.crt'": "jobs.state_directory: DIR/a.crt is not a directory",
     "jobs.output_directory = 'a.crt/out'": "jobs.output_directory: DIR/a.crt is not a directory",
     # TLS
     _TLS: "grpc_server.crt_file: must be given with grpc_server.use_tls = true",
@@ -212,14 +218,14 @@ class LoadTests(Desk):
     def test_defaults(self) -> None:
         """Without any file the worker serves at 127.0.0.1:30000, knows no scheduler, and works where it was started."""
         server = GrpcServer("127.0.0.1", 30000, False, None, None, None, 256)
-        jobs = Jobs(self.cwd, self.cwd / "output", 10.0, 0)
+        jobs = Jobs(self.cwd, self.cwd / "output", self.cwd / "state")
         self.assertEqual(Config(server, Scheduler("", "", False, None), jobs, None), load())
 
     def test_existing_file(self) -> None:
         """A file of the existing worker loads unchanged, though the PEM files that it names are not there."""
         loaded = self.load(EXISTING)
         server = GrpcServer(crt_file=self.place / "server.pem", key_file=self.place / "server.key")
-        jobs = Jobs(self.cwd, self.place / "output")
+        jobs = Jobs(self.cwd, self.place / "output", self.place / "state")
         self.assertEqual(
             Config(server, Scheduler("127.0.0.1:50000"), jobs, self.place / "worker.toml"),
             loaded,
@@ -233,12 +239,19 @@ class LoadTests(Desk):
             "client_ca_file = 'b.crt'\nmax_streams = 10000\n"
             "[scheduler]\naddr = 's.example:65535'\nadvertise_addr = 'w:1'\nuse_tls = true\nca_file = 'b.crt'\n"
             "[jobs]\ndirectory = '.'\noutput_directory = '/deep/down/~'\nstop_grace_seconds = 3\nmax_running = 7\n"
+            "state_directory = 's'\ndurability = 'machine'\nkeep_days = 1\nkeep_jobs = 2\nkeep_output_bytes = 3\n"
         )
         crt, key, ca = (self.place / name for name in ("a.crt", "a.key", "b.crt"))
         self.assertEqual(GrpcServer("::1", 0, True, crt, key, ca, 10000), loaded.grpc_server)
         self.assertEqual(Scheduler("s.example:65535", "w:1", True, ca), loaded.scheduler)
-        self.assertEqual(Jobs(self.place, Path("/deep/down/~"), 3.0, 7), loaded.jobs)
+        self.assertEqual(
+            Jobs(self.place, Path("/deep/down/~"), self.place / "s", "machine", 1.0, 2, 3, 3.0, 7), loaded.jobs
+        )
         self.assertIsInstance(loaded.jobs.stop_grace_seconds, float)
+
+    def test_state_beside_output(self) -> None:
+        """The worker's memory is beside the output directory, wherever that is."""
+        self.assertEqual(Path("/deep/state"), self.load("jobs.output_directory = '/deep/out'").jobs.state_directory)
 
     def test_current_file(self) -> None:
         """worker.toml in the current directory is found by itself, and every path that comes of it is absolute."""

@@ -20,15 +20,27 @@ LEVELS = {
     "wire": 1,
     "ports": 2,
     "worker": 2,
+    "changes": 1,
+    "viewers": 1,
+    "recovery": 1,
+    "retention": 2,
     "rpc": 3,
     "scheduler": 3,
     "service": 4,
     "assembly": 4,
+    "restart": 4,
+    "drain": 4,
     "lifetime": 4,
 }
 
-SAME_LEVEL = {("wire", "pb"), ("worker", "ports"), ("assembly", "lifetime"), ("service", "assembly")}
-"""wire is the one room whose business is pb; the worker sees the world through ports; level 4 is one piece."""
+SAME_LEVEL = {("wire", "pb"), ("worker", "ports"), ("retention", "ports")}
+"""wire is the one room whose business is pb; level 2 sees the world through ports."""
+
+TOP_LEVEL = 4
+"""One piece: its rooms import each other freely."""
+
+FOR_THE_WORKER = {"changes", "recovery", "viewers"}
+"""Waiting and words, which need no port; everything else of level 1 is handed to level 2."""
 
 FOR_DOORS = {"txworker.output.tail", "txworker.wire", "txworker.pb"}
 """All that level 3 takes of level 1."""
@@ -71,12 +83,12 @@ def _allowed(module: str, room: str, name: str) -> bool:
         twisted_here = not any(module == one or module.startswith(f"{one}.") for one in WITHOUT_TWISTED)
         return room in THIRD_PARTIES.get(first, {room}) and (first != "twisted" or twisted_here)
     other = name.split(".")[1]
-    if other == room or (room, other) in SAME_LEVEL:
+    if other == room or (room, other) in SAME_LEVEL or LEVELS.get(room) == LEVELS.get(other) == TOP_LEVEL:
         return True
     if room == "cli":
         return other == "pb"
-    if room == "worker" and LEVELS[other] == 1:
-        return False
+    if LEVELS[room] == 2 and LEVELS[other] == 1:
+        return other in FOR_THE_WORKER
     if LEVELS[room] == 3 and LEVELS[other] == 1:
         return any(name == one or name.startswith(f"{one}.") or one.startswith(f"{name}.") for one in FOR_DOORS)
     return LEVELS[other] < LEVELS[room]

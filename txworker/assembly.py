@@ -10,35 +10,49 @@ import os
 import random
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from twisted.application.internet import TimerService
+from twisted.application.service import Service
 from twisted.internet import process
 from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from txworker.config import Config, GrpcServer, Jobs, Scheduler
+from txworker.drain import Drain
+from txworker.jobs import Retention
+from txworker.jobs.errors import StoreBroken
 from txworker.lifetime import InOrder, Stopping
 from txworker.output.shelf import Shelf
 from txworker.process.census import Census, adopt_orphans
-from txworker.process.cgroup import Cgroups, own_cgroup
+from txworker.process.cgroup import Cgroups, end_stale, own_cgroup
 from txworker.process.child import Starts, quickest_start
 from txworker.process.descriptors import DescriptorLimit
 from txworker.process.identity import home_of, identity
 from txworker.process.launcher import Launcher, Places
 from txworker.process.prepared import Preparation, PreparedStart
 from txworker.process.spawner import Spawner
+from txworker.restart import recover
+from txworker.retention import Sweeper
 from txworker.rpc import server as rpc
 from txworker.rpc.bridge import Bridge
+from txworker.rpc.control import ControlServicer, control_door
 from txworker.rpc.servicer import WorkerServicer
 from txworker.rpc.streams import StreamSlots
 from txworker.rpc.tls import CertificateFiles, server_credentials
 from txworker.scheduler import Link, Registration
-from txworker.store.memory import MemoryStore
-from txworker.worker import Policy, Worker
+from txworker.store.jobs import JobStore
+from txworker.store.lease import BEAT_SECONDS, boot_ticks
+from txworker.worker import Policy, Worker, World
+
+CLOSING_SECONDS = 5.0
+"""How long the disk may take to write what is left when the worker ends."""
 
 DRAIN_SECONDS = 2.0
 """How long output is waited for when a job's process has exited but something it left behind holds the pipe."""
@@ -46,40 +60,71 @@ DRAIN_SECONDS = 2.0
 _log = Logger()
 
 
-def assemble(config: Config, reactor: Any, environment: Mapping[str, str]) -> InOrder:
+def assemble(config: Config, reactor: Any, environment: Mapping[str, str]) -> tuple[InOrder, Drain]:
     """
-    Everything from the store to the scheduler's door, ready to be started in order.
+    Everything from the store to the scheduler's door, ready to be started in order; and how to drain it.
 
-    environment is what jobs inherit.
+    What an earlier worker left unfinished is ended and written down as lost before this returns. environment is what
+    jobs inherit.
 
     Raises:
-        OSError: the output directory cannot be made.
+        OSError: a directory cannot be made.
+        Unusable: the state directory cannot be used.
     """
-    processes = _Processes(config.jobs, reactor, environment)
-    worker = _worker(config.jobs, processes)
+    jobs, serving = config.jobs, config.grpc_server
+    trouble = _Trouble()
+    store = JobStore(jobs.state_directory, jobs.durability == "machine", reactor.callFromThread, trouble.heard)
+    processes = _Processes(jobs, reactor, environment, f"txworker-{store.lease.id}")
+    shelf = Shelf(jobs.output_directory, processes.descriptors.moved_up)
+    worker = _worker(jobs, processes, shelf, store, reactor)
+    recover(worker, store, shelf, processes.end_stale, keep=jobs.leftovers == "keep")
+
     bridge = Bridge(reactor)
-    server = _server(
-        config.grpc_server, WorkerServicer(worker, bridge, StreamSlots(config.grpc_server.max_streams)), bridge
-    )
-    jobs = Stopping("jobs", lambda: _end_jobs(worker, reactor, config.jobs.stop_grace_seconds + DRAIN_SECONDS + 1.0))
+    control = ControlServicer(bridge, lambda: drain.begin())
+    door = control_door(jobs.state_directory, control)
+    server = _server(serving, WorkerServicer(worker, bridge, StreamSlots(serving.max_streams)), bridge, door)
+    trouble.announce = server.announce
+    scheduler = [_registration(config.scheduler, server, reactor)] if config.scheduler.addr else []
 
     def refuse() -> None:
         worker.refuse()
         server.announce_stopping()
 
-    scheduler = [_registration(config.scheduler, server, reactor)] if config.scheduler.addr else []
-    last = Stopping("processes", processes.close)
-    return InOrder([[last], [server], [jobs, *scheduler], [Stopping("refusal", refuse)]])
+    drain = Drain(worker, server.announce_stopping, scheduler, reactor.stop)
+    within = jobs.stop_grace_seconds + DRAIN_SECONDS + 1.0
+    ending = Stopping("jobs", lambda: _end_jobs(worker, reactor, within))
+    stages: list[list[Service]] = [
+        [Stopping("store", lambda: _close(store, reactor)), _heart(store)],
+        [Stopping("processes", processes.close)],
+        [server],
+        [ending, *scheduler, _sweeper(jobs, reactor, store, shelf, worker)],
+        [Stopping("refusal", refuse)],
+    ]
+    return InOrder(stages), drain
+
+
+class _Trouble:
+    """Passes on whether the store can be written, to health and to the log."""
+
+    def __init__(self) -> None:
+        self.announce: Callable[[bool], None] = lambda serving: None
+
+    def heard(self, trouble: StoreBroken | None) -> None:
+        if trouble is None:
+            _log.info("The store can be written again.")
+        else:
+            _log.error("No new jobs until the store can be written again: {error}.", error=trouble)
+        self.announce(trouble is None)
 
 
 class _Processes:
     """The room of processes, put together; close() when no job is left."""
 
-    def __init__(self, config: Jobs, reactor: Any, environment: Mapping[str, str]) -> None:
+    def __init__(self, config: Jobs, reactor: Any, environment: Mapping[str, str], name: str) -> None:
         self.descriptors = DescriptorLimit()
         self._keep = config.leftovers == "keep"
         self._census = Census(reactor)
-        self._cgroups = _cgroups() if config.use_cgroups else None
+        self._cgroups = _cgroups(name) if config.use_cgroups else None
         self._prepared = PreparedStart(self._census.spare)
         self._stop_adopting = _adopting(self._census)
         starts = Starts(quickest_start(), self._prepared)
@@ -93,6 +138,12 @@ class _Processes:
             DRAIN_SECONDS,
         )
 
+    def end_stale(self, job_ids: Iterable[str]) -> int:
+        """End what is left in the cgroups that an earlier worker made for these jobs; how many processes that were."""
+        if self._cgroups is None:
+            return 0
+        return sum(end_stale(self._cgroups.path / job_id) for job_id in job_ids)
+
     def close(self) -> None:
         """Nothing of any job runs on, unless it is to be kept."""
         self._stop_adopting()
@@ -103,9 +154,9 @@ class _Processes:
             self._cgroups.close()
 
 
-def _cgroups() -> Cgroups | None:
+def _cgroups(name: str) -> Cgroups | None:
     try:
-        return Cgroups(own_cgroup(), f"txworker-{os.getpid()}")
+        return Cgroups(own_cgroup(), name)
     except (OSError, NotImplementedError) as error:
         _log.info("Jobs get no cgroup of their own: {error}.", error=error)
         return None
@@ -130,13 +181,37 @@ def _places(config: Jobs, environment: Mapping[str, str]) -> Places:
     )
 
 
-def _worker(config: Jobs, processes: _Processes) -> Worker:
+def _worker(config: Jobs, processes: _Processes, shelf: Shelf, store: JobStore, reactor: Any) -> Worker:
     policy = Policy(config.max_running, config.stop_grace_seconds, config.limits, config.ceilings)
-    shelf = Shelf(config.output_directory, processes.descriptors.moved_up)
-    return Worker(processes.launcher, shelf, MemoryStore(), policy, time.time, lambda: str(uuid.uuid4()))
+    world = World(time.time, boot_ticks, lambda: str(uuid.uuid4()), lambda call: reactor.callLater(0, call))
+    return Worker(processes.launcher, shelf, store, policy, world)
 
 
-def _server(config: GrpcServer, servicer: WorkerServicer, bridge: Bridge) -> rpc.GrpcServer:
+def _sweeper(config: Jobs, reactor: Any, store: JobStore, shelf: Shelf, worker: Worker) -> Sweeper:
+    wanted = Retention(config.keep_days, config.keep_jobs, config.keep_output_bytes)
+
+    def in_thread(call: Callable[[], Any]) -> Deferred[Any]:
+        return deferToThreadPool(reactor, reactor.getThreadPool(), call)
+
+    return Sweeper(reactor, in_thread, store, shelf, worker.viewers, wanted, time.time)
+
+
+def _heart(store: JobStore) -> TimerService:
+    def beat() -> None:
+        with suppress(OSError):  # a disk that refuses is told of by the store itself
+            store.lease.beat()
+
+    return TimerService(BEAT_SECONDS, beat)
+
+
+def _close(store: JobStore, reactor: Any) -> Deferred[None]:
+    """A disk that does not answer must not keep the worker from ending."""
+    return store.close().addTimeout(CLOSING_SECONDS, reactor)
+
+
+def _server(
+    config: GrpcServer, servicer: WorkerServicer, bridge: Bridge, door: Callable[[Any], None]
+) -> rpc.GrpcServer:
     credentials = None
     if config.use_tls and config.crt_file and config.key_file:
         files = CertificateFiles(config.crt_file, config.key_file, config.client_ca_file)
@@ -144,7 +219,7 @@ def _server(config: GrpcServer, servicer: WorkerServicer, bridge: Bridge) -> rpc
         def credentials() -> Any:
             return server_credentials(files)
 
-    return rpc.GrpcServer(config.host, config.port, servicer, bridge, config.max_streams, credentials)
+    return rpc.GrpcServer(config.host, config.port, servicer, bridge, config.max_streams, credentials, door)
 
 
 def _registration(config: Scheduler, server: rpc.GrpcServer, reactor: Any) -> Registration:
@@ -161,6 +236,11 @@ def _end_jobs(worker: Worker, reactor: Any, within_seconds: float) -> Deferred[N
 
     def give_up(failure: Failure) -> None:
         failure.trap(DeferredTimeout)
-        _log.error("Jobs {job_ids} could not be ended; the worker goes without them.", job_ids=worker.running_ids())
+        _log.error(
+            "Jobs {job_ids} could not be ended, or their ends not be written; the worker goes without them.",
+            job_ids=worker.running_ids(),
+        )
 
-    return worker.stop_all().addTimeout(within_seconds, reactor).addErrback(give_up)
+    return (
+        worker.stop_all().addTimeout(within_seconds, reactor).addErrback(give_up).addCallback(lambda _: worker.close())
+    )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Protocol
 
 from twisted.internet.defer import Deferred
 
-from txworker.jobs import EndReason, Job, JobSpec, Usage
+from txworker.jobs import EndReason, Job, JobSpec, Query, Retention, Usage
 
 
 class Output(Protocol):
@@ -50,6 +50,12 @@ class Shelf(Protocol):
     def path(self, job_id: str, stderr: bool) -> Path:
         """Where it is. Any thread."""
 
+    def size(self, job_id: str) -> int:
+        """Bytes that are there of a job whose output nobody writes any more. Any thread."""
+
+    def remove(self, job_ids: Iterable[str]) -> None:
+        """Delete it. Any thread; raises OSError."""
+
 
 class Listener(Protocol):
     """Who hears what becomes of a child: one of the worker's for each job."""
@@ -90,19 +96,51 @@ class Launcher(Protocol):
 
 
 class Store(Protocol):
-    """What survives; keeps the newest record of each job."""
+    """What survives: every job that was taken, in its newest record. Deferreds are the reactor thread's."""
+
+    def add(self, job: Job) -> Deferred[Job]:
+        """
+        Fires with the job once it is written, or else with the one that the same request id has brought before.
+
+        Raises (through the Deferred):
+            StoreBroken: nothing can be written now; the job is not kept.
+        """
 
     def save(self, job: Job) -> Deferred[None]:
-        """Fires when the record is where it survives what the store promises to survive."""
+        """Fires once it is written, however long that takes; in the order of the calls."""
+
+    def drop(self, job: Job) -> Deferred[None]:
+        """Fires once a job that never came to be is gone."""
+
+    def remove(self, jobs: Collection[Job], at: float) -> Deferred[None]:
+        """Fires once these jobs are gone, and remembered as removed."""
+
+    def settle(self) -> None:
+        """Wait here until all that was put is written. Only before the reactor runs."""
 
     def get(self, job_id: str) -> Job | None:
-        """The record of that job. Any thread."""
-
-    def newest_with_path(self, path: str) -> Job | None:
-        """The newest job started with that path. Any thread."""
+        """The record of that job as it was written last. Any thread, like all that follow; raises StoreBroken."""
 
     def with_request_id(self, request_id: str) -> Job | None:
-        """The job that was started for that request id. Any thread."""
+        """The job that was started for that request id."""
 
-    def jobs(self) -> Iterable[Job]:
-        """Every record there is, oldest first."""
+    def newest_with_path(self, path: str) -> Job | None:
+        """The newest finished job that was started with that path."""
+
+    def removed_at(self, job_id: str) -> float | None:
+        """When that job was removed, if it was."""
+
+    def unfinished(self) -> list[Job]:
+        """Those that were not done when they were written last."""
+
+    def last(self) -> tuple[int, int]:
+        """The highest number and the highest revision that were ever given."""
+
+    def finished_page(self, query: Query, before: int, most: int) -> list[Job]:
+        """At most so many finished jobs of those that are meant, with numbers below `before`, highest first."""
+
+    def finished_between(self, beyond: int, upto: int, most: int) -> list[Job]:
+        """At most so many jobs whose end has a revision beyond the one and up to the other, lowest first."""
+
+    def expired(self, retention: Retention, now: float, most: int) -> list[Job]:
+        """At most so many finished jobs that are to be kept no longer, the first to have ended first."""

@@ -6,6 +6,7 @@ import gc
 import os
 import signal as signals
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -36,7 +37,8 @@ class Options(usage.Options):
     synopsis = "[options]"
     longdesc = (
         "Runs jobs for a remote scheduler. In the foreground: `twistd -n worker`; as a daemon: "
-        "`twistd --pidfile worker.pid --logfile worker.log worker`. SIGTERM and SIGINT end every job, then the worker."
+        "`twistd --pidfile worker.pid --logfile worker.log worker`. SIGTERM and SIGINT end every job, then the worker; "
+        "SIGUSR1 takes no new jobs, lets those there are come to their end, then ends the worker."
     )
     optParameters = (
         (
@@ -85,15 +87,18 @@ class WorkerService(Service):
 
         from txworker.assembly import assemble  # only now: it imports gRPC, and a daemon has forked by now
         from txworker.rpc.server import CannotListen
+        from txworker.store.errors import Unusable
 
         try:
-            self._running = assemble(self._config, reactor, environment)
+            self._running, drain = assemble(self._config, reactor, environment)
             self._running.startService()
         except CannotListen as error:
             raise CannotStart(f"txworker: grpc_server.addr: {error}") from error
+        except Unusable as error:
+            raise CannotStart(f"txworker: jobs.state_directory: {error}") from error
         except OSError as error:
             raise CannotStart(f"txworker: {error.filename or 'cannot start'}: {error.strerror or error}") from error
-        stop_on_signals(reactor, self._log)
+        obey_signals(reactor, drain.begin, self._log)
         gc.collect()
         gc.freeze()  # what is there now stays; looking through it again and again costs a twentieth of a launch
 
@@ -116,9 +121,9 @@ def use_monotonic_clock(reactor: Any) -> None:
     reactor.seconds = time.monotonic
 
 
-def stop_on_signals(reactor: Any, log: Logger) -> None:
+def obey_signals(reactor: Any, drain: Callable[[], object], log: Logger) -> None:
     """
-    Once the reactor runs, SIGTERM, SIGINT and SIGHUP stop it in order; a second signal changes nothing.
+    Once the reactor runs, SIGTERM, SIGINT and SIGHUP stop it in order, a second one changes nothing; SIGUSR1 drains.
 
     Twisted's own handlers would make twistd end by the signal instead of with status 0.
     """
@@ -136,6 +141,7 @@ def stop_on_signals(reactor: Any, log: Logger) -> None:
         reactor.stop()
 
     def install() -> None:
+        signals.signal(signals.SIGUSR1, lambda number, frame: reactor.callFromThread(drain))
         signals.signal(signals.SIGTERM, stop)
         signals.signal(signals.SIGINT, stop)
         signals.signal(signals.SIGHUP, stop)  # the terminal is gone; by default that kills us and leaves the jobs

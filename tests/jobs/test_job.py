@@ -10,8 +10,8 @@ from txworker.jobs.errors import WrongState
 
 def a_job(*facts: Fact) -> Job:
     job = Job("id-1", JobSpec("true", timeout_seconds=5, quiet_timeout_seconds=2.5), created_at=1.0)
-    for fact in facts:
-        job = after(job, fact)
+    for revision, fact in enumerate(facts, 1):
+        job = after(job, fact, revision)
     return job
 
 
@@ -47,11 +47,11 @@ class AfterTests(SynchronousTestCase):
     def test_first_reason_counts(self) -> None:
         """A job that timed out and is then stopped, too, stays one that timed out."""
         job = a_job(STARTED, EndAsked(EndReason.TIMEOUT), EndAsked(EndReason.ASKED))
-        self.assertEqual(EndReason.TIMEOUT, job.end_reason)
+        self.assertEqual((EndReason.TIMEOUT, 2), (job.end_reason, job.revision))
 
     def test_every_change_has_a_revision(self) -> None:
         """Whoever knows a revision can tell whether anything happened since."""
-        self.assertEqual([1, 2, 3], [a_job().revision, a_job(STARTED).revision, a_job(STARTED, exited()).revision])
+        self.assertEqual([0, 1, 2], [a_job().revision, a_job(STARTED).revision, a_job(STARTED, exited()).revision])
 
     def test_what_cannot_follow(self) -> None:
         """A fact that makes no sense is refused, and nothing is over twice."""
@@ -62,4 +62,4 @@ class AfterTests(SynchronousTestCase):
         ]
         for before, fact in table:
             with self.assertRaises(WrongState):
-                after(a_job(*before), fact)
+                after(a_job(*before), fact, 9)

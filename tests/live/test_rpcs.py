@@ -135,14 +135,3 @@ def test_one_second_deadlines(daemon: Daemon) -> None:
     with ThreadPoolExecutor(32) as pool:
         ids = list(pool.map(one, range(32)))
     assert [daemon.text(job_id) for job_id in ids] == [f"{number}\n" for number in range(32)]
-
-
-def test_not_there_yet(daemon: Daemon) -> None:
-    """What this worker cannot do yet it says so."""
-    for call in (
-        lambda: daemon.stub.ListJobs(pb.ListJobsReq()),
-        lambda: list(daemon.stub.WatchJobs(pb.WatchJobsReq())),
-    ):
-        with pytest.raises(grpc.RpcError) as caught:
-            call()
-        assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ProcessExitedAlready
 
+from tests.support.memory_store import MemoryStore
 from txworker.jobs import JobSpec, Limits, Usage
 from txworker.jobs.errors import TxWorkerError
 from txworker.ports import Listener
-from txworker.store.memory import MemoryStore
 from txworker.waiting import Waiters
-from txworker.worker import Policy, Worker
+from txworker.worker import Policy, Worker, World
 
 
 class FakeChild:
@@ -99,6 +99,13 @@ class FakeShelf:
     def path(self, job_id: str, stderr: bool) -> Path:
         return Path("/nowhere") / job_id
 
+    def size(self, job_id: str) -> int:
+        return self.outputs[job_id].size if job_id in self.outputs else 0
+
+    def remove(self, job_ids: Iterable[str]) -> None:
+        for job_id in job_ids:
+            del self.outputs[job_id]
+
 
 @dataclass
 class FakeRunning:
@@ -139,12 +146,15 @@ class House:
     worker: Worker
     launcher: FakeLauncher
     shelf: FakeShelf
+    store: MemoryStore
 
 
-def a_house(max_running: int = 0, default: Limits = Limits(), ceiling: Limits = Limits()) -> House:
-    """A worker to ask, and its surroundings to look at."""
-    ids = iter(range(1, 10_000))
-    launcher, shelf = FakeLauncher(), FakeShelf()
-    policy = Policy(max_running, 10, default, ceiling)
-    worker = Worker(launcher, shelf, MemoryStore(), policy, lambda: 1_700_000_000.0, lambda: f"job-{next(ids)}")
-    return House(worker, launcher, shelf)
+def a_house(
+    max_running: int = 0, default: Limits = Limits(), ceiling: Limits = Limits(), store: MemoryStore | None = None
+) -> House:
+    """A worker to ask, and its surroundings to look at; a store that has seen an earlier worker may be given."""
+    launcher, shelf, store = FakeLauncher(), FakeShelf(), store or MemoryStore()
+    ids = iter(range(len(store.kept) + 1, 10_000))
+    world = World(lambda: 1_700_000_000.0, lambda: 5_000, lambda: f"job-{next(ids)}", lambda call: call())
+    worker = Worker(launcher, shelf, store, Policy(max_running, 10, default, ceiling), world)
+    return House(worker, launcher, shelf, store)

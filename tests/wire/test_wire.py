@@ -63,8 +63,8 @@ class JobTests(SynchronousTestCase):
     def test_whole_record(self) -> None:
         """A finished job's record arrives whole."""
         job = Job("id", JobSpec("c", "p", ("a",), labels={"k": "v"}, request_id="r"), 1.5)
-        job = after(after(job, Started(2.25, 77)), EndAsked(EndReason.ASKED))
-        job = after(job, Exited(3.0, None, 15, Usage(0.5, 0.25, 1024), 99, True, 2))
+        job = after(after(job, Started(2.25, 77), 2), EndAsked(EndReason.ASKED), 3)
+        job = after(job, Exited(3.0, None, 15, Usage(0.5, 0.25, 1024), 99, True, 2), 4)
         message = job_to_pb(job)
         self.assertEqual(("id", "c", "p", ["a"]), (message.jobID, message.command, message.path, list(message.args)))
         self.assertEqual(
@@ -80,7 +80,7 @@ class JobTests(SynchronousTestCase):
 
     def test_running(self) -> None:
         """A running job has no end, and its three old words say so."""
-        job = after(Job("id", JobSpec("c"), 1.0), Started(2.0, 77))
+        job = after(Job("id", JobSpec("c"), 1.0), Started(2.0, 77), 2)
         answer = query_to_pb(job)
         self.assertEqual((False, False, ""), (answer.done, answer.error, answer.errorText))
         self.assertFalse(answer.job.HasField("finishedAt"))

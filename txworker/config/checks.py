@@ -56,10 +56,11 @@ def check_jobs(jobs: Jobs) -> None:
         default, ceiling = getattr(jobs.limits, field.name), getattr(jobs.ceilings, field.name)
         if ceiling and default > ceiling:
             raise ConfigError(f"jobs.limits.{field.name}", f"{default} is more than jobs.ceilings.{field.name} allows")
-    output = jobs.output_directory
-    nearest = next(place for place in (output, *output.parents) if os.path.lexists(place))
-    if not os.path.isdir(nearest):
-        raise ConfigError("jobs.output_directory", f"{nearest} is not a directory")
+    for key in ("output_directory", "state_directory"):
+        wanted: Path = getattr(jobs, key)
+        nearest = next(place for place in (wanted, *wanted.parents) if os.path.lexists(place))
+        if not os.path.isdir(nearest):
+            raise ConfigError(f"jobs.{key}", f"{nearest} is not a directory")
 
 
 def _check_certificates(key: str, path: Path) -> None:

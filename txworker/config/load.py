@@ -60,6 +60,7 @@ def _config(document: dict[str, Any], path: Path | None) -> Config:
     if "addr" in server:
         server["host"], server["port"] = host_and_port(server.pop("addr"))
     jobs = {"directory": here, "output_directory": base / "output"} | jobs
+    jobs = {"state_directory": jobs["output_directory"].parent / "state"} | jobs
     return Config(GrpcServer(**server), Scheduler(**scheduler), Jobs(**jobs), source)
 
 

@@ -20,6 +20,7 @@ _HIGHEST_PORT = 65535
 _HIGHEST_STREAMS = 10_000  # each stream holds a thread; more than this is a slip of the finger
 _HIGHEST_RUNNING = 1_000_000  # more processes than a machine has; 0 is the way to say no ceiling
 _LONGEST_SECONDS = 365 * 86_400  # a year: timers take it, and nobody means more
+_LONGEST_DAYS = 36_500  # a century, which is as good as for ever
 
 _Reader = Callable[[object, Path], Any]
 
@@ -68,6 +69,14 @@ def _seconds(value: object, base: Path) -> float:
         raise Wrong(f"must be a number of seconds, not {shown(value)}")
     if not 0 <= value <= _LONGEST_SECONDS:  # nan is not either
         raise Wrong(f"must be from 0 to {_LONGEST_SECONDS} seconds, not {shown(value)}")
+    return float(value)
+
+
+def _days(value: object, base: Path) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise Wrong(f"must be a number of days, not {shown(value)}")
+    if not 0 <= value <= _LONGEST_DAYS:
+        raise Wrong(f"must be from 0 to {_LONGEST_DAYS} days, not {shown(value)}")
     return float(value)
 
 
@@ -185,6 +194,11 @@ READERS: Mapping[str, Mapping[str, _Reader]] = {
     "jobs": {
         "directory": _path,
         "output_directory": _path,
+        "state_directory": _path,
+        "durability": _one_of("process", "machine"),
+        "keep_days": _days,
+        "keep_jobs": _whole(0, 2**62),
+        "keep_output_bytes": _whole(0, 2**62),
         "stop_grace_seconds": _seconds,
         "max_running": _whole(0, _HIGHEST_RUNNING),
         "leftovers": _one_of("end", "keep"),

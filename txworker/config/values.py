@@ -42,6 +42,11 @@ class Jobs:
 
     directory: Path
     output_directory: Path
+    state_directory: Path  # beside the output directory, where nothing is said
+    durability: str = "process"  # or "machine"
+    keep_days: float = 0.0  # 0: for ever, as with the next two
+    keep_jobs: int = 0
+    keep_output_bytes: int = 0
     stop_grace_seconds: float = 10.0
     max_running: int = 0  # 0: no ceiling
     leftovers: str = "end"  # or "keep"

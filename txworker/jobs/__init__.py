@@ -2,6 +2,7 @@
 
 from txworker.jobs.job import EndAsked, EndReason, Exited, Fact, Job, JobState, Lost, Started, Usage, after
 from txworker.jobs.limits import Limits
+from txworker.jobs.query import Query, Retention
 from txworker.jobs.spec import MARK, JobSpec
 
 __all__ = [
@@ -15,6 +16,8 @@ __all__ = [
     "JobState",
     "Limits",
     "Lost",
+    "Query",
+    "Retention",
     "Started",
     "Usage",
     "after",

@@ -34,6 +34,16 @@ class NoSuchJob(TxWorkerError):
         self.job_id = job_id
 
 
+class JobRemoved(NoSuchJob):
+    """There was a job with that id; retention has removed it."""
+
+    reason = "JOB_REMOVED"
+
+    def __init__(self, job_id: str, at: str) -> None:
+        TxWorkerError.__init__(self, f"job {shown(job_id)} was removed by this worker's retention at {at}")
+        self.job_id = job_id
+
+
 class NoSuchExecutable(TxWorkerError):
     """The executable, or the interpreter that its first line names, is not there."""
 
@@ -76,7 +86,7 @@ class OutOfResources(TxWorkerError):
 
 
 class WorkerStopping(TxWorkerError):
-    """The worker takes no new jobs because it is going down."""
+    """The worker takes no new jobs because it is going down, or being drained."""
 
     reason = "WORKER_STOPPING"
 
@@ -84,15 +94,32 @@ class WorkerStopping(TxWorkerError):
         super().__init__("this worker is stopping and takes no new jobs")
 
 
+class StoreBroken(TxWorkerError):
+    """The worker's store cannot be written or read; nothing new can be promised until it can."""
+
+    reason = "STORE_UNAVAILABLE"
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"this worker's store of jobs does not work: {problem}")
+
+
+class StoreFull(StoreBroken):
+    """The disk under the worker's store is full."""
+
+    reason = "STORE_FULL"
+
+
 class RequestReused(TxWorkerError):
     """A request id came again with a different request."""
 
     reason = "REQUEST_ID_REUSED"
 
-    def __init__(self, request_id: str, field: str) -> None:
-        super().__init__(f"requestID: {shown(request_id)} was used before with a different {field}")
+    def __init__(self, request_id: str, job_id: str, difference: str) -> None:
+        super().__init__(
+            f"requestID: {shown(request_id)} was used before, for job {job_id}, with a different {difference}"
+        )
         self.request_id = request_id
-        self.field = field
+        self.job_id = job_id
 
 
 class OffsetBeyondEnd(TxWorkerError):
@@ -114,15 +141,6 @@ class CallerGone(TxWorkerError):
 
     def __init__(self) -> None:
         super().__init__("the call ended before it was begun; nothing was done")
-
-
-class NotThere(TxWorkerError):
-    """The interface names it, this worker cannot do it."""
-
-    reason = "UNIMPLEMENTED"
-
-    def __init__(self, what: str) -> None:
-        super().__init__(f"{what} is not implemented by this worker")
 
 
 class WrongState(TxWorkerError):

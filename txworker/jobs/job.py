@@ -47,16 +47,24 @@ class Usage:
 
 @dataclass(frozen=True)
 class Job:
-    """A job at one moment. Times are seconds since the epoch, for showing only."""
+    """
+    A job at one moment. Times are seconds since the epoch, for showing only.
+
+    number counts the orders that this worker took, over all its restarts; revision counts the facts about all of its
+    jobs, so of two records the later one has the higher revision, whosever they are. started_ticks: no later than
+    that, in clock ticks since boot, was the process started (proc_pid_stat(5)).
+    """
 
     id: str
     spec: JobSpec
     created_at: float
+    number: int = 0
     state: JobState = JobState.PENDING
-    revision: int = 1
+    revision: int = 0
     started_at: float | None = None
     finished_at: float | None = None
     pid: int | None = None
+    started_ticks: int | None = None
     end_reason: EndReason | None = None
     exit_code: int | None = None
     signal: int | None = None
@@ -97,6 +105,7 @@ class Started:
 
     at: float
     pid: int
+    ticks: int | None = None
 
 
 @dataclass(frozen=True)
@@ -131,17 +140,25 @@ class Lost:
 Fact = Started | EndAsked | Exited | Lost
 
 
-def after(job: Job, fact: Fact) -> Job:
+def after(job: Job, fact: Fact, revision: int) -> Job:
     """
-    The job as it stands once the fact is known.
+    The job as it stands once the fact is known; `revision` is that of the fact, beyond every earlier one.
+
+    A reason to end that comes after another changes nothing: the job that is given comes back.
 
     Raises:
         WrongState: the fact makes no sense in this state; nothing changed.
     """
-    revision = job.revision + 1
     match job.state, fact:
         case JobState.PENDING, Started():
-            return replace(job, state=JobState.RUNNING, revision=revision, started_at=fact.at, pid=fact.pid)
+            return replace(
+                job,
+                state=JobState.RUNNING,
+                revision=revision,
+                started_at=fact.at,
+                pid=fact.pid,
+                started_ticks=fact.ticks,
+            )
         case JobState.RUNNING, EndAsked():
             return replace(job, state=JobState.STOPPING, revision=revision, end_reason=fact.reason)
         case JobState.STOPPING, EndAsked():

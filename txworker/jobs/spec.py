@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 
-from txworker.jobs.errors import InvalidRequest
+from txworker.jobs.errors import InvalidRequest, shown
 from txworker.jobs.limits import Limits
 
 MARK = "TXWORKER_JOB_ID"
@@ -17,10 +18,25 @@ LONGEST_ARGUMENT_BYTES = 128 * 1024 - 1
 """Linux takes no longer single argument or NAME=value (MAX_ARG_STRLEN, 32 pages with its NUL; execve(2))."""
 
 
+WIRE_NAMES = {
+    "request_id": "requestID",
+    "timeout_seconds": "timeout",
+    "stdin_sha256": "stdin",
+    "quiet_timeout_seconds": "quietTimeout",
+    "separate_stderr": "separateStderr",
+}
+"""What a request calls those fields that have another name there."""
+
+_SECRET = ("env", "stdin_sha256")
+"""Their values are not for sentences and logs."""
+
+
 @dataclass(frozen=True)
 class JobSpec:
     """
     An order as it was given. Times are in seconds; None: no such limit.
+
+    stdin is needed until the process runs; stdin_sha256 (empty when there is none) stands for it ever after.
 
     Raises:
         InvalidRequest: a field has a value that cannot be meant; made with its wire name.
@@ -33,13 +49,16 @@ class JobSpec:
     directory: str = ""
     request_id: str = ""
     timeout_seconds: float | None = None
-    stdin: bytes = field(default=b"", repr=False)
+    stdin: bytes = field(default=b"", repr=False, compare=False)
     limits: Limits = Limits()
     labels: Mapping[str, str] = field(default_factory=dict)
     quiet_timeout_seconds: float | None = None
     separate_stderr: bool = False
+    stdin_sha256: str = ""
 
     def __post_init__(self) -> None:
+        if self.stdin:
+            object.__setattr__(self, "stdin_sha256", hashlib.sha256(self.stdin).hexdigest())
         _check_words(self)
         _check_env(self.env)
         _check_text("directory", self.directory)
@@ -51,6 +70,19 @@ class JobSpec:
         """The words of command, then path, then args: what execve(2) is given."""
         path = (self.path,) if self.path else ()
         return (*_split(self.command), *path, *self.args)
+
+    def started(self) -> JobSpec:
+        """The same order once its process runs: without what only the start needed."""
+        return replace(self, stdin=b"") if self.stdin else self
+
+    def difference(self, other: JobSpec) -> str:
+        """The first field in which another order is not the same, in a request's words; empty when they are equal."""
+        for name in (one.name for one in fields(self) if one.compare):
+            before, now = getattr(self, name), getattr(other, name)
+            if before != now:
+                values = "" if name in _SECRET else f" ({shown(before)}, now {shown(now)})"
+                return f"{WIRE_NAMES.get(name, name)}{values}"
+        return ""
 
 
 @lru_cache(maxsize=256)

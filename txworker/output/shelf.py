@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from txworker.output.recorder import Output, Recorder
@@ -40,3 +42,21 @@ class Shelf:
     def path(self, job_id: str, stderr: bool) -> Path:
         """Where a job's output is, or its separate stderr. Any thread."""
         return self._directory / f"{job_id}.{'err' if stderr else 'out'}"
+
+    def size(self, job_id: str) -> int:
+        """Bytes that are there of a job whose output nobody writes any more; what is not there counts nothing."""
+        sizes = 0
+        for stderr in (False, True):
+            with suppress(FileNotFoundError):
+                sizes += os.stat(self.path(job_id, stderr)).st_size
+        return sizes
+
+    def has(self, job_id: str) -> bool:
+        """A job with that id has printed here."""
+        return "/" not in job_id and os.path.exists(self.path(job_id, stderr=False))
+
+    def remove(self, job_ids: Iterable[str]) -> None:
+        """Delete the output of these jobs. Any thread; raises OSError."""
+        for job_id in job_ids:
+            for stderr in (False, True):
+                self.path(job_id, stderr).unlink(missing_ok=True)

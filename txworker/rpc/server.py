@@ -44,7 +44,8 @@ class GrpcServer(Service):
     """
     Serves a Worker servicer under both of its names, with health and reflection beside it. Reactor thread.
 
-    credentials() makes the server's credentials when it is started, or is None for plaintext.
+    credentials() makes the server's credentials when it is started, or is None for plaintext. also_open(server) adds
+    another door to it.
     """
 
     _log = Logger()
@@ -57,6 +58,7 @@ class GrpcServer(Service):
         bridge: Bridge,
         max_streams: int,
         credentials: Callable[[], grpc.ServerCredentials] | None,
+        also_open: Callable[[grpc.Server], None] = lambda server: None,
     ) -> None:
         self._host = host
         self.port = port
@@ -64,6 +66,7 @@ class GrpcServer(Service):
         self._bridge = bridge
         self._threads = max_streams + UNARY_THREADS
         self._credentials = credentials
+        self._also_open = also_open
         self._health = health.HealthServicer()
         self._server: grpc.Server | None = None
 
@@ -87,12 +90,18 @@ class GrpcServer(Service):
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection((*NAMES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
         self.port = self._bind(server)
-        for name in ("", *NAMES):
-            self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        self._also_open(server)
+        self.announce(serving=True)
         server.start()
         self._server = server
         super().startService()
         self._log.info("Serving on {address}{tls}.", address=self.address, tls=" with TLS" if self._credentials else "")
+
+    def announce(self, serving: bool) -> None:
+        """What health says from now on, until something else is announced."""
+        status = health_pb2.HealthCheckResponse
+        for name in ("", *NAMES):
+            self._health.set(name, status.SERVING if serving else status.NOT_SERVING)
 
     def announce_stopping(self) -> None:
         """Health says NOT_SERVING from now on, for good."""

@@ -9,12 +9,14 @@ import grpc
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.logger import Logger
 
-from txworker.jobs.errors import InvalidRequest, NotThere, TxWorkerError
+from txworker.jobs.errors import InvalidRequest, TxWorkerError
 from txworker.pb import worker_pb2 as pb
 from txworker.pb import worker_pb2_grpc
-from txworker.rpc.bridge import Bridge
+from txworker.rpc.bridge import Bridge, Caller
 from txworker.rpc.streams import StreamSlots, job_of, stream
-from txworker.wire.jobs import query_to_pb, seconds_from_pb, spec_from_pb
+from txworker.rpc.watch import watch
+from txworker.wire.jobs import job_to_pb, query_to_pb, seconds_from_pb, spec_from_pb
+from txworker.wire.lists import page_size, page_start, page_to_pb, query_from_pb
 from txworker.wire.status import status_of
 from txworker.worker import Worker
 
@@ -39,8 +41,10 @@ class WorkerServicer(worker_pb2_grpc.WorkerServicer):
 
         def answer() -> pb.StartJobRes:
             spec = spec_from_pb(request)
-            caller = self._bridge.caller(context)
-            job = caller.call(lambda: self._worker.submit(spec, caller.there), ORDER_SECONDS)
+            job = self._worker.submitted(spec)
+            if job is None:
+                caller = self._bridge.caller(context)
+                job = caller.call(lambda: self._worker.submit(spec, caller.there), ORDER_SECONDS)
             return pb.StartJobRes(jobID=job.id)
 
         return self._answered(context, answer)
@@ -61,23 +65,42 @@ class WorkerServicer(worker_pb2_grpc.WorkerServicer):
 
     def StreamJob(self, request: pb.StreamJobReq, context: grpc.ServicerContext) -> Iterator[pb.StreamJobRes]:
         """A job's output from the beginning, then live, until the job is done."""
-        try:
+
+        def messages(caller: Caller) -> Iterator[pb.StreamJobRes]:
             job = job_of(self._worker, request)
+            with self._worker.viewing(job.id):
+                yield from stream(self._worker, caller, job.id, request)
+
+        return self._streamed(context, messages)
+
+    def ListJobs(self, request: pb.ListJobsReq, context: grpc.ServicerContext) -> pb.ListJobsRes:
+        """A page of jobs, newest first."""
+
+        def answer() -> pb.ListJobsRes:
+            query, most = query_from_pb(request), page_size(request)
+            jobs = self._worker.page(query, page_start(request, query), most + 1)
+            return page_to_pb(jobs, most, query)
+
+        return self._answered(context, answer)
+
+    def WatchJobs(self, request: pb.WatchJobsReq, context: grpc.ServicerContext) -> Iterator[pb.JobEvent]:
+        """The jobs as they stand, then every change."""
+
+        def events(caller: Caller) -> Iterator[pb.JobEvent]:
+            for job in watch(self._worker, caller, request):
+                yield pb.JobEvent(job=job_to_pb(job))
+
+        return self._streamed(context, events)
+
+    def _streamed(self, context: grpc.ServicerContext, messages: Callable[[Caller], Iterator[T]]) -> Iterator[T]:
+        try:
             self._slots.take()
             if not context.add_callback(self._slots.give_back):
                 self._slots.give_back()
                 return
-            yield from stream(self._worker, self._bridge.caller(context), job.id, request)
+            yield from messages(self._bridge.caller(context))
         except TxWorkerError as error:
             context.abort_with_status(status_of(error))
-
-    def ListJobs(self, request: pb.ListJobsReq, context: grpc.ServicerContext) -> pb.ListJobsRes:
-        """Not there yet."""
-        context.abort_with_status(status_of(NotThere("ListJobs")))
-
-    def WatchJobs(self, request: pb.WatchJobsReq, context: grpc.ServicerContext) -> Iterator[pb.JobEvent]:
-        """Not there yet."""
-        context.abort_with_status(status_of(NotThere("WatchJobs")))
 
     def _answered(self, context: grpc.ServicerContext, answer: Callable[[], T]) -> T:
         try:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.logger import Logger
 
 from txworker.waiting import Clock
@@ -78,7 +78,9 @@ class Registration(Service):
         self._register()
 
     def stopService(self) -> Deferred[None]:
-        """Say goodbye; fires when that is said, within pace.goodbye_limit seconds in any case."""
+        """Say goodbye; fires when that is said, within pace.goodbye_limit seconds in any case. Again is harmless."""
+        if not self.running:
+            return succeed(None)
         super().stopService()
         self._cancel_timer()
         left = Deferred.fromCoroutine(self._leave())

@@ -16,15 +16,17 @@ DOMAIN = "txworker"
 _CODES: dict[type[errors.TxWorkerError], grpc.StatusCode] = {
     errors.InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
     errors.NoSuchJob: grpc.StatusCode.NOT_FOUND,
+    errors.JobRemoved: grpc.StatusCode.NOT_FOUND,
     errors.NoSuchExecutable: grpc.StatusCode.NOT_FOUND,
     errors.NoSuchDirectory: grpc.StatusCode.NOT_FOUND,
     errors.NotPermitted: grpc.StatusCode.PERMISSION_DENIED,
     errors.OutOfResources: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.WorkerStopping: grpc.StatusCode.UNAVAILABLE,
+    errors.StoreBroken: grpc.StatusCode.UNAVAILABLE,
+    errors.StoreFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.RequestReused: grpc.StatusCode.ALREADY_EXISTS,
     errors.OffsetBeyondEnd: grpc.StatusCode.OUT_OF_RANGE,
     errors.CallerGone: grpc.StatusCode.CANCELLED,
-    errors.NotThere: grpc.StatusCode.UNIMPLEMENTED,
 }
 
 

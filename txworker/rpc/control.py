@@ -1,0 +1,56 @@
+"""The operator's door: on a socket in the state directory, whose permissions decide who may use it. gRPC threads."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import grpc
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from txworker.pb import control_pb2 as pb
+from txworker.pb import control_pb2_grpc
+from txworker.rpc.bridge import Bridge
+
+SOCKET_NAME = "control.sock"
+_LONGEST_PATH_BYTES = 107
+"""Of a socket's name (unix(7))."""
+
+_log = Logger()
+
+
+class ControlServicer(control_pb2_grpc.ControlServicer):
+    """drain() is called in the reactor thread; its Deferred fires with how many jobs are not done yet."""
+
+    def __init__(self, bridge: Bridge, drain: Callable[[], Deferred[int]]) -> None:
+        self._bridge = bridge
+        self._drain = drain
+
+    def Drain(self, request: pb.DrainReq, context: grpc.ServicerContext) -> pb.DrainRes:
+        """No new jobs; the worker ends when those there are have ended."""
+        if not context.peer().startswith("unix:"):
+            context.abort(
+                grpc.StatusCode.PERMISSION_DENIED,
+                f"Drain is served on the socket {SOCKET_NAME} in the worker's state directory only",
+            )
+        return pb.DrainRes(running=self._bridge.caller(context).call(self._drain))
+
+
+def control_door(directory: Path, servicer: ControlServicer) -> Callable[[grpc.Server], None]:
+    """What opens this door on a server: binds the socket and adds the service."""
+
+    def open_door(server: grpc.Server) -> None:
+        path = directory / SOCKET_NAME
+        if len(os.fsencode(path)) > _LONGEST_PATH_BYTES:
+            _log.warn("{path} is too long for a socket: `txworker drain` cannot be used, SIGUSR1 can.", path=path)
+            return
+        with suppress(FileNotFoundError):
+            path.unlink()  # of a worker that is gone: the directory is ours alone
+        control_pb2_grpc.add_ControlServicer_to_server(servicer, server)
+        server.add_insecure_port(f"unix:{path}")
+        path.chmod(0o600)
+
+    return open_door
