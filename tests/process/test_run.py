@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from signal import SIGKILL, SIGTERM
+from signal import SIGCONT, SIGKILL, SIGTERM
 
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -43,9 +43,9 @@ class RunTests(SynchronousTestCase):
         self.a_run()
         self.run_.stop(5)
         self.clock.advance(4.9)
-        self.assertEqual([SIGTERM], self.child.signals)
+        self.assertEqual([SIGTERM, SIGCONT], self.child.signals)
         self.clock.advance(0.1)
-        self.assertEqual([SIGTERM, SIGKILL], self.child.signals)
+        self.assertEqual([SIGTERM, SIGCONT, SIGKILL], self.child.signals)
         self.run_.exited()
         self.run_.ended()
         self.run_.cleared()
@@ -66,15 +66,15 @@ class RunTests(SynchronousTestCase):
         self.clock.advance(1)
         self.run_.stop(2)
         self.clock.advance(2)
-        self.assertEqual([SIGTERM, SIGKILL], self.child.signals)
+        self.assertEqual([SIGTERM, SIGCONT, SIGKILL], self.child.signals)
 
     def test_timeout(self) -> None:
         """A job that runs too long is ended like a stopped one, and the reason is told first."""
         self.a_run(timeout=30)
         self.clock.advance(30)
-        self.assertEqual(([EndReason.TIMEOUT], [SIGTERM]), (self.overdue, self.child.signals))
+        self.assertEqual(([EndReason.TIMEOUT], [SIGTERM, SIGCONT]), (self.overdue, self.child.signals))
         self.clock.advance(10)
-        self.assertEqual([SIGTERM, SIGKILL], self.child.signals)
+        self.assertEqual([SIGTERM, SIGCONT, SIGKILL], self.child.signals)
 
     def test_quiet_timeout(self) -> None:
         """Only so long without output ends a job; every output begins the time anew."""

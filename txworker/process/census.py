@@ -2,8 +2,8 @@
 Who is left of a job: the worker's descendants that belong to it.
 
 The worker adopts orphans (PR_SET_CHILD_SUBREAPER, prctl(2)). So whatever a job's exited process left behind hangs
-below a child of the worker that is no job's own process, a stray; when there is no stray, nobody is left of anything,
-and to know that takes one read. Nobody who does not descend from the worker is ever looked at.
+below a child of the worker that is no job's own process, an orphan; when there is none, nobody is left of anything, and
+to know that takes one read. Nobody who does not descend from the worker is ever looked at.
 """
 
 from __future__ import annotations
@@ -12,14 +12,16 @@ import contextlib
 import ctypes
 import os
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from signal import SIGKILL
+from collections.abc import Callable, Iterator
+from signal import SIGKILL, SIGSTOP
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
-from txworker.process.procfs import Process, children_of_thread, mark_of, read_process, send, ticks_since_boot, tree
+from txworker.jobs import MARK
+from txworker.process.owners import Main, owners
+from txworker.process.procfs import Process, cgroup_of, children, children_of_thread, mark_of, read_process, send, tree
 from txworker.waiting import Clock
 
 _SHARE = 10
@@ -27,36 +29,36 @@ _SHARE = 10
 
 _ROUNDS = 200
 _REAP_PAUSE = 0.1
+_LAST_SECONDS = 2.0
+_LAST_PAUSE = 0.002
 _PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>
 
 
-@dataclass
-class _Main:
-    job_id: str
-    start: int
-    exited: bool = False
-
-
 class Census:
-    """Knows every job's own process and, on demand, whoever else descends from the worker. Reactor thread."""
+    """
+    Knows every job's own process and, on demand, whoever else descends from the worker. Reactor thread.
+
+    Whom the worker had as a child before its first job (it may have been exec'ed by a script) is a stranger: never
+    touched, and neither is any orphan that only elimination would make a job's.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._mains: dict[int, _Main] = {}
-        self._spared: set[int] = set()
+        self._mains: dict[int, Main] = {}
+        self._spared = {pid: _start(pid) for pid in children(os.getpid())}
+        self._alone = not self._spared
         self._asked: list[tuple[str, Deferred[list[Process]]]] = []
         self._timer: Any = None
         self._due = 0.0
         self._not_before = 0.0
 
     def spare(self, pid: int) -> None:
-        """A child of ours that is no job's."""
-        self._spared.add(pid)
+        """A child of ours that is no job's, and leaves nobody behind."""
+        self._spared[pid] = _start(pid)
 
     def enter(self, pid: int, job_id: str) -> None:
         """A job's own process was started."""
-        boot = time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else 0.0
-        self._mains[pid] = _Main(job_id, ticks_since_boot(boot))
+        self._mains[pid] = Main(job_id, _Start(pid))
 
     def exited(self, pid: int) -> None:
         """A job's own process has exited, and is still ours to wait for."""
@@ -75,20 +77,22 @@ class Census:
 
     def now(self, job_id: str) -> list[Process]:
         """Who is left of that job, without waiting for a turn."""
-        return _belonging(job_id, self._strays(), self._mains)
+        return self._left().get(job_id, [])
 
     def reapProcess(self) -> None:
         """Twisted, at SIGCHLD: an orphan may have exited."""
         self._schedule(_REAP_PAUSE)
 
     def kill_everybody(self) -> None:
-        """Every stray and all below, whosever they are: there is no job any more that they could be of."""
-        for _ in range(_ROUNDS):
-            found = [process for root in self._strays() for process in tree(root.pid) if not process.zombie]
-            if not found:
-                return
-            for process in found:
-                send(process, SIGKILL)
+        """
+        Every orphan and all below, whosever they are: there is no job any more that they could be of.
+
+        Blocks until they are gone, two seconds at most.
+        """
+        deadline = time.monotonic() + _LAST_SECONDS
+        while (found := self._everybody()) and time.monotonic() < deadline:
+            stop_and_kill(found, self._everybody)
+            time.sleep(_LAST_PAUSE)
 
     def _schedule(self, seconds: float) -> None:
         due = max(self._clock.seconds() + seconds, self._not_before)
@@ -109,52 +113,106 @@ class Census:
         self._timer = None
         asked, self._asked = self._asked, []
         begun = self._clock.seconds()
-        strays = self._strays()
-        answers = [(answer, _belonging(job_id, strays, self._mains)) for job_id, answer in asked]
+        try:
+            left = self._left()
+        except OSError:
+            for _, answer in asked:
+                answer.errback(Failure())
+            return
         ended = self._clock.seconds()
         self._not_before = ended + _SHARE * (ended - begun)
-        for answer, found in answers:
-            answer.callback(found)
+        for job_id, answer in asked:
+            answer.callback(left.get(job_id, []))
 
-    def _strays(self) -> list[Process]:
-        """Children of ours that are nobody's own process; those that have exited are waited for on the way."""
-        found = []
-        for pid in children_of_thread(os.getpid(), os.getpid()):
-            if pid in self._mains or pid in self._spared:
-                continue
-            process = read_process(pid)
-            if process is not None and process.zombie:
-                with contextlib.suppress(ChildProcessError):
-                    os.waitpid(pid, os.WNOHANG)
-            elif process is not None:
-                found.append(process)
+    def _left(self) -> dict[str, list[Process]]:
+        """Who is left of each job of which there is anybody."""
+        forest = {process.pid: process for process in self._forest()}
+        if not forest:
+            return {}
+        found: dict[str, list[Process]] = {}
+        for pid, job_ids in owners(forest.values(), self._mains, _signs, self._alone).items():
+            for job_id in job_ids:
+                if not forest[pid].zombie:
+                    found.setdefault(job_id, []).append(forest[pid])
+        return found
+
+    def _everybody(self) -> list[Process]:
+        own = os.environ.get(MARK)  # we may be a job ourselves, and strangers, too
+        forest = [process for process in self._forest() if not process.zombie]
+        return forest if self._alone else [one for one in forest if mark_of(one.pid) not in (None, own)]
+
+    def _forest(self) -> Iterator[Process]:
+        for orphan in self._orphans():
+            yield from tree(orphan.pid)
+
+    def _orphans(self) -> list[Process]:
+        """
+        Children of ours that are nobody's own process; those that have exited are waited for on the way.
+
+        Whoever has exited may have given us its children at that moment, behind our back: then we look again.
+        """
+        for _ in range(_ROUNDS):
+            found, reaped = [], False
+            for pid in children_of_thread(os.getpid(), os.getpid()):
+                if pid not in self._mains:
+                    process = read_process(pid)
+                    if process is not None and process.zombie:
+                        reaped = _reaped(pid) or reaped
+                    elif process is not None and self._spared.get(pid) != process.start:
+                        found.append(process)
+            if not reaped:
+                break
         return found
 
 
-def _belonging(job_id: str, strays: list[Process], mains: dict[int, _Main]) -> list[Process]:
-    """
-    Of the strays and all below them, those of that job: by session, by mark, or by whom they descend from.
+class _Start:
+    """When a process started; read once, at a time when it is still ours to wait for."""
 
-    A stray without any of these is of a job that ran when it was born; it counts as this one's when no other
-    such job runs any more.
-    """
-    found: list[Process] = []
-    for root in strays:
-        owners: dict[int, str | None] = {}
-        for process in tree(root.pid):
-            main = mains.get(process.session)
-            owner = main.job_id if main is not None else mark_of(process.pid)
-            if owner is None:
-                owner = owners.get(process.parent) if process.pid != root.pid else _last_candidate(root, job_id, mains)
-            owners[process.pid] = owner
-            if owner == job_id and not process.zombie:
-                found.append(process)
-    return found
+    __slots__ = ("_pid", "_ticks")
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._ticks: int | None = None
+
+    def __call__(self) -> int:
+        if self._ticks is None:
+            self._ticks = _start(self._pid)
+        return self._ticks
 
 
-def _last_candidate(stray: Process, job_id: str, mains: dict[int, _Main]) -> str | None:
-    others = any(not main.exited and main.start <= stray.start for main in mains.values() if main.job_id != job_id)
-    return None if others else job_id
+def stop_and_kill(found: list[Process], everybody: Callable[[], list[Process]]) -> list[Process]:
+    """Stop who is found until everybody() has nobody new, so that none can start another unseen; then KILL to all."""
+    known = {(process.pid, process.start): process for process in found}
+    new = found
+    for _ in range(_ROUNDS):
+        for process in new:
+            send(process, SIGSTOP)
+        new = [process for process in everybody() if (process.pid, process.start) not in known]
+        if not new:
+            break
+        known.update(((process.pid, process.start), process) for process in new)
+    for process in known.values():
+        send(process, SIGKILL)
+    return list(known.values())
+
+
+def _start(pid: int) -> int:
+    process = read_process(pid)
+    return -1 if process is None else process.start
+
+
+def _signs(process: Process) -> Iterator[str]:
+    """What a process says of itself."""
+    yield from cgroup_of(process.pid).split("/")
+    mark = mark_of(process.pid)
+    if mark is not None:
+        yield mark
+
+
+def _reaped(pid: int) -> bool:
+    with contextlib.suppress(ChildProcessError):
+        return os.waitpid(pid, os.WNOHANG)[0] == pid
+    return False
 
 
 def adopt_orphans(handlers: dict[Any, Any], census: Census) -> Callable[[], None]:

@@ -4,33 +4,42 @@ from __future__ import annotations
 
 import signal as signals
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
-from txworker.process.census import Census
+from txworker.process.census import Census, stop_and_kill
 from txworker.process.cgroup import JobCgroup
 from txworker.process.procfs import Process, read_process, send
 from txworker.waiting import Clock, Timer
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.002, 0.1
-_ROUNDS = 200
 _GIVE_UP_SECONDS = 10.0
 """After KILL. Longer than that only a process lives that the kernel cannot end (uninterruptible sleep)."""
+
+
+@dataclass(frozen=True)
+class Left:
+    """Who is left of a job; hidden: somebody is, of whom no more is known than that."""
+
+    processes: list[Process]
+    hidden: bool = False
 
 
 class Kin(Protocol):
     """Whoever else belongs to a job."""
 
-    def look(self) -> Deferred[list[Process]]:
+    def look(self) -> Deferred[Left]:
         """Fires with who is left."""
 
     def term(self, process: Process) -> None:
         """Ask one to end."""
 
-    def kill(self, found: list[Process]) -> None:
-        """End all, those that are not found yet as well."""
+    def kill(self, found: list[Process]) -> list[Process]:
+        """End all, those that are not found yet as well; whom it knows that it has signalled."""
 
     def close(self) -> None:
         """Nobody is left, or nobody shall be looked for any more."""
@@ -44,7 +53,7 @@ class Family:
         self._census = census
         self._cgroup = cgroup
 
-    def look(self) -> Deferred[list[Process]]:
+    def look(self) -> Deferred[Left]:
         """Fires with who is left."""
         return self._census.of(self._job_id).addCallback(self._with_cgroup)
 
@@ -53,33 +62,23 @@ class Family:
         send(process, signals.SIGTERM)
         send(process, signals.SIGCONT)
 
-    def kill(self, found: list[Process]) -> None:
-        """The whole cgroup at one stroke; beside it, stop whoever is found until nobody new appears, then kill them."""
+    def kill(self, found: list[Process]) -> list[Process]:
+        """The whole cgroup at one stroke; and one by one whoever is found, or appears meanwhile."""
         if self._cgroup is not None:
             self._cgroup.kill()
-        known = {process.pid: process for process in found}
-        new = found
-        for _ in range(_ROUNDS):
-            for process in new:
-                send(process, signals.SIGSTOP)
-            new = [process for process in self._census.now(self._job_id) if known.get(process.pid) != process]
-            if not new:
-                break
-            known.update((process.pid, process) for process in new)
-        for process in known.values():
-            send(process, signals.SIGKILL)
+        return stop_and_kill(found, lambda: self._census.now(self._job_id))
 
     def close(self) -> None:
         """Give the cgroup back; one that is not empty stays."""
         if self._cgroup is not None:
             self._cgroup.remove()
 
-    def _with_cgroup(self, found: list[Process]) -> list[Process]:
+    def _with_cgroup(self, found: list[Process]) -> Left:
         if self._cgroup is None or self._cgroup.remove():
-            return found
+            return Left(found)
         known = {process.pid for process in found}
         inside = (read_process(pid) for pid in self._cgroup.pids() if pid not in known)
-        return found + [process for process in inside if process is not None and not process.zombie]
+        return Left(found + [process for process in inside if process is not None and not process.zombie], True)
 
 
 class Clearing:
@@ -96,6 +95,7 @@ class Clearing:
         self._kill_at = 0.0
         self._pause = _FIRST_PAUSE
         self._killing = False
+        self._failing = False
         self._timer: Timer | None = None
 
     def begin(self, grace_seconds: float) -> None:
@@ -108,47 +108,60 @@ class Clearing:
         self._kill_at = min(self._kill_at, self._clock.seconds() + grace_seconds)
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
             self._look()
 
     def _look(self) -> None:
         self._timer = None
         self._kin.look().addCallback(self._seen).addErrback(self._failed)
 
-    def _seen(self, found: list[Process]) -> None:
-        now = self._clock.seconds()
-        if not found:
+    def _seen(self, left: Left) -> None:
+        if not left.processes and not left.hidden:
             self._finish()
             return
-        new = [process for process in found if (process.pid, process.start) not in self._ended]
-        self._ended.update((process.pid, process.start) for process in new)
-        if len(new) == len(self._ended):  # the first time; a job that forks and forks must not fill the log
-            pids = [process.pid for process in new]
-            self._log.info("Job {job_id} left {pids} behind; being ended.", job_id=self._job_id, pids=pids)
+        new = self._count(left.processes)
+        now = self._clock.seconds()
         if now >= self._kill_at + _GIVE_UP_SECONDS:
-            pids = [process.pid for process in found]
-            self._log.error("Job {job_id}: {pids} could not be ended.", job_id=self._job_id, pids=pids)
-            self._finish()
+            self._give_up([process.pid for process in left.processes])
         elif now >= self._kill_at:
             if not self._killing:
                 self._killing = True
                 self._pause = _FIRST_PAUSE
-            self._kin.kill(found)
-            self._again(now, now)
+            self._count(self._kin.kill(left.processes))
+            self._again()
         else:
             for process in new:
                 self._kin.term(process)
-            self._again(now, self._kill_at)
+            self._again()
 
-    def _again(self, now: float, latest: float) -> None:
-        pause = self._pause if latest <= now else min(self._pause, latest - now)
+    def _count(self, found: list[Process]) -> list[Process]:
+        """Those that are new. Only the first are logged: a job that forks and forks must not fill the log."""
+        new = [process for process in found if (process.pid, process.start) not in self._ended]
+        if new and not self._ended:
+            pids = [process.pid for process in new]
+            self._log.info("Job {job_id} left {pids} behind; being ended.", job_id=self._job_id, pids=pids)
+        self._ended.update((process.pid, process.start) for process in new)
+        return new
+
+    def _again(self) -> None:
+        grace_left = self._kill_at - self._clock.seconds()
+        pause = min(self._pause, grace_left) if grace_left > 0 else self._pause
         self._pause = min(2 * self._pause, _LONGEST_PAUSE)
         self._timer = self._clock.callLater(pause, self._look)
+
+    def _failed(self, failure: Failure) -> None:
+        """No descriptor or no memory to look with, most likely. That passes; until then nobody is known to be gone."""
+        if not self._failing:
+            self._failing = True
+            self._log.failure("looking for what job {job_id} left", failure, job_id=self._job_id)
+        if self._clock.seconds() >= self._kill_at + _GIVE_UP_SECONDS:
+            self._give_up([])
+        else:
+            self._again()
+
+    def _give_up(self, pids: list[int]) -> None:
+        self._log.error("Job {job_id}: {pids} could not be ended.", job_id=self._job_id, pids=pids)
+        self._finish()
 
     def _finish(self) -> None:
         self._kin.close()
         self._over(len(self._ended))
-
-    def _failed(self, failure: object) -> None:
-        self._log.failure("looking for what job {job_id} left", failure, job_id=self._job_id)  # type: ignore[arg-type]
-        self._finish()

@@ -39,7 +39,7 @@ def read_process(pid: int) -> Process | None:
 def children(pid: int) -> list[int]:
     """The children of every thread of that process; empty when it is gone."""
     found: list[int] = []
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
         for task in os.listdir(f"/proc/{pid}/task"):
             found += children_of_thread(pid, int(task))
     return found
@@ -70,6 +70,14 @@ def mark_of(pid: int) -> str | None:
     return None
 
 
+def cgroup_of(pid: int) -> str:
+    """The path of its cgroup in the v2 hierarchy; empty when there is none."""
+    for line in _contents(f"/proc/{pid}/cgroup").splitlines():
+        if line.startswith(b"0::"):
+            return line[3:].decode(errors="replace")
+    return ""
+
+
 def send(process: Process, number: int) -> None:
     """Signal that process, and no other that was given its number since; gone, or not ours to signal, is no error."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -98,7 +106,7 @@ def ticks_since_boot(boottime_seconds: float) -> int:
 
 def _environ_of_threads(pid: int) -> bytes:
     """When the first thread has ended, only the others still show it."""
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError):
         for task in os.listdir(f"/proc/{pid}/task"):
             text = _contents(f"/proc/{pid}/task/{task}/environ")
             if text:
@@ -107,9 +115,14 @@ def _environ_of_threads(pid: int) -> bytes:
 
 
 def _contents(path: str) -> bytes:
-    """Of a small file of /proc; empty when its process is gone or not ours to look at."""
+    """
+    Of a small file of /proc; empty when its process is gone or not ours to look at.
+
+    Raises:
+        OSError: there is no descriptor or no memory to look with; that must not look as if nobody were there.
+    """
     blocks = []
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError):
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             while True:

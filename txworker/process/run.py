@@ -106,6 +106,11 @@ class RunParts:
         with contextlib.suppress(ProcessExitedAlready):  # what should end has ended
             self.child.signalGroup(number)
 
+    def term(self) -> None:
+        """Ask the group to end; CONT, because one that is stopped hears nothing."""
+        self.signal(signals.SIGTERM)
+        self.signal(signals.SIGCONT)
+
     def patience(self, seconds: float, over: Callable[[], None]) -> None:
         """Let the grace period end after so long, or when it would have ended anyway if that is earlier."""
         at = self.clock.seconds() + seconds
@@ -140,7 +145,7 @@ for _state, *_harmless in (
 def _ask(run: Run, parts: RunParts, grace_seconds: float) -> None:
     parts.cancel("timeout", "quiet")
     if grace_seconds > 0:
-        parts.signal(signals.SIGTERM)
+        parts.term()
     parts.patience(grace_seconds, run._patience_over)
 
 
@@ -153,7 +158,7 @@ def _ask_again(run: Run, parts: RunParts, grace_seconds: float) -> None:
 def _end_overdue(run: Run, parts: RunParts, reason: EndReason) -> None:
     parts.cancel("timeout", "quiet")
     parts.overdue(reason)
-    parts.signal(signals.SIGTERM)
+    parts.term()
     parts.patience(parts.grace_seconds, run._patience_over)
 
 
