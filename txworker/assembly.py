@@ -73,7 +73,7 @@ def assemble(config: Config, reactor: Any, environment: Mapping[str, str]) -> tu
     """
     jobs, serving = config.jobs, config.grpc_server
     trouble = _Trouble()
-    store = JobStore(jobs.state_directory, jobs.durability == "machine", reactor.callFromThread, trouble.heard)
+    store = JobStore(jobs.state_directory, jobs.durability == "machine", reactor, trouble.heard)
     processes = _Processes(jobs, reactor, environment, f"txworker-{store.lease.id}")
     shelf = Shelf(jobs.output_directory, processes.descriptors.moved_up)
     worker = _worker(jobs, processes, shelf, store, reactor)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
-import threading
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
+from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 
@@ -17,7 +17,8 @@ from txworker.store.files import connect, prepare
 from txworker.store.lease import Lease
 from txworker.store.reader import Reader
 from txworker.store.rows import COLUMNS, INSERT, UPDATE, changed_row, job_from_row, new_row
-from txworker.store.writer import CallFromThread, Writer
+from txworker.store.writer import Threaded, Turns, Writer
+from txworker.waiting import Clock
 
 FILE_NAME = "jobs.sqlite3"
 REMEMBERED = 1_000_000
@@ -27,11 +28,19 @@ _DAY_SECONDS = 86_400
 _LONGEST_WAIT = 10.0
 
 
+class ReactorOfStore(Clock, Protocol):
+    """What is asked of the reactor."""
+
+    def callFromThread(self, callable: Callable[..., Any], *args: Any) -> None:
+        """Call it in the reactor thread, soon."""
+
+
 class JobStore:
     """
     Every job in `<directory>/jobs.sqlite3`; the directory is this worker's alone as long as it is open.
 
-    fsync: what is committed survives the machine, not only the worker. troubled: as Writer has it.
+    fsync: what is committed survives the machine, not only the worker. troubled(error) hears in the reactor thread
+    that writing fails, and with None that it works again.
 
     Raises:
         Unusable: the worker cannot have this directory; the sentence says why.
@@ -42,7 +51,7 @@ class JobStore:
         self,
         directory: Path,
         fsync: bool,
-        call_from_thread: CallFromThread,
+        reactor: ReactorOfStore,
         troubled: Callable[[StoreBroken | None], None],
     ) -> None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -57,9 +66,13 @@ class JobStore:
             raise
         self._reader = Reader(lambda: connect(path))
         self._checkpoints = Checkpoints(lambda: connect(path))
-        self._writer = Writer(lambda: connect(path, fsync), call_from_thread, troubled, self._checkpoints.wrote)
+        self._writer: Writer
+        if fsync:
+            call = reactor.callFromThread
+            self._writer = Threaded(lambda: connect(path, fsync=True), call, troubled, self._checkpoints.wrote)
+        else:
+            self._writer = Turns(lambda: connect(path), reactor, troubled, self._checkpoints.wrote)
         self._checkpoints.start()
-        self._writer.start()
 
     def add(self, job: Job) -> Deferred[Job]:
         """Fires with the job once it is written, or else with the one that the same request id has brought before."""
@@ -67,7 +80,7 @@ class JobStore:
 
     def save(self, job: Job) -> Deferred[None]:
         """Fires once it is written, however long that takes."""
-        return self._writer.put(lambda connection: _update(connection, job))
+        return self._writer.put(lambda connection: _update(connection, job), hurry=job.done)
 
     def drop(self, job: Job) -> Deferred[None]:
         """Fires once a job that never came to be is gone."""
@@ -79,10 +92,7 @@ class JobStore:
 
     def settle(self) -> None:
         """Wait here until all that was put is written, or for ten seconds. Only before the reactor runs."""
-        written = threading.Event()
-        self._writer.put(lambda connection: None)
-        self._writer.put(lambda connection: written.set())
-        written.wait(_LONGEST_WAIT)
+        self._writer.settle(_LONGEST_WAIT)
 
     def close(self) -> Deferred[None]:
         """Write what there is and end; fires when that is done. What cannot be written now is given up."""

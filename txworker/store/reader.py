@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from txworker.store.writer import in_our_words
+from txworker.store.batches import in_our_words
 
 _KEPT = 4
 """Connections that are kept open; more are made when more threads read at once."""

@@ -1,9 +1,8 @@
 """
-The thread that writes: takes what has gathered, writes it in one transaction, then tells.
+When what has gathered is written, and where: two ways with the same promises.
 
-Commits cost far more than statements, so the more there is to do the cheaper each one gets. The reactor never waits
-for a disk. What was promised (the end of a job) is kept and tried again until it can be written; what is only
-asked for (a new job) is refused meanwhile.
+Turns, when a commit need only reach the kernel: that takes some 50 µs, less than to wake a thread and to be woken by
+it, so it is done in the reactor, once in a turn. Threaded, when a commit waits for the disk (fsync).
 """
 
 from __future__ import annotations
@@ -11,164 +10,152 @@ from __future__ import annotations
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Protocol, TypeVar
 
-from twisted.internet.defer import Deferred
-from twisted.logger import Logger
-from twisted.python.failure import Failure
+from twisted.internet.defer import Deferred, succeed
 
-from txworker.jobs.errors import StoreBroken, StoreFull
+from txworker.jobs.errors import StoreBroken
+from txworker.store.batches import MOST_AT_ONCE, RETRY_SECONDS, Batches, Order, fire
+from txworker.waiting import Clock, Timer
 
 T = TypeVar("T")
 
-RETRY_SECONDS = 0.25
-"""Between attempts while the disk refuses."""
+NO_HURRY_SECONDS = 0.005
+"""How long that may wait for company which nobody waits for."""
 
-_MOST_AT_ONCE = 500
-
-_DISK_REFUSES = (sqlite3.OperationalError, sqlite3.DatabaseError)
-"""These very classes; what is derived from them is a mistake of ours."""
-
-Operation = Callable[[sqlite3.Connection], Any]
-CallFromThread = Callable[..., None]
-Outcome = tuple[Deferred[Any], Any]
+Connect = Callable[[], sqlite3.Connection]
+Troubled = Callable[[StoreBroken | None], None]
+Written = Callable[[], None]
 
 
-@dataclass(eq=False)
-class _Order:
-    operation: Operation
-    refusable: bool = False
-    last: bool = False
-    answer: Deferred[Any] = field(default_factory=Deferred)
+class Writer(Protocol):
+    """Writes in the order of the calls. All methods are the reactor thread's."""
 
-
-class Writer:
-    """
-    One connection, one thread, first in first out.
-
-    call_from_thread is the reactor's; troubled(error) hears in the reactor thread that writing fails, and with None
-    that it works again. connect() and written(), which hears of each commit, are called in the thread.
-    """
-
-    _log = Logger()
-
-    def __init__(
-        self,
-        connect: Callable[[], sqlite3.Connection],
-        call_from_thread: CallFromThread,
-        troubled: Callable[[StoreBroken | None], None],
-        written: Callable[[], None] = lambda: None,
-    ) -> None:
-        self._connect = connect
-        self._call_from_thread = call_from_thread
-        self._troubled = troubled
-        self._written = written
-        self._trouble: StoreBroken | None = None
-        self._orders: queue.SimpleQueue[_Order] = queue.SimpleQueue()
-        self._kept: list[_Order] = []
-        self._closing = False
-        self._thread = threading.Thread(target=self._run, name="txworker-store", daemon=True)
-
-    def start(self) -> None:
-        """From now on what is put is written."""
-        self._thread.start()
-
-    def put(self, operation: Callable[[sqlite3.Connection], T], refusable: bool = False) -> Deferred[T]:
+    def put(
+        self, operation: Callable[[sqlite3.Connection], T], refusable: bool = False, hurry: bool = True
+    ) -> Deferred[T]:
         """
-        Fires in the reactor thread with what the operation returned, once it is committed. Any thread.
+        Fires with what the operation returned, once it is committed.
 
         Raises (through the Deferred):
             StoreBroken: the disk refuses, and the operation is refusable; or the writer was closed meanwhile.
         """
-        order = _Order(operation, refusable)
+
+    def settle(self, within_seconds: float) -> None:
+        """Wait here until all that was put is written. Only before the reactor runs."""
+
+    def close(self) -> Deferred[None]:
+        """Write what there is, give up what cannot be written; fires when that is done."""
+
+
+class Turns:
+    """Writes in the reactor thread, at the end of a turn."""
+
+    def __init__(self, connect: Connect, clock: Clock, troubled: Troubled, written: Written) -> None:
+        self._connection = connect()
+        self._clock = clock
+        self._batches = Batches(fire, troubled, written)
+        self._gathered: list[Order] = []
+        self._timer: Timer | None = None
+        self._due = 0.0
+
+    def put(
+        self, operation: Callable[[sqlite3.Connection], T], refusable: bool = False, hurry: bool = True
+    ) -> Deferred[T]:
+        """As Writer has it."""
+        order = Order(operation, refusable)
+        self._gathered.append(order)
+        self._schedule(0.0 if hurry else NO_HURRY_SECONDS)
+        return order.answer
+
+    def settle(self, within_seconds: float) -> None:
+        """As Writer has it."""
+        self._write()
+
+    def close(self) -> Deferred[None]:
+        """As Writer has it."""
+        self._batches.closing = True
+        self._write()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._connection.close()
+        return succeed(None)
+
+    def _schedule(self, seconds: float) -> None:
+        due = self._clock.seconds() + seconds
+        if self._timer is not None:
+            if due >= self._due:
+                return
+            self._timer.cancel()
+        self._due = due
+        self._timer = self._clock.callLater(seconds, self._turn)
+
+    def _turn(self) -> None:
+        self._timer = None
+        self._write()
+
+    def _write(self) -> None:
+        gathered, self._gathered = self._gathered, []
+        self._batches.attempt(self._connection, gathered)
+        if self._batches.trouble is not None and not self._batches.closing:
+            self._schedule(RETRY_SECONDS)
+
+
+class Threaded:
+    """
+    Writes in a thread of its own, whatever has gathered there meanwhile. call_from_thread is the reactor's.
+
+    troubled() hears in the reactor thread; connect() and written() are called in the writing one.
+    """
+
+    def __init__(
+        self, connect: Connect, call_from_thread: Callable[..., None], troubled: Troubled, written: Written
+    ) -> None:
+        self._connect = connect
+        self._batches = Batches(
+            lambda outcomes: call_from_thread(fire, outcomes),
+            lambda trouble: call_from_thread(troubled, trouble),
+            written,
+        )
+        self._orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
+        threading.Thread(target=self._run, name="txworker-store", daemon=True).start()
+
+    def put(
+        self, operation: Callable[[sqlite3.Connection], T], refusable: bool = False, hurry: bool = True
+    ) -> Deferred[T]:
+        """As Writer has it."""
+        order = Order(operation, refusable)
         self._orders.put(order)
         return order.answer
 
+    def settle(self, within_seconds: float) -> None:
+        """As Writer has it, for so long at most."""
+        written = threading.Event()
+        self.put(lambda connection: None)
+        self._orders.put(Order(lambda connection: written.set()))
+        written.wait(within_seconds)
+
     def close(self) -> Deferred[None]:
-        """Write what there is, give up what cannot be written, end the thread; fires when that is done."""
-        order = _Order(lambda connection: None, last=True)
+        """As Writer has it."""
+        order = Order(lambda connection: None, last=True)
         self._orders.put(order)
         return order.answer.addErrback(lambda failure: failure.trap(StoreBroken) and None)
 
     def _run(self) -> None:
         connection = self._connect()
-        while not self._closing:
-            batch = self._next()
-            self._closing = any(order.last for order in batch)
-            self._attempt(connection, batch)
+        while not self._batches.closing:
+            self._batches.attempt(connection, self._next())
         with suppress(sqlite3.Error):
             connection.close()
 
-    def _next(self) -> list[_Order]:
-        """What is to be written next: what was kept, and what has gathered."""
-        taken, self._kept = self._kept, []
+    def _next(self) -> list[Order]:
+        """What has gathered; none when the disk refuses and it is time to try again."""
+        taken: list[Order] = []
         with suppress(queue.Empty):
-            taken.append(self._orders.get(timeout=RETRY_SECONDS if self._trouble else None))
-            while len(taken) < _MOST_AT_ONCE:
+            taken.append(self._orders.get(timeout=RETRY_SECONDS if self._batches.trouble else None))
+            while len(taken) < MOST_AT_ONCE:
                 taken.append(self._orders.get_nowait())
-        return taken or [_Order(_probe)]
-
-    def _attempt(self, connection: sqlite3.Connection, batch: Sequence[_Order]) -> None:
-        try:
-            results = _in_one_transaction(connection, batch)
-        except Exception as error:  # whatever it is, nobody may be left without an answer
-            if isinstance(error, sqlite3.Error) and type(error) in _DISK_REFUSES:
-                self._refused(connection, batch, in_our_words(error))
-            elif len(batch) == 1:
-                self._tell([(batch[0].answer, Failure(error))])
-            else:  # a mistake in one operation must not cost the others
-                for order in batch:
-                    self._attempt(connection, [order])
-        else:
-            self._set_trouble(None)
-            self._tell([(order.answer, result) for order, result in zip(batch, results, strict=True)])
-            self._written()
-
-    def _refused(self, connection: sqlite3.Connection, batch: Sequence[_Order], trouble: StoreBroken) -> None:
-        self._set_trouble(trouble)
-        given_up = [order for order in batch if order.refusable or self._closing]
-        promised = [order for order in batch if order not in given_up]
-        self._tell([(order.answer, Failure(trouble)) for order in given_up])
-        if given_up and promised:  # less may fit
-            self._attempt(connection, promised)
-        else:
-            self._kept = [order for order in promised if order.operation is not _probe]
-
-    def _set_trouble(self, trouble: StoreBroken | None) -> None:
-        if str(trouble) != str(self._trouble):
-            self._trouble = trouble
-            self._call_from_thread(self._troubled, trouble)
-
-    def _tell(self, outcomes: list[Outcome]) -> None:
-        self._call_from_thread(_fire, outcomes)
-
-
-def _fire(outcomes: list[Outcome]) -> None:
-    for answer, result in outcomes:
-        answer.callback(result)
-
-
-def _probe(connection: sqlite3.Connection) -> None:
-    """Writes a page, and changes nothing."""
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    connection.execute(f"PRAGMA user_version = {version}")
-
-
-def _in_one_transaction(connection: sqlite3.Connection, batch: Sequence[_Order]) -> list[Any]:
-    try:
-        connection.execute("BEGIN IMMEDIATE")
-        results = [order.operation(connection) for order in batch]
-        connection.execute("COMMIT")
-    except BaseException:
-        with suppress(sqlite3.Error):
-            connection.execute("ROLLBACK")
-        raise
-    return results
-
-
-def in_our_words(error: sqlite3.Error) -> StoreBroken:
-    """What SQLite says, as an error that a caller may meet."""
-    return StoreFull("the disk is full") if "full" in str(error) else StoreBroken(str(error))
+        return taken

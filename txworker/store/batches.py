@@ -1,0 +1,128 @@
+"""
+Writing what has gathered in one transaction, and telling; what happens when the disk refuses.
+
+Commits cost far more than statements, so the more there is to do the cheaper each one gets. What was promised (the
+end of a job) is kept and tried again until it can be written; what is only asked for (a new job) is refused meanwhile.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from txworker.jobs.errors import StoreBroken, StoreFull
+
+RETRY_SECONDS = 0.25
+"""Between attempts while the disk refuses."""
+
+MOST_AT_ONCE = 500
+
+Operation = Callable[[sqlite3.Connection], Any]
+Outcome = tuple[Deferred[Any], Any]
+
+_DISK_REFUSES = (sqlite3.OperationalError, sqlite3.DatabaseError)
+"""These very classes; what is derived from them is a mistake of ours."""
+
+
+@dataclass(eq=False)
+class Order:
+    """Something to write; `refusable` when it may be refused for good, `last` when nothing comes after it."""
+
+    operation: Operation
+    refusable: bool = False
+    last: bool = False
+    answer: Deferred[Any] = field(default_factory=Deferred)
+
+
+class Batches:
+    """
+    Attempts batches over one connection, in one thread at a time.
+
+    tell(outcomes) fires Deferreds, and troubled(error) hears that writing fails, and with None that it works again;
+    written() hears of each commit.
+    """
+
+    def __init__(
+        self,
+        tell: Callable[[list[Outcome]], object],
+        troubled: Callable[[StoreBroken | None], object],
+        written: Callable[[], None],
+    ) -> None:
+        self._tell = tell
+        self._troubled = troubled
+        self._written = written
+        self.trouble: StoreBroken | None = None
+        self.kept: list[Order] = []
+        self.closing = False
+
+    def attempt(self, connection: sqlite3.Connection, gathered: Sequence[Order]) -> None:
+        """Write what was kept and what has gathered. Without either it finds out whether writing works again."""
+        batch, self.kept = [*self.kept, *gathered], []
+        self.closing = self.closing or any(order.last for order in batch)
+        self._attempt(connection, batch or [Order(_probe)])
+
+    def _attempt(self, connection: sqlite3.Connection, batch: Sequence[Order]) -> None:
+        try:
+            results = _in_one_transaction(connection, batch)
+        except Exception as error:  # whatever it is, nobody may be left without an answer
+            if isinstance(error, sqlite3.Error) and type(error) in _DISK_REFUSES:
+                self._refused(connection, batch, in_our_words(error))
+            elif len(batch) == 1:
+                self._tell([(batch[0].answer, Failure(error))])
+            else:  # a mistake in one operation must not cost the others
+                for order in batch:
+                    self._attempt(connection, [order])
+        else:
+            self._set_trouble(None)
+            self._written()
+            self._tell([(order.answer, result) for order, result in zip(batch, results, strict=True)])
+
+    def _refused(self, connection: sqlite3.Connection, batch: Sequence[Order], trouble: StoreBroken) -> None:
+        self._set_trouble(trouble)
+        given_up = [order for order in batch if order.refusable or self.closing]
+        promised = [order for order in batch if order not in given_up]
+        if given_up and promised:  # less may fit
+            self._attempt(connection, promised)
+        else:
+            self.kept = [order for order in promised if order.operation is not _probe]
+        self._tell([(order.answer, Failure(trouble)) for order in given_up])
+
+    def _set_trouble(self, trouble: StoreBroken | None) -> None:
+        if str(trouble) != str(self.trouble):
+            self.trouble = trouble
+            self._troubled(trouble)
+
+
+def fire(outcomes: list[Outcome]) -> None:
+    """Tell each who waits. Reactor thread."""
+    for answer, result in outcomes:
+        answer.callback(result)
+
+
+def in_our_words(error: sqlite3.Error) -> StoreBroken:
+    """What SQLite says, as an error that a caller may meet."""
+    return StoreFull("the disk is full") if "full" in str(error) else StoreBroken(str(error))
+
+
+def _probe(connection: sqlite3.Connection) -> None:
+    """Writes a page, and changes nothing."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    connection.execute(f"PRAGMA user_version = {version}")
+
+
+def _in_one_transaction(connection: sqlite3.Connection, batch: Sequence[Order]) -> list[Any]:
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        results = [order.operation(connection) for order in batch]
+        connection.execute("COMMIT")
+    except BaseException:
+        with suppress(sqlite3.Error):
+            connection.execute("ROLLBACK")
+        raise
+    return results
