@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from txworker.pb.worker_pb2_grpc import WorkerStub
 
 LIMIT = 30.0
 TWISTD = str(Path(sys.executable).with_name("twistd"))
+TWISTD_COMMAND = (TWISTD,)
 
 
 def wait_until(true: Callable[[], Any], limit_seconds: float = LIMIT) -> Any:
@@ -33,9 +34,13 @@ def wait_until(true: Callable[[], Any], limit_seconds: float = LIMIT) -> Any:
 
 
 class Daemon:
-    """One worker, from its start to its end; `text` is what its worker.toml says beside the address."""
+    """
+    One worker, from its start to its end; `text` is what its worker.toml says beside the address.
 
-    def __init__(self, place: Path, text: str = "", server: str = "") -> None:
+    Another one in the same place is its restart. `twistd` is the program that takes twistd's arguments.
+    """
+
+    def __init__(self, place: Path, text: str = "", server: str = "", twistd: Sequence[str] = TWISTD_COMMAND) -> None:
         self.place = place
         self.config = place / "worker.toml"
         self.config.write_text(f'[grpc_server]\naddr = "127.0.0.1:0"\n{server}\n{text}')
@@ -43,7 +48,7 @@ class Daemon:
         self.output = place / "output"
         with self.log_file.open("wb") as log:
             self.process = subprocess.Popen(
-                [TWISTD, "-n", "--pidfile=", "worker", "--config", str(self.config)],
+                [*twistd, "-n", "--pidfile=", "worker", "--config", str(self.config)],
                 cwd=place,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
