@@ -90,7 +90,7 @@ def assemble(config: Config, reactor: Any, environment: Mapping[str, str]) -> tu
         worker.refuse()
         server.announce_stopping()
 
-    drain = Drain(worker, server.announce_stopping, scheduler, reactor.stop)
+    drain = Drain(reactor, worker, server.announce_stopping, scheduler, reactor.stop)
     within = jobs.stop_grace_seconds + DRAIN_SECONDS + 1.0
     ending = Stopping("jobs", lambda: _end_jobs(worker, reactor, within))
     stages: list[list[Service]] = [

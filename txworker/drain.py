@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, gatherResults, maybeDeferred, succeed
+from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger
 
+from txworker.waiting import Clock
 from txworker.worker import Worker
+
+VIEWERS_SECONDS = 30.0
+"""
+How long those may go on reading who still read when the last job has ended: a drain is in no hurry, but one who has
+stopped reading must not hold it up. What they miss is in the output still, and the next worker streams it.
+"""
+
+_LOOK_SECONDS = 0.1
 
 
 class Drain:
@@ -17,8 +28,14 @@ class Drain:
     _log = Logger()
 
     def __init__(
-        self, worker: Worker, announce: Callable[[], None], goodbyes: Sequence[Service], over: Callable[[], None]
+        self,
+        clock: Clock,
+        worker: Worker,
+        announce: Callable[[], None],
+        goodbyes: Sequence[Service],
+        over: Callable[[], None],
     ) -> None:
+        self._clock = clock
         self._worker = worker
         self._announce = announce
         self._goodbyes = goodbyes
@@ -28,15 +45,35 @@ class Drain:
     def begin(self) -> Deferred[int]:
         """Begin; again is harmless. Fires at once with how many jobs are not done yet."""
         running = len(self._worker.running_ids())
-        if not self._begun:
+        if self._begun:
+            self._log.info("Already draining: {running} jobs are still to end.", running=running)
+        else:
             self._begun = True
             self._log.info("Draining: no new jobs; {running} are still to end.", running=running)
             self._announce()
-            for service in self._goodbyes:
-                service.stopService()
-            self._worker.drain().addCallback(self._drained)
+            ended = self._worker.drain()
+            said = [self._say(goodbye) for goodbye in self._goodbyes]
+            Deferred.fromCoroutine(self._finish(ended, said)).addErrback(
+                lambda failure: self._log.failure("draining", failure)
+            )
         return succeed(running)
 
-    def _drained(self, _: object) -> None:
+    def _say(self, goodbye: Service) -> Deferred[object]:
+        said: Deferred[object] = maybeDeferred(goodbye.stopService)
+        return said.addErrback(lambda failure: self._log.failure("saying goodbye", failure))
+
+    async def _finish(self, ended: Deferred[None], said: list[Deferred[object]]) -> None:
+        await ended
         self._log.info("Drained: every job has ended.")
-        self._over()
+        await gatherResults(said)  # or a worker without jobs would be gone before the scheduler has heard of it
+        await self._viewers_done()
+        with suppress(ReactorNotRunning):  # a signal has ended it already
+            self._over()
+
+    async def _viewers_done(self) -> None:
+        for _ in range(int(VIEWERS_SECONDS / _LOOK_SECONDS)):
+            if not self._worker.viewers.any:
+                break
+            pause: Deferred[None] = Deferred()
+            self._clock.callLater(_LOOK_SECONDS, pause.callback, None)
+            await pause

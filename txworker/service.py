@@ -13,6 +13,7 @@ from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger
 from twisted.python import usage
 
@@ -91,6 +92,7 @@ class WorkerService(Service):
 
         try:
             self._running, drain = assemble(self._config, reactor, environment)
+            obey_signals(reactor, drain.begin, self._log)
             self._running.startService()
         except CannotListen as error:
             raise CannotStart(f"txworker: grpc_server.addr: {error}") from error
@@ -98,7 +100,6 @@ class WorkerService(Service):
             raise CannotStart(f"txworker: jobs.state_directory: {error}") from error
         except OSError as error:
             raise CannotStart(f"txworker: {error.filename or 'cannot start'}: {error.strerror or error}") from error
-        obey_signals(reactor, drain.begin, self._log)
         gc.collect()
         gc.freeze()  # what is there now stays; looking through it again and again costs a twentieth of a launch
 
@@ -123,22 +124,21 @@ def use_monotonic_clock(reactor: Any) -> None:
 
 def obey_signals(reactor: Any, drain: Callable[[], object], log: Logger) -> None:
     """
-    Once the reactor runs, SIGTERM, SIGINT and SIGHUP stop it in order, a second one changes nothing; SIGUSR1 drains.
+    SIGTERM, SIGINT and SIGHUP stop the reactor in order, a second one changes nothing; SIGUSR1 drains.
 
-    Twisted's own handlers would make twistd end by the signal instead of with status 0.
+    What comes before the reactor runs is obeyed once it does. Twisted's own handlers would make twistd end by the
+    signal instead of with status 0; they are put in place when the reactor starts, and ours once more after them.
     """
-    asked: list[str] = []
 
     def stop(number: int, frame: FrameType | None) -> None:
         reactor.callFromThread(begin, signals.Signals(number).name)
 
     def begin(name: str) -> None:
-        if asked:
+        try:
+            reactor.stop()
+            log.info("{signal}: stopping.", signal=name)
+        except ReactorNotRunning:
             log.info("{signal}: already stopping.", signal=name)
-            return
-        asked.append(name)
-        log.info("{signal}: stopping.", signal=name)
-        reactor.stop()
 
     def install() -> None:
         signals.signal(signals.SIGUSR1, lambda number, frame: reactor.callFromThread(drain))
@@ -146,6 +146,7 @@ def obey_signals(reactor: Any, drain: Callable[[], object], log: Logger) -> None
         signals.signal(signals.SIGINT, stop)
         signals.signal(signals.SIGHUP, stop)  # the terminal is gone; by default that kills us and leaves the jobs
 
+    install()
     reactor.callWhenRunning(install)
 
 

@@ -38,6 +38,11 @@ class Viewers:
                 if not self._looking[job_id]:
                     del self._looking[job_id]
 
+    @property
+    def any(self) -> bool:
+        """Somebody looks at some job's output."""
+        return bool(self._looking)
+
     def claim(self, job_ids: Iterable[str]) -> set[str]:
         """Those of them that nobody looks at; from now on nobody may."""
         with self._lock:

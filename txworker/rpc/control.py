@@ -11,9 +11,11 @@ import grpc
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from txworker.jobs.errors import TxWorkerError
 from txworker.pb import control_pb2 as pb
 from txworker.pb import control_pb2_grpc
 from txworker.rpc.bridge import Bridge
+from txworker.wire.status import status_of
 
 SOCKET_NAME = "control.sock"
 _LONGEST_PATH_BYTES = 107
@@ -36,7 +38,10 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
                 grpc.StatusCode.PERMISSION_DENIED,
                 f"Drain is served on the socket {SOCKET_NAME} in the worker's state directory only",
             )
-        return pb.DrainRes(running=self._bridge.caller(context).call(self._drain))
+        try:
+            return pb.DrainRes(running=self._bridge.caller(context).call(self._drain))
+        except TxWorkerError as error:
+            context.abort_with_status(status_of(error))
 
 
 def control_door(directory: Path, servicer: ControlServicer) -> Callable[[grpc.Server], None]:
@@ -50,7 +55,10 @@ def control_door(directory: Path, servicer: ControlServicer) -> Callable[[grpc.S
         with suppress(FileNotFoundError):
             path.unlink()  # of a worker that is gone: the directory is ours alone
         control_pb2_grpc.add_ControlServicer_to_server(servicer, server)
-        server.add_insecure_port(f"unix:{path}")
-        path.chmod(0o600)
+        before = os.umask(0o177)  # from its first moment it is ours alone, whatever the directory's permissions are
+        try:
+            server.add_insecure_port(f"unix:{path}")
+        finally:
+            os.umask(before)
 
     return open_door
