@@ -50,8 +50,8 @@ class Shelf(Protocol):
     def path(self, job_id: str, stderr: bool) -> Path:
         """Where it is. Any thread."""
 
-    def size(self, job_id: str) -> int:
-        """Bytes that are there of a job whose output nobody writes any more. Any thread."""
+    def recover(self, job_id: str, separate_stderr: bool) -> int:
+        """Bytes that a dead worker has left of a job's output, which can be read from now on, though it be empty."""
 
     def remove(self, job_ids: Iterable[str]) -> None:
         """Delete it. Any thread; raises OSError."""

@@ -111,7 +111,7 @@ class Worker:
         """
         unfinished = self._store.unfinished()
         for job in unfinished:
-            fact = Lost(self._world.now(), text, self._shelf.size(job.id))
+            fact = Lost(self._world.now(), text, self._shelf.recover(job.id, job.spec.separate_stderr))
             self._store.save(after(job, fact, self._next_revision()))
             self._log.warn("Job {job_id} is {text}.", job_id=job.id, text=text)
         self._store.settle()

@@ -36,6 +36,17 @@ class ShelfTests(SynchronousTestCase):
             paths = [self.shelf.path(job_id, stderr) for stderr in (False, True)]
             self.assertEqual(expected, [path.read_bytes() for path in paths if path.exists()])
 
+    def test_recover(self) -> None:
+        """What a dead worker has left is counted; what it had no time to make is made, empty and private."""
+        self.shelf.create("a", separate_stderr=True).write(1, b"out")
+        self.shelf.path("a", stderr=True).unlink()
+        self.assertEqual(3, self.shelf.recover("a", separate_stderr=True))
+        self.assertEqual(0, self.shelf.recover("b", separate_stderr=False))
+        made = [self.shelf.path("a", stderr=True), self.shelf.path("b", stderr=False)]
+        self.assertEqual([b"", b""], [path.read_bytes() for path in made])
+        self.assertEqual([0o600, 0o600], [stat.S_IMODE(os.stat(path).st_mode) for path in made])
+        self.assertFalse(self.shelf.path("b", stderr=True).exists())
+
     def test_discard_leaves_nothing(self) -> None:
         """A job that never was has no file, and its descriptors are given back."""
         before = len(os.listdir("/proc/self/fd"))
@@ -95,7 +106,11 @@ class TailTests(SynchronousTestCase):
         self.patch(tail, "BLOCK_BYTES", 7)
         opened = self.a_tail(data)
         for offset, end in [(0, None), (13, None), (13, 20), (0, 5000), (999, None), (1000, None), (1001, None)]:
-            self.assertEqual(data[offset:end], b"".join(opened.blocks(offset, end)))
+            found, position = b"", offset
+            while block := opened.read(position, end):
+                found += block
+                position += len(block)
+            self.assertEqual(data[offset:end], found)
 
     def test_lines_back(self) -> None:
         """The last lines begin where tail(1) says, wherever the blocks are cut."""

@@ -99,7 +99,7 @@ class FakeShelf:
     def path(self, job_id: str, stderr: bool) -> Path:
         return Path("/nowhere") / job_id
 
-    def size(self, job_id: str) -> int:
+    def recover(self, job_id: str, separate_stderr: bool) -> int:
         return self.outputs[job_id].size if job_id in self.outputs else 0
 
     def remove(self, job_ids: Iterable[str]) -> None:

@@ -43,13 +43,20 @@ class Shelf:
         """Where a job's output is, or its separate stderr. Any thread."""
         return self._directory / f"{job_id}.{'err' if stderr else 'out'}"
 
-    def size(self, job_id: str) -> int:
-        """Bytes that are there of a job whose output nobody writes any more; what is not there counts nothing."""
-        sizes = 0
-        for stderr in (False, True):
-            with suppress(FileNotFoundError):
-                sizes += os.stat(self.path(job_id, stderr)).st_size
-        return sizes
+    def recover(self, job_id: str, separate_stderr: bool) -> int:
+        """
+        Bytes that a dead worker has left of a job's output.
+
+        It may have died between writing the job down and making the files: what is missing is made, empty, so that
+        the output can be asked for like any other.
+        """
+        size = 0
+        for stderr in (False, True)[: 1 + separate_stderr]:
+            with suppress(OSError):  # a disk that is full now must not keep the worker from starting
+                fd = os.open(self.path(job_id, stderr), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                size += os.fstat(fd).st_size
+                os.close(fd)
+        return size
 
     def has(self, job_id: str) -> bool:
         """A job with that id has printed here."""
