@@ -38,13 +38,14 @@ def _end_processes(store: JobStore, shelf: Shelf, end_stale: Callable[[Iterable[
     unfinished = store.unfinished()
     if not unfinished and not store.forgot:
         return
-    ended = end_stale(job.id for job in unfinished)
     dead = [DeadJob(job.id, job.pid, job.started_ticks) for job in unfinished]
     before = store.lease.before
 
     def is_forgotten(mark: str) -> bool:
         return not keep and shelf.has(mark) and store.get(mark) is None
 
-    ended += end_orphans(dead, is_forgotten, before.alive_ticks if before else 0)
+    # Their cgroups come second: whoever was born before its parent was moved there is found by its descent only.
+    ended = end_orphans(dead, is_forgotten, before.alive_ticks if before else 0)
+    ended += end_stale(job.id for job in unfinished)
     if ended:
         _log.warn("{count} processes of lost jobs still ran and were ended.", count=ended)
