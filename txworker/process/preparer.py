@@ -41,6 +41,8 @@ def serve(connection: socket.socket) -> None:
             descriptors.frombytes(data)
         try:
             connection.send(_start(list(descriptors)))
+        except BrokenPipeError:  # the worker has died; its successor ends what was started
+            return
         finally:
             for fd in descriptors:
                 os.close(fd)
