@@ -1,0 +1,37 @@
+"""A worker whose store remembers nothing beyond its own life: takes twistd's arguments. The floor of bench/store.py."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # as txworker/service.py does before it imports what we import
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.scripts.twistd import run
+
+from tests.support.memory_store import MemoryStore
+from txworker import assembly
+from txworker.store.lease import Lease
+
+
+class ForgetfulStore(MemoryStore):
+    """Takes the place of JobStore; only the lease is real."""
+
+    def __init__(self, directory: Path, *args: Any) -> None:
+        super().__init__()
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.lease = Lease(directory)
+        self.forgot = False
+
+    def close(self) -> Deferred[None]:
+        self.lease.close()
+        return succeed(None)
+
+
+if __name__ == "__main__":
+    assembly.JobStore = ForgetfulStore  # type: ignore[assignment,misc]
+    run()

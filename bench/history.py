@@ -1,0 +1,146 @@
+"""What a million finished jobs cost: calls, memory and start-up, beside a store of a thousand and an empty one."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import grpc
+
+from bench.fill import fill, job_id
+from bench.launch import resident_bytes
+from bench.report import Figure
+from tests.support.daemon import LIMIT, Daemon
+from txworker.jobs import Job, JobSpec, JobState, Query
+from txworker.pb import worker_pb2 as pb
+from txworker.wire.lists import page_to_pb
+
+MANY, FEW = 1_000_000, 1_000
+CALLS = 100
+"""Of each kind in a round."""
+
+BY_STATE = Query(frozenset({JobState.FAILED}))
+BY_LABEL = Query(labels={"team": "red"})
+
+Call = Callable[["Place"], object]
+
+
+@dataclass
+class Place:
+    """A worker's directory, how many finished jobs its store has, and the ids of some."""
+
+    directory: Path
+    count: int
+    ids: list[str]
+    daemon: Daemon
+
+
+def history(place: Path, rounds: int) -> list[Figure]:
+    """Calls beside the same with a thousand jobs, memory beside that of an empty store, seconds of a start."""
+    with _a_place(place, MANY) as many, _a_place(place, FEW) as few, _a_place(place, 0) as empty:
+        figures = [_calls(name, call, many, few, empty, rounds) for name, call in CALLED.items()]
+        grown = (resident_bytes(many.daemon) - resident_bytes(empty.daemon)) / 1e6
+        figures.append(Figure("a million jobs, the worker's memory beyond an empty one's, MB", grown, 20, at_most=True))
+        seconds, beside = ([start_seconds(one) for _ in range(rounds)] for one in (many, empty))
+    note = f"empty: {median(beside):.2f} s"
+    return [*figures, Figure("a million jobs, seconds of a start", median(seconds), 2, note, at_most=True)]
+
+
+@contextmanager
+def _a_place(place: Path, count: int) -> Iterator[Place]:
+    directory = place / str(count)
+    directory.mkdir()
+    made = Place(directory, count, fill(directory, count), Daemon(directory))
+    try:
+        yield made
+        made.daemon.stop(signal.SIGTERM)
+    finally:
+        made.daemon.close()
+        subprocess.run(["rm", "-r", str(directory)], check=True)
+
+
+def start_seconds(place: Place) -> float:
+    """How long it takes from the start of the process until it serves, after a kill."""
+    place.daemon.stop(signal.SIGKILL)
+    place.daemon.close()
+    begun = time.perf_counter()
+    place.daemon = Daemon(place.directory)
+    return time.perf_counter() - begun
+
+
+def _query(place: Place) -> None:
+    place.daemon.query(_some_id(place))
+
+
+def _stream(place: Place) -> None:
+    place.daemon.raw(_some_id(place))
+
+
+def _page(query: Query, middle: bool = False) -> Call:
+    """ListJobs of as many as a thousand jobs still have for such a page, so that both stores answer with the same."""
+    size = 20 if query.states or query.labels else 100
+
+    def call(place: Place) -> object:
+        token = _middle(place.count, query) if middle else ""
+        request = pb.ListJobsReq(
+            states=[pb.JobState.ValueType(state.value) for state in query.states],
+            labels=query.labels,
+            pageSize=size,
+            pageToken=token,
+        )
+        page = place.daemon.stub.ListJobs(request, timeout=LIMIT)
+        assert len(page.jobs) == (size if place.count else 0)
+        return page
+
+    return call
+
+
+CALLED: dict[str, Call] = {
+    "QueryJob": _query,
+    "StreamJob": _stream,
+    "ListJobs, first page": _page(Query()),
+    "ListJobs, middle page": _page(Query(), middle=True),
+    "ListJobs by state, first page": _page(BY_STATE),
+    "ListJobs by state, middle page": _page(BY_STATE, middle=True),
+    "ListJobs by label, first page": _page(BY_LABEL),
+    "ListJobs by label, middle page": _page(BY_LABEL, middle=True),
+}
+
+
+def _some_id(place: Place) -> str:
+    return random.choice(place.ids) if place.ids else job_id(random.Random())
+
+
+def _middle(count: int, query: Query) -> str:
+    """The token of a page that ends in the middle of the numbers."""
+    jobs = [Job("", JobSpec("-"), 0.0, number) for number in (count // 2, 0)]
+    return page_to_pb(jobs, 1, query).nextPageToken
+
+
+def _calls(name: str, call: Call, many: Place, few: Place, empty: Place, rounds: int) -> Figure:
+    """The empty one is called as often, so that its memory can be compared."""
+    ratios, times = [], []
+    for _ in range(rounds):
+        _median_seconds(call, empty)
+        before, measured, after = (_median_seconds(call, place) for place in (few, many, few))
+        ratios.append(measured / ((before + after) / 2))
+        times.append(measured * 1000)
+    return Figure(f"{name}, of that with a thousand jobs", median(ratios), 2, f"{median(times):.2f} ms", at_most=True)
+
+
+def _median_seconds(call: Call, place: Place) -> float:
+    refusals = () if place.count else (grpc.RpcError,)  # there is no such job
+    found = []
+    for _ in range(CALLS):
+        begun = time.perf_counter()
+        with suppress(*refusals):
+            call(place)
+        found.append(time.perf_counter() - begun)
+    return median(found)

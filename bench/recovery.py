@@ -1,0 +1,61 @@
+"""Kills: after how many of them all was as it had been told, and how soon a worker serves again."""
+
+from __future__ import annotations
+
+import random
+import signal
+from pathlib import Path
+from statistics import median
+
+from bench.fill import fill
+from bench.history import Place, start_seconds
+from bench.launch import crowd
+from bench.report import Figure
+from tests.support.daemon import Daemon
+from tests.support.faults import Faults
+
+JOBS, RUNNING = 10_000, 50
+KILLS_A_ROUND = 4
+
+
+def recovery(place: Path, rounds: int) -> list[Figure]:
+    """Some kills under load, each looked into; then the seconds of a start after a kill."""
+    return [_kills(place / "kills", rounds * KILLS_A_ROUND), *_seconds(place, rounds)]
+
+
+def _kills(place: Path, kills: int) -> Figure:
+    place.mkdir()
+    faults = Faults(place, str(random.randrange(10**6)), "")
+    try:
+        while faults.kills < kills:
+            faults.kill()
+        faults.finish()
+    finally:
+        faults.close()
+    return Figure("kills under load after which all was as told", faults.kills, kills, faults.summary)
+
+
+def _seconds(place: Path, rounds: int) -> list[Figure]:
+    """Both kinds of start by turns; before each of the full kind some jobs are running when it is killed."""
+    full, empty = (_a_place(place / name, count) for name, count in (("full", JOBS), ("empty", 0)))
+    recovered, beside = [], []
+    try:
+        for _ in range(rounds):
+            crowd(full.daemon, RUNNING)
+            recovered.append(start_seconds(full))
+            beside.append(start_seconds(empty))
+    finally:
+        for one in (full, empty):
+            one.daemon.stop(signal.SIGTERM)
+            one.daemon.close()
+    name = f"recovery with {JOBS} jobs, {RUNNING} of them running, seconds"
+    note = f"an empty start: {median(beside):.2f} s"
+    return [
+        Figure(f"{name} from the start of the process", median(recovered), 1, note, at_most=True),
+        Figure(f"{name} beyond an empty start", median(recovered) - median(beside), 1, at_most=True),
+    ]
+
+
+def _a_place(directory: Path, count: int) -> Place:
+    directory.mkdir()
+    return Place(directory, count, fill(directory, count), Daemon(directory))
