@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import codecs
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 BLOCK_BYTES = 256 * 1024
 """Of one read, so of one message: larger ones carry no more (docs/architecture.md)."""
+
+FIRST_BYTES = 16 * 1024
+"""Of a reader's first read; each may be twice the last. One who takes nothing holds up this much, not a whole block."""
 
 
 class Tail:
@@ -25,6 +27,7 @@ class Tail:
 
     def __init__(self, path: Path) -> None:
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._bytes = min(FIRST_BYTES, BLOCK_BYTES)
 
     def __enter__(self) -> Tail:
         return self
@@ -37,15 +40,13 @@ class Tail:
         """Bytes in the file now."""
         return os.fstat(self._fd).st_size
 
-    def blocks(self, offset: int, end: int | None = None) -> Iterator[bytes]:
-        """What is there from offset on, in blocks; up to `end`, or to where the file ends when it is reached."""
-        while end is None or offset < end:
-            wanted = BLOCK_BYTES if end is None else min(BLOCK_BYTES, end - offset)
-            block = os.pread(self._fd, wanted, offset)
-            if not block:
-                return
-            yield block
-            offset += len(block)
+    def read(self, offset: int, end: int | None = None) -> bytes:
+        """A block of what is there from offset on; up to `end`, or to where the file ends now. Empty: nothing is."""
+        wanted = self._bytes if end is None else max(0, min(self._bytes, end - offset))
+        block = os.pread(self._fd, wanted, offset)
+        if len(block) == self._bytes:
+            self._bytes = min(2 * self._bytes, BLOCK_BYTES)
+        return block
 
     def lines_back(self, lines: int) -> int:
         """The offset at which the last `lines` lines begin; an unfinished last line counts as one."""

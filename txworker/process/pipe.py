@@ -32,6 +32,9 @@ PIPE_BYTES = 1024 * 1024
 PATIENCE_MILLISECONDS = 2
 """How long a thread waits for more before the reactor watches again, which is dearer."""
 
+TELL_SECONDS = 0.001
+"""How often those who wait for a pouring job's output are told; the last of it, and what comes alone, at once."""
+
 TURN_SECONDS = 0.05
 """How long a thread serves one pouring job before the next one's turn."""
 
@@ -129,7 +132,8 @@ class Pipe:
         if not data:
             self.close()
             return
-        self._protocol.childDataReceived(self._child_fd, data)
+        with self._log.failuresHandled("recording output"):  # or Twisted would watch this pipe no longer
+            self._protocol.childDataReceived(self._child_fd, data)
         if len(data) >= POURING_BYTES:
             _enlarge(self._fd)
             self._pouring = True
@@ -138,27 +142,38 @@ class Pipe:
 
     def _pour(self) -> None:
         """In a thread: until there is nothing to read, or the turn is over."""
-        end = time.monotonic() + TURN_SECONDS
-        buffer = memoryview(bytearray(READ_BYTES))
-        ready = select.poll()
-        ready.register(self._fd, select.POLLIN)
         again = over = False
         try:
-            while not self._closing:
-                if not ready.poll(PATIENCE_MILLISECONDS):
-                    break
-                read = os.readv(self._fd, [buffer])
-                if not read:
-                    over = True
-                    break
-                self._protocol.childDataPours(self._child_fd, buffer[:read])
-                self._tell_poured()
-                if time.monotonic() > end:
-                    again = True
-                    break
+            again, over = self._copy(time.monotonic() + TURN_SECONDS)
         except Exception:  # a mistake of ours must not leave the job on a pipe that nobody reads
             self._log.failure("copying output")
         self._reactor.callFromThread(self._turn_over, again, over)
+
+    def _copy(self, end: float) -> tuple[bool, bool]:
+        """Whether the turn ended before the output did, and whether the pipe has."""
+        buffer = memoryview(bytearray(READ_BYTES))
+        ready = select.poll()
+        ready.register(self._fd, select.POLLIN)
+        tell = 0.0
+        while not self._closing:
+            try:
+                read = os.readv(self._fd, [buffer])
+            except BlockingIOError:
+                self._tell_poured()
+                tell = 0.0
+                if not ready.poll(PATIENCE_MILLISECONDS):
+                    return False, False
+                continue
+            if not read:
+                return False, True
+            self._protocol.childDataPours(self._child_fd, buffer[:read])
+            now = time.monotonic()
+            if now >= tell:
+                tell = now + TELL_SECONDS
+                self._tell_poured()
+            if now > end:
+                return True, False
+        return False, False
 
     def _tell_poured(self) -> None:
         """Viewers are told of several blocks at once when the reactor is busy."""
@@ -168,9 +183,11 @@ class Pipe:
 
     def _poured(self) -> None:
         self._told = False
-        self._protocol.childDataPoured(self._child_fd)
+        with self._log.failuresHandled("telling who waits for output"):
+            self._protocol.childDataPoured(self._child_fd)
 
     def _turn_over(self, again: bool, over: bool) -> None:
+        self._poured()
         self._pouring = again and not self._closing
         if over or self._closing:
             self.close()

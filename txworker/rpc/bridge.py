@@ -7,7 +7,8 @@ parked in blockingCallFromThread has no other way out, so each Deferred that a t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar, cast
 
 import grpc
@@ -15,6 +16,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.threads import blockingCallFromThread
 
 from txworker.jobs.errors import CallerGone, WorkerStopping
+from txworker.rpc.crowd import Ask, Crowds, Follower
 
 T = TypeVar("T")
 
@@ -33,6 +35,7 @@ class Bridge:
     def __init__(self, reactor: Reactor) -> None:
         self.reactor = reactor
         self.waiting: set[Deferred[Any]] = set()
+        self.crowds = Crowds(reactor)
         self.closed = False
 
     def caller(self, context: grpc.ServicerContext) -> Caller:
@@ -44,6 +47,7 @@ class Bridge:
         self.closed = True
         for waiting in list(self.waiting):
             waiting.cancel()
+        self.crowds.ring()
 
 
 class Caller:
@@ -53,6 +57,7 @@ class Caller:
         self._bridge = bridge
         self._context = context
         self._waiting: Deferred[Any] | None = None
+        self._follower: Follower | None = None
         self._left = not context.add_callback(self._leave)
 
     def there(self) -> bool:
@@ -75,11 +80,24 @@ class Caller:
         except CancelledError as error:
             raise (WorkerStopping if self._bridge.closed else CallerGone) from error
 
-    def _begin(self, ask: Callable[[], Deferred[T]], within_seconds: float | None) -> Any:
+    @contextmanager
+    def following(self, thing: Hashable, ask: Ask) -> Iterator[Follower]:
+        """
+        A place among those who follow that thing: to wait again and again without asking the reactor each time.
+
+        Its wait() raises CallerGone and WorkerStopping as call() does. Any thread but the reactor's.
+        """
+        with self._bridge.crowds.following(thing, ask, self._check) as self._follower:
+            yield self._follower
+
+    def _check(self) -> None:
         if self._bridge.closed:
             raise WorkerStopping
         if self._left:
             raise CallerGone
+
+    def _begin(self, ask: Callable[[], Deferred[T]], within_seconds: float | None) -> Any:
+        self._check()
         waiting = ask()
         if within_seconds is not None:
             waiting.addTimeout(within_seconds, cast(Any, self._bridge.reactor))
@@ -95,6 +113,8 @@ class Caller:
     def _leave(self) -> None:
         """gRPC's serving thread: the RPC is over, one way or another. Must not block."""
         self._left = True
+        if self._follower is not None:
+            self._follower.ring()
         if self._waiting is not None:
             self._bridge.reactor.callFromThread(self._cancel)
 

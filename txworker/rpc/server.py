@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -15,6 +16,7 @@ from twisted.logger import Logger
 
 from txworker.pb import worker_bare_pb2, worker_bare_pb2_grpc, worker_pb2, worker_pb2_grpc
 from txworker.rpc.bridge import Bridge
+from txworker.rpc.ready import ReadyMessages
 from txworker.rpc.threads import RpcThreads
 
 NAMES = tuple(file.DESCRIPTOR.services_by_name["Worker"].full_name for file in (worker_pb2, worker_bare_pb2))
@@ -84,7 +86,8 @@ class GrpcServer(Service):
             OSError: a certificate cannot be read.
         """
         _check_free(self._host, self.port, self.address)
-        server = grpc.server(RpcThreads(self._threads), options=_OPTIONS)  # type: ignore[arg-type]  # all it needs is submit()
+        threads: Any = RpcThreads(self._threads)  # all that is needed of it is submit()
+        server = grpc.server(threads, interceptors=[ReadyMessages()], options=_OPTIONS)
         worker_pb2_grpc.add_WorkerServicer_to_server(self._servicer, server)
         worker_bare_pb2_grpc.add_WorkerServicer_to_server(self._servicer, server)  # type: ignore[arg-type]  # the same methods
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import grpc
 from twisted.internet.defer import TimeoutError as DeferredTimeout
@@ -63,10 +63,10 @@ class WorkerServicer(worker_pb2_grpc.WorkerServicer):
         """How a job stands."""
         return self._answered(context, lambda: query_to_pb(self._worker.get(_id_of(request))))
 
-    def StreamJob(self, request: pb.StreamJobReq, context: grpc.ServicerContext) -> Iterator[pb.StreamJobRes]:
-        """A job's output from the beginning, then live, until the job is done."""
+    def StreamJob(self, request: pb.StreamJobReq, context: grpc.ServicerContext) -> Iterator[Any]:
+        """A job's output from the beginning, then live, until the job is done; StreamJobRes, serialized."""
 
-        def messages(caller: Caller) -> Iterator[pb.StreamJobRes]:
+        def messages(caller: Caller) -> Iterator[bytes]:
             job = job_of(self._worker, request)
             with self._worker.viewing(job.id):
                 yield from stream(self._worker, caller, job.id, request)

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from txworker.jobs import Job
 from txworker.jobs.errors import InvalidRequest, NoSuchJob, OffsetBeyondEnd, OutOfResources
 from txworker.output.tail import Tail, TextDecoder
 from txworker.pb import worker_pb2 as pb
 from txworker.rpc.bridge import Caller
+from txworker.rpc.crowd import Follower
+from txworker.wire.blocks import raw_message, text_message
 from txworker.worker import Worker
+
+Encode = Callable[[bytes, int, bool], bytes]
+"""A block, its offset, and whether it is the last: a message, or nothing as long as nothing is certain."""
 
 
 class StreamSlots:
@@ -63,9 +68,9 @@ def job_of(worker: Worker, request: pb.StreamJobReq) -> Job:
     return job
 
 
-def stream(worker: Worker, caller: Caller, job_id: str, request: pb.StreamJobReq) -> Iterator[pb.StreamJobRes]:
+def stream(worker: Worker, caller: Caller, job_id: str, request: pb.StreamJobReq) -> Iterator[bytes]:
     """
-    The messages of one stream. Any thread but the reactor's.
+    The messages of one stream, serialized. Any thread but the reactor's.
 
     Raises:
         OffsetBeyondEnd: the job is done and printed less than `offset` bytes.
@@ -77,41 +82,43 @@ def stream(worker: Worker, caller: Caller, job_id: str, request: pb.StreamJobReq
         raise NoSuchJob(job_id) from error
     except OSError as error:
         raise OutOfResources(f"the output of job {job_id!r} cannot be read: {error}") from error
-    with tail:
+    thing = (job_id, request.stderr)
+    with tail, caller.following(thing, lambda beyond: worker.more_output(job_id, beyond, request.stderr)) as follower:
         offset = tail.lines_back(request.tailLines) if request.tailLines else request.offset
         encode = _raw if request.raw else _Text(offset)
-        for block, position, final in _blocks(worker, caller, job_id, tail, offset, request):
-            message = encode(block, position, final)
-            if message is not None:
-                yield message
+        yield from _messages(worker, follower, job_id, tail, offset, request.noFollow, encode)
 
 
-def _blocks(
-    worker: Worker, caller: Caller, job_id: str, tail: Tail, offset: int, request: pb.StreamJobReq
-) -> Iterator[tuple[bytes, int, bool]]:
-    """Each block with its offset; last an empty one, `final` when the job will print nothing more."""
+def _messages(
+    worker: Worker, follower: Follower, job_id: str, tail: Tail, offset: int, no_follow: bool, encode: Encode
+) -> Iterator[bytes]:
     while True:
         done = worker.get(job_id).done  # before the end of the file is looked for: what it printed is there by then
-        end = tail.size if request.noFollow and not done else None
-        for block in tail.blocks(offset, end):
-            yield block, offset, False
+        end = tail.size if no_follow and not done else None
+        while block := tail.read(offset, end):
+            message = encode(block, offset, False)
             offset += len(block)
+            del block  # a viewer that takes its time holds up one copy, not two
+            follower.pass_on()
+            if message:
+                yield message
+                del message
         if done and offset > tail.size:
             raise OffsetBeyondEnd(job_id, offset, tail.size)
-        if done or request.noFollow:
-            yield b"", offset, done
+        if done or no_follow:
+            yield from filter(None, [encode(b"", offset, done)])
             return
-        caller.call(lambda beyond=offset: worker.more_output(job_id, beyond, request.stderr))  # type: ignore[misc]
+        follower.wait(offset)
 
 
-def _raw(block: bytes, offset: int, final: bool) -> pb.StreamJobRes | None:
-    return pb.StreamJobRes(data=block, offset=offset) if block else None
+def _raw(block: bytes, offset: int, final: bool) -> bytes:
+    return raw_message(block, offset) if block else b""
 
 
 class _Text:
     def __init__(self, offset: int) -> None:
         self._decoder = TextDecoder(offset)
 
-    def __call__(self, block: bytes, offset: int, final: bool) -> pb.StreamJobRes | None:
+    def __call__(self, block: bytes, offset: int, final: bool) -> bytes:
         text, first = self._decoder.decode(block, final)
-        return pb.StreamJobRes(output=text, offset=first) if text else None
+        return text_message(text, first) if text else b""

@@ -1,0 +1,194 @@
+"""One pipe, read in the reactor and by threads in turns. Real pipes; the reactor's threads are run by hand."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.error import ConnectionDone
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from txworker.process import pipe
+from txworker.process.pipe import POURING_BYTES, READ_BYTES, Pipe
+
+
+class FakeReactor:
+    """Nothing happens by itself: turn() is one thread's work and then what it asked of the reactor."""
+
+    def __init__(self) -> None:
+        self.readers: list[Any] = []
+        self.threads: deque[Callable[[], None]] = deque()
+        self.calls: deque[Callable[[], None]] = deque()
+        self.idle = False  # what threads ask for is done at once
+
+    def addReader(self, reader: Any) -> None:
+        self.readers.append(reader)
+
+    def removeReader(self, reader: Any) -> None:
+        if reader in self.readers:
+            self.readers.remove(reader)
+
+    def callInThread(self, callable: Callable[..., Any], *args: Any) -> None:
+        self.threads.append(lambda: callable(*args))
+
+    def callFromThread(self, callable: Callable[..., Any], *args: Any) -> None:
+        self.calls.append(lambda: callable(*args))
+        while self.idle and self.calls:
+            self.calls.popleft()()
+
+    def readable(self) -> None:
+        for reader in list(self.readers):
+            reader.doRead()
+
+    def turn(self) -> None:
+        self.threads.popleft()()
+        while self.calls:
+            self.calls.popleft()()
+
+
+class FakeProtocol:
+    """Remembers what it is given, and when it was told of it; mistake() is made before."""
+
+    def __init__(self, name: str = "", log: list[str] | None = None) -> None:
+        self.name = name
+        self.log = [] if log is None else log
+        self.data = b""
+        self.told = 0
+        self.mistake: Callable[[], object] = lambda: None
+
+    def childDataReceived(self, childFD: int, data: bytes) -> None:
+        self.mistake()
+        self.data += data
+        self.told = len(self.data)
+
+    def childDataPours(self, childFD: int, data: memoryview) -> None:
+        self.log.append(self.name)
+        self.mistake()
+        self.data += data
+
+    def childDataPoured(self, childFD: int) -> None:
+        self.told = len(self.data)
+
+
+def fail_once(protocol: FakeProtocol) -> None:
+    """Its next mistake is its last."""
+
+    def fail() -> None:
+        protocol.mistake = lambda: None
+        raise ValueError("a mistake")
+
+    protocol.mistake = fail
+
+
+class PipeTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.reactor = FakeReactor()
+        self.protocol = FakeProtocol()
+        self.ended: list[int] = []
+        self.writing: set[int] = set()
+        self.patch(pipe, "PATIENCE_MILLISECONDS", 0)
+
+    def a_pipe(self, protocol: FakeProtocol | None = None) -> tuple[Pipe, int]:
+        reading, writing = os.pipe()
+        os.set_blocking(reading, False)
+        fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 1024 * 1024)
+        self.writing.add(writing)
+        return Pipe(self.reactor, reading, protocol or self.protocol, 1, self.ended.append), writing
+
+    def tearDown(self) -> None:
+        for fd in list(self.writing):
+            self.hang_up(fd)
+
+    def hang_up(self, fd: int) -> None:
+        self.writing.remove(fd)
+        os.close(fd)
+
+    def pouring(self) -> tuple[Pipe, int]:
+        """A pipe whose next bytes a thread reads."""
+        made, writing = self.a_pipe()
+        os.write(writing, bytes(POURING_BYTES))
+        self.reactor.readable()
+        self.assertEqual([], self.reactor.readers)
+        return made, writing
+
+    def test_little(self) -> None:
+        """A line is read by the reactor at once; no thread is asked."""
+        _, writing = self.a_pipe()
+        os.write(writing, b"a line\n")
+        self.reactor.readable()
+        self.assertEqual((b"a line\n", 0), (self.protocol.data, len(self.reactor.threads)))
+
+    def test_much(self) -> None:
+        """A thread reads what pours, all of it is told, and the reactor watches again when nothing more comes."""
+        _, writing = self.pouring()
+        os.write(writing, bytes(3 * READ_BYTES))
+        self.reactor.turn()
+        size = POURING_BYTES + 3 * READ_BYTES
+        self.assertEqual((size, size), (len(self.protocol.data), self.protocol.told))
+        self.assertEqual((1, 0), (len(self.reactor.readers), len(self.reactor.threads)))
+
+    def test_turns(self) -> None:
+        """Jobs that pour take turns: none has a second one before every other has had its first."""
+        self.patch(pipe, "TURN_SECONDS", 0)
+        log: list[str] = []
+        for name in "abc":
+            _, writing = self.a_pipe(FakeProtocol(name, log))
+            os.write(writing, bytes(POURING_BYTES + 3 * READ_BYTES - 1))
+        self.reactor.readable()
+        while self.reactor.threads:
+            self.reactor.turn()
+        self.assertEqual(list("abcabcabc"), log[:9])
+
+    def test_end_in_the_reactor(self) -> None:
+        """The end is told once, and our descriptor is closed."""
+        _, writing = self.a_pipe()
+        fd = self.reactor.readers[0].fileno()
+        self.hang_up(writing)
+        self.reactor.readers[0].connectionLost(Failure(ConnectionDone()))
+        self.assertEqual([1], self.ended)
+        self.assertEqual([], self.reactor.readers)
+        self.assertRaises(OSError, os.fstat, fd)
+
+    def test_end_in_a_thread(self) -> None:
+        """The end that a thread finds is told once, after everything that came before it."""
+        self.patch(pipe, "TELL_SECONDS", 1000)
+        self.reactor.idle = True
+        _, writing = self.pouring()
+        os.write(writing, bytes(2 * READ_BYTES) + b"last")
+        self.hang_up(writing)
+        self.reactor.turn()
+        self.assertEqual([1], self.ended)
+        self.assertTrue(self.protocol.data.endswith(b"last"))
+        self.assertEqual(len(self.protocol.data), self.protocol.told)
+        self.assertEqual((0, 0), (len(self.reactor.readers), len(self.reactor.threads)))
+
+    def test_closed_while_a_thread_reads(self) -> None:
+        """The descriptor stays open as long as a thread reads from it, then it is closed and the end is told."""
+        made, writing = self.pouring()
+        os.write(writing, bytes(3 * READ_BYTES))
+        self.protocol.mistake = made.close
+        self.reactor.threads.popleft()()
+        self.assertEqual([], self.ended)
+        self.reactor.calls.pop()()
+        self.assertEqual([1], self.ended)
+        self.assertEqual(POURING_BYTES + READ_BYTES, len(self.protocol.data))
+        self.assertRaises(BrokenPipeError, os.write, writing, b"x")
+
+    def test_mistakes_of_the_sink(self) -> None:
+        """What goes wrong with some bytes is logged, and those after them are read: the job is never left alone."""
+        made, writing = self.pouring()
+        os.write(writing, b"lost")
+        fail_once(self.protocol)
+        self.reactor.turn()
+        os.write(writing, b"lost, too")
+        fail_once(self.protocol)
+        self.reactor.readable()
+        os.write(writing, b"kept")
+        self.reactor.readable()
+        self.assertEqual(bytes(POURING_BYTES) + b"kept", self.protocol.data)
+        self.assertEqual(2, len(self.flushLoggedErrors(ValueError)))
+        made.close()

@@ -1,0 +1,173 @@
+"""Many threads that follow one thing. The crowd's bookkeeping without threads, and the waiting with real ones."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from txworker.jobs.errors import CallerGone
+from txworker.rpc.crowd import TURNS, Crowd, Crowds, Follower
+from txworker.waiting import Waiters
+
+LIMIT = 10.0
+
+
+class FakeReactor:
+    """Its calls are run by hand."""
+
+    def __init__(self) -> None:
+        self.calls: list[Callable[[], None]] = []
+
+    def callFromThread(self, callable: Callable[..., Any], *args: Any) -> None:
+        self.calls.append(lambda: callable(*args))
+
+    def run(self) -> None:
+        while self.calls:
+            self.calls.pop(0)()
+
+
+class Thing:
+    """What grows, and how often somebody asked."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self.asked = 0
+        self.changed = Waiters()
+
+    def more(self, beyond: int) -> Deferred[None]:
+        self.asked += 1
+        return self.changed.until(lambda: self.size > beyond)
+
+    def grow(self, size: int) -> None:
+        self.size = size
+        self.changed.wake()
+
+
+class CrowdTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.reactor = FakeReactor()
+        self.thing = Thing()
+        self.crowd = Crowd(self.reactor, self.thing.more)
+
+    def followers(self, count: int, beyond: int = 0) -> list[Follower]:
+        """So many, all of whom wait."""
+        made = [Follower(self.crowd, lambda: None) for _ in range(count)]
+        for follower in made:
+            self.assertTrue(self.crowd.enter(follower, beyond))
+        self.reactor.run()
+        return made
+
+    def woken(self, followers: list[Follower]) -> list[int]:
+        return [index for index, follower in enumerate(followers) if follower.has_turn]
+
+    def test_asked_once(self) -> None:
+        """However many wait, the reactor is asked once."""
+        self.followers(100)
+        self.assertEqual(1, self.thing.asked)
+
+    def test_turns(self) -> None:
+        """A few are woken at a time; each that is through wakes the next, and at last every one was."""
+        followers = self.followers(TURNS + 3)
+        self.thing.grow(1)
+        self.assertEqual(list(range(TURNS)), self.woken(followers))
+        for index in range(TURNS + 3):
+            followers[index].pass_on()
+        self.assertEqual([], self.woken(followers))
+        late = self.followers(TURNS, beyond=1)
+        self.thing.grow(2)
+        self.assertEqual(list(range(TURNS)), self.woken(late))
+
+    def test_leaving_keeps_no_turn(self) -> None:
+        """Who leaves, woken or not, is not waited for."""
+        followers = self.followers(TURNS + 2)
+        self.thing.grow(1)
+        self.crowd.leave(followers[TURNS])
+        self.crowd.leave(followers[0])
+        self.assertEqual([*range(1, TURNS), TURNS + 1], self.woken(followers))
+
+    def test_by_level(self) -> None:
+        """Who has seen less than somebody else does not wait, and does not go on waiting."""
+        behind = self.followers(1)
+        ahead = self.followers(1, beyond=5)
+        self.assertEqual([0], self.woken(behind))
+        self.assertEqual([], self.woken(ahead))
+        self.assertFalse(self.crowd.enter(Follower(self.crowd, lambda: None), 4))
+
+    def test_asked_again(self) -> None:
+        """After an answer the first who waits asks anew, and what came in between is not missed."""
+        (follower,) = self.followers(1)
+        self.thing.grow(1)
+        self.thing.grow(2)
+        follower.pass_on()
+        self.assertTrue(self.crowd.enter(follower, 1))
+        self.reactor.run()
+        self.assertTrue(follower.has_turn)
+        self.assertEqual(2, self.thing.asked)
+
+    def test_failure_reaches_those_who_wait(self) -> None:
+        """An answer that is a failure wakes everybody, and is raised where they wait."""
+        (follower,) = self.followers(1)
+        for waiter in list(self.thing.changed._waiting):
+            waiter.errback(ValueError("no"))
+        self.assertTrue(follower.has_turn)
+        self.assertRaises(ValueError, self.crowd.enter, follower, 0)
+
+
+class CrowdsTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.reactor = FakeReactor()
+        self.thing = Thing()
+        self.crowds = Crowds(self.reactor)
+
+    def test_the_last_one_ends_it(self) -> None:
+        """When nobody follows any more the reactor waits for nothing; while one does, it goes on."""
+        with ExitStack() as outer:
+            follower = outer.enter_context(self.crowds.following("thing", self.thing.more, lambda: None))
+            with self.crowds.following("thing", self.thing.more, lambda: None):
+                follower._crowd.enter(follower, 0)
+                self.reactor.run()
+            self.reactor.run()
+            self.assertEqual(1, len(self.thing.changed))
+        self.reactor.run()
+        self.assertEqual(0, len(self.thing.changed))
+        self.assertEqual({}, self.crowds._crowds)
+
+    def test_left_before_the_reactor_heard(self) -> None:
+        """A question that nobody waits for any more by the time it arrives is not asked."""
+        with self.crowds.following("thing", self.thing.more, lambda: None) as follower:
+            follower._crowd.enter(follower, 0)
+        self.reactor.run()
+        self.assertEqual(0, self.thing.asked)
+
+    def test_ring_frees_every_thread(self) -> None:
+        """Each thread that waits checks when it is rung, and goes home if it shall."""
+        gone = threading.Event()
+        homes = threading.Semaphore(0)
+        inside = threading.Semaphore(0)
+
+        def check() -> None:
+            if gone.is_set():
+                raise CallerGone
+            inside.release()
+
+        def follow() -> None:
+            with self.crowds.following("thing", self.thing.more, check) as follower:
+                try:
+                    follower.wait(0)
+                except CallerGone:
+                    homes.release()
+
+        threads = [threading.Thread(target=follow, daemon=True) for _ in range(20)]
+        for thread in threads:
+            thread.start()
+        for _ in threads:
+            self.assertTrue(inside.acquire(timeout=LIMIT))
+        gone.set()
+        self.crowds.ring()
+        for _ in threads:
+            self.assertTrue(homes.acquire(timeout=LIMIT))
