@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sqlite3
 import time
@@ -11,7 +12,7 @@ from pathlib import Path
 from twisted.logger import Logger
 
 from txworker.store.errors import Unusable
-from txworker.store.schema import ForeignFile, NewerSchema, upgrade
+from txworker.store.schema import ForeignFile, NewerSchema, check_ours, upgrade
 
 _BUSY_SECONDS = 5.0
 _LOOKED_THROUGH_BYTES = 64 * 1024 * 1024
@@ -27,7 +28,7 @@ def connect(path: Path, fsync: bool = False) -> sqlite3.Connection:
     Raises:
         sqlite3.Error: the file cannot be opened, or is none of SQLite's.
     """
-    connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    connection = _opened(path)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute(f"PRAGMA synchronous = {'FULL' if fsync else 'NORMAL'}")
     connection.execute("PRAGMA wal_autocheckpoint = 0")  # checkpoints.py
@@ -43,33 +44,44 @@ def prepare(path: Path) -> bool:
         Unusable: the file is from a newer version, or is not ours.
         OSError, sqlite3.Error: nothing can be made or written there.
     """
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    _make(path)
     try:
         _look_at(path)
     except sqlite3.DatabaseError as error:
         if isinstance(error, sqlite3.OperationalError):  # the disk, not the file
             raise
         _set_aside(path, error)
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        _make(path)
         _look_at(path)
         return True
     return False
 
 
+def _opened(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+
+
+def _make(path: Path) -> None:
+    """For nobody else; SQLite gives what it puts beside a file the file's own mode."""
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+
+
 def _look_at(path: Path) -> None:
-    with closing(connect(path)) as connection:
-        try:
+    try:
+        with closing(_opened(path)) as connection:
+            check_ours(connection)  # before anything is changed
+        with closing(connect(path)) as connection:
             _check(connection, path)
             upgrade(connection, lambda version: _back_up(connection, path, version))
-        except (NewerSchema, ForeignFile) as error:
-            raise Unusable(f"{path} {error}") from error
+    except (NewerSchema, ForeignFile) as error:
+        raise Unusable(f"{path} {error}") from error
 
 
 def _check(connection: sqlite3.Connection, path: Path) -> None:
-    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # afterwards the file is all there is
+    (held_up, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     size = os.stat(path).st_size
     pages, page_bytes = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
-    if pages > 1 and size < pages * page_bytes:
+    if not held_up and size < pages * page_bytes:  # somebody who reads holds it up: then the log has the rest
         raise sqlite3.DatabaseError(f"{size} bytes long, and should be {pages * page_bytes}")
     if size <= _LOOKED_THROUGH_BYTES:
         (problem,) = connection.execute("PRAGMA quick_check(1)").fetchone()
@@ -80,16 +92,16 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
 def _back_up(connection: sqlite3.Connection, path: Path, version: int) -> None:
     backup = path.with_name(f"{path.name}.schema-{version}")
     backup.unlink(missing_ok=True)
-    with closing(sqlite3.connect(backup)) as copy:
+    _make(backup)
+    with closing(_opened(backup)) as copy:
         connection.backup(copy)
-    backup.chmod(0o600)
     _log.info(
         "The store is being upgraded from schema {version}; it was copied to {backup}.", version=version, backup=backup
     )
 
 
 def _set_aside(path: Path, error: sqlite3.Error) -> None:
-    aside = path.with_name(f"{path.name}.damaged-{time.strftime('%Y%m%dT%H%M%S')}")
+    aside = _free(f"{path}.damaged-{time.strftime('%Y%m%dT%H%M%S')}")
     for ending in ("", "-wal", "-shm"):
         with suppress(FileNotFoundError):
             os.replace(f"{path}{ending}", f"{aside}{ending}")
@@ -100,3 +112,9 @@ def _set_aside(path: Path, error: sqlite3.Error) -> None:
         error=error,
         aside=aside,
     )
+
+
+def _free(name: str) -> str:
+    """That name, or with a number behind it: nothing that was set aside is lost."""
+    names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+    return next(name for name in names if not os.path.exists(name))

@@ -57,8 +57,9 @@ class JobStore:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = directory / FILE_NAME
         self.lease = Lease(directory)
+        emptied = self.lease.before is not None and not _holds_anything(path)
         try:
-            self.forgot = prepare(path)  # a damaged file was set aside, and what it knew with it
+            self.forgot = prepare(path) or emptied  # what an earlier worker knew is not known any more
         except BaseException as error:
             self.lease.close()
             if isinstance(error, sqlite3.Error):
@@ -189,6 +190,10 @@ class JobStore:
     def _closed(self, _: object) -> None:
         self._reader.close()
         self.lease.close()
+
+
+def _holds_anything(path: Path) -> bool:
+    return path.exists() and path.stat().st_size > 0
 
 
 def _add(connection: sqlite3.Connection, job: Job) -> Job:

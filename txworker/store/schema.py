@@ -76,27 +76,47 @@ class ForeignFile(Exception):
     """The file is SQLite's, but not ours."""
 
 
+def check_ours(connection: sqlite3.Connection, steps: Sequence[str] = STEPS) -> int:
+    """
+    The schema of the file, 0 for an empty one. Changes nothing.
+
+    Raises:
+        NewerSchema, ForeignFile: it is not for us.
+        sqlite3.Error: it cannot be read.
+    """
+    version = _number(connection, "user_version")
+    empty = not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    if not (empty and version == 0) and _number(connection, "application_id") != APPLICATION_ID:
+        raise ForeignFile("is not a store of txworker: use another state directory")
+    if version > len(steps):
+        raise NewerSchema(version)
+    return version
+
+
 def upgrade(connection: sqlite3.Connection, backup: Callable[[int], None], steps: Sequence[str] = STEPS) -> None:
     """
     Bring a file to the newest schema; backup(old version) is called before anything that holds jobs is changed.
 
     Raises:
         NewerSchema, ForeignFile: nothing was changed.
-        sqlite3.Error: the step was rolled back.
+        sqlite3.Error: the step was rolled back; those before it are done.
     """
-    version = _number(connection, "user_version")
-    if version > len(steps):
-        raise NewerSchema(version)
-    if version == 0 and connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-        raise ForeignFile("is not a store of txworker")
-    if version and _number(connection, "application_id") != APPLICATION_ID:
-        raise ForeignFile("is not a store of txworker")
+    version = check_ours(connection, steps)
     if 0 < version < len(steps):
         backup(version)
     for number, step in enumerate(steps[version:], version + 1):
+        _take(connection, number, step)
+
+
+def _take(connection: sqlite3.Connection, number: int, step: str) -> None:
+    try:
         connection.executescript(
-            f"BEGIN IMMEDIATE; {step} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {number}; COMMIT;"
+            f"BEGIN IMMEDIATE; {step}; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {number}; COMMIT;"
         )
+    except sqlite3.Error:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
 
 
 def _number(connection: sqlite3.Connection, pragma: str) -> int:

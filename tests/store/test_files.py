@@ -1,0 +1,164 @@
+"""A file that is damaged never stands in the way, and one that is sound is never taken for damaged."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from txworker.store import files
+from txworker.store.errors import Unusable
+from txworker.store.files import connect, prepare
+
+
+class FilesTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.place = Path(self.mktemp())
+        self.place.mkdir()
+        self.path = self.place / "jobs.sqlite3"
+
+    def fill(self, connection: sqlite3.Connection, rows: int = 2000) -> None:
+        connection.execute("BEGIN")
+        connection.executemany(
+            "INSERT INTO removed (number, id, at) VALUES (?, ?, 0)",
+            [(number, f"{number:036}") for number in range(1, rows + 1)],
+        )
+        connection.execute("COMMIT")
+
+    def count(self) -> int:
+        with closing(connect(self.path)) as connection:
+            count: int = connection.execute("SELECT count(*) FROM removed").fetchone()[0]
+            return count
+
+    def a_store(self) -> bytes:
+        prepare(self.path)
+        with closing(connect(self.path)) as connection:
+            self.fill(connection)
+        return self.path.read_bytes()
+
+    def killed(self) -> None:
+        """A store as a killed worker leaves it: the last of what it wrote is in the log only."""
+        alive = self.place / "alive"
+        prepare(alive)
+        with closing(connect(alive)) as connection:
+            self.fill(connection)
+            for ending in ("", "-wal"):
+                shutil.copyfile(f"{alive}{ending}", f"{self.path}{ending}")
+        for left in self.place.glob("alive*"):
+            left.unlink()
+
+    def assert_set_aside(self, damaged: bytes) -> None:
+        self.assertTrue(prepare(self.path))
+        (aside,) = [path for path in self.place.glob("*.damaged-*") if not path.name.endswith(("-wal", "-shm"))]
+        self.assertEqual(damaged, aside.read_bytes())
+        self.assertEqual(0, self.count())
+        self.assertFalse(prepare(self.path))
+
+    def test_truncated(self) -> None:
+        """A file that was cut off, wherever, is set aside whole, and a new one begun."""
+        whole = self.a_store()
+        for size in (99, 100, 4095, 4096, 8192, len(whole) // 2 + 1, len(whole) - 1):
+            for left in self.place.iterdir():
+                left.unlink()
+            self.path.write_bytes(whole[:size])
+            self.assert_set_aside(whole[:size])
+
+    def test_garbage(self) -> None:
+        """So is one that is no store at all, or that has a page of something else in it."""
+        whole = self.a_store()
+        page = len(whole) // 8192 * 4096
+        spoilt = [b"x" * 99, b"garbage" * 3000, bytes(8192), b"x" * 4096 + whole[4096:]]
+        spoilt.append(whole[:page] + os.urandom(4096) + whole[page + 4096 :])
+        for data in spoilt:
+            for left in self.place.iterdir():
+                left.unlink()
+            self.path.write_bytes(data)
+            self.assert_set_aside(data)
+
+    def test_leftover_log(self) -> None:
+        """A log that is left beside garbage is set aside with it, and is not taken for the new file's."""
+        whole = self.a_store()
+        with closing(connect(self.path)) as connection:
+            connection.execute("UPDATE removed SET at = 1 WHERE number = 7")
+            log = Path(f"{self.path}-wal").read_bytes()
+        self.assertTrue(log)
+        self.path.write_bytes(b"garbage" * (len(whole) // 7))
+        Path(f"{self.path}-wal").write_bytes(log)
+        self.assertTrue(prepare(self.path))
+        self.assertEqual(0, self.count())
+        self.assertTrue(list(self.place.glob("*.damaged-*")))
+
+    def test_set_aside_twice(self) -> None:
+        """What was set aside stays, also when it happens again within a second."""
+        self.patch(files.time, "strftime", lambda form: "now")  # type: ignore[attr-defined]
+        for data in (b"first" * 99, b"second" * 99, b"third" * 99):
+            self.path.write_bytes(data)
+            self.assertTrue(prepare(self.path))
+        aside = sorted(self.place.glob("*.damaged-*"))
+        self.assertEqual([b"first" * 99, b"second" * 99, b"third" * 99], [path.read_bytes() for path in aside])
+
+    def test_killed(self) -> None:
+        """What a killed worker has written to the log alone is there, and is no damage."""
+        self.killed()
+        self.assertLess(self.path.stat().st_size, 2000 * 36)
+        self.assertFalse(prepare(self.path))
+        self.assertEqual(2000, self.count())
+
+    def test_torn_log(self) -> None:
+        """A log whose end is torn gives back all that was committed before the tear."""
+        self.killed()
+        log = Path(f"{self.path}-wal")
+        with closing(connect(self.path)) as connection:
+            connection.execute("UPDATE removed SET at = 1 WHERE number = 7")
+            data = log.read_bytes()
+            file = self.path.read_bytes()
+        self.path.write_bytes(file)
+        log.write_bytes(data[:-100])
+        self.assertFalse(prepare(self.path))
+        self.assertEqual(2000, self.count())
+
+    def test_somebody_reads(self) -> None:
+        """A reader that keeps the log from being moved into the file does not make the file look too short."""
+        self.patch(files, "_BUSY_SECONDS", 0.01)
+        prepare(self.path)
+        with closing(connect(self.path)) as reader:
+            reader.execute("BEGIN")
+            reader.execute("SELECT count(*) FROM removed").fetchall()
+            with closing(connect(self.path)) as writer:
+                self.fill(writer)
+            self.assertFalse(prepare(self.path))
+        self.assertEqual(2000, self.count())
+
+    def test_large_file(self) -> None:
+        """Of a large file only the length is looked at: starting takes as long as with a small one."""
+        self.patch(files, "_LOOKED_THROUGH_BYTES", 4096)
+        whole = self.a_store()
+        self.path.write_bytes(whole[:-1])
+        self.assert_set_aside(whole[:-1])
+
+    def test_disk_is_no_damage(self) -> None:
+        """What the disk or somebody's lock refuses is told, and the file stays where it is."""
+        self.patch(files, "_BUSY_SECONDS", 0.01)
+        self.a_store()
+        with closing(sqlite3.connect(self.path, isolation_level=None)) as holder:
+            holder.execute("PRAGMA locking_mode = EXCLUSIVE")
+            holder.execute("BEGIN IMMEDIATE")
+            self.assertRaises(sqlite3.OperationalError, prepare, self.path)
+        self.assertEqual([], list(self.place.glob("*.damaged-*")))
+
+    def test_private(self) -> None:
+        """Orders may hold secrets: whatever is made here is for nobody else on the machine."""
+        prepare(self.path)
+        with closing(connect(self.path)) as connection:
+            self.fill(connection)
+            for path in self.place.iterdir():
+                self.assertEqual(0o600, path.stat().st_mode & 0o777, path)
+
+    def test_a_directory(self) -> None:
+        """Something in its place that is no file is refused."""
+        self.path.mkdir()
+        self.assertRaises((OSError, Unusable), prepare, self.path)

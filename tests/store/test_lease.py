@@ -1,0 +1,120 @@
+"""One worker at a time in a state directory, and what the next one learns of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from txworker.store import lease
+from txworker.store.errors import InUse
+from txworker.store.lease import Lease
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from txworker.store.lease import Lease
+held = Lease(Path(sys.argv[1]))
+print("held", flush=True)
+time.sleep(300)
+"""
+
+
+@contextmanager
+def holder(place: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Another process that has the lease."""
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(place)], stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"held\n"
+            yield process
+        finally:
+            process.kill()
+
+
+class LeaseTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.place = Path(self.mktemp())
+        self.place.mkdir()
+        self.file = self.place / "worker.lock"
+
+    def a_lease(self) -> Lease:
+        held = Lease(self.place)
+        self.addCleanup(lambda: held.close())
+        return held
+
+    def test_first(self) -> None:
+        """The first worker in a directory has nobody before it, and writes down that it lives."""
+        held = self.a_lease()
+        self.assertEqual((None, False), (held.before, held.rebooted))
+        life = json.loads(self.file.read_bytes())
+        self.assertEqual((os.getpid(), held.boot_id, held.id), (life["pid"], life["boot_id"], life["id"]))
+        self.assertEqual(0o600, self.file.stat().st_mode & 0o777)
+
+    def test_second(self) -> None:
+        """A second one is told in one sentence which directory that is, and whose pid has it; the first stays."""
+        with holder(self.place) as process:
+            for _ in range(2):
+                refusal = self.assertRaises(InUse, Lease, self.place)
+                self.assertIn(f"{self.place} is in use by the worker with pid {process.pid};", str(refusal))
+
+    def test_refused_leaves_no_descriptor(self) -> None:
+        """Being refused, or failing, leaves no descriptor behind."""
+        before = len(os.listdir("/proc/self/fd"))
+        with holder(self.place):
+            self.assertRaises(InUse, Lease, self.place)
+        self.patch(lease.os, "pwrite", self.refuse)  # type: ignore[attr-defined]
+        self.assertRaises(OSError, Lease, self.place)
+        self.assertEqual(before, len(os.listdir("/proc/self/fd")))
+
+    def refuse(self, *arguments: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    def test_dead_holder(self) -> None:
+        """Whoever had it and died, however, is no hindrance, and the next one knows who that was and when it lived."""
+        with holder(self.place) as process:
+            process.kill()
+            process.wait()
+            held = self.a_lease()
+        assert held.before is not None
+        self.assertEqual((process.pid, held.boot_id), (held.before.pid, held.boot_id))
+        self.assertFalse(held.rebooted)
+        self.assertLessEqual(held.before.alive_ticks, lease.boot_ticks())
+
+    def test_id_is_the_directorys(self) -> None:
+        """Every worker of a directory has the same id, so that the next one finds what the last one left."""
+        first = Lease(self.place)
+        first.close()
+        self.assertEqual(first.id, self.a_lease().id)
+
+    def test_beat(self) -> None:
+        """Beating is seen by the next one, needs no room on the disk, and changes nothing of what was before."""
+        held = self.a_lease()
+        size, before = self.file.stat().st_size, held.before
+        self.patch(lease.time, "time", lambda: 1_999_999_999.5)  # type: ignore[attr-defined]
+        held.beat()
+        self.assertEqual(1_999_999_999.5, json.loads(self.file.read_bytes())["alive_at"])
+        self.assertEqual((size, before), (self.file.stat().st_size, held.before))
+
+    def test_rebooted(self) -> None:
+        """A machine that was restarted since is told by its boot id."""
+        first = Lease(self.place)
+        first.close()
+        (life,) = [replace(lease.Life(**json.loads(self.file.read_bytes())), boot_id="another")]
+        self.file.write_text(json.dumps(asdict(life)).ljust(255) + "\n")
+        self.assertTrue(self.a_lease().rebooted)
+
+    def test_unreadable(self) -> None:
+        """What cannot be read in it is as if nobody had been here; it is no hindrance."""
+        for data in (b"", b"{", b"[1]", b'{"pid": 1}', os.urandom(256)):
+            self.file.write_bytes(data)
+            held = Lease(self.place)
+            held.close()
+            self.assertEqual((None, False), (held.before, held.rebooted))

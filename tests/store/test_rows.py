@@ -1,0 +1,107 @@
+"""What is written down of a job comes back as it was, but for its stdin."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import fields, replace
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from txworker.jobs import EndAsked, EndReason, Exited, Fact, Job, JobSpec, Limits, Lost, Started, Usage, after
+from txworker.store import rows
+from txworker.store.schema import upgrade
+
+WHOLE = JobSpec(
+    command="python3 -u",
+    path="scripts/größe.py",
+    args=("", "two words", "tab\tnewline\n", "𝄞"),
+    env={"A": "1", "EMPTY": "", "QUOTES": "\"'\\"},
+    directory="/tmp",
+    request_id="r-1",
+    timeout_seconds=1.5,
+    limits=Limits(1, 2**62, 0.25, 4, 5),
+    labels={"team": "a", "": "no name"},
+    quiet_timeout_seconds=1e-9,
+    separate_stderr=True,
+    stdin_sha256="ab" * 32,
+)
+SPECS = [
+    WHOLE,
+    JobSpec("true"),
+    JobSpec("-"),
+    JobSpec("", "/bin/true"),
+    JobSpec("true", request_id="'; DROP TABLE jobs; --"),
+    *(JobSpec("true", **{field.name: getattr(WHOLE, field.name)}) for field in fields(JobSpec)[1:]),
+]
+EXIT = Exited(9.25, 3, None, Usage(0.5, 0.25, 2**40), 2**50, True, 7)
+ENDS: list[tuple[Fact, ...]] = [
+    (),
+    (Started(2.5, 42, 1_000),),
+    (Started(2.5, 42),),
+    (Lost(9.5, "the worker died", 11),),
+    (Started(2.5, 42), Lost(9.5, "the worker died", 11)),
+    (Started(2.5, 42), EXIT),
+    (Started(2.5, 42), replace(EXIT, exit_code=None, signal=9)),
+    *((Started(2.5, 42), EndAsked(reason)) for reason in EndReason),
+    *((Started(2.5, 42), EndAsked(reason), EXIT) for reason in EndReason),
+]
+
+
+def a_job(spec: JobSpec, facts: tuple[Fact, ...] = ()) -> Job:
+    job = Job("id-1", spec, created_at=1.125, number=3, revision=5)
+    for revision, fact in enumerate(facts, 6):
+        job = after(job, fact, revision)
+    return job
+
+
+class RoundTripTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.connection = sqlite3.connect(":memory:", isolation_level=None)
+        self.addCleanup(self.connection.close)
+        upgrade(self.connection, lambda version: None)
+
+    def through_the_table(self, job: Job) -> Job:
+        self.connection.execute("DELETE FROM jobs")
+        self.connection.execute(rows.INSERT, rows.new_row(job))
+        self.connection.execute(rows.UPDATE, rows.changed_row(job))
+        return rows.job_from_row(self.connection.execute(f"SELECT {rows.COLUMNS} FROM jobs").fetchone())
+
+    def test_every_order(self) -> None:
+        """Every field of an order comes back with the type and value it had, whatever else is said or unsaid."""
+        for spec in SPECS:
+            back = self.through_the_table(a_job(spec)).spec
+            for field in fields(JobSpec):
+                self.assertEqual(getattr(spec, field.name), getattr(back, field.name), (field.name, spec))
+            self.assertEqual("", spec.difference(back))
+
+    def test_every_fact(self) -> None:
+        """Every field of a record comes back, for every road a job may take."""
+        for facts in ENDS:
+            job = a_job(WHOLE, facts)
+            self.assertEqual(job, self.through_the_table(job))
+
+    def test_every_field_is_tried(self) -> None:
+        """The jobs above give every field of a record and of an order a value beside its default."""
+        told = [a_job(WHOLE, facts) for facts in ENDS]
+        for field in fields(Job):
+            self.assertGreater(len({repr(getattr(job, field.name)) for job in [*told, Job("", SPECS[1], 0)]}), 1, field)
+        unsaid = JobSpec("true")
+        same = [field.name for field in fields(JobSpec) if getattr(WHOLE, field.name) == getattr(unsaid, field.name)]
+        self.assertEqual(["stdin"], same)
+
+    def test_new_row_is_enough(self) -> None:
+        """An order that was only just written down is read as the job it is."""
+        job = a_job(WHOLE)
+        self.connection.execute(rows.INSERT, rows.new_row(job))
+        row = self.connection.execute(f"SELECT {rows.COLUMNS} FROM jobs").fetchone()
+        self.assertEqual(job, rows.job_from_row(row))
+
+    def test_stdin(self) -> None:
+        """Of what a job is fed only the digest is kept; an order with other bytes is told from it."""
+        job = a_job(JobSpec("cat", stdin=b"a secret"))
+        back = self.through_the_table(job).spec
+        self.assertEqual(b"", back.stdin)
+        self.assertEqual("", back.difference(job.spec))
+        self.assertEqual("stdin", back.difference(JobSpec("cat", stdin=b"another")))
+        self.assertEqual("stdin", back.difference(JobSpec("cat")))
+        self.assertNotIn("a secret", "".join(self.connection.iterdump()))

@@ -1,0 +1,153 @@
+"""A store's file through every change of the tables: nothing is lost, and nobody else's file is touched."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from txworker.jobs import JobSpec, JobState
+from txworker.store.errors import Unusable
+from txworker.store.files import connect, prepare
+from txworker.store.rows import COLUMNS, job_from_row
+from txworker.store.schema import APPLICATION_ID, STEPS, ForeignFile, NewerSchema, upgrade
+
+FIXTURES = Path(__file__).with_name("fixtures")
+"""schema-N.sqlite3: as the version of txworker wrote it that knew N steps."""
+
+IDS = ["first", "second", "third"]
+
+
+def version_of(path: Path) -> int:
+    with closing(sqlite3.connect(path)) as connection:
+        version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+        return version
+
+
+def ids_in(path: Path) -> list[str]:
+    with closing(sqlite3.connect(path)) as connection:
+        return [row[0] for row in connection.execute("SELECT id FROM jobs ORDER BY number")]
+
+
+def a_foreign_file(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE recipes (name TEXT)")
+        connection.execute("PRAGMA user_version = 900")
+        connection.commit()
+
+
+class UpgradeTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.path = Path(self.mktemp())
+
+    def a_store(self, version: int) -> Path:
+        shutil.copyfile(FIXTURES / f"schema-{version}.sqlite3", self.path)
+        return self.path
+
+    def test_fixtures(self) -> None:
+        """There is a file of every older schema."""
+        self.assertEqual(list(range(1, len(STEPS))), [version_of(path) for path in sorted(FIXTURES.glob("*.sqlite3"))])
+
+    def test_fresh(self) -> None:
+        """An empty file becomes a store of the newest schema; there is nothing to copy."""
+        self.assertFalse(prepare(self.path))
+        self.assertEqual((len(STEPS), []), (version_of(self.path), ids_in(self.path)))
+        self.assertEqual([self.path], list(self.path.parent.glob(f"{self.path.name}*")))
+
+    def test_again(self) -> None:
+        """A file of the newest schema is taken as it is."""
+        prepare(self.path)
+        with closing(connect(self.path)) as connection:
+            upgrade(connection, self.fail)
+
+    def test_every_older_schema(self) -> None:
+        """A store of any older schema is brought to the newest with every job in it, and was copied before."""
+        for version in range(1, len(STEPS)):
+            self.assertFalse(prepare(self.a_store(version)))
+            self.assertEqual((len(STEPS), IDS), (version_of(self.path), ids_in(self.path)))
+            copy = self.path.with_name(f"{self.path.name}.schema-{version}")
+            self.assertEqual((version, IDS), (version_of(copy), ids_in(copy)))
+            self.assertEqual(0o600, copy.stat().st_mode & 0o777)
+
+    def test_read_after(self) -> None:
+        """What an older version wrote is read as the jobs they were."""
+        prepare(self.a_store(1))
+        with closing(connect(self.path)) as connection:
+            found = connection.execute(f"SELECT {COLUMNS} FROM jobs ORDER BY number").fetchall()
+        first, second, third = map(job_from_row, found)
+        self.assertEqual(
+            (JobState.SUCCEEDED, JobState.STOPPED, JobState.RUNNING), (first.state, second.state, third.state)
+        )
+        self.assertEqual(JobSpec("bash", "count.sh", ("3",), request_id="r-1", labels={"team": "a"}), first.spec)
+        self.assertEqual((15, 1_700_000_004.5, 42), (second.signal, second.finished_at, third.pid))
+
+    def test_copy_first(self) -> None:
+        """Nothing is changed before the copy is made, and nothing at all when it cannot be."""
+        self.a_store(1)
+
+        def refuse(version: int) -> None:
+            self.assertEqual(1, version_of(self.path))
+            raise OSError(28, "No space left on device")
+
+        with closing(connect(self.path)) as connection:
+            self.assertRaises(OSError, upgrade, connection, refuse)
+        self.assertEqual((1, IDS), (version_of(self.path), ids_in(self.path)))
+
+    def test_step_that_fails(self) -> None:
+        """A step that fails leaves the file as it was before that step."""
+        steps = [*STEPS, "CREATE TABLE half (a); INSERT INTO nowhere VALUES (1)"]
+        prepare(self.path)
+        with closing(connect(self.path)) as connection:
+            self.assertRaises(sqlite3.Error, upgrade, connection, lambda version: None, steps)
+            self.assertFalse(connection.in_transaction)
+            tables = [row[0] for row in connection.execute("SELECT name FROM sqlite_master")]
+        self.assertNotIn("half", tables)
+        self.assertEqual(len(STEPS), version_of(self.path))
+
+
+class RefusalTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.path = Path(self.mktemp())
+
+    def assert_refused(self, words: str) -> None:
+        before = self.path.read_bytes()
+        refusal = self.assertRaises(Unusable, prepare, self.path)
+        self.assertIn(words, str(refusal))
+        self.assertIn(str(self.path), str(refusal))
+        self.assertEqual((before, [self.path]), (self.path.read_bytes(), list(self.path.parent.glob("*"))))
+
+    def mktemp(self) -> str:
+        place = Path(super().mktemp())
+        place.mkdir()
+        return str(place / "store")
+
+    def test_newer(self) -> None:
+        """A store that a newer version has written is refused with both numbers, and left as it is."""
+        prepare(self.path)
+        with closing(sqlite3.connect(self.path)) as connection:
+            connection.execute(f"PRAGMA user_version = {len(STEPS) + 1}")
+        self.assert_refused(f"was written by a newer txworker (schema {len(STEPS) + 1}, this one knows {len(STEPS)})")
+
+    def test_foreign(self) -> None:
+        """Another program's file is refused and left as it is, to the byte."""
+        a_foreign_file(self.path)
+        self.assert_refused("is not a store of txworker")
+
+    def test_foreign_without_version(self) -> None:
+        """Also when it has never heard of user_version, or says a version that we know."""
+        a_foreign_file(self.path)
+        for version in (0, 1):
+            with closing(sqlite3.connect(self.path)) as connection:
+                connection.execute(f"PRAGMA user_version = {version}")
+            self.assert_refused("is not a store of txworker")
+
+    def test_errors(self) -> None:
+        """Each refusal is told by its own class."""
+        with closing(sqlite3.connect(":memory:")) as connection:
+            connection.execute("PRAGMA user_version = 99")
+            self.assertRaises(ForeignFile, upgrade, connection, self.fail)
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            self.assertRaises(NewerSchema, upgrade, connection, self.fail)
