@@ -12,6 +12,7 @@ TOP = Path(__file__).resolve().parent.parent
 LEVELS = {
     "jobs": 0,
     "waiting": 0,
+    "logs": 0,
     "config": 1,
     "output": 1,
     "process": 1,

@@ -14,10 +14,11 @@ from typing import Any
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ReactorNotRunning
-from twisted.logger import Logger
+from twisted.logger import Logger, globalLogPublisher
 from twisted.python import usage
 
 from txworker.config import Config, ConfigError, load
+from txworker.logs import quicken
 
 
 class CannotStart(SystemExit, Exception):
@@ -100,6 +101,7 @@ class WorkerService(Service):
             raise CannotStart(f"txworker: jobs.state_directory: {error}") from error
         except OSError as error:
             raise CannotStart(f"txworker: {error.filename or 'cannot start'}: {error.strerror or error}") from error
+        quicken(globalLogPublisher)
         gc.collect()
         gc.freeze()  # what is there now stays; looking through it again and again costs a twentieth of a launch
 

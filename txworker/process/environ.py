@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import errno
 import os
+from collections import ChainMap
 from collections.abc import Iterator, Mapping
 
 from txworker.jobs import MARK, JobSpec
 
 
-def environment(base: Mapping[str, str], spec: JobSpec, job_id: str) -> dict[str, str]:
-    """The worker's own environment, what the order adds to it, and the mark by which the job can be told."""
-    return {**base, **spec.env, MARK: job_id}
+def environment(base: Mapping[str, str], spec: JobSpec, job_id: str) -> ChainMap[str, str]:
+    """
+    The worker's own environment, what the order adds to it, and the mark by which the job can be told.
+
+    `base` is its last map as it is, not a copy: so who needs it in another form may make that once for all jobs.
+    """
+    return ChainMap({**spec.env, MARK: job_id}, base)  # type: ignore[arg-type]  # nobody writes into the last map
 
 
 def places(executable: str, environment: Mapping[str, str]) -> Iterator[str]:

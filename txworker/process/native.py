@@ -1,6 +1,8 @@
 """
 Starting a child with libc's own posix_spawn, called without Python's lock: while the reactor waits for the child's
 exec, gRPC's threads run. Offered where libc has everything that is needed (glibc 2.34 and later).
+
+What is the same for many jobs is made once: the list of things to do in the child, and the worker's environment.
 """
 
 from __future__ import annotations
@@ -8,8 +10,8 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+from collections import ChainMap
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from typing import Any
 
 from txworker.process.environ import find_executable
@@ -18,6 +20,9 @@ _SETSIGDEF, _SETSIGMASK, _SETSID = 0x04, 0x08, 0x80  # <spawn.h>
 _STRUCT_BYTES = 512  # room for each of posix_spawn's two structs, of 80 and 336 bytes in glibc
 _DEFAULT_SIGNALS = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
 """Ignored by Python, or perhaps by who started us (nohup); a job begins with their defaults."""
+
+_ACTIONS_KEPT = 256
+_SPARE_ENTRIES = 32
 
 
 class NativeStart:
@@ -31,12 +36,9 @@ class NativeStart:
     def __init__(self) -> None:
         libc = ctypes.CDLL(None)
         self._spawn = libc.posix_spawn
-        self._init = libc.posix_spawn_file_actions_init
-        self._destroy = libc.posix_spawn_file_actions_destroy
-        self._adddup2 = libc.posix_spawn_file_actions_adddup2
-        self._addchdir = libc.posix_spawn_file_actions_addchdir_np
-        self._addclosefrom = libc.posix_spawn_file_actions_addclosefrom_np
         self._attributes = _attributes(libc)
+        self._actions = _Actions()
+        self._base = _Base({})
 
     def __call__(
         self,
@@ -47,6 +49,60 @@ class NativeStart:
     ) -> int:
         """As start_child."""
         executable = find_executable(argv[0], environment, directory)
+        return self._run(executable, argv, environment, directory, self._actions.get(directory, descriptors))
+
+    def _run(
+        self, executable: str, argv: Sequence[str], environment: Mapping[str, str], directory: str | None, actions: Any
+    ) -> int:
+        pid = ctypes.c_int()
+        error = self._spawn(
+            ctypes.byref(pid),
+            os.fsencode(executable),
+            actions,
+            self._attributes,
+            _strings([os.fsencode(word) for word in argv]),
+            self._entries(environment),
+        )
+        if error and directory is not None and not _enterable(directory):
+            _check(error, directory)
+        _check(error, argv[0])
+        return pid.value
+
+    def _entries(self, environment: Mapping[str, str]) -> Any:
+        """Of a ChainMap (environ.py) the last map is the worker's own, the same for every job."""
+        if not isinstance(environment, ChainMap) or len(environment.maps) != 2:
+            return _strings([_entry(name, value) for name, value in environment.items()])
+        added, own = environment.maps
+        if self._base.environment is not own:
+            self._base = _Base(own)
+        return self._base.with_more(added)
+
+
+class _Actions:
+    """What posix_spawn does in the child, made once for each set of descriptors and directory; some are kept."""
+
+    def __init__(self) -> None:
+        libc = ctypes.PyDLL(None)  # none of these waits for anything: they keep Python's lock
+        self._init = libc.posix_spawn_file_actions_init
+        self._destroy = libc.posix_spawn_file_actions_destroy
+        self._adddup2 = libc.posix_spawn_file_actions_adddup2
+        self._addchdir = libc.posix_spawn_file_actions_addchdir_np
+        self._addclosefrom = libc.posix_spawn_file_actions_addclosefrom_np
+        self._kept: dict[object, Any] = {}
+
+    def get(self, directory: str | None, descriptors: Mapping[int, int]) -> Any:
+        """The list; good until the next one is asked for."""
+        key = (directory, *descriptors.items())
+        actions = self._kept.get(key)
+        if actions is None:
+            if len(self._kept) >= _ACTIONS_KEPT:
+                for old in self._kept.values():
+                    self._destroy(old)
+                self._kept.clear()
+            actions = self._kept[key] = self._made(directory, descriptors)
+        return actions
+
+    def _made(self, directory: str | None, descriptors: Mapping[int, int]) -> Any:
         actions = ctypes.create_string_buffer(_STRUCT_BYTES)
         self._init(actions)
         try:
@@ -55,28 +111,33 @@ class NativeStart:
             if directory is not None:
                 _check(self._addchdir(actions, os.fsencode(directory)), directory)
             _check(self._addclosefrom(actions, 3), None)
-            return self._run(executable, argv, environment, directory, actions)
-        finally:
+        except BaseException:
             self._destroy(actions)
+            raise
+        return actions
 
-    def _run(
-        self, executable: str, argv: Sequence[str], environment: Mapping[str, str], directory: str | None, actions: Any
-    ) -> int:
-        pid = ctypes.c_int()
-        words = _strings([os.fsencode(word) for word in argv])
+
+class _Base:
+    """An environment as execve(2) takes it, with room for a few entries more."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self.environment = environment
+        self._places = {name: place for place, name in enumerate(environment)}
         entries = [_entry(name, value) for name, value in environment.items()]
-        error = self._spawn(
-            ctypes.byref(pid),
-            os.fsencode(executable),
-            actions,
-            self._attributes,
-            words,
-            _strings(entries),
-        )
-        if error and directory is not None and not _enterable(directory):
-            _check(error, directory)
-        _check(error, argv[0])
-        return pid.value
+        self._array = (ctypes.c_char_p * (len(entries) + _SPARE_ENTRIES + 1))(*entries)
+
+    def with_more(self, added: Mapping[str, str]) -> Any:
+        """A copy with these entries added, or put in the place of those with their names."""
+        if len(added) > _SPARE_ENTRIES:
+            return _strings([_entry(name, value) for name, value in {**self.environment, **added}.items()])
+        array = type(self._array).from_buffer_copy(self._array)  # self._array keeps alive what both point to
+        free = len(self._places)
+        for name, value in added.items():
+            place = self._places.get(name)
+            if place is None:
+                place, free = free, free + 1
+            array[place] = _entry(name, value)
+        return array
 
 
 def _attributes(libc: Any) -> Any:
@@ -92,9 +153,7 @@ def _attributes(libc: Any) -> Any:
     return attributes
 
 
-@lru_cache(maxsize=1024)
 def _entry(name: str, value: str) -> bytes:
-    """Nearly all of them are the worker's own, the same for every job."""
     return os.fsencode(f"{name}={value}")
 
 

@@ -14,6 +14,7 @@ from zope.interface import implementer
 from txworker.process.child import Starts
 from txworker.process.descriptors import DescriptorLimit
 from txworker.process.pipe import ReactorWithReaders
+from txworker.process.poller import quickest_watch
 from txworker.process.prepared import Preparation
 from txworker.process.transport import ChildTransport
 
@@ -26,7 +27,7 @@ class Spawner:
     """What it costs to launch a child, and to see one exit, does not depend on how many are running."""
 
     def __init__(self, reactor: ReactorWithReaders, starts: Starts, descriptors: DescriptorLimit) -> None:
-        self._reactor = reactor
+        self._reactor: ReactorWithReaders = quickest_watch(reactor)
         self._starts = starts
         self._descriptors = descriptors
 

@@ -84,7 +84,8 @@ class ChildTransport:
             child_fd: Pipe(reactor, fd, protocol, child_fd, self._pipe_ended) for child_fd, fd in pipes.items()
         }
         protocol.makeConnection(self)
-        self._look()
+        if isinstance(self._watch, SigchldWatch):
+            self._look()  # it may have exited before anybody looked; a pidfd tells even then
 
     def signalGroup(self, number: int) -> None:
         """
@@ -175,7 +176,11 @@ class ChildTransport:
         self._protocol.processEnded(self._status)
 
 
+_DONE = Failure(ProcessDone(None))
+"""Most jobs end like this, and a Failure is dear to make."""
+
+
 def _ended(exit_code: int | None, signal: int | None) -> Failure:
     if exit_code == 0:
-        return Failure(ProcessDone(None))
+        return _DONE
     return Failure(ProcessTerminated(exit_code, signal))
