@@ -116,7 +116,7 @@ class Store(Protocol):
         """Fires once these jobs are gone, and remembered as removed."""
 
     def settle(self) -> None:
-        """Wait here until all that was put is written. Only before the reactor runs."""
+        """Wait here until all that was put is written. Only before the reactor runs; raises StoreBroken."""
 
     def get(self, job_id: str) -> Job | None:
         """The record of that job as it was written last. Any thread, like all that follow; raises StoreBroken."""

@@ -6,10 +6,14 @@ from collections.abc import Callable, Iterable
 
 from twisted.logger import Logger
 
+from txworker.jobs import Job
+from txworker.jobs.errors import StoreBroken
 from txworker.output.shelf import Shelf
 from txworker.process.orphans import DeadJob, end_orphans
 from txworker.recovery import lost_text
+from txworker.store.errors import Unusable
 from txworker.store.jobs import JobStore
+from txworker.store.lease import Life
 from txworker.worker import Worker
 
 _log = Logger()
@@ -23,29 +27,41 @@ def recover(
 
     end_stale(job ids) ends what is left in their cgroups. keep: what finished jobs left behind is to be left alone, so
     whoever belongs to a job that the store does not know is, too.
+
+    Raises:
+        Unusable: it cannot be written down, as the disk is full or broken.
     """
     before = store.lease.before
-    if before is None:
-        return
     if not store.lease.rebooted:  # nothing outlives a restart of the machine
         _end_processes(store, shelf, end_stale, keep)
-    lost = worker.recover(lost_text(before.pid, before.alive_at, store.lease.rebooted))
+    try:
+        lost = worker.recover(_text(before, store.lease.rebooted))
+    except StoreBroken as error:
+        raise Unusable(f"what became of an earlier worker's jobs cannot be written down: {error}") from error
     if lost:
-        _log.warn("{count} jobs were lost with the worker before this one (pid {pid}).", count=lost, pid=before.pid)
+        _log.warn("{count} jobs were lost with the worker before this one.", count=lost)
 
 
 def _end_processes(store: JobStore, shelf: Shelf, end_stale: Callable[[Iterable[str]], int], keep: bool) -> None:
     unfinished = store.unfinished()
     if not unfinished and not store.forgot:
         return
-    dead = [DeadJob(job.id, job.pid, job.started_ticks) for job in unfinished]
     before = store.lease.before
 
     def is_forgotten(mark: str) -> bool:
         return not keep and shelf.has(mark) and store.get(mark) is None
 
     # Their cgroups come second: whoever was born before its parent was moved there is found by its descent only.
-    ended = end_orphans(dead, is_forgotten, before.alive_ticks if before else 0)
+    ended = end_orphans(_dead(unfinished, before), is_forgotten, before.alive_ticks if before else 0)
     ended += end_stale(job.id for job in unfinished)
     if ended:
         _log.warn("{count} processes of lost jobs still ran and were ended.", count=ended)
+
+
+def _dead(jobs: Iterable[Job], before: Life | None) -> list[DeadJob]:
+    """Without a word from the worker before, nobody knows on which boot of the machine a number was a job's."""
+    return [DeadJob(job.id, job.pid, job.started_ticks) if before else DeadJob(job.id, None, None) for job in jobs]
+
+
+def _text(before: Life | None, rebooted: bool) -> str:
+    return lost_text(None, None, rebooted) if before is None else lost_text(before.pid, before.alive_at, rebooted)

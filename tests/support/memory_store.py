@@ -19,6 +19,7 @@ class MemoryStore:
     def __init__(self) -> None:
         self.kept: dict[str, Job] = {}
         self.removed: dict[str, float] = {}
+        self._removed_numbers: set[int] = set()
         self.broken: StoreBroken | None = None
         self._waiting: list[tuple[Callable[[], object], Deferred[None]]] = []
 
@@ -42,10 +43,12 @@ class MemoryStore:
         for job in jobs:
             self.kept.pop(job.id)
             self.removed[job.id] = at
+            self._removed_numbers.add(job.number)
         return succeed(None)
 
     def settle(self) -> None:
-        assert self.broken is None
+        if self.broken is not None:
+            raise self.broken
 
     def mend(self) -> None:
         self.broken = None
@@ -71,7 +74,8 @@ class MemoryStore:
 
     def last(self) -> tuple[int, int]:
         jobs = self.kept.values()
-        return max((job.number for job in jobs), default=0), max((job.revision for job in jobs), default=0)
+        number = max([*(job.number for job in jobs), *self._removed_numbers], default=0)
+        return number, max((job.revision for job in jobs), default=0)
 
     def finished_page(self, query: Query, before: int, most: int) -> list[Job]:
         found = [job for job in self._finished() if job.number < before and query.matches(job)]

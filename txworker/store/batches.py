@@ -65,33 +65,60 @@ class Batches:
         """Write what was kept and what has gathered. Without either it finds out whether writing works again."""
         batch, self.kept = [*self.kept, *gathered], []
         self.closing = self.closing or any(order.last for order in batch)
-        self._attempt(connection, batch or [Order(_probe)])
+        if batch:
+            self._attempt(connection, batch)
+        elif self.trouble is not None:
+            self._probe(connection)
 
-    def _attempt(self, connection: sqlite3.Connection, batch: Sequence[Order]) -> None:
+    def _attempt(self, connection: sqlite3.Connection, batch: Sequence[Order], all_of_it: bool = True) -> None:
         try:
-            results = _in_one_transaction(connection, batch)
+            results = _in_one_transaction(connection, [order.operation for order in batch])
         except Exception as error:  # whatever it is, nobody may be left without an answer
             if isinstance(error, sqlite3.Error) and type(error) in _DISK_REFUSES:
                 self._refused(connection, batch, in_our_words(error))
             elif len(batch) == 1:
                 self._tell([(batch[0].answer, Failure(error))])
-            else:  # a mistake in one operation must not cost the others
-                for order in batch:
-                    self._attempt(connection, [order])
+            else:
+                self._one_by_one(connection, batch)
         else:
-            self._set_trouble(None)
+            if all_of_it:
+                self._set_trouble(None)
             self._written()
             self._tell([(order.answer, result) for order, result in zip(batch, results, strict=True)])
 
+    def _one_by_one(self, connection: sqlite3.Connection, batch: Sequence[Order]) -> None:
+        """A mistake in one operation must not cost the others."""
+        for index, order in enumerate(batch, 1):
+            self._attempt(connection, [order])
+            if self.trouble is not None:  # nothing may be written before what came before it
+                self._put_off(batch[index:], self.trouble)
+                return
+
     def _refused(self, connection: sqlite3.Connection, batch: Sequence[Order], trouble: StoreBroken) -> None:
         self._set_trouble(trouble)
-        given_up = [order for order in batch if order.refusable or self.closing]
-        promised = [order for order in batch if order not in given_up]
-        if given_up and promised:  # less may fit
-            self._attempt(connection, promised)
+        promised = [order for order in batch if not order.refusable]
+        if 0 < len(promised) < len(batch):  # less may fit
+            self._put_off([order for order in batch if order.refusable], trouble)
+            self._attempt(connection, promised, all_of_it=False)
         else:
-            self.kept = [order for order in promised if order.operation is not _probe]
-        self._tell([(order.answer, Failure(trouble)) for order in given_up])
+            self._put_off(batch, trouble)
+
+    def _put_off(self, orders: Sequence[Order], trouble: StoreBroken) -> None:
+        """Keep what was promised, unless nothing comes after this; refuse the rest."""
+        given_up: list[Order] = []
+        for order in orders:
+            (given_up if order.refusable or self.closing else self.kept).append(order)
+        if given_up:
+            self._tell([(order.answer, Failure(trouble)) for order in given_up])
+
+    def _probe(self, connection: sqlite3.Connection) -> None:
+        try:
+            _in_one_transaction(connection, [_write_something])
+        except sqlite3.Error as error:
+            self._set_trouble(in_our_words(error))
+        else:
+            self._set_trouble(None)
+            self._written()
 
     def _set_trouble(self, trouble: StoreBroken | None) -> None:
         if str(trouble) != str(self.trouble):
@@ -110,16 +137,16 @@ def in_our_words(error: sqlite3.Error) -> StoreBroken:
     return StoreFull("the disk is full") if "full" in str(error) else StoreBroken(str(error))
 
 
-def _probe(connection: sqlite3.Connection) -> None:
-    """Writes a page, and changes nothing."""
+def _write_something(connection: sqlite3.Connection) -> None:
+    """A page, that says what it said before."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     connection.execute(f"PRAGMA user_version = {version}")
 
 
-def _in_one_transaction(connection: sqlite3.Connection, batch: Sequence[Order]) -> list[Any]:
+def _in_one_transaction(connection: sqlite3.Connection, operations: Sequence[Operation]) -> list[Any]:
     try:
         connection.execute("BEGIN IMMEDIATE")
-        results = [order.operation(connection) for order in batch]
+        results = [operation(connection) for operation in operations]
         connection.execute("COMMIT")
     except BaseException:
         with suppress(sqlite3.Error):

@@ -92,7 +92,12 @@ class JobStore:
         return self._writer.put(lambda connection: _remove(connection, jobs, at))
 
     def settle(self) -> None:
-        """Wait here until all that was put is written, or for ten seconds. Only before the reactor runs."""
+        """
+        Wait here until all that was put is written. Only before the reactor runs.
+
+        Raises:
+            StoreBroken: it cannot be written now, or not within ten seconds.
+        """
         self._writer.settle(_LONGEST_WAIT)
 
     def close(self) -> Deferred[None]:

@@ -111,7 +111,8 @@ def upgrade(connection: sqlite3.Connection, backup: Callable[[int], None], steps
 def _take(connection: sqlite3.Connection, number: int, step: str) -> None:
     try:
         connection.executescript(
-            f"BEGIN IMMEDIATE; {step}; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {number}; COMMIT;"
+            f"BEGIN IMMEDIATE; {step}; PRAGMA application_id = {APPLICATION_ID};"
+            f" PRAGMA user_version = {number}; COMMIT;"
         )
     except sqlite3.Error:
         if connection.in_transaction:

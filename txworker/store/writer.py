@@ -12,12 +12,12 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 
 from txworker.jobs.errors import StoreBroken
-from txworker.store.batches import MOST_AT_ONCE, RETRY_SECONDS, Batches, Order, fire
+from txworker.store.batches import MOST_AT_ONCE, RETRY_SECONDS, Batches, Order, Outcome, fire
 from txworker.waiting import Clock, Timer
 
 T = TypeVar("T")
@@ -40,11 +40,16 @@ class Writer(Protocol):
         Fires with what the operation returned, once it is committed.
 
         Raises (through the Deferred):
-            StoreBroken: the disk refuses, and the operation is refusable; or the writer was closed meanwhile.
+            StoreBroken: the disk refuses, and the operation is refusable; or the writer is closed by now.
         """
 
     def settle(self, within_seconds: float) -> None:
-        """Wait here until all that was put is written. Only before the reactor runs."""
+        """
+        Wait here until all that was put is written. Only before the reactor runs.
+
+        Raises:
+            StoreBroken: it cannot be written now, or not so soon.
+        """
 
     def close(self) -> Deferred[None]:
         """Write what there is, give up what cannot be written; fires when that is done."""
@@ -65,23 +70,30 @@ class Turns:
         self, operation: Callable[[sqlite3.Connection], T], refusable: bool = False, hurry: bool = True
     ) -> Deferred[T]:
         """As Writer has it."""
+        if self._batches.closing:
+            return fail(_closed())
         order = Order(operation, refusable)
         self._gathered.append(order)
         self._schedule(0.0 if hurry else NO_HURRY_SECONDS)
         return order.answer
 
     def settle(self, within_seconds: float) -> None:
-        """As Writer has it."""
+        """As Writer has it; how long that takes is the disk's affair."""
         self._write()
+        if self._batches.trouble is not None:
+            raise self._batches.trouble
 
     def close(self) -> Deferred[None]:
         """As Writer has it."""
+        if self._batches.closing:
+            return succeed(None)
         self._batches.closing = True
         self._write()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._connection.close()
+        with suppress(sqlite3.Error):
+            self._connection.close()
         return succeed(None)
 
     def _schedule(self, seconds: float) -> None:
@@ -114,38 +126,46 @@ class Threaded:
     def __init__(
         self, connect: Connect, call_from_thread: Callable[..., None], troubled: Troubled, written: Written
     ) -> None:
-        self._connect = connect
-        self._batches = Batches(
-            lambda outcomes: call_from_thread(fire, outcomes),
-            lambda trouble: call_from_thread(troubled, trouble),
-            written,
-        )
+        self._call_from_thread = call_from_thread
+        self._batches = Batches(self._tell, lambda trouble: call_from_thread(troubled, trouble), written)
         self._orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
-        threading.Thread(target=self._run, name="txworker-store", daemon=True).start()
+        self._settling: tuple[Deferred[Any], threading.Event] | None = None
+        self._closed = False
+        threading.Thread(target=self._run, args=(connect(),), name="txworker-store", daemon=True).start()
 
     def put(
         self, operation: Callable[[sqlite3.Connection], T], refusable: bool = False, hurry: bool = True
     ) -> Deferred[T]:
         """As Writer has it."""
+        if self._closed:
+            return fail(_closed())
         order = Order(operation, refusable)
         self._orders.put(order)
         return order.answer
 
     def settle(self, within_seconds: float) -> None:
-        """As Writer has it, for so long at most."""
-        written = threading.Event()
-        self.put(lambda connection: None)
-        self._orders.put(Order(lambda connection: written.set()))
-        written.wait(within_seconds)
+        """As Writer has it."""
+        order, written = Order(lambda connection: None), threading.Event()
+        self._settling = order.answer, written
+        self._orders.put(order)
+        if not written.wait(within_seconds):
+            raise self._batches.trouble or StoreBroken(f"nothing was written for {within_seconds:g} s")
 
     def close(self) -> Deferred[None]:
         """As Writer has it."""
+        if self._closed:
+            return succeed(None)
+        self._closed = True
         order = Order(lambda connection: None, last=True)
         self._orders.put(order)
         return order.answer.addErrback(lambda failure: failure.trap(StoreBroken) and None)
 
-    def _run(self) -> None:
-        connection = self._connect()
+    def _tell(self, outcomes: list[Outcome]) -> None:
+        self._call_from_thread(fire, outcomes)
+        if self._settling is not None and any(answer is self._settling[0] for answer, _ in outcomes):
+            self._settling[1].set()
+
+    def _run(self, connection: sqlite3.Connection) -> None:
         while not self._batches.closing:
             self._batches.attempt(connection, self._next())
         with suppress(sqlite3.Error):
@@ -159,3 +179,7 @@ class Threaded:
             while len(taken) < MOST_AT_ONCE:
                 taken.append(self._orders.get_nowait())
         return taken
+
+
+def _closed() -> StoreBroken:
+    return StoreBroken("it is closed")
