@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 
-from tests.support.daemon import LIMIT, Daemon
+from tests.support.daemon import LIMIT, Daemon, wait_until
+from txworker.pb import worker_pb2 as pb
 
 PROGRAM = [sys.executable, "-m", "txworker"]
 
@@ -57,6 +60,138 @@ def test_start_stream_query_stop(daemon: Daemon) -> None:
     answer = json.loads(txworker(daemon, "--json", "query", job_id)[1])
     assert (answer["done"], answer["job"]["state"]) == (True, "JOB_STATE_STOPPED")
     assert answer["job"]["labels"] == {"night": "1"}
+
+
+def test_ps(daemon: Daemon) -> None:
+    """Jobs are listed newest first, those that are meant and no more of them than were asked for."""
+    ids = [daemon.bash(script, labels={"of": "ps"}) for script in ("exit 3", "kill -9 $$", "exec sleep 1000")]
+    for job_id in ids[:2]:
+        daemon.end(job_id)
+    status, out, err = txworker(daemon, "ps", "--label", "of=ps")
+    lines = out.decode().splitlines()
+    assert (status, err, lines[0].split()[0]) == (0, "", "JOB")
+    found = [line.split()[:3] for line in lines[1:]]
+    assert found == [[ids[2], "running", "-"], [ids[1], "failed", "KILL"], [ids[0], "failed", "3"]]
+    assert lines[1].endswith("bash -c exec sleep 1000")
+    assert txworker(daemon, "ps", "-q", "--label", "of=ps", "--state", "failed")[1].decode().split() == ids[1::-1]
+    newest = txworker(daemon, "ps", "--json", "--label", "of=ps", "--limit", "1")[1]
+    assert [json.loads(line)["jobID"] for line in newest.splitlines()] == [ids[2]]
+    assert txworker(daemon, "ps", "--label", "of=nothing")[1].decode().splitlines() == lines[:1]
+    txworker(daemon, "stop", "--grace", "0", ids[2])
+
+
+def test_wait(daemon: Daemon) -> None:
+    """`wait` ends when all are done; as its one job did, or with 1 when one of several did not end well."""
+    good, bad = daemon.bash("sleep 0.2"), daemon.bash("sleep 0.3; exit 7")
+    assert txworker(daemon, "wait", bad) == (7, f"{bad} failed: exit status 7\n".encode(), "")
+    status, out, _ = txworker(daemon, "wait", good, bad, good)
+    assert (status, sorted(out.decode().splitlines())) == (
+        1,
+        sorted([f"{good} succeeded", f"{bad} failed: exit status 7"]),
+    )
+    assert txworker(daemon, "wait", "--quiet", good, good) == (0, b"", "")
+    ended = json.loads(txworker(daemon, "wait", "--json", good)[1])
+    assert (ended["jobID"], ended["state"]) == (good, "JOB_STATE_SUCCEEDED")
+    assert txworker(daemon, "wait", "nobody")[::2] == (
+        1,
+        "txworker: there is no job 'nobody' on this worker (NOT_FOUND)\n",
+    )
+
+
+def test_wait_no_longer(daemon: Daemon) -> None:
+    """`wait --timeout` gives up in time, with the status of timeout(1), and leaves the job alone."""
+    done, sleeper = daemon.start("true"), daemon.start("sleep 1000")
+    assert txworker(daemon, "wait", "--quiet", "--timeout", "0.2", sleeper) == (
+        124,
+        b"",
+        "txworker: the job was not done after 0.2 s\n",
+    )
+    status, _, err = txworker(daemon, "wait", "--timeout", "0.2", sleeper, done)
+    assert (status, err) == (124, "txworker: 1 of 2 jobs were not done after 0.2 s\n")
+    assert not daemon.query(sleeper).done
+    txworker(daemon, "stop", "--grace", "0", sleeper)
+    assert txworker(daemon, "wait", "--quiet", sleeper)[0] == 137
+
+
+def watching(daemon: Daemon, *words: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*PROGRAM, "--addr", daemon.addr, "watch", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def told(watch: subprocess.Popen[str]) -> tuple[str, str]:
+    """Job and state of the next line."""
+    assert watch.stdout is not None
+    job_id, state, *_ = watch.stdout.readline().split()
+    return job_id, state
+
+
+def told_until(watch: subprocess.Popen[str], last: tuple[str, str]) -> list[tuple[str, str]]:
+    """Jobs and states up to that line; what passed quickly may not have been told."""
+    lines = [told(watch)]
+    while lines[-1] != last:
+        lines.append(told(watch))
+    return lines
+
+
+def test_watch(daemon: Daemon) -> None:
+    """A line for each job as it stands, then one for every change; those done before may be left out."""
+    old = daemon.start("true", labels={"of": "watch"})
+    daemon.end(old)
+    running = daemon.start("sleep 1000", labels={"of": "watch"})
+    with watching(daemon, "--label", "of=watch") as all_of_them, watching(daemon, "--no-finished") as the_rest:
+        assert [told(all_of_them) for _ in range(2)] == [(old, "succeeded"), (running, "running")]
+        assert told(the_rest) == (running, "running")
+        daemon.stub.StopJob(pb.StopJobReq(jobID=running))
+        for watch in (all_of_them, the_rest):
+            lines = told_until(watch, (running, "stopped"))
+            assert set(lines[:-1]) <= {(running, "stopping")}
+        new = daemon.start("true", labels={"of": "watch"})
+        for watch in (all_of_them, the_rest):
+            lines = told_until(watch, (new, "succeeded"))
+            assert set(lines[:-1]) <= {(new, "running")}
+            watch.send_signal(signal.SIGINT)
+            assert watch.wait(LIMIT) == 130
+    with watching(daemon, "--json", old, new) as both:
+        assert both.stdout is not None
+        assert {json.loads(line)["jobID"] for line in both.stdout} == {old, new}
+        assert both.wait(LIMIT) == 0
+
+
+def test_limits(daemon: Daemon) -> None:
+    """What a job may use can be said where it is started."""
+    script = "ulimit -n; ulimit -v; ulimit -t"
+    limits = ("--max-open-files", "77", "--max-memory", "1G", "--max-cpu", "9")
+    assert txworker(daemon, "run", *limits, "bash", "-c", script)[1] == b"77\n1048576\n9\n"
+    job_id = txworker(daemon, "start", "--max-output", "1K", "bash", "-c", "head -c 5000 /dev/zero")[1].decode().strip()
+    assert daemon.end(job_id).job.outputTruncated
+    assert "truncated" in txworker(daemon, "query", job_id)[1].decode()
+
+
+def test_worker_goes(a_daemon: Callable[..., Daemon]) -> None:
+    """When the worker is gone all who follow it end with 69 and one sentence; `run` says what to do about its job."""
+    worker = a_daemon()
+    job_id = worker.bash("echo up; exec sleep 1000")
+    table = (("run", "bash", "-c", "echo up; exec sleep 1000"), ("stream", job_id), ("wait", job_id), ("watch",))
+    calls = [
+        subprocess.Popen(
+            [*PROGRAM, "--addr", worker.addr, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for words in table
+    ]
+    for call, words in zip(calls, table, strict=True):
+        assert call.stdout is not None
+        assert words[0] == "wait" or call.stdout.readline()
+    jobs = worker.stub.ListJobs(pb.ListJobsReq(), timeout=LIMIT).jobs
+    wait_until(lambda: worker.threads() > len(calls))
+    worker.stop(signal.SIGKILL)
+    for call, words in zip(calls, table, strict=True):
+        _, err = call.communicate(timeout=LIMIT)
+        assert (call.returncode, err.count("\n")) == (69, 1), (words, err)
+        assert err.startswith(f"txworker: the worker at {worker.addr} has gone: "), (words, err)
+        assert ("`txworker query " in err) == (words[0] == "run")
+    for job in jobs:
+        os.kill(job.pid, signal.SIGKILL)
 
 
 def test_refused(daemon: Daemon) -> None:

@@ -45,7 +45,8 @@ def drain_over(address: str) -> int:
 
 
 def health(worker: Daemon) -> int:
-    return health_pb2_grpc.HealthStub(worker.channel).Check(health_pb2.HealthCheckRequest()).status
+    status: int = health_pb2_grpc.HealthStub(worker.channel).Check(health_pb2.HealthCheckRequest()).status
+    return status
 
 
 @pytest.mark.parametrize("drain", [by_signal, by_command])
@@ -156,8 +157,26 @@ def test_who_may(a_daemon: Callable[..., Daemon]) -> None:
     with pytest.raises(grpc.RpcError) as caught:
         drain_over(worker.addr)
     assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
-    assert "control.sock in the worker's state directory" in caught.value.details()
+    assert "control.sock in the worker's state directory" in str(caught.value.details())
     assert worker.start("true")  # and nothing has come of it
+
+
+def test_wait_for_the_end(a_daemon: Callable[..., Daemon]) -> None:
+    """`txworker drain --wait` comes back when the worker's process has ended, and not before."""
+    worker = a_daemon()
+    worker.bash(UNTIL_GO)
+    words = [*PROGRAM, "drain", "--state-directory", "state", "--wait"]
+    with subprocess.Popen(words, cwd=worker.place, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as waiting:
+        assert waiting.stdout is not None
+        assert waiting.stdout.readline() == b"draining: 1 job is still running\n"
+        assert waiting.poll() is None
+        (worker.place / "go").touch()
+        assert waiting.communicate(timeout=LIMIT) == (b"", b"")
+        assert worker.process.poll() == 0
+    assert waiting.returncode == 0
+    again = subprocess.run(words, cwd=worker.place, capture_output=True, timeout=LIMIT, check=False)
+    assert again.returncode == 69
+    assert again.stderr.startswith(b"txworker: no worker answers at unix:")
 
 
 def test_after_a_crash(a_daemon: Callable[..., Daemon]) -> None:

@@ -1,4 +1,4 @@
-"""What each command does: one short function each, which returns the exit status."""
+"""Commands about one job: one short function each, which returns the exit status."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 
+from txworker.cli.failures import failure
+from txworker.cli.show import command_line, exit_status, printable, state_name
 from txworker.pb import worker_pb2 as pb
 from txworker.pb.worker_pb2_grpc import WorkerStub
 
@@ -61,16 +63,20 @@ def run(stub: WorkerStub, options: argparse.Namespace) -> int:
     with _signals_noted() as asked:
         job_id = stub.StartJob(_start_request(options), timeout=options.deadline).jobID
         threading.Thread(target=_stop_when_asked, args=(stub, job_id, asked), daemon=True).start()
-        _copy(stub, pb.StreamJobReq(jobID=job_id, raw=True))
-        if options.separate_stderr:
-            _copy(stub, pb.StreamJobReq(jobID=job_id, raw=True, stderr=True), sys.stderr.buffer)
-        answer = stub.QueryJob(pb.QueryJobReq(jobID=job_id), timeout=options.deadline)
+        try:
+            answer = _followed(stub, options, job_id)
+        except grpc.RpcError as error:
+            raise failure(error, options.addr, job_id) from error
     if answer.error:
         print(f"txworker: job {job_id}: {answer.errorText}", file=sys.stderr)
-    return 128 + answer.job.signal if answer.job.signal else answer.job.exitCode or int(answer.error)
+    return exit_status(answer.job)
 
 
-COMMANDS = {"start": start, "stop": stop, "query": query, "stream": stream, "run": run}
+def _followed(stub: WorkerStub, options: argparse.Namespace, job_id: str) -> pb.QueryJobRes:
+    _copy(stub, pb.StreamJobReq(jobID=job_id, raw=True))
+    if options.separate_stderr:
+        _copy(stub, pb.StreamJobReq(jobID=job_id, raw=True, stderr=True), sys.stderr.buffer)
+    return stub.QueryJob(pb.QueryJobReq(jobID=job_id), timeout=options.deadline)
 
 
 def _start_request(options: argparse.Namespace) -> pb.StartJobReq:
@@ -87,6 +93,13 @@ def _start_request(options: argparse.Namespace) -> pb.StartJobReq:
         quietTimeout=_duration(options.quiet_timeout),
         stdin=_stdin(options.stdin),
         separateStderr=options.separate_stderr,
+        limits=pb.Limits(
+            maxOutputBytes=options.max_output,
+            maxMemoryBytes=options.max_memory,
+            maxCPU=_duration(options.max_cpu),
+            maxOpenFiles=options.max_open_files,
+            maxProcesses=options.max_processes,
+        ),
     )
 
 
@@ -123,9 +136,9 @@ def _record(answer: pb.QueryJobRes) -> list[tuple[str, object]]:
     done = answer.done
     return [
         ("job", job.jobID),
-        ("argv", " ".join(filter(None, [job.command, job.path, *job.args]))),
-        ("state", pb.JobState.Name(job.state).removeprefix("JOB_STATE_").lower()),
-        ("error", job.errorText),
+        ("argv", command_line(job)),
+        ("state", state_name(job)),
+        ("error", printable(job.errorText)),
         ("exit code", str(job.exitCode) if done and not job.signal else ""),
         ("signal", job.signal),
         ("pid", job.pid),
@@ -135,7 +148,9 @@ def _record(answer: pb.QueryJobRes) -> list[tuple[str, object]]:
         ("output", f"{job.outputBytes} bytes{', truncated' if job.outputTruncated else ''}"),
         ("CPU", f"{_in_seconds(job.userCPU)} s user, {_in_seconds(job.systemCPU)} s system" if done else ""),
         ("memory", f"{job.maxRSSBytes} bytes" if done else ""),
-        ("labels", " ".join(f"{name}={value}" for name, value in sorted(job.labels.items()))),
+        ("left over", f"{job.leftoversEnded} processes, ended" if job.leftoversEnded else ""),
+        ("labels", printable(" ".join(f"{name}={value}" for name, value in sorted(job.labels.items())))),
+        ("request id", printable(job.requestID)),
     ]
 
 

@@ -1,27 +1,39 @@
-"""The words of the command line; what they do is in commands.py."""
+"""The words of the command line; what they do is in commands.py, many.py and draining.py."""
 
 from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Callable
+from pathlib import Path
+
+from txworker.cli.draining import SOCKET_NAME
+from txworker.cli.values import count, pair, seconds, size, some_seconds, states
 
 DEFAULT_ADDR = "127.0.0.1:30000"
 
 _EPILOG = """\
 examples:
   txworker run bash scripts/count.sh          start, follow the output, exit as the job does
-  txworker start --label night=1 python3 -u report.py --all
+  txworker start --label night=1 --max-memory 2G python3 -u report.py --all
   txworker stream --tail 20 JOB               the last 20 lines, then what comes
   txworker stop --grace 2 JOB                 TERM now, KILL in 2 seconds
-  txworker --json query JOB
+  txworker ps --state running,failed --label night=1
+  txworker wait JOB JOB && echo both are well
+  txworker --json watch | jq .                every change of every job
+  txworker drain --state-directory /var/lib/txworker/state --wait
 
-exit status: 0 fine, 1 the worker refused (the sentence says why), 2 wrong usage, 69 no worker answers;
-`run` exits with the job's exit code, or 128 + the number of the signal that ended it.
+exit status: 0 fine, 1 the worker refused (the sentence says why), 2 wrong usage, 69 no worker answers, or it went
+away, or takes no new jobs; `run` and `wait` for one job exit with the job's exit code, or 128 + the number of the
+signal that ended it; `wait --timeout` with 124 when the time is over.
+`txworker COMMAND --help` says what a command takes.
 """
+
+_Adds = Callable[[argparse.ArgumentParser], None]
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
-    """The arguments, as commands.py wants them. Wrong ones end the program with status 2 and a sentence."""
+    """The arguments, as the commands want them. Wrong ones end the program with status 2 and a sentence."""
     parser = argparse.ArgumentParser(
         prog="txworker",
         description="Start, stop, query and follow jobs on a txworker.",
@@ -29,15 +41,24 @@ def parse(argv: list[str]) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     _add_connection(parser)
+    parser.add_argument("--json", action="store_true", help="print JSON, one object on a line for each answer or job")
     commands = parser.add_subparsers(dest="command_name", metavar="COMMAND", required=True)
-    _add_start(commands.add_parser("start", help="start a job and print its id"))
-    _add_start(commands.add_parser("run", help="start a job, follow its output, exit as it does; Ctrl-C stops it"))
-    stop = commands.add_parser("stop", help="end a job: TERM, and KILL after the grace period")
-    stop.add_argument("job", metavar="JOB", help="a job's id")
-    stop.add_argument("--grace", type=_seconds, metavar="SECONDS", help="between TERM and KILL; 0: KILL at once")
-    query = commands.add_parser("query", help="how a job stands")
-    query.add_argument("job", metavar="JOB", help="a job's id")
-    _add_stream(commands.add_parser("stream", help="a job's output, from its beginning until it is done"))
+    table: tuple[tuple[str, str, _Adds], ...] = (
+        ("start", "start a job and print its id", _add_start),
+        ("run", "start a job, follow its output, exit as it does; Ctrl-C stops it", _add_start),
+        ("stop", "end a job: TERM, and KILL after the grace period", _add_stop),
+        ("query", "how a job stands", _add_job),
+        ("stream", "a job's output, from its beginning until it is done", _add_stream),
+        ("ps", "list jobs, newest first", _add_ps),
+        ("wait", "wait until jobs are done", _add_wait),
+        ("watch", "the jobs as they stand, then a line for every change", _add_watch),
+        ("drain", "have the worker take no new jobs, and end when those it has have ended", _add_drain),
+    )
+    for name, text, add in table:
+        command = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        add(command)
+        if name not in ("start", "run"):  # behind those, options are the job's
+            command.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print JSON")
     return _checked(parser, parser.parse_args(argv))
 
 
@@ -46,24 +67,33 @@ def _add_connection(parser: argparse.ArgumentParser) -> None:
         "--addr",
         default=os.environ.get("TXWORKER_ADDR", DEFAULT_ADDR),
         metavar="HOST:PORT",
-        help=f"the worker's address (default: $TXWORKER_ADDR or {DEFAULT_ADDR})",
+        help=f"the worker's address, or unix:PATH of its socket (default: $TXWORKER_ADDR or {DEFAULT_ADDR})",
     )
     parser.add_argument("--tls-ca", metavar="FILE", help="PEM of the CA of the worker's certificate; turns TLS on")
     parser.add_argument("--tls-cert", metavar="FILE", help="PEM of our own certificate, where the worker asks for one")
     parser.add_argument("--tls-key", metavar="FILE", help="PEM of its key")
-    parser.add_argument("--deadline", type=_seconds, default=10.0, metavar="SECONDS", help="for each answer (10)")
-    parser.add_argument("--json", action="store_true", help="print JSON (start, stop, query)")
+    parser.add_argument("--deadline", type=seconds, default=10.0, metavar="SECONDS", help="for each answer (10)")
 
 
 def _add_start(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--env", type=_pair, action="append", default=[], metavar="NAME=VALUE")
-    parser.add_argument("--label", type=_pair, action="append", default=[], metavar="NAME=VALUE")
+    parser.add_argument(
+        "--env", type=pair, action="append", default=[], metavar="NAME=VALUE", help="in its environment"
+    )
+    parser.add_argument(
+        "--label", type=pair, action="append", default=[], metavar="NAME=VALUE", help="to find it again by"
+    )
     parser.add_argument("--directory", default="", metavar="DIR", help="working directory, on the worker's machine")
-    parser.add_argument("--timeout", type=_seconds, metavar="SECONDS", help="end it when it has run so long")
-    parser.add_argument("--quiet-timeout", type=_seconds, metavar="SECONDS", help="end it when it is silent so long")
+    parser.add_argument("--timeout", type=seconds, metavar="SECONDS", help="end it when it has run so long")
+    parser.add_argument("--quiet-timeout", type=seconds, metavar="SECONDS", help="end it when it is silent so long")
     parser.add_argument("--stdin", metavar="FILE", help="what it reads; '-' is our own standard input")
     parser.add_argument("--request-id", default="", metavar="ID", help="the same id again brings the same job back")
     parser.add_argument("--separate-stderr", action="store_true", help="keep stderr in a file of its own")
+    limits = parser.add_argument_group("limits", "0 or absent: the worker's default; BYTES may end in K, M, G or T")
+    limits.add_argument("--max-output", type=size, default=0, metavar="BYTES", help="what it prints beyond is dropped")
+    limits.add_argument("--max-memory", type=size, default=0, metavar="BYTES", help="address space of each process")
+    limits.add_argument("--max-cpu", type=seconds, metavar="SECONDS", help="CPU time of each process")
+    limits.add_argument("--max-open-files", type=count, default=0, metavar="N", help="of each process")
+    limits.add_argument("--max-processes", type=count, default=0, metavar="N", help="of the job's user; not for root")
     parser.add_argument(
         "argv",
         nargs=argparse.REMAINDER,
@@ -72,13 +102,63 @@ def _add_start(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_job(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("job", metavar="JOB", help="a job's id")
+
+
+def _add_stop(parser: argparse.ArgumentParser) -> None:
+    _add_job(parser)
+    parser.add_argument("--grace", type=seconds, metavar="SECONDS", help="between TERM and KILL; 0: KILL at once")
+
+
 def _add_stream(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("job", metavar="JOB", help="a job's id, or a path: the newest job started with it")
-    parser.add_argument("--offset", type=int, default=0, metavar="BYTES", help="begin there")
-    parser.add_argument("--tail", type=int, default=0, metavar="LINES", help="begin so many lines before the end")
+    parser.add_argument("--offset", type=size, default=0, metavar="BYTES", help="begin there")
+    parser.add_argument("--tail", type=count, default=0, metavar="LINES", help="begin so many lines before the end")
     parser.add_argument("--no-follow", action="store_true", help="end at what is there now")
     parser.add_argument("--stderr", action="store_true", help="the separate stderr instead")
     parser.add_argument("--text", action="store_true", help="valid UTF-8 instead of the exact bytes")
+
+
+def _add_ps(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--state", type=states, action="append", default=[], metavar="STATE,...", help="such as running,failed"
+    )
+    _add_labels(parser)
+    parser.add_argument("--limit", type=count, default=50, metavar="N", help="so many at most (50); 0: all")
+    parser.add_argument("--quiet", "-q", action="store_true", help="only their ids")
+
+
+def _add_wait(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("jobs", nargs="+", metavar="JOB", help="a job's id")
+    parser.add_argument("--timeout", type=some_seconds, metavar="SECONDS", help="give up then, with status 124")
+    parser.add_argument("--quiet", "-q", action="store_true", help="print nothing")
+
+
+def _add_watch(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("jobs", nargs="*", metavar="JOB", help="a job's id; ends when all are done (default: all jobs)")
+    _add_labels(parser)
+    parser.add_argument("--no-finished", action="store_true", help="begin without the jobs that are done already")
+
+
+def _add_drain(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--state-directory",
+        metavar="DIR",
+        help=f"the worker's: its socket {SOCKET_NAME} is there (or name that by --addr unix:PATH)",
+    )
+    parser.add_argument("--wait", action="store_true", help="until the worker has ended")
+
+
+def _add_labels(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--label",
+        type=pair,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="only jobs with it; all of several",
+    )
 
 
 def _checked(parser: argparse.ArgumentParser, options: argparse.Namespace) -> argparse.Namespace:
@@ -87,23 +167,8 @@ def _checked(parser: argparse.ArgumentParser, options: argparse.Namespace) -> ar
             del options.argv[0]
         if not options.argv:
             parser.error("there is nothing to run: name an executable")
+    if options.command_name == "drain" and options.state_directory:
+        options.addr = f"unix:{Path(options.state_directory).absolute() / SOCKET_NAME}"
     if bool(options.tls_cert) != bool(options.tls_key):
         parser.error("--tls-cert and --tls-key go together")
     return options
-
-
-def _pair(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not name or not equals:
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
-    return name, value
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds < 3e11:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
-    return seconds

@@ -1,0 +1,67 @@
+"""What a call's error means to somebody at a terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+from twisted.trial.unittest import SynchronousTestCase
+
+from txworker.cli.failures import REFUSED, UNREACHABLE, failure
+from txworker.jobs.errors import InvalidRequest, NoSuchJob, StoreBroken, TxWorkerError, WorkerStopping
+from txworker.wire.status import status_of
+
+
+class Broken(grpc.RpcError):
+    """An error as a stub raises it."""
+
+    def __init__(self, code: grpc.StatusCode, details: str, metadata: Any = ()) -> None:
+        self._answer = (code, details, metadata)
+
+    def code(self) -> grpc.StatusCode:
+        return self._answer[0]
+
+    def details(self) -> str:
+        return self._answer[1]
+
+    def trailing_metadata(self) -> Any:
+        return self._answer[2]
+
+
+def refused(error: TxWorkerError) -> Broken:
+    status = status_of(error)
+    return Broken(status.code, status.details, status.trailing_metadata)
+
+
+class FailureTests(SynchronousTestCase):
+    def test_refusals(self) -> None:
+        """The worker's own sentence is passed on as it is; whether to try again later is in the exit status."""
+        table = [
+            (NoSuchJob("x"), "there is no job 'x' on this worker (NOT_FOUND)", REFUSED),
+            (InvalidRequest("states", 9, "is none"), "states: 9 is none (INVALID_ARGUMENT)", REFUSED),
+            (WorkerStopping(), "this worker is stopping and takes no new jobs (UNAVAILABLE)", UNREACHABLE),
+            (StoreBroken("x"), "this worker's store of jobs does not work: x (UNAVAILABLE)", UNREACHABLE),
+        ]
+        for error, sentence, status in table:
+            failed = failure(refused(error), "here:1", "job-1")
+            self.assertEqual((sentence, status), (str(failed), failed.status))
+
+    def test_broken_connections(self) -> None:
+        """Whether it never was there, has gone, or hangs is said, and what to do about the job that was followed."""
+        code = grpc.StatusCode
+        about = "; `txworker query j` tells what became of job j once it is back"
+        table = [
+            (Broken(code.UNAVAILABLE, "failed to connect to x"), "no worker answers at here:1: failed to connect to x"),
+            (Broken(code.UNAVAILABLE, "Socket closed"), "the worker at here:1 has gone: Socket closed"),
+            (Broken(code.CANCELLED, "cut"), "the worker at here:1 has gone: cut"),
+            (Broken(code.DEADLINE_EXCEEDED, "x"), "the worker at here:1 did not answer in time"),
+        ]
+        for error, sentence in table:
+            for job_id, more in (("", ""), ("j", about)):
+                failed = failure(error, "here:1", job_id)
+                self.assertEqual((sentence + more, UNREACHABLE), (str(failed), failed.status))
+
+    def test_anything_else(self) -> None:
+        """What nobody thought of is shown with its code."""
+        failed = failure(Broken(grpc.StatusCode.UNIMPLEMENTED, "Method not found!"), "here:1")
+        self.assertEqual(("Method not found! (UNIMPLEMENTED)", REFUSED), (str(failed), failed.status))

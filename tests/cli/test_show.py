@@ -1,0 +1,96 @@
+"""How jobs look on a terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from twisted.trial.unittest import SynchronousTestCase
+
+from txworker.cli.show import HEADER, command_line, exit_status, is_done, outcome, row, size, span, state_name
+from txworker.pb import worker_pb2 as pb
+
+ID = "0f9e3c4a-1111-2222-3333-444455556666"
+
+
+def a_job(**more: Any) -> pb.Job:
+    return pb.Job(**{"jobID": ID, "command": "bash", "path": "count.sh", "state": pb.JOB_STATE_RUNNING, **more})
+
+
+class RowTests(SynchronousTestCase):
+    def test_columns(self) -> None:
+        """What stands under each heading begins or ends where the heading does, whatever the job."""
+        young = a_job(createdAt=Timestamp(seconds=1000), startedAt=Timestamp(seconds=1001), outputBytes=2048)
+        old = a_job(
+            state=pb.JOB_STATE_SUCCEEDED,
+            createdAt=Timestamp(seconds=1),
+            startedAt=Timestamp(seconds=1),
+            finishedAt=Timestamp(seconds=90_001),
+            outputBytes=3 * 2**40,
+        )
+        lines = [HEADER, row(young, 1013.0, None), row(old, 864_001.0, None)]
+        self.assertEqual(
+            [
+                "JOB                                  STATE     EXIT      AGE    RAN  OUTPUT  COMMAND",
+                f"{ID} running   -         13s    12s    2.0K  bash count.sh",
+                f"{ID} succeeded 0      10d00h  1d01h    3.0T  bash count.sh",
+            ],
+            lines,
+        )
+
+    def test_width(self) -> None:
+        """A line is never longer than the terminal is wide, and shows where it was cut."""
+        job = a_job(args=["x" * 500])
+        for width in (1, 80, 100):
+            line = row(job, 0.0, width)
+            self.assertEqual((width, "…"), (len(line), line[-1]))
+        self.assertIn("x" * 500, row(job, 0.0, None))
+        self.assertNotIn("…", row(a_job(), 0.0, len(row(a_job(), 0.0, None))))
+
+    def test_not_started(self) -> None:
+        """A job that has not run for any time says so."""
+        self.assertIn("pending   -", row(a_job(state=pb.JOB_STATE_PENDING), 0.0, None))
+        self.assertIn(" 0s      - ", row(a_job(state=pb.JOB_STATE_PENDING), 0.0, None))
+
+
+class WordsTests(SynchronousTestCase):
+    def test_span(self) -> None:
+        """Two units at most, in six characters at most for 99 days; a clock that is behind makes nothing negative."""
+        table = {-5.0: "0s", 0.9: "0s", 59.0: "59s", 60.0: "1m00s", 3599.0: "59m59s", 3600.0: "1h00m"}
+        table |= {86_399.0: "23h59m", 86_400.0: "1d00h", 99 * 86_400.0: "99d00h"}
+        self.assertEqual(table, {length: span(length) for length in table})
+
+    def test_size(self) -> None:
+        """A number that can be taken in at a glance, in five characters at most."""
+        table = {0: "0", 999: "999", 1000: "1.0K", 1536: "1.5K", 102_400: "100K", 1_023_000: "999K"}
+        table |= {1_023_999: "1.0M", 2**30: "1.0G", 2**63 - 1: "8.0E"}
+        self.assertEqual(table, {count: size(count) for count in table})
+
+    def test_command_line(self) -> None:
+        """One line, whatever the arguments are; nothing in it reaches the terminal as more than text."""
+        self.assertEqual(
+            r"sh -c a\nb \x1b[2J é", command_line(pb.Job(command="sh", path="-c", args=["a\nb", "\x1b[2J é"]))
+        )
+        self.assertEqual("echo", command_line(pb.Job(command="echo")))
+
+
+class EndTests(SynchronousTestCase):
+    def test_ends(self) -> None:
+        """Its code as it is, a signal by name and as 128 + its number, and never 0 for what did not end well."""
+        table = [
+            (a_job(state=pb.JOB_STATE_SUCCEEDED), "0", 0),
+            (a_job(state=pb.JOB_STATE_FAILED, exitCode=7), "7", 7),
+            (a_job(state=pb.JOB_STATE_STOPPED, signal=9), "KILL", 137),
+            (a_job(state=pb.JOB_STATE_STOPPED, exitCode=0), "0", 1),
+            (a_job(state=pb.JOB_STATE_TIMED_OUT, signal=15), "TERM", 143),
+            (a_job(state=pb.JOB_STATE_FAILED, signal=41), "signal 41", 169),
+            (a_job(state=pb.JOB_STATE_LOST), "-", 1),
+        ]
+        for job, shown, status in table:
+            self.assertEqual((shown, status), (outcome(job), exit_status(job)), job)
+
+    def test_states(self) -> None:
+        """A state that this program does not know yet is shown as its number, and waited for no longer."""
+        self.assertEqual(("timed_out", True), (state_name(a_job(state=7)), is_done(a_job(state=7))))
+        self.assertEqual(("12", True), (state_name(a_job(state=12)), is_done(a_job(state=12))))
+        self.assertEqual([False] * 3, [is_done(a_job(state=state)) for state in (1, 2, 3)])

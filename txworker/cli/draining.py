@@ -1,0 +1,63 @@
+"""`txworker drain`: over the socket in the worker's state directory."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import select
+import socket
+import struct
+
+from google.protobuf.json_format import MessageToDict
+
+from txworker.cli.failures import REFUSED, UNREACHABLE, Failed
+from txworker.pb import control_pb2 as pb
+from txworker.pb.control_pb2_grpc import ControlStub
+
+SOCKET_NAME = "control.sock"
+
+_UCRED = struct.Struct("iII")  # pid, uid, gid: unix(7)
+
+
+def drain(stub: ControlStub, options: argparse.Namespace) -> int:
+    """Have the worker take no new jobs, and end when those it has have ended; with --wait, until then."""
+    process = _process_at(options.addr) if options.wait else None
+    answer = stub.Drain(pb.DrainReq(), timeout=options.deadline)
+    if options.json:
+        print(json.dumps(MessageToDict(answer, always_print_fields_with_no_presence=True)), flush=True)
+    else:
+        print(f"draining: {_running(answer.running)}", flush=True)
+    if process is not None:
+        select.select([process], [], [])
+        os.close(process)
+    return 0
+
+
+def _running(count: int) -> str:
+    if count == 1:
+        return "1 job is still running"
+    return f"{count or 'no'} jobs are still running"
+
+
+def _process_at(addr: str) -> int:
+    """
+    A descriptor (pidfd) of the process that listens on a Unix socket; readable when that has ended.
+
+    Raises:
+        Failed: nobody does, or it is none of this machine's.
+    """
+    if not addr.startswith("unix:"):
+        raise Failed(f"--wait needs the worker's socket (--state-directory), not {addr}", REFUSED)
+    try:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(addr.removeprefix("unix:"))
+            pid, _, _ = _UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+    except OSError as error:
+        raise Failed(f"no worker answers at {addr}: {error.strerror or error}", UNREACHABLE) from error
+    try:
+        return os.pidfd_open(pid)
+    except OSError as error:
+        raise Failed(
+            f"the worker's process cannot be seen from here, so not be waited for: {error}", REFUSED
+        ) from error

@@ -1,0 +1,94 @@
+"""Jobs as a terminal shows them. Pure: the time and the width are given."""
+
+from __future__ import annotations
+
+import signal
+from contextlib import suppress
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from txworker.pb import worker_pb2 as pb
+
+HEADER = f"{'JOB':<36} {'STATE':<9} {'EXIT':<6} {'AGE':>6} {'RAN':>6} {'OUTPUT':>7}  COMMAND"
+
+_UNFINISHED = (pb.JOB_STATE_PENDING, pb.JOB_STATE_RUNNING, pb.JOB_STATE_STOPPING)
+
+
+def row(job: pb.Job, now: float, width: int | None) -> str:
+    """One line, cut to so many characters; None: not cut."""
+    line = (
+        f"{job.jobID:<36} {state_name(job):<9} {outcome(job):<6} {span(now - seconds(job.createdAt)):>6} "
+        f"{_ran(job, now):>6} {size(job.outputBytes):>7}  {command_line(job)}"
+    )
+    return line if width is None or len(line) <= width else f"{line[: max(width - 1, 0)]}…"
+
+
+def is_done(job: pb.Job) -> bool:
+    """Nothing more will happen to it; so says a state that is newer than this program, too."""
+    return job.state not in _UNFINISHED
+
+
+def exit_status(job: pb.Job) -> int:
+    """That of a finished job as a shell gives it: its code, or 128 + the signal; never 0 when it failed."""
+    if job.signal:
+        return 128 + job.signal
+    return job.exitCode or int(job.state != pb.JOB_STATE_SUCCEEDED)
+
+
+def state_name(job: pb.Job) -> str:
+    """As `--state` takes it: "running", "timed_out"; a number where it is newer than this program."""
+    with suppress(ValueError):
+        return pb.JobState.Name(job.state).removeprefix("JOB_STATE_").lower()
+    return str(int(job.state))
+
+
+def outcome(job: pb.Job) -> str:
+    """The exit code, or the name of the signal that ended it; "-" when there is neither."""
+    if job.signal:
+        with suppress(ValueError):
+            return signal.Signals(job.signal).name.removeprefix("SIG")
+        return f"signal {job.signal}"
+    return str(job.exitCode) if is_done(job) and job.state != pb.JOB_STATE_LOST else "-"
+
+
+def command_line(job: pb.Job) -> str:
+    """What it runs, on one line; what could move a terminal's cursor is shown as an escape."""
+    return printable(" ".join(filter(None, [job.command, job.path, *job.args])))
+
+
+def printable(text: str) -> str:
+    """The text with every character that is not for printing as an escape of Python's."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+
+
+def span(length: float) -> str:
+    """Seconds in six characters at most; a clock that is behind the worker's makes no negative ages."""
+    whole = max(int(length), 0)
+    minutes, hours, days = whole // 60, whole // 3600, whole // 86_400
+    if minutes < 1:
+        return f"{whole}s"
+    if hours < 1:
+        return f"{minutes}m{whole % 60:02}s"
+    return f"{hours}h{minutes % 60:02}m" if days < 1 else f"{days}d{hours % 24:02}h"
+
+
+def size(count: int) -> str:
+    """Bytes in five characters at most; units are powers of 1024."""
+    amount, unit = float(count), ""
+    for bigger in "KMGTPE":
+        if amount < 999.5:
+            break
+        amount, unit = amount / 1024, bigger
+    return f"{amount:.1f}{unit}" if unit and amount < 99.95 else f"{amount:.0f}{unit}"
+
+
+def seconds(at: Timestamp) -> float:
+    """Since the epoch."""
+    return at.seconds + at.nanos / 1e9
+
+
+def _ran(job: pb.Job, now: float) -> str:
+    if not job.HasField("startedAt"):
+        return "-"
+    end = seconds(job.finishedAt) if job.HasField("finishedAt") else now
+    return span(end - seconds(job.startedAt))
