@@ -6,7 +6,8 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.fakes import a_house
-from txworker.jobs import EndReason, Job, JobSpec, JobState, Limits
+from tests.support.memory_store import MemoryStore
+from txworker.jobs import EndReason, Job, JobSpec, JobState, Limits, Query
 from txworker.jobs.errors import (
     CallerGone,
     InvalidRequest,
@@ -16,8 +17,17 @@ from txworker.jobs.errors import (
     RequestReused,
     WorkerStopping,
 )
+from txworker.jobs.query import LAST
 
 TRUE = JobSpec("true", "a/path", timeout_seconds=60)
+
+
+class LateStore(MemoryStore):
+    """Writes at once, and never tells."""
+
+    def save(self, job: Job) -> Deferred[None]:
+        super().save(job)
+        return Deferred()
 
 
 class SubmitTests(SynchronousTestCase):
@@ -96,6 +106,16 @@ class EndTests(SynchronousTestCase):
             (JobState.FAILED, 3, 5, 4096), (job.state, job.exit_code, job.output_bytes, job.usage.max_rss_bytes)
         )
         self.assertTrue(self.output.closed)
+
+    def test_written_and_not_told_yet(self) -> None:
+        """Between the writing of an end and its telling, a list and a question say the same: the end."""
+        house = a_house(store=LateStore())
+        job = self.successResultOf(house.worker.submit(TRUE))
+        house.launcher.running[job.id].exit()
+        ended = house.worker.get(job.id)
+        self.assertTrue(ended.done)
+        self.assertEqual([ended], house.worker.page(Query(), LAST, 10))
+        self.assertEqual([], house.worker.page(Query(frozenset({JobState.RUNNING})), LAST, 10))
 
     def test_output_bytes_while_running(self) -> None:
         """A running job says how much it has printed so far."""

@@ -139,10 +139,10 @@ class Worker:
             RequestReused: it was another order.
         """
         before = self._store.with_request_id(spec.request_id) if spec.request_id else None
-        if before is None or before.id in self._starting:
-            return None
-        _check_same(before, spec)
-        return self.get(before.id)
+        job = None if before is None else self._lasting(before.id)
+        if job is not None:
+            _check_same(job, spec)
+        return job
 
     def stop(self, job_id: str, grace_seconds: float | None = None) -> Deferred[Job]:
         """
@@ -162,7 +162,7 @@ class Worker:
         """
         active = self._active.get(job_id)
         if active is not None:
-            return active.now
+            return self._shown(active)
         job = self._store.get(job_id)
         if job is None:
             at = self._store.removed_at(job_id)
@@ -189,7 +189,9 @@ class Worker:
 
     def page(self, query: Query, before: int, most: int) -> list[Job]:
         """At most so many of the jobs that are meant, with numbers below `before`, newest first. Any thread."""
-        running = [active.now for active in list(self._active.values())]  # first: what ends meanwhile is seen below
+        running = [
+            self._shown(active) for active in list(self._active.values())
+        ]  # first: what ends meanwhile is seen below
         found = {job.id: job for job in running if job.number < before and query.matches(job)}
         found.update((job.id, job) for job in self._store.finished_page(query, before, most))
         return sorted(found.values(), key=lambda job: -job.number)[:most]
@@ -247,22 +249,35 @@ class Worker:
         """The jobs that are not done. Any thread."""
         return list(self._active)
 
+    def _shown(self, active: _Active) -> Job:
+        """An end is known as soon as it is written, for whoever reads the store (a list) knows it from then on."""
+        written = self._store.get(active.job.id) if active.ending else None
+        return written if written is not None and written.done else active.now
+
     async def _submit(self, spec: JobSpec, wanted: Callable[[], bool]) -> Job:
-        before = self._requests.get(spec.request_id)
-        if before is None:
-            self._check_room()
-            limits = effective(spec.limits, self._policy.default_limits, self._policy.ceilings)
-            self._number += 1
-            job = Job(self._world.new_id(), spec, self._world.now(), self._number, revision=self._next_revision())
-            before = await self._started(job, limits, wanted)
-            if before is job:
-                return self._active[job.id].job if job.id in self._active else self.get(job.id)
-        _check_same(before, spec)
-        await self._settled.until(lambda: before.id not in self._starting)
-        try:
-            return self.get(before.id)
-        except NoSuchJob:  # it could not be started; perhaps it can be now, and if not we shall know why
-            return await self._submit(spec, wanted)
+        while before := self._requests.get(spec.request_id):
+            _check_same(before, spec)
+            await self._begun(before.id)
+            job = self._lasting(before.id)
+            if job is not None:
+                return job  # else it could not be started; perhaps it can be now, and if not we shall know why
+        self._check_room()
+        limits = effective(spec.limits, self._policy.default_limits, self._policy.ceilings)
+        self._number += 1
+        job = Job(self._world.new_id(), spec, self._world.now(), self._number, revision=self._next_revision())
+        kept = await self._started(job, limits, wanted)
+        if kept is not job:
+            _check_same(kept, spec)
+        return self._active[kept.id].now if kept.id in self._active else self.get(kept.id)
+
+    def _begun(self, job_id: str) -> Deferred[None]:
+        return self._settled.until(lambda: job_id not in self._starting)
+
+    def _lasting(self, job_id: str) -> Job | None:
+        """That job, unless it is only being started, or could not be and is about to be forgotten. Any thread."""
+        active = self._active.get(job_id)
+        job = self._store.get(job_id) if active is None else active.now
+        return job if job is not None and (job.done or active is not None) else None
 
     async def _started(self, job: Job, limits: Limits, wanted: Callable[[], bool]) -> Job:
         """Write the order down, then launch it; that job, or the one that its request id has brought before."""
@@ -335,12 +350,8 @@ class Worker:
             return self.get(job_id)
         if not active.ending:
             grace = self._policy.grace_seconds if grace_seconds is None else grace_seconds
-            self._log.info(
-                "Job {job_id} is being stopped, {grace} s of grace ({reason}).",
-                job_id=job_id,
-                grace=grace,
-                reason=reason.value,
-            )
+            text = "Job {job_id} is being stopped, {grace} s of grace ({reason})."
+            self._log.info(text, job_id=job_id, grace=grace, reason=reason.value)
             self._learn(active, EndAsked(reason))
             active.running.stop(grace)
         return active.now
@@ -387,12 +398,8 @@ class Worker:
         self._settled.wake()
 
     def _not_written(self, failure: Any, job: Job) -> None:
-        self._log.error(
-            "Job {job_id} could not be written down as {state}: {error}.",
-            job_id=job.id,
-            state=job.state.name,
-            error=failure.value,
-        )
+        text = "Job {job_id} could not be written down as {state}: {error}."
+        self._log.error(text, job_id=job.id, state=job.state.name, error=failure.value)
 
 
 def _check_same(before: Job, spec: JobSpec) -> None:
