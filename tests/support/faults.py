@@ -1,0 +1,115 @@
+"""A place whose worker is killed at random moments, under load, and started again: is all as it was told?"""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from tests.support.daemon import TWISTD, Daemon
+from tests.support.journal import Journal, integrity
+from tests.support.load import Load
+from txworker.jobs import MARK
+from txworker.process.procfs import cgroup_of, mark_of
+
+LONGEST_LOAD = 1.2
+STARTING = 0.8
+"""Seconds. Of a start about as long as it takes; a kill in that time hits a worker that recovers, or serves at last."""
+
+
+class Faults:
+    """jobs is more of the section [jobs] of worker.toml; the seed decides what the clients do, and until when."""
+
+    def __init__(self, place: Path, seed: str, jobs: str) -> None:
+        self.place = place
+        self.token = f"txworker-fault-{os.getpid()}-{time.monotonic_ns()}"
+        self.journal = Journal()
+        self.kills = 0
+        assert MARK not in os.environ, "this very process would look like a job's"
+        self._seed = seed
+        self._rng = random.Random(seed)
+        self._runs = place / "runs"
+        self._runs.mkdir()
+        self._text = f"[jobs]\nstop_grace_seconds = 0.3\n{jobs}\n"
+        self._hiding = "use_cgroups = false" not in jobs
+        self._daemon = Daemon(place, self._text)
+
+    def kill(self) -> None:
+        """Load, kill, look at what it left, start again, look at what is told."""
+        new = self._loaded_and_killed()
+        while self._rng.random() < 0.15:
+            self._kill_starting()
+        assert integrity(self.place / "state") == "ok"
+        views = [view for view in list(self.journal.seen) if view[0] in new]
+        self.journal.check_files(self.place / "output", views)
+        self._daemon = Daemon(self.place, self._text)
+        assert self.living() == {}
+        self.journal.check_jobs(self._daemon)
+        self.journal.check_asked(self._daemon, new)
+        self.journal.check_streams(self._daemon, self._rng.sample(views, min(5, len(views))))
+        self._expect_no_mistakes()
+
+    @property
+    def summary(self) -> str:
+        """What it has come to."""
+        journal = self.journal
+        return (
+            f"{self.kills} kills, {len(journal.ids)} jobs, {len(journal.ends)} ends told, {len(journal.orders)} "
+            f"requestIDs, {len(journal.seen)} outputs viewed, {sum(map(len, journal.seen.values()))} bytes of them"
+        )
+
+    def finish(self) -> None:
+        """The last of them is stopped in order; and everything is looked at once more."""
+        self.journal.check_files(self.place / "output", list(self.journal.seen))
+        self.journal.check_runs(self._runs)
+        assert self._daemon.stop() == 0
+        assert self.living() == {}
+        assert integrity(self.place / "state") == "ok"
+        self._expect_no_mistakes()
+
+    def close(self) -> None:
+        """Whatever happened, nothing runs on."""
+        self._daemon.close()
+        for pid in self.living():
+            os.kill(pid, 9)
+
+    def living(self) -> dict[int, str]:
+        """Every process of any job there ever was, by its command line or by its environment; and how it stands."""
+        found = {}
+        for pid in [int(name) for name in os.listdir("/proc") if name.isdecimal()]:
+            with suppress(FileNotFoundError, ProcessLookupError):
+                command, mark = Path(f"/proc/{pid}/cmdline").read_bytes(), mark_of(pid)
+                if self.token.encode() in command or mark in self.journal.ids:
+                    found[pid] = f"{Path(f'/proc/{pid}/stat').read_text()} {command!r} {mark} {cgroup_of(pid)}"
+        return found
+
+    def _loaded_and_killed(self) -> list[str]:
+        """The ids that became known meanwhile."""
+        before = set(self.journal.ids)
+        seed = f"{self._seed}/{self.kills}"
+        load = Load(self._daemon, self.journal, self.token, self._runs, seed, self._hiding)
+        time.sleep(self._rng.uniform(0, LONGEST_LOAD))
+        load.kill()
+        self._killed()
+        return list(self.journal.ids - before)
+
+    def _kill_starting(self) -> None:
+        command = [TWISTD, "-n", "--pidfile=", "worker", "--config", str(self.place / "worker.toml")]
+        with (self.place / "log").open("wb") as log:
+            process = subprocess.Popen(command, cwd=self.place, stdout=log, stderr=log)
+        time.sleep(self._rng.uniform(0, STARTING))
+        process.kill()
+        process.wait()
+        self._killed()
+
+    def _killed(self) -> None:
+        self.kills += 1
+        log = (self.place / "log").read_text()
+        assert "Traceback" not in log, log
+
+    def _expect_no_mistakes(self) -> None:
+        mistakes = "\n".join(self.journal.mistakes)
+        assert not mistakes, f"seed {self._seed}, kill {self.kills}:\n{mistakes}"
