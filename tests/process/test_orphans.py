@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from twisted.trial.unittest import SynchronousTestCase
 
+from txworker.process.brand import brand
 from txworker.process.orphans import DeadJob, Evidence, family
+from txworker.process.owners import Sign
 from txworker.process.procfs import Process
 
 ALIVE_UNTIL = 1000
@@ -21,16 +25,17 @@ class OrphanTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.jobs = [DeadJob("job", 100, 400)]
         self.marks: dict[int, str] = {}
+        self.brands: dict[int, int] = {}
         self.asked: list[int] = []
 
     def found(self, *processes: Process, spared: tuple[int, ...] = (), also: str = "") -> list[int]:
         evidence = Evidence(self.jobs, lambda mark: mark == also, ALIVE_UNTIL)
         evidence.learn_sessions(processes)
-        return sorted(process.pid for process in evidence.belonging(processes, self.mark, spared))
+        return sorted(process.pid for process in evidence.belonging(processes, self.signs, spared))
 
-    def mark(self, process: Process) -> str | None:
+    def signs(self, process: Process) -> Iterable[Sign]:
         self.asked.append(process.pid)
-        return self.marks.get(process.pid)
+        return (self.brands.get(process.pid, 0), *filter(None, [self.marks.get(process.pid)]))
 
     def test_own_process(self) -> None:
         """The job's own process is known by number and start together."""
@@ -41,6 +46,11 @@ class OrphanTests(SynchronousTestCase):
         """A mark counts when it names a dead job, or one that is known to be lost; no other mark does."""
         self.marks = {5: "job", 6: "other worker's", 7: "lost"}
         self.assertEqual([5, 7], self.found(a_process(5), a_process(6), a_process(7), a_process(8), also="lost"))
+
+    def test_brand(self) -> None:
+        """A brand counts when it is a dead job's."""
+        self.brands = {5: brand("job"), 6: brand("other")}
+        self.assertEqual([5], self.found(a_process(5), a_process(6)))
 
     def test_session_with_its_leader(self) -> None:
         """While the job's own process lives, whoever is in its session is the job's, however young."""
@@ -117,10 +127,10 @@ class OrphanTests(SynchronousTestCase):
         evidence = Evidence(self.jobs, lambda mark: False, ALIVE_UNTIL)
         first = [a_process(100, start=400), a_process(5, 100), a_process(6, 5)]
         evidence.learn_sessions(first)
-        self.assertEqual(3, len(evidence.belonging(first, self.mark, ())))
+        self.assertEqual(3, len(evidence.belonging(first, self.signs, ())))
         evidence.learn_sessions([a_process(6)])
         later = [a_process(6), a_process(7, 1, session=100, start=9000), a_process(5, start=9000)]
-        self.assertEqual([6, 7], [process.pid for process in evidence.belonging(later, self.mark, ())])
+        self.assertEqual([6, 7], [process.pid for process in evidence.belonging(later, self.signs, ())])
 
     def test_remembered_session_given_away(self) -> None:
         """A session's number that somebody else has now is no longer the job's."""
@@ -128,7 +138,7 @@ class OrphanTests(SynchronousTestCase):
         evidence.learn_sessions([a_process(100, start=400)])
         later = [a_process(100, start=9000), a_process(7, 1, session=100, start=9001)]
         evidence.learn_sessions(later)
-        self.assertEqual([], evidence.belonging(later, self.mark, ()))
+        self.assertEqual([], evidence.belonging(later, self.signs, ()))
 
     def test_family(self) -> None:
         """A process, what it descends from and what descends from it: not its siblings."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from txworker.process.owners import Main, owners
+from txworker.process.owners import Main, Sign, owners
 from txworker.process.procfs import Process
 
 WORKER = 1
@@ -20,14 +20,14 @@ class OwnerTests(SynchronousTestCase):
     """Job "a" is process 100, started at 100; "b" is 200, started at 200. "a" has exited."""
 
     def setUp(self) -> None:
-        self.mains = {100: Main("a", lambda: 100, exited=True), 200: Main("b", lambda: 200)}
-        self.signs: dict[int, list[str]] = {}
+        self.mains = {100: Main("a", 1001, lambda: 100, exited=True), 200: Main("b", 1002, lambda: 200)}
+        self.signs: dict[int, list[Sign]] = {}
         self.asked: list[int] = []
 
     def owners(self, *forest: Process, guess: bool = True) -> dict[int, tuple[str, ...]]:
         return owners(forest, self.mains, self.say, guess)
 
-    def say(self, process: Process) -> Iterable[str]:
+    def say(self, process: Process) -> Iterable[Sign]:
         self.asked.append(process.pid)
         return self.signs.get(process.pid, [])
 
@@ -38,9 +38,10 @@ class OwnerTests(SynchronousTestCase):
         self.assertEqual([], self.asked)
 
     def test_signs(self) -> None:
-        """The first sign that names a job of ours decides: a cgroup before a mark."""
-        self.signs = {300: ["", "txworker-1", "a", "b"], 301: ["b"]}
-        self.assertEqual({300: ("a",), 301: ("b",)}, self.owners(a_process(300), a_process(301)))
+        """The first sign that names a job of ours decides: its cgroup, its brand, its mark."""
+        self.signs = {300: ["", "txworker-1", "a", 1002, "b"], 301: ["", 1001, "b"], 302: [0, "b"]}
+        found = self.owners(a_process(300), a_process(301), a_process(302))
+        self.assertEqual({300: ("a",), 301: ("a",), 302: ("b",)}, found)
 
     def test_sign_of_a_child(self) -> None:
         """A child that says it is another job's is: what it carries weighs more than whom it descends from."""
@@ -93,5 +94,5 @@ class OwnerTests(SynchronousTestCase):
         def never() -> int:
             raise AssertionError("asked")
 
-        self.mains = {100: Main("a", never)}
+        self.mains = {100: Main("a", 1001, never)}
         self.assertEqual({300: ("a",)}, self.owners(a_process(300, session=100)))

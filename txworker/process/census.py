@@ -20,8 +20,19 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from txworker.jobs import MARK
-from txworker.process.owners import Main, owners
-from txworker.process.procfs import Process, cgroup_of, children, children_of_thread, mark_of, read_process, send, tree
+from txworker.process.brand import brand
+from txworker.process.owners import Main, Sign, owners
+from txworker.process.procfs import (
+    Process,
+    brand_of,
+    cgroup_of,
+    children,
+    children_of_thread,
+    mark_of,
+    read_process,
+    send,
+    tree,
+)
 from txworker.waiting import Clock
 
 _SHARE = 10
@@ -58,7 +69,7 @@ class Census:
 
     def enter(self, pid: int, job_id: str) -> None:
         """A job's own process was started."""
-        self._mains[pid] = Main(job_id, _Start(pid))
+        self._mains[pid] = Main(job_id, brand(job_id), _Start(pid))
 
     def exited(self, pid: int) -> None:
         """A job's own process has exited, and is still ours to wait for."""
@@ -201,9 +212,10 @@ def _start(pid: int) -> int:
     return -1 if process is None else process.start
 
 
-def _signs(process: Process) -> Iterator[str]:
-    """What a process says of itself."""
+def _signs(process: Process) -> Iterator[Sign]:
+    """What a process carries, each read when it is asked for."""
     yield from cgroup_of(process.pid).split("/")
+    yield brand_of(process.pid)
     mark = mark_of(process.pid)
     if mark is not None:
         yield mark

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from txworker.process.brand import branded
 from txworker.process.native import NativeStart
 from txworker.process.prepared import Preparation, PreparedStart
 
@@ -77,7 +78,8 @@ class Starts:
         """As start_child."""
         if preparation.needed:
             return self.prepared(argv, environment, directory, descriptors, preparation)
-        pid = self.at_once(argv, environment, directory, descriptors)
+        with branded(preparation.brand):
+            pid = self.at_once(argv, environment, directory, descriptors)
         _follow(pid, preparation)
         return pid
 

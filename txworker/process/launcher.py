@@ -18,6 +18,7 @@ from txworker.jobs.errors import (
     OutOfResources,
     TxWorkerError,
 )
+from txworker.process.brand import brand
 from txworker.process.census import Census
 from txworker.process.cgroup import Cgroups, JobCgroup
 from txworker.process.child import stdin_file
@@ -130,6 +131,7 @@ class Launcher:
             self.places.preparation,
             limits=kernel_limits(spec.limits),
             cgroup=None if cgroup is None else cgroup.path,
+            brand=brand(job_id),
         )
         try:
             with stdin_file(spec.stdin) if spec.stdin else nullcontext(self.places.no_input) as stdin:

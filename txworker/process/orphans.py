@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from signal import SIGKILL, SIGSTOP
 
 from twisted.logger import Logger
 
-from txworker.process.procfs import Process, mark_of, read_process, send
+from txworker.process.brand import brand
+from txworker.process.owners import Sign
+from txworker.process.procfs import Process, brand_of, mark_of, read_process, send
 
 _SECONDS = 4.0
 """In all. Longer than that only a process lives that the kernel cannot end, or that is not ours to signal."""
@@ -53,7 +55,8 @@ class Evidence:
         starts = [job.start for job in jobs if job.start is not None]
         self.oldest = min(starts, default=0) if len(starts) == len(jobs) else 0
         self._alive_until = max([alive_until_ticks, *starts])
-        self._ids = {job.job_id for job in jobs}
+        self._signs: set[Sign] = {job.job_id for job in jobs}
+        self._signs.update(brand(job.job_id) for job in jobs)
         self._known_mark = known_mark
         self._mains = {job.pid: job.start for job in jobs if job.pid is not None}
         self._sessions: set[int] = set()
@@ -82,16 +85,17 @@ class Evidence:
                 self._sessions.discard(pid)
 
     def belonging(
-        self, processes: Collection[Process], mark: Callable[[Process], str | None], spared: Collection[int]
+        self, processes: Collection[Process], signs: Callable[[Process], Iterable[Sign]], spared: Collection[int]
     ) -> list[Process]:
         """
-        Those that are of a job: by session, by mark, or by descent from one of these; never a pid that is spared.
+        Those that are of a job: by session, brand or mark, or by descent from one of these; never one that is spared.
 
-        mark(process) is asked only where nothing else tells, and never of a kernel thread. Who belonged once, does.
+        signs(process), its brand and its mark, is asked only where nothing else tells, and never of a kernel thread.
+        Who belonged once, does.
         """
         able = [process for process in processes if process.session and process.pid != _INIT]  # kernel threads: 0
         found = {
-            process.pid: process for process in able if process.pid not in spared and self._is_certain(process, mark)
+            process.pid: process for process in able if process.pid not in spared and self._is_certain(process, signs)
         }
         children: dict[int, list[Process]] = {}
         for process in able:
@@ -108,14 +112,13 @@ class Evidence:
         self._certain.update((process.pid, process.start) for process in found.values())
         return list(found.values())
 
-    def _is_certain(self, process: Process, mark: Callable[[Process], str | None]) -> bool:
+    def _is_certain(self, process: Process, signs: Callable[[Process], Iterable[Sign]]) -> bool:
         identity = (process.pid, process.start)
         if identity in self._certain or identity in self._mains.items() or process.session in self._sessions:
             return True
         if process.start < self.oldest:
             return False
-        marked = mark(process)
-        return marked is not None and (marked in self._ids or self._known_mark(marked))
+        return any(sign in self._signs or (isinstance(sign, str) and self._known_mark(sign)) for sign in signs(process))
 
 
 def family(own: int, everybody: Iterable[Process]) -> set[int]:
@@ -172,12 +175,19 @@ class _Hunt:
             if number == 0:
                 self._evidence.learn_sessions(fresh)
             spared = family(os.getpid(), known.values())
-            for process in self._evidence.belonging([*found.values(), *fresh], lambda one: mark_of(one.pid), spared):
+            for process in self._evidence.belonging([*found.values(), *fresh], _signs, spared):
                 if process.pid not in found and not process.zombie:
                     send(process, SIGSTOP)
                     self.stopped.add((process.pid, process.start))
                     found[process.pid] = process
         return list(found.values())
+
+
+def _signs(process: Process) -> Iterator[Sign]:
+    yield brand_of(process.pid)
+    mark = mark_of(process.pid)
+    if mark is not None:
+        yield mark
 
 
 def _fresh(known: dict[int, Process]) -> list[Process]:

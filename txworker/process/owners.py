@@ -7,8 +7,11 @@ from dataclasses import dataclass
 
 from txworker.process.procfs import Process
 
-Signs = Callable[[Process], Iterable[str]]
-"""The ids that a process carries by what it cannot or need not get rid of: its cgroup's first, then its mark."""
+Sign = str | int
+"""Of a job: its id, or its brand."""
+
+Signs = Callable[[Process], Iterable[Sign]]
+"""What a process carries, the surest first: the parts of its cgroup's name, its brand, its mark."""
 
 
 @dataclass
@@ -16,6 +19,7 @@ class Main:
     """A job's own process, from its start until it is waited for. start as in Process; asked when it matters."""
 
     job_id: str
+    brand: int
     start: Callable[[], int]
     exited: bool = False
 
@@ -32,13 +36,14 @@ def owners(
     was born, and that is told only by elimination: when every such job has exited, it is theirs. guess says whether
     to go so far.
     """
-    ids = {main.job_id for main in mains.values()}
+    ours: dict[Sign, str] = {main.job_id: main.job_id for main in mains.values()}
+    ours.update((main.brand, main.job_id) for main in mains.values())
     found: dict[int, tuple[str, ...]] = {}
     for process in forest:
         main = mains.get(process.session)
-        sign = main.job_id if main is not None else next((sign for sign in signs(process) if sign in ids), None)
+        sign = main.job_id if main is not None else next((sign for sign in signs(process) if sign in ours), None)
         if sign is not None:
-            found[process.pid] = (sign,)
+            found[process.pid] = (ours[sign],)
         elif process.parent in found:
             found[process.pid] = found[process.parent]
         else:

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from txworker.process.brand import as_limits
 from txworker.process.environ import places
 
 _ANSWER = struct.Struct("ii32s")
@@ -28,7 +29,7 @@ class Preparation:
     What must be so before a job's first instruction; the default is nothing at all.
 
     limits: (name for messages, RLIMIT_ number, soft, hard). user: uid, gid and supplementary groups. cgroup: its
-    directory.
+    directory. brand: brand.py.
     """
 
     limits: tuple[tuple[str, int, int, int], ...] = ()
@@ -36,6 +37,7 @@ class Preparation:
     nice: int = 0
     oom_score_adj: int = 0
     cgroup: str | None = None
+    brand: int = 0
 
     @property
     def needed(self) -> bool:
@@ -74,7 +76,7 @@ class PreparedStart:
             "environment": dict(environment),
             "places": list(places(argv[0], environment)),
             "directory": directory,
-            "limits": list(preparation.limits),
+            "limits": [*preparation.limits, *as_limits(preparation.brand)],
             "user": preparation.user,
             "nice": preparation.nice,
             "oom_score_adj": preparation.oom_score_adj,

@@ -78,6 +78,15 @@ def cgroup_of(pid: int) -> str:
     return ""
 
 
+def brand_of(pid: int) -> int:
+    """The brand that a process was born with (brand.py); 0 when it has none."""
+    for line in _contents(f"/proc/{pid}/limits").splitlines():
+        if line.startswith(b"Max file locks"):
+            soft = line[14:].split()[0]
+            return int(soft) if soft.isdigit() else 0
+    return 0
+
+
 def send(process: Process, number: int) -> None:
     """Signal that process, and no other that was given its number since; gone, or not ours to signal, is no error."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
