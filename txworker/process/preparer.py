@@ -33,7 +33,10 @@ def serve(connection: socket.socket) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     gc.freeze()
     while True:
-        message, ancillary, _, _ = connection.recvmsg(64, 256, socket.MSG_CMSG_CLOEXEC)
+        try:
+            message, ancillary, _, _ = connection.recvmsg(64, 256, socket.MSG_CMSG_CLOEXEC)
+        except ConnectionResetError:  # the worker has died with an answer unread
+            return
         if not message:
             return
         descriptors = array.array("i")
