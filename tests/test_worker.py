@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.support.fakes import a_house
+from tests.support.fakes import House, a_house
 from tests.support.memory_store import MemoryStore
 from txworker.jobs import EndReason, Job, JobSpec, JobState, Limits, Query
 from txworker.jobs.errors import (
@@ -15,6 +15,8 @@ from txworker.jobs.errors import (
     NoSuchJob,
     OutOfResources,
     RequestReused,
+    StoreBroken,
+    StoreFull,
     WorkerStopping,
 )
 from txworker.jobs.query import LAST
@@ -169,3 +171,316 @@ class EndTests(SynchronousTestCase):
         self.running.exit(None, 15)
         self.successResultOf(all_done)
         self.assertEqual(EndReason.WORKER_STOPPING, self.house.worker.get(self.job.id).end_reason)
+
+
+def ids(jobs: list[Job]) -> list[str]:
+    return [job.id for job in jobs]
+
+
+class OrderTests(SynchronousTestCase):
+    """The order in which things are done: written, launched, answered."""
+
+    def setUp(self) -> None:
+        self.house = a_house()
+        self.store, self.launcher, self.worker = self.house.store, self.house.launcher, self.house.worker
+
+    def test_written_first(self) -> None:
+        """Nothing is launched before the order is written, and only then is it answered."""
+        self.store.slow = True
+        answer = self.worker.submit(TRUE)
+        self.assertEqual({}, self.launcher.running)
+        self.assertRaises(NoSuchJob, self.worker.get, "job-1")
+        self.store.catch_up()
+        self.assertEqual(["job-1"], list(self.launcher.running))
+        self.assertEqual("job-1", self.successResultOf(answer).id)
+
+    def test_cannot_be_written(self) -> None:
+        """An order that cannot be written is refused with the reason; nothing is launched, no file is made."""
+        self.store.broken = StoreFull("the disk is full")
+        failure = self.failureResultOf(self.worker.submit(TRUE), StoreFull)
+        self.assertIn("the disk is full", str(failure.value))
+        self.assertEqual(({}, {}, {}), (self.launcher.running, self.house.shelf.outputs, self.store.kept))
+        self.store.mend()
+        self.successResultOf(self.worker.submit(TRUE))
+
+    def test_dropped(self) -> None:
+        """An order that could not be launched is not in the store any more."""
+        self.launcher.refusal = NoSuchExecutable("true")
+        self.failureResultOf(self.worker.submit(TRUE), NoSuchExecutable)
+        self.assertEqual({}, self.store.kept)
+
+    def test_caller_leaves(self) -> None:
+        """Who leaves while it is being written stops the waiting only; what was wanted last thing, is launched."""
+        self.store.slow = True
+        answer = self.worker.submit(TRUE)
+        answer.cancel()
+        self.failureResultOf(answer, CancelledError)
+        self.store.catch_up()
+        self.assertEqual(["job-1"], list(self.launcher.running))
+
+    def test_gone_meanwhile(self) -> None:
+        """But for a caller who is gone when it is written nothing is launched, and nothing stays."""
+        self.store.slow = True
+        answer = self.worker.submit(TRUE, lambda: False)
+        self.store.catch_up()
+        self.failureResultOf(answer, CallerGone)
+        self.assertEqual(({}, {}), (self.launcher.running, self.store.kept))
+
+    def test_refused_meanwhile(self) -> None:
+        """Nor is it when the worker takes nothing more by then; the end of the worker waits for that."""
+        self.store.slow = True
+        answer = self.worker.submit(TRUE)
+        drained = self.worker.drain()
+        self.assertNoResult(drained)
+        self.store.catch_up()
+        self.failureResultOf(answer, WorkerStopping)
+        self.successResultOf(drained)
+        self.assertEqual(({}, {}), (self.launcher.running, self.store.kept))
+
+    def test_room_counts_the_starting(self) -> None:
+        """Jobs that are being written count for max_running."""
+        house = a_house(max_running=2)
+        house.store.slow = True
+        answers = [house.worker.submit(TRUE) for _ in range(2)]
+        self.failureResultOf(house.worker.submit(TRUE), OutOfResources)
+        house.store.catch_up()
+        self.assertEqual(2, len([self.successResultOf(answer) for answer in answers]))
+
+
+class BrokenStoreTests(SynchronousTestCase):
+    """What was promised is kept until it can be written, and is shown to nobody before."""
+
+    def setUp(self) -> None:
+        self.house = a_house()
+        self.store, self.worker = self.house.store, self.house.worker
+        self.job = self.successResultOf(self.worker.submit(TRUE))
+        self.running = self.house.launcher.running[self.job.id]
+        self.store.broken = StoreBroken("the disk is gone")
+
+    def test_end_is_not_shown(self) -> None:
+        """An end that is not written is not told: not to who asks, who lists, who watches, who waits for output."""
+        change = self.worker.changes_of({self.job.id: self.job.revision})
+        output = self.worker.more_output(self.job.id, 0, False)
+        self.running.exit(3)
+        self.assertEqual(JobState.RUNNING, self.worker.get(self.job.id).state)
+        self.assertEqual([self.job.id], ids(self.worker.page(Query(frozenset([JobState.RUNNING])), LAST, 10)))
+        self.assertNoResult(change)
+        self.assertNoResult(output)
+        self.store.mend()
+        self.assertEqual(
+            (JobState.FAILED, 3), (self.worker.get(self.job.id).state, self.worker.get(self.job.id).exit_code)
+        )
+        self.successResultOf(change)
+        self.successResultOf(output)
+
+    def test_stop(self) -> None:
+        """A job can be stopped meanwhile, and also once it has ended without that being written."""
+        self.successResultOf(self.worker.stop(self.job.id))
+        self.assertEqual([10], self.running.stops)
+        self.running.exit(None, 15)
+        self.assertEqual(JobState.STOPPING, self.successResultOf(self.worker.stop(self.job.id)).state)
+        self.assertEqual([10], self.running.stops)
+        self.store.mend()
+        self.assertEqual(JobState.STOPPED, self.worker.get(self.job.id).state)
+
+    def test_worker_stops(self) -> None:
+        """Jobs are ended when the worker stops; that their ends can be written is waited for by the caller's limit."""
+        stopped = self.worker.stop_all()
+        self.assertEqual([10], self.running.stops)
+        self.running.exit(None, 15)
+        self.assertNoResult(stopped)
+        self.assertEqual(JobState.RUNNING, self.store.kept[self.job.id].state)
+        self.store.mend()
+        self.successResultOf(stopped)
+        self.assertEqual(JobState.STOPPED, self.store.kept[self.job.id].state)
+
+    def test_order(self) -> None:
+        """What became known meanwhile is told in its order once it is written."""
+        self.successResultOf(self.worker.stop(self.job.id))
+        self.running.exit(None, 15)
+        told = self.worker.changes(self.job.revision)
+        self.assertNoResult(told)
+        self.store.mend()
+        self.assertEqual([JobState.STOPPING], [job.state for job in self.successResultOf(told).jobs])
+        last = self.successResultOf(
+            self.worker.changes(self.successResultOf(self.worker.changes(0)).jobs[0].revision - 1)
+        )
+        self.assertEqual([JobState.STOPPED], [job.state for job in last.jobs])
+
+
+class RequestTests(SynchronousTestCase):
+    """One request id, one process, whatever happens meanwhile."""
+
+    SPEC = JobSpec("true", request_id="r")
+
+    def house(self) -> House:
+        house = a_house()
+        house.store.slow = True
+        return house
+
+    def test_at_once(self) -> None:
+        """A hundred times while the first is being started: one process, the same job for everybody."""
+        house = self.house()
+        answers = [house.worker.submit(self.SPEC) for _ in range(100)]
+        house.store.catch_up()
+        self.assertEqual({"job-1"}, {self.successResultOf(answer).id for answer in answers})
+        self.assertEqual(["job-1"], list(house.launcher.running))
+
+    def test_another_order_at_once(self) -> None:
+        """Another order with that id is refused at once, also while the first is being started."""
+        house = self.house()
+        answer = house.worker.submit(self.SPEC)
+        failure = self.failureResultOf(house.worker.submit(JobSpec("true", "x", request_id="r")), RequestReused)
+        self.assertIn("different path", str(failure.value))
+        house.store.catch_up()
+        self.successResultOf(answer)
+
+    def test_first_fails(self) -> None:
+        """When the first could not be started the others are tried, and each is told why it cannot be."""
+        house = self.house()
+        house.launcher.refusal = NoSuchExecutable("true")
+        answers = [house.worker.submit(self.SPEC) for _ in range(300)]
+        for answer in answers:
+            house.store.catch_up()
+            self.failureResultOf(answer, NoSuchExecutable)
+        self.assertEqual({}, house.store.kept)
+
+    def test_second_succeeds(self) -> None:
+        """A caller who was gone takes nobody with it: the next one's order is launched."""
+        house = self.house()
+        first = house.worker.submit(self.SPEC, lambda: False)
+        second, third = house.worker.submit(self.SPEC), house.worker.submit(self.SPEC)
+        house.store.slow = False
+        house.store.catch_up()
+        self.failureResultOf(first, CallerGone)
+        self.assertEqual({"job-2"}, {self.successResultOf(answer).id for answer in (second, third)})
+        self.assertEqual(["job-2"], list(house.launcher.running))
+
+    def test_not_yet_forgotten(self) -> None:
+        """A job that could not be launched is nobody's answer, also while the store cannot forget it yet."""
+        house = self.house()
+
+        def break_and_refuse() -> bool:
+            house.store.broken = StoreFull("the disk is full")
+            return False
+
+        first = house.worker.submit(self.SPEC, break_and_refuse)
+        second = house.worker.submit(self.SPEC)
+        house.store.slow = False
+        house.store.catch_up()
+        self.failureResultOf(first, CallerGone)
+        self.failureResultOf(second, StoreFull)
+        self.assertIn("job-1", house.store.kept)
+        self.assertIsNone(house.worker.submitted(self.SPEC))
+        house.store.mend()
+        self.assertEqual("job-3", self.successResultOf(house.worker.submit(self.SPEC)).id)
+
+    def test_submitted(self) -> None:
+        """Asked from a thread: none while it is being started, then the job as it stands, also when it is done."""
+        house = self.house()
+        answer = house.worker.submit(self.SPEC)
+        self.assertIsNone(house.worker.submitted(self.SPEC))
+        house.store.catch_up()
+        job = self.successResultOf(answer)
+        self.assertEqual(job, house.worker.submitted(self.SPEC))
+        house.launcher.running[job.id].exit()
+        self.assertEqual(house.worker.get(job.id), house.worker.submitted(self.SPEC))
+        self.assertRaises(RequestReused, house.worker.submitted, JobSpec("false", request_id="r"))
+        self.assertIsNone(house.worker.submitted(TRUE))
+
+    def test_while_draining(self) -> None:
+        """The same request brings its job back also when no new ones are taken, or there is no room."""
+        house = a_house(max_running=1)
+        job = self.successResultOf(house.worker.submit(self.SPEC))
+        self.assertEqual(job.id, self.successResultOf(house.worker.submit(self.SPEC)).id)
+        house.worker.refuse()
+        self.assertEqual(job.id, self.successResultOf(house.worker.submit(self.SPEC)).id)
+
+    def test_across_a_restart(self) -> None:
+        """The same request brings the same job back from another worker's time, however it ended."""
+        store = MemoryStore()
+        before = a_house(store=store)
+        job = self.successResultOf(before.worker.submit(self.SPEC))
+        after = a_house(store=store)
+        after.worker.recover("lost: testing")
+        again = self.successResultOf(after.worker.submit(self.SPEC))
+        self.assertEqual((job.id, JobState.LOST), (again.id, again.state))
+        self.failureResultOf(after.worker.submit(JobSpec("false", request_id="r")), RequestReused)
+        self.assertEqual({}, after.launcher.running)
+
+
+class RecoverTests(SynchronousTestCase):
+    def test_lost(self) -> None:
+        """What an earlier worker left unfinished is lost, for the reason that is known; what was done stays."""
+        store = MemoryStore()
+        before = a_house(store=store)
+        done, running, stopping = (self.successResultOf(before.worker.submit(TRUE)) for _ in range(3))
+        before.launcher.running[done.id].exit()
+        self.successResultOf(before.worker.stop(stopping.id))
+        after = a_house(store=store)
+        self.assertEqual(2, after.worker.recover("lost: testing"))
+        self.assertEqual(JobState.SUCCEEDED, after.worker.get(done.id).state)
+        for job_id in (running.id, stopping.id):
+            job = after.worker.get(job_id)
+            self.assertEqual((JobState.LOST, "lost: testing", True), (job.state, job.error_text, job.failed))
+        self.assertEqual(0, a_house(store=store).worker.recover("lost: again"))
+
+    def test_goes_on_counting(self) -> None:
+        """Numbers and revisions go on where the earlier worker was: newest first stays newest first."""
+        store = MemoryStore()
+        before = a_house(store=store)
+        old = self.successResultOf(before.worker.submit(TRUE))
+        after = a_house(store=store)
+        after.worker.recover("lost: testing")
+        lost = after.worker.get(old.id)
+        new = self.successResultOf(after.worker.submit(TRUE))
+        self.assertGreater(lost.revision, old.revision)
+        self.assertGreater(new.revision, lost.revision)
+        self.assertEqual([new.id, old.id], ids(after.worker.page(Query(), LAST, 10)))
+
+    def test_watched(self) -> None:
+        """Who watches the new worker is given the lost jobs from the store, and then what changes."""
+        store = MemoryStore()
+        old = self.successResultOf(a_house(store=store).worker.submit(TRUE))
+        after = a_house(store=store)
+        after.worker.recover("lost: testing")
+        changed = self.successResultOf(after.worker.changes(0))
+        self.assertEqual((), changed.jobs)
+        self.assertEqual([old.id], ids(after.worker.ended_between(0, changed.in_store_upto, 10)))
+        waiting = after.worker.changes(changed.upto)
+        self.assertNoResult(waiting)
+        new = self.successResultOf(after.worker.submit(TRUE))
+        self.assertEqual([new.id], [job.id for job in self.successResultOf(waiting).jobs])
+
+    def test_cannot_be_written(self) -> None:
+        """Nothing goes on before it is written: whoever starts the worker is told."""
+        store = MemoryStore()
+        self.successResultOf(a_house(store=store).worker.submit(TRUE))
+        store.broken = StoreFull("the disk is full")
+        self.assertRaises(StoreFull, a_house(store=store).worker.recover, "lost: testing")
+
+
+class PageTests(SynchronousTestCase):
+    def test_running_and_finished(self) -> None:
+        """A page has running and finished jobs in one order, newest first, each as it stands, as many as were asked."""
+        house = a_house()
+        jobs = [self.successResultOf(house.worker.submit(TRUE)) for _ in range(6)]
+        for job in jobs[::2]:
+            house.launcher.running[job.id].exit()
+        newest = [job.id for job in reversed(jobs)]
+        self.assertEqual(newest, ids(house.worker.page(Query(), LAST, 10)))
+        self.assertEqual(newest[:4], ids(house.worker.page(Query(), LAST, 4)))
+        self.assertEqual(newest[2:5], ids(house.worker.page(Query(), jobs[4].number, 3)))
+        done = house.worker.page(Query(frozenset([JobState.SUCCEEDED])), LAST, 10)
+        self.assertEqual(([job.id for job in jobs[4::-2]], True), (ids(done), all(job.done for job in done)))
+        running = house.worker.page(Query(frozenset([JobState.RUNNING])), LAST, 10)
+        self.assertEqual([job.id for job in jobs[5::-2]], ids(running))
+
+    def test_labels(self) -> None:
+        """Labels hold for running and finished jobs alike."""
+        house = a_house()
+        mine, other = (JobSpec("true", labels={"team": team}) for team in ("mine", "other"))
+        jobs = [self.successResultOf(house.worker.submit(spec)) for spec in (mine, other, mine)]
+        house.launcher.running[jobs[0].id].exit()
+        found = house.worker.page(Query(labels={"team": "mine"}), LAST, 10)
+        self.assertEqual([jobs[2].id, jobs[0].id], ids(found))

@@ -13,7 +13,7 @@ from txworker.jobs.errors import StoreBroken
 class MemoryStore:
     """
     Keeps every record in memory. `broken` makes it refuse as a full disk does: orders fail, promises wait until
-    mend() is called.
+    mend() is called. `slow` makes orders wait, until catch_up() is called.
     """
 
     def __init__(self) -> None:
@@ -21,17 +21,27 @@ class MemoryStore:
         self.removed: dict[str, float] = {}
         self._removed_numbers: set[int] = set()
         self.broken: StoreBroken | None = None
+        self.slow = False
+        self._late: list[tuple[Job, Deferred[Job]]] = []
         self._waiting: list[tuple[Callable[[], object], Deferred[None]]] = []
 
     def add(self, job: Job) -> Deferred[Job]:
-        if self.broken is not None:
-            failed: Deferred[Job] = Deferred()
-            failed.errback(self.broken)
-            return failed
-        before = self.with_request_id(job.spec.request_id) if job.spec.request_id else None
-        if before is None:
-            self.kept[job.id] = job
-        return succeed(before or job)
+        answer: Deferred[Job] = Deferred()
+        self._late.append((job, answer))
+        if not self.slow:
+            self.catch_up()
+        return answer
+
+    def catch_up(self) -> None:
+        """Write the orders there are."""
+        late, self._late = self._late, []
+        for job, answer in late:
+            if self.broken is not None:
+                answer.errback(self.broken)
+            else:
+                before = self.with_request_id(job.spec.request_id) if job.spec.request_id else None
+                self.kept.setdefault((before or job).id, job)
+                answer.callback(before or job)
 
     def save(self, job: Job) -> Deferred[None]:
         return self._promised(lambda: self.kept.update({job.id: job}))
