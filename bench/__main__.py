@@ -10,11 +10,15 @@ from pathlib import Path
 
 from bench.capture import capture
 from bench.clients import a_worker
+from bench.history import history
 from bench.latency import latency
 from bench.launch import crowded_launches, launches
+from bench.recovery import recovery
 from bench.report import Figure, as_json, table
+from bench.store import store
 from bench.stream import stream
 from bench.viewers import stalled, viewers
+from bench.watchers import watchers
 from tests.support.daemon import Daemon
 
 Part = Callable[[Path, int], list[Figure]]
@@ -38,6 +42,10 @@ PARTS: dict[str, Part] = {
     "latency": latency,
     "viewers": viewers,
     "stalled": stalled,
+    "store": store,
+    "watchers": watchers,
+    "recovery": recovery,
+    "history": history,
 }
 """What can be measured; each is given an empty directory, and makes so many rounds of what it measures."""
 

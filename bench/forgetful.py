@@ -33,5 +33,5 @@ class ForgetfulStore(MemoryStore):
 
 
 if __name__ == "__main__":
-    assembly.JobStore = ForgetfulStore  # type: ignore[assignment,misc]
+    assembly.JobStore = ForgetfulStore  # type: ignore[assignment, attr-defined]
     run()
