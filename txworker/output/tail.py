@@ -14,7 +14,11 @@ BLOCK_BYTES = 256 * 1024
 """Of one read, so of one message: larger ones carry no more (docs/architecture.md)."""
 
 FIRST_BYTES = 16 * 1024
-"""Of a reader's first read; each may be twice the last. One who takes nothing holds up this much, not a whole block."""
+SHARE = 64
+"""
+A read is FIRST_BYTES at first and then up to a 64th of all that was read, until it is a whole block: a viewer that
+stops taking, be it after the 4 MB that gRPC takes for it, holds up little.
+"""
 
 
 class Tail:
@@ -27,7 +31,7 @@ class Tail:
 
     def __init__(self, path: Path) -> None:
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        self._bytes = min(FIRST_BYTES, BLOCK_BYTES)
+        self._read = 0
 
     def __enter__(self) -> Tail:
         return self
@@ -42,10 +46,11 @@ class Tail:
 
     def read(self, offset: int, end: int | None = None) -> bytes:
         """A block of what is there from offset on; up to `end`, or to where the file ends now. Empty: nothing is."""
-        wanted = self._bytes if end is None else max(0, min(self._bytes, end - offset))
+        wanted = min(BLOCK_BYTES, max(FIRST_BYTES, self._read // SHARE))
+        if end is not None:
+            wanted = max(0, min(wanted, end - offset))
         block = os.pread(self._fd, wanted, offset)
-        if len(block) == self._bytes:
-            self._bytes = min(2 * self._bytes, BLOCK_BYTES)
+        self._read += len(block)
         return block
 
     def lines_back(self, lines: int) -> int:

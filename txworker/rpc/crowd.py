@@ -1,8 +1,8 @@
 """
 Many threads that follow one thing which grows in the reactor: a job's output and its viewers.
 
-The reactor is asked once for all of them, and wakes a few at a time, each of which wakes the next: five hundred threads
-that all want the interpreter at once would keep everybody else from it, and wake each other for nothing.
+The reactor is asked once for all of them and wakes one, which reads, wakes the next, and then sends: five hundred
+threads that all want the interpreter at once would keep everybody else from it, and wake each other for nothing.
 """
 
 from __future__ import annotations
@@ -16,8 +16,11 @@ from typing import Any, Protocol
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
-TURNS = 4
-"""Followers of one thing that are under way at a time, from being woken to having read."""
+TURNS = 1
+"""
+Followers of one thing that are under way at a time, from being woken to having read. With 500 and 4, an unary call's
+99th percentile was seven times that with 1, and no line came sooner.
+"""
 
 Ask = Callable[[int], "Deferred[None]"]
 """Reactor thread: fires when there is something beyond that level, or nothing more will come."""
