@@ -4,41 +4,49 @@ from __future__ import annotations
 
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
-from bench.clients import a_worker, start_pouring, wait_done, writer
+from bench.clients import a_worker, wait_done, writer
 from bench.report import Figure
 from tests.support.daemon import Daemon
 
 MEBIBYTES = 2048
 """In sum, however many jobs share it."""
 
+PROGRAMS: dict[str, Callable[[int], list[str]]] = {
+    "head -c": lambda mebibytes: ["head", "-c", f"{mebibytes}M", "/dev/zero"],
+    "1 MiB writes": writer,
+}
+"""Of so many MiB each: a program as they are, and one that does nothing but write, which no pipe can keep up with."""
+
 
 def capture(place: Path, rounds: int) -> list[Figure]:
     """Of 2 GiB from one job, and of the same from eight at once."""
-    return [_figure(place, rounds, jobs) for jobs in (1, 8)]
-
-
-def _figure(place: Path, rounds: int, jobs: int) -> Figure:
-    ratios, rates = [], []
     with a_worker(place) as daemon:
-        captured(daemon, jobs)  # warm, both
-        straight(place, jobs)
-        for _ in range(rounds):
-            before, taken, after = straight(place, jobs), captured(daemon, jobs), straight(place, jobs)
-            ratios.append((before + after) / 2 / taken)
-            rates.append(MEBIBYTES / taken)
-    name = f"capture of 2 GiB from {jobs} job{'s' if jobs > 1 else ''}, of `> file`"
-    return Figure(name, median(ratios), 0.8, f"{median(rates):.0f} MiB/s")
+        return [_figure(daemon, place, rounds, jobs, name) for name in PROGRAMS for jobs in (1, 8)]
 
 
-def straight(place: Path, jobs: int) -> float:
-    """How long so many programs take to write it all straight into files."""
-    paths = [place / f"straight-{number}" for number in range(jobs)]
+def _figure(daemon: Daemon, place: Path, rounds: int, jobs: int, name: str) -> Figure:
+    ratios, rates = [], []
+    commands = [PROGRAMS[name](MEBIBYTES // jobs)] * jobs
+    captured(daemon, commands)  # warm, both
+    straight(place, commands)
+    for _ in range(rounds):
+        before, taken, after = straight(place, commands), captured(daemon, commands), straight(place, commands)
+        ratios.append((before + after) / 2 / taken)
+        rates.append(MEBIBYTES / taken)
+    title = f"capture of 2 GiB from {jobs} job{'s' if jobs > 1 else ''} ({name}), of `> file`"
+    return Figure(title, median(ratios), 0.8, f"{median(rates):.0f} MiB/s")
+
+
+def straight(place: Path, commands: list[list[str]]) -> float:
+    """How long these programs, all at once, take to write it all straight into files."""
+    paths = [place / f"straight-{number}" for number in range(len(commands))]
     files = [path.open("wb") for path in paths]
     begun = time.perf_counter()
-    programs = [subprocess.Popen(writer(MEBIBYTES // jobs), stdout=file) for file in files]
+    programs = [subprocess.Popen(command, stdout=file) for command, file in zip(commands, files, strict=True)]
     for program in programs:
         program.wait()
     seconds = time.perf_counter() - begun
@@ -48,11 +56,11 @@ def straight(place: Path, jobs: int) -> float:
     return seconds
 
 
-def captured(daemon: Daemon, jobs: int) -> float:
-    """How long so many jobs take from their start to their end, which is when all is captured."""
-    size = MEBIBYTES // jobs * 1024 * 1024
+def captured(daemon: Daemon, commands: list[list[str]]) -> float:
+    """How long they take as jobs from their start to their end, which is when all is captured."""
+    size = MEBIBYTES // len(commands) * 1024 * 1024
     begun = time.perf_counter()
-    ids = [start_pouring(daemon, MEBIBYTES // jobs) for _ in range(jobs)]
+    ids = [daemon.start(command, path, *args) for command, path, *args in commands]
     for job_id in ids:
         wait_done(daemon, job_id, size)
     seconds = time.perf_counter() - begun
