@@ -1,0 +1,152 @@
+"""Nothing of a job survives it, whatever it tries; and nothing that is not of it is touched."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.support.adversary import (
+    CONFIG,
+    ENDINGS,
+    WITHOUT_CGROUPS,
+    Adversary,
+    Witnesses,
+    cgroup_root,
+    job_of_witnesses,
+    outsiders,
+)
+from tests.support.daemon import LIMIT, TWISTD, Daemon
+from txworker.pb import worker_pb2 as pb
+
+WITHIN_SECONDS = 2.0
+"""After KILL. It takes a few milliseconds; how many is shown by bench/, here the machine may be busy."""
+
+OFTEN = 34  # times three endings
+
+
+@pytest.fixture
+def witnesses(tmp_path: Path) -> Iterator[Witnesses]:
+    """Whoever is made of these lives to the end of the test without a signal."""
+    witnesses = Witnesses(tmp_path / "witnesses")
+    yield witnesses
+    witnesses.kill()
+
+
+@pytest.fixture
+def attack(tmp_path: Path, witnesses: Witnesses) -> Iterator[Callable[..., list[Adversary]]]:
+    """Rounds of one adversary for each ending, all at once; witnesses beside the worker carry marks of its jobs."""
+    done: list[Adversary] = []
+
+    def rounds(daemon: Daemon, count: int, cgroup: str = "") -> list[Adversary]:
+        for number in range(count):
+            adversaries = [Adversary(daemon, tmp_path, ending, cgroup) for ending in ENDINGS]
+            done.extend(adversaries)
+            if number == 0:
+                outsiders(witnesses, "no job's", *[adversary.job_id for adversary in adversaries])
+            for adversary in adversaries:
+                check(adversary)
+        return done
+
+    yield rounds
+    for adversary in done:
+        adversary.kill()
+
+
+def check(adversary: Adversary) -> None:
+    """It ends as it should, nobody survives it, and how many were ended is in the job and in the log."""
+    state = {"end": pb.JOB_STATE_SUCCEEDED, "stop": pb.JOB_STATE_STOPPED, "timeout": pb.JOB_STATE_TIMED_OUT}
+    job = adversary.end()
+    assert adversary.survivors() == [], adversary.ending
+    assert job.state == state[adversary.ending]
+    assert adversary.seconds_after_kill() < WITHIN_SECONDS
+    assert job.leftoversEnded >= 10
+    assert f"{job.leftoversEnded} leftovers ended" in adversary.daemon.log()
+
+
+def attack_with_cgroups(
+    daemon: Daemon, attack: Callable[..., list[Adversary]], witnesses: Witnesses, count: int
+) -> None:
+    job_of_witnesses(daemon, witnesses)
+    for adversary in attack(daemon, count, cgroup_root()):
+        assert adversary.lost_ones() == []
+    assert witnesses.signalled() == []
+
+
+def attack_without_cgroups(
+    daemon: Daemon, attack: Callable[..., list[Adversary]], witnesses: Witnesses, count: int
+) -> None:
+    bystander = job_of_witnesses(daemon, witnesses)
+    adversaries = attack(daemon, count)
+    assert witnesses.signalled() == []
+    daemon.stub.StopJob(pb.StopJobReq(jobID=bystander), timeout=LIMIT)
+    daemon.end(bystander)
+    for adversary in adversaries:
+        assert adversary.lost_ones() == []
+
+
+@pytest.fixture
+def with_cgroups(a_daemon: Callable[..., Daemon]) -> Daemon:
+    if not cgroup_root():
+        pytest.skip("needs root and a cgroup v2 hierarchy that can be written")
+    return a_daemon(CONFIG)
+
+
+def test_with_cgroups(with_cgroups: Daemon, attack: Callable[..., list[Adversary]], witnesses: Witnesses) -> None:
+    """With a cgroup nobody survives, however the job ends."""
+    attack_with_cgroups(with_cgroups, attack, witnesses, 1)
+
+
+def test_without_cgroups(
+    a_daemon: Callable[..., Daemon], attack: Callable[..., list[Adversary]], witnesses: Witnesses
+) -> None:
+    """
+    Without cgroups nobody survives who keeps session, ancestry, mark or brand. Who gets rid of all lives until no
+    other job runs that it may belong to.
+    """
+    attack_without_cgroups(a_daemon(WITHOUT_CGROUPS), attack, witnesses, 1)
+
+
+@pytest.mark.slow
+def test_often_with_cgroups(with_cgroups: Daemon, attack: Callable[..., list[Adversary]], witnesses: Witnesses) -> None:
+    """No survivor in 100 of 100 runs."""
+    attack_with_cgroups(with_cgroups, attack, witnesses, OFTEN)
+
+
+@pytest.mark.slow
+def test_often_without_cgroups(
+    a_daemon: Callable[..., Daemon], attack: Callable[..., list[Adversary]], witnesses: Witnesses
+) -> None:
+    """The same without cgroups."""
+    attack_without_cgroups(a_daemon(WITHOUT_CGROUPS), attack, witnesses, OFTEN)
+
+
+@pytest.mark.parametrize("text", [CONFIG, WITHOUT_CGROUPS])
+def test_children_from_before(tmp_path: Path, witnesses: Witnesses, text: str) -> None:
+    """A worker that a script became (exec) has children that are no job's: they outlive every job, and the worker."""
+    script = tmp_path / "twistd"
+    script.write_text(f'#!/bin/bash\n{witnesses.command()} &\n(setsid {witnesses.command()} &)\nexec {TWISTD} "$@"\n')
+    script.chmod(0o755)
+    with closing(Daemon(tmp_path, text, twistd=[str(script)])) as daemon:
+        witnesses.pids()
+        job_id = daemon.bash("setsid sleep 300 & (env -i setsid sleep 300 &); sleep 0.1")
+        assert daemon.end(job_id).job.leftoversEnded == 2
+        assert daemon.stop() == 0
+    assert witnesses.signalled() == []
+
+
+@pytest.mark.parametrize("text", [CONFIG, WITHOUT_CGROUPS])
+def test_keep(a_daemon: Callable[..., Daemon], witnesses: Witnesses, text: str) -> None:
+    """With jobs.leftovers = "keep" what a job that is done left lives on untouched; a stop still ends the group."""
+    daemon = a_daemon(text + 'leftovers = "keep"\n')
+    done = daemon.end(daemon.bash(f"{witnesses.command()} >&- 2>&- & (setsid {witnesses.command()} >&- 2>&- &)")).job
+    assert (done.state, done.leftoversEnded) == (pb.JOB_STATE_SUCCEEDED, 0)
+    witnesses.pids()
+    stopped = daemon.bash("sleep 300 & echo $!; wait")
+    daemon.stub.StopJob(pb.StopJobReq(jobID=stopped), timeout=LIMIT)
+    pid = daemon.raw(stopped)
+    assert not pid or not Path(f"/proc/{int(pid)}").exists()
+    assert daemon.stop() == 0
+    assert witnesses.signalled() == []
