@@ -34,6 +34,9 @@ class Output(Protocol):
     def more(self, beyond: int, stderr: bool) -> Deferred[None]:
         """Fires when there is a byte at or after offset `beyond`, or nothing more will come."""
 
+    def finish(self) -> None:
+        """The job prints nothing more; from now on `size` and `truncated` stay as they are."""
+
     def close(self) -> None:
         """Nothing more will come."""
 

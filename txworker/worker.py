@@ -377,6 +377,7 @@ class Worker:
         """An end is shown to nobody before it is written down, for it must never be taken back."""
         output = active.output
         active.ending = True
+        output.finish()
         fact = Exited(self._world.now(), exit_code, signal, usage, output.size, output.truncated, leftovers_ended)
         job = after(active.job, fact, self._next_revision())
         self._store.save(job).addCallback(lambda _: self._tell_end(active, job)).addErrback(self._not_written, job)

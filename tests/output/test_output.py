@@ -74,22 +74,124 @@ class RecorderTests(SynchronousTestCase):
         self.recorder.close()
         self.successResultOf(second)
 
-    def test_full_disk(self) -> None:
-        """What the disk refuses is dropped and noted, what it takes again is written; nothing is raised at the job."""
-        refused = [True]
-        real = os.write
+    def test_ceiling(self) -> None:
+        """Beyond its ceiling output is dropped, a last line says so once, and the bytes before it are all there."""
+        recorder = Recorder(Path(self.mktemp()), max_bytes=10)
+        for data in (b"01234567", b"89abcdef", b"more"):
+            recorder.append(data)
+        recorder.finish()
+        self.assertEqual(b"0123456789\n[output beyond 10 bytes was dropped]\n", recorder.path.read_bytes())
+        self.assertTrue(recorder.truncated)
 
-        def write(fd: int, data: bytes) -> int:
-            if refused[0]:
-                raise OSError(28, "No space left on device")
-            return real(fd, data)
 
-        self.patch(recorder.os, "write", write)  # type: ignore[attr-defined]
-        self.recorder.append(b"lost")
-        refused[0] = False
-        self.recorder.append(b"kept")
+class FullDisk:
+    """os.write for a disk on which there is room for so many bytes."""
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+        self._write = os.write
+
+    def write(self, fd: int, data: bytes) -> int:
+        taken = min(len(data), self.room)
+        if not taken:
+            raise OSError(28, "No space left on device")
+        self.room -= taken
+        return self._write(fd, data[:taken])
+
+
+class FullDiskTests(SynchronousTestCase):
+    """What the disk refuses is lost and counted; where that was is marked as soon as it takes something again."""
+
+    def setUp(self) -> None:
+        self.disk = FullDisk(4)
+        self.recorder = self.a_recorder()
+        self.patch(recorder.os, "write", self.disk.write)  # type: ignore[attr-defined]
+
+    def a_recorder(self, max_bytes: int = 0) -> Recorder:
+        return Recorder(Path(self.mktemp()), max_bytes)
+
+    def assert_written(self, *parts: bytes | int) -> None:
+        """Bytes as they are, and for a number the line about so many lost ones."""
+        line = "\n[{} bytes of output were lost here: No space left on device]\n"
+        expected = b"".join(part if isinstance(part, bytes) else line.format(part).encode() for part in parts)
+        self.assertEqual(expected, self.recorder.path.read_bytes())
+        self.assertEqual(len(expected), self.recorder.size)
         self.assertTrue(self.recorder.truncated)
-        self.assertEqual((4, b"kept"), (self.recorder.size, self.recorder.path.read_bytes()))
+
+    def test_gap(self) -> None:
+        """One line for one gap, however many writes were lost in it; partial writes count exactly."""
+        for data in (b"01", b"23456", b"789"):
+            self.recorder.append(data)
+        self.assert_written(b"0123")
+        self.disk.room = 1000
+        for data in (b"abc", b"def"):
+            self.recorder.append(data)
+        self.assert_written(b"0123", 6, b"abcdef")
+
+    def test_second_gap(self) -> None:
+        """Every gap has a line of its own."""
+        self.recorder.append(b"01234")
+        self.disk.room = 1000
+        self.recorder.append(b"a")
+        self.disk.room = 0
+        self.recorder.append(b"bc")
+        self.disk.room = 1000
+        self.recorder.append(b"d")
+        self.assert_written(b"0123", 1, b"a", 2, b"d")
+
+    def test_room_for_half_a_line(self) -> None:
+        """A line that fits in part only is finished later, and what is lost meanwhile gets the next one."""
+        self.recorder.append(b"01234")
+        self.disk.room = 10
+        self.recorder.append(b"ab")
+        self.disk.room = 1000
+        self.recorder.append(b"c")
+        self.assert_written(b"0123", 1, 2, b"c")
+
+    def test_room_for_the_line_only(self) -> None:
+        """When there is room for the line and not for the bytes, these are lost and counted."""
+        self.recorder.append(b"01234")
+        self.disk.room = len("\n[1 bytes of output were lost here: No space left on device]\n") + 1
+        self.recorder.append(b"abc")
+        self.disk.room = 1000
+        self.recorder.append(b"d")
+        self.assert_written(b"0123", 1, b"a", 2, b"d")
+
+    def test_at_the_end(self) -> None:
+        """A gap at the very end is marked when the job is done, if the disk takes it then; closing adds nothing."""
+        self.recorder.append(b"01234567")
+        waiter = self.recorder.more(4)
+        self.disk.room = 1000
+        self.recorder.finish()
+        self.successResultOf(waiter)
+        self.recorder.close()
+        self.assert_written(b"0123", 4)
+
+    def test_still_full_at_the_end(self) -> None:
+        """A disk that is full to the end leaves what there was, and the record says that something is missing."""
+        self.recorder.append(b"01234567")
+        self.recorder.finish()
+        self.recorder.close()
+        self.assert_written(b"0123")
+
+    def test_ceiling(self) -> None:
+        """What the ceiling drops is not lost on the disk: each has its own line, the ceiling's comes last and once."""
+        self.recorder = self.a_recorder(max_bytes=100)
+        self.recorder.append(b"012345")
+        self.disk.room = 1000
+        self.recorder.append(b"x" * 30)
+        self.recorder.append(b"y" * 30)
+        self.recorder.append(b"z" * 30)
+        self.assert_written(b"0123", 2, b"x" * 30, b"y" * 5, b"\n[output beyond 100 bytes was dropped]\n")
+
+    def test_full_at_the_ceiling(self) -> None:
+        """A last line that finds no room is written when the job is done."""
+        self.recorder = self.a_recorder(max_bytes=3)
+        self.disk.room = 2
+        self.recorder.append(b"01234567")
+        self.disk.room = 1000
+        self.recorder.finish()
+        self.assert_written(b"01", 1, b"\n[output beyond 3 bytes was dropped]\n")
 
 
 class TailTests(SynchronousTestCase):

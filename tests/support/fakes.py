@@ -54,6 +54,7 @@ class FakeOutput:
     def __init__(self) -> None:
         self.data = b""
         self.truncated = False
+        self.finished = False
         self.closed = False
         self.discarded = False
         self._changed = Waiters()
@@ -74,6 +75,9 @@ class FakeOutput:
 
     def more(self, beyond: int, stderr: bool) -> Deferred[None]:
         return self._changed.until(lambda: self.size > beyond or self.closed)
+
+    def finish(self) -> None:
+        self.finished = True
 
     def close(self) -> None:
         self.closed = True

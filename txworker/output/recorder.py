@@ -17,19 +17,38 @@ class Recorder:
     One stream of a job's output, appended to a new file of its own (0600).
 
     `size` may be read from any thread: bytes below it are in the file. Beyond max_bytes (0: no ceiling) output is
-    dropped, and a last line says so.
+    dropped, and a last line says so. What the disk refuses is lost, so that the job never blocks on us; where that
+    was, and how much, a line says as soon as the disk takes one. `truncated`: either has happened.
 
     Raises:
         OSError: the file cannot be made; nothing is left behind.
     """
 
-    __slots__ = ("_changed", "_fd", "_max_bytes", "closed", "path", "size", "truncated")
+    __slots__ = (
+        "_capped",
+        "_changed",
+        "_fd",
+        "_last_line",
+        "_lost_bytes",
+        "_max_bytes",
+        "_refusal",
+        "_rest_of_line",
+        "closed",
+        "path",
+        "size",
+        "truncated",
+    )
     _log = Logger()
 
     def __init__(self, path: Path, max_bytes: int = 0, kept: Callable[[int], int] = lambda fd: fd) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
         self._fd = kept(os.open(path, flags, 0o600))
         self._max_bytes = max_bytes
+        self._capped = False
+        self._lost_bytes = 0  # since the last line that said so
+        self._refusal = ""
+        self._rest_of_line = b""  # of ours: the disk took the beginning only
+        self._last_line = b""
         self._changed = Waiters()
         self.path = path
         self.size = 0
@@ -37,28 +56,25 @@ class Recorder:
         self.closed = False
 
     def append(self, data: bytes) -> None:
-        """Write down all of it. What the disk refuses is dropped, so that the job never blocks on us, and noted."""
+        """Write down all of it, or as much as the disk takes."""
         self.pour(memoryview(data))
         self._changed.wake()
 
     def pour(self, data: memoryview) -> None:
         """As append, from any thread at a time when nobody else writes; who waits is told by poured()."""
         if self._max_bytes and self.size + len(data) > self._max_bytes:
-            if self.truncated:
-                return
-            self.truncated = True
-            data = memoryview(bytes(data[: self._max_bytes - self.size]) + _last_line(self._max_bytes))
-        try:
-            while data:
-                written = os.write(self._fd, data)
-                self.size += written
-                data = data[written:]
-        except OSError as error:
-            self._refused(error)
+            self._cap(data)
+        else:
+            self._keep(data)
 
     def poured(self) -> None:
         """Something was poured."""
         self._changed.wake()
+
+    def finish(self) -> None:
+        """The job prints nothing more; the last chance for a line of ours. From now on `size` stays as it is."""
+        if not self.closed and self._catch_up():
+            self._changed.wake()
 
     def close(self) -> None:
         """Nothing more will come; every waiter is told."""
@@ -71,10 +87,58 @@ class Recorder:
         """Fires when there is a byte at or after offset `beyond`, or nothing more will come."""
         return self._changed.until(lambda: self.size > beyond or self.closed)
 
+    def _cap(self, data: memoryview) -> None:
+        self.truncated = True
+        if not self._capped:
+            self._capped = True
+            self._keep(data[: max(0, self._max_bytes - self.size)])
+            self._last_line = f"\n[output beyond {self._max_bytes} bytes was dropped]\n".encode()
+            self._catch_up()
+
+    def _keep(self, data: memoryview) -> None:
+        if self.truncated and not self._catch_up():
+            self._lost_bytes += len(data)
+        else:
+            self._lost_bytes += len(data) - self._write(data)
+
+    def _write(self, data: bytes | memoryview) -> int:
+        """How many of these bytes the disk took."""
+        written = 0
+        try:
+            while written < len(data):
+                written += os.write(self._fd, data[written:])
+        except OSError as error:
+            self._refused(error)
+        self.size += written
+        return written
+
+    def _catch_up(self) -> bool:
+        """Write the lines of ours that are due; whether they all are there."""
+        while line := self._rest_of_line or self._gap_line() or self._last_line:
+            written = self._write(line)
+            if not written:  # by the next time it may have to say more
+                return False
+            if self._rest_of_line:
+                pass
+            elif self._lost_bytes:
+                self._lost_bytes = 0
+            else:
+                self._last_line = b""
+            self._rest_of_line = line[written:]
+            if self._rest_of_line:
+                return False
+        return True
+
+    def _gap_line(self) -> bytes:
+        if not self._lost_bytes:
+            return b""
+        return f"\n[{self._lost_bytes} bytes of output were lost here: {self._refusal}]\n".encode()
+
     def _refused(self, error: OSError) -> None:
+        self._refusal = error.strerror or str(error)
         if not self.truncated:
             self.truncated = True
-            self._log.warn("Output is being dropped, {path} cannot be written: {error}", path=self.path, error=error)
+            self._log.warn("Output is being lost, {path} cannot be written: {error}", path=self.path, error=error)
 
 
 class Output:
@@ -112,6 +176,12 @@ class Output:
         """Fires when there is a byte at or after offset `beyond`, or nothing more will come."""
         return self._recorder(stderr).more(beyond)
 
+    def finish(self) -> None:
+        """The job prints nothing more; from now on `size` stays as it is."""
+        self.out.finish()
+        if self.err is not None:
+            self.err.finish()
+
     def close(self) -> None:
         """Nothing more will come."""
         self.out.close()
@@ -127,7 +197,3 @@ class Output:
 
     def _recorder(self, stderr: bool) -> Recorder:
         return self.err if stderr and self.err is not None else self.out
-
-
-def _last_line(max_bytes: int) -> bytes:
-    return f"\n[output beyond {max_bytes} bytes was dropped]\n".encode()
