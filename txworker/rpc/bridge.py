@@ -7,22 +7,31 @@ parked in blockingCallFromThread has no other way out, so each Deferred that a t
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar, cast
 
 import grpc
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.threads import blockingCallFromThread
+from twisted.logger import Logger
 
 from txworker.jobs.errors import CallerGone, WorkerStopping
 from txworker.rpc.crowd import Ask, Crowds, Follower
 
 T = TypeVar("T")
 
+LOOK_SECONDS = 1.0
+"""How often limits are looked at: a timer for each call costs more than all the rest of its crossing."""
+
 
 class Reactor(Protocol):
     """What is asked of the reactor."""
+
+    def seconds(self) -> float: ...
 
     def callFromThread(self, callable: Callable[..., Any], *args: Any) -> None: ...
 
@@ -34,7 +43,9 @@ class Bridge:
 
     def __init__(self, reactor: Reactor) -> None:
         self.reactor = reactor
-        self.waiting: set[Deferred[Any]] = set()
+        self.ferry = Ferry(reactor)
+        self._waiting: dict[Caller, float] = {}
+        self._looking = False
         self.crowds = Crowds(reactor)
         self.closed = False
 
@@ -45,9 +56,61 @@ class Bridge:
     def close(self) -> None:
         """No further crossing; those who wait are sent home. Reactor thread."""
         self.closed = True
-        for waiting in list(self.waiting):
-            waiting.cancel()
+        for caller in list(self._waiting):
+            caller.cancel()
         self.crowds.ring()
+
+    def waits(self, caller: Caller, within_seconds: float | None) -> None:
+        """That caller waits for its answer from now on. Reactor thread."""
+        self._waiting[caller] = math.inf if within_seconds is None else self.reactor.seconds() + within_seconds
+        if within_seconds is not None and not self._looking:
+            self._looking = True
+            self.reactor.callLater(LOOK_SECONDS, self._look)
+
+    def answered(self, caller: Caller) -> None:
+        """It does not wait any more. Reactor thread."""
+        self._waiting.pop(caller, None)
+
+    def _look(self) -> None:
+        now = self.reactor.seconds()
+        for caller, limit in list(self._waiting.items()):
+            if limit <= now:
+                caller.late = True
+                caller.cancel()
+        self._looking = bool(self._waiting)
+        if self._looking:
+            self.reactor.callLater(LOOK_SECONDS, self._look)
+
+
+class Ferry:
+    """
+    The reactor's callFromThread, which wakes the reactor once for all calls that come before it looks.
+
+    To wake it is a write(2) each time, and often gives Python's lock away.
+    """
+
+    _log = Logger()
+
+    def __init__(self, reactor: Reactor) -> None:
+        self._reactor = reactor
+        self._calls: deque[tuple[Callable[..., Any], tuple[Any, ...]]] = deque()
+        self._called = False
+
+    def callFromThread(self, callable: Callable[..., Any], *args: Any) -> None:
+        """As the reactor's. Any thread."""
+        self._calls.append((callable, args))
+        if not self._called:  # it becomes false before the calls are taken: none is ever left behind
+            self._called = True
+            self._reactor.callFromThread(self._take)
+
+    def _take(self) -> None:
+        self._called = False
+        for _ in range(len(self._calls)):
+            call, args = self._calls.popleft()
+            try:
+                call(*args)
+            except Exception:  # as the reactor does: one mistake must not cost the others their turn
+                self._log.failure("calling {call}", call=call)
 
 
 class Caller:
@@ -58,6 +121,7 @@ class Caller:
         self._context = context
         self._waiting: Deferred[Any] | None = None
         self._follower: Follower | None = None
+        self.late = False
         self._left = not context.add_callback(self._leave)
 
     def there(self) -> bool:
@@ -72,12 +136,14 @@ class Caller:
         Raises:
             CallerGone: the client left, or its deadline passed.
             WorkerStopping: the bridge is closed.
-            twisted.internet.defer.TimeoutError: the limit is over.
+            twisted.internet.defer.TimeoutError: the limit is over, by up to LOOK_SECONDS.
             Exception: whatever the answer fails with.
         """
         try:
-            return cast(T, blockingCallFromThread(cast(Any, self._bridge.reactor), self._begin, ask, within_seconds))
+            return cast(T, blockingCallFromThread(cast(Any, self._bridge.ferry), self._begin, ask, within_seconds))
         except CancelledError as error:
+            if self.late:
+                raise DeferredTimeout(within_seconds, "the reactor was busy") from error
             raise (WorkerStopping if self._bridge.closed else CallerGone) from error
 
     @contextmanager
@@ -99,14 +165,14 @@ class Caller:
     def _begin(self, ask: Callable[[], Deferred[T]], within_seconds: float | None) -> Any:
         self._check()
         waiting = ask()
-        if within_seconds is not None:
-            waiting.addTimeout(within_seconds, cast(Any, self._bridge.reactor))
+        if waiting.called:
+            return waiting
         self._waiting = waiting
-        self._bridge.waiting.add(waiting)
-        return waiting.addBoth(self._answered, waiting)
+        self._bridge.waits(self, within_seconds)
+        return waiting.addBoth(self._answered)
 
-    def _answered(self, result: T, waiting: Deferred[T]) -> T:
-        self._bridge.waiting.discard(waiting)
+    def _answered(self, result: T) -> T:
+        self._bridge.answered(self)
         self._waiting = None
         return result
 
@@ -116,8 +182,9 @@ class Caller:
         if self._follower is not None:
             self._follower.ring()
         if self._waiting is not None:
-            self._bridge.reactor.callFromThread(self._cancel)
+            self._bridge.ferry.callFromThread(self.cancel)
 
-    def _cancel(self) -> None:
+    def cancel(self) -> None:
+        """Stop waiting. Reactor thread."""
         if self._waiting is not None:
             self._waiting.cancel()

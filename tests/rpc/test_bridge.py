@@ -1,0 +1,138 @@
+"""The way of a call from a gRPC thread to the reactor and back. Real threads for callers, a Clock for the reactor."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any, cast
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from txworker.jobs.errors import CallerGone, WorkerStopping
+from txworker.rpc.bridge import LOOK_SECONDS, Bridge, Ferry
+
+LIMIT = 10.0
+
+
+class FakeReactor(Clock):
+    """Runs what threads ask for when the test says so; counts how often it is woken."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[tuple[Callable[..., Any], tuple[Any, ...]]] = []
+        self.woken = threading.Semaphore(0)
+
+    def callFromThread(self, callable: Callable[..., Any], *args: Any) -> None:
+        self.asked.append((callable, args))
+        self.woken.release()
+
+    def turn(self) -> None:
+        calls, self.asked = self.asked, []
+        for call, args in calls:
+            call(*args)
+
+
+class FakeContext:
+    """An RPC whose client leaves when the test says so."""
+
+    def __init__(self) -> None:
+        self.leave: Callable[[], None] = lambda: None
+
+    def add_callback(self, callback: Callable[[], None]) -> bool:
+        self.leave = callback
+        return True
+
+    def time_remaining(self) -> float | None:
+        return None
+
+
+class FerryTests(SynchronousTestCase):
+    def test_woken_once(self) -> None:
+        """Calls that come before the reactor looks wake it once, and are made in order; a later one wakes anew."""
+        reactor = FakeReactor()
+        ferry = Ferry(reactor)
+        made: list[int] = []
+        for number in range(3):
+            ferry.callFromThread(made.append, number)
+        self.assertEqual(1, len(reactor.asked))
+        reactor.turn()
+        ferry.callFromThread(made.append, 3)
+        reactor.turn()
+        self.assertEqual([0, 1, 2, 3], made)
+
+    def test_mistake_stays_alone(self) -> None:
+        """A call that fails is logged, and those after it are made."""
+        reactor = FakeReactor()
+        ferry = Ferry(reactor)
+        made: list[int] = []
+        ferry.callFromThread(lambda: 1 / 0)
+        ferry.callFromThread(made.append, 1)
+        reactor.turn()
+        self.assertEqual([1], made)
+        self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
+
+
+class CallTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.reactor = FakeReactor()
+        self.bridge = Bridge(self.reactor)
+        self.context = FakeContext()
+        self.results: list[Any] = []
+
+    def call(self, ask: Callable[[], Deferred[Any]], within_seconds: float | None = None) -> threading.Thread:
+        """One caller in a thread of its own, come as far as to the reactor."""
+        caller = self.bridge.caller(cast(Any, self.context))
+
+        def work() -> None:
+            try:
+                self.results.append(caller.call(ask, within_seconds))
+            except Exception as error:
+                self.results.append(type(error))
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        self.assertTrue(self.reactor.woken.acquire(timeout=LIMIT))
+        self.reactor.turn()
+        return thread
+
+    def assertResult(self, thread: threading.Thread, expected: object) -> None:
+        thread.join(LIMIT)
+        self.assertEqual([expected], self.results)
+
+    def test_answers(self) -> None:
+        """An answer that is there at once, and one that comes later, reach the caller; no timer stays for long."""
+        self.assertResult(self.call(lambda: succeed(1), 60), 1)
+        self.assertEqual([], self.reactor.getDelayedCalls())
+        later: Deferred[int] = Deferred()
+        thread = self.call(lambda: later, 60)
+        later.callback(2)
+        thread.join(LIMIT)
+        self.assertEqual([1, 2], self.results)
+        self.reactor.advance(LOOK_SECONDS)
+        self.assertEqual([], self.reactor.getDelayedCalls())
+
+    def test_limit(self) -> None:
+        """When the limit is over the caller is told so, not before."""
+        thread = self.call(Deferred, 5)
+        self.reactor.pump([LOOK_SECONDS] * 4)
+        self.assertEqual([], self.results)
+        self.reactor.pump([LOOK_SECONDS] * 2)
+        self.assertResult(thread, DeferredTimeout)
+
+    def test_client_leaves(self) -> None:
+        """A client that leaves frees its thread."""
+        thread = self.call(Deferred)
+        self.context.leave()
+        self.reactor.turn()
+        self.assertResult(thread, CallerGone)
+
+    def test_closed(self) -> None:
+        """Closing sends home who waits, and who comes later."""
+        thread = self.call(Deferred)
+        self.bridge.close()
+        self.assertResult(thread, WorkerStopping)
+        self.call(lambda: succeed(1)).join(LIMIT)
+        self.assertEqual([WorkerStopping] * 2, self.results)
