@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from twisted.trial.unittest import SynchronousTestCase
 
 from txworker.process.brand import brand
-from txworker.process.orphans import DeadJob, Evidence, family
+from txworker.process.orphans import MOMENT_TICKS, DeadJob, Evidence, family
 from txworker.process.owners import Sign
 from txworker.process.procfs import Process
 
@@ -38,9 +38,15 @@ class OrphanTests(SynchronousTestCase):
         return (self.brands.get(process.pid, 0), *filter(None, [self.marks.get(process.pid)]))
 
     def test_own_process(self) -> None:
-        """The job's own process is known by number and start together."""
+        """The job's own process is known by its number, when it had that already as its start was written down."""
         self.assertEqual([100], self.found(a_process(100, start=400)))
+        self.assertEqual([100], self.found(a_process(100, start=398)))
         self.assertEqual([], self.found(a_process(100, start=401)))
+
+    def test_marked_a_moment_before(self) -> None:
+        """The start of the first job was written down a tick late: what that job started before is found, too."""
+        self.marks = {200: "job"}
+        self.assertEqual([200], self.found(a_process(200, start=399)))
 
     def test_mark(self) -> None:
         """A mark counts when it names a dead job, or one that is known to be lost; no other mark does."""
@@ -115,7 +121,8 @@ class OrphanTests(SynchronousTestCase):
         self.assertEqual([], self.asked)
 
     def test_older_than_every_job(self) -> None:
-        """Who was born before the first job is not even asked for a mark, unless a job's start is unknown."""
+        """Who was born well before the first job is not even asked for a mark, unless a job's start is unknown."""
+        self.jobs = [DeadJob("job", 100, 400 + MOMENT_TICKS)]
         self.marks = {5: "job"}
         self.assertEqual([], self.found(a_process(5, start=399)))
         self.assertEqual([], self.asked)

@@ -25,6 +25,9 @@ _SECONDS = 4.0
 _PASSES = 50
 """Over the processes that are new: a job that forks without pause is caught in one, a busy machine never ends."""
 
+MOMENT_TICKS = 60 * os.sysconf("SC_CLK_TCK")
+"""Between the start of a job's process and the writing down of when that was: much more than it ever takes."""
+
 _PAUSE = 0.005
 _INIT = 1
 
@@ -34,7 +37,8 @@ class DeadJob:
     """
     A job that ran when its worker died.
 
-    pid and start (procfs.Process.start) are of its own process, None when they are not known.
+    pid is of its own process, which was started when `start` was written down, or a moment before that (in ticks, as
+    procfs.Process.start); None when they are not known.
     """
 
     job_id: str
@@ -53,12 +57,13 @@ class Evidence:
 
     def __init__(self, jobs: Sequence[DeadJob], known_mark: Callable[[str], bool], alive_until_ticks: int) -> None:
         starts = [job.start for job in jobs if job.start is not None]
-        self.oldest = min(starts, default=0) if len(starts) == len(jobs) else 0
+        self.oldest = min(starts, default=0) - MOMENT_TICKS if len(starts) == len(jobs) else 0
         self._alive_until = max([alive_until_ticks, *starts])
         self._signs: set[Sign] = {job.job_id for job in jobs}
         self._signs.update(brand(job.job_id) for job in jobs)
         self._known_mark = known_mark
-        self._mains = {job.pid: job.start for job in jobs if job.pid is not None}
+        bounds = {job.pid: job.start for job in jobs if job.pid is not None}
+        self._mains = {pid: self._alive_until if start is None else start for pid, start in bounds.items()}
         self._sessions: set[int] = set()
         self._certain: set[tuple[int, int]] = set()
 
@@ -74,12 +79,12 @@ class Evidence:
         for process in everybody:
             oldest[process.session] = min(process.start, oldest.get(process.session, process.start))
             leaders[process.pid] = process.start
-        for pid, start in self._mains.items():
+        for pid, latest in self._mains.items():
             leader = leaders.get(pid)
             if leader is None:
                 if oldest.get(pid, self._alive_until + 1) <= self._alive_until:
                     self._sessions.add(pid)
-            elif leader == start or (start is None and leader <= self._alive_until):
+            elif leader <= latest:  # it had that number then, and nobody else did
                 self._sessions.add(pid)
             else:
                 self._sessions.discard(pid)
@@ -113,8 +118,9 @@ class Evidence:
         return list(found.values())
 
     def _is_certain(self, process: Process, signs: Callable[[Process], Iterable[Sign]]) -> bool:
-        identity = (process.pid, process.start)
-        if identity in self._certain or identity in self._mains.items() or process.session in self._sessions:
+        if (process.pid, process.start) in self._certain or process.session in self._sessions:
+            return True
+        if process.start <= self._mains.get(process.pid, -1):
             return True
         if process.start < self.oldest:
             return False
