@@ -8,7 +8,6 @@ import time
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 
 import grpc
 
@@ -19,43 +18,46 @@ from txworker.pb import worker_pb2 as pb
 RUNNING = 50
 """Jobs at once, about."""
 
-KINDS = {
-    "short": 'echo hello; exit "$((RANDOM % 3))"',
-    "lines": 'exec {f}<> <(:); for ((i = 0; i < 9999; i++)); do echo "line $i of $0"; read -rt 0.03 -u "$f"; done',
-    "flood": 'seq 1 "$RANDOM"; nap',
-    "stubborn": "trap '' TERM HUP INT; echo no; nap; nap",
-    "daemon": '(setsid bash -c "$NAP" "$0" &) >/dev/null 2>&1; echo made; nap',
-    "leaver": '(setsid bash -c "$NAP" "$0" &) >/dev/null 2>&1; echo gone',
-    "session": 'setsid bash -c "$NAP" "$0" & echo both; wait',
-    "childless": 'env -i bash -c "$NAP" "$0" & echo plain; nap',
-    "errors": "echo out; echo err >&2; nap",
-}
-"""Scripts of bash, whose $0 is a mark in the command line that all their processes bear."""
+JOB = """
+token=$2
+nap() { (exec -a "$token" sleep 1000); }
+apart() { setsid bash -c 'exec -a "$0" sleep 1000' "$token"; }
+echo "$TXWORKER_JOB_ID" >>"$3"
+case $1 in
+    short) echo hello; exit "$((RANDOM % 3))" ;;
+    lines) exec {f}<> <(:); for ((i = 0; i < 9999; i++)); do echo "line $i of $2"; read -rt 0.03 -u "$f"; done ;;
+    flood) seq 1 "$RANDOM"; nap ;;
+    stubborn) trap '' TERM HUP INT; echo no; nap; nap ;;
+    daemon) (apart &) >/dev/null 2>&1; echo made; nap ;;
+    leaver) (apart &) >/dev/null 2>&1; echo gone ;;
+    session) apart & echo both; wait ;;
+    bare) env -i bash -c 'exec -a "$0" sleep 1000' "$token" & echo bare; nap ;;
+    errors) echo out; echo err >&2; nap ;;
+    hiding) (env -i setsid bash -c 'exec -a "$0" sleep 1000' "$token" &) >/dev/null 2>&1; echo hidden; nap ;;
+esac
+"""
+"""
+Run with a kind, the token that is in the command line of every process of every job, and a file for its id.
 
-HIDING = (
-    'until grep -q "$TXWORKER_JOB_ID" /proc/self/cgroup; do sleep 0.01; done; '
-    '(env -i setsid bash -c "$NAP" "$0" &) >/dev/null 2>&1; echo hidden; nap'
-)
-"""Keeps neither its mark, nor its session, nor its parent: only a cgroup still tells whose it is."""
+What is hiding keeps neither its mark, nor its session, nor its parent.
+"""
 
-_BEGIN = 'echo "$TXWORKER_JOB_ID" >>"$1"; nap() { (eval "$NAP"); }; '
-_NAP = 'exec -a "$0" sleep 1000'
+KINDS = ["short", "lines", "flood", "stubborn", "daemon", "leaver", "session", "bare", "errors", "hiding"]
 
 
 class Load:
     """
     Clients of one worker, from its start to its end.
 
-    token is in the command line of every process of every job; runs is where each job appends its id to a file named
-    by its order.
+    Each job appends its id to a file named by its order, in the directory `runs` of the worker's place.
     """
 
-    def __init__(self, daemon: Daemon, journal: Journal, token: str, runs: Path, seed: str, hiding: bool) -> None:
+    def __init__(self, daemon: Daemon, journal: Journal, token: str, seed: str) -> None:
         self._daemon = daemon
         self._journal = journal
         self._token = token
-        self._runs = runs
-        self._kinds = {**KINDS, "hiding": HIDING} if hiding else KINDS
+        self._script = daemon.place / "job.sh"
+        self._script.write_text(JOB)
         self._running: set[str] = set()
         self._over = threading.Event()
         roles: list[Callable[[random.Random], None]] = [
@@ -114,12 +116,11 @@ class Load:
             return journal.orders[rng.choice(open_ones)]
         if old < 0.4 and (known := list(journal.orders)):
             return journal.orders[rng.choice(known)]
-        kind, name = rng.choice(list(self._kinds)), str(uuid.UUID(int=rng.getrandbits(128)))
+        kind, name = rng.choice(KINDS), str(uuid.UUID(int=rng.getrandbits(128)))
         request = pb.StartJobReq(
             command="bash",
-            path="-c",
-            args=[_BEGIN + self._kinds[kind], self._token, str(self._runs / name)],
-            env={"NAP": _NAP},
+            path=str(self._script),
+            args=[kind, self._token, str(self._daemon.place / "runs" / name)],
             separateStderr=kind == "errors",
             limits=pb.Limits(maxOpenFiles=200 if rng.random() < 0.1 else 0),
             labels={"kind": kind},
@@ -166,7 +167,7 @@ class Load:
 
     def _list_some(self, rng: random.Random) -> None:
         states = rng.choice(((), (pb.JOB_STATE_FAILED, pb.JOB_STATE_LOST)))
-        labels = rng.choice(({}, {"kind": rng.choice(list(self._kinds))}))
+        labels = rng.choice(({}, {"kind": rng.choice(KINDS)}))
         request = pb.ListJobsReq(states=states, labels=labels, pageSize=20)
         asked = time.monotonic()
         for job in self._daemon.stub.ListJobs(request, timeout=LIMIT).jobs:
