@@ -1,0 +1,338 @@
+"""Writing in batches, and what becomes of each order when the disk refuses: two ways, one set of promises."""
+
+from __future__ import annotations
+
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from txworker.jobs.errors import StoreBroken, StoreFull
+from txworker.store.batches import RETRY_SECONDS
+from txworker.store.files import connect
+from txworker.store.writer import Threaded, Turns, Writer
+
+LIMIT = 20.0
+FULL = sqlite3.OperationalError("database or disk is full")
+GONE = sqlite3.OperationalError("disk I/O error")
+
+
+class Connection:
+    """A connection whose disk refuses when the test says so; counts the transactions that were committed."""
+
+    def __init__(self, path: Path) -> None:
+        self.real = connect(path)
+        self.refusal: sqlite3.Error | None = None
+        self.refuse_from = ""
+        self.commits = 0
+        self.attempts = 0
+
+    def execute(self, sql: str, parameters: Any = ()) -> Any:
+        self.attempts += sql.startswith("BEGIN")
+        if self.refusal is not None and sql.startswith(self.refuse_from) and sql != "ROLLBACK":
+            raise self.refusal
+        self.commits += sql == "COMMIT"
+        return self.real.execute(sql, parameters)
+
+    def close(self) -> None:
+        self.real.close()
+
+
+class WriterTests:
+    """What every way of writing promises."""
+
+    # the test case's, and the way's
+    assertEqual: Any
+    assertNoResult: Any
+    assertRaises: Any
+    failureResultOf: Any
+    successResultOf: Any
+    connection: Connection
+    path: Path
+    troubles: list[str]
+    writer: Writer
+
+    def run_until(self, true: Callable[[], Any]) -> None:
+        raise NotImplementedError
+
+    def insert(self, word: str, refusable: bool = False) -> Deferred[str]:
+        return self.writer.put(lambda connection: self.inserted(connection, word), refusable)
+
+    def inserted(self, connection: sqlite3.Connection, word: str) -> str:
+        connection.execute("INSERT INTO words (word) VALUES (?)", (word,))
+        return word
+
+    def mistake(self) -> Deferred[Any]:
+        def operation(connection: sqlite3.Connection) -> None:
+            raise ZeroDivisionError
+
+        return self.writer.put(operation)
+
+    def words(self) -> list[str]:
+        with closing(connect(self.path)) as connection:
+            return [row[0] for row in connection.execute("SELECT word FROM words ORDER BY rowid")]
+
+    def refuse(self, refusal: sqlite3.Error, begin: str = "COMMIT") -> None:
+        self.connection.refuse_from, self.connection.refusal = begin, refusal
+
+    def settled(self, *answers: Deferred[Any]) -> None:
+        self.run_until(lambda: all(answer.called for answer in answers))
+
+    def test_one_transaction(self) -> None:
+        """What is put together is committed together, in its order, and each is told what became of its own."""
+        self.hold()
+        answers = [self.insert(str(number)) for number in range(100)]
+        before = self.connection.commits
+        self.release()
+        self.settled(*answers)
+        self.assertEqual([str(number) for number in range(100)], [self.successResultOf(answer) for answer in answers])
+        self.assertEqual([str(number) for number in range(100)], self.words())
+        self.assertEqual(1, self.connection.commits - before)
+
+    def test_told_after_commit(self) -> None:
+        """Nobody is told before everybody can read it."""
+        seen: list[list[str]] = []
+        answer = self.insert("a").addCallback(lambda _: seen.append(self.words()))
+        self.settled(answer)
+        self.assertEqual([["a"]], seen)
+
+    def test_mistake(self) -> None:
+        """An operation that fails costs nobody else anything."""
+        self.hold()
+        first, bad, last = self.insert("a"), self.mistake(), self.insert("b")
+        self.release()
+        self.settled(first, bad, last)
+        self.failureResultOf(bad, ZeroDivisionError)
+        self.assertEqual((["a", "b"], []), (self.words(), self.troubles))
+
+    def test_refused(self) -> None:
+        """While the disk is full what may be refused is, at once and with the reason; it is not written later."""
+        self.refuse(FULL)
+        for _ in range(3):
+            answer = self.insert("new", refusable=True)
+            self.settled(answer)
+            self.failureResultOf(answer, StoreFull)
+        self.mend()
+        self.assertEqual(([], ["full", "well"]), (self.words(), self.troubles))
+
+    def test_promised(self) -> None:
+        """What was promised waits in its order, and is written when it can be; trouble is told once each way."""
+        self.refuse(FULL)
+        answers = [self.insert(word) for word in "abc"]
+        self.run_until(lambda: self.connection.attempts > 3)
+        for answer in answers:
+            self.assertNoResult(answer)
+        answers.append(self.insert("d"))
+        self.mend()
+        self.settled(*answers)
+        self.assertEqual((list("abcd"), ["full", "well"]), (self.words(), self.troubles))
+
+    def test_any_step(self) -> None:
+        """It makes no difference at which statement the disk begins to refuse."""
+        for begin in ("BEGIN", "INSERT", "COMMIT"):
+            self.refuse(GONE, begin)
+            new, old = self.insert(f"new {begin}", refusable=True), self.insert(begin)
+            self.settled(new)
+            self.failureResultOf(new, StoreBroken)
+            self.assertNoResult(old)
+            self.mend()
+            self.settled(old)
+        self.assertEqual(["BEGIN", "INSERT", "COMMIT"], self.words())
+
+    def test_mends_by_itself(self) -> None:
+        """That the disk works again is found out without anybody putting anything."""
+        self.refuse(GONE)
+        answer = self.insert("new", refusable=True)
+        self.settled(answer)
+        self.failureResultOf(answer, StoreBroken)
+        self.mend()
+        self.assertEqual(["broken", "well"], self.troubles)
+
+    def test_mistake_on_a_full_disk(self) -> None:
+        """A mistaken operation among promised ones on a full disk: none is lost, none overtakes another."""
+        self.refuse(FULL)
+        self.hold()
+        first, bad, second, third = self.insert("a"), self.mistake(), self.insert("b"), self.insert("c")
+        self.release()
+        self.run_until(lambda: self.connection.attempts > 5)
+        self.assertNoResult(first)
+        self.mend()
+        self.settled(first, bad, second, third)
+        self.failureResultOf(bad, ZeroDivisionError)
+        self.assertEqual(["a", "b", "c"], self.words())
+
+    def test_less_fits(self) -> None:
+        """A new order that does not fit does not keep what was promised from being written."""
+        self.connection.refuse_from = "INSERT INTO words (word) VALUES (?) -- long"
+
+        def long(connection: sqlite3.Connection) -> None:
+            connection.execute("INSERT INTO words (word) VALUES (?) -- long", ("long",))
+
+        self.connection.refusal = FULL
+        self.hold()
+        old, new = self.insert("old"), self.writer.put(long, refusable=True)
+        self.release()
+        self.settled(old, new)
+        self.failureResultOf(new, StoreFull)
+        self.assertEqual((["old"], "full"), (self.words(), self.troubles[0]))
+
+    def test_close(self) -> None:
+        """Closing writes what there is; what comes later is refused, and closing again is harmless."""
+        answer = self.insert("a")
+        closed = self.writer.close()
+        self.settled(answer, closed)
+        self.assertEqual(["a"], self.words())
+        self.failureResultOf(self.insert("b"), StoreBroken)
+        self.successResultOf(self.writer.close())
+
+    def test_close_on_a_full_disk(self) -> None:
+        """Closing always ends: what cannot be written is given up, and whoever waits for it is told."""
+        self.refuse(FULL)
+        answers = [self.insert("old"), self.insert("new", refusable=True), self.mistake(), self.insert("older")]
+        closed = self.writer.close()
+        self.settled(*answers, closed)
+        self.successResultOf(closed)
+        for answer in answers:
+            self.failureResultOf(answer, StoreFull, ZeroDivisionError)
+        self.assertEqual([], self.words())
+
+    def test_close_in_trouble(self) -> None:
+        """So does closing when there is trouble and nothing to write; nobody is left with an error unheard."""
+        self.refuse(FULL)
+        answer = self.insert("new", refusable=True)
+        self.settled(answer)
+        self.failureResultOf(answer, StoreFull)
+        closed = self.writer.close()
+        self.settled(closed)
+        self.successResultOf(closed)
+
+    def test_settle(self) -> None:
+        """Settling waits until everything is written, or says why it is not."""
+        self.insert("a")
+        self.writer.settle(LIMIT)
+        self.assertEqual(["a"], self.words())
+        self.refuse(FULL)
+        self.insert("b")
+        self.assertRaises(StoreFull, self.writer.settle, 0.3)
+
+    def hold(self) -> None:
+        """Nothing is written until release()."""
+
+    def release(self) -> None: ...
+
+    def mend(self) -> None:
+        """The disk works again, and that has been noticed."""
+        self.connection.refusal = None
+        self.run_until(lambda: self.troubles[-1:] != ["full"] and self.troubles[-1:] != ["broken"])
+
+    def heard(self, trouble: StoreBroken | None) -> None:
+        self.troubles.append("well" if trouble is None else "full" if isinstance(trouble, StoreFull) else "broken")
+
+
+class _Base(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.path = Path(self.mktemp())
+        self.connection = Connection(self.path)
+        self.connection.real.execute("CREATE TABLE words (word TEXT)")
+        self.troubles: list[str] = []
+
+    def connected(self) -> Any:
+        return self.connection
+
+
+class TurnsTests(WriterTests, _Base):
+    def setUp(self) -> None:
+        super().setUp()
+        self.clock = Clock()
+        self.writer = Turns(self.connected, self.clock, self.heard, lambda: None)
+        self.addCleanup(self.writer.close)
+
+    def run_until(self, true: Callable[[], Any]) -> None:
+        for _ in range(100):
+            if true():
+                return
+            self.clock.advance(RETRY_SECONDS)
+        raise AssertionError("still not so")
+
+    def test_no_hurry(self) -> None:
+        """What nobody waits for waits a moment for company, and never keeps back who is in a hurry."""
+        slow = self.writer.put(lambda connection: self.inserted(connection, "slow"), hurry=False)
+        self.clock.advance(0)
+        self.assertNoResult(slow)
+        fast = self.insert("fast")
+        self.clock.advance(0)
+        self.assertEqual(["slow", "fast"], [self.successResultOf(slow), self.successResultOf(fast)])
+        alone = self.writer.put(lambda connection: self.inserted(connection, "alone"), hurry=False)
+        self.clock.advance(0.01)
+        self.successResultOf(alone)
+
+    def test_no_timer_left(self) -> None:
+        """Nothing is left to come when there is nothing to do, nor after closing."""
+        self.settled(self.insert("a"))
+        self.assertEqual([], self.clock.getDelayedCalls())
+        self.refuse(FULL)
+        answer = self.insert("b")
+        self.clock.advance(0)
+        self.writer.close()
+        self.failureResultOf(answer, StoreFull)
+        self.assertEqual([], self.clock.getDelayedCalls())
+
+    def test_put_while_closing(self) -> None:
+        """What is put in answer to the last that is written is told something, too."""
+        answers: list[Deferred[str]] = []
+        self.insert("a").addCallback(lambda _: answers.append(self.insert("b")))
+        self.writer.close()
+        self.failureResultOf(answers[0], StoreBroken)
+
+
+class ThreadedTests(WriterTests, _Base):
+    def setUp(self) -> None:
+        super().setUp()
+        self.calls: queue.Queue[tuple[Any, ...]] = queue.Queue()
+        self.writer = Threaded(self.connected, lambda *call: self.calls.put(call), self.heard, lambda: None)
+        self.addCleanup(lambda: self.settled(self.writer.close()))
+        self.held = threading.Event()
+
+    def run_until(self, true: Callable[[], Any]) -> None:
+        end = time.monotonic() + LIMIT
+        while not true():
+            if time.monotonic() > end:
+                raise AssertionError("still not so")
+            try:
+                call, *arguments = self.calls.get(timeout=0.01)
+            except queue.Empty:
+                continue
+            call(*arguments)
+
+    def hold(self) -> None:
+        """The thread is busy with an operation that waits; it has been taken alone, as nothing else was there."""
+        begun = threading.Event()
+
+        def wait(connection: sqlite3.Connection) -> None:
+            if not begun.is_set():  # it may be tried again
+                begun.set()
+                self.held.wait(LIMIT)
+
+        self.held.clear()
+        self.writer.put(wait)
+        begun.wait(LIMIT)
+
+    def release(self) -> None:
+        self.held.set()
+
+    def test_one_transaction(self) -> None:
+        """As above; the operation that held the thread has a transaction of its own."""
+        self.hold()
+        answers = [self.insert(str(number)) for number in range(100)]
+        self.release()
+        self.settled(*answers)
+        self.assertEqual([str(number) for number in range(100)], self.words())
+        self.assertEqual(2, self.connection.commits)
