@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from itertools import accumulate
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -213,6 +214,17 @@ class TailTests(SynchronousTestCase):
                 found += block
                 position += len(block)
             self.assertEqual(data[offset:end], found)
+
+    def test_first_blocks_are_small(self) -> None:
+        """Who has taken little is given little, and who takes much whole blocks."""
+        opened = self.a_tail(bytes(64 * tail.BLOCK_BYTES + 1))
+        sizes, position = [], 0
+        while block := opened.read(position):
+            sizes.append(len(block))
+            position += len(block)
+        self.assertEqual(tail.FIRST_BYTES, sizes[0])
+        self.assertLess(max(size for size, taken in zip(sizes, accumulate(sizes), strict=True) if taken < 4e6), 64e3)
+        self.assertEqual(tail.BLOCK_BYTES, len(opened.read(0)))
 
     def test_lines_back(self) -> None:
         """The last lines begin where tail(1) says, wherever the blocks are cut."""
