@@ -117,6 +117,16 @@ class CrowdTests(SynchronousTestCase):
         self.assertTrue(follower.has_turn)
         self.assertRaises(ValueError, self.crowd.enter, follower, 0)
 
+    def test_question_that_fails(self) -> None:
+        """A question that cannot even be asked leaves nobody waiting."""
+
+        def ask(beyond: int) -> Deferred[None]:
+            raise ValueError("no")
+
+        self.crowd = Crowd(self.reactor, ask)
+        (follower,) = self.followers(1)
+        self.assertTrue(follower.has_turn)
+
 
 class CrowdsTests(SynchronousTestCase):
     def setUp(self) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Protocol
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.python.failure import Failure
 
 TURNS = 1
@@ -131,7 +131,7 @@ class Crowd:
 
     def _begin(self) -> None:
         if not self._over:
-            self._answer = self._ask(self._level)
+            self._answer = maybeDeferred(self._ask, self._level)
             self._answer.addCallbacks(self._answered, self._failed)
 
     def _answered(self, _: None) -> None:
