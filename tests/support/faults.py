@@ -16,7 +16,7 @@ from tests.support.load import Load
 from txworker.jobs import MARK
 from txworker.process.procfs import cgroup_of, mark_of
 
-LONGEST_LOAD = 1.2
+LONGEST_LOAD = 2.0
 STARTING = 0.8
 """Seconds. Of a start about as long as it takes; a kill in that time hits a worker that recovers, or serves at last."""
 
@@ -29,6 +29,7 @@ class Faults:
         self.token = f"txworker-fault-{os.getpid()}-{time.monotonic_ns()}"
         self.journal = Journal()
         self.kills = 0
+        self._ran = 0
         assert MARK not in os.environ, "this very process would look like a job's"
         self._seed = seed
         self._rng = random.Random(seed)
@@ -56,8 +57,9 @@ class Faults:
         """What it has come to."""
         journal = self.journal
         return (
-            f"{self.kills} kills, {len(journal.ids)} jobs, {len(journal.ends)} ends told, {len(journal.orders)} "
-            f"requestIDs, {len(journal.seen)} outputs viewed, {sum(map(len, journal.seen.values()))} bytes of them"
+            f"{self.kills} kills, {len(journal.ids)} jobs, {self._ran} running then, {len(journal.ends)} ends told, "
+            f"{len(journal.orders)} requestIDs, {sum(map(len, journal.seen.values()))} bytes of {len(journal.seen)} "
+            "outputs viewed"
         )
 
     def finish(self) -> None:
@@ -93,6 +95,7 @@ class Faults:
         load = Load(self._daemon, self.journal, self.token, seed)
         time.sleep(self._rng.uniform(0, LONGEST_LOAD))
         load.kill()
+        self._ran += len(load.running)
         self._killed()
         return list(self.journal.ids - before)
 

@@ -49,7 +49,8 @@ class Load:
     """
     Clients of one worker, from its start to its end.
 
-    Each job appends its id to a file named by its order, in the directory `runs` of the worker's place.
+    `running` are the ids of the jobs that run, as a watcher is told. Each job appends its id to a file named by its
+    order, in the directory `runs` of the worker's place.
     """
 
     def __init__(self, daemon: Daemon, journal: Journal, token: str, seed: str) -> None:
@@ -58,10 +59,10 @@ class Load:
         self._token = token
         self._script = daemon.place / "job.sh"
         self._script.write_text(JOB)
-        self._running: set[str] = set()
+        self.running: set[str] = set()
         self._over = threading.Event()
         roles: list[Callable[[random.Random], None]] = [
-            *[self._start_one] * 4,
+            *[self._start_one] * 8,
             *[self._view_one] * 3,
             self._ask_one,
             self._list_some,
@@ -100,7 +101,7 @@ class Load:
             self._journal.mistakes.append(f"{role.__name__}: {error!r}")
 
     def _start_one(self, rng: random.Random) -> None:
-        if len(self._running) >= RUNNING:
+        if len(self.running) >= RUNNING:
             self._over.wait(0.02)
             return
         request = self._order(rng)
@@ -176,7 +177,7 @@ class Load:
 
     def _stop_one(self, rng: random.Random) -> None:
         with suppress(IndexError):
-            job_id = rng.choice(sorted(self._running))
+            job_id = rng.choice(sorted(self.running))
             self._daemon.stub.StopJob(pb.StopJobReq(jobID=job_id), timeout=LIMIT)
         self._over.wait(rng.uniform(0, 0.05))
 
@@ -184,9 +185,9 @@ class Load:
         for event in self._daemon.stub.WatchJobs(pb.WatchJobsReq(), timeout=4 * LIMIT):
             self._journal.told(event.job)
             if done(event.job):
-                self._running.discard(event.job.jobID)
+                self.running.discard(event.job.jobID)
             else:
-                self._running.add(event.job.jobID)
+                self.running.add(event.job.jobID)
 
     def _some_id(self, rng: random.Random) -> str:
         """One of the newer ones; waits for the first."""
