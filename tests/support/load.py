@@ -152,6 +152,7 @@ class Load:
         finally:
             call.cancel()
             self._saw(view, output)
+        self._over.wait(rng.uniform(0, 0.05))
 
     def _saw(self, view: View, output: bytes) -> None:
         if output:
@@ -159,6 +160,7 @@ class Load:
 
     def _ask_one(self, rng: random.Random) -> None:
         self._ask(self._some_id(rng))
+        self._over.wait(0.01)
 
     def _ask(self, job_id: str) -> pb.Job:
         asked = time.monotonic()
@@ -173,13 +175,13 @@ class Load:
         asked = time.monotonic()
         for job in self._daemon.stub.ListJobs(request, timeout=LIMIT).jobs:
             self._journal.told(job, asked)
-        self._over.wait(0.02)
+        self._over.wait(0.05)
 
     def _stop_one(self, rng: random.Random) -> None:
         with suppress(IndexError):
             job_id = rng.choice(sorted(self.running))
             self._daemon.stub.StopJob(pb.StopJobReq(jobID=job_id), timeout=LIMIT)
-        self._over.wait(rng.uniform(0, 0.05))
+        self._over.wait(rng.uniform(0, 0.1))
 
     def _watch_all(self, rng: random.Random) -> None:
         for event in self._daemon.stub.WatchJobs(pb.WatchJobsReq(), timeout=4 * LIMIT):
