@@ -18,11 +18,8 @@ from tests.support.adversary import (
     job_of_witnesses,
     outsiders,
 )
-from tests.support.daemon import LIMIT, TWISTD, Daemon
+from tests.support.daemon import LIMIT, TWISTD, Daemon, wait_until
 from txworker.pb import worker_pb2 as pb
-
-WITHIN_SECONDS = 2.0
-"""After KILL. It takes a few milliseconds; how many is shown by bench/, here the machine may be busy."""
 
 OFTEN = 34  # times three endings
 
@@ -61,7 +58,6 @@ def check(adversary: Adversary) -> None:
     job = adversary.end()
     assert adversary.survivors() == [], adversary.ending
     assert job.state == state[adversary.ending]
-    assert adversary.seconds_after_kill() < WITHIN_SECONDS
     assert job.leftoversEnded >= 10
     assert f"{job.leftoversEnded} leftovers ended" in adversary.daemon.log()
 
@@ -147,6 +143,6 @@ def test_keep(a_daemon: Callable[..., Daemon], witnesses: Witnesses, text: str) 
     stopped = daemon.bash("sleep 300 & echo $!; wait")
     daemon.stub.StopJob(pb.StopJobReq(jobID=stopped), timeout=LIMIT)
     pid = daemon.raw(stopped)
-    assert not pid or not Path(f"/proc/{int(pid)}").exists()
+    wait_until(lambda: not pid or not Path(f"/proc/{int(pid)}").exists())
     assert daemon.stop() == 0
     assert witnesses.signalled() == []

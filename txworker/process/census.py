@@ -12,7 +12,7 @@ import contextlib
 import ctypes
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from signal import SIGKILL, SIGSTOP
 from typing import Any
 
@@ -86,9 +86,9 @@ class Census:
         self._schedule(0.0)
         return answer
 
-    def now(self, job_id: str) -> list[Process]:
-        """Who is left of that job, without waiting for a turn."""
-        return self._left().get(job_id, [])
+    def kill(self, job_id: str, found: list[Process]) -> list[Process]:
+        """KILL to these and to whoever else of that job there is or appears meanwhile; all of them."""
+        return self._kill(found, lambda forest: self._left(forest).get(job_id, []))
 
     def reapProcess(self) -> None:
         """Twisted, at SIGCHLD: an orphan may have exited."""
@@ -101,8 +101,7 @@ class Census:
         Blocks until they are gone, two seconds at most.
         """
         deadline = time.monotonic() + _LAST_SECONDS
-        while (found := self._everybody()) and time.monotonic() < deadline:
-            stop_and_kill(found, self._everybody)
+        while self._kill([], self._everybody) and time.monotonic() < deadline:
             time.sleep(_LAST_PAUSE)
 
     def _schedule(self, seconds: float) -> None:
@@ -125,7 +124,7 @@ class Census:
         asked, self._asked = self._asked, []
         begun = self._clock.seconds()
         try:
-            left = self._left()
+            left = self._left(self._forest())
         except OSError:
             for _, answer in asked:
                 answer.errback(Failure())
@@ -135,28 +134,50 @@ class Census:
         for job_id, answer in asked:
             answer.callback(left.get(job_id, []))
 
-    def _left(self) -> dict[str, list[Process]]:
+    def _kill(self, found: list[Process], ours: Callable[[list[Process]], list[Process]]) -> list[Process]:
+        """
+        Stop who is found until nobody new is ours, so that none can start another unseen; then KILL to all of them.
+
+        Each time only who is new is looked at: a chain that forks on and on is caught within the life of a link.
+        """
+        held: dict[int, Process] = {}
+        others: set[int] = set()
+        new = found
+        for _ in range(_ROUNDS):
+            for process in new:
+                send(process, SIGSTOP)
+                held[process.pid] = process
+            fresh = [process for process in self._forest(others) if process.pid not in held]
+            mine = {process.pid for process in ours(fresh)}
+            new = [process for process in fresh if process.pid in mine or process.parent in held]
+            if not new:
+                break
+            others.update(process.pid for process in fresh if process not in new)
+        for process in held.values():
+            send(process, SIGKILL)
+        return list(held.values())
+
+    def _left(self, forest: list[Process]) -> dict[str, list[Process]]:
         """Who is left of each job of which there is anybody."""
-        forest = {process.pid: process for process in self._forest()}
         if not forest:
             return {}
+        owner = owners(forest, self._mains, _signs, self._alone)
         found: dict[str, list[Process]] = {}
-        for pid, job_ids in owners(forest.values(), self._mains, _signs, self._alone).items():
-            for job_id in job_ids:
-                if not forest[pid].zombie:
-                    found.setdefault(job_id, []).append(forest[pid])
+        for process in forest:
+            for job_id in () if process.zombie else owner[process.pid]:
+                found.setdefault(job_id, []).append(process)
         return found
 
-    def _everybody(self) -> list[Process]:
+    def _everybody(self, forest: list[Process]) -> list[Process]:
         own = os.environ.get(MARK)  # we may be a job ourselves, and strangers, too
-        forest = [process for process in self._forest() if not process.zombie]
-        return forest if self._alone else [one for one in forest if mark_of(one.pid) not in (None, own)]
+        living = [process for process in forest if not process.zombie]
+        return living if self._alone else [one for one in living if mark_of(one.pid) not in (None, own)]
 
-    def _forest(self) -> Iterator[Process]:
-        for orphan in self._orphans():
-            yield from tree(orphan.pid)
+    def _forest(self, skipped: Container[int] = ()) -> list[Process]:
+        """All orphans that are not to be skipped, and whoever descends from them."""
+        return [process for root in self._orphans(skipped) for process in tree(root.pid)]
 
-    def _orphans(self) -> list[Process]:
+    def _orphans(self, skipped: Container[int]) -> list[Process]:
         """
         Children of ours that are nobody's own process; those that have exited are waited for on the way.
 
@@ -165,7 +186,7 @@ class Census:
         for _ in range(_ROUNDS):
             found, reaped = [], False
             for pid in children_of_thread(os.getpid(), os.getpid()):
-                if pid not in self._mains:
+                if pid not in self._mains and pid not in skipped:
                     process = read_process(pid)
                     if process is not None and process.zombie:
                         reaped = _reaped(pid) or reaped
@@ -189,22 +210,6 @@ class _Start:
         if self._ticks is None:
             self._ticks = _start(self._pid)
         return self._ticks
-
-
-def stop_and_kill(found: list[Process], everybody: Callable[[], list[Process]]) -> list[Process]:
-    """Stop who is found until everybody() has nobody new, so that none can start another unseen; then KILL to all."""
-    known = {(process.pid, process.start): process for process in found}
-    new = found
-    for _ in range(_ROUNDS):
-        for process in new:
-            send(process, SIGSTOP)
-        new = [process for process in everybody() if (process.pid, process.start) not in known]
-        if not new:
-            break
-        known.update(((process.pid, process.start), process) for process in new)
-    for process in known.values():
-        send(process, SIGKILL)
-    return list(known.values())
 
 
 def _start(pid: int) -> int:

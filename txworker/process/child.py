@@ -12,11 +12,12 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from txworker.process.brand import branded
+from txworker.process.moving import Moves
 from txworker.process.native import NativeStart
-from txworker.process.prepared import Preparation, PreparedStart
+from txworker.process.prepared import Preparation, PreparedStart, PreparerFailed
 
 Start = Callable[[Sequence[str], Mapping[str, str], str | None, Mapping[int, int]], int]
 
@@ -66,6 +67,7 @@ class Starts:
 
     at_once: Start
     prepared: PreparedStart
+    moves: Moves = field(default_factory=Moves)
 
     def start(
         self,
@@ -78,6 +80,9 @@ class Starts:
         """As start_child."""
         if preparation.needed:
             return self.prepared(argv, environment, directory, descriptors, preparation)
+        if preparation.cgroup is not None and not self.moves.quick():
+            with contextlib.suppress(PreparerFailed):  # no clone3 here, in a sandbox perhaps: then it is moved
+                return self.prepared(argv, environment, directory, descriptors, preparation)
         with branded(preparation.brand):
             pid = self.at_once(argv, environment, directory, descriptors)
         _follow(pid, preparation)
@@ -86,10 +91,10 @@ class Starts:
 
 def _follow(pid: int, preparation: Preparation) -> None:
     """What may come a moment after the start. The child cannot be gone: it is ours, and nobody has waited for it."""
-    if preparation.oom_score_adj:
-        _write(f"/proc/{pid}/oom_score_adj", preparation.oom_score_adj)
     if preparation.cgroup is not None:
         _write(f"{preparation.cgroup}/cgroup.procs", pid)
+    if preparation.oom_score_adj:
+        _write(f"/proc/{pid}/oom_score_adj", preparation.oom_score_adj)
 
 
 def _write(path: str, value: int) -> None:

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from txworker.process.census import Census, stop_and_kill
+from txworker.process.census import Census
 from txworker.process.cgroup import JobCgroup
 from txworker.process.procfs import Process, read_process, send
 from txworker.waiting import Clock, Timer
@@ -66,7 +66,7 @@ class Family:
         """The whole cgroup at one stroke; and one by one whoever is found, or appears meanwhile."""
         if self._cgroup is not None:
             self._cgroup.kill()
-        return stop_and_kill(found, lambda: self._census.now(self._job_id))
+        return self._census.kill(self._job_id, found)
 
     def close(self) -> None:
         """Give the cgroup back; one that is not empty stays."""

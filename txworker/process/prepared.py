@@ -45,6 +45,10 @@ class Preparation:
         return bool(self.limits or self.user or self.nice)
 
 
+class PreparerFailed(OSError):
+    """The preparer could not make a child at all, whatever it was to become; there is none."""
+
+
 class PreparedStart:
     """
     Starts children through a preparer, which is started when it is first needed and again when it has died.
@@ -92,6 +96,8 @@ class PreparedStart:
         if pid:
             os.waitpid(pid, 0)
         name = step.rstrip(b"\0").decode()
+        if name == "clone":
+            raise PreparerFailed(error, os.strerror(error), "clone")
         filename = {"directory": directory, "command": argv[0]}.get(name, name)
         raise OSError(error, os.strerror(error), filename)
 

@@ -1,0 +1,61 @@
+"""Jobs that want something of them to survive: how many do, and how soon after KILL the last is gone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bench.report import Figure
+from tests.support.adversary import (
+    CONFIG,
+    ENDINGS,
+    WITHOUT_CGROUPS,
+    Adversary,
+    Witnesses,
+    cgroup_root,
+    job_of_witnesses,
+    outsiders,
+)
+from tests.support.daemon import Daemon
+
+
+def adversary(place: Path, rounds: int) -> list[Figure]:
+    """
+    So many rounds of three adversaries at once, one that ends by itself, one stopped, one timed out, with cgroups and
+    without; beside them bystanders, in other jobs and outside.
+    """
+    ways = {"with cgroups": CONFIG, "without cgroups": WITHOUT_CGROUPS}
+    if not cgroup_root():
+        del ways["with cgroups"]
+    figures = []
+    for way, text in ways.items():
+        below = place / way.replace(" ", "-")
+        below.mkdir()
+        witnesses = Witnesses(below / "witnesses")
+        daemon = Daemon(below, text)
+        try:
+            figures += _attack(daemon, witnesses, rounds, way)
+        finally:
+            witnesses.kill()
+            daemon.stop()
+            daemon.close()
+    return figures
+
+
+def _attack(daemon: Daemon, witnesses: Witnesses, rounds: int, way: str) -> list[Figure]:
+    cgroup = cgroup_root() if way == "with cgroups" else ""
+    job_of_witnesses(daemon, witnesses)
+    outsiders(witnesses, "no job's")
+    survivors, seconds, ended = 0, [], 0
+    for _ in range(rounds):
+        adversaries = [Adversary(daemon, daemon.place, ending, cgroup) for ending in ENDINGS]
+        for one in adversaries:
+            ended += one.end().leftoversEnded
+            survivors += len(one.survivors()) + (len(one.lost_ones()) if cgroup else 0)
+            seconds.append(one.seconds_after_kill())
+            one.kill()
+    note = f"{len(seconds)} jobs, {ended} leftovers ended"
+    return [
+        Figure(f"survivors, {way}", survivors, 0, note, at_most=True),
+        Figure(f"last one gone after KILL, ms, worst, {way}", max(seconds) * 1000, 500, at_most=True),
+        Figure(f"bystanders touched, {way}", len(witnesses.signalled()), 0, at_most=True),
+    ]
