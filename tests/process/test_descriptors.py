@@ -1,0 +1,55 @@
+"""The limit of open descriptors, on a made-up kernel."""
+
+from __future__ import annotations
+
+import os
+import resource
+from unittest.mock import patch
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from txworker.process.descriptors import DescriptorLimit
+
+
+class DescriptorTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.now = (100, 4000)
+        self.patch(resource, "getrlimit", lambda number: self.now)
+        self.patch(resource, "setrlimit", lambda number, limits: setattr(self, "now", limits))
+
+    def test_raised(self) -> None:
+        """The worker's own becomes the hard one; children get the original, also when a launch fails."""
+        limit = DescriptorLimit()
+        self.assertEqual((4000, 4000), self.now)
+        with limit.original_for_children():
+            self.assertEqual((100, 4000), self.now)
+        with self.assertRaises(OSError), limit.original_for_children():
+            raise OSError
+        self.assertEqual((4000, 4000), self.now)
+
+    def test_nothing_to_raise(self) -> None:
+        """Where soft and hard are the same nothing is set for a launch."""
+        self.now = (4000, 4000)
+        limit = DescriptorLimit()
+        self.patch(resource, "setrlimit", lambda number, limits: self.fail("set"))
+        with limit.original_for_children():
+            pass
+
+    def test_moved_up(self) -> None:
+        """What is held for long is moved out of the way once half of the lower numbers are taken."""
+        fd = os.open(os.devnull, os.O_RDONLY)
+        self.now = (1000, 4000)
+        self.assertEqual(fd, DescriptorLimit().moved_up(fd))
+        self.now = (2 * fd, 4000)
+        high = DescriptorLimit().moved_up(fd)
+        self.addCleanup(os.close, high)
+        self.assertGreaterEqual(high, 2 * fd)
+        self.assertRaises(OSError, os.fstat, fd)
+        self.assertFalse(os.get_inheritable(high))
+
+    def test_no_room_above(self) -> None:
+        """Where there is no room it stays where it is."""
+        self.now = (2, 4000)
+        limit = DescriptorLimit()
+        with patch("fcntl.fcntl", side_effect=OSError(22, "Invalid argument")):
+            self.assertEqual(7, limit.moved_up(7))

@@ -1,0 +1,42 @@
+"""Limits as the kernel is told them."""
+
+from __future__ import annotations
+
+import resource
+from unittest.mock import patch
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from txworker.jobs import Limits
+from txworker.process.limits import CPU_PATIENCE_SECONDS, kernel_limits
+
+UNLIMITED = resource.RLIM_INFINITY
+
+
+class LimitTests(SynchronousTestCase):
+    def limits(self, limits: Limits, hard: int = UNLIMITED) -> dict[str, tuple[int, int, int]]:
+        with patch.object(resource, "getrlimit", return_value=(0, hard)):
+            return {name: values for name, *values in kernel_limits(limits)}  # type: ignore[misc]
+
+    def test_nothing_said(self) -> None:
+        """What was not said is not set; output is no business of the kernel's."""
+        self.assertEqual({}, self.limits(Limits(max_output_bytes=5)))
+
+    def test_hard_too(self) -> None:
+        """A job cannot raise what it was given: the hard limit is the same."""
+        found = self.limits(Limits(max_memory_bytes=7, max_open_files=8, max_processes=9))
+        self.assertEqual([resource.RLIMIT_AS, 7, 7], found["limits.maxMemoryBytes"])
+        self.assertEqual([resource.RLIMIT_NOFILE, 8, 8], found["limits.maxOpenFiles"])
+        self.assertEqual([resource.RLIMIT_NPROC, 9, 9], found["limits.maxProcesses"])
+
+    def test_cpu(self) -> None:
+        """The kernel counts whole seconds, a part of one is one; KILL comes some seconds after XCPU."""
+        for asked, seconds in ((0.01, 1), (1, 1), (1.5, 2)):
+            found = self.limits(Limits(max_cpu_seconds=asked))
+            self.assertEqual([resource.RLIMIT_CPU, seconds, seconds + CPU_PATIENCE_SECONDS], found["limits.maxCPU"])
+
+    def test_own_limit(self) -> None:
+        """Nobody can be given more than this process may have itself."""
+        found = self.limits(Limits(max_open_files=100, max_cpu_seconds=8), hard=10)
+        self.assertEqual([resource.RLIMIT_NOFILE, 10, 10], found["limits.maxOpenFiles"])
+        self.assertEqual([resource.RLIMIT_CPU, 8, 10], found["limits.maxCPU"])
