@@ -114,6 +114,7 @@ class Launcher:
             transport = self._start(job_id, spec, child.protocol, cgroup)
         except BaseException:
             if cgroup is not None:
+                cgroup.kill()  # a preparer that died over it, or hung, may have made the child
                 cgroup.remove()
             raise
         return Running(transport.pid, child.run.stop)
