@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import resource
 import stat
 import sys
 from collections.abc import Callable, Iterator
@@ -19,7 +21,7 @@ from twisted.internet.interfaces import IProcessTransport, IReactorProcess
 from twisted.internet.task import deferLater
 from zope.interface.verify import verifyClass, verifyObject
 
-from txworker.jobs import EndReason, JobSpec, Usage
+from txworker.jobs import EndReason, JobSpec, Limits, Usage
 from txworker.jobs.errors import (
     InvalidRequest,
     NoSuchDirectory,
@@ -33,7 +35,7 @@ from txworker.process.census import Census
 from txworker.process.child import Starts, quickest_start
 from txworker.process.descriptors import DescriptorLimit
 from txworker.process.launcher import Launcher, Places
-from txworker.process.prepared import PreparedStart
+from txworker.process.prepared import Preparation, PreparedStart
 from txworker.process.spawner import Spawner
 from txworker.process.transport import ChildTransport
 
@@ -256,3 +258,50 @@ def test_no_descriptors_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
             patch.setattr(module, name, refuse(number))
             with pytest.raises(OutOfResources):
                 a_launcher(tmp_path).launch("id", JobSpec("sleep", "100", stdin=b"x"), Heard())
+
+
+@pytest_twisted.ensureDeferred
+async def test_preparer_dies(tmp_path: Path) -> None:
+    """A preparer that was killed is started anew for the next child; the children it made go on."""
+    preparers: list[int] = []
+    prepared = PreparedStart(preparers.append)
+    real: Any = reactor
+    spawner = Spawner(real, Starts(quickest_start(), prepared), DescriptorLimit())
+    places = Places(dict(os.environ), str(tmp_path), NO_INPUT)
+    launcher = Launcher(spawner, real, Census(real), None, places, grace_seconds=5, drain_seconds=0.2)
+    limited = JobSpec("sh", "-c", ("sleep 0.5; ulimit -n",), limits=Limits(max_open_files=50))
+    first, second = Heard(), Heard()
+    launcher.launch("first", limited, first)
+    os.kill(preparers[0], 9)
+    os.waitid(os.P_PID, preparers[0], os.WEXITED | os.WNOWAIT)
+    launcher.launch("second", limited, second)
+    for heard in (first, second):
+        assert (await heard.over())[:2] == (0, None)
+        assert heard.printed == b"50\n"
+    assert len(preparers) == 2
+    prepared.close()
+
+
+def test_prepared_errors(tmp_path: Path) -> None:
+    """Whatever step of the preparation fails is told by its name, and neither child nor descriptor is left."""
+    prepared = PreparedStart(lambda pid: None)
+    too_many = Preparation((("limits.maxOpenFiles", resource.RLIMIT_NOFILE, 2**40, 2**40),))
+    table: list[tuple[Preparation, str, str, int, str]] = [
+        (too_many, "true", "/", errno.EINVAL, "limits.maxOpenFiles"),
+        (Preparation(nice=1), "no-such-program", "/", errno.ENOENT, "no-such-program"),
+        (Preparation(nice=1), "true", "/no/such/dir", errno.ENOENT, "/no/such/dir"),
+        (Preparation(nice=1), str(tmp_path), "/", errno.EACCES, str(tmp_path)),
+    ]
+    for preparation, program, directory, number, name in table:
+        with pytest.raises(OSError) as caught:  # noqa: PT011 the errno is looked at
+            prepared([program], {"PATH": os.environ["PATH"]}, directory, {0: 0, 1: 1, 2: 2}, preparation)
+        assert (caught.value.errno, caught.value.filename) == (number, name)
+    prepared.close()
+
+
+def test_cgroup_that_takes_nobody(tmp_path: Path) -> None:
+    """Where a child cannot be made inside its cgroup (no clone3, no such cgroup) it is started and moved as before."""
+    starts = Starts(quickest_start(), PreparedStart(lambda pid: None))
+    pid = starts.start(["true"], dict(os.environ), "/", {0: 0, 1: 1, 2: 2}, Preparation(cgroup=str(tmp_path)))
+    assert os.waitpid(pid, 0) == (pid, 0)
+    starts.prepared.close()
