@@ -9,8 +9,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 
+import grpc
+import pytest
+
 from tests.support.daemon import LIMIT, Daemon, wait_until
 from txworker.pb import worker_pb2 as pb
+from txworker.pb.worker_pb2_grpc import WorkerStub
 
 PROGRAM = [sys.executable, "-m", "txworker"]
 
@@ -192,6 +196,16 @@ def test_worker_goes(a_daemon: Callable[..., Daemon]) -> None:
         assert ("`txworker query " in err) == (words[0] == "run")
     for job in jobs:
         os.kill(job.pid, signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_quiet_for_long(daemon: Daemon) -> None:
+    """A client that pings, as ours does, may follow a job that is silent for long; it is not taken for a nuisance."""
+    job_id = daemon.bash("sleep 40; echo at last")
+    options = [("grpc.keepalive_time_ms", 6_000), ("grpc.http2.max_pings_without_data", 0)]
+    with grpc.insecure_channel(daemon.addr, [*options, ("grpc.use_local_subchannel_pool", 1)]) as channel:
+        stream = WorkerStub(channel).StreamJob(pb.StreamJobReq(jobID=job_id), timeout=2 * LIMIT)
+        assert [message.output for message in stream] == ["at last\n"]
 
 
 def test_refused(daemon: Daemon) -> None:

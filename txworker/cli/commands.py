@@ -133,21 +133,21 @@ def _stop_when_asked(stub: WorkerStub, job_id: str, asked: threading.Semaphore) 
 
 def _record(answer: pb.QueryJobRes) -> list[tuple[str, object]]:
     job = answer.job
-    done = answer.done
+    known = answer.done and job.state != pb.JOB_STATE_LOST  # of a lost job nobody knows how it ended
     return [
         ("job", job.jobID),
         ("argv", command_line(job)),
         ("state", state_name(job)),
         ("error", printable(job.errorText)),
-        ("exit code", str(job.exitCode) if done and not job.signal else ""),
+        ("exit code", str(job.exitCode) if known and not job.signal else ""),
         ("signal", job.signal),
         ("pid", job.pid),
         ("created", job.createdAt.ToJsonString()),
         ("started", job.startedAt.ToJsonString() if job.HasField("startedAt") else ""),
         ("finished", job.finishedAt.ToJsonString() if job.HasField("finishedAt") else ""),
         ("output", f"{job.outputBytes} bytes{', truncated' if job.outputTruncated else ''}"),
-        ("CPU", f"{_in_seconds(job.userCPU)} s user, {_in_seconds(job.systemCPU)} s system" if done else ""),
-        ("memory", f"{job.maxRSSBytes} bytes" if done else ""),
+        ("CPU", f"{_in_seconds(job.userCPU)} s user, {_in_seconds(job.systemCPU)} s system" if known else ""),
+        ("memory", f"{job.maxRSSBytes} bytes" if known else ""),
         ("left over", f"{job.leftoversEnded} processes, ended" if job.leftoversEnded else ""),
         ("labels", printable(" ".join(f"{name}={value}" for name, value in sorted(job.labels.items())))),
         ("request id", printable(job.requestID)),
