@@ -1,0 +1,196 @@
+"""When the census looks, whom it waits for, and how it kills, on a made-up /proc."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from signal import SIGKILL, SIGSTOP
+
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from txworker.process import census as room
+from txworker.process.census import Census
+from txworker.process.procfs import Process
+
+OWN = os.getpid()
+
+
+class FakeProc:
+    """Processes by pid, each with what it says of itself; `on_signal` may change the world."""
+
+    def __init__(self) -> None:
+        self.processes: dict[int, Process] = {}
+        self.signs: dict[int, list[str]] = {}
+        self.looks = 0
+        self.signals: list[tuple[int, int]] = []
+        self.waited: list[int] = []
+        self.problem: OSError | None = None
+        self.forks_before_stop: list[int] = []
+
+    def add(
+        self, pid: int, parent: int = OWN, session: int | None = None, zombie: bool = False, sign: str = ""
+    ) -> None:
+        self.processes[pid] = Process(pid, parent, pid if session is None else session, 500, zombie)
+        self.signs[pid] = [sign]
+
+    def children_of_thread(self, pid: int, thread: int) -> list[int]:
+        self.looks += 1
+        if self.problem is not None:
+            raise self.problem
+        return [process.pid for process in self.processes.values() if process.parent == pid]
+
+    def tree(self, root: int) -> Iterable[Process]:
+        queue = [root]
+        for pid in queue:
+            if pid in self.processes:
+                yield self.processes[pid]
+                queue += [child.pid for child in self.processes.values() if child.parent == pid]
+
+    def send(self, process: Process, number: int) -> None:
+        if number == SIGSTOP and self.forks_before_stop:  # too late: it has a successor already, and is gone
+            self.add(self.forks_before_stop.pop(0), sign=self.signs[process.pid][0])
+            self.add(process.pid, zombie=True)
+            return
+        self.signals.append((process.pid, number))
+        if number == SIGKILL:
+            self.processes.pop(process.pid, None)
+
+    def waitpid(self, pid: int, options: int) -> tuple[int, int]:
+        self.waited.append(pid)
+        for process in list(self.processes.values()):
+            if process.parent == pid:
+                self.add(process.pid, sign=self.signs[process.pid][0])
+        del self.processes[pid]
+        return pid, 0
+
+
+class CensusTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.proc, self.clock = FakeProc(), Clock()
+        self.patch(room, "children_of_thread", self.proc.children_of_thread)
+        self.patch(room, "children", lambda pid: [one.pid for one in self.proc.processes.values() if one.parent == pid])
+        self.patch(room, "read_process", self.proc.processes.get)
+        self.patch(room, "tree", self.proc.tree)
+        self.patch(room, "send", self.proc.send)
+        self.patch(room, "mark_of", lambda pid: self.proc.signs[pid][0] or None)
+        self.patch(room, "_signs", lambda process: self.proc.signs[process.pid])
+        self.patch(os, "waitpid", self.proc.waitpid)
+        self.census = self.a_census()
+
+    def a_census(self) -> Census:
+        census = Census(self.clock)
+        for pid, job_id in ((100, "a"), (200, "b")):
+            self.proc.add(pid)
+            census.enter(pid, job_id)
+        return census
+
+    def left(self, job_id: str) -> list[int]:
+        return sorted(process.pid for process in self.successResultOf(self.census.of(job_id)))
+
+    def test_nobody(self) -> None:
+        """When only jobs' own processes are there, one read tells that nobody is left."""
+        self.assertEqual([], self.left("a"))
+        self.assertEqual(1, self.proc.looks)
+
+    def test_left(self) -> None:
+        """Orphans and all below them are each their own job's."""
+        self.proc.add(300, session=100)
+        self.proc.add(301, parent=300)
+        self.proc.add(302, sign="b")
+        self.assertEqual([300, 301], self.left("a"))
+        self.assertEqual([302], self.left("b"))
+
+    def test_zombies(self) -> None:
+        """Orphans that have exited are waited for; what they leave that moment is seen in the same look."""
+        self.proc.add(300, zombie=True)
+        self.proc.add(301, parent=300, sign="a")
+        self.assertEqual([301], self.left("a"))
+        self.assertEqual([300], self.proc.waited)
+
+    def test_jobs_own_processes_are_not_waited_for(self) -> None:
+        """Only their transports may do that."""
+        self.proc.add(100, zombie=True)
+        self.census.exited(100)
+        self.assertEqual([], self.left("a"))
+        self.assertEqual([], self.proc.waited)
+
+    def test_strangers(self) -> None:
+        """Children from before the first job are nobody's, with all below, and silence is no proof beside them."""
+        self.proc.processes.clear()
+        self.proc.add(50, sign="a")
+        self.census = self.a_census()
+        self.census.exited(100)
+        self.census.exited(200)
+        self.proc.add(51, parent=50, sign="a")
+        self.proc.add(300)
+        self.assertEqual([], self.left("a"))
+        self.census.kill_everybody()
+        self.assertEqual([], self.proc.signals)
+
+    def test_number_of_a_stranger_given_away(self) -> None:
+        """Who is spared is known by start, too."""
+        self.proc.add(300)
+        self.census.spare(300)
+        self.assertEqual([], self.left("a"))
+        self.proc.processes[300] = Process(300, OWN, 100, 501, False)
+        self.clock.advance(1)
+        self.assertEqual([300], self.left("a"))
+
+    def test_share(self) -> None:
+        """A look that took long is not repeated at once: all who ask meanwhile are served by the next."""
+        self.patch(self.census, "_clock", self.clock)
+        slow = self.proc.children_of_thread
+
+        def slowly(pid: int, thread: int) -> list[int]:
+            self.clock.rightNow += 0.01
+            return slow(pid, thread)
+
+        self.patch(room, "children_of_thread", slowly)
+        self.assertEqual([], self.left("a"))
+        waiting = [self.census.of("a"), self.census.of("b")]
+        self.clock.advance(0.09)
+        for one in waiting:
+            self.assertNoResult(one)
+        self.clock.advance(0.02)
+        for one in waiting:
+            self.assertEqual([], self.successResultOf(one))
+        self.assertEqual(2, self.proc.looks)
+
+    def test_sigchld(self) -> None:
+        """SIGCHLD brings a look, a little later, one for many."""
+        self.proc.add(300, zombie=True)
+        for _ in range(5):
+            self.census.reapProcess()
+        self.assertEqual([], self.proc.waited)
+        self.clock.advance(0.2)
+        self.assertEqual([300], self.proc.waited)
+
+    def test_cannot_look(self) -> None:
+        """Who asks while nothing can be read hears of it, and nobody is taken for gone."""
+        self.proc.problem = OSError(24, "Too many open files")
+        self.failureResultOf(self.census.of("a"), OSError)
+
+    def test_kill(self) -> None:
+        """All are stopped before the first is killed; others' stay untouched."""
+        self.proc.add(300, sign="a")
+        self.proc.add(301, sign="b")
+        self.proc.add(302, sign="a")
+        killed = self.census.kill("a", [self.proc.processes[300]])
+        self.assertEqual([(300, SIGSTOP), (302, SIGSTOP), (300, SIGKILL), (302, SIGKILL)], self.proc.signals)
+        self.assertEqual([300, 302], [process.pid for process in killed])
+
+    def test_kill_a_chain(self) -> None:
+        """Whoever forks before it is stopped is followed from link to link until one is caught."""
+        self.proc.add(300, sign="a")
+        self.proc.forks_before_stop = [301, 302, 303]
+        self.census.kill("a", [self.proc.processes[300]])
+        self.assertEqual([], [pid for pid in self.proc.processes if pid >= 300 and not self.proc.processes[pid].zombie])
+        self.assertIn((303, SIGSTOP), self.proc.signals)
+
+    def test_kill_everybody(self) -> None:
+        """At the end every orphan is killed, whosever it is; no job's own process."""
+        self.proc.add(300)
+        self.proc.add(301, parent=300, sign="nested")
+        self.census.kill_everybody()
+        self.assertEqual({100, 200}, set(self.proc.processes))
