@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.adversary import cgroup_root
 from tests.support.daemon import LIMIT, wait_until
 from txworker.jobs import MARK
+from txworker.process.cgroup import Cgroups
 from txworker.process.orphans import DeadJob
 from txworker.process.procfs import mark_of, read_process, ticks_since_boot
 
@@ -113,3 +115,20 @@ def test_chain(tmp_path: Path, mark: str, bystander: subprocess.Popen[bytes]) ->
     wait_until(lambda: place.exists() and len(place.read_text().split()) > 50)
     assert ended(None, mark) >= 1
     assert marked(mark) == []
+
+
+def test_stale_cgroup(tmp_path: Path, mark: str) -> None:
+    """What a dead worker left in a cgroup is ended at one stroke, whatever it did to hide, and the cgroup goes."""
+    if not cgroup_root():
+        pytest.skip("needs root and a cgroup v2 hierarchy that can be written")
+    cgroup = Cgroups(Path(cgroup_root()), f"txworker-test-{mark}")
+    job = cgroup.create("job")
+    script = (
+        f"echo 0 >{job.path}/cgroup.procs; setsid sleep 300 & (env -i setsid sleep 300 &) ; echo ready >ready; wait"
+    )
+    a_job(script, mark, tmp_path)
+    wait_until(lambda: (tmp_path / "ready").exists() and len(job.pids()) == 3)
+    assert cgroup.end_stale() == 3
+    assert (job.pids(), [place for place in cgroup.path.iterdir() if place.is_dir()]) == ([], [])
+    cgroup.close()
+    assert not cgroup.path.exists()
