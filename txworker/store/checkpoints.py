@@ -23,7 +23,7 @@ class Checkpoints:
     _log = Logger()
 
     def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
-        self._connect = connect
+        self._connection = connect()
         self._commits = 0
         self._due = threading.Event()
         self._closing = False
@@ -46,15 +46,14 @@ class Checkpoints:
         self._due.set()
 
     def _run(self) -> None:
-        connection = self._connect()
         while True:
             self._due.wait()
             self._due.clear()
             if self._closing:
                 break
             try:
-                connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+                self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
             except sqlite3.Error as error:
                 self._log.warn("The store's log could not be checkpointed: {error}.", error=error)
         with suppress(sqlite3.Error):
-            connection.close()
+            self._connection.close()

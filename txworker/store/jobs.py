@@ -44,7 +44,6 @@ class JobStore:
 
     Raises:
         Unusable: the worker cannot have this directory; the sentence says why.
-        OSError: the file cannot be made or written.
     """
 
     def __init__(
@@ -54,17 +53,20 @@ class JobStore:
         reactor: ReactorOfStore,
         troubled: Callable[[StoreBroken | None], None],
     ) -> None:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = directory / FILE_NAME
-        self.lease = Lease(directory)
-        emptied = self.lease.before is not None and not _holds_anything(path)
         try:
-            self.forgot = prepare(path) or emptied  # what an earlier worker knew is not known any more
-        except BaseException as error:
-            self.lease.close()
-            if isinstance(error, sqlite3.Error):
-                raise Unusable(f"{path}: {error}") from error
-            raise
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.lease = Lease(directory)
+            emptied = self.lease.before is not None and not _holds_anything(path)
+            try:
+                self.forgot = prepare(path) or emptied  # what an earlier worker knew is not known any more
+            except BaseException:
+                self.lease.close()
+                raise
+        except OSError as error:
+            raise Unusable(f"{error.filename or directory}: {error.strerror}") from error
+        except sqlite3.Error as error:
+            raise Unusable(f"{path}: {error}") from error
         self._reader = Reader(lambda: connect(path))
         self._checkpoints = Checkpoints(lambda: connect(path))
         self._writer: Writer
