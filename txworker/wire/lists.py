@@ -56,7 +56,7 @@ def page_start(request: pb.ListJobsReq, query: Query) -> int:
     if not request.pageToken:
         return LAST
     with suppress(ValueError, struct.error):
-        before, digest = _TOKEN.unpack(base64.urlsafe_b64decode(request.pageToken.encode()))
+        before, digest = _TOKEN.unpack(base64.b64decode(request.pageToken.encode(), b"-_", validate=True))
         if digest != _digest(query):
             raise InvalidRequest("pageToken", request.pageToken, "belongs to a list of other states or labels")
         return int(before)

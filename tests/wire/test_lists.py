@@ -1,0 +1,100 @@
+"""Which jobs a list means, and where its pages begin and end."""
+
+from __future__ import annotations
+
+import base64
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from txworker.jobs import Job, JobSpec, JobState, Query
+from txworker.jobs.errors import InvalidRequest
+from txworker.jobs.query import LAST
+from txworker.pb import worker_pb2 as pb
+from txworker.wire import lists
+from txworker.wire.lists import page_size, page_start, page_to_pb, query_from_pb
+
+ALL = Query()
+TRUE = JobSpec("true")
+MINE = Query(frozenset([JobState.RUNNING, JobState.FAILED]), {"team": "mine", "a": "b"})
+
+
+def jobs(count: int, spec: JobSpec = TRUE) -> list[Job]:
+    """Newest first, as a page has them."""
+    return [Job(f"job-{number}", spec, 1.0, number) for number in range(count, 0, -1)]
+
+
+def ids(page: pb.ListJobsRes) -> list[str]:
+    return [job.jobID for job in page.jobs]
+
+
+def token(page: pb.ListJobsRes, query: Query = ALL) -> int:
+    return page_start(pb.ListJobsReq(pageToken=page.nextPageToken), query)
+
+
+class RequestTests(SynchronousTestCase):
+    def test_query(self) -> None:
+        """States and labels as they are; none of both means every job."""
+        states = [pb.JOB_STATE_RUNNING, pb.JOB_STATE_FAILED, pb.JOB_STATE_RUNNING]
+        request = pb.ListJobsReq(states=states, labels={"a": "b", "team": "mine"})
+        self.assertEqual((MINE, ALL), (query_from_pb(request), query_from_pb(pb.ListJobsReq())))
+
+    def test_no_state(self) -> None:
+        """A number that is no job's state is refused."""
+        for number in (0, 9, -1):
+            request = pb.ListJobsReq()
+            request.states.append(number)  # type: ignore[arg-type]
+            self.assertIn("states", str(self.assertRaises(InvalidRequest, query_from_pb, request)))
+
+    def test_page_size(self) -> None:
+        """A hundred when nothing is said, and a thousand at most; less than none is refused."""
+        sizes = [page_size(pb.ListJobsReq(pageSize=size)) for size in (0, 1, 1000, 1001, 2**31 - 1)]
+        self.assertEqual([100, 1, 1000, 1000, 1000], sizes)
+        self.assertRaises(InvalidRequest, page_size, pb.ListJobsReq(pageSize=-1))
+
+
+class PageTests(SynchronousTestCase):
+    def test_first(self) -> None:
+        """Without a token the page begins with the newest there is."""
+        self.assertEqual(LAST, page_start(pb.ListJobsReq(), ALL))
+
+    def test_token(self) -> None:
+        """A page that is full while there is more has a token, with which the next one begins below its last job."""
+        page = page_to_pb(jobs(5)[:4], 3, ALL)
+        self.assertEqual((["job-5", "job-4", "job-3"], 3), (ids(page), token(page)))
+
+    def test_last_page(self) -> None:
+        """The last page has none: not when it is just full, nor when it is empty."""
+        for count in (0, 2, 3):
+            page = page_to_pb(jobs(count), 3, ALL)
+            self.assertEqual((count, ""), (len(page.jobs), page.nextPageToken))
+
+    def test_another_list(self) -> None:
+        """A token belongs to its states and labels, in whatever order they are said."""
+        page = page_to_pb(jobs(2), 1, MINE)
+        same = Query(frozenset([JobState.FAILED, JobState.RUNNING]), {"a": "b", "team": "mine"})
+        self.assertEqual(2, token(page, same))
+        for other in (ALL, Query(MINE.states), Query(labels=MINE.labels), Query(MINE.states, {"team": "mine"})):
+            refusal = self.assertRaises(InvalidRequest, token, page, other)
+            self.assertIn("other states or labels", str(refusal))
+
+    def test_garbage(self) -> None:
+        """What is no token of ours is refused, in a sentence that names the field."""
+        good = page_to_pb(jobs(2), 1, ALL).nextPageToken
+        garbage = ["x", "garbage", "é" * 8, good[:-4], good + "AAAA", "!" + good, base64.b64encode(b"x").decode()]
+        for text in garbage:
+            refusal = self.assertRaises(InvalidRequest, page_start, pb.ListJobsReq(pageToken=text), ALL)
+            self.assertIn("pageToken", str(refusal))
+
+    def test_bytes(self) -> None:
+        """A page never is too large for a client to take, and has at least one job; the rest are on the next ones."""
+        self.patch(lists, "LARGEST_PAGE_BYTES", 5000)
+        seen: list[str] = []
+        rest = jobs(7, JobSpec("echo", args=("x" * 2000,)))
+        while rest:
+            page = page_to_pb(rest, 100, ALL)
+            self.assertLess(page.ByteSize(), 5100)
+            seen += ids(page)
+            rest = [job for job in rest if job.number < token(page)] if page.nextPageToken else []
+        self.assertEqual([f"job-{number}" for number in range(7, 0, -1)], seen)
+        page = page_to_pb(jobs(2, JobSpec("echo", args=("x" * 6000,))), 100, ALL)
+        self.assertEqual((["job-2"], 2), (ids(page), token(page)))
