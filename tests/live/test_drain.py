@@ -27,6 +27,13 @@ UNTIL_GO = "echo up; while [ ! -e go ]; do sleep 0.02; done; echo bye"
 GRACE = 2
 
 
+def a_stubborn_job(worker: Daemon) -> str:
+    """One that ends by KILL only; its id."""
+    job_id = worker.bash("trap '' TERM; echo up; while :; do sleep 0.2; done")
+    wait_until(lambda: worker.query(job_id).job.outputBytes)  # the trap is set
+    return job_id
+
+
 def by_signal(worker: Daemon) -> None:
     worker.process.send_signal(signal.SIGUSR1)
     wait_until(lambda: "Draining" in worker.log())
@@ -98,8 +105,7 @@ def test_nothing_runs(a_daemon: Callable[..., Daemon]) -> None:
 def test_stopped_meanwhile(a_daemon: Callable[..., Daemon]) -> None:
     """SIGTERM during a drain ends jobs and worker as ever: within the grace period and a little, with status 0."""
     worker = a_daemon(f"[jobs]\nstop_grace_seconds = {GRACE}")
-    job_id = worker.bash("trap '' TERM; echo up; while :; do sleep 0.2; done")
-    pid = worker.query(job_id).job.pid
+    pid = worker.query(a_stubborn_job(worker)).job.pid
     by_signal(worker)
     begun = time.monotonic()
     assert worker.stop() == 0
@@ -122,7 +128,7 @@ def test_again_and_again(a_daemon: Callable[..., Daemon]) -> None:
     assert "Traceback" not in worker.log()
 
     worker = a_daemon(f"[jobs]\nstop_grace_seconds = {GRACE}")
-    worker.bash("trap '' TERM; echo up; while :; do sleep 0.2; done")
+    a_stubborn_job(worker)
     worker.process.terminate()
     wait_until(lambda: "SIGTERM: stopping" in worker.log())
     worker.process.send_signal(signal.SIGUSR1)
