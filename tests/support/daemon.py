@@ -42,6 +42,7 @@ class Daemon:
 
     def __init__(self, place: Path, text: str = "", server: str = "", twistd: Sequence[str] = TWISTD_COMMAND) -> None:
         self.place = place
+        self.settings = text
         self.config = place / "worker.toml"
         self.config.write_text(f'[grpc_server]\naddr = "127.0.0.1:0"\n{server}\n{text}')
         self.log_file = place / "log"
@@ -119,3 +120,13 @@ class Daemon:
         """How a job stands once it is done."""
         self.raw(job_id)
         return self.query(job_id)
+
+
+def cannot_start(config: Path) -> str:
+    """The one sentence with which a worker with that configuration refuses to start, in the foreground."""
+    command = [*TWISTD_COMMAND, "-n", "--pidfile=", "worker", "--config", str(config)]
+    ended = subprocess.run(command, cwd=config.parent, capture_output=True, text=True, timeout=LIMIT, check=False)
+    assert ended.returncode == 1, ended
+    assert "Traceback" not in ended.stdout + ended.stderr, ended
+    (sentence,) = re.findall(r"(?:\[stderr#error\] |^)(txworker: .*)", ended.stdout + ended.stderr, re.MULTILINE)
+    return str(sentence)

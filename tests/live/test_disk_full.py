@@ -1,0 +1,196 @@
+"""A disk that fills up while jobs run and has room again later: a real one, small, in memory."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from tests.support.daemon import LIMIT, Daemon, cannot_start, wait_until
+from txworker.pb import worker_pb2 as pb
+
+SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
+PRINTED = 3 * 1024 * 1024
+"""More than the whole disk holds."""
+
+
+class Disk:
+    """A small file system of its own."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        self._ballast = place / "ballast"
+
+    def fill(self) -> None:
+        """From now on there is no room for a single block."""
+        with self._ballast.open("ab", buffering=0) as ballast:
+            for size in (64 * 1024, 1):
+                with contextlib.suppress(OSError):
+                    while ballast.write(bytes(size)) == size:
+                        pass
+
+    def free(self) -> None:
+        """There is room again."""
+        self._ballast.unlink()
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(place)]
+    mounted = subprocess.run(mount, capture_output=True, text=True, check=False)
+    if mounted.returncode:
+        pytest.skip(f"no tmpfs can be mounted here: {mounted.stderr.strip()}")
+    try:
+        yield Disk(place)
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+@pytest.fixture
+def with_store(disk: Disk, a_daemon: Callable[..., Daemon]) -> Callable[[str], Daemon]:
+    """Makes a worker whose store is on that disk, and whose output is not."""
+    return lambda durability: a_daemon(
+        f'[jobs]\nstate_directory = "{disk.place}/state"\ndurability = "{durability}"\nstop_grace_seconds = 0.5'
+    )
+
+
+def health(worker: Daemon) -> int:
+    status: int = health_pb2_grpc.HealthStub(worker.channel).Check(health_pb2.HealthCheckRequest()).status
+    return status
+
+
+def refusal(worker: Daemon) -> grpc.RpcError:
+    with pytest.raises(grpc.RpcError) as refused:
+        worker.bash("true")
+    return refused.value
+
+
+def waiting(worker: Daemon, name: str, then: str = "exit 3") -> str:
+    """A job that has begun, and goes on when the file <name> is there; its id."""
+    place = worker.place / name
+    job_id = worker.bash(f"echo begin; while [ ! -e {place} ]; do sleep 0.02; done; {then}")
+    wait_until(lambda: worker.query(job_id).job.outputBytes >= len("begin\n"))
+    return job_id
+
+
+def gone(pid: int) -> bool:
+    return not Path(f"/proc/{pid}").exists()
+
+
+def state(worker: Daemon, job_id: str) -> int:
+    return worker.query(job_id).job.state
+
+
+def test_output(disk: Disk, a_daemon: Callable[..., Daemon]) -> None:
+    """
+    The job runs on, what is lost is counted to the byte and marked where it was, the record says so, and a viewer who
+    looked on all the time has seen what is in the file. The store is elsewhere, and knows of no trouble.
+    """
+    worker = a_daemon(f'[jobs]\noutput_directory = "{disk.place}/output"\nstate_directory = "state"')
+    lost, end = worker.place / "lost", worker.place / "end"
+    script = f"head -c {PRINTED} /dev/zero; touch {lost}; while [ ! -e {end} ]; do sleep 0.02; done; echo end"
+    job_id = waiting(worker, "begin", script)
+    viewer = worker.stub.StreamJob(pb.StreamJobReq(jobID=job_id, raw=True), timeout=LIMIT)
+    disk.fill()
+    (worker.place / "begin").touch()
+    wait_until(lost.exists)
+    assert (health(worker), state(worker, job_id)) == (SERVING, pb.JOB_STATE_RUNNING)
+    disk.free()
+    end.touch()
+    seen = b"".join(message.data for message in viewer)
+    job = worker.query(job_id).job
+    kept = seen.count(b"\0")
+    line = f"\n[{PRINTED - kept} bytes of output were lost here: No space left on device]\n"
+    assert seen == b"begin\n" + bytes(kept) + line.encode() + b"end\n"
+    assert (job.state, job.outputTruncated, job.outputBytes) == (pb.JOB_STATE_SUCCEEDED, True, len(seen))
+    assert worker.raw(job_id) == seen
+
+
+@pytest.mark.parametrize("durability", ["process", "machine"])
+def test_store(disk: Disk, with_store: Callable[[str], Daemon], durability: str) -> None:
+    """
+    No new jobs, with the reason, and NOT_SERVING; running jobs go on and can be stopped; the worker is seen to live;
+    no end is told that is not written. With room again every end is written and told, and all is as before.
+    """
+    worker = with_store(durability)
+    ends, stopped, runs = (waiting(worker, name) for name in ("ends", "stopped", "runs"))
+    disk.fill()
+    refused = refusal(worker)
+    assert refused.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert "the disk is full" in str(refused.details())
+    wait_until(lambda: health(worker) == NOT_SERVING)
+    alive_at = json.loads((disk.place / "state/worker.lock").read_bytes())["alive_at"]
+    pids = [worker.query(job_id).job.pid for job_id in (ends, stopped)]
+    (worker.place / "ends").touch()
+    worker.stub.StopJob(pb.StopJobReq(jobID=stopped), timeout=LIMIT)
+    wait_until(lambda: all(gone(pid) for pid in pids))
+    wait_until(lambda: json.loads((disk.place / "state/worker.lock").read_bytes())["alive_at"] > alive_at)
+    assert [worker.query(job_id).done for job_id in (ends, stopped, runs)] == [False] * 3
+    disk.free()
+    wait_until(lambda: health(worker) == SERVING)
+    assert worker.end(ends).errorText == "exit status 3"
+    assert (state(worker, stopped), state(worker, runs)) == (pb.JOB_STATE_STOPPED, pb.JOB_STATE_RUNNING)
+    assert worker.end(worker.bash("true")).job.state == pb.JOB_STATE_SUCCEEDED
+    assert "can be written again" in worker.log()
+    assert worker.log().count("No new jobs until the store can be written again") == 1
+
+
+@pytest.mark.parametrize("durability", ["process", "machine"])
+def test_stopped_while_full(disk: Disk, with_store: Callable[[str], Daemon], durability: str) -> None:
+    """
+    A worker that is stopped meanwhile ends every job and then itself, with status 0. The next one knows each job:
+    its end, if that was written, or that it is lost; and what it printed.
+    """
+    worker = with_store(durability)
+    done = worker.bash("echo whole; exit 2")
+    worker.end(done)
+    job_id = waiting(worker, "never")
+    pid = worker.query(job_id).job.pid
+    disk.fill()
+    refusal(worker)
+    assert worker.stop() == 0
+    assert gone(pid)
+    assert "Traceback" not in worker.log()
+    disk.free()
+    after = Daemon(worker.place, worker.settings)
+    try:
+        assert (after.query(done).errorText, after.raw(done)) == ("exit status 2", b"whole\n")
+        assert (state(after, job_id), after.raw(job_id)) == (pb.JOB_STATE_LOST, b"begin\n")
+    finally:
+        after.close()
+
+
+def test_killed_while_full(disk: Disk, with_store: Callable[[str], Daemon]) -> None:
+    """One that is killed meanwhile has damaged nothing: with room again the next one knows every job."""
+    worker = with_store("process")
+    done = worker.bash("exit 2")
+    worker.end(done)
+    job_id = waiting(worker, "never")
+    disk.fill()
+    refusal(worker)
+    worker.stop(signal.SIGKILL)
+    disk.free()
+    after = Daemon(worker.place, worker.settings)
+    try:
+        assert after.query(done).errorText == "exit status 2"
+        assert (state(after, job_id), after.raw(job_id)) == (pb.JOB_STATE_LOST, b"begin\n")
+        assert "damaged" not in after.log()
+    finally:
+        after.close()
+
+
+def test_full_from_the_beginning(disk: Disk, tmp_path: Path) -> None:
+    """Without room for a store at all no worker starts; the sentence says where there is none."""
+    config = tmp_path / "worker.toml"
+    config.write_text(f'[grpc_server]\naddr = "127.0.0.1:0"\n[jobs]\nstate_directory = "{disk.place}/state"\n')
+    disk.fill()
+    assert str(disk.place) in cannot_start(config)
