@@ -1,0 +1,151 @@
+"""One watcher's events, from a worker with nothing real around it; without threads: a change comes when asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any, TypeVar, cast
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.support.fakes import a_house
+from tests.support.memory_store import MemoryStore
+from txworker import changes
+from txworker.jobs import Job, JobSpec
+from txworker.jobs.errors import InvalidRequest, NoSuchJob, WorkerStopping
+from txworker.pb import worker_pb2 as pb
+from txworker.rpc import watch as watching
+from txworker.rpc.bridge import Caller
+from txworker.rpc.watch import watch
+
+T = TypeVar("T")
+
+TRUE = JobSpec("true")
+
+
+class FakeCaller:
+    """Answers at once; where it would have to wait, it makes something happen first, and ends when nothing is left."""
+
+    def __init__(self) -> None:
+        self.happens: list[Callable[[], Any]] = []
+
+    def call(self, ask: Callable[[], Deferred[T]], within_seconds: float | None = None) -> T:
+        answer = ask()
+        while not answer.called:
+            if not self.happens:
+                answer.addErrback(lambda failure: None)
+                answer.cancel()
+                raise WorkerStopping
+            self.happens.pop(0)()
+        found: list[Any] = []
+        answer.addBoth(found.append)
+        if isinstance(found[0], Failure):
+            found[0].raiseException()
+        return cast(T, found[0])
+
+
+class WatchTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.house = a_house()
+        self.caller = FakeCaller()
+
+    def start(self, spec: JobSpec = TRUE) -> Job:
+        return self.successResultOf(self.house.worker.submit(spec))
+
+    def end(self, job: Job, exit_code: int = 0) -> None:
+        self.house.launcher.running[job.id].exit(exit_code)
+
+    def events(self, **request: Any) -> Iterator[Job]:
+        return watch(self.house.worker, cast(Caller, self.caller), pb.WatchJobsReq(**request))
+
+    def told(self, events: Iterator[Job]) -> list[tuple[str, str]]:
+        """Which states of which jobs, until there would be nothing but waiting."""
+        found: list[tuple[str, str]] = []
+        with suppress(WorkerStopping):
+            found.extend((job.id, job.state.name) for job in events)
+        return found
+
+    def test_as_they_stand_then_changes(self) -> None:
+        """First every job as it stands, then each change, nothing twice."""
+        first, second = self.start(), self.start()
+        self.end(first)
+        self.caller.happens = [lambda: self.end(second), self.start]
+        expected = [("job-2", "RUNNING"), ("job-1", "SUCCEEDED"), ("job-2", "SUCCEEDED"), ("job-3", "RUNNING")]
+        self.assertEqual(expected, self.told(self.events()))
+
+    def test_slow(self) -> None:
+        """Who reads slowly is given the newest record of a job, not every one that there was meanwhile."""
+        job = self.start()
+        events = self.events()
+        self.assertEqual("RUNNING", next(events).state.name)
+        self.successResultOf(self.house.worker.stop(job.id))
+        self.end(job)
+        self.assertEqual([("job-1", "STOPPED")], self.told(events))
+
+    def test_catches_up(self) -> None:
+        """What is held no longer comes from the store, in blocks: nothing is missed, nothing comes twice."""
+        self.patch(changes, "ENDED_HELD", 3)
+        self.patch(watching, "_FROM_STORE", 2)
+        running = self.start()
+        events = self.events()
+        self.assertEqual(running.id, next(events).id)
+        ended = [self.start() for _ in range(12)]
+        for job in ended:
+            self.end(job)
+        self.assertEqual([(job.id, "SUCCEEDED") for job in ended], self.told(events))
+        everything = self.told(self.events())
+        self.assertEqual(13, len(everything))
+        self.assertEqual(13, len(set(everything)))
+
+    def test_earlier_workers_jobs(self) -> None:
+        """The jobs as they stand are also those of the worker before."""
+        store = MemoryStore()
+        self.house = a_house(store=store)
+        done, lost = self.start(), self.start()
+        self.end(done, 1)
+        self.house = a_house(store=store)
+        self.house.worker.recover("lost: testing")
+        self.caller.happens = [self.start]
+        expected = [(done.id, "FAILED"), (lost.id, "LOST"), ("job-3", "RUNNING")]
+        self.assertEqual(expected, self.told(self.events()))
+
+    def test_labels(self) -> None:
+        """Only jobs with all of the labels, of those that stand and of those that change."""
+        mine, other = JobSpec("true", labels={"a": "1", "b": "2"}), JobSpec("true", labels={"a": "1"})
+        job = self.start(mine)
+        self.start(other)
+        self.caller.happens = [lambda: self.start(other), lambda: self.end(job), lambda: self.start(mine)]
+        expected = [("job-1", "RUNNING"), ("job-1", "SUCCEEDED"), ("job-4", "RUNNING")]
+        self.assertEqual(expected, self.told(self.events(labels={"a": "1", "b": "2"})))
+
+    def test_named(self) -> None:
+        """Named jobs first as they stand, then as they change; when all are done it ends, without being told to."""
+        jobs = [self.start() for _ in range(3)]
+        self.end(jobs[0])
+        self.caller.happens = [lambda: self.end(jobs[2]), lambda: self.end(jobs[1])]
+        names = [jobs[1].id, jobs[0].id, jobs[1].id]
+        events = [(job.id, job.state.name) for job in self.events(jobIDs=names)]
+        self.assertEqual([("job-2", "RUNNING"), ("job-1", "SUCCEEDED"), ("job-2", "SUCCEEDED")], events)
+
+    def test_named_long_done(self) -> None:
+        """Named jobs that are done are told once, and that is all."""
+        job = self.start()
+        self.end(job)
+        self.assertEqual(["SUCCEEDED"], [job.state.name for job in self.events(jobIDs=[job.id])])
+
+    def test_named_and_not_there(self) -> None:
+        """A name that is nobody's is refused, and so is an empty one, which would otherwise mean every job."""
+        job = self.start()
+        self.assertRaises(NoSuchJob, list, self.events(jobIDs=[job.id, "nobody"]))
+        self.assertRaises(InvalidRequest, self.events, jobIDs=[""])
+
+    def test_worker_stops(self) -> None:
+        """When nothing will change any more the watcher is told, after all that has changed."""
+        job = self.start()
+        self.end(job)
+        self.house.worker.close()
+        events = self.events()
+        self.assertEqual("SUCCEEDED", next(events).state.name)
+        self.assertRaises(WorkerStopping, next, events)
