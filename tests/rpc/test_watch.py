@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from typing import Any, TypeVar, cast
 
 from twisted.internet.defer import Deferred
@@ -63,7 +63,7 @@ class WatchTests(SynchronousTestCase):
     def told(self, events: Iterator[Job]) -> list[tuple[str, str]]:
         """Which states of which jobs, until there would be nothing but waiting."""
         found: list[tuple[str, str]] = []
-        with suppress(WorkerStopping):
+        with contextlib.suppress(WorkerStopping):
             found.extend((job.id, job.state.name) for job in events)
         return found
 
