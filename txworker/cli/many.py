@@ -8,6 +8,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
+from itertools import chain, islice
 
 import grpc
 from google.protobuf.json_format import MessageToDict
