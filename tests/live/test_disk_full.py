@@ -144,6 +144,7 @@ def test_store(disk: Disk, with_store: Callable[[str], Daemon], durability: str)
     assert worker.log().count("No new jobs until the store can be written again") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("durability", ["process", "machine"])
 def test_stopped_while_full(disk: Disk, with_store: Callable[[str], Daemon], durability: str) -> None:
     """

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
+import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,8 +18,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.memory_store import MemoryStore
 from txworker.jobs import Exited, Job, JobSpec, JobState, Query, Retention, Started, Usage, after
+from txworker.jobs.errors import StoreBroken
 from txworker.jobs.query import LAST
 from txworker.ports import Store
+from txworker.store import files
 from txworker.store import jobs as store_jobs
 from txworker.store.errors import InUse, Unusable
 from txworker.store.jobs import FILE_NAME, JobStore
@@ -39,17 +44,15 @@ class Reactor(Clock):
     def callFromThread(self, callable: Callable[..., Any], *args: Any) -> None:
         self.crossings.put((callable, *args))
 
-    def run_until_called(self, answer: Deferred[Any]) -> None:
+    def run_until(self, true: Callable[[], object]) -> None:
         end = time.monotonic() + LIMIT
-        while not answer.called:
+        while not true():
             assert time.monotonic() < end
             self.advance(1)
-            while not answer.called:
-                try:
+            with contextlib.suppress(queue.Empty):
+                while not true():
                     call, *arguments = self.crossings.get(timeout=0.01)
-                except queue.Empty:
-                    break
-                call(*arguments)
+                    call(*arguments)
 
 
 class StoreTests:
@@ -270,8 +273,11 @@ class TurnsStoreTests(StoreTests, SynchronousTestCase):
         return JobStore(self.place, self.fsync, self.reactor, lambda trouble: self.fail(str(trouble)))
 
     def result(self, answer: Deferred[T]) -> T:
-        self.reactor.run_until_called(answer)
+        self.reactor.run_until(lambda: answer.called)
         return self.successResultOf(answer)
+
+    def run_until(self, true: Callable[[], object]) -> None:
+        self.reactor.run_until(true)
 
     def reopened(self) -> None:
         self.result(self.store.close())
@@ -315,6 +321,24 @@ class TurnsStoreTests(StoreTests, SynchronousTestCase):
             self.store = self.opened()
             self.assertEqual(True, self.store.forgot)
 
+    def test_damaged_page(self) -> None:
+        """A page of a large file that is found to be damaged later on: the next start looks through all of it."""
+        self.patch(files, "_LOOKED_THROUGH_BYTES", 0)
+        for number in range(1, 60):
+            self.ended(number, JobSpec("true", "x" * 500))
+        self.result(self.store.close())
+        file = self.place / FILE_NAME
+        whole = file.read_bytes()
+        file.write_bytes(whole[: 12 * 4096] + b"x" * (len(whole) - 12 * 4096))
+        self.store = self.opened()
+        self.assertEqual(False, self.store.forgot)
+        self.assertRaises(StoreBroken, self.page)
+        self.result(self.store.close())
+        self.store = self.opened()
+        self.assertEqual((True, []), (self.store.forgot, self.page()))
+        self.reopened()
+        self.assertEqual(False, self.store.forgot)
+
     def test_cannot_be_used(self) -> None:
         """A directory that cannot be one is refused in one sentence that names it."""
         place = Path(self.mktemp())
@@ -329,6 +353,21 @@ class TurnsStoreTests(StoreTests, SynchronousTestCase):
         for job in jobs:
             self.result(self.store.remove([job], 1.0))
         self.assertEqual([None, None, 1.0, 1.0, 1.0], [self.store.removed_at(job.id) for job in jobs])
+
+    def test_locked_by_another_program(self) -> None:
+        """While another program locks the file nothing new is taken, and what is promised waits."""
+        job = self.a_job(1)
+        troubles: list[StoreBroken | None] = []
+        self.patch(self.store, "_troubled", troubles.append)
+        with closing(sqlite3.connect(self.place / FILE_NAME, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            ended = after(job, Exited(1.0, 0, None, Usage(), 3), self.next_revision())
+            answer = self.store.save(ended)
+            self.run_until(lambda: troubles)
+            self.assertNoResult(answer)
+            self.assertIn("locked", str(troubles[0]))
+        self.result(answer)
+        self.assertEqual((ended, None), (self.store.get(job.id), troubles[-1]))
 
 
 class ThreadedStoreTests(TurnsStoreTests):

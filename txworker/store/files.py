@@ -16,19 +16,23 @@ from txworker.store.schema import ForeignFile, NewerSchema, check_ours, upgrade
 
 _BUSY_SECONDS = 5.0
 _LOOKED_THROUGH_BYTES = 64 * 1024 * 1024
-"""Up to this size every page is looked at when the worker starts; that takes a fifth of a second at most."""
+"""
+Up to this size every page is looked at when the worker starts; that takes a fifth of a second at most. A larger file
+is looked through when there is a suspicion.
+"""
 
 _log = Logger()
 
 
-def connect(path: Path, fsync: bool = False) -> sqlite3.Connection:
+def connect(path: Path, fsync: bool = False, patience_seconds: float | None = None) -> sqlite3.Connection:
     """
-    A connection for one thread at a time. fsync: a commit is on the disk, not only with the kernel.
+    A connection for one thread at a time. fsync: a commit is on the disk, not only with the kernel. patience_seconds:
+    how long it waits when another program locks the file.
 
     Raises:
         sqlite3.Error: the file cannot be opened, or is none of SQLite's.
     """
-    connection = _opened(path)
+    connection = _opened(path, patience_seconds)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute(f"PRAGMA synchronous = {'FULL' if fsync else 'NORMAL'}")
     connection.execute("PRAGMA wal_autocheckpoint = 0")  # checkpoints.py
@@ -51,14 +55,22 @@ def prepare(path: Path) -> bool:
         if isinstance(error, sqlite3.OperationalError):  # the disk, not the file
             raise
         _set_aside(path, error)
+        suspicion(path).unlink(missing_ok=True)
         _make(path)
         _look_at(path)
         return True
+    suspicion(path).unlink(missing_ok=True)
     return False
 
 
-def _opened(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+def suspicion(path: Path) -> Path:
+    """A file that is there when a page of the store was found to be damaged: the next start looks at all of them."""
+    return path.with_name(f"{path.name}.suspect")
+
+
+def _opened(path: Path, patience_seconds: float | None = None) -> sqlite3.Connection:
+    seconds = _BUSY_SECONDS if patience_seconds is None else patience_seconds
+    return sqlite3.connect(path, timeout=seconds, isolation_level=None, check_same_thread=False)
 
 
 def _make(path: Path) -> None:
@@ -83,7 +95,7 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
     pages, page_bytes = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
     if not held_up and size < pages * page_bytes:  # somebody who reads holds it up: then the log has the rest
         raise sqlite3.DatabaseError(f"{size} bytes long, and should be {pages * page_bytes}")
-    if size <= _LOOKED_THROUGH_BYTES:
+    if size <= _LOOKED_THROUGH_BYTES or suspicion(path).exists():
         (problem,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         if problem != "ok":
             raise sqlite3.DatabaseError(problem)

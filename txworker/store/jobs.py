@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,7 +14,7 @@ from txworker.jobs import Job, JobState, Query, Retention
 from txworker.jobs.errors import StoreBroken
 from txworker.store.checkpoints import Checkpoints
 from txworker.store.errors import Unusable
-from txworker.store.files import connect, prepare
+from txworker.store.files import connect, prepare, suspicion
 from txworker.store.lease import Lease
 from txworker.store.reader import Reader
 from txworker.store.rows import COLUMNS, INSERT, UPDATE, changed_row, job_from_row, new_row
@@ -26,6 +27,8 @@ REMEMBERED = 1_000_000
 
 _DAY_SECONDS = 86_400
 _LONGEST_WAIT = 10.0
+_PATIENCE_SECONDS = 0.1
+"""So long the reactor waits for another program that locks the file; then it tries again later."""
 
 
 class ReactorOfStore(Clock, Protocol):
@@ -67,14 +70,17 @@ class JobStore:
             raise Unusable(f"{error.filename or directory}: {error.strerror}") from error
         except sqlite3.Error as error:
             raise Unusable(f"{path}: {error}") from error
-        self._reader = Reader(lambda: connect(path))
+        self._suspicion = suspicion(path)
+        self._troubled = troubled
+        self._reader = Reader(lambda: connect(path), self._suspect)
         self._checkpoints = Checkpoints(lambda: connect(path))
         self._writer: Writer
         if fsync:
             call = reactor.callFromThread
-            self._writer = Threaded(lambda: connect(path, fsync=True), call, troubled, self._checkpoints.wrote)
+            self._writer = Threaded(lambda: connect(path, fsync=True), call, self._heard, self._checkpoints.wrote)
         else:
-            self._writer = Turns(lambda: connect(path), reactor, troubled, self._checkpoints.wrote)
+            at_once = connect(path, patience_seconds=_PATIENCE_SECONDS)
+            self._writer = Turns(lambda: at_once, reactor, self._heard, self._checkpoints.wrote)
         self._checkpoints.start()
 
     def add(self, job: Job) -> Deferred[Job]:
@@ -193,6 +199,16 @@ class JobStore:
 
     def _jobs(self, end: str, *parameters: object) -> Iterator[Job]:
         return map(job_from_row, self._reader.rows(f"SELECT {COLUMNS} FROM jobs {end}", parameters))
+
+    def _heard(self, trouble: StoreBroken | None) -> None:
+        if trouble is not None:
+            self._suspect(trouble)
+        self._troubled(trouble)
+
+    def _suspect(self, trouble: StoreBroken) -> None:
+        if "malformed" in str(trouble):
+            with suppress(OSError):
+                self._suspicion.touch(mode=0o600)
 
     def _closed(self, _: object) -> None:
         self._reader.close()

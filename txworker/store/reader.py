@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
+from txworker.jobs.errors import StoreBroken
 from txworker.store.batches import in_our_words
 
 _KEPT = 4
@@ -14,10 +15,15 @@ _KEPT = 4
 
 
 class Reader:
-    """Each question sees all that was committed before it."""
+    """Each question sees all that was committed before it. troubled() hears, in the asking thread, what went wrong."""
 
-    def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
+    def __init__(
+        self,
+        connect: Callable[[], sqlite3.Connection],
+        troubled: Callable[[StoreBroken], object] = lambda trouble: None,
+    ) -> None:
         self._connect = connect
+        self._troubled = troubled
         self._idle: list[sqlite3.Connection] = []
         self._closed = False
 
@@ -35,7 +41,9 @@ class Reader:
         except sqlite3.Error as error:
             if connection is not None:
                 connection.close()
-            raise in_our_words(error) from error
+            trouble = in_our_words(error)
+            self._troubled(trouble)
+            raise trouble from error
         self._give_back(connection)
         return rows
 
