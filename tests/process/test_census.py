@@ -27,6 +27,7 @@ class FakeProc:
         self.waited: list[int] = []
         self.problem: OSError | None = None
         self.forks_before_stop: list[int] = []
+        self.exits_when_walked = 0
 
     def add(
         self, pid: int, parent: int = OWN, session: int | None = None, zombie: bool = False, sign: str = ""
@@ -40,7 +41,11 @@ class FakeProc:
             raise self.problem
         return [process.pid for process in self.processes.values() if process.parent == pid]
 
-    def tree(self, root: int) -> Iterable[Process]:
+    def tree(self, root: int, gone: set[int]) -> Iterable[Process]:
+        if self.exits_when_walked == root:  # alive when it was listed; its child is ours now, and not in the list
+            self.exits_when_walked = 0
+            self.add(root + 1, sign=self.signs[root][0])
+            self.add(root, zombie=True)
         queue = [root]
         for pid in queue:
             if pid in self.processes:
@@ -107,6 +112,12 @@ class CensusTests(SynchronousTestCase):
         self.proc.add(301, parent=300, sign="a")
         self.assertEqual([301], self.left("a"))
         self.assertEqual([300], self.proc.waited)
+
+    def test_exits_while_walked(self) -> None:
+        """Who forks and exits between two reads of ours is not the end of its job: its child is found."""
+        self.proc.add(300, sign="a")
+        self.proc.exits_when_walked = 300
+        self.assertEqual([301], self.left("a"))
 
     def test_jobs_own_processes_are_not_waited_for(self) -> None:
         """Only their transports may do that."""

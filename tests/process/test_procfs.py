@@ -62,7 +62,9 @@ class ProcfsTests(SynchronousTestCase):
         depth = 3000
         self.files({f"/proc/{pid}/stat": stat(pid) for pid in range(1, depth) if pid != 2000})
         self.patch(procfs, "children", lambda pid: [pid + 1] if pid < depth else [])
-        self.assertEqual(list(range(1, 2000)), [process.pid for process in tree(1)])
+        gone: set[int] = set()
+        self.assertEqual(list(range(1, 2000)), [process.pid for process in tree(1, gone)])
+        self.assertEqual({2000}, gone)
 
     def test_own(self) -> None:
         """This process is found, and nobody below a number that is nobody's."""

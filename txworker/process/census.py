@@ -39,6 +39,7 @@ _SHARE = 10
 """A census may take a tenth of the reactor's time; with many jobs running it serves all that ended meanwhile."""
 
 _ROUNDS = 200
+_LOOKS = 5
 _REAP_PAUSE = 0.1
 _LAST_SECONDS = 2.0
 _LAST_PAUSE = 0.002
@@ -174,8 +175,20 @@ class Census:
         return living if self._alone else [one for one in living if mark_of(one.pid) not in (None, own)]
 
     def _forest(self, skipped: Container[int] = ()) -> list[Process]:
-        """All orphans that are not to be skipped, and whoever descends from them."""
-        return [process for root in self._orphans(skipped) for process in tree(root.pid)]
+        """
+        All orphans that are not to be skipped, and whoever descends from them.
+
+        Who exits while we look hands its children over to us, where we have looked already: then we look again.
+        """
+        before: set[int] = set()
+        for _ in range(_LOOKS):
+            exited: set[int] = set()
+            forest = [process for root in self._orphans(skipped) for process in tree(root.pid, exited)]
+            exited.update(process.pid for process in forest if process.zombie)
+            if exited <= before:
+                break
+            before |= exited
+        return forest
 
     def _orphans(self, skipped: Container[int]) -> list[Process]:
         """

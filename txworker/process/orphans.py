@@ -175,8 +175,8 @@ class _Hunt:
         known: dict[int, Process] = {}
         found: dict[int, Process] = {}
         for number in range(_PASSES):
-            fresh = _fresh(known)
-            if not fresh:
+            fresh, missed = _fresh(known)
+            if not fresh and not missed:
                 break
             if number == 0:
                 self._evidence.learn_sessions(fresh)
@@ -196,13 +196,15 @@ def _signs(process: Process) -> Iterator[Sign]:
         yield mark
 
 
-def _fresh(known: dict[int, Process]) -> list[Process]:
-    """Whoever is in /proc and not yet known."""
-    fresh = []
+def _fresh(known: dict[int, Process]) -> tuple[list[Process], bool]:
+    """Whoever is in /proc and not yet known; and whether somebody went before he was looked at."""
+    fresh, missed = [], False
     for pid in [int(name) for name in os.listdir("/proc") if name.isdecimal()]:
         if pid not in known:
             process = read_process(pid)
             if process is not None:
                 known[pid] = process
                 fresh.append(process)
-    return fresh
+            else:
+                missed = True
+    return fresh, missed

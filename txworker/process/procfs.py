@@ -50,14 +50,16 @@ def children_of_thread(pid: int, thread: int) -> list[int]:
     return list(map(int, _contents(f"/proc/{pid}/task/{thread}/children").split()))
 
 
-def tree(root: int) -> Iterator[Process]:
-    """A process and all that descend from it, parents first."""
+def tree(root: int, gone: set[int]) -> Iterator[Process]:
+    """A process and all that descend from it, parents first; who was there and is no more is added to gone."""
     queue = [root]
     for pid in queue:
         process = read_process(pid)
         if process is not None:
             yield process
             queue += children(pid)
+        else:
+            gone.add(pid)
 
 
 def mark_of(pid: int) -> str | None:
