@@ -88,6 +88,7 @@ class WorkerService(Service):
         use_monotonic_clock(reactor)
 
         from txworker.assembly import assemble  # only now: it imports gRPC, and a daemon has forked by now
+        from txworker.jobs.errors import StoreBroken
         from txworker.rpc.server import CannotListen
         from txworker.store.errors import Unusable
 
@@ -97,7 +98,7 @@ class WorkerService(Service):
             self._running.startService()
         except CannotListen as error:
             raise CannotStart(f"txworker: grpc_server.addr: {error}") from error
-        except Unusable as error:
+        except (Unusable, StoreBroken) as error:
             raise CannotStart(f"txworker: jobs.state_directory: {error}") from error
         except OSError as error:
             raise CannotStart(f"txworker: {error.filename or 'cannot start'}: {error.strerror or error}") from error
