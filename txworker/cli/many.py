@@ -24,12 +24,13 @@ _PAGE = 500
 def ps(stub: WorkerStub, options: argparse.Namespace) -> int:
     """List jobs, newest first."""
     show = _shower(options)
+    states = [state for states in options.state for state in states]
+    request = pb.ListJobsReq(states=states, labels=dict(options.label))
+    jobs = _listed(stub, request, options.limit, options.deadline)
+    newest = list(islice(jobs, 1))  # a worker that does not answer gets no heading
     if not (options.json or options.quiet):
         print(HEADER)
-    states = [state for states in options.state for state in states]
-    for job in _listed(
-        stub, pb.ListJobsReq(states=states, labels=dict(options.label)), options.limit, options.deadline
-    ):
+    for job in chain(newest, jobs):
         print(job.jobID if options.quiet else show(job))
     return 0
 
