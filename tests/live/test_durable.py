@@ -154,6 +154,22 @@ def test_newer_store(a_daemon: ADaemon) -> None:
     assert store_of(worker).read_bytes() == before
 
 
+def test_without_lock_file(a_daemon: ADaemon, again: Again) -> None:
+    """When nobody knows any more which worker was there, its jobs are lost all the same, and do not run on."""
+    worker = a_daemon()
+    job_id = worker.bash("echo kept; exec sleep 300")
+    wait_until(lambda: worker.query(job_id).job.outputBytes)
+    worker.stop(signal.SIGKILL)
+    store_of(worker).with_name("worker.lock").unlink()
+    after = again(worker)
+    answer = after.query(job_id)
+    assert (answer.job.state, answer.errorText) == (
+        pb.JOB_STATE_LOST,
+        "lost: the worker ended without notice while it ran",
+    )
+    assert (after.raw(job_id), marked(job_id)) == (b"kept\n", [])
+
+
 @pytest.mark.parametrize("spoil", [lambda data: b"garbage" * 1000, lambda data: data[: len(data) // 2]])
 def test_damaged_store(a_daemon: ADaemon, again: Again, spoil: Callable[[bytes], bytes]) -> None:
     """
