@@ -25,8 +25,13 @@ class Output(Protocol):
     def write(self, child_fd: int, data: bytes) -> None:
         """Bytes that came out of the child's descriptor 1 or 2."""
 
-    def pour(self, child_fd: int, data: memoryview) -> None:
-        """The same from a thread, at times when nobody else writes; poured() tells who waits."""
+    def pour(self, child_fd: int, fd: int, most: int) -> int:
+        """
+        Copy what pipe `fd` holds, `most` bytes at most; how many those were, 0: it has ended.
+
+        In a thread, at times when nobody else writes. Raises BlockingIOError when the pipe is empty. poured() tells
+        who waits.
+        """
 
     def poured(self, child_fd: int) -> None:
         """Something was poured."""
@@ -66,8 +71,8 @@ class Listener(Protocol):
     def wrote(self, child_fd: int, data: bytes) -> None:
         """It printed."""
 
-    def pour(self, child_fd: int, data: memoryview) -> None:
-        """It prints a lot; called in a thread, one call at a time and never beside wrote()."""
+    def pour(self, child_fd: int, fd: int, most: int) -> int:
+        """It prints a lot, into pipe `fd`: as Output.pour. One call at a time, and never beside wrote()."""
 
     def poured(self, child_fd: int) -> None:
         """Something was poured; reactor thread."""

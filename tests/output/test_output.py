@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from itertools import accumulate
 from pathlib import Path
+from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -98,6 +100,54 @@ class FullDisk:
             raise OSError(28, "No space left on device")
         self.room -= taken
         return self._write(fd, data[:taken])
+
+
+class PourTests(SynchronousTestCase):
+    """Output that a thread copies from the job's pipe by itself."""
+
+    def setUp(self) -> None:
+        self.reading, self.writing = os.pipe()
+        os.set_blocking(self.reading, False)
+        self.addCleanup(os.close, self.reading)
+        self.addCleanup(self.hang_up)
+
+    def hang_up(self) -> None:
+        if self.writing >= 0:
+            os.close(self.writing)
+            self.writing = -1
+
+    def written(self, recorder: Recorder) -> bytes:
+        self.assertEqual(recorder.size, recorder.path.stat().st_size)
+        return recorder.path.read_bytes()
+
+    def test_all_of_it(self) -> None:
+        """What the pipe holds follows what was appended before; empty and ended are told apart."""
+        recorder = Recorder(Path(self.mktemp()))
+        recorder.append(b"before ")
+        self.assertRaises(BlockingIOError, recorder.pour, self.reading, 100)
+        os.write(self.writing, b"0123456789")
+        self.assertEqual(4, recorder.pour(self.reading, 4))
+        self.assertEqual(6, recorder.pour(self.reading, 100))
+        recorder.append(b" after")
+        self.hang_up()
+        self.assertEqual(0, recorder.pour(self.reading, 100))
+        self.assertEqual(b"before 0123456789 after", self.written(recorder))
+
+    def test_up_to_the_limit(self) -> None:
+        """Near its limit output is cut exactly there, and what comes after is still taken from the pipe."""
+        recorder = Recorder(Path(self.mktemp()), max_bytes=12)
+        os.write(self.writing, b"0123456789" * 3)
+        self.assertEqual([10, 10, 10], [recorder.pour(self.reading, 10) for _ in range(3)])
+        self.assertTrue(self.written(recorder).startswith(b"012345678901\n["))
+
+    def test_where_the_kernel_cannot(self) -> None:
+        """A file system without splice(2), or a full disk at that moment, costs nothing but time."""
+        for number in (errno.EINVAL, errno.ENOSPC):
+            recorder = Recorder(Path(self.mktemp()))
+            os.write(self.writing, b"0123456789")
+            with mock.patch.object(os, "splice", side_effect=OSError(number, "no")):
+                self.assertEqual(10, recorder.pour(self.reading, 100))
+            self.assertEqual((b"0123456789", False), (self.written(recorder), recorder.truncated))
 
 
 class FullDiskTests(SynchronousTestCase):

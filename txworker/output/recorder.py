@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,9 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from txworker.waiting import Waiters
+
+_READ_BYTES = 256 * 1024
+_SPLICE_F_NONBLOCK = 2  # <fcntl.h>; os has it from Python 3.12 on
 
 
 class Recorder:
@@ -33,6 +37,7 @@ class Recorder:
         "_max_bytes",
         "_refusal",
         "_rest_of_line",
+        "_splices",
         "closed",
         "path",
         "size",
@@ -41,7 +46,7 @@ class Recorder:
     _log = Logger()
 
     def __init__(self, path: Path, max_bytes: int = 0, kept: Callable[[int], int] = lambda fd: fd) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC  # not O_APPEND: splice(2) cannot
         self._fd = kept(os.open(path, flags, 0o600))
         self._max_bytes = max_bytes
         self._capped = False
@@ -49,6 +54,7 @@ class Recorder:
         self._refusal = ""
         self._rest_of_line = b""  # of ours: the disk took the beginning only
         self._last_line = b""
+        self._splices = hasattr(os, "splice")
         self._changed = Waiters()
         self.path = path
         self.size = 0
@@ -57,15 +63,31 @@ class Recorder:
 
     def append(self, data: bytes) -> None:
         """Write down all of it, or as much as the disk takes."""
-        self.pour(memoryview(data))
+        self._take(memoryview(data))
         self._changed.wake()
 
-    def pour(self, data: memoryview) -> None:
-        """As append, from any thread at a time when nobody else writes; who waits is told by poured()."""
-        if self._max_bytes and self.size + len(data) > self._max_bytes:
-            self._cap(data)
-        else:
-            self._keep(data)
+    def pour(self, pipe: int, most: int) -> int:
+        """
+        Take what a pipe holds, `most` bytes at most; how many those were, 0: it has ended. poured() tells who waits.
+
+        Any thread, at a time when nobody else writes.
+
+        Raises:
+            BlockingIOError: the pipe is empty.
+        """
+        if self._splices and not self.truncated and not (self._max_bytes and self.size + most > self._max_bytes):
+            try:
+                moved = os.splice(pipe, self._fd, most, flags=_SPLICE_F_NONBLOCK)
+            except BlockingIOError:
+                raise
+            except OSError as error:  # nothing was taken: below it is known exactly what is lost, if anything is
+                self._splices = error.errno != errno.EINVAL
+            else:
+                self.size += moved
+                return moved
+        data = os.read(pipe, min(most, _READ_BYTES))
+        self._take(memoryview(data))
+        return len(data)
 
     def poured(self) -> None:
         """Something was poured."""
@@ -86,6 +108,12 @@ class Recorder:
     def more(self, beyond: int) -> Deferred[None]:
         """Fires when there is a byte at or after offset `beyond`, or nothing more will come."""
         return self._changed.until(lambda: self.size > beyond or self.closed)
+
+    def _take(self, data: memoryview) -> None:
+        if self._max_bytes and self.size + len(data) > self._max_bytes:
+            self._cap(data)
+        else:
+            self._keep(data)
 
     def _cap(self, data: memoryview) -> None:
         self.truncated = True
@@ -164,9 +192,9 @@ class Output:
         """Bytes that came out of the child's descriptor 1 or 2."""
         self._recorder(child_fd == 2).append(data)
 
-    def pour(self, child_fd: int, data: memoryview) -> None:
-        """The same from a thread, at times when nobody else writes; poured() tells who waits."""
-        self._recorder(child_fd == 2).pour(data)
+    def pour(self, child_fd: int, fd: int, most: int) -> int:
+        """As Recorder.pour, of the pipe that the child's descriptor leads to."""
+        return self._recorder(child_fd == 2).pour(fd, most)
 
     def poured(self, child_fd: int) -> None:
         """Something was poured."""

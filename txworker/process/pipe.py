@@ -2,7 +2,8 @@
 A child's output pipe: read in the reactor while there is little, in a thread when it pours.
 
 A job that writes at full speed must cost the others nothing, and a disk that is slower than the job must hold up that
-job alone: so the thread both reads and writes, for a bounded time, and then others have their turn.
+job alone: so the thread both reads and writes, for a bounded time, and then others have their turn. Whoever writes
+also reads, for the kernel can then copy straight from the pipe to the file.
 """
 
 from __future__ import annotations
@@ -92,7 +93,7 @@ class Pours(Protocol):
 
     def childDataReceived(self, childFD: int, data: bytes) -> None: ...
 
-    def childDataPours(self, childFD: int, data: memoryview) -> None: ...
+    def childDataPours(self, childFD: int, fd: int, most: int) -> int: ...
 
     def childDataPoured(self, childFD: int) -> None: ...
 
@@ -151,13 +152,12 @@ class Pipe:
 
     def _copy(self, end: float) -> tuple[bool, bool]:
         """Whether the turn ended before the output did, and whether the pipe has."""
-        buffer = memoryview(bytearray(READ_BYTES))
         ready = select.poll()
         ready.register(self._fd, select.POLLIN)
         tell = 0.0
         while not self._closing:
             try:
-                read = os.readv(self._fd, [buffer])
+                read = self._protocol.childDataPours(self._child_fd, self._fd, PIPE_BYTES)
             except BlockingIOError:
                 self._tell_poured()
                 tell = 0.0
@@ -166,7 +166,6 @@ class Pipe:
                 continue
             if not read:
                 return False, True
-            self._protocol.childDataPours(self._child_fd, buffer[:read])
             now = time.monotonic()
             if now >= tell:
                 tell = now + TELL_SECONDS

@@ -14,10 +14,13 @@ from txworker.jobs import Usage
 
 @dataclass(frozen=True)
 class Sink:
-    """Where output goes: write(child_fd, data) in the reactor; pour(child_fd, data) in a thread, then poured()."""
+    """
+    Where output goes: write(child_fd, data) in the reactor; pour(child_fd, pipe, most bytes) in a thread, which reads
+    by itself and gives the number of bytes, then poured().
+    """
 
     write: Callable[[int, bytes], None]
-    pour: Callable[[int, memoryview], None]
+    pour: Callable[[int, int, int], int]
     poured: Callable[[int], None]
 
 
@@ -49,9 +52,13 @@ class JobProtocol(ProcessProtocol):
         """Twisted: the child wrote data to its descriptor."""
         self._sink.write(childFD, data)
 
-    def childDataPours(self, childFD: int, data: memoryview) -> None:
-        """The child writes faster than the reactor should read. In a thread, one call at a time."""
-        self._sink.pour(childFD, data)
+    def childDataPours(self, childFD: int, fd: int, most: int) -> int:
+        """
+        The child writes faster than the reactor should read: at most so many bytes of that pipe; how many they were.
+
+        In a thread, one call at a time. Raises BlockingIOError when the pipe is empty.
+        """
+        return self._sink.pour(childFD, fd, most)
 
     def childDataPoured(self, childFD: int) -> None:
         """Something was poured."""
