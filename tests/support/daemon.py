@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -17,6 +18,8 @@ import grpc
 
 from txworker.pb import worker_pb2 as pb
 from txworker.pb.worker_pb2_grpc import WorkerStub
+from txworker.process.cgroup import end_stale, own_cgroup
+from txworker.process.procfs import mark_of
 
 LIMIT = 30.0
 TWISTD = str(Path(sys.executable).with_name("twistd"))
@@ -79,6 +82,18 @@ class Daemon:
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
+        self._end_leftovers()
+
+    def _end_leftovers(self) -> None:
+        """A worker that was killed leaves its jobs running; they must not be the next test's neighbours."""
+        for name in filter(str.isdecimal, os.listdir("/proc")):
+            mark = mark_of(int(name))
+            if mark and "/" not in mark and (self.output / f"{mark}.out").exists():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(name), signal.SIGKILL)
+        with contextlib.suppress(OSError, ValueError):
+            lease = json.loads((self.place / "state" / "worker.lock").read_text())
+            end_stale(own_cgroup() / f"txworker-{lease['id']}")
 
     def descriptors(self) -> int:
         """How many it has open, but for those of its store, which reads over a few connections at a time."""
