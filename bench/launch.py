@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import threading
 import time
 from collections.abc import Callable
 from statistics import median
+
+import grpc
 
 from bench.floor import spawn_rate
 from bench.report import Figure
@@ -30,26 +33,31 @@ def start_rate(daemon: Daemon, count: int, concurrency: int, request: pb.StartJo
 
 
 def done_rate(daemon: Daemon, count: int, concurrency: int) -> float:
-    """Jobs per second from StartJob to the end of their stream, by so many clients one after another each."""
-    left = iter(range(count))
-    lock = threading.Lock()
+    """Jobs per second from StartJob to the end as one watcher of all jobs sees it, so many under way at a time."""
+    ended: queue.SimpleQueue[str] = queue.SimpleQueue()
+    stream = daemon.stub.WatchJobs(pb.WatchJobsReq())
 
-    def client() -> None:
-        while True:
-            with lock:
-                if next(left, None) is None:
-                    return
-            job_id = daemon.stub.StartJob(TRUE, timeout=LIMIT).jobID
-            for _ in daemon.stub.StreamJob(pb.StreamJobReq(jobID=job_id), timeout=LIMIT):
-                pass
+    def watch() -> None:
+        with contextlib.suppress(grpc.RpcError):  # cancelled below
+            for event in stream:
+                if event.job.state >= pb.JOB_STATE_SUCCEEDED:
+                    ended.put(event.job.jobID)
 
-    threads = [threading.Thread(target=client) for _ in range(concurrency)]
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    last = daemon.start("/bin/true")
+    while ended.get(timeout=LIMIT) != last:  # what ended before this began
+        pass
     begun = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return count / (time.perf_counter() - begun)
+    calls = [daemon.stub.StartJob.future(TRUE, timeout=LIMIT) for _ in range(concurrency)]
+    for done in range(count):
+        ended.get(timeout=LIMIT)
+        if done + concurrency < count:
+            calls.append(daemon.stub.StartJob.future(TRUE, timeout=LIMIT))  # kept: gRPC cancels one that is forgotten
+    rate = count / (time.perf_counter() - begun)
+    stream.cancel()
+    watcher.join(LIMIT)
+    return rate
 
 
 def launches(daemon: Daemon, rounds: int, count: int = 300) -> list[Figure]:
