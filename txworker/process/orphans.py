@@ -28,6 +28,9 @@ _PASSES = 50
 MOMENT_TICKS = 60 * os.sysconf("SC_CLK_TCK")
 """Between the start of a job's process and the writing down of when that was: much more than it ever takes."""
 
+_QUIET_PASSES = 8
+"""Of these that find nobody of a job: processes of others, which come and go all the time, must not cost seconds."""
+
 _PAUSE = 0.005
 _INIT = 1
 
@@ -152,13 +155,15 @@ def end_orphans(jobs: Sequence[DeadJob], known_mark: Callable[[str], bool], aliv
     evidence = Evidence(jobs, known_mark, alive_until_ticks)
     hunt = _Hunt(evidence)
     deadline = time.monotonic() + _SECONDS
+    killed = False
     while left := hunt.stop_everybody():
-        if time.monotonic() > deadline:
+        for process in left:
+            send(process, SIGKILL)
+        if killed and time.monotonic() > deadline:  # on a busy machine the first look alone may take so long
             pids = [process.pid for process in left]
             Logger().error("Of jobs that a dead worker left, {pids} could not be ended.", pids=pids)
             break
-        for process in left:
-            send(process, SIGKILL)
+        killed = True
         time.sleep(_PAUSE)
     return len(hunt.stopped) - len(left)
 
@@ -174,10 +179,12 @@ class _Hunt:
         """Stop who belongs to a job, until nobody new appears; all that are there and are not zombies."""
         known: dict[int, Process] = {}
         found: dict[int, Process] = {}
+        quiet = 0
         for number in range(_PASSES):
             fresh, missed = _fresh(known)
-            if not fresh and not missed:
+            if quiet == _QUIET_PASSES or (not fresh and not missed):
                 break
+            before = len(found)
             if number == 0:
                 self._evidence.learn_sessions(fresh)
             spared = family(os.getpid(), known.values())
@@ -186,6 +193,7 @@ class _Hunt:
                     send(process, SIGSTOP)
                     self.stopped.add((process.pid, process.start))
                     found[process.pid] = process
+            quiet = quiet + 1 if len(found) == before else 0
         return list(found.values())
 
 
