@@ -68,7 +68,7 @@ class Adversary:
         self.ending = ending
         self.name = f"adversary-{uuid.uuid4().hex}"
         self.lost = self.name.replace("adversary", "lost")
-        self.place = place / self.name
+        self.place = place / self.name.removeprefix("adversary-")  # it is in every command line: not the name
         self.place.mkdir(parents=True)
         (self.place / "ready").touch()
         timeout = Duration(seconds=TIMEOUT_SECONDS) if ending == "timeout" else None
