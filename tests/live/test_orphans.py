@@ -36,17 +36,19 @@ def now() -> int:
 
 SUCCESSOR = """
 import sys
+from txworker.process import orphans
 from txworker.process.orphans import DeadJob, end_orphans
-pid, start, known, until = sys.argv[2:]
+pid, start, known, until, seconds = sys.argv[2:]
+orphans._SECONDS = float(seconds)
 jobs = [DeadJob(sys.argv[1], int(pid), int(start))] if pid else []
 print(end_orphans(jobs, lambda mark: mark == known, int(until)))
 """
 
 
-def ended(job: DeadJob | None, known: str = "") -> int:
+def ended(job: DeadJob | None, known: str = "", seconds: float = 4.0) -> int:
     """How many a successor finds and ends: a process that descends neither from the job nor the job from it."""
     words = [job.job_id, str(job.pid), str(job.start)] if job else ["", "", ""]
-    command = [sys.executable, "-c", SUCCESSOR, *words, known, str(now())]
+    command = [sys.executable, "-c", SUCCESSOR, *words, known, str(now()), str(seconds)]
     return int(subprocess.check_output(command, text=True, timeout=LIMIT))
 
 
@@ -105,6 +107,12 @@ def test_everything_is_found(tmp_path: Path, mark: str, bystander: subprocess.Po
     assert ended(job) == 5
     assert marked(mark) == []
     assert ended(job) == 0
+
+
+def test_slow_look(tmp_path: Path, mark: str) -> None:
+    """Those that were found are killed, not left behind stopped, though the time was over when they were found."""
+    assert ended(a_job("sleep 300", mark, tmp_path), seconds=-1) >= 0
+    wait_until(lambda: not marked(mark))
 
 
 def test_chain(tmp_path: Path, mark: str, bystander: subprocess.Popen[bytes]) -> None:
