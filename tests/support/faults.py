@@ -85,7 +85,8 @@ class Faults:
             with suppress(FileNotFoundError, ProcessLookupError):
                 command, mark = Path(f"/proc/{pid}/cmdline").read_bytes(), mark_of(pid)
                 if self.token.encode() in command or mark in self.journal.ids:
-                    found[pid] = f"{Path(f'/proc/{pid}/stat').read_text()} {command!r} {mark} {cgroup_of(pid)}"
+                    state = " ".join(Path(f"/proc/{pid}/stat").read_text().split()[:6])
+                    found[pid] = f"{state} {command!r} {mark} {cgroup_of(pid)}"
         return found
 
     def _loaded_and_killed(self) -> list[str]:
