@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from txworker.jobs.errors import NoSuchJob
+from txworker.jobs.errors import JobRemoved
 from txworker.viewers import Viewers
 
 
@@ -24,7 +24,7 @@ class ViewersTests(SynchronousTestCase):
     def test_claimed(self) -> None:
         """Nobody looks at what is being removed; once that is over, or given up, anybody may."""
         self.viewers.claim(["a"])
-        with self.assertRaises(NoSuchJob), self.viewers.looking("a"):
+        with self.assertRaises(JobRemoved), self.viewers.looking("a"):
             self.fail("it is being removed")
         with self.viewers.looking("b"):
             self.viewers.release(["a"])

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from txworker.jobs.errors import NoSuchJob
+from txworker.jobs.errors import JobRemoved
 
 
 class Viewers:
@@ -24,11 +24,11 @@ class Viewers:
         Inside, that job's output stays.
 
         Raises:
-            NoSuchJob: it is being removed.
+            JobRemoved: it is being removed.
         """
         with self._lock:
             if job_id in self._claimed:
-                raise NoSuchJob(job_id)
+                raise JobRemoved(job_id)
             self._looking[job_id] += 1
         try:
             yield

@@ -199,9 +199,10 @@ def test_retention(a_daemon: ADaemon, again: Again) -> None:
     so does one that runs.
     """
     worker = a_daemon()
-    jobs = [worker.bash(f"head -c 6000000 /dev/zero; echo {number}") for number in range(6)]
-    for job_id in jobs:
-        worker.end(job_id)
+    jobs = []
+    for number in range(6):
+        jobs.append(worker.bash(f"head -c 6000000 /dev/zero; echo {number}"))
+        worker.end(jobs[-1])  # who ended first goes first
     runs = worker.bash("sleep 300")
     assert worker.stop() == 0
     after = again(worker, "[jobs]\nkeep_jobs = 2\n")

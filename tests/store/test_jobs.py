@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import queue
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from txworker.ports import Store
 from txworker.store import files
 from txworker.store import jobs as store_jobs
 from txworker.store.errors import InUse, Unusable
+from txworker.store.files import connect
 from txworker.store.jobs import FILE_NAME, JobStore
 
 T = TypeVar("T")
@@ -279,8 +281,19 @@ class TurnsStoreTests(StoreTests, SynchronousTestCase):
     def run_until(self, true: Callable[[], object]) -> None:
         self.reactor.run_until(true)
 
-    def reopened(self) -> None:
+    def closed(self) -> None:
+        """Closed, with every connection, and all of it in the file."""
         self.result(self.store.close())
+        self.run_until(lambda: not any(str(self.place) in link for link in self.open_files()))
+        connect(self.place / FILE_NAME).close()
+
+    def open_files(self) -> Iterator[str]:
+        for fd in os.listdir("/proc/self/fd"):
+            with contextlib.suppress(OSError):
+                yield os.readlink(f"/proc/self/fd/{fd}")
+
+    def reopened(self) -> None:
+        self.closed()
         self.store = self.opened()
 
     def test_survives(self) -> None:
@@ -316,7 +329,7 @@ class TurnsStoreTests(StoreTests, SynchronousTestCase):
         self.assertEqual(False, self.store.forgot)
         file = self.place / FILE_NAME
         for spoil in (lambda: file.write_bytes(b"garbage" * 99), lambda: file.write_bytes(b""), file.unlink):
-            self.result(self.store.close())
+            self.closed()
             spoil()
             self.store = self.opened()
             self.assertEqual(True, self.store.forgot)
@@ -326,14 +339,14 @@ class TurnsStoreTests(StoreTests, SynchronousTestCase):
         self.patch(files, "_LOOKED_THROUGH_BYTES", 0)
         for number in range(1, 60):
             self.ended(number, JobSpec("true", "x" * 500))
-        self.result(self.store.close())
+        self.closed()
         file = self.place / FILE_NAME
         whole = file.read_bytes()
         file.write_bytes(whole[: 12 * 4096] + b"x" * (len(whole) - 12 * 4096))
         self.store = self.opened()
         self.assertEqual(False, self.store.forgot)
         self.assertRaises(StoreBroken, self.page)
-        self.result(self.store.close())
+        self.closed()
         self.store = self.opened()
         self.assertEqual((True, []), (self.store.forgot, self.page()))
         self.reopened()

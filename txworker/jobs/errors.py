@@ -35,12 +35,15 @@ class NoSuchJob(TxWorkerError):
 
 
 class JobRemoved(NoSuchJob):
-    """There was a job with that id; retention has removed it."""
+    """There was a job with that id; retention has removed it, or is at it (no `at`)."""
 
     reason = "JOB_REMOVED"
 
-    def __init__(self, job_id: str, at: str) -> None:
-        TxWorkerError.__init__(self, f"job {shown(job_id)} was removed by this worker's retention at {at}")
+    def __init__(self, job_id: str, at: str = "") -> None:
+        what = (
+            f"was removed by this worker's retention at {at}" if at else "is being removed by this worker's retention"
+        )
+        TxWorkerError.__init__(self, f"job {shown(job_id)} {what}")
         self.job_id = job_id
 
 

@@ -79,6 +79,7 @@ def stream(worker: Worker, caller: Caller, job_id: str, request: pb.StreamJobReq
     try:
         tail = Tail(worker.output_path(job_id, request.stderr))
     except FileNotFoundError as error:
+        worker.get(job_id)  # says so when it was removed meanwhile
         raise NoSuchJob(job_id) from error
     except OSError as error:
         raise OutOfResources(f"the output of job {job_id!r} cannot be read: {error}") from error
