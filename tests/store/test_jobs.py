@@ -369,6 +369,8 @@ class TurnsStoreTests(StoreTests, SynchronousTestCase):
 
     def test_locked_by_another_program(self) -> None:
         """While another program locks the file nothing new is taken, and what is promised waits."""
+        self.patch(files, "_BUSY_SECONDS", 0.1)
+        self.reopened()
         job = self.a_job(1)
         troubles: list[StoreBroken | None] = []
         self.patch(self.store, "_troubled", troubles.append)
