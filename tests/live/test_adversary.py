@@ -15,6 +15,7 @@ from tests.support.adversary import (
     Adversary,
     Witnesses,
     cgroup_root,
+    described,
     job_of_witnesses,
     outsiders,
 )
@@ -56,7 +57,8 @@ def check(adversary: Adversary) -> None:
     """It ends as it should, nobody survives it, and how many were ended is in the job and in the log."""
     state = {"end": pb.JOB_STATE_SUCCEEDED, "stop": pb.JOB_STATE_STOPPED, "timeout": pb.JOB_STATE_TIMED_OUT}
     job = adversary.end()
-    assert adversary.survivors() == [], adversary.ending
+    survivors = adversary.survivors()
+    assert survivors == [], f"{adversary.ending}: {[described(pid) for pid in survivors]}"
     assert job.state == state[adversary.ending]
     assert job.leftoversEnded >= 10
     assert f"{job.leftoversEnded} leftovers ended" in adversary.daemon.log()

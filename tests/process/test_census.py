@@ -119,6 +119,32 @@ class CensusTests(SynchronousTestCase):
         self.proc.exits_when_walked = 300
         self.assertEqual([301], self.left("a"))
 
+    def test_exits_before_its_signs_are_read(self) -> None:
+        """Who exits when it is seen, and before it is known whose it is, is not the end of its job either."""
+
+        def signs(process: Process) -> list[str]:
+            if process.pid == 300:
+                self.proc.add(300, zombie=True)
+                self.proc.add(301, sign="a")
+                return []
+            return self.proc.signs[process.pid]
+
+        self.patch(room, "_signs", signs)
+        self.proc.add(300, sign="a")
+        self.assertEqual([301], self.left("a"))
+
+    def test_never_quiet(self) -> None:
+        """As long as somebody may have been overlooked nobody is told that nobody is left; who is seen is told of."""
+        self.patch(room, "_slipped", lambda forest, left: True)
+        self.proc.add(300, sign="b")
+        waiting = self.census.of("a")
+        self.assertEqual([300], self.left("b"))
+        self.clock.advance(1)
+        self.assertNoResult(waiting)
+        self.patch(room, "_slipped", lambda forest, left: False)
+        self.clock.advance(1)
+        self.assertEqual([], self.successResultOf(waiting))
+
     def test_jobs_own_processes_are_not_waited_for(self) -> None:
         """Only their transports may do that."""
         self.proc.add(100, zombie=True)

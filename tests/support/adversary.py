@@ -19,6 +19,7 @@ from txworker.assembly import DRAIN_SECONDS
 from txworker.jobs import MARK
 from txworker.pb import worker_pb2 as pb
 from txworker.process.cgroup import own_cgroup
+from txworker.process.procfs import mark_of
 
 SCRIPTS = Path(__file__).with_name("scripts")
 ENDINGS = ("end", "stop", "timeout")
@@ -55,6 +56,15 @@ def cgroup_root() -> str:
     except OSError:
         return ""
     return str(place) if os.access(place / "cgroup.procs", os.W_OK) else ""
+
+
+def described(pid: int) -> str:
+    """What /proc tells of a process that should not be there."""
+    with contextlib.suppress(OSError):
+        stat, limits = (Path(f"/proc/{pid}/{name}").read_text() for name in ("stat", "limits"))
+        brand = next(line for line in limits.splitlines() if "file locks" in line)
+        return f"{stat[:60]} {_command_line(pid)!r} {mark_of(pid)} {brand}"
+    return f"{pid}, gone by now"
 
 
 class Adversary:

@@ -41,6 +41,7 @@ _SHARE = 10
 _ROUNDS = 200
 _LOOKS = 5
 _REAP_PAUSE = 0.1
+_UNCERTAIN_PAUSE = 0.002
 _LAST_SECONDS = 2.0
 _LAST_PAUSE = 0.002
 _PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>
@@ -106,17 +107,18 @@ class Census:
             time.sleep(_LAST_PAUSE)
 
     def _schedule(self, seconds: float) -> None:
-        due = max(self._clock.seconds() + seconds, self._not_before)
+        now = self._clock.seconds()
+        due = max(now + seconds, self._not_before)
         if self._timer is not None:
             if due >= self._due:
                 return
             self._timer.cancel()
             self._timer = None
-        if due <= self._clock.seconds():
+        if due <= now:
             self._take()
         else:
             self._due = due
-            self._timer = self._clock.callLater(due - self._clock.seconds(), self._take)
+            self._timer = self._clock.callLater(due - now, self._take)
 
     def _take(self) -> None:
         if self._timer is not None and self._timer.active():
@@ -125,7 +127,7 @@ class Census:
         asked, self._asked = self._asked, []
         begun = self._clock.seconds()
         try:
-            left = self._left(self._forest())
+            left, certain = self._look()
         except OSError:
             for _, answer in asked:
                 answer.errback(Failure())
@@ -133,7 +135,20 @@ class Census:
         ended = self._clock.seconds()
         self._not_before = ended + _SHARE * (ended - begun)
         for job_id, answer in asked:
-            answer.callback(left.get(job_id, []))
+            if certain or job_id in left:
+                answer.callback(left.get(job_id, []))
+            else:
+                self._asked.append((job_id, answer))
+                self._schedule(_UNCERTAIN_PAUSE)
+
+    def _look(self) -> tuple[dict[str, list[Process]], bool]:
+        """Who is left of each job; and whether nobody of one that is not named can have been overlooked."""
+        for _ in range(_LOOKS):
+            forest, complete = self._forest()
+            left = self._left(forest)
+            if complete and not _slipped(forest, left):
+                return left, True
+        return left, False
 
     def _kill(self, found: list[Process], ours: Callable[[list[Process]], list[Process]]) -> list[Process]:
         """
@@ -148,7 +163,7 @@ class Census:
             for process in new:
                 send(process, SIGSTOP)
                 held[process.pid] = process
-            fresh = [process for process in self._forest(others) if process.pid not in held]
+            fresh = [process for process in self._forest(others)[0] if process.pid not in held]
             mine = {process.pid for process in ours(fresh)}
             new = [process for process in fresh if process.pid in mine or process.parent in held]
             if not new:
@@ -174,9 +189,9 @@ class Census:
         living = [process for process in forest if not process.zombie]
         return living if self._alone else [one for one in living if mark_of(one.pid) not in (None, own)]
 
-    def _forest(self, skipped: Container[int] = ()) -> list[Process]:
+    def _forest(self, skipped: Container[int] = ()) -> tuple[list[Process], bool]:
         """
-        All orphans that are not to be skipped, and whoever descends from them.
+        All orphans that are not to be skipped, and whoever descends from them; and whether those certainly are all.
 
         Who exits while we look hands its children over to us, where we have looked already: then we look again.
         """
@@ -186,9 +201,9 @@ class Census:
             forest = [process for root in self._orphans(skipped) for process in tree(root.pid, exited)]
             exited.update(process.pid for process in forest if process.zombie)
             if exited <= before:
-                break
+                return forest, True
             before |= exited
-        return forest
+        return forest, False
 
     def _orphans(self, skipped: Container[int]) -> list[Process]:
         """
@@ -228,6 +243,13 @@ class _Start:
 def _start(pid: int) -> int:
     process = read_process(pid)
     return -1 if process is None else process.start
+
+
+def _slipped(forest: list[Process], left: dict[str, list[Process]]) -> bool:
+    """Somebody who is nobody's has exited since: what it carried could not be read, and who came of it was missed."""
+    owned = {process.pid for processes in left.values() for process in processes}
+    strangers = [process for process in forest if process.pid not in owned and not process.zombie]
+    return any((now := read_process(one.pid)) is None or now.zombie or now.start != one.start for one in strangers)
 
 
 def _signs(process: Process) -> Iterator[Sign]:
