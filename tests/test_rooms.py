@@ -20,6 +20,7 @@ LEVELS = {
     "pb": 1,
     "wire": 1,
     "ports": 2,
+    "active": 2,
     "worker": 2,
     "changes": 1,
     "viewers": 1,
@@ -34,7 +35,7 @@ LEVELS = {
     "lifetime": 4,
 }
 
-SAME_LEVEL = {("wire", "pb"), ("worker", "ports"), ("retention", "ports")}
+SAME_LEVEL = {("wire", "pb"), ("worker", "ports"), ("retention", "ports"), ("active", "ports"), ("worker", "active")}
 """wire is the one room whose business is pb; level 2 sees the world through ports."""
 
 TOP_LEVEL = 4

@@ -15,6 +15,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
+from txworker.active import Active
 from txworker.changes import Changed, Changes
 from txworker.jobs import EndAsked, EndReason, Exited, Fact, Job, JobSpec, Limits, Lost, Query, Started, Usage, after
 from txworker.jobs.errors import (
@@ -27,7 +28,7 @@ from txworker.jobs.errors import (
     WorkerStopping,
 )
 from txworker.jobs.limits import effective
-from txworker.ports import Launcher, Output, Running, Shelf, Store
+from txworker.ports import Launcher, Output, Shelf, Store
 from txworker.recovery import utc
 from txworker.viewers import Viewers
 from txworker.waiting import Waiters, detached
@@ -56,33 +57,6 @@ class World:
     soon: Callable[[Callable[[], None]], object]
 
 
-class _Active:
-    """A job that is not done, with what is alive of it. Hears its child (ports.Listener) and passes it on."""
-
-    __slots__ = ("_worker", "ending", "job", "output", "pour", "poured", "running", "wrote")
-
-    def __init__(self, worker: Worker, job: Job, output: Output) -> None:
-        self._worker = worker
-        self.job = job
-        self.output = output
-        self.wrote = output.write
-        self.pour = output.pour
-        self.poured = output.poured
-        self.running: Running | None = None
-        self.ending = False
-
-    @property
-    def now(self) -> Job:
-        """As it stands at this moment. Any thread."""
-        return replace(self.job, output_bytes=self.output.size)
-
-    def overdue(self, reason: EndReason) -> None:
-        self._worker._overdue(self, reason)
-
-    def ended(self, exit_code: int | None, signal: int | None, usage: Usage, leftovers_ended: int) -> None:
-        self._worker._ended(self, exit_code, signal, usage, leftovers_ended)
-
-
 class Worker:
     """Continues with the numbers and revisions that the store has given; recover() it before anybody asks it."""
 
@@ -96,7 +70,7 @@ class Worker:
         self._world = world
         self._number, self._revision = store.last()
         self._starting: dict[str, Job] = {}
-        self._active: dict[str, _Active] = {}
+        self._active: dict[str, Active] = {}
         self._requests: dict[str, Job] = {}
         self._settled = Waiters()
         self._changes = Changes(self._revision, world.soon)
@@ -249,7 +223,7 @@ class Worker:
         """The jobs that are not done. Any thread."""
         return list(self._active)
 
-    def _shown(self, active: _Active) -> Job:
+    def _shown(self, active: Active) -> Job:
         """An end is known as soon as it is written, for whoever reads the store (a list) knows it from then on."""
         written = self._store.get(active.job.id) if active.ending else None
         return written if written is not None and written.done else active.now
@@ -321,7 +295,7 @@ class Worker:
 
     def _launch(self, job: Job, limits: Limits) -> None:
         output = self._create_output(job, limits.max_output_bytes)
-        active = _Active(self, job, output)
+        active = Active(job, output, self._overdue, self._ended)
         try:
             spec = job.spec if limits == job.spec.limits else replace(job.spec, limits=limits)
             active.running = self._launcher.launch(job.id, spec, active)
@@ -356,7 +330,7 @@ class Worker:
             active.running.stop(grace)
         return active.now
 
-    def _learn(self, active: _Active, fact: Fact) -> None:
+    def _learn(self, active: Active, fact: Fact) -> None:
         """Decide at once, write it down, then tell."""
         job = after(active.job, fact, self._next_revision())
         if job is not active.job:
@@ -367,12 +341,12 @@ class Worker:
         self._revision += 1
         return self._revision
 
-    def _overdue(self, active: _Active, reason: EndReason) -> None:
+    def _overdue(self, active: Active, reason: EndReason) -> None:
         self._log.info("Job {job_id} is being ended ({reason}).", job_id=active.job.id, reason=reason.value)
         self._learn(active, EndAsked(reason))
 
     def _ended(
-        self, active: _Active, exit_code: int | None, signal: int | None, usage: Usage, leftovers_ended: int
+        self, active: Active, exit_code: int | None, signal: int | None, usage: Usage, leftovers_ended: int
     ) -> None:
         """An end is shown to nobody before it is written down, for it must never be taken back."""
         output = active.output
@@ -382,7 +356,7 @@ class Worker:
         job = after(active.job, fact, self._next_revision())
         self._store.save(job).addCallback(lambda _: self._tell_end(active, job)).addErrback(self._not_written, job)
 
-    def _tell_end(self, active: _Active, job: Job) -> None:
+    def _tell_end(self, active: Active, job: Job) -> None:
         active.job = job
         del self._active[job.id]
         self._requests.pop(job.spec.request_id, None)

@@ -1,0 +1,48 @@
+"""A job that is not done, with what is alive of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from txworker.jobs import EndReason, Job, Usage
+from txworker.ports import Output, Running
+
+
+class Active:
+    """
+    Hears its child (ports.Listener): what it prints goes to its output, what becomes of it to overdue() and ended(),
+    which are given this very object first. `ending`: its end is known, and being written down.
+    """
+
+    __slots__ = ("_ended", "_overdue", "ending", "job", "output", "pour", "poured", "running", "wrote")
+
+    def __init__(
+        self,
+        job: Job,
+        output: Output,
+        overdue: Callable[[Active, EndReason], None],
+        ended: Callable[[Active, int | None, int | None, Usage, int], None],
+    ) -> None:
+        self._overdue = overdue
+        self._ended = ended
+        self.job = job
+        self.output = output
+        self.wrote = output.write
+        self.pour = output.pour
+        self.poured = output.poured
+        self.running: Running | None = None
+        self.ending = False
+
+    @property
+    def now(self) -> Job:
+        """As it stands at this moment. Any thread."""
+        return replace(self.job, output_bytes=self.output.size)
+
+    def overdue(self, reason: EndReason) -> None:
+        """A time limit is over; it is being ended."""
+        self._overdue(self, reason)
+
+    def ended(self, exit_code: int | None, signal: int | None, usage: Usage, leftovers_ended: int) -> None:
+        """It is over, and nobody is left of it."""
+        self._ended(self, exit_code, signal, usage, leftovers_ended)
