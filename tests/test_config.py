@@ -44,7 +44,7 @@ MISTAKES = {
     "[jobs]\ncrt_file = 'x'": "jobs.crt_file: unknown key; did you mean grpc_server.crt_file?",
     '[jobs]\n"a\\nb" = 1': 'jobs."a\\nb": unknown key; known are directory, output_directory, '
     "state_directory, durability, keep_days, keep_jobs, keep_output_bytes, stop_grace_seconds, max_running, leftovers, "
-    "use_cgroups, user, group, nice, oom_score_adj, limits, ceilings",
+    "pin_worker, use_cgroups, user, group, nice, oom_score_adj, limits, ceilings",
     "[grpc_sever]": "grpc_sever: unknown section; did you mean grpc_server?",
     "[zzz]": "zzz: unknown section; known are grpc_server, scheduler, jobs",
     "addr = 'x:1'": "addr: unknown key; did you mean grpc_server.addr?",

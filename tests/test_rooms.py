@@ -24,6 +24,7 @@ LEVELS = {
     "worker": 2,
     "changes": 1,
     "viewers": 1,
+    "cores": 0,
     "recovery": 1,
     "retention": 2,
     "rpc": 3,

@@ -25,6 +25,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from txworker.config import Config, GrpcServer, Jobs, Scheduler
+from txworker.cores import Cores
 from txworker.drain import Drain
 from txworker.jobs import Retention
 from txworker.jobs.errors import StoreBroken
@@ -122,6 +123,7 @@ class _Processes:
 
     def __init__(self, config: Jobs, reactor: Any, environment: Mapping[str, str], name: str) -> None:
         self.descriptors = DescriptorLimit()
+        cores = Cores(config.pin_worker)
         self._keep = config.leftovers == "keep"
         self._census = Census(reactor)
         self._cgroups = _cgroups(name) if config.use_cgroups else None
@@ -129,7 +131,7 @@ class _Processes:
         self._stop_adopting = _adopting(self._census)
         starts = Starts(quickest_start(), self._prepared)
         self.launcher = Launcher(
-            Spawner(reactor, starts, self.descriptors),
+            Spawner(reactor, starts, self.descriptors, cores),
             reactor,
             self._census,
             self._cgroups,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
@@ -135,3 +136,10 @@ def test_one_second_deadlines(daemon: Daemon) -> None:
     with ThreadPoolExecutor(32) as pool:
         ids = list(pool.map(one, range(32)))
     assert [daemon.text(job_id) for job_id in ids] == [f"{number}\n" for number in range(32)]
+
+
+def test_cpus(daemon: Daemon) -> None:
+    """The worker keeps to one CPU, its jobs may run on all that it was started with."""
+    code = "import os; print(sorted(os.sched_getaffinity(0)))"
+    assert daemon.raw(daemon.start(sys.executable, "-c", code)).decode() == f"{sorted(os.sched_getaffinity(0))}\n"
+    assert len(os.sched_getaffinity(daemon.process.pid)) == 1

@@ -202,6 +202,7 @@ READERS: Mapping[str, Mapping[str, _Reader]] = {
         "stop_grace_seconds": _seconds,
         "max_running": _whole(0, _HIGHEST_RUNNING),
         "leftovers": _one_of("end", "keep"),
+        "pin_worker": _flag,
         "use_cgroups": _flag,
         "user": _user,
         "group": _group,

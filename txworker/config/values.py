@@ -50,6 +50,7 @@ class Jobs:
     stop_grace_seconds: float = 10.0
     max_running: int = 0  # 0: no ceiling
     leftovers: str = "end"  # or "keep"
+    pin_worker: bool = True  # its threads to one CPU; jobs run on all
     use_cgroups: bool = True  # where the kernel and our rights allow it
     user: str = ""  # empty: the worker's own
     group: str = ""  # empty: the user's

@@ -17,6 +17,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from txworker.cores import Cores
+
 _AT_ONCE = 64
 """Of one turn; what is ready beyond that comes in the next, so that others have theirs."""
 
@@ -33,11 +35,11 @@ class Poller:
 
     _log = Logger()
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: Any, cores: Cores) -> None:
         self._reactor = reactor
+        self._cores = cores
         self._readers: dict[int, Any] = {}
         self._epoll = select.epoll()
-        self.callInThread: Callable[..., None] = reactor.callInThread
         self.callFromThread: Callable[..., None] = reactor.callFromThread
         reactor.addReader(self)
 
@@ -54,6 +56,14 @@ class Poller:
         if self._readers.get(fd) is reader:
             del self._readers[fd]
             self._epoll.unregister(fd)
+
+    def callInThread(self, callable: Callable[..., Any], *args: Any) -> None:
+        """As the reactor's, for what does not need Python's lock: it may run on every CPU."""
+        self._reactor.callInThread(self._roaming, callable, *args)
+
+    def _roaming(self, callable: Callable[..., Any], *args: Any) -> None:
+        with self._cores.roaming():
+            callable(*args)
 
     def fileno(self) -> int:
         """Twisted: what is watched."""
@@ -84,9 +94,9 @@ class Poller:
         self._epoll.close()
 
 
-def quickest_watch(reactor: Any) -> Any:
+def quickest_watch(reactor: Any, cores: Cores) -> Any:
     """A Poller where there is epoll, otherwise the reactor itself."""
     try:
-        return Poller(reactor)
+        return Poller(reactor, cores)
     except AttributeError:
         return reactor

@@ -11,6 +11,7 @@ from twisted.internet.interfaces import IReactorProcess
 from twisted.internet.protocol import ProcessProtocol
 from zope.interface import implementer
 
+from txworker.cores import NOBODY_PINNED, Cores
 from txworker.process.child import Starts
 from txworker.process.descriptors import DescriptorLimit
 from txworker.process.pipe import ReactorWithReaders
@@ -26,10 +27,13 @@ SAME_PIPE = "="
 class Spawner:
     """What it costs to launch a child, and to see one exit, does not depend on how many are running."""
 
-    def __init__(self, reactor: ReactorWithReaders, starts: Starts, descriptors: DescriptorLimit) -> None:
-        self._reactor: ReactorWithReaders = quickest_watch(reactor)
+    def __init__(
+        self, reactor: ReactorWithReaders, starts: Starts, descriptors: DescriptorLimit, cores: Cores = NOBODY_PINNED
+    ) -> None:
+        self._reactor: ReactorWithReaders = quickest_watch(reactor, cores)
         self._starts = starts
         self._descriptors = descriptors
+        self._cores = cores
 
     def spawnProcess(
         self,
@@ -69,7 +73,7 @@ class Spawner:
                 else:
                     descriptors[child_fd] = descriptors[1] if wanted == SAME_PIPE else int(wanted)
             environment = os.environ if env is None else env
-            with self._descriptors.original_for_children():
+            with self._cores.roaming(), self._descriptors.original_for_children():
                 pid = self._starts.start(args or [executable], environment, path, descriptors, preparation)
             return self._watched(processProtocol, pid, pipes)
         except BaseException:
