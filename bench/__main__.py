@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from bench.adversary import adversary
 from bench.capture import capture
 from bench.clients import a_worker
 from bench.history import history
@@ -15,6 +16,7 @@ from bench.latency import latency
 from bench.launch import crowded_launches, launches
 from bench.recovery import recovery
 from bench.report import Figure, as_json, table
+from bench.soak import soak
 from bench.store import store
 from bench.stream import stream
 from bench.viewers import stalled, viewers
@@ -42,6 +44,8 @@ PARTS: dict[str, Part] = {
     "latency": latency,
     "viewers": viewers,
     "stalled": stalled,
+    "adversary": adversary,
+    "soak": soak,
     "store": store,
     "watchers": watchers,
     "recovery": recovery,
