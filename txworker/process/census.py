@@ -42,6 +42,7 @@ _ROUNDS = 200
 _LOOKS = 5
 _REAP_PAUSE = 0.1
 _UNCERTAIN_PAUSE = 0.002
+_HUNT_SECONDS = 0.25
 _LAST_SECONDS = 2.0
 _LAST_PAUSE = 0.002
 _PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>
@@ -154,21 +155,27 @@ class Census:
         """
         Stop who is found until nobody new is ours, so that none can start another unseen; then KILL to all of them.
 
-        Each time only who is new is looked at: a chain that forks on and on is caught within the life of a link.
+        New orphans alone are looked at as long as there are any: that takes less than a chain of forks needs for its
+        next link. Those below who is stopped are looked for at last. Blocks for a moment; who is missed by then is
+        found the next time.
         """
         held: dict[int, Process] = {}
         others: set[int] = set()
         new = found
-        for _ in range(_ROUNDS):
+        below = False
+        deadline = time.monotonic() + _HUNT_SECONDS
+        while time.monotonic() < deadline:
             for process in new:
                 send(process, SIGSTOP)
                 held[process.pid] = process
-            fresh = [process for process in self._forest(others)[0] if process.pid not in held]
+            forest, _ = self._forest(others if below else {*others, *held})
+            fresh = [process for process in forest if process.pid not in held]
             mine = {process.pid for process in ours(fresh)}
             new = [process for process in fresh if process.pid in mine or process.parent in held]
-            if not new:
-                break
             others.update(process.pid for process in fresh if process not in new)
+            if below and not new:
+                break
+            below = not new
         for process in held.values():
             send(process, SIGKILL)
         return list(held.values())

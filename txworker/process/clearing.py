@@ -123,10 +123,11 @@ class Clearing:
         if now >= self._kill_at + _GIVE_UP_SECONDS:
             self._give_up([process.pid for process in left.processes])
         elif now >= self._kill_at:
+            self._count(self._kin.kill(left.processes))
             if not self._killing:
                 self._killing = True
                 self._pause = _FIRST_PAUSE
-            self._count(self._kin.kill(left.processes))
+                self._kill_at = self._clock.seconds()  # what was begun late, on a busy machine, is given up late
             self._again()
         else:
             for process in new:
