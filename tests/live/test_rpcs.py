@@ -13,7 +13,7 @@ from google.protobuf.duration_pb2 import Duration
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from tests.support.daemon import Daemon
+from tests.support.daemon import LIMIT, Daemon
 from txworker.pb import worker_bare_pb2_grpc
 from txworker.pb import worker_pb2 as pb
 from txworker.pb.worker_pb2_grpc import WorkerStub
@@ -136,6 +136,14 @@ def test_one_second_deadlines(daemon: Daemon) -> None:
     with ThreadPoolExecutor(32) as pool:
         ids = list(pool.map(one, range(32)))
     assert [daemon.text(job_id) for job_id in ids] == [f"{number}\n" for number in range(32)]
+
+
+def test_flood(daemon: Daemon) -> None:
+    """Three thousand calls at once, as when a scheduler asks after all its jobs, are all answered."""
+    job_id = daemon.start("true")
+    daemon.end(job_id)
+    calls = [daemon.stub.QueryJob.future(pb.QueryJobReq(jobID=job_id), timeout=LIMIT) for _ in range(3000)]
+    assert {call.result().job.jobID for call in calls} == {job_id}
 
 
 def test_cpus(daemon: Daemon) -> None:

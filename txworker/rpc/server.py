@@ -28,6 +28,9 @@ UNARY_THREADS = 32
 CLOSING_SECONDS = 1.5
 """How long open calls may take to end once every job is done; then they are cut."""
 
+PENDING_CALLS = 50_000
+"""Calls that may wait for their turn, so that all jobs of a worker can be stopped at once."""
+
 _OPTIONS = (
     ("grpc.so_reuseport", 0),  # or a second worker binds the same port silently and takes half the calls
     ("grpc.keepalive_time_ms", 20_000),  # a client whose machine is gone holds its thread for half a minute at most:
@@ -35,6 +38,8 @@ _OPTIONS = (
     ("grpc.http2.ping_timeout_ms", 10_000),  # without this one the others are ten times slower (measured)
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),  # clients may ping, too (by default: every 5 minutes)
+    ("grpc.server.max_pending_requests", PENDING_CALLS),  # by default gRPC cancels some of a flood, beginning at 1,000
+    ("grpc.server.max_pending_requests_hard_limit", 2 * PENDING_CALLS),
 )
 
 
