@@ -41,6 +41,12 @@ class CoresTests(SynchronousTestCase):
             raise OSError
         self.assertEqual(self.pinned[0], self.pinned[-1])
 
+    def test_taken_away(self) -> None:
+        """CPUs that are taken from the worker while it runs cost no job its start."""
+        cores = Cores()
+        with mock.patch.object(os, "sched_setaffinity", side_effect=OSError(22, "no")), cores.roaming():
+            pass
+
     def test_nobody_pinned(self) -> None:
         """Switched off, or with a single CPU, nothing is changed."""
         with Cores(home=False).roaming():

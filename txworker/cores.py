@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 
 class Cores:
@@ -27,13 +27,17 @@ class Cores:
 
     def settle(self) -> None:
         """This thread runs at home from now on."""
-        if self._home:
-            os.sched_setaffinity(0, self._home)
+        self._may(self._home)
 
     def roam(self) -> None:
         """This thread may run everywhere from now on, and so may whatever it makes."""
         if self._home:
-            os.sched_setaffinity(0, self._all)
+            self._may(self._all)
+
+    def _may(self, cpus: set[int]) -> None:
+        if cpus:
+            with suppress(OSError):  # somebody took these CPUs from us since (cpuset(7)): the kernel has seen to it
+                os.sched_setaffinity(0, cpus)
 
     @contextmanager
     def roaming(self) -> Iterator[None]:
