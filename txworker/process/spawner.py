@@ -25,7 +25,7 @@ SAME_PIPE = "="
 
 @implementer(IReactorProcess)
 class Spawner:
-    """What it costs to launch a child, and to see one exit, does not depend on how many are running."""
+    """Nothing is done for each running child when one is launched or exits: no scan of descriptors, no waitpid."""
 
     def __init__(
         self, reactor: ReactorWithReaders, starts: Starts, descriptors: DescriptorLimit, cores: Cores = NOBODY_PINNED
