@@ -22,14 +22,14 @@ from txworker.process.procfs import Process, brand_of, is_still, mark_of, read_p
 _SECONDS = 4.0
 """In all. Longer than that only a process lives that the kernel cannot end, or that is not ours to signal."""
 
-_PASSES = 50
+_PASSES = 500
 """Over the processes that are new: a job that forks without pause is caught in one, a busy machine never ends."""
 
 MOMENT_TICKS = 60 * os.sysconf("SC_CLK_TCK")
 """Between the start of a job's process and the writing down of when that was: much more than it ever takes."""
 
-_QUIET_PASSES = 32
-"""Of these that find nobody of a job: processes of others, which come and go all the time, must not cost seconds."""
+_QUIET_SECONDS = 0.2
+"""Of passes that find nobody of a job: processes of others, which come and go all the time, must not cost seconds."""
 
 _PAUSE = 0.005
 _INIT = 1
@@ -179,10 +179,10 @@ class _Hunt:
         """Stop who belongs to a job, until nobody new appears; all that are there and are not zombies."""
         known: dict[int, Process] = {}
         found: dict[int, Process] = {}
-        quiet, slipped = 0, False
+        quiet_until, slipped = time.monotonic() + _QUIET_SECONDS, False
         for number in range(_PASSES):
             fresh, missed = _fresh(known)
-            if quiet == _QUIET_PASSES or (not fresh and not missed and not slipped):
+            if time.monotonic() > quiet_until or (not fresh and not missed and not slipped):
                 break
             before = len(found)
             if number == 0:
@@ -193,7 +193,8 @@ class _Hunt:
                     send(process, SIGSTOP)
                     self.stopped.add((process.pid, process.start))
                     found[process.pid] = process
-            quiet = quiet + 1 if len(found) == before else 0
+            if len(found) > before:
+                quiet_until = time.monotonic() + _QUIET_SECONDS
             # who went before it was known whose it was may have left a successor that was not in the list
             slipped = any(process.pid not in found and not is_still(process) for process in fresh)
         return list(found.values())
