@@ -288,34 +288,9 @@ class TurnsTests(WriterTests, _Base):
     def test_put_while_closing(self) -> None:
         """What is put in answer to the last that is written is told something, too."""
         answers: list[Deferred[str]] = []
-        waiting = self.writer.put(lambda connection: self.inserted(connection, "a"), hurry=False)
-        waiting.addCallback(lambda _: answers.append(self.insert("b")))
+        self.insert("a").addCallback(lambda _: answers.append(self.insert("b")))
         self.writer.close()
         self.failureResultOf(answers[0], StoreBroken)
-
-    def test_alone(self) -> None:
-        """Who comes alone is written at once, with what waited for company; who comes just after waits for the turn."""
-        slow = self.writer.put(lambda connection: self.inserted(connection, "slow"), hurry=False)
-        alone, after = self.insert("alone"), self.insert("after")
-        self.assertEqual(["slow", "alone"], [self.successResultOf(slow), self.successResultOf(alone)])
-        self.assertNoResult(after)
-        self.clock.advance(0)
-        self.successResultOf(after)
-        self.assertEqual([], self.clock.getDelayedCalls())
-
-    def test_told_in_order(self) -> None:
-        """What is put while others are being told comes after them, however long that takes."""
-        told: list[str] = []
-
-        def more(_: str) -> None:
-            self.clock.advance(1)
-            self.insert("third").addCallback(told.append)
-
-        first = self.writer.put(lambda connection: self.inserted(connection, "first"), hurry=False)
-        first.addCallback(more)
-        self.insert("second").addCallback(told.append)
-        self.clock.advance(0)
-        self.assertEqual(["second", "third"], told)
 
 
 class ThreadedTests(WriterTests, _Base):

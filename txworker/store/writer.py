@@ -25,9 +25,6 @@ T = TypeVar("T")
 NO_HURRY_SECONDS = 0.005
 """How long that may wait for company which nobody waits for."""
 
-COMPANY_SECONDS = 0.0005
-"""Who comes so soon after a commit is probably not the last, and waits for the end of the turn."""
-
 Connect = Callable[[], sqlite3.Connection]
 Troubled = Callable[[StoreBroken | None], None]
 Written = Callable[[], None]
@@ -68,8 +65,6 @@ class Turns:
         self._gathered: list[Order] = []
         self._timer: Timer | None = None
         self._due = 0.0
-        self._writing = False
-        self._written_at = -COMPANY_SECONDS
 
     def put(
         self, operation: Callable[[sqlite3.Connection], T], refusable: bool = False, hurry: bool = True
@@ -79,10 +74,7 @@ class Turns:
             return fail(_closed())
         order = Order(operation, refusable)
         self._gathered.append(order)
-        if hurry and self._alone():
-            self._write()
-        else:
-            self._schedule(0.0 if hurry else NO_HURRY_SECONDS)
+        self._schedule(0.0 if hurry else NO_HURRY_SECONDS)
         return order.answer
 
     def settle(self, within_seconds: float) -> None:
@@ -104,11 +96,6 @@ class Turns:
             self._connection.close()
         return succeed(None)
 
-    def _alone(self) -> bool:
-        """Nothing was written just now: no company is to be expected before the end of the turn."""
-        quiet = self._clock.seconds() - self._written_at >= COMPANY_SECONDS
-        return quiet and not self._writing and self._batches.trouble is None
-
     def _schedule(self, seconds: float) -> None:
         due = self._clock.seconds() + seconds
         if self._timer is not None:
@@ -123,16 +110,8 @@ class Turns:
         self._write()
 
     def _write(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
         gathered, self._gathered = self._gathered, []
-        self._writing = True
-        try:
-            self._batches.attempt(self._connection, gathered)
-        finally:
-            self._writing = False
-            self._written_at = self._clock.seconds()
+        self._batches.attempt(self._connection, gathered)
         if self._batches.trouble is not None and not self._batches.closing:
             self._schedule(RETRY_SECONDS)
 
