@@ -140,7 +140,7 @@ def test_store(disk: Disk, with_store: Callable[[str], Daemon], durability: str)
     assert worker.end(ends).errorText == "exit status 3"
     assert (state(worker, stopped), state(worker, runs)) == (pb.JOB_STATE_STOPPED, pb.JOB_STATE_RUNNING)
     assert worker.end(worker.bash("true")).job.state == pb.JOB_STATE_SUCCEEDED
-    assert "can be written again" in worker.log()
+    wait_until(lambda: "can be written again" in worker.log())
     assert worker.log().count("No new jobs until the store can be written again") == 1
 
 
