@@ -7,6 +7,7 @@ the crash, and what /proc shows. In doubt a process is not the job's.
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -30,6 +31,9 @@ MOMENT_TICKS = 60 * os.sysconf("SC_CLK_TCK")
 
 _QUIET_SECONDS = 0.2
 """Of passes that find nobody of a job: processes of others, which come and go all the time, must not cost seconds."""
+
+_WAIT_SECONDS = 0.01
+"""For the next link of a chain, between two looks at everybody."""
 
 _PAUSE = 0.005
 _INIT = 1
@@ -120,6 +124,13 @@ class Evidence:
         self._certain.update((process.pid, process.start) for process in found.values())
         return list(found.values())
 
+    def carries(self, process: Process, signs: Callable[[Process], Iterable[Sign]]) -> bool:
+        """It has the brand or the mark of a job, and so belongs."""
+        if any(sign in self._signs or (isinstance(sign, str) and self._known_mark(sign)) for sign in signs(process)):
+            self._certain.add((process.pid, process.start))
+            return True
+        return False
+
     def _is_certain(self, process: Process, signs: Callable[[Process], Iterable[Sign]]) -> bool:
         if (process.pid, process.start) in self._certain or process.session in self._sessions:
             return True
@@ -127,7 +138,7 @@ class Evidence:
             return True
         if process.start < self.oldest:
             return False
-        return any(sign in self._signs or (isinstance(sign, str) and self._known_mark(sign)) for sign in signs(process))
+        return self.carries(process, signs)
 
 
 def family(own: int, everybody: Iterable[Process]) -> set[int]:
@@ -174,12 +185,13 @@ class _Hunt:
     def __init__(self, evidence: Evidence) -> None:
         self.stopped: set[tuple[int, int]] = set()
         self._evidence = evidence
+        self._spared: set[int] = set()
 
     def stop_everybody(self) -> list[Process]:
         """Stop who belongs to a job, until nobody new appears; all that are there and are not zombies."""
         known: dict[int, Process] = {}
         found: dict[int, Process] = {}
-        quiet_until, slipped = time.monotonic() + _QUIET_SECONDS, False
+        quiet_until, slipped = math.inf, False
         for number in range(_PASSES):
             fresh, missed = _fresh(known)
             if time.monotonic() > quiet_until or (not fresh and not missed and not slipped):
@@ -187,17 +199,37 @@ class _Hunt:
             before = len(found)
             if number == 0:
                 self._evidence.learn_sessions(fresh)
-            spared = family(os.getpid(), known.values())
-            for process in self._evidence.belonging([*found.values(), *fresh], _signs, spared):
-                if process.pid not in found and not process.zombie:
+            self._spared = family(os.getpid(), known.values())
+            living = [process for process in fresh if not process.zombie]  # a chain may leave thousands that are not
+            for process in self._evidence.belonging([*found.values(), *living], _signs, self._spared):
+                if process.pid not in found:
                     send(process, SIGSTOP)
                     self.stopped.add((process.pid, process.start))
                     found[process.pid] = process
-            if len(found) > before:
-                quiet_until = time.monotonic() + _QUIET_SECONDS
             # who went before it was known whose it was may have left a successor that was not in the list
-            slipped = any(process.pid not in found and not is_still(process) for process in fresh)
+            slipped = any(process.zombie or not is_still(process) for process in fresh if process.pid not in found)
+            caught = (slipped or missed) and self._lie_in_wait()
+            if number == 0 or caught or len(found) > before:
+                quiet_until = time.monotonic() + _QUIET_SECONDS
         return list(found.values())
+
+    def _lie_in_wait(self) -> bool:
+        """
+        Stop at sight who is born meanwhile, if it belongs; whether anybody was.
+
+        While all of /proc is looked through, a chain of forks gets several links ahead; to look at the newest process
+        alone takes less than one link lives.
+        """
+        newest = 0
+        until = time.monotonic() + _WAIT_SECONDS
+        with open("/proc/loadavg", "rb", buffering=0) as load:
+            while time.monotonic() < until:
+                before, newest = newest, int(os.pread(load.fileno(), 100, 0).split()[-1])  # proc_loadavg(5)
+                process = read_process(newest) if newest != before else None
+                if process is not None and process.pid not in self._spared and self._evidence.carries(process, _signs):
+                    send(process, SIGSTOP)
+                    return True
+        return False
 
 
 def _signs(process: Process) -> Iterator[Sign]:
