@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from txworker.jobs import EndReason, Job, Usage
 from txworker.ports import Output, Running
@@ -37,7 +36,7 @@ class Active:
     @property
     def now(self) -> Job:
         """As it stands at this moment. Any thread."""
-        return replace(self.job, output_bytes=self.output.size)
+        return self.job.but(output_bytes=self.output.size)
 
     def overdue(self, reason: EndReason) -> None:
         """A time limit is over; it is being ended."""

@@ -127,7 +127,7 @@ class _Processes:
         self._keep = config.leftovers == "keep"
         self._census = Census(reactor)
         self._cgroups = _cgroups(name) if config.use_cgroups else None
-        self._prepared = PreparedStart(self._census.spare)
+        self._prepared = PreparedStart(self._census.spare, self._census.forget)
         self._stop_adopting = _adopting(self._census)
         starts = Starts(quickest_start(), self._prepared)
         self.launcher = Launcher(
@@ -152,6 +152,7 @@ class _Processes:
         if not self._keep:
             self._census.kill_everybody()
         self._prepared.close()
+        self._census.close()
         if self._cgroups is not None:
             self._cgroups.close()
 

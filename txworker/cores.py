@@ -9,8 +9,7 @@ outside Python's lock (copying output, sending streams) roam: they may run every
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
 
 class Cores:
@@ -39,14 +38,22 @@ class Cores:
             with suppress(OSError):  # somebody took these CPUs from us since (cpuset(7)): the kernel has seen to it
                 os.sched_setaffinity(0, cpus)
 
-    @contextmanager
-    def roaming(self) -> Iterator[None]:
+    def roaming(self) -> _Roaming:
         """Inside, this thread may run everywhere; a child that is made inside may for good."""
-        self.roam()
-        try:
-            yield
-        finally:
-            self.settle()
+        return _Roaming(self)
+
+
+class _Roaming:
+    __slots__ = ("_cores",)
+
+    def __init__(self, cores: Cores) -> None:
+        self._cores = cores
+
+    def __enter__(self) -> None:
+        self._cores.roam()
+
+    def __exit__(self, *_: object) -> None:
+        self._cores.settle()
 
 
 NOBODY_PINNED = Cores(home=False)

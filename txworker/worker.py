@@ -302,7 +302,7 @@ class Worker:
         except BaseException:
             output.discard()
             raise
-        active.job = job if job.spec is job.spec.started() else replace(job, spec=job.spec.started())
+        active.job = job if job.spec is job.spec.started() else job.but(spec=job.spec.started())
         self._active[job.id] = active
         if job.spec.request_id:
             self._requests[job.spec.request_id] = active.job

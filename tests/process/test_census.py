@@ -35,11 +35,11 @@ class FakeProc:
         self.processes[pid] = Process(pid, parent, pid if session is None else session, 500, zombie)
         self.signs[pid] = [sign]
 
-    def children_of_thread(self, pid: int, thread: int) -> list[int]:
+    def own_children(self) -> list[int]:
         self.looks += 1
         if self.problem is not None:
             raise self.problem
-        return [process.pid for process in self.processes.values() if process.parent == pid]
+        return [process.pid for process in self.processes.values() if process.parent == OWN]
 
     def tree(self, root: int, gone: set[int]) -> Iterable[Process]:
         if self.exits_when_walked == root:  # alive when it was listed; its child is ours now, and not in the list
@@ -73,7 +73,7 @@ class FakeProc:
 class CensusTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.proc, self.clock = FakeProc(), Clock()
-        self.patch(room, "children_of_thread", self.proc.children_of_thread)
+        self.patch(room, "OwnChildren", lambda: lambda: self.proc.own_children())
         self.patch(room, "children", lambda pid: [one.pid for one in self.proc.processes.values() if one.parent == pid])
         self.patch(room, "read_process", self.proc.processes.get)
         self.patch(room, "tree", self.proc.tree)
@@ -166,24 +166,33 @@ class CensusTests(SynchronousTestCase):
         self.assertEqual([], self.proc.signals)
 
     def test_number_of_a_stranger_given_away(self) -> None:
-        """Who is spared is known by start, too."""
-        self.proc.add(300)
-        self.census.spare(300)
+        """Who was there before any job is known by start, too."""
+        self.proc.add(300, sign="a")
+        self.census = self.a_census()
         self.assertEqual([], self.left("a"))
         self.proc.processes[300] = Process(300, OWN, 100, 501, False)
         self.clock.advance(1)
         self.assertEqual([300], self.left("a"))
 
+    def test_spared(self) -> None:
+        """Who is spared is not even looked at, as long as nobody has waited for it."""
+        self.proc.add(300, zombie=True, sign="a")
+        self.census.spare(300)
+        self.assertEqual(([], []), (self.left("a"), self.proc.waited))
+        self.census.forget(300)
+        self.clock.advance(1)
+        self.assertEqual(([], [300]), (self.left("a"), self.proc.waited))
+
     def test_share(self) -> None:
         """A look that took long is not repeated at once: all who ask meanwhile are served by the next."""
         self.patch(self.census, "_clock", self.clock)
-        slow = self.proc.children_of_thread
+        slow = self.proc.own_children
 
-        def slowly(pid: int, thread: int) -> list[int]:
+        def slowly() -> list[int]:
             self.clock.rightNow += 0.01
-            return slow(pid, thread)
+            return slow()
 
-        self.patch(room, "children_of_thread", slowly)
+        self.patch(self.proc, "own_children", slowly)
         self.assertEqual([], self.left("a"))
         waiting = [self.census.of("a"), self.census.of("b")]
         self.clock.advance(0.09)

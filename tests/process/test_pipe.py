@@ -13,7 +13,9 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from txworker.process import pipe
-from txworker.process.pipe import POURING_BYTES, READ_BYTES, Pipe
+from txworker.process.pipe import POURING_BYTES, Pipe
+
+BLOCK_BYTES = 256 * 1024
 
 
 class FakeReactor:
@@ -67,7 +69,7 @@ class FakeProtocol:
 
     def childDataPours(self, childFD: int, fd: int, most: int) -> int:
         self.mistake()
-        data = os.read(fd, min(most, READ_BYTES))
+        data = os.read(fd, min(most, BLOCK_BYTES))
         self.log.append(self.name)
         self.data += data
         return len(data)
@@ -127,9 +129,9 @@ class PipeTests(SynchronousTestCase):
     def test_much(self) -> None:
         """A thread reads what pours, all of it is told, and the reactor watches again when nothing more comes."""
         _, writing = self.pouring()
-        os.write(writing, bytes(3 * READ_BYTES))
+        os.write(writing, bytes(3 * BLOCK_BYTES))
         self.reactor.turn()
-        size = POURING_BYTES + 3 * READ_BYTES
+        size = POURING_BYTES + 3 * BLOCK_BYTES
         self.assertEqual((size, size), (len(self.protocol.data), self.protocol.told))
         self.assertEqual((1, 0), (len(self.reactor.readers), len(self.reactor.threads)))
 
@@ -139,7 +141,7 @@ class PipeTests(SynchronousTestCase):
         log: list[str] = []
         for name in "abc":
             _, writing = self.a_pipe(FakeProtocol(name, log))
-            os.write(writing, bytes(POURING_BYTES + 3 * READ_BYTES - 1))
+            os.write(writing, bytes(POURING_BYTES + 3 * BLOCK_BYTES - 1))
         self.reactor.readable()
         while self.reactor.threads:
             self.reactor.turn()
@@ -160,7 +162,7 @@ class PipeTests(SynchronousTestCase):
         self.patch(pipe, "TELL_SECONDS", 1000)
         self.reactor.idle = True
         _, writing = self.pouring()
-        os.write(writing, bytes(2 * READ_BYTES) + b"last")
+        os.write(writing, bytes(2 * BLOCK_BYTES) + b"last")
         self.hang_up(writing)
         self.reactor.turn()
         self.assertEqual([1], self.ended)
@@ -171,13 +173,13 @@ class PipeTests(SynchronousTestCase):
     def test_closed_while_a_thread_reads(self) -> None:
         """The descriptor stays open as long as a thread reads from it, then it is closed and the end is told."""
         made, writing = self.pouring()
-        os.write(writing, bytes(3 * READ_BYTES))
+        os.write(writing, bytes(3 * BLOCK_BYTES))
         self.protocol.mistake = made.close
         self.reactor.threads.popleft()()
         self.assertEqual([], self.ended)
         self.reactor.calls.pop()()
         self.assertEqual([1], self.ended)
-        self.assertEqual(POURING_BYTES + READ_BYTES, len(self.protocol.data))
+        self.assertEqual(POURING_BYTES + BLOCK_BYTES, len(self.protocol.data))
         self.assertRaises(BrokenPipeError, os.write, writing, b"x")
 
     def test_mistakes_of_the_sink(self) -> None:

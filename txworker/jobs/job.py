@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import enum
 import signal as signals
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Any
 
 from txworker.jobs.errors import WrongState
 from txworker.jobs.spec import JobSpec
@@ -25,6 +26,9 @@ class JobState(enum.Enum):
     STOPPED = 6
     TIMED_OUT = 7
     LOST = 8
+
+
+_NOT_DONE = (JobState.PENDING, JobState.RUNNING, JobState.STOPPING)
 
 
 class EndReason(enum.Enum):
@@ -74,10 +78,16 @@ class Job:
     leftovers_ended: int = 0
     lost_text: str = ""
 
+    def but(self, **changes: Any) -> Job:
+        """As dataclasses.replace, in a tenth of its time: the making of a Job checks nothing. Fields by their names."""
+        changed = object.__new__(Job)
+        changed.__dict__.update(self.__dict__, **changes)
+        return changed
+
     @property
     def done(self) -> bool:
         """Nothing more will happen to it."""
-        return self.state.value >= JobState.SUCCEEDED.value
+        return self.state not in _NOT_DONE
 
     @property
     def failed(self) -> bool:
@@ -151,8 +161,7 @@ def after(job: Job, fact: Fact, revision: int) -> Job:
     """
     match job.state, fact:
         case JobState.PENDING, Started():
-            return replace(
-                job,
+            return job.but(
                 state=JobState.RUNNING,
                 revision=revision,
                 started_at=fact.at,
@@ -160,12 +169,11 @@ def after(job: Job, fact: Fact, revision: int) -> Job:
                 started_ticks=fact.ticks,
             )
         case JobState.RUNNING, EndAsked():
-            return replace(job, state=JobState.STOPPING, revision=revision, end_reason=fact.reason)
+            return job.but(state=JobState.STOPPING, revision=revision, end_reason=fact.reason)
         case JobState.STOPPING, EndAsked():
             return job
         case ((JobState.RUNNING | JobState.STOPPING), Exited()):
-            return replace(
-                job,
+            return job.but(
                 state=_end_state(job, fact),
                 revision=revision,
                 finished_at=fact.at,
@@ -177,8 +185,7 @@ def after(job: Job, fact: Fact, revision: int) -> Job:
                 leftovers_ended=fact.leftovers_ended,
             )
         case ((JobState.PENDING | JobState.RUNNING | JobState.STOPPING), Lost()):
-            return replace(
-                job,
+            return job.but(
                 state=JobState.LOST,
                 revision=revision,
                 finished_at=fact.at,

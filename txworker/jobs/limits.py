@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import lru_cache
 
 from txworker.jobs.errors import InvalidRequest
 
@@ -27,6 +28,7 @@ class Limits:
     max_processes: int = 0
 
 
+@lru_cache(maxsize=256)  # most orders say nothing
 def effective(asked: Limits, default: Limits, ceiling: Limits) -> Limits:
     """
     The limits a job gets: those it asked for, else the default, else the ceiling.

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import lru_cache
 
 LOCKS = 10  # <asm/resource.h>; the module resource has no name for it
 
 
+@lru_cache(maxsize=64)  # asked for twice at each launch
 def brand(job_id: str) -> int:
     """Never the same for two jobs, on this worker or another, and never 0."""
     return int.from_bytes(hashlib.sha256(job_id.encode()).digest()[:7], "big") | 1 << 56
@@ -26,15 +26,24 @@ def as_limits(number: int) -> tuple[tuple[str, int, int, int], ...]:
     return (("brand", LOCKS, number, resource.RLIM_INFINITY),) if possible else ()
 
 
-@contextmanager
-def branded(number: int) -> Iterator[None]:
-    """Every child that this process makes meanwhile has that brand, so one thread at a time. 0: none."""
-    soft, hard = resource.getrlimit(LOCKS)
-    if not number or hard != resource.RLIM_INFINITY:  # nobody limits what is not used; if somebody did, it must stay
-        yield
-        return
-    resource.setrlimit(LOCKS, (number, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(LOCKS, (soft, hard))
+def branded(number: int) -> _Branded:
+    """Every child that this process makes inside has that brand, so one thread at a time. 0: none."""
+    return _Branded(number)
+
+
+class _Branded:
+    __slots__ = ("_before", "_number")
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def __enter__(self) -> None:
+        self._before = resource.getrlimit(LOCKS)
+        if self._before[1] != resource.RLIM_INFINITY:  # nobody limits what is not used; if somebody did, it must stay
+            self._number = 0
+        if self._number:
+            resource.setrlimit(LOCKS, (self._number, resource.RLIM_INFINITY))
+
+    def __exit__(self, *_: object) -> None:
+        if self._number:
+            resource.setrlimit(LOCKS, self._before)

@@ -23,11 +23,11 @@ from txworker.jobs import MARK
 from txworker.process.brand import brand
 from txworker.process.owners import Main, Sign, owners
 from txworker.process.procfs import (
+    OwnChildren,
     Process,
     brand_of,
     cgroup_of,
     children,
-    children_of_thread,
     mark_of,
     read_process,
     send,
@@ -58,17 +58,23 @@ class Census:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        self._children = OwnChildren()
         self._mains: dict[int, Main] = {}
         self._spared = {pid: _start(pid) for pid in children(os.getpid())}
         self._alone = not self._spared
+        self._others: set[int] = set()
         self._asked: list[tuple[str, Deferred[list[Process]]]] = []
         self._timer: Any = None
         self._due = 0.0
         self._not_before = 0.0
 
     def spare(self, pid: int) -> None:
-        """A child of ours that is no job's, and leaves nobody behind."""
-        self._spared[pid] = _start(pid)
+        """A child of ours that is no job's, leaves nobody behind, and is waited for by others: it is not looked at."""
+        self._others.add(pid)
+
+    def forget(self, pid: int) -> None:
+        """Nobody is spared for that number any more: it is about to be waited for."""
+        self._others.discard(pid)
 
     def enter(self, pid: int, job_id: str) -> None:
         """A job's own process was started."""
@@ -96,6 +102,10 @@ class Census:
     def reapProcess(self) -> None:
         """Twisted, at SIGCHLD: an orphan may have exited."""
         self._schedule(_REAP_PAUSE)
+
+    def close(self) -> None:
+        """Nobody will be looked for any more."""
+        self._children.close()
 
     def kill_everybody(self) -> None:
         """
@@ -220,8 +230,8 @@ class Census:
         """
         for _ in range(_ROUNDS):
             found, reaped = [], False
-            for pid in children_of_thread(os.getpid(), os.getpid()):
-                if pid not in self._mains and pid not in skipped:
+            for pid in self._children():
+                if pid not in self._mains and pid not in self._others and pid not in skipped:
                     process = read_process(pid)
                     if process is not None and process.zombie:
                         reaped = _reaped(pid) or reaped

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from txworker.process.brand import branded
 from txworker.process.moving import Moves
 from txworker.process.native import NativeStart
+from txworker.process.oom import OomScore
 from txworker.process.prepared import Preparation, PreparedStart, PreparerFailed
 
 Start = Callable[[Sequence[str], Mapping[str, str], str | None, Mapping[int, int]], int]
@@ -68,6 +69,7 @@ class Starts:
     at_once: Start
     prepared: PreparedStart
     moves: Moves = field(default_factory=Moves)
+    oom_score: OomScore = field(default_factory=OomScore)
 
     def start(
         self,
@@ -83,25 +85,19 @@ class Starts:
         if preparation.cgroup is not None and not self.moves.quick():
             with contextlib.suppress(PreparerFailed):  # no clone3 here, in a sandbox perhaps: then it is moved
                 return self.prepared(argv, environment, directory, descriptors, preparation)
-        with branded(preparation.brand):
+        with branded(preparation.brand), self.oom_score.lent(preparation.oom_score_adj):
             pid = self.at_once(argv, environment, directory, descriptors)
-        _follow(pid, preparation)
+        if preparation.cgroup is not None:
+            _move(pid, preparation.cgroup)
         return pid
 
 
-def _follow(pid: int, preparation: Preparation) -> None:
-    """What may come a moment after the start. The child cannot be gone: it is ours, and nobody has waited for it."""
-    if preparation.cgroup is not None:
-        _write(f"{preparation.cgroup}/cgroup.procs", pid)
-    if preparation.oom_score_adj:
-        _write(f"/proc/{pid}/oom_score_adj", preparation.oom_score_adj)
-
-
-def _write(path: str, value: int) -> None:
-    with contextlib.suppress(OSError):  # exited already
-        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+def _move(pid: int, cgroup: str) -> None:
+    """The number is still the child's: it is ours, and nobody has waited for it."""
+    with contextlib.suppress(OSError):  # it has exited already
+        fd = os.open(f"{cgroup}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
         try:
-            os.write(fd, b"%d" % value)
+            os.write(fd, b"%d" % pid)
         finally:
             os.close(fd)
 

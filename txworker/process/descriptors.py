@@ -11,8 +11,6 @@ from __future__ import annotations
 import fcntl
 import os
 import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 
 class DescriptorLimit:
@@ -22,17 +20,9 @@ class DescriptorLimit:
         self.original, self._hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (self._hard, self._hard))
 
-    @contextmanager
-    def original_for_children(self) -> Iterator[None]:
+    def original_for_children(self) -> _Lowered:
         """A child that is made inside starts with the limit that the worker was started with."""
-        if self.original == self._hard:
-            yield
-            return
-        resource.setrlimit(resource.RLIMIT_NOFILE, (self.original, self._hard))
-        try:
-            yield
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (self._hard, self._hard))
+        return _Lowered(self.original, self._hard)
 
     def moved_up(self, fd: int) -> int:
         """The same open file, above the lower limit when it gets crowded below; fd itself where there is no room."""
@@ -44,3 +34,19 @@ class DescriptorLimit:
             return fd
         os.close(fd)
         return high
+
+
+class _Lowered:
+    __slots__ = ("_hard", "_soft")
+
+    def __init__(self, soft: int, hard: int) -> None:
+        self._soft = soft
+        self._hard = hard
+
+    def __enter__(self) -> None:
+        if self._soft != self._hard:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (self._soft, self._hard))
+
+    def __exit__(self, *_: object) -> None:
+        if self._soft != self._hard:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (self._hard, self._hard))

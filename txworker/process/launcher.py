@@ -6,7 +6,7 @@ import errno
 import os
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from txworker.jobs import EndReason, JobSpec, Usage
@@ -128,11 +128,14 @@ class Launcher:
     def _start(self, job_id: str, spec: JobSpec, protocol: JobProtocol, cgroup: JobCgroup | None) -> Any:
         directory = os.path.join(self.places.directory, spec.directory)
         argv = spec.argv
-        preparation = replace(
-            self.places.preparation,
-            limits=kernel_limits(spec.limits),
-            cgroup=None if cgroup is None else cgroup.path,
-            brand=brand(job_id),
+        always = self.places.preparation
+        preparation = Preparation(
+            kernel_limits(spec.limits),
+            always.user,
+            always.nice,
+            always.oom_score_adj,
+            None if cgroup is None else cgroup.path,
+            brand(job_id),
         )
         try:
             with stdin_file(spec.stdin) if spec.stdin else nullcontext(self.places.no_input) as stdin:

@@ -21,11 +21,11 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-READ_BYTES = 256 * 1024
-"""Of one read: eight times Twisted's rate at half the CPU (docs/architecture.md)."""
-
 POURING_BYTES = 64 * 1024
-"""A read that finds a whole pipe of the usual size full: the job pours."""
+"""
+Of one read: a whole pipe of the usual size. One that finds it full: the job pours. A larger buffer is given back to
+the system after each read, and made anew for the next.
+"""
 
 PIPE_BYTES = 1024 * 1024
 """A pouring job's pipe, as far as the kernel allows (/proc/sys/fs/pipe-max-size)."""
@@ -127,7 +127,7 @@ class Pipe:
 
     def _read(self) -> None:
         try:
-            data = os.read(self._fd, READ_BYTES)
+            data = os.read(self._fd, POURING_BYTES)
         except BlockingIOError:
             return
         if not data:

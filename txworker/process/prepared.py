@@ -41,7 +41,7 @@ class Preparation:
 
     @property
     def needed(self) -> bool:
-        """Whether a job cannot simply be started. A higher oom_score_adj may follow a moment later."""
+        """Whether a job cannot simply be started; what else is here a child inherits, or it may follow at once."""
         return bool(self.limits or self.user or self.nice)
 
 
@@ -53,11 +53,13 @@ class PreparedStart:
     """
     Starts children through a preparer, which is started when it is first needed and again when it has died.
 
-    spared(pid) hears of each preparer: a child of ours that is no job. Reactor thread; a start takes 1 to 2 ms.
+    spared(pid) hears of each preparer, a child of ours that is no job, and over(pid) when it is about to be waited
+    for. Reactor thread; a start takes 1 to 2 ms.
     """
 
-    def __init__(self, spared: Callable[[int], None]) -> None:
+    def __init__(self, spared: Callable[[int], None], over: Callable[[int], None] = lambda pid: None) -> None:
         self._spared = spared
+        self._over = over
         self._connection: socket.socket | None = None
         self._preparer: subprocess.Popen[bytes] | None = None
 
@@ -109,6 +111,7 @@ class PreparedStart:
             connection.close()
         if preparer is not None:
             preparer.kill()
+            self._over(preparer.pid)
             preparer.wait()
 
     def _asked(self, passed: Sequence[int]) -> bytes:

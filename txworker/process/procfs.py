@@ -5,10 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import signal as signals
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from txworker.jobs import MARK
+
+_READ_BYTES = 32 * 1024
+_FULL_BYTES = 4000
+"""/proc gives about a page at a time, less only at the end."""
 
 
 @dataclass(frozen=True)
@@ -41,13 +46,28 @@ def children(pid: int) -> list[int]:
     found: list[int] = []
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
         for task in os.listdir(f"/proc/{pid}/task"):
-            found += children_of_thread(pid, int(task))
+            found += map(int, _contents(f"/proc/{pid}/task/{task}/children").split())
     return found
 
 
-def children_of_thread(pid: int, thread: int) -> list[int]:
-    """The children of one thread, orphans that it adopted among them; empty when it is gone."""
-    return list(map(int, _contents(f"/proc/{pid}/task/{thread}/children").split()))
+class OwnChildren:
+    """The children of the thread that makes it, orphans that it adopted among them; read again and again."""
+
+    def __init__(self) -> None:
+        self._fd = os.open(f"/proc/self/task/{threading.get_native_id()}/children", os.O_RDONLY | os.O_CLOEXEC)
+
+    def __call__(self) -> list[int]:
+        """Who they are now."""
+        text = b""
+        while block := os.pread(self._fd, _READ_BYTES, len(text)):
+            text += block
+            if len(block) < _FULL_BYTES:
+                break
+        return list(map(int, text.split()))
+
+    def close(self) -> None:
+        """Not needed any more."""
+        os.close(self._fd)
 
 
 def tree(root: int, gone: set[int]) -> Iterator[Process]:
@@ -137,8 +157,8 @@ def _contents(path: str) -> bytes:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             while True:
-                blocks.append(os.read(fd, 1 << 20))
-                if len(blocks[-1]) < 4000:  # /proc gives about a page at a time, less only at the end
+                blocks.append(os.read(fd, _READ_BYTES))
+                if len(blocks[-1]) < _FULL_BYTES:
                     break
         finally:
             os.close(fd)

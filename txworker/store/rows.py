@@ -25,6 +25,7 @@ UPDATE = (
     " output_bytes = ?, output_truncated = ?, leftovers_ended = ?, lost_text = ? WHERE number = ?"
 )
 
+_to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _UNSAID = JobSpec("-")
 _OTHERWISE = ("stdin", "limits")
 
@@ -96,13 +97,13 @@ def job_from_row(row: tuple[Any, ...]) -> Job:
 def spec_to_text(spec: JobSpec) -> str:
     """JSON of what an order says; what it leaves unsaid is left out, and of stdin only the digest is kept."""
     said: dict[str, Any] = {}
-    for name in _SPEC_FIELDS:
+    for name, unsaid in _SPEC_FIELDS:
         value = getattr(spec, name)
-        if value != getattr(_UNSAID, name):
+        if value != unsaid:
             said[name] = value
-    if spec.limits != Limits():
+    if spec.limits != _UNSAID.limits:
         said["limits"] = {field.name: getattr(spec.limits, field.name) for field in fields(Limits)}
-    return json.dumps(said, ensure_ascii=False, separators=(",", ":"))
+    return _to_json(said)
 
 
 def spec_from_text(text: str) -> JobSpec:
@@ -116,4 +117,6 @@ def spec_from_text(text: str) -> JobSpec:
     return JobSpec(**said)
 
 
-_SPEC_FIELDS = tuple(field.name for field in fields(JobSpec) if field.name not in _OTHERWISE)
+_SPEC_FIELDS = tuple(
+    (field.name, getattr(_UNSAID, field.name)) for field in fields(JobSpec) if field.name not in _OTHERWISE
+)
