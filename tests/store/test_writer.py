@@ -16,7 +16,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from txworker.jobs.errors import StoreBroken, StoreFull
-from txworker.store.batches import RETRY_SECONDS
+from txworker.store.batches import RETRY_SECONDS, Kind
 from txworker.store.files import connect
 from txworker.store.writer import Threaded, Turns, Writer
 
@@ -63,8 +63,9 @@ class WriterTests:
     def run_until(self, true: Callable[[], Any]) -> None:
         raise NotImplementedError
 
-    def insert(self, word: str, refusable: bool = False) -> Deferred[str]:
-        return self.writer.put(lambda connection: self.inserted(connection, word), refusable)
+    def insert(self, word: str, refusable: bool = False, replaces: int | None = None) -> Deferred[str]:
+        kind = Kind(refusable, replaces=replaces)
+        return self.writer.put(lambda connection: self.inserted(connection, word), kind)
 
     def inserted(self, connection: sqlite3.Connection, word: str) -> str:
         connection.execute("INSERT INTO words (word) VALUES (?)", (word,))
@@ -96,6 +97,28 @@ class WriterTests:
         self.assertEqual([str(number) for number in range(100)], [self.successResultOf(answer) for answer in answers])
         self.assertEqual([str(number) for number in range(100)], self.words())
         self.assertEqual(1, self.connection.commits - before)
+
+    def test_one_statement(self) -> None:
+        """What is one statement and comes alone needs no transaction; refused, it is no less kept and told."""
+        kind = Kind(one_statement=True)
+        self.refuse(FULL, "INSERT")
+        kept = self.writer.put(lambda connection: self.inserted(connection, "kept"), kind)
+        self.run_until(lambda: self.troubles)
+        before = self.connection.attempts
+        self.mend()
+        self.settled(kept)
+        self.assertEqual(("kept", ["kept"]), (self.successResultOf(kept), self.words()))
+        self.assertEqual((0, ["full", "well"]), (self.connection.attempts - before, self.troubles))
+
+    def test_replaced(self) -> None:
+        """Of what replaces the same only the last is written, in its place; all are told when it is there."""
+        self.hold()
+        words = [("a", 1), ("b", 2), ("c", None), ("d", 1), ("e", None), ("f", 1)]
+        answers = [self.insert(word, replaces=number) for word, number in words]
+        self.release()
+        self.settled(*answers)
+        self.assertEqual(["b", "c", "e", "f"], self.words())
+        self.assertEqual([None, "b", "c", None, "e", "f"], [self.successResultOf(answer) for answer in answers])
 
     def test_told_after_commit(self) -> None:
         """Nobody is told before everybody can read it."""
@@ -178,7 +201,7 @@ class WriterTests:
 
         self.connection.refusal = FULL
         self.hold()
-        old, new = self.insert("old"), self.writer.put(long, refusable=True)
+        old, new = self.insert("old"), self.writer.put(long, Kind(refusable=True))
         self.release()
         self.settled(old, new)
         self.failureResultOf(new, StoreFull)
@@ -264,13 +287,13 @@ class TurnsTests(WriterTests, _Base):
 
     def test_no_hurry(self) -> None:
         """What nobody waits for waits a moment for company, and never keeps back who is in a hurry."""
-        slow = self.writer.put(lambda connection: self.inserted(connection, "slow"), hurry=False)
+        slow = self.writer.put(lambda connection: self.inserted(connection, "slow"), Kind(hurry=False))
         self.clock.advance(0)
         self.assertNoResult(slow)
         fast = self.insert("fast")
         self.clock.advance(0)
         self.assertEqual(["slow", "fast"], [self.successResultOf(slow), self.successResultOf(fast)])
-        alone = self.writer.put(lambda connection: self.inserted(connection, "alone"), hurry=False)
+        alone = self.writer.put(lambda connection: self.inserted(connection, "alone"), Kind(hurry=False))
         self.clock.advance(0.01)
         self.successResultOf(alone)
 

@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -30,12 +30,29 @@ _DISK_REFUSES = (sqlite3.OperationalError, sqlite3.DatabaseError)
 """These very classes; what is derived from them is a mistake of ours."""
 
 
+class Kind(NamedTuple):
+    """
+    What there is to know of an operation.
+
+    refusable: it may be refused for good. hurry: somebody waits for it. one_statement: it is one, which needs no
+    transaction around it. replaces: of two that replace the same and are written together the later is enough.
+    """
+
+    refusable: bool = False
+    hurry: bool = True
+    one_statement: bool = False
+    replaces: int | None = None
+
+
+ORDINARY = Kind()
+
+
 @dataclass(eq=False)
 class Order:
-    """Something to write; `refusable` when it may be refused for good, `last` when nothing comes after it."""
+    """Something to write; `last` when nothing comes after it."""
 
     operation: Operation
-    refusable: bool = False
+    kind: Kind = ORDINARY
     last: bool = False
     answer: Deferred[Any] = field(default_factory=Deferred)
 
@@ -72,7 +89,7 @@ class Batches:
 
     def _attempt(self, connection: sqlite3.Connection, batch: Sequence[Order], all_of_it: bool = True) -> None:
         try:
-            results = _in_one_transaction(connection, [order.operation for order in batch])
+            results = _written(connection, batch)
         except Exception as error:  # whatever it is, nobody may be left without an answer
             if isinstance(error, sqlite3.Error) and type(error) in _DISK_REFUSES:
                 self._refused(connection, batch, in_our_words(error))
@@ -96,9 +113,9 @@ class Batches:
 
     def _refused(self, connection: sqlite3.Connection, batch: Sequence[Order], trouble: StoreBroken) -> None:
         self._set_trouble(trouble)
-        promised = [order for order in batch if not order.refusable]
+        promised = [order for order in batch if not order.kind.refusable]
         if 0 < len(promised) < len(batch):  # less may fit
-            self._put_off([order for order in batch if order.refusable], trouble)
+            self._put_off([order for order in batch if order.kind.refusable], trouble)
             self._attempt(connection, promised, all_of_it=False)
         else:
             self._put_off(batch, trouble)
@@ -107,7 +124,7 @@ class Batches:
         """Keep what was promised, unless nothing comes after this; refuse the rest."""
         given_up: list[Order] = []
         for order in orders:
-            (given_up if order.refusable or self.closing else self.kept).append(order)
+            (given_up if order.kind.refusable or self.closing else self.kept).append(order)
         if given_up:
             self._tell([(order.answer, Failure(trouble)) for order in given_up])
 
@@ -141,6 +158,18 @@ def _write_something(connection: sqlite3.Connection) -> None:
     """A page, that says what it said before."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     connection.execute(f"PRAGMA user_version = {version}")
+
+
+def _written(connection: sqlite3.Connection, batch: Sequence[Order]) -> list[Any]:
+    """What each operation returned, once all are committed; None of one that a later one replaces."""
+    latest: dict[int | None, Order] = {order.kind.replaces: order for order in batch if order.kind.replaces is not None}
+    needed = [order for order in batch if latest.get(order.kind.replaces, order) is order]
+    if len(needed) == 1 and needed[0].kind.one_statement:
+        results = [needed[0].operation(connection)]
+    else:
+        results = _in_one_transaction(connection, [order.operation for order in needed])
+    found = dict(zip(needed, results, strict=True))
+    return [found.get(order) for order in batch]
 
 
 def _in_one_transaction(connection: sqlite3.Connection, operations: Sequence[Operation]) -> list[Any]:

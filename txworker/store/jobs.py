@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred
 
 from txworker.jobs import Job, JobState, Query, Retention
 from txworker.jobs.errors import StoreBroken
+from txworker.store.batches import Kind
 from txworker.store.checkpoints import Checkpoints
 from txworker.store.errors import Unusable
 from txworker.store.files import connect, prepare, suspicion
@@ -25,6 +26,8 @@ FILE_NAME = "jobs.sqlite3"
 REMEMBERED = 1_000_000
 """So many removed jobs are told from jobs that never were."""
 
+_ADD = Kind(refusable=True)
+_ADD_ALONE = Kind(refusable=True, one_statement=True)
 _DAY_SECONDS = 86_400
 _LONGEST_WAIT = 10.0
 _PATIENCE_SECONDS = 0.1
@@ -85,11 +88,12 @@ class JobStore:
 
     def add(self, job: Job) -> Deferred[Job]:
         """Fires with the job once it is written, or else with the one that the same request id has brought before."""
-        return self._writer.put(lambda connection: _add(connection, job), refusable=True)
+        return self._writer.put(lambda connection: _add(connection, job), _ADD if job.spec.labels else _ADD_ALONE)
 
     def save(self, job: Job) -> Deferred[None]:
         """Fires once it is written, however long that takes."""
-        return self._writer.put(lambda connection: _update(connection, job), hurry=job.done)
+        kind = Kind(hurry=job.done, one_statement=True, replaces=job.number)
+        return self._writer.put(lambda connection: _update(connection, job), kind)
 
     def drop(self, job: Job) -> Deferred[None]:
         """Fires once a job that never came to be is gone."""

@@ -17,7 +17,7 @@ from typing import Any, Protocol, TypeVar
 from twisted.internet.defer import Deferred, fail, succeed
 
 from txworker.jobs.errors import StoreBroken
-from txworker.store.batches import MOST_AT_ONCE, RETRY_SECONDS, Batches, Order, Outcome, fire
+from txworker.store.batches import MOST_AT_ONCE, ORDINARY, RETRY_SECONDS, Batches, Kind, Order, Outcome, fire
 from txworker.waiting import Clock, Timer
 
 T = TypeVar("T")
@@ -33,9 +33,7 @@ Written = Callable[[], None]
 class Writer(Protocol):
     """Writes in the order of the calls. All methods are the reactor thread's."""
 
-    def put(
-        self, operation: Callable[[sqlite3.Connection], T], refusable: bool = False, hurry: bool = True
-    ) -> Deferred[T]:
+    def put(self, operation: Callable[[sqlite3.Connection], T], kind: Kind = ORDINARY) -> Deferred[T]:
         """
         Fires with what the operation returned, once it is committed.
 
@@ -66,15 +64,13 @@ class Turns:
         self._timer: Timer | None = None
         self._due = 0.0
 
-    def put(
-        self, operation: Callable[[sqlite3.Connection], T], refusable: bool = False, hurry: bool = True
-    ) -> Deferred[T]:
+    def put(self, operation: Callable[[sqlite3.Connection], T], kind: Kind = ORDINARY) -> Deferred[T]:
         """As Writer has it."""
         if self._batches.closing:
             return fail(_closed())
-        order = Order(operation, refusable)
+        order = Order(operation, kind)
         self._gathered.append(order)
-        self._schedule(0.0 if hurry else NO_HURRY_SECONDS)
+        self._schedule(0.0 if kind.hurry else NO_HURRY_SECONDS)
         return order.answer
 
     def settle(self, within_seconds: float) -> None:
@@ -133,13 +129,11 @@ class Threaded:
         self._closed = False
         threading.Thread(target=self._run, args=(connect(),), name="txworker-store", daemon=True).start()
 
-    def put(
-        self, operation: Callable[[sqlite3.Connection], T], refusable: bool = False, hurry: bool = True
-    ) -> Deferred[T]:
+    def put(self, operation: Callable[[sqlite3.Connection], T], kind: Kind = ORDINARY) -> Deferred[T]:
         """As Writer has it."""
         if self._closed:
             return fail(_closed())
-        order = Order(operation, refusable)
+        order = Order(operation, kind)
         self._orders.put(order)
         return order.answer
 
