@@ -77,6 +77,29 @@ class RecorderTests(SynchronousTestCase):
         self.recorder.close()
         self.successResultOf(second)
 
+    def test_silent(self) -> None:
+        """A job that prints nothing has its file, and costs no descriptor."""
+        held = [len(os.listdir("/proc/self/fd"))]
+        silent = Recorder(Path(self.mktemp()))
+        held.append(len(os.listdir("/proc/self/fd")))
+        silent.append(b"a")
+        held.append(len(os.listdir("/proc/self/fd")))
+        silent.close()
+        held.append(len(os.listdir("/proc/self/fd")))
+        self.assertEqual([0, 0, 1, 0], [count - held[0] for count in held])
+        self.assertEqual(b"a", silent.path.read_bytes())
+
+    def test_cannot_be_opened(self) -> None:
+        """A file that cannot be opened for the first byte is as a disk that refuses: tried again with the next."""
+        path = self.recorder.path
+        path.unlink()
+        path.mkdir()
+        self.recorder.append(b"abc")
+        self.assertEqual((0, True), (self.recorder.size, self.recorder.truncated))
+        path.rmdir()
+        self.recorder.append(b"def")
+        self.assertEqual(b"\n[3 bytes of output were lost here: Is a directory]\ndef", path.read_bytes())
+
     def test_ceiling(self) -> None:
         """Beyond its ceiling output is dropped, a last line says so once, and the bytes before it are all there."""
         recorder = Recorder(Path(self.mktemp()), max_bytes=10)

@@ -20,6 +20,9 @@ class Recorder:
     """
     One stream of a job's output, appended to a new file of its own (0600).
 
+    The file is held open from the first byte on only: each descriptor that the worker holds is copied for each child
+    that it makes, and many jobs sleep. kept(fd) may move it.
+
     `size` may be read from any thread: bytes below it are in the file. Beyond max_bytes (0: no ceiling) output is
     dropped, and a last line says so. What the disk refuses is lost, so that the job never blocks on us; where that
     was, and how much, a line says as soon as the disk takes one. `truncated`: either has happened.
@@ -32,6 +35,7 @@ class Recorder:
         "_capped",
         "_changed",
         "_fd",
+        "_kept",
         "_last_line",
         "_lost_bytes",
         "_max_bytes",
@@ -46,8 +50,9 @@ class Recorder:
     _log = Logger()
 
     def __init__(self, path: Path, max_bytes: int = 0, kept: Callable[[int], int] = lambda fd: fd) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC  # not O_APPEND: splice(2) cannot
-        self._fd = kept(os.open(path, flags, 0o600))
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        self._fd = -1
+        self._kept = kept
         self._max_bytes = max_bytes
         self._capped = False
         self._lost_bytes = 0  # since the last line that said so
@@ -77,7 +82,7 @@ class Recorder:
         """
         if self._splices and not self.truncated and not (self._max_bytes and self.size + most > self._max_bytes):
             try:
-                moved = os.splice(pipe, self._fd, most, flags=_SPLICE_F_NONBLOCK)
+                moved = os.splice(pipe, self._opened(), most, flags=_SPLICE_F_NONBLOCK)
             except BlockingIOError:
                 raise
             except OSError as error:  # nothing was taken: below it is known exactly what is lost, if anything is
@@ -102,7 +107,8 @@ class Recorder:
         """Nothing more will come; every waiter is told."""
         if not self.closed:
             self.closed = True
-            os.close(self._fd)
+            if self._fd >= 0:
+                os.close(self._fd)
             self._changed.wake()
 
     def more(self, beyond: int) -> Deferred[None]:
@@ -134,11 +140,16 @@ class Recorder:
         written = 0
         try:
             while written < len(data):
-                written += os.write(self._fd, data[written:])
+                written += os.write(self._opened(), data[written:])
         except OSError as error:
             self._refused(error)
         self.size += written
         return written
+
+    def _opened(self) -> int:
+        if self._fd < 0:  # not O_APPEND: splice(2) cannot; O_CREAT, should somebody have deleted it
+            self._fd = self._kept(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        return self._fd
 
     def _catch_up(self) -> bool:
         """Write the lines of ours that are due; whether they all are there."""
