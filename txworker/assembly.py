@@ -127,11 +127,10 @@ class _Processes:
         self._keep = config.leftovers == "keep"
         self._census = Census(reactor)
         self._cgroups = _cgroups(name) if config.use_cgroups else None
-        self._prepared = PreparedStart(self._census.spare, self._census.forget)
         self._stop_adopting = _adopting(self._census)
-        starts = Starts(quickest_start(), self._prepared)
+        self._starts = Starts(quickest_start(), PreparedStart(self._census.spare, self._census.forget))
         self.launcher = Launcher(
-            Spawner(reactor, starts, self.descriptors, cores),
+            Spawner(reactor, self._starts, self.descriptors, cores),
             reactor,
             self._census,
             self._cgroups,
@@ -151,7 +150,7 @@ class _Processes:
         self._stop_adopting()
         if not self._keep:
             self._census.kill_everybody()
-        self._prepared.close()
+        self._starts.close()
         self._census.close()
         if self._cgroups is not None:
             self._cgroups.close()

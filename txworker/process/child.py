@@ -71,6 +71,11 @@ class Starts:
     moves: Moves = field(default_factory=Moves)
     oom_score: OomScore = field(default_factory=OomScore)
 
+    def close(self) -> None:
+        """No child any more."""
+        self.prepared.close()
+        self.oom_score.close()
+
     def start(
         self,
         argv: Sequence[str],

@@ -66,8 +66,9 @@ class OwnChildren:
         return list(map(int, text.split()))
 
     def close(self) -> None:
-        """Not needed any more."""
+        """Not needed any more; who asks all the same gets OSError."""
         os.close(self._fd)
+        self._fd = -1
 
 
 def tree(root: int, gone: set[int]) -> Iterator[Process]:
