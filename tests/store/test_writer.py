@@ -56,6 +56,8 @@ class WriterTests:
     failureResultOf: Any
     successResultOf: Any
     connection: Connection
+    has_room: bool
+    looks: int
     path: Path
     troubles: list[str]
     writer: Writer
@@ -237,6 +239,25 @@ class WriterTests:
         self.settled(closed)
         self.successResultOf(closed)
 
+    def test_nearly_full(self) -> None:
+        """Where hardly anything fits what does is written, but it is not called well, and nothing is written to see."""
+        self.refuse(FULL)
+        first = self.insert("first", refusable=True)
+        self.settled(first)
+        self.failureResultOf(first, StoreFull)
+        self.connection.refusal, self.has_room = None, False
+        second = self.insert("second", refusable=True)
+        self.settled(second)
+        self.assertEqual(("second", ["full"]), (self.successResultOf(second), self.troubles))
+        third = self.insert("third")
+        self.settled(third)
+        before, looks = self.connection.attempts, self.looks
+        self.run_until(lambda: self.looks > looks + 2)
+        self.assertEqual((["full"], before), (self.troubles, self.connection.attempts))
+        self.has_room = True
+        self.mend()
+        self.assertEqual((["second", "third"], ["full", "well"]), (self.words(), self.troubles))
+
     def test_settle(self) -> None:
         """Settling waits until everything is written, or says why it is not."""
         self.insert("a")
@@ -266,6 +287,12 @@ class _Base(SynchronousTestCase):
         self.connection = Connection(self.path)
         self.connection.real.execute("CREATE TABLE words (word TEXT)")
         self.troubles: list[str] = []
+        self.has_room = True
+        self.looks = 0
+
+    def roomy(self) -> bool:
+        self.looks += 1
+        return self.has_room
 
     def connected(self) -> Any:
         return self.connection
@@ -275,7 +302,7 @@ class TurnsTests(WriterTests, _Base):
     def setUp(self) -> None:
         super().setUp()
         self.clock = Clock()
-        self.writer = Turns(self.connected, self.clock, self.heard, lambda: None)
+        self.writer = Turns(self.connected, self.clock, self.heard, lambda: None, self.roomy)
         self.addCleanup(self.writer.close)
 
     def run_until(self, true: Callable[[], Any]) -> None:
@@ -320,7 +347,7 @@ class ThreadedTests(WriterTests, _Base):
     def setUp(self) -> None:
         super().setUp()
         self.calls: queue.Queue[tuple[Any, ...]] = queue.Queue()
-        self.writer = Threaded(self.connected, lambda *call: self.calls.put(call), self.heard, lambda: None)
+        self.writer = Threaded(self.connected, lambda *call: self.calls.put(call), self.heard, lambda: None, self.roomy)
         self.addCleanup(lambda: self.settled(self.writer.close()))
         self.held = threading.Event()
 

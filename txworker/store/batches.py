@@ -62,7 +62,8 @@ class Batches:
     Attempts batches over one connection, in one thread at a time.
 
     tell(outcomes) fires Deferreds, and troubled(error) hears that writing fails, and with None that it works again;
-    written() hears of each commit.
+    written() hears of each commit. roomy() says whether a disk that was full has room for more than the next record:
+    until then it is still called full, though a small one may fit now and then.
     """
 
     def __init__(
@@ -70,8 +71,10 @@ class Batches:
         tell: Callable[[list[Outcome]], object],
         troubled: Callable[[StoreBroken | None], object],
         written: Callable[[], None],
+        roomy: Callable[[], bool],
     ) -> None:
         self._tell = tell
+        self._roomy = roomy
         self._troubled = troubled
         self._written = written
         self.trouble: StoreBroken | None = None
@@ -99,7 +102,7 @@ class Batches:
                 self._one_by_one(connection, batch)
         else:
             if all_of_it:
-                self._set_trouble(None)
+                self._works()
             self._written()
             self._tell([(order.answer, result) for order, result in zip(batch, results, strict=True)])
 
@@ -129,13 +132,22 @@ class Batches:
             self._tell([(order.answer, Failure(trouble)) for order in given_up])
 
     def _probe(self, connection: sqlite3.Connection) -> None:
+        if self._still_full():  # to write would take of what little there is
+            return
         try:
             _in_one_transaction(connection, [_write_something])
         except sqlite3.Error as error:
             self._set_trouble(in_our_words(error))
         else:
-            self._set_trouble(None)
+            self._works()
             self._written()
+
+    def _works(self) -> None:
+        if not self._still_full():
+            self._set_trouble(None)
+
+    def _still_full(self) -> bool:
+        return isinstance(self.trouble, StoreFull) and not self._roomy()
 
     def _set_trouble(self, trouble: StoreBroken | None) -> None:
         if str(trouble) != str(self.trouble):

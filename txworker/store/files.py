@@ -15,6 +15,7 @@ from txworker.store.errors import Unusable
 from txworker.store.schema import ForeignFile, NewerSchema, check_ours, upgrade
 
 _BUSY_SECONDS = 5.0
+_ROOM_BYTES = 256 * 1024
 _LOOKED_THROUGH_BYTES = 64 * 1024 * 1024
 """
 Up to this size every page is looked at when the worker starts; that takes a fifth of a second at most. A larger file
@@ -61,6 +62,16 @@ def prepare(path: Path) -> bool:
         return True
     suspicion(path).unlink(missing_ok=True)
     return False
+
+
+def has_room(directory: Path) -> bool:
+    """More than a few records fit there. True where nobody can tell."""
+    try:
+        disk = os.statvfs(directory)
+    except OSError:
+        return True
+    blocks = disk.f_bavail if os.geteuid() else disk.f_bfree  # some file systems keep the last few percent for root
+    return blocks * disk.f_frsize >= _ROOM_BYTES
 
 
 def suspicion(path: Path) -> Path:

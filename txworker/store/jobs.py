@@ -15,7 +15,7 @@ from txworker.jobs.errors import StoreBroken
 from txworker.store.batches import Kind
 from txworker.store.checkpoints import Checkpoints
 from txworker.store.errors import Unusable
-from txworker.store.files import connect, prepare, suspicion
+from txworker.store.files import connect, has_room, prepare, suspicion
 from txworker.store.lease import Lease
 from txworker.store.reader import Reader
 from txworker.store.rows import COLUMNS, INSERT, UPDATE, changed_row, job_from_row, new_row
@@ -78,12 +78,18 @@ class JobStore:
         self._reader = Reader(lambda: connect(path), self._suspect)
         self._checkpoints = Checkpoints(lambda: connect(path))
         self._writer: Writer
+
+        def roomy() -> bool:
+            return has_room(directory)
+
         if fsync:
             call = reactor.callFromThread
-            self._writer = Threaded(lambda: connect(path, fsync=True), call, self._heard, self._checkpoints.wrote)
+            self._writer = Threaded(
+                lambda: connect(path, fsync=True), call, self._heard, self._checkpoints.wrote, roomy
+            )
         else:
             at_once = connect(path, patience_seconds=_PATIENCE_SECONDS)
-            self._writer = Turns(lambda: at_once, reactor, self._heard, self._checkpoints.wrote)
+            self._writer = Turns(lambda: at_once, reactor, self._heard, self._checkpoints.wrote, roomy)
         self._checkpoints.start()
 
     def add(self, job: Job) -> Deferred[Job]:

@@ -28,6 +28,7 @@ NO_HURRY_SECONDS = 0.005
 Connect = Callable[[], sqlite3.Connection]
 Troubled = Callable[[StoreBroken | None], None]
 Written = Callable[[], None]
+Roomy = Callable[[], bool]
 
 
 class Writer(Protocol):
@@ -56,10 +57,10 @@ class Writer(Protocol):
 class Turns:
     """Writes in the reactor thread, at the end of a turn."""
 
-    def __init__(self, connect: Connect, clock: Clock, troubled: Troubled, written: Written) -> None:
+    def __init__(self, connect: Connect, clock: Clock, troubled: Troubled, written: Written, roomy: Roomy) -> None:
         self._connection = connect()
         self._clock = clock
-        self._batches = Batches(fire, troubled, written)
+        self._batches = Batches(fire, troubled, written, roomy)
         self._gathered: list[Order] = []
         self._timer: Timer | None = None
         self._due = 0.0
@@ -120,10 +121,15 @@ class Threaded:
     """
 
     def __init__(
-        self, connect: Connect, call_from_thread: Callable[..., None], troubled: Troubled, written: Written
+        self,
+        connect: Connect,
+        call_from_thread: Callable[..., None],
+        troubled: Troubled,
+        written: Written,
+        roomy: Roomy,
     ) -> None:
         self._call_from_thread = call_from_thread
-        self._batches = Batches(self._tell, lambda trouble: call_from_thread(troubled, trouble), written)
+        self._batches = Batches(self._tell, lambda trouble: call_from_thread(troubled, trouble), written, roomy)
         self._orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
         self._settling: tuple[Deferred[Any], threading.Event] | None = None
         self._closed = False
