@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 from typing import Any
+from unittest import mock
 
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import Clock
@@ -153,6 +154,9 @@ class SweeperTests(SynchronousTestCase):
     def test_steps(self) -> None:
         """Many are removed in steps of bounded size, without a pause between them."""
         self.patch(retention, "AT_ONCE", 2)
+        self.patch(retention, "FOUND", 4)
+        looks = mock.Mock(side_effect=self.store.expired)
+        self.patch(self.store, "expired", looks)
         steps: list[int] = []
         remove = self.store.remove
 
@@ -164,11 +168,11 @@ class SweeperTests(SynchronousTestCase):
         self.a_sweeper(Retention(days=0.5))
         self.clock.advance(0)
         self.assert_kept()
-        self.assertEqual([2, 2, 1], steps)
+        self.assertEqual(([2, 2, 1], 2), (steps, looks.call_count))
 
     def test_all_viewed(self) -> None:
         """A step in which everything is looked at is followed by a pause, not by the same step at once."""
-        self.patch(retention, "AT_ONCE", 2)
+        self.patch(retention, "FOUND", 2)
         self.a_sweeper(Retention(jobs=1))
         with self.viewers.looking("job-1"), self.viewers.looking("job-2"):
             self.clock.advance(0)
@@ -176,11 +180,14 @@ class SweeperTests(SynchronousTestCase):
         self.assert_kept(1, 2, 3, 4, 5)
 
     def test_stops(self) -> None:
-        """Stopped, it leaves no timer, also when a step was under way."""
-        self.in_thread = self.later
-        sweeper = self.a_sweeper(Retention(jobs=4))
-        self.clock.advance(0)
-        sweeper.stopService()
-        self.run_thread()
-        self.run_thread()
-        self.assertEqual([], self.clock.getDelayedCalls())
+        """Stopped, it leaves no timer; what is being removed goes, and nothing is begun any more."""
+        for calls, kept in ((1, (1, 2, 3, 4, 5)), (2, (2, 3, 4, 5))):
+            self.in_thread = self.later
+            sweeper = self.a_sweeper(Retention(jobs=4))
+            self.clock.advance(0)
+            for _ in range(calls - 1):
+                self.run_thread()
+            sweeper.stopService()
+            self.run_thread()
+            self.assertEqual(([], []), (self.clock.getDelayedCalls(), self.threads))
+            self.assert_kept(*kept)

@@ -20,7 +20,10 @@ PAUSE_SECONDS = 30.0
 """Between looks, when there was nothing more to remove."""
 
 AT_ONCE = 200
-"""Jobs of one step; then others have their turn."""
+"""Jobs that are removed together; then others have their turn."""
+
+FOUND = 10 * AT_ONCE
+"""Jobs of one look: it counts the whole history, which takes half a second when that is a million jobs."""
 
 
 class Sweeper(Service):
@@ -70,8 +73,16 @@ class Sweeper(Service):
         Deferred.fromCoroutine(self._step()).addErrback(self._failed).addCallback(self._again)
 
     async def _step(self) -> bool:
-        """One step; whether the next one may find more."""
-        found: list[Job] = await self._in_thread(lambda: self._store.expired(self._wanted, self._now(), AT_ONCE))
+        """One look and what follows from it; whether the next one may find more."""
+        found: list[Job] = await self._in_thread(lambda: self._store.expired(self._wanted, self._now(), FOUND))
+        removed = 0
+        for begin in range(0, len(found), AT_ONCE):
+            if self.running:
+                removed += await self._removed(found[begin : begin + AT_ONCE])
+        return len(found) == FOUND and removed > 0
+
+    async def _removed(self, found: list[Job]) -> int:
+        """How many of these could go."""
         free = self._viewers.claim(job.id for job in found)
         jobs = [job for job in found if job.id in free]
         try:
@@ -81,7 +92,7 @@ class Sweeper(Service):
                 self._log.info("Retention removed {count} jobs, {first} to {last}.", **_span(jobs))
         finally:
             self._viewers.release(free)
-        return len(found) == AT_ONCE and bool(jobs)
+        return len(jobs)
 
     def _failed(self, failure: Any) -> bool:
         if failure.check(StoreBroken, OSError):
