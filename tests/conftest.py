@@ -1,10 +1,20 @@
-"""Every test runs in a directory of its own, so that what it makes there is nobody else's."""
+"""
+Every test runs in a directory of its own, so that what it makes there is nobody else's.
+
+What a shell runs in its background has SIGINT ignored, and so would have every command that a test interrupts.
+"""
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
+
+
+def pytest_configure() -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

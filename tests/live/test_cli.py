@@ -8,11 +8,12 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import grpc
 import pytest
 
-from tests.support.daemon import LIMIT, Daemon
+from tests.support.daemon import LIMIT, Daemon, running
 from txworker.pb import worker_pb2 as pb
 from txworker.pb.worker_pb2_grpc import WorkerStub
 
@@ -41,14 +42,12 @@ def test_run(daemon: Daemon) -> None:
 def test_interrupted(daemon: Daemon) -> None:
     """Ctrl-C stops the job; what it still prints is shown, and its end is ours."""
     script = "trap 'echo bye; exit 5' INT TERM; echo up; while :; do sleep 0.1; done"
-    with subprocess.Popen(
-        [*PROGRAM, "--addr", daemon.addr, "run", "bash", "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as running:
-        assert running.stdout is not None
-        assert running.stdout.readline() == b"up\n"
-        running.send_signal(signal.SIGINT)
-        out, _ = running.communicate(timeout=LIMIT)
-    assert running.returncode == 5
+    with running([*PROGRAM, "--addr", daemon.addr, "run", "bash", "-c", script]) as run:
+        assert run.stdout is not None
+        assert run.stdout.readline() == b"up\n"
+        run.send_signal(signal.SIGINT)
+        out, _ = run.communicate(timeout=LIMIT)
+    assert run.returncode == 5
     assert out.endswith(b"bye\n"), out  # bash itself says "Terminated" of its sleep before
 
 
@@ -117,10 +116,8 @@ def test_wait_no_longer(daemon: Daemon) -> None:
     assert txworker(daemon, "wait", "--quiet", sleeper)[0] == 137
 
 
-def watching(daemon: Daemon, *words: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [*PROGRAM, "--addr", daemon.addr, "watch", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+def watching(daemon: Daemon, *words: str) -> AbstractContextManager[subprocess.Popen[str]]:
+    return running([*PROGRAM, "--addr", daemon.addr, "watch", *words], text=True)
 
 
 def told(watch: subprocess.Popen[str]) -> tuple[str, str]:

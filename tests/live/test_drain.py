@@ -15,7 +15,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tests.live.test_cli import PROGRAM
-from tests.support.daemon import LIMIT, Daemon, wait_until
+from tests.support.daemon import LIMIT, Daemon, running, wait_until
 from tests.support.scheduler import SchedulerStandIn
 from txworker.pb import control_pb2
 from txworker.pb import worker_pb2 as pb
@@ -172,7 +172,7 @@ def test_wait_for_the_end(a_daemon: Callable[..., Daemon]) -> None:
     worker = a_daemon()
     worker.bash(UNTIL_GO)
     words = [*PROGRAM, "drain", "--state-directory", "state", "--wait"]
-    with subprocess.Popen(words, cwd=worker.place, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as waiting:
+    with running(words, cwd=worker.place) as waiting:
         assert waiting.stdout is not None
         assert waiting.stdout.readline() == b"draining: 1 job is still running\n"
         assert waiting.poll() is None

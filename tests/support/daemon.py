@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +135,16 @@ class Daemon:
         """How a job stands once it is done."""
         self.raw(job_id)
         return self.query(job_id)
+
+
+@contextlib.contextmanager
+def running(words: Sequence[str], **more: Any) -> Iterator[subprocess.Popen[Any]]:
+    """A command with its output in pipes, which ends with the test at the latest, or who fails would wait for it."""
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **more) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def cannot_start(config: Path) -> str:
