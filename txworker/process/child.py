@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from txworker.process.brand import branded
 from txworker.process.moving import Moves
 from txworker.process.native import NativeStart
-from txworker.process.oom import OomScore
 from txworker.process.prepared import Preparation, PreparedStart, PreparerFailed
 
 Start = Callable[[Sequence[str], Mapping[str, str], str | None, Mapping[int, int]], int]
@@ -69,12 +68,10 @@ class Starts:
     at_once: Start
     prepared: PreparedStart
     moves: Moves = field(default_factory=Moves)
-    oom_score: OomScore = field(default_factory=OomScore)
 
     def close(self) -> None:
         """No child any more."""
         self.prepared.close()
-        self.oom_score.close()
 
     def start(
         self,
@@ -90,19 +87,29 @@ class Starts:
         if preparation.cgroup is not None and not self.moves.quick():
             with contextlib.suppress(PreparerFailed):  # no clone3 here, in a sandbox perhaps: then it is moved
                 return self.prepared(argv, environment, directory, descriptors, preparation)
-        with branded(preparation.brand), self.oom_score.lent(preparation.oom_score_adj):
+        with branded(preparation.brand):
             pid = self.at_once(argv, environment, directory, descriptors)
-        if preparation.cgroup is not None:
-            _move(pid, preparation.cgroup)
+        _follow(pid, preparation)
         return pid
 
 
-def _move(pid: int, cgroup: str) -> None:
-    """The number is still the child's: it is ours, and nobody has waited for it."""
-    with contextlib.suppress(OSError):  # it has exited already
-        fd = os.open(f"{cgroup}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
+def _follow(pid: int, preparation: Preparation) -> None:
+    """
+    What may come a moment after the start. The child cannot be gone: it is ours, and nobody has waited for it.
+
+    Its oom_score_adj could be inherited, as its brand is. But while we had it the kernel, out of memory, would take us.
+    """
+    if preparation.cgroup is not None:
+        _write(f"{preparation.cgroup}/cgroup.procs", pid)
+    if preparation.oom_score_adj:
+        _write(f"/proc/{pid}/oom_score_adj", preparation.oom_score_adj)
+
+
+def _write(path: str, value: int) -> None:
+    with contextlib.suppress(OSError):  # exited already
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
         try:
-            os.write(fd, b"%d" % pid)
+            os.write(fd, b"%d" % value)
         finally:
             os.close(fd)
 
