@@ -10,6 +10,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from txworker.process import census as room
+from txworker.process import strangers
 from txworker.process.census import Census
 from txworker.process.procfs import Process
 
@@ -133,15 +134,35 @@ class CensusTests(SynchronousTestCase):
         self.proc.add(300, sign="a")
         self.assertEqual([301], self.left("a"))
 
+    def test_stranger(self) -> None:
+        """Who carries nothing is read twice, and waited for once it has exited; what comes of it is read like any."""
+        self.patch(strangers, "_has_exited", lambda pid: self.proc.processes[pid].zombie)
+        read: list[int] = []
+
+        def signs(process: Process) -> list[str]:
+            read.append(process.pid)
+            return self.proc.signs[process.pid]
+
+        self.patch(room, "_signs", signs)
+        self.proc.add(300)
+        for _ in range(6):
+            self.assertEqual([], self.left("a"))
+            self.clock.advance(0.5)
+        self.assertEqual([300, 300], read)
+        self.proc.add(301, parent=300, sign="a")
+        self.proc.add(300, zombie=True)
+        self.assertEqual([301], self.left("a"))
+        self.assertEqual([300], self.proc.waited)
+
     def test_never_quiet(self) -> None:
         """As long as somebody may have been overlooked nobody is told that nobody is left; who is seen is told of."""
-        self.patch(room, "_slipped", lambda forest, left: True)
+        self.patch(self.census, "_slipped", lambda forest, left: True)
         self.proc.add(300, sign="b")
         waiting = self.census.of("a")
         self.assertEqual([300], self.left("b"))
         self.clock.advance(1)
         self.assertNoResult(waiting)
-        self.patch(room, "_slipped", lambda forest, left: False)
+        self.patch(self.census, "_slipped", lambda forest, left: False)
         self.clock.advance(1)
         self.assertEqual([], self.successResultOf(waiting))
 

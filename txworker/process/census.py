@@ -33,6 +33,7 @@ from txworker.process.procfs import (
     send,
     tree,
 )
+from txworker.process.strangers import Strangers
 from txworker.waiting import Clock
 
 _SHARE = 10
@@ -63,6 +64,7 @@ class Census:
         self._spared = {pid: _start(pid) for pid in children(os.getpid())}
         self._alone = not self._spared
         self._others: set[int] = set()
+        self._strangers = Strangers(clock)
         self._asked: list[tuple[str, Deferred[list[Process]]]] = []
         self._timer: Any = None
         self._due = 0.0
@@ -157,7 +159,7 @@ class Census:
         for _ in range(_LOOKS):
             forest, complete = self._forest()
             left = self._left(forest)
-            if complete and not _slipped(forest, left):
+            if complete and not self._slipped(forest, left):
                 return left, True
         return left, False
 
@@ -171,6 +173,8 @@ class Census:
         """
         held: dict[int, Process] = {}
         others: set[int] = set()
+        for process in found:
+            self._strangers.forget(process.pid)  # whoever is below it is wanted, too
         new = found
         below = False
         deadline = time.monotonic() + _HUNT_SECONDS
@@ -194,11 +198,21 @@ class Census:
         """Who is left of each job of which there is anybody."""
         if not forest:
             return {}
-        owner = owners(forest, self._mains, _signs, self._alone)
+        carried: dict[int, list[Sign]] = {}
+
+        def signs(process: Process) -> list[Sign]:
+            carried[process.pid] = [] if process.pid in self._strangers else list(_signs(process))
+            return carried[process.pid]
+
+        owner = owners(forest, self._mains, signs, self._alone)
         found: dict[str, list[Process]] = {}
         for process in forest:
             for job_id in () if process.zombie else owner[process.pid]:
                 found.setdefault(job_id, []).append(process)
+        ours = {sign for main in self._mains.values() for sign in (main.job_id, main.brand)}
+        for process in forest:
+            if process.parent == os.getpid() and not process.zombie and ours.isdisjoint(carried.get(process.pid, ours)):
+                self._strangers.saw(process)
         return found
 
     def _everybody(self, forest: list[Process]) -> list[Process]:
@@ -215,7 +229,9 @@ class Census:
         before: set[int] = set()
         for _ in range(_LOOKS):
             exited: set[int] = set()
-            forest = [process for root in self._orphans(skipped) for process in tree(root.pid, exited)]
+            forest: list[Process] = []
+            for root in self._orphans(skipped):
+                forest += [root] if root.pid in self._strangers else tree(root.pid, exited)
             exited.update(process.pid for process in forest if process.zombie)
             if exited <= before:
                 return forest, True
@@ -232,14 +248,21 @@ class Census:
             found, reaped = [], False
             for pid in self._children():
                 if pid not in self._mains and pid not in self._others and pid not in skipped:
-                    process = read_process(pid)
+                    process = self._strangers.get(pid) or read_process(pid)
                     if process is not None and process.zombie:
+                        self._strangers.forget(pid)
                         reaped = _reaped(pid) or reaped
                     elif process is not None and self._spared.get(pid) != process.start:
                         found.append(process)
             if not reaped:
                 break
         return found
+
+    def _slipped(self, forest: list[Process], left: dict[str, list[Process]]) -> bool:
+        """Somebody who is nobody's has exited since: what it carried could not be read, who came of it was missed."""
+        owned = {process.pid for processes in left.values() for process in processes}
+        others = [process for process in forest if process.pid not in owned and not process.zombie]
+        return any(self._strangers.get(process.pid) is None and not _lives(process) for process in others)
 
 
 class _Start:
@@ -262,11 +285,9 @@ def _start(pid: int) -> int:
     return -1 if process is None else process.start
 
 
-def _slipped(forest: list[Process], left: dict[str, list[Process]]) -> bool:
-    """Somebody who is nobody's has exited since: what it carried could not be read, and who came of it was missed."""
-    owned = {process.pid for processes in left.values() for process in processes}
-    strangers = [process for process in forest if process.pid not in owned and not process.zombie]
-    return any((now := read_process(one.pid)) is None or now.zombie or now.start != one.start for one in strangers)
+def _lives(process: Process) -> bool:
+    now = read_process(process.pid)
+    return now is not None and not now.zombie and now.start == process.start
 
 
 def _signs(process: Process) -> Iterator[Sign]:
