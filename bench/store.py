@@ -12,6 +12,8 @@ from tests.support.daemon import Daemon
 
 FORGETFUL = (sys.executable, str(Path(__file__).with_name("forgetful.py")))
 COUNT = 300
+TIMES = 3
+"""As many rounds as elsewhere: rates are compared that differ by a few percent, and each moves by more than that."""
 
 
 def store(place: Path, rounds: int) -> list[Figure]:
@@ -34,7 +36,7 @@ def store(place: Path, rounds: int) -> list[Figure]:
 
 def _figure(kept: Daemon, forgotten: Daemon, rounds: int, concurrency: int) -> Figure:
     ratios, rates = [], []
-    for _ in range(rounds):
+    for _ in range(TIMES * rounds):
         before, ours, after = (_rate(daemon, concurrency) for daemon in (forgotten, kept, forgotten))
         ratios.append(ours / ((before + after) / 2))
         rates.append(ours)
