@@ -173,7 +173,7 @@ class CensusTests(SynchronousTestCase):
         self.assertEqual([], self.left("a"))
         self.assertEqual([], self.proc.waited)
 
-    def test_strangers(self) -> None:
+    def test_children_from_before(self) -> None:
         """Children from before the first job are nobody's, with all below, and silence is no proof beside them."""
         self.proc.processes.clear()
         self.proc.add(50, sign="a")
@@ -186,7 +186,7 @@ class CensusTests(SynchronousTestCase):
         self.census.kill_everybody()
         self.assertEqual([], self.proc.signals)
 
-    def test_number_of_a_stranger_given_away(self) -> None:
+    def test_number_of_one_from_before_given_away(self) -> None:
         """Who was there before any job is known by start, too."""
         self.proc.add(300, sign="a")
         self.census = self.a_census()

@@ -53,7 +53,7 @@ class Census:
     """
     Knows every job's own process and, on demand, whoever else descends from the worker. Reactor thread.
 
-    Whom the worker had as a child before its first job (it may have been exec'ed by a script) is a stranger: never
+    Whom the worker had as a child before its first job (it may have been exec'ed by a script) is spared: never
     touched, and neither is any orphan that only elimination would make a job's.
     """
 
@@ -198,25 +198,32 @@ class Census:
         """Who is left of each job of which there is anybody."""
         if not forest:
             return {}
-        carried: dict[int, list[Sign]] = {}
-
-        def signs(process: Process) -> list[Sign]:
-            carried[process.pid] = [] if process.pid in self._strangers else list(_signs(process))
-            return carried[process.pid]
-
-        owner = owners(forest, self._mains, signs, self._alone)
+        read: dict[int, list[Sign]] = {}
+        owner = owners(forest, self._mains, lambda process: self._signs_of(process, read), self._alone)
+        self._remember_strangers(forest, read)
         found: dict[str, list[Process]] = {}
         for process in forest:
             for job_id in () if process.zombie else owner[process.pid]:
                 found.setdefault(job_id, []).append(process)
-        ours = {sign for main in self._mains.values() for sign in (main.job_id, main.brand)}
-        for process in forest:
-            if process.parent == os.getpid() and not process.zombie and ours.isdisjoint(carried.get(process.pid, ours)):
-                self._strangers.saw(process)
         return found
 
+    def _signs_of(self, process: Process, read: dict[int, list[Sign]]) -> Iterator[Sign]:
+        """What it carries; each is read when it is asked for, and noted. Of a stranger nothing is."""
+        if process.pid not in self._strangers:
+            read[process.pid] = []
+            for sign in _signs(process):
+                read[process.pid].append(sign)
+                yield sign
+
+    def _remember_strangers(self, forest: list[Process], read: dict[int, list[Sign]]) -> None:
+        ours = {sign for main in self._mains.values() for sign in (main.job_id, main.brand)}
+        for process in forest:
+            nothing = process.pid in read and ours.isdisjoint(read[process.pid])
+            if nothing and process.parent == os.getpid() and not process.zombie:
+                self._strangers.saw(process)
+
     def _everybody(self, forest: list[Process]) -> list[Process]:
-        own = os.environ.get(MARK)  # we may be a job ourselves, and strangers, too
+        own = os.environ.get(MARK)  # we may be a job ourselves, and those from before, too
         living = [process for process in forest if not process.zombie]
         return living if self._alone else [one for one in living if mark_of(one.pid) not in (None, own)]
 
