@@ -2,62 +2,60 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import queue
-import threading
 import time
 from collections.abc import Callable
 from statistics import median
 
-import grpc
-
 from bench.floor import spawn_rate
 from bench.report import Figure
+from bench.wire import Wire
 from tests.support.daemon import LIMIT, Daemon
 from txworker.pb import worker_pb2 as pb
 
 TRUE = pb.StartJobReq(command="/bin/true")
 
 
-def start_rate(daemon: Daemon, count: int, concurrency: int, request: pb.StartJobReq = TRUE) -> float:
+def start_rate(daemon: Daemon, count: int, concurrency: int) -> float:
     """StartJob calls answered per second, over one connection, so many under way at a time."""
-    answered: queue.SimpleQueue[object] = queue.SimpleQueue()
-    begun = time.perf_counter()
-    for number in range(count + concurrency):
-        if number >= concurrency:
-            answered.get(timeout=LIMIT).result()  # type: ignore[attr-defined]
-        if number < count:
-            daemon.stub.StartJob.future(request, timeout=LIMIT).add_done_callback(answered.put)
-    return count / (time.perf_counter() - begun)
+    with Wire(daemon.addr) as wire:
+        begun = time.perf_counter()
+        _start(wire, concurrency)
+        called, answered = concurrency, 0
+        while answered < count:
+            came = len(wire.messages())
+            answered += came
+            called += _start(wire, min(came, count - called))
+        return count / (time.perf_counter() - begun)
 
 
 def done_rate(daemon: Daemon, count: int, concurrency: int) -> float:
     """Jobs per second from StartJob to the end as one watcher of all jobs sees it, so many under way at a time."""
-    ended: queue.SimpleQueue[str] = queue.SimpleQueue()
-    stream = daemon.stub.WatchJobs(pb.WatchJobsReq())
+    with Wire(daemon.addr) as wire:
+        events = wire.call("WatchJobs", pb.WatchJobsReq())
+        last = daemon.start("/bin/true")
+        while last not in _ended(wire, events):  # what ended before this began
+            pass
+        begun = time.perf_counter()
+        _start(wire, concurrency)
+        called, done = concurrency, 0
+        while done < count:
+            ended = len(_ended(wire, events))
+            done += ended
+            called += _start(wire, min(ended, count - called))
+        return count / (time.perf_counter() - begun)
 
-    def watch() -> None:
-        with contextlib.suppress(grpc.RpcError):  # cancelled below
-            for event in stream:
-                if event.job.state >= pb.JOB_STATE_SUCCEEDED:
-                    ended.put(event.job.jobID)
 
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    last = daemon.start("/bin/true")
-    while ended.get(timeout=LIMIT) != last:  # what ended before this began
-        pass
-    begun = time.perf_counter()
-    calls = [daemon.stub.StartJob.future(TRUE, timeout=LIMIT) for _ in range(concurrency)]
-    for done in range(count):
-        ended.get(timeout=LIMIT)
-        if done + concurrency < count:
-            calls.append(daemon.stub.StartJob.future(TRUE, timeout=LIMIT))  # kept: gRPC cancels one that is forgotten
-    rate = count / (time.perf_counter() - begun)
-    stream.cancel()
-    watcher.join(LIMIT)
-    return rate
+def _start(wire: Wire, count: int) -> int:
+    for _ in range(count):
+        wire.call("StartJob", TRUE)
+    return count
+
+
+def _ended(wire: Wire, events: int) -> list[str]:
+    """The jobs that the call `events` tells of next as done; perhaps none."""
+    jobs = [pb.JobEvent.FromString(message).job for call, message in wire.messages() if call == events]
+    return [job.jobID for job in jobs if job.state >= pb.JOB_STATE_SUCCEEDED]
 
 
 def launches(daemon: Daemon, rounds: int, count: int = 300) -> list[Figure]:
