@@ -237,6 +237,34 @@ class OrderTests(SynchronousTestCase):
         self.successResultOf(drained)
         self.assertEqual(({}, {}), (self.launcher.running, self.store.kept))
 
+    def test_launch_that_takes_its_time(self) -> None:
+        """A job is nobody's until it runs; an end of the worker that comes meanwhile waits for it, and ends it."""
+        self.launcher.slow = Deferred()
+        answer = self.worker.submit(TRUE)
+        stopped = self.worker.stop_all()
+        self.assertNoResult(answer)
+        self.assertEqual([], self.worker.running_ids())
+        self.launcher.slow.callback(None)
+        self.assertEqual("job-1", self.successResultOf(answer).id)
+        running = self.launcher.running["job-1"]
+        self.assertEqual([10], running.stops)
+        self.assertNoResult(stopped)
+        running.exit(None, 15)
+        self.successResultOf(stopped)
+        self.assertEqual(EndReason.WORKER_STOPPING, self.worker.get("job-1").end_reason)
+
+    def test_drained_meanwhile(self) -> None:
+        """A drain lets a job that is just being launched come to its own end."""
+        self.launcher.slow = Deferred()
+        answer = self.worker.submit(TRUE)
+        drained = self.worker.drain()
+        self.launcher.slow.callback(None)
+        self.successResultOf(answer)
+        self.assertEqual([], self.launcher.running["job-1"].stops)
+        self.assertNoResult(drained)
+        self.launcher.running["job-1"].exit()
+        self.successResultOf(drained)
+
     def test_room_counts_the_starting(self) -> None:
         """Jobs that are being written count for max_running."""
         house = a_house(max_running=2)

@@ -31,12 +31,14 @@ from txworker.jobs import Retention
 from txworker.jobs.errors import StoreBroken
 from txworker.lifetime import InOrder, Stopping
 from txworker.output.shelf import Shelf
+from txworker.process.apart import Here, quickest_place
 from txworker.process.census import Census, adopt_orphans
 from txworker.process.cgroup import Cgroups, end_stale, own_cgroup
 from txworker.process.child import Starts, quickest_start
 from txworker.process.descriptors import DescriptorLimit
 from txworker.process.identity import home_of, identity
 from txworker.process.launcher import Launcher, Places
+from txworker.process.native import NativeStart
 from txworker.process.prepared import Preparation, PreparedStart
 from txworker.process.spawner import Spawner
 from txworker.restart import recover
@@ -128,9 +130,11 @@ class _Processes:
         self._census = Census(reactor)
         self._cgroups = _cgroups(name) if config.use_cgroups else None
         self._stop_adopting = _adopting(self._census)
-        self._starts = Starts(quickest_start(), PreparedStart(self._census.spare, self._census.forget))
+        start = quickest_start()
+        self._starts = Starts(start, PreparedStart(self._census.spare, self._census.forget))
+        self._place = quickest_place(reactor, cores) if isinstance(start, NativeStart) else Here(cores)
         self.launcher = Launcher(
-            Spawner(reactor, self._starts, self.descriptors, cores),
+            Spawner(reactor, self._starts, self.descriptors, self._place, cores),
             reactor,
             self._census,
             self._cgroups,
@@ -150,7 +154,7 @@ class _Processes:
         self._stop_adopting()
         if not self._keep:
             self._census.kill_everybody()
-        self._starts.close()
+        self._place.close(self._starts.close)
         self._census.close()
         if self._cgroups is not None:
             self._cgroups.close()

@@ -99,8 +99,8 @@ class Running(Protocol):
 class Launcher(Protocol):
     """Starts children."""
 
-    def launch(self, job_id: str, spec: JobSpec, listener: Listener) -> Running:
-        """Start the order's process, or raise TxWorkerError and leave nothing behind."""
+    async def launch(self, job_id: str, spec: JobSpec, listener: Listener) -> Running:
+        """Start the order's process, or raise TxWorkerError and leave nothing behind. May be waited for."""
 
 
 class Store(Protocol):

@@ -74,7 +74,7 @@ class Worker:
         self._requests: dict[str, Job] = {}
         self._settled = Waiters()
         self._changes = Changes(self._revision, world.soon)
-        self._refusing = False
+        self._refusing = self._stopping = False
         self.viewers = Viewers()
 
     def recover(self, text: str) -> int:
@@ -211,6 +211,7 @@ class Worker:
 
     def stop_all(self) -> Deferred[None]:
         """Take no new jobs and end those there are; fires when the last is done."""
+        self._stopping = True
         for job_id in list(self._active):
             Deferred.fromCoroutine(self._stop(job_id, None, EndReason.WORKER_STOPPING))
         return self.drain()
@@ -262,7 +263,7 @@ class Worker:
         try:
             kept = await self._store.add(job)
             if kept.id == job.id:
-                self._launch_or_drop(job, limits, wanted)
+                await self._launch_or_drop(job, limits, wanted)
                 return job
             self._requests.pop(request_id, None)
             return kept
@@ -273,13 +274,13 @@ class Worker:
             del self._starting[job.id]
             self._settled.wake()
 
-    def _launch_or_drop(self, job: Job, limits: Limits, wanted: Callable[[], bool]) -> None:
+    async def _launch_or_drop(self, job: Job, limits: Limits, wanted: Callable[[], bool]) -> None:
         try:
             if self._refusing:
                 raise WorkerStopping
             if not wanted():
                 raise CallerGone
-            self._launch(job, limits)
+            await self._launch(job, limits)
         except BaseException as error:
             self._store.drop(job).addErrback(self._not_written, job)
             if isinstance(error, TxWorkerError):
@@ -293,12 +294,12 @@ class Worker:
         if ceiling and len(self._active) + len(self._starting) >= ceiling:
             raise OutOfResources(f"jobs.max_running: {ceiling} jobs are running already", "MAX_RUNNING")
 
-    def _launch(self, job: Job, limits: Limits) -> None:
+    async def _launch(self, job: Job, limits: Limits) -> None:
         output = self._create_output(job, limits.max_output_bytes)
         active = Active(job, output, self._overdue, self._ended)
         try:
             spec = job.spec if limits == job.spec.limits else replace(job.spec, limits=limits)
-            active.running = self._launcher.launch(job.id, spec, active)
+            active.running = await self._launcher.launch(job.id, spec, active)
         except BaseException:
             output.discard()
             raise
@@ -310,6 +311,8 @@ class Worker:
         self._log.info(
             "Job {job_id} started as pid {pid}: {argv}.", job_id=job.id, pid=active.job.pid, argv=job.spec.argv
         )
+        if self._stopping:  # since it was begun
+            await self._stop(job.id, None, EndReason.WORKER_STOPPING)
 
     def _create_output(self, job: Job, max_bytes: int) -> Output:
         try:

@@ -32,6 +32,7 @@ from txworker.jobs.errors import (
     TxWorkerError,
 )
 from txworker.process import child, native, transport
+from txworker.process.apart import Apart, Here, Place
 from txworker.process.census import Census
 from txworker.process.child import Starts, quickest_start
 from txworker.process.descriptors import DescriptorLimit
@@ -81,15 +82,33 @@ class Heard:
         return await self.end.addTimeout(LIMIT, reactor)
 
 
-def a_launcher(directory: Path) -> Launcher:
+@pytest.fixture(params=["here", "apart"])
+def place(request: pytest.FixtureRequest, nothing_left: None) -> Iterator[Place]:
+    """Both of them, one after the other."""
+    if request.param == "here":
+        yield Here()
+        return
+    real: Any = reactor
+    try:
+        apart = Apart(real)
+    except OSError as error:
+        pytest.skip(f"no real-time thread here: {error}")
+    yield apart
+    apart.close(lambda: None)
+
+
+def a_launcher(directory: Path, place: Place, prepared: PreparedStart | None = None) -> Launcher:
     real: Any = reactor
     places = Places(dict(os.environ), str(directory), NO_INPUT)
-    return Launcher(a_spawner(), real, Census(real), None, places, grace_seconds=5, drain_seconds=0.2)
+    spawner = a_spawner(place, prepared)
+    return Launcher(spawner, real, Census(real), None, places, grace_seconds=5, drain_seconds=0.2)
 
 
-def a_spawner() -> Spawner:
+def a_spawner(place: Place, prepared: PreparedStart | None = None) -> Spawner:
     real: Any = reactor
-    return Spawner(real, Starts(quickest_start(), PreparedStart(lambda pid: None)), DescriptorLimit())
+    return Spawner(
+        real, Starts(quickest_start(), prepared or PreparedStart(lambda pid: None)), DescriptorLimit(), place
+    )
 
 
 def held() -> list[str]:
@@ -121,16 +140,16 @@ def nothing_left() -> Iterator[None]:
 
 def test_interfaces() -> None:
     """The spawner is an IReactorProcess and what it makes is an IProcessTransport."""
-    assert verifyObject(IReactorProcess, a_spawner())
+    assert verifyObject(IReactorProcess, a_spawner(Here()))
     assert verifyClass(IProcessTransport, ChildTransport)
 
 
 @pytest_twisted.ensureDeferred
-async def test_session_and_usage(tmp_path: Path) -> None:
+async def test_session_and_usage(tmp_path: Path, place: Place) -> None:
     """A child leads its own session and group, and the kernel's account of it arrives."""
     heard = Heard()
     code = "import os; print(os.getsid(0) == os.getpgrp() == os.getpid(), os.getcwd())"
-    a_launcher(tmp_path).launch("id", JobSpec(sys.executable, "-c", (code,)), heard)
+    await a_launcher(tmp_path, place).launch("id", JobSpec(sys.executable, "-c", (code,)), heard)
     exit_code, signal, usage = await heard.over()
     assert (exit_code, signal, heard.printed.decode()) == (0, None, f"True {tmp_path}\n")
     assert usage.max_rss_bytes > 1_000_000
@@ -138,88 +157,103 @@ async def test_session_and_usage(tmp_path: Path) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_descriptors_of_a_child(tmp_path: Path) -> None:
+async def test_descriptors_of_a_child(tmp_path: Path, place: Place) -> None:
     """A child has 0, 1 and 2 and nothing of ours."""
     heard = Heard()
-    a_launcher(tmp_path).launch("id", JobSpec("ls", "/proc/self/fd"), heard)
+    await a_launcher(tmp_path, place).launch("id", JobSpec("ls", "/proc/self/fd"), heard)
     await heard.over()
     assert heard.printed.split() == [b"0", b"1", b"2", b"3"]  # 3 is ls reading the directory
 
 
 @pytest_twisted.ensureDeferred
-async def test_stdin(tmp_path: Path) -> None:
+async def test_state_of_a_child(tmp_path: Path, place: Place) -> None:
+    """A child is an ordinary process, to which every signal means what it means by default."""
+    heard = Heard()
+    script = "cat /proc/self/status; chrt -p $$; nice"
+    await a_launcher(tmp_path, place).launch("id", JobSpec("sh", "-c", (script,)), heard)
+    await heard.over()
+    lines = heard.printed.decode().splitlines()
+    found = dict(line.split(":", 1) for line in lines if ":" in line)
+    assert [int(found[name], 16) & 2**31 - 1 for name in ("SigBlk", "SigIgn", "SigCgt")] == [0, 0, 0]  # beyond: libc's
+    assert any(line.endswith("scheduling policy: SCHED_OTHER") for line in lines)
+    assert lines[-1] == "0"
+
+
+@pytest_twisted.ensureDeferred
+async def test_stdin(tmp_path: Path, place: Place) -> None:
     """Stdin is what was given, to the last byte, then ends; nothing given is an empty one."""
     for data in (b"", b"x", os.urandom(3_000_000)):
         heard = Heard()
-        a_launcher(tmp_path).launch("id", JobSpec("cat", stdin=data), heard)
+        await a_launcher(tmp_path, place).launch("id", JobSpec("cat", stdin=data), heard)
         await heard.over()
         assert heard.printed == data
 
 
 @pytest_twisted.ensureDeferred
-async def test_stderr_apart(tmp_path: Path) -> None:
+async def test_stderr_apart(tmp_path: Path, place: Place) -> None:
     """With separate stderr the two do not mix."""
     heard = Heard()
     spec = JobSpec("bash", "-c", ("echo out; echo err >&2",), separate_stderr=True)
-    a_launcher(tmp_path).launch("id", spec, heard)
+    await a_launcher(tmp_path, place).launch("id", spec, heard)
     await heard.over()
     assert (heard.printed, heard.errors) == (b"out\n", b"err\n")
 
 
 @pytest_twisted.ensureDeferred
-async def test_environment(tmp_path: Path) -> None:
+async def test_environment(tmp_path: Path, place: Place) -> None:
     """What the order adds stands beside what the worker has, and the mark is set."""
     heard = Heard()
-    a_launcher(tmp_path).launch("the-id", JobSpec("env", env={"ADDED": "a b", "HOME": "/changed"}), heard)
+    await a_launcher(tmp_path, place).launch("the-id", JobSpec("env", env={"ADDED": "a b", "HOME": "/changed"}), heard)
     await heard.over()
     lines = heard.printed.decode().splitlines()
     assert {"ADDED=a b", "HOME=/changed", "TXWORKER_JOB_ID=the-id", f"PATH={os.environ['PATH']}"} <= set(lines)
 
 
 @pytest_twisted.ensureDeferred
-async def test_stop_reaches_the_group(tmp_path: Path) -> None:
+async def test_stop_reaches_the_group(tmp_path: Path, place: Place) -> None:
     """A stop ends the job's children, too, also one that ignores TERM."""
     heard = Heard()
     script = "trap '' TERM; sleep 100 & echo ready; wait; wait"
-    running = a_launcher(tmp_path).launch("id", JobSpec("bash", "-c", (script,)), heard)
+    running = await a_launcher(tmp_path, place).launch("id", JobSpec("bash", "-c", (script,)), heard)
     running.stop(0.3)
     assert (await heard.over())[1] in (9, 15)
     wait_until(lambda: not alive_in_session(running.pid))  # whoever closed the pipe last may still be on its way out
 
 
 @pytest_twisted.ensureDeferred
-async def test_pipe_held_by_a_daemon(tmp_path: Path) -> None:
+async def test_pipe_held_by_a_daemon(tmp_path: Path, place: Place) -> None:
     """A child that left its session with our pipe in hand does not keep the job from ending."""
     heard = Heard()
-    a_launcher(tmp_path).launch("id", JobSpec("bash", "-c", ("setsid sleep 3 & echo out",)), heard)
+    await a_launcher(tmp_path, place).launch("id", JobSpec("bash", "-c", ("setsid sleep 3 & echo out",)), heard)
     await heard.over()
     assert heard.printed == b"out\n"
 
 
 @pytest_twisted.ensureDeferred
-async def test_timeouts(tmp_path: Path) -> None:
+async def test_timeouts(tmp_path: Path, place: Place) -> None:
     """Too long, or too quiet, ends a job, and it is told which."""
     for spec, reason in [
         (JobSpec("sleep", "100", timeout_seconds=0.1), EndReason.TIMEOUT),
         (JobSpec("sleep", "100", quiet_timeout_seconds=0.1), EndReason.QUIET),
     ]:
         heard = Heard()
-        a_launcher(tmp_path).launch("id", spec, heard)
+        await a_launcher(tmp_path, place).launch("id", spec, heard)
         assert (await heard.over())[1] == 15
         assert heard.overdue_for == [reason]
 
 
 @pytest_twisted.ensureDeferred
-async def test_without_pidfds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_pidfds(tmp_path: Path, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the platform has no pidfds, plain Twisted's SIGCHLD tells of the end."""
     monkeypatch.delattr(os, "pidfd_open")
     heard = Heard()
-    a_launcher(tmp_path).launch("id", JobSpec("sh", "-c", ("echo out; exit 3",)), heard)
+    await a_launcher(tmp_path, place).launch("id", JobSpec("sh", "-c", ("echo out; exit 3",)), heard)
     assert (await heard.over())[:2] == (3, None)
     assert heard.printed == b"out\n"
 
 
-def test_exact_errors(tmp_path: Path) -> None:
+@pytest_twisted.ensureDeferred
+async def test_exact_errors(tmp_path: Path, place: Place) -> None:
     """What cannot be started says why, by the field's name, and leaves no child and no descriptor."""
     for name, mode, text in [
         ("plain", 0o644, "x"),
@@ -228,7 +262,7 @@ def test_exact_errors(tmp_path: Path) -> None:
     ]:
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(mode | stat.S_IRUSR)
-    launcher = a_launcher(tmp_path)
+    launcher = a_launcher(tmp_path, place)
     table: list[tuple[JobSpec, type[TxWorkerError], str]] = [
         (JobSpec("no-such-program"), NoSuchExecutable, "command: 'no-such-program'"),
         (JobSpec("", "./no-such-script"), NoSuchExecutable, "command: './no-such-script'"),
@@ -244,11 +278,12 @@ def test_exact_errors(tmp_path: Path) -> None:
     ]
     for spec, error_class, words in table:
         with pytest.raises(error_class) as caught:
-            launcher.launch("id", spec, Heard())
+            await launcher.launch("id", spec, Heard())
         assert words in str(caught.value)
 
 
-def test_no_descriptors_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest_twisted.ensureDeferred
+async def test_no_descriptors_left(tmp_path: Path, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """Wherever on the way the descriptors or processes run out, the order is refused whole."""
 
     def refuse(number: int) -> Callable[..., Any]:
@@ -266,29 +301,26 @@ def test_no_descriptors_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         with monkeypatch.context() as patch:
             patch.setattr(module, name, refuse(number))
             with pytest.raises(OutOfResources):
-                a_launcher(tmp_path).launch("id", JobSpec("sleep", "100", stdin=b"x"), Heard())
+                await a_launcher(tmp_path, place).launch("id", JobSpec("sleep", "100", stdin=b"x"), Heard())
 
 
 @pytest_twisted.ensureDeferred
-async def test_preparer_dies(tmp_path: Path) -> None:
+async def test_preparer_dies(tmp_path: Path, place: Place) -> None:
     """A preparer that was killed is started anew for the next child; the children it made go on."""
     preparers: list[int] = []
     prepared = PreparedStart(preparers.append)
-    real: Any = reactor
-    spawner = Spawner(real, Starts(quickest_start(), prepared), DescriptorLimit())
-    places = Places(dict(os.environ), str(tmp_path), NO_INPUT)
-    launcher = Launcher(spawner, real, Census(real), None, places, grace_seconds=5, drain_seconds=0.2)
+    launcher = a_launcher(tmp_path, place, prepared)
     limited = JobSpec("sh", "-c", ("sleep 0.5; ulimit -n",), limits=Limits(max_open_files=50))
     first, second = Heard(), Heard()
-    launcher.launch("first", limited, first)
+    await launcher.launch("first", limited, first)
     os.kill(preparers[0], 9)
     os.waitid(os.P_PID, preparers[0], os.WEXITED | os.WNOWAIT)
-    launcher.launch("second", limited, second)
+    await launcher.launch("second", limited, second)
     for heard in (first, second):
         assert (await heard.over())[:2] == (0, None)
         assert heard.printed == b"50\n"
     assert len(preparers) == 2
-    prepared.close()
+    place.close(prepared.close)
 
 
 def test_prepared_errors(tmp_path: Path) -> None:

@@ -17,9 +17,11 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tests.support.daemon import LIMIT, TWISTD, Daemon, wait_until
+from tests.support.hanging import exec_that_waits
 from tests.support.scheduler import SchedulerStandIn
 from txworker.pb import worker_pb2 as pb
 from txworker.pb.worker_pb2_grpc import WorkerStub
+from txworker.process.procfs import children, read_process
 
 GRACE = 2
 PR_SET_CHILD_SUBREAPER = 36
@@ -31,6 +33,12 @@ def runs(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def lives(pid: int) -> bool:
+    """A zombie does not; init waits for it when it likes."""
+    process = read_process(pid)
+    return process is not None and not process.zombie
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
@@ -139,3 +147,31 @@ def test_daemon(tmp_path: Path) -> None:
 
 def _ended(pid: int) -> bool:
     return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
+def test_launch_that_hangs(a_daemon: Callable[..., Daemon], tmp_path: Path) -> None:
+    """While an exec waits for a disk all else goes on; the worker ends all the same, and takes the launch with it."""
+    worker = a_daemon(f"[jobs]\nstop_grace_seconds = {GRACE}")
+    other = worker.start("sleep", "1000")
+    before = set(children(worker.process.pid))
+    with exec_that_waits(tmp_path, "true") as (program, tried):
+        call = worker.stub.StartJob.future(pb.StartJobReq(path=str(program)))
+        wait_until(tried.is_set)
+        assert not call.done()
+        (hanging,) = set(children(worker.process.pid)) - before
+        worker.stub.StopJob(pb.StopJobReq(jobID=other), timeout=LIMIT)
+        assert worker.end(other).job.state == pb.JOB_STATE_STOPPED
+        assert worker.stop() == 0
+        wait_until(lambda: not lives(hanging))
+
+
+def test_launch_that_is_late(a_daemon: Callable[..., Daemon], tmp_path: Path) -> None:
+    """A launch that hung is answered like any other when the disk answers, and so are those behind it."""
+    worker = a_daemon()
+    with exec_that_waits(tmp_path, "echo here") as (program, tried):
+        late = worker.stub.StartJob.future(pb.StartJobReq(path=str(program)))
+        wait_until(tried.is_set)
+        behind = worker.stub.StartJob.future(pb.StartJobReq(command="echo there"))
+        assert not behind.done()
+    assert worker.text(late.result(LIMIT).jobID) == "here\n"
+    assert worker.text(behind.result(LIMIT).jobID) == "there\n"

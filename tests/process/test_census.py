@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable
 from signal import SIGKILL, SIGSTOP
 
@@ -106,6 +107,22 @@ class CensusTests(SynchronousTestCase):
         self.proc.add(302, sign="b")
         self.assertEqual([300, 301], self.left("a"))
         self.assertEqual([302], self.left("b"))
+
+    def test_expected(self) -> None:
+        """What a job starts before we have heard of its own process is its own, and nobody else's leftover."""
+        for pid in (100, 200):
+            self.census.exited(pid)
+        self.proc.add(300)
+        self.assertEqual([300], self.left("a"))  # by elimination
+        for seconds, left in ((6.0, [300]), (4.0, [])):  # 300 was born 5 s after the boot
+            self.patch(time, "clock_gettime", lambda clock, seconds=seconds: seconds)
+            number = self.census.expect("c")
+            self.assertEqual(left, self.left("a"))
+            self.proc.add(301, sign="c")
+            self.assertEqual([301], self.left("c"))
+            self.census.leave(number)
+        self.census.enter(400, "c")
+        self.assertEqual([301], self.left("c"))
 
     def test_zombies(self) -> None:
         """Orphans that have exited are waited for; what they leave that moment is seen in the same look."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import resource
+import threading
 from unittest.mock import patch
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from txworker.process import descriptors
 from txworker.process.descriptors import DescriptorLimit
 
 
@@ -53,3 +55,25 @@ class DescriptorTests(SynchronousTestCase):
         limit = DescriptorLimit()
         with patch("fcntl.fcntl", side_effect=OSError(22, "Invalid argument")):
             self.assertEqual(7, limit.moved_up(7))
+
+    def test_moved_between_launches(self) -> None:
+        """While the limit is lowered there is no room above: who wants to move waits for the launch, within limits."""
+        self.now = (2, 4000)
+        limit = DescriptorLimit()
+        launched, moved = threading.Event(), threading.Event()
+
+        def move() -> None:
+            launched.set()
+            if limit.moved_up(7) == 3000:
+                moved.set()
+
+        with patch("fcntl.fcntl", return_value=3000), patch("os.close"):
+            with limit.original_for_children():
+                mover = threading.Thread(target=move)
+                mover.start()
+                self.assertTrue(launched.wait(5))
+                self.assertFalse(moved.is_set())
+            mover.join(5)
+            self.assertTrue(moved.is_set())
+            with patch.object(descriptors, "LOWERED_SECONDS", 0), limit.original_for_children():
+                self.assertEqual(7, limit.moved_up(7))

@@ -132,13 +132,16 @@ class FakeRunning:
 
 @dataclass
 class FakeLauncher:
-    """Starts nothing and remembers everything; `refusal` is raised instead when there is one."""
+    """Starts nothing and remembers everything; `refusal` is raised when there is one, `slow` is waited for first."""
 
+    slow: Deferred[None] | None = None
     running: dict[str, FakeRunning] = field(default_factory=dict)
     specs: dict[str, JobSpec] = field(default_factory=dict)
     refusal: TxWorkerError | None = None
 
-    def launch(self, job_id: str, spec: JobSpec, listener: Listener) -> FakeRunning:
+    async def launch(self, job_id: str, spec: JobSpec, listener: Listener) -> FakeRunning:
+        if self.slow is not None:
+            await self.slow
         if self.refusal is not None:
             raise self.refusal
         self.specs[job_id] = spec

@@ -13,6 +13,7 @@ import ctypes
 import os
 import time
 from collections.abc import Callable, Container, Iterator
+from functools import partial
 from signal import SIGKILL, SIGSTOP
 from typing import Any
 
@@ -31,6 +32,7 @@ from txworker.process.procfs import (
     mark_of,
     read_process,
     send,
+    ticks_since_boot,
     tree,
 )
 from txworker.process.strangers import Strangers
@@ -61,6 +63,7 @@ class Census:
         self._clock = clock
         self._children = OwnChildren()
         self._mains: dict[int, Main] = {}
+        self._expected = 0
         self._spared = {pid: _start(pid) for pid in children(os.getpid())}
         self._alone = not self._spared
         self._others: set[int] = set()
@@ -78,6 +81,15 @@ class Census:
         """Nobody is spared for that number any more: it is about to be waited for."""
         self._others.discard(pid)
 
+    def expect(self, job_id: str) -> int:
+        """
+        A job's own process is about to be made: whoever carries its signs is the job's. A number to leave() with.
+        """
+        self._expected -= 1
+        now = partial(ticks_since_boot, time.clock_gettime(time.CLOCK_BOOTTIME))
+        self._mains[self._expected] = Main(job_id, brand(job_id), now)
+        return self._expected
+
     def enter(self, pid: int, job_id: str) -> None:
         """A job's own process was started."""
         self._mains[pid] = Main(job_id, brand(job_id), _Start(pid))
@@ -87,7 +99,7 @@ class Census:
         self._mains[pid].exited = True
 
     def leave(self, pid: int) -> None:
-        """A job's own process was waited for, and nobody is left of the job."""
+        """A job's own process was waited for, and nobody is left of the job; or it is not expected any more."""
         self._mains.pop(pid, None)
 
     def of(self, job_id: str) -> Deferred[list[Process]]:

@@ -3,7 +3,8 @@ The limit of open descriptors: the worker needs many, a job gets what the worker
 
 A soft limit is inherited when a child is made, so it is lowered for that moment. Every thread of ours lives with
 the lower one meanwhile; that hurts only who needs a new descriptor and finds none below it. A new one gets the lowest
-free number, so once numbers reach half of the lower limit, what we hold for long is moved above it.
+free number, so once numbers reach half of the lower limit, what we hold for long is moved above it, between two
+launches: there is nothing above it for us while it is lowered.
 """
 
 from __future__ import annotations
@@ -11,42 +12,54 @@ from __future__ import annotations
 import fcntl
 import os
 import resource
+import threading
+
+LOWERED_SECONDS = 0.05
+"""So long a launch is waited for before something is moved up. It takes far less unless its exec waits for a disk."""
 
 
 class DescriptorLimit:
-    """Raises this process's own soft limit to the hard one when made. Reactor thread."""
+    """Raises this process's own soft limit to the hard one when made. Any thread."""
 
     def __init__(self) -> None:
+        self._lowered = threading.Lock()
         self.original, self._hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (self._hard, self._hard))
 
     def original_for_children(self) -> _Lowered:
         """A child that is made inside starts with the limit that the worker was started with."""
-        return _Lowered(self.original, self._hard)
+        return _Lowered(self.original, self._hard, self._lowered)
 
     def moved_up(self, fd: int) -> int:
         """The same open file, above the lower limit when it gets crowded below; fd itself where there is no room."""
         if fd < self.original // 2 or self.original == self._hard:
             return fd
+        if not self._lowered.acquire(timeout=LOWERED_SECONDS):
+            return fd
         try:
             high = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, self.original)
         except OSError:
             return fd
+        finally:
+            self._lowered.release()
         os.close(fd)
         return high
 
 
 class _Lowered:
-    __slots__ = ("_hard", "_soft")
+    __slots__ = ("_hard", "_lowered", "_soft")
 
-    def __init__(self, soft: int, hard: int) -> None:
+    def __init__(self, soft: int, hard: int, lowered: threading.Lock) -> None:
         self._soft = soft
         self._hard = hard
+        self._lowered = lowered
 
     def __enter__(self) -> None:
         if self._soft != self._hard:
+            self._lowered.acquire()
             resource.setrlimit(resource.RLIMIT_NOFILE, (self._soft, self._hard))
 
     def __exit__(self, *_: object) -> None:
         if self._soft != self._hard:
             resource.setrlimit(resource.RLIMIT_NOFILE, (self._hard, self._hard))
+            self._lowered.release()

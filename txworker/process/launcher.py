@@ -101,7 +101,7 @@ class Launcher:
     grace_seconds: float
     drain_seconds: float
 
-    def launch(self, job_id: str, spec: JobSpec, listener: Listener) -> Running:
+    async def launch(self, job_id: str, spec: JobSpec, listener: Listener) -> Running:
         """
         Start the order's process. Reactor thread; takes about a millisecond, two with limits.
 
@@ -111,8 +111,9 @@ class Launcher:
         cgroup = self._cgroup(job_id)
         child = _Child(self, job_id, spec, listener, cgroup)
         try:
-            transport = self._start(job_id, spec, child.protocol, cgroup)
+            transport = await self._start(job_id, spec, child.protocol, cgroup)
         except BaseException:
+            child.never_was()
             if cgroup is not None:
                 cgroup.kill()  # a preparer that died over it, or hung, may have made the child
                 cgroup.remove()
@@ -125,7 +126,7 @@ class Launcher:
         except OSError as error:
             raise OutOfResources(f"no cgroup can be made for the job: {error}") from error
 
-    def _start(self, job_id: str, spec: JobSpec, protocol: JobProtocol, cgroup: JobCgroup | None) -> Any:
+    async def _start(self, job_id: str, spec: JobSpec, protocol: JobProtocol, cgroup: JobCgroup | None) -> Any:
         directory = os.path.join(self.places.directory, spec.directory)
         argv = spec.argv
         always = self.places.preparation
@@ -139,7 +140,7 @@ class Launcher:
         )
         try:
             with stdin_file(spec.stdin) if spec.stdin else nullcontext(self.places.no_input) as stdin:
-                return self.starter.spawnProcess(
+                transport = self.starter.spawnProcess(
                     protocol,
                     argv[0],
                     argv,
@@ -148,6 +149,7 @@ class Launcher:
                     childFDs={0: stdin, 1: "r", 2: "r" if spec.separate_stderr else SAME_PIPE},
                     preparation=preparation,
                 )
+                return await transport.started
         except OSError as error:
             raise _in_our_words(error, argv[0], directory) from error
 
@@ -162,7 +164,7 @@ class _Child:
         self._job_id = job_id
         self._listener = listener
         self._leftovers = 0
-        self._pid = 0
+        self._pid = launcher.census.expect(job_id)
         self._end: tuple[int | None, int | None, Usage] = (None, None, Usage())
         self._family = Family(job_id, launcher.census, cgroup)
         self._keep = launcher.places.keep_leftovers
@@ -179,7 +181,12 @@ class _Child:
         self.run: Run = new_run(self.parts)
         self.protocol = JobProtocol(self._started, self._exited, self._ended, self._sink(spec))
 
+    def never_was(self) -> None:
+        """It could not be started."""
+        self._census.leave(self._pid)
+
     def _started(self, transport: Any) -> None:
+        self._census.leave(self._pid)
         self._pid = transport.pid
         self._census.enter(self._pid, self._job_id)
         begin(self.run, self.parts, transport)

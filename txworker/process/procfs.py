@@ -50,6 +50,11 @@ def children(pid: int) -> list[int]:
     return found
 
 
+def children_of_thread(thread_id: int) -> list[int]:
+    """The children of one of our threads."""
+    return list(map(int, _contents(f"/proc/self/task/{thread_id}/children").split()))
+
+
 class OwnChildren:
     """The children of the thread that makes it, orphans that it adopted among them; read again and again."""
 

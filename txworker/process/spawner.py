@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from twisted.internet.interfaces import IReactorProcess
 from twisted.internet.protocol import ProcessProtocol
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from txworker.cores import NOBODY_PINNED, Cores
+from txworker.process.apart import Place
 from txworker.process.child import Starts
 from txworker.process.descriptors import DescriptorLimit
 from txworker.process.pipe import ReactorWithReaders
@@ -28,12 +29,17 @@ class Spawner:
     """Nothing is done for each running child when one is launched or exits: no scan of descriptors, no waitpid."""
 
     def __init__(
-        self, reactor: ReactorWithReaders, starts: Starts, descriptors: DescriptorLimit, cores: Cores = NOBODY_PINNED
+        self,
+        reactor: ReactorWithReaders,
+        starts: Starts,
+        descriptors: DescriptorLimit,
+        place: Place,
+        cores: Cores = NOBODY_PINNED,
     ) -> None:
         self._reactor: ReactorWithReaders = quickest_watch(reactor, cores)
         self._starts = starts
         self._descriptors = descriptors
-        self._cores = cores
+        self._place = place
 
     def spawnProcess(
         self,
@@ -47,50 +53,72 @@ class Spawner:
         usePTY: bool = False,
         childFDs: Mapping[int, int | str] | None = None,
         preparation: Preparation = Preparation(),
-    ) -> Any:
+    ) -> ChildTransport:
         """
         As IReactorProcess has it, with childFDs of 0, 1 and 2: a descriptor of ours, "r" or SAME_PIPE. Reactor thread.
 
-        The child leads its own session. The result is a ChildTransport. preparation is what must be so before the
-        child's first instruction; uid and gid are part of it.
+        The child leads its own session. It runs, or could not be started, when the result's `started` fires; until then
+        descriptors of ours must stay open. preparation is what must be so before the child's first instruction; uid
+        and gid are part of it.
 
         Raises:
-            OSError: as start_child; no child, no descriptor is left.
-            ValueError: as start_child, or something is asked for that is not offered here.
+            OSError: no descriptor is left. `started` fails with this too, as start_child raises it; then no child and
+                no descriptor is left.
+            ValueError: something is asked for that is not offered here. `started` fails as start_child does.
         """
         if uid is not None or gid is not None or usePTY:
             raise ValueError("usePTY is not offered; uid and gid belong into the preparation")
-        pipes: dict[int, int] = {}
-        descriptors: dict[int, int] = {}
-        ours: list[int] = []
+        ends = _Ends(childFDs or {}, self._descriptors.moved_up)
+        transport = ChildTransport(self._reactor, processProtocol, self._descriptors.moved_up)
+        argv, environment = args or [executable], os.environ if env is None else env
+
+        def make(descriptors: Mapping[int, int]) -> int:
+            with self._descriptors.original_for_children():
+                return self._starts.start(argv, environment, path, descriptors, preparation)
+
+        made = self._place.make(make, ends.childs).addCallback(_watched, transport, ends.ours)
+        transport.started = made.addBoth(ends.over)
+        return transport
+
+
+class _Ends:
+    """The two ends of a child's pipes: `childs` to be given to it, as it is to have them; `ours` to be read."""
+
+    def __init__(self, wanted: Mapping[int, int | str], kept: Callable[[int], int]) -> None:
+        self.childs: dict[int, int] = {}
+        self.ours: dict[int, int] = {}
+        self._writing: list[int] = []
         try:
-            for child_fd, wanted in sorted((childFDs or {}).items()):
-                if wanted == "r":
-                    reading, descriptors[child_fd] = os.pipe()
-                    ours.append(descriptors[child_fd])
-                    pipes[child_fd] = self._descriptors.moved_up(reading)
-                    os.set_blocking(pipes[child_fd], False)
+            for child_fd, what in sorted(wanted.items()):
+                if what == "r":
+                    reading, writing = os.pipe()
+                    self._writing.append(writing)
+                    self.ours[child_fd] = kept(reading)
+                    os.set_blocking(self.ours[child_fd], False)
+                    self.childs[child_fd] = writing
                 else:
-                    descriptors[child_fd] = descriptors[1] if wanted == SAME_PIPE else int(wanted)
-            environment = os.environ if env is None else env
-            with self._cores.roaming(), self._descriptors.original_for_children():
-                pid = self._starts.start(args or [executable], environment, path, descriptors, preparation)
-            return self._watched(processProtocol, pid, pipes)
+                    self.childs[child_fd] = self.childs[1] if what == SAME_PIPE else int(what)
         except BaseException:
-            _close(pipes.values())
-            raise
-        finally:
-            _close(ours)
-
-    def _watched(self, protocol: ProcessProtocol, pid: int, pipes: Mapping[int, int]) -> ChildTransport:
-        try:
-            return ChildTransport(self._reactor, protocol, pid, pipes, self._descriptors.moved_up)
-        except OSError:  # a child that nobody can watch would be nobody's
-            os.killpg(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
+            _close([*self._writing, *self.ours.values()])
             raise
 
+    def over(self, result: ChildTransport | Failure) -> ChildTransport | Failure:
+        """The child has what is its own; when there is none, nobody needs ours either."""
+        _close(self._writing)
+        if isinstance(result, Failure):
+            _close(self.ours.values())
+        return result
 
-def _close(descriptors: Any) -> None:
+
+def _watched(pid: int, transport: ChildTransport, pipes: Mapping[int, int]) -> ChildTransport:
+    try:
+        return transport.begin(pid, pipes)
+    except OSError:  # a child that nobody can watch would be nobody's
+        os.killpg(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise
+
+
+def _close(descriptors: Iterable[int]) -> None:
     for fd in descriptors:
         os.close(fd)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from twisted.internet import process
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ProcessDone, ProcessExitedAlready, ProcessTerminated
 from twisted.internet.interfaces import IProcessTransport
 from twisted.internet.protocol import ProcessProtocol
@@ -56,36 +57,48 @@ def watch_exit(
 @implementer(IProcessTransport)
 class ChildTransport:
     """
-    One child. Its protocol hears childDataReceived, childConnectionLost, processExited (it exited; its group may
-    still be signalled) and, once every pipe is closed too, processEnded. kept(fd) may move a descriptor that is
-    held for long.
+    One child. Its protocol hears connectionMade once it runs, childDataReceived, childConnectionLost, processExited (it
+    exited; its group may still be signalled) and, once every pipe is closed too, processEnded. kept(fd) may move a
+    descriptor that is held for long.
 
-    Raises:
-        OSError: the child cannot be watched; the caller still has the child and its pipes.
+    started fires with this object once the child runs, or fails with why there is none; pid is 0 until then.
     """
 
     _log = Logger()
+    started: Deferred[ChildTransport]
 
     def __init__(
         self,
         reactor: ReactorWithReaders,
         protocol: ProcessProtocol,
-        pid: int,
-        pipes: Mapping[int, int],
         kept: Callable[[int], int] = lambda fd: fd,
     ) -> None:
-        self.pid = pid
+        self.pid = 0
         self.usage = Usage()
+        self._reactor = reactor
         self._protocol = protocol
+        self._kept = kept
         self._status: Failure | None = None
         self._reaped = False
-        self._watch = watch_exit(reactor, pid, self._look, kept)  # first: it may fail, and then nothing else has begun
+        self._pipes: dict[int, Pipe] = {}
+
+    def begin(self, pid: int, pipes: Mapping[int, int]) -> ChildTransport:
+        """
+        It runs: watch it from now on, and its pipes, which are this object's then.
+
+        Raises:
+            OSError: it cannot be watched; the caller still has the child and its pipes.
+        """
+        self._watch = watch_exit(self._reactor, pid, self._look, self._kept)
+        self.pid = pid
         self._pipes = {
-            child_fd: Pipe(reactor, fd, protocol, child_fd, self._pipe_ended) for child_fd, fd in pipes.items()
+            child_fd: Pipe(self._reactor, fd, self._protocol, child_fd, self._pipe_ended)
+            for child_fd, fd in pipes.items()
         }
-        protocol.makeConnection(self)
+        self._protocol.makeConnection(self)
         if isinstance(self._watch, SigchldWatch):
             self._look()  # it may have exited before anybody looked; a pidfd tells even then
+        return self
 
     def signalGroup(self, number: int) -> None:
         """
@@ -94,7 +107,7 @@ class ChildTransport:
         Raises:
             ProcessExitedAlready: all is over; the number may belong to somebody else by now.
         """
-        if self._reaped:
+        if self._reaped or not self.pid:
             raise ProcessExitedAlready()
         try:
             os.killpg(self.pid, number)
@@ -105,7 +118,7 @@ class ChildTransport:
 
     def signalProcess(self, signalID: str | int) -> None:
         """Signal the child alone, by number or by name ("TERM")."""
-        if self._status is not None:
+        if self._status is not None or not self.pid:
             raise ProcessExitedAlready()
         os.kill(self.pid, signalID if isinstance(signalID, int) else signals.Signals[f"SIG{signalID}"])
 

@@ -108,6 +108,10 @@ class WorkerServicer(worker_pb2_grpc.WorkerServicer):
         except TxWorkerError as error:
             context.abort_with_status(status_of(error))
         except DeferredTimeout:
+            self._log.warn(
+                "A call was not answered for {seconds:g} s: perhaps a launch waits for a disk that does not answer.",
+                seconds=ORDER_SECONDS,
+            )
             context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, f"the worker was busy for {ORDER_SECONDS:g} s; try again")
         except Exception:  # a mistake of ours: the operator gets all of it, the client a word
             self._log.failure("answering a call")

@@ -1,0 +1,134 @@
+"""The thread in which children are made: apart from the reactor, which goes on whatever becomes of a launch."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet import reactor
+from twisted.internet.defer import gatherResults
+from twisted.internet.task import deferLater
+
+from txworker.process.apart import Apart
+
+LIMIT = 20
+real: Any = reactor
+
+
+@pytest.fixture
+def apart() -> Iterator[Apart]:
+    try:
+        place = Apart(real)
+    except OSError as error:
+        pytest.skip(f"no real-time thread here: {error}")
+    yield place
+    place.close(lambda: None)
+
+
+@pytest_twisted.ensureDeferred
+async def test_descriptors(apart: Apart, tmp_path: Path) -> None:
+    """What is handed over is the same open file, and of all the others nothing is there but 0, 1 and 2."""
+    kept = [os.open(os.devnull, os.O_RDONLY) for _ in range(50)]
+    numbers: list[int] = []
+
+    def make(here: Mapping[int, int]) -> int:
+        numbers.extend(int(fd) for fd in os.listdir("/proc/thread-self/fd"))
+        assert here[1] == here[2]
+        return os.write(here[1], b"from there")
+
+    with (tmp_path / "file").open("w+b") as file:
+        assert await apart.make(make, {1: file.fileno(), 2: file.fileno()}) == 10
+        assert file.read() == b""  # the offset is shared, too
+    assert (tmp_path / "file").read_bytes() == b"from there"
+    assert len(numbers) < 10
+    again = await apart.make(lambda here: len(os.listdir("/proc/thread-self/fd")), {})
+    assert again == len(numbers) - 1  # it was closed there
+    for fd in kept:
+        os.close(fd)
+
+
+@pytest_twisted.ensureDeferred
+async def test_reactor_goes_on(apart: Apart) -> None:
+    """A launch that takes its time keeps nobody waiting but those behind it, which come in their order."""
+    free = threading.Event()
+    order: list[object] = []
+
+    def slow(here: Mapping[int, int]) -> int:
+        assert free.wait(LIMIT)
+        return 1
+
+    first, second = apart.make(slow, {}), apart.make(lambda here: 2, {})
+    first.addBoth(order.append)
+    second.addBoth(order.append)
+    await deferLater(real, 0)  # the reactor turns
+    assert order == []
+    free.set()
+    await gatherResults([first, second]).addTimeout(LIMIT, real)
+    assert order == [1, 2]
+
+
+@pytest_twisted.ensureDeferred
+async def test_errors(apart: Apart) -> None:
+    """What goes wrong there is the caller's, and the next one is made all the same."""
+
+    def fail(here: Mapping[int, int]) -> int:
+        raise PermissionError(1, "not this")
+
+    with pytest.raises(PermissionError, match="not this"):
+        await apart.make(fail, {})
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        await apart.make(lambda here: 0, {1: 100_000})
+    assert await apart.make(lambda here: 3, {}) == 3
+
+
+@pytest_twisted.ensureDeferred
+async def test_urgent(apart: Apart) -> None:
+    """The thread goes first; what it makes is ordinary."""
+    policies: list[int] = []
+
+    def make(here: Mapping[int, int]) -> int:
+        policies.append(os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK)
+        child = os.posix_spawn("/bin/true", ["true"], {})
+        policies.append(os.sched_getscheduler(child))
+        return os.waitpid(child, 0)[1]
+
+    await apart.make(make, {})
+    assert policies == [os.SCHED_RR, os.SCHED_OTHER]
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER  # the others are as they were
+
+
+def test_nice_worker() -> None:
+    """A worker that was started with `nice` makes its children itself, for the thread's would not be nice."""
+    code = """
+from twisted.internet import reactor
+from txworker.process.apart import Apart, Here, quickest_place
+from txworker.cores import NOBODY_PINNED
+place = quickest_place(reactor, NOBODY_PINNED)
+assert isinstance(place, Here), place
+"""
+    subprocess.run(["nice", "-n", "3", sys.executable, "-c", code], check=True)
+
+
+@pytest_twisted.ensureDeferred
+async def test_close(apart: Apart) -> None:
+    """The last thing is done there, and a launch that hangs is killed for it."""
+    done: list[str] = []
+    hanging = threading.Event()
+
+    def hang(here: Mapping[int, int]) -> int:
+        with subprocess.Popen(["sleep", "1000"]) as process:
+            hanging.set()
+            return process.wait()
+
+    made = apart.make(hang, {})
+    assert hanging.wait(LIMIT)
+    apart.close(lambda: done.append(threading.current_thread().name))
+    assert done == ["txworker-launch"]
+    assert not made.called  # nobody is told any more

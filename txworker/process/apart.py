@@ -1,0 +1,228 @@
+"""
+Where children are made: in a thread apart where the kernel and our rights allow it, otherwise in the reactor thread.
+They may run on every CPU (cores.py).
+
+Who makes a child stands still until its exec (vfork(2)), and a disk or a network that does not answer may put that
+off for long. In a thread apart the reactor goes on meanwhile. The thread has a table of descriptors of its own
+(close_range(2)): the kernel copies that table for each child, and so a launch costs the same however many jobs run.
+What it makes are its own children, which proc(5) lists apart from the orphans that the worker adopts.
+
+It is a real-time thread of the lowest priority (sched(7)), whose children are ordinary again. The kernel likes to wake
+it on the CPU of the child that has just exec'ed; an ordinary thread waits there for its turn, half a millisecond or
+more, and a queue of launches with it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import queue
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Protocol
+
+from twisted.internet.defer import Deferred, execute
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from txworker.cores import NOBODY_PINNED, Cores
+from txworker.process.pipe import Descriptor, ReactorWithReaders
+from txworker.process.procfs import children_of_thread
+
+_CLOSE_RANGE_UNSHARE = 2  # <linux/close_range.h>
+_PIDFD_GETFD = 438  # the same number on every architecture
+_ALL = 0xFFFF_FFFF
+_STARTING_SECONDS = 10.0
+_CLOSING_SECONDS = 1.0
+
+Make = Callable[[Mapping[int, int]], int]
+"""Makes a child that is given these descriptors, by their numbers there; returns its pid."""
+
+
+Done = queue.SimpleQueue[BaseException | None]
+
+
+class Place(Protocol):
+    """Where children are made, one after another. Reactor thread."""
+
+    def make(self, make: Make, descriptors: Mapping[int, int]) -> Deferred[int]:
+        """
+        Fires with what make() returns, called with the same descriptors under the numbers that they have there.
+
+        They stay the caller's, and open until it fires. Cancelling stops nothing.
+
+        Raises (through the Deferred):
+            Exception: whatever make() raises.
+            OSError: no descriptor is left for it.
+        """
+
+    def close(self, last: Callable[[], None]) -> None:
+        """Nothing is made any more. Calls last() there, unless it cannot be waited for."""
+
+
+class Here:
+    """The reactor thread, which waits."""
+
+    def __init__(self, cores: Cores = NOBODY_PINNED) -> None:
+        self._cores = cores
+
+    def make(self, make: Make, descriptors: Mapping[int, int]) -> Deferred[int]:
+        """As Place has it; has fired already."""
+        with self._cores.roaming():
+            return execute(make, descriptors)
+
+    def close(self, last: Callable[[], None]) -> None:
+        """As Place has it."""
+        last()
+
+
+class Apart:
+    """
+    A thread apart, which tells the reactor of what it has made. It never logs: the log's descriptor is the others'.
+
+    Raises:
+        AttributeError: libc or Python lack what it takes.
+        OSError: the kernel does, or we are not allowed; or we are no ordinary process (nice(1), chrt(1)), which our
+            children would not inherit.
+    """
+
+    def __init__(self, reactor: ReactorWithReaders, cores: Cores = NOBODY_PINNED) -> None:
+        if os.sched_getscheduler(0) != os.SCHED_OTHER or os.getpriority(os.PRIO_PROCESS, 0) != 0:
+            raise OSError(errno.EPERM, "jobs would not inherit the worker's own priority")
+        self._cores = cores
+        self._orders: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._made: deque[tuple[Deferred[int], int | Failure]] = deque()
+        self._us = self._its_bell = -1
+        self._over = False
+        bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        try:
+            self._thread = threading.Thread(target=self._run, name="txworker-launch", daemon=True)
+            prepared = self._ask(lambda: self._prepare(bell))
+            self._thread.start()
+            _outcome(prepared, _STARTING_SECONDS)
+        except BaseException:
+            os.close(bell)
+            raise
+        self._bell = Descriptor(reactor, bell, self._rung)
+
+    def make(self, make: Make, descriptors: Mapping[int, int]) -> Deferred[int]:
+        """As Place has it."""
+        made: Deferred[int] = Deferred(lambda _: None)
+
+        def order() -> None:
+            self._made.append((made, self._result(make, descriptors)))
+            os.eventfd_write(self._its_bell, 1)
+
+        self._orders.put(order)
+        return made
+
+    def close(self, last: Callable[[], None]) -> None:
+        """As Place has it; a launch that hangs is waited for for a second, then killed. Again is harmless."""
+        if self._over:
+            return
+
+        def end() -> None:
+            last()
+            self._over = True
+
+        done = self._ask(end)
+        try:
+            _outcome(done, _CLOSING_SECONDS)
+        except queue.Empty:
+            for pid in children_of_thread(self._thread.native_id or 0):
+                os.kill(pid, signal.SIGKILL)
+            with suppress(queue.Empty):
+                _outcome(done, _CLOSING_SECONDS)
+        self._bell.close()
+
+    def _ask(self, call: Callable[[], None]) -> Done:
+        """Have the thread do that; one that fails is the last."""
+        done: Done = queue.SimpleQueue()
+
+        def order() -> None:
+            try:
+                call()
+            except BaseException as error:
+                self._over = True
+                done.put(error)
+            else:
+                done.put(None)
+
+        self._orders.put(order)
+        return done
+
+    def _rung(self) -> None:
+        with suppress(BlockingIOError):
+            os.eventfd_read(self._bell.fileno())
+        while self._made:
+            made, result = self._made.popleft()
+            made.callback(result)
+
+    def _run(self) -> None:
+        while not self._over:
+            self._orders.get()()
+
+    def _prepare(self, bell: int) -> None:
+        """
+        From here on numbers of descriptors mean something else in this thread, but for 0, 1 and 2.
+
+        So a signal must not be taken here: Python's handler would write to the wrong descriptor.
+        """
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        libc = ctypes.CDLL(None, use_errno=True)
+        _check(libc.close_range(ctypes.c_uint(3), ctypes.c_uint(_ALL), ctypes.c_int(_CLOSE_RANGE_UNSHARE)))
+        self._us = os.pidfd_open(os.getpid())
+        self._its_bell = self._fetched(bell)
+        self._cores.roam()
+        os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(1))
+
+    def _result(self, make: Make, descriptors: Mapping[int, int]) -> int | Failure:
+        try:
+            with self._here(descriptors) as here:
+                return make(here)
+        except BaseException:  # whatever it is, the caller must hear of it
+            return Failure()
+
+    @contextmanager
+    def _here(self, descriptors: Mapping[int, int]) -> Iterator[Mapping[int, int]]:
+        """The same open files in this thread's own table."""
+        here: dict[int, int] = {}
+        try:
+            for fd in descriptors.values():
+                if fd not in here:
+                    here[fd] = self._fetched(fd)
+            yield {child_fd: here[fd] for child_fd, fd in descriptors.items()}
+        finally:
+            for fd in here.values():
+                os.close(fd)
+
+    def _fetched(self, fd: int) -> int:
+        """Source: pidfd_getfd(2); what a pidfd stands for is the first thread's table, which is the reactor's."""
+        libc = ctypes.CDLL(None, use_errno=True)
+        got: int = libc.syscall(ctypes.c_long(_PIDFD_GETFD), ctypes.c_int(self._us), ctypes.c_int(fd), ctypes.c_uint(0))
+        return _check(got)
+
+
+def quickest_place(reactor: ReactorWithReaders, cores: Cores) -> Place:
+    """A thread apart where there can be one, otherwise the reactor thread."""
+    try:
+        return Apart(reactor, cores)
+    except (AttributeError, OSError) as error:
+        Logger().info("Jobs are launched in the reactor thread: {error}.", error=error)
+        return Here(cores)
+
+
+def _outcome(done: Done, within_seconds: float) -> None:
+    error = done.get(timeout=within_seconds)
+    if error is not None:
+        raise error
+
+
+def _check(result: int) -> int:
+    if result < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return result
