@@ -130,7 +130,8 @@ def test_stale_cgroup(tmp_path: Path, mark: str) -> None:
     if not cgroup_root():
         pytest.skip("needs root and a cgroup v2 hierarchy that can be written")
     cgroup = Cgroups(Path(cgroup_root()), f"txworker-test-{mark}")
-    job = cgroup.create("job")
+    job = cgroup.of("job")
+    Path(job.path).mkdir()
     script = (
         f"echo 0 >{job.path}/cgroup.procs; setsid sleep 300 & (env -i setsid sleep 300 &) ; echo ready >ready; wait"
     )

@@ -66,7 +66,7 @@ class ShelfTests(SynchronousTestCase):
 
 class RecorderTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.recorder = Recorder(Path(self.mktemp()))
+        self.recorder = Recorder(self.mktemp())
 
     def test_waiting_for_more(self) -> None:
         """A waiter hears of the first byte beyond what it has, and of the end."""
@@ -80,18 +80,18 @@ class RecorderTests(SynchronousTestCase):
     def test_silent(self) -> None:
         """A job that prints nothing has its file, and costs no descriptor."""
         held = [len(os.listdir("/proc/self/fd"))]
-        silent = Recorder(Path(self.mktemp()))
+        silent = Recorder(self.mktemp())
         held.append(len(os.listdir("/proc/self/fd")))
         silent.append(b"a")
         held.append(len(os.listdir("/proc/self/fd")))
         silent.close()
         held.append(len(os.listdir("/proc/self/fd")))
         self.assertEqual([0, 0, 1, 0], [count - held[0] for count in held])
-        self.assertEqual(b"a", silent.path.read_bytes())
+        self.assertEqual(b"a", Path(silent.path).read_bytes())
 
     def test_cannot_be_opened(self) -> None:
         """A file that cannot be opened for the first byte is as a disk that refuses: tried again with the next."""
-        path = self.recorder.path
+        path = Path(self.recorder.path)
         path.unlink()
         path.mkdir()
         self.recorder.append(b"abc")
@@ -102,11 +102,11 @@ class RecorderTests(SynchronousTestCase):
 
     def test_ceiling(self) -> None:
         """Beyond its ceiling output is dropped, a last line says so once, and the bytes before it are all there."""
-        recorder = Recorder(Path(self.mktemp()), max_bytes=10)
+        recorder = Recorder(self.mktemp(), max_bytes=10)
         for data in (b"01234567", b"89abcdef", b"more"):
             recorder.append(data)
         recorder.finish()
-        self.assertEqual(b"0123456789\n[output beyond 10 bytes was dropped]\n", recorder.path.read_bytes())
+        self.assertEqual(b"0123456789\n[output beyond 10 bytes was dropped]\n", Path(recorder.path).read_bytes())
         self.assertTrue(recorder.truncated)
 
 
@@ -140,12 +140,12 @@ class PourTests(SynchronousTestCase):
             self.writing = -1
 
     def written(self, recorder: Recorder) -> bytes:
-        self.assertEqual(recorder.size, recorder.path.stat().st_size)
-        return recorder.path.read_bytes()
+        self.assertEqual(recorder.size, Path(recorder.path).stat().st_size)
+        return Path(recorder.path).read_bytes()
 
     def test_all_of_it(self) -> None:
         """What the pipe holds follows what was appended before; empty and ended are told apart."""
-        recorder = Recorder(Path(self.mktemp()))
+        recorder = Recorder(self.mktemp())
         recorder.append(b"before ")
         self.assertRaises(BlockingIOError, recorder.pour, self.reading, 100)
         os.write(self.writing, b"0123456789")
@@ -158,7 +158,7 @@ class PourTests(SynchronousTestCase):
 
     def test_up_to_the_limit(self) -> None:
         """Near its limit output is cut exactly there, and what comes after is still taken from the pipe."""
-        recorder = Recorder(Path(self.mktemp()), max_bytes=12)
+        recorder = Recorder(self.mktemp(), max_bytes=12)
         os.write(self.writing, b"0123456789" * 3)
         self.assertEqual([10, 10, 10], [recorder.pour(self.reading, 10) for _ in range(3)])
         self.assertTrue(self.written(recorder).startswith(b"012345678901\n["))
@@ -166,7 +166,7 @@ class PourTests(SynchronousTestCase):
     def test_where_the_kernel_cannot(self) -> None:
         """A file system without splice(2), or a full disk at that moment, costs nothing but time."""
         for number in (errno.EINVAL, errno.ENOSPC):
-            recorder = Recorder(Path(self.mktemp()))
+            recorder = Recorder(self.mktemp())
             os.write(self.writing, b"0123456789")
             with mock.patch.object(os, "splice", side_effect=OSError(number, "no")):
                 self.assertEqual(10, recorder.pour(self.reading, 100))
@@ -182,13 +182,13 @@ class FullDiskTests(SynchronousTestCase):
         self.patch(recorder.os, "write", self.disk.write)  # type: ignore[attr-defined]
 
     def a_recorder(self, max_bytes: int = 0) -> Recorder:
-        return Recorder(Path(self.mktemp()), max_bytes)
+        return Recorder(self.mktemp(), max_bytes)
 
     def assert_written(self, *parts: bytes | int) -> None:
         """Bytes as they are, and for a number the line about so many lost ones."""
         line = "\n[{} bytes of output were lost here: No space left on device]\n"
         expected = b"".join(part if isinstance(part, bytes) else line.format(part).encode() for part in parts)
-        self.assertEqual(expected, self.recorder.path.read_bytes())
+        self.assertEqual(expected, Path(self.recorder.path).read_bytes())
         self.assertEqual(len(expected), self.recorder.size)
         self.assertTrue(self.recorder.truncated)
 

@@ -24,16 +24,16 @@ class CgroupTests(SynchronousTestCase):
         (place / "cgroup.procs").write_text("".join(f"{pid}\n" for pid in pids))
         return JobCgroup(str(place))
 
-    def test_create(self) -> None:
-        """A job's cgroup is a directory of its own in the worker's; there is no second of that name."""
-        cgroups = Cgroups(self.base, "name")
-        self.assertEqual(str(self.base / "name" / "job"), cgroups.create("job").path)
-        self.assertTrue((self.base / "name" / "job").is_dir())
-        self.assertRaises(FileExistsError, cgroups.create, "job")
+    def test_of(self) -> None:
+        """A job's cgroup is a directory of its own in the worker's; one that was never made is soon gone."""
+        job = Cgroups(self.base, "name").of("job")
+        self.assertEqual(str(self.base / "name" / "job"), job.path)
+        job.kill()
+        self.assertTrue(job.remove())
 
     def test_remove(self) -> None:
         """An empty one goes, with what the job has made in it, and stays gone when somebody makes another."""
-        job = Cgroups(self.base, "name").create("job")
+        job = Cgroups(self.base, "name").of("job")
         (Path(job.path) / "of the job" / "deep").mkdir(parents=True)
         self.assertTrue(job.remove())
         self.assertFalse(Path(job.path).exists())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
-from pathlib import Path
+from contextlib import suppress
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -49,7 +49,7 @@ class Recorder:
     )
     _log = Logger()
 
-    def __init__(self, path: Path, max_bytes: int = 0, kept: Callable[[int], int] = lambda fd: fd) -> None:
+    def __init__(self, path: str, max_bytes: int = 0, kept: Callable[[int], int] = lambda fd: fd) -> None:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         self._fd = -1
         self._kept = kept
@@ -232,7 +232,8 @@ class Output:
         self.close()
         for recorder in (self.out, self.err):
             if recorder is not None:
-                recorder.path.unlink(missing_ok=True)
+                with suppress(FileNotFoundError):
+                    os.unlink(recorder.path)
 
     def _recorder(self, stderr: bool) -> Recorder:
         return self.err if stderr and self.err is not None else self.out

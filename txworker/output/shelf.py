@@ -21,7 +21,7 @@ class Shelf:
 
     def __init__(self, directory: Path, kept: Callable[[int], int] = lambda fd: fd) -> None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._directory = directory
+        self._directory = str(directory)
         self._kept = kept
 
     def create(self, job_id: str, separate_stderr: bool, max_bytes: int = 0) -> Output:
@@ -31,9 +31,9 @@ class Shelf:
         Raises:
             OSError: a file cannot be made; none is left.
         """
-        out = Recorder(self.path(job_id, stderr=False), max_bytes, self._kept)
+        out = Recorder(self._path(job_id, stderr=False), max_bytes, self._kept)
         try:
-            err = Recorder(self.path(job_id, stderr=True), max_bytes, self._kept) if separate_stderr else None
+            err = Recorder(self._path(job_id, stderr=True), max_bytes, self._kept) if separate_stderr else None
         except OSError:
             Output(out, None).discard()
             raise
@@ -41,7 +41,7 @@ class Shelf:
 
     def path(self, job_id: str, stderr: bool) -> Path:
         """Where a job's output is, or its separate stderr. Any thread."""
-        return self._directory / f"{job_id}.{'err' if stderr else 'out'}"
+        return Path(self._path(job_id, stderr))
 
     def recover(self, job_id: str, separate_stderr: bool) -> int:
         """
@@ -67,3 +67,7 @@ class Shelf:
         for job_id in job_ids:
             for stderr in (False, True):
                 self.path(job_id, stderr).unlink(missing_ok=True)
+
+    def _path(self, job_id: str, stderr: bool) -> str:
+        """For each launch: to make a Path is dear."""
+        return f"{self._directory}/{job_id}.{'err' if stderr else 'out'}"

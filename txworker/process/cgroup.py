@@ -15,7 +15,8 @@ _STALE_PAUSE = 0.005
 
 class Cgroups:
     """
-    Makes cgroups below `base`, in a directory of that name. No controller is enabled, only belonging counts.
+    Where the jobs' cgroups are: below `base`, in a directory of that name. No controller is enabled, only belonging
+    counts.
 
     The name is the worker's own and the same after a restart, so that what it left when it died is found.
 
@@ -38,11 +39,9 @@ class Cgroups:
         """The directory that holds every job's; worth remembering, a restarted worker may have another base."""
         return self._path
 
-    def create(self, job_id: str) -> JobCgroup:
-        """An empty cgroup. Raises OSError when there can be no more."""
-        path = str(self._path / job_id)
-        os.mkdir(path)
-        return JobCgroup(path)
+    def of(self, job_id: str) -> JobCgroup:
+        """That job's; who makes its process makes the directory first (child.py)."""
+        return JobCgroup(f"{self._path}/{job_id}")
 
     def end_stale(self) -> int:
         """Before the first job: end what a dead worker of this name left in here; how many that were. May block."""

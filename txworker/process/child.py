@@ -81,7 +81,9 @@ class Starts:
         descriptors: Mapping[int, int],
         preparation: Preparation,
     ) -> int:
-        """As start_child."""
+        """As start_child; makes the cgroup's directory first."""
+        if preparation.cgroup is not None:
+            os.mkdir(preparation.cgroup)
         if preparation.needed:
             return self.prepared(argv, environment, directory, descriptors, preparation)
         if preparation.cgroup is not None and not self.moves.quick():

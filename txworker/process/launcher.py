@@ -108,7 +108,7 @@ class Launcher:
         Raises:
             TxWorkerError: it could not be started; nothing is left behind.
         """
-        cgroup = self._cgroup(job_id)
+        cgroup = None if self.cgroups is None else self.cgroups.of(job_id)
         child = _Child(self, job_id, spec, listener, cgroup)
         try:
             transport = await self._start(job_id, spec, child.protocol, cgroup)
@@ -119,12 +119,6 @@ class Launcher:
                 cgroup.remove()
             raise
         return Running(transport.pid, child.run.stop)
-
-    def _cgroup(self, job_id: str) -> JobCgroup | None:
-        try:
-            return None if self.cgroups is None else self.cgroups.create(job_id)
-        except OSError as error:
-            raise OutOfResources(f"no cgroup can be made for the job: {error}") from error
 
     async def _start(self, job_id: str, spec: JobSpec, protocol: JobProtocol, cgroup: JobCgroup | None) -> Any:
         directory = os.path.join(self.places.directory, spec.directory)
@@ -225,9 +219,10 @@ class _Child:
 
 
 def _in_our_words(error: OSError, executable: str, directory: str) -> TxWorkerError:
-    if error.errno in _SHORTAGES:
+    ours = error.filename not in (None, directory, executable)
+    if error.errno in _SHORTAGES and not ours:
         return OutOfResources(_SHORTAGES[error.errno])
-    if error.filename is not None and error.filename not in (directory, executable):
+    if ours:
         return OutOfResources(f"{error.filename}: the job could not be given this: {error.strerror}")
     if error.filename == directory:
         if error.errno in (errno.EACCES, errno.EPERM):

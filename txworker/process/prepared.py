@@ -28,8 +28,8 @@ class Preparation:
     """
     What must be so before a job's first instruction; the default is nothing at all.
 
-    limits: (name for messages, RLIMIT_ number, soft, hard). user: uid, gid and supplementary groups. cgroup: its
-    directory. brand: brand.py.
+    limits: (name for messages, RLIMIT_ number, soft, hard). user: uid, gid and supplementary groups. cgroup: the
+    directory to be made for it. brand: brand.py.
     """
 
     limits: tuple[tuple[str, int, int, int], ...] = ()
