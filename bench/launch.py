@@ -109,7 +109,8 @@ def crowded_launches(daemon: Daemon, rounds: int, sizes: tuple[int, ...] = (1000
             rates[size].append(start_rate(daemon, 300, 8))
             floors[size].append(spawn_rate(300))  # the crowd slows the machine itself, too
         ratio = (median(rates[size]) / median(floors[size])) / (median(rates[0]) / median(floors[0]))
-        figures.append(Figure(f"launch rate with {size} jobs, of that with none", ratio, wanted))
+        note = f"{median(rates[size]):.0f}/s of {median(rates[0]):.0f}/s"
+        figures.append(Figure(f"launch rate with {size} jobs, of that with none", ratio, wanted, note))
         figures.append(Figure(f"memory per job, KiB, {size} running", per_job, 20, at_most=True))
     begun = time.perf_counter()
     calls = [daemon.stub.StopJob.future(pb.StopJobReq(jobID=job_id), timeout=LIMIT) for job_id in ids]
