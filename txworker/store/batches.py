@@ -83,7 +83,9 @@ class Batches:
 
     def attempt(self, connection: sqlite3.Connection, gathered: Sequence[Order]) -> None:
         """Write what was kept and what has gathered. Without either it finds out whether writing works again."""
-        batch, self.kept = [*self.kept, *gathered], []
+        batch = gathered
+        if self.kept:
+            batch, self.kept = [*self.kept, *gathered], []
         self.closing = self.closing or any(order.last for order in batch)
         if batch:
             self._attempt(connection, batch)
@@ -143,7 +145,7 @@ class Batches:
             self._written()
 
     def _works(self) -> None:
-        if not self._still_full():
+        if self.trouble is not None and not self._still_full():
             self._set_trouble(None)
 
     def _still_full(self) -> bool:
@@ -174,6 +176,8 @@ def _write_something(connection: sqlite3.Connection) -> None:
 
 def _written(connection: sqlite3.Connection, batch: Sequence[Order]) -> list[Any]:
     """What each operation returned, once all are committed; None of one that a later one replaces."""
+    if len(batch) == 1 and batch[0].kind.one_statement:
+        return [batch[0].operation(connection)]
     latest: dict[int | None, Order] = {order.kind.replaces: order for order in batch if order.kind.replaces is not None}
     needed = [order for order in batch if latest.get(order.kind.replaces, order) is order]
     if len(needed) == 1 and needed[0].kind.one_statement:
