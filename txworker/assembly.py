@@ -31,8 +31,9 @@ from txworker.jobs import Retention
 from txworker.jobs.errors import StoreBroken
 from txworker.lifetime import InOrder, Stopping
 from txworker.output.shelf import Shelf
+from txworker.process.adopting import adopt_orphans
 from txworker.process.apart import Here, quickest_place
-from txworker.process.census import Census, adopt_orphans
+from txworker.process.census import Census
 from txworker.process.cgroup import Cgroups, end_stale, own_cgroup
 from txworker.process.child import Starts, quickest_start
 from txworker.process.descriptors import DescriptorLimit
@@ -130,8 +131,8 @@ class _Processes:
         self._census = Census(reactor)
         self._cgroups = _cgroups(name) if config.use_cgroups else None
         self._stop_adopting = _adopting(self._census)
-        start = quickest_start()
-        self._starts = Starts(start, PreparedStart(self._census.spare, self._census.forget))
+        start, descendants = quickest_start(), self._census.descendants
+        self._starts = Starts(start, PreparedStart(descendants.spare, descendants.forget))
         self._place = quickest_place(reactor, cores) if isinstance(start, NativeStart) else Here(cores)
         self.launcher = Launcher(
             Spawner(reactor, self._starts, self.descriptors, self._place, cores),

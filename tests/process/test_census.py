@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from txworker.process import census as room
-from txworker.process import strangers
+from txworker.process import descendants, hunt, strangers
 from txworker.process.census import Census
 from txworker.process.procfs import Process
 
@@ -43,6 +43,9 @@ class FakeProc:
             raise self.problem
         return [process.pid for process in self.processes.values() if process.parent == OWN]
 
+    def children(self, pid: int) -> list[int]:
+        return [process.pid for process in self.processes.values() if process.parent == pid]
+
     def tree(self, root: int, gone: set[int]) -> Iterable[Process]:
         if self.exits_when_walked == root:  # alive when it was listed; its child is ours now, and not in the list
             self.exits_when_walked = 0
@@ -52,7 +55,7 @@ class FakeProc:
         for pid in queue:
             if pid in self.processes:
                 yield self.processes[pid]
-                queue += [child.pid for child in self.processes.values() if child.parent == pid]
+                queue += self.children(pid)
 
     def send(self, process: Process, number: int) -> None:
         if number == SIGSTOP and self.forks_before_stop:  # too late: it has a successor already, and is gone
@@ -75,11 +78,13 @@ class FakeProc:
 class CensusTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.proc, self.clock = FakeProc(), Clock()
-        self.patch(room, "OwnChildren", lambda: lambda: self.proc.own_children())
-        self.patch(room, "children", lambda pid: [one.pid for one in self.proc.processes.values() if one.parent == pid])
-        self.patch(room, "read_process", self.proc.processes.get)
-        self.patch(room, "tree", self.proc.tree)
-        self.patch(room, "send", self.proc.send)
+        self.patch(descendants, "OwnChildren", lambda: lambda: self.proc.own_children())
+        self.patch(
+            descendants, "children", lambda pid: [one.pid for one in self.proc.processes.values() if one.parent == pid]
+        )
+        self.patch(descendants, "read_process", self.proc.processes.get)
+        self.patch(descendants, "tree", self.proc.tree)
+        self.patch(hunt, "send", self.proc.send)
         self.patch(room, "mark_of", lambda pid: self.proc.signs[pid][0] or None)
         self.patch(room, "_signs", lambda process: self.proc.signs[process.pid])
         self.patch(os, "waitpid", self.proc.waitpid)
@@ -215,9 +220,9 @@ class CensusTests(SynchronousTestCase):
     def test_spared(self) -> None:
         """Who is spared is not even looked at, as long as nobody has waited for it."""
         self.proc.add(300, zombie=True, sign="a")
-        self.census.spare(300)
+        self.census.descendants.spare(300)
         self.assertEqual(([], []), (self.left("a"), self.proc.waited))
-        self.census.forget(300)
+        self.census.descendants.forget(300)
         self.clock.advance(1)
         self.assertEqual(([], [300]), (self.left("a"), self.proc.waited))
 

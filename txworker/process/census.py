@@ -8,13 +8,10 @@ to know that takes one read. Nobody who does not descend from the worker is ever
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import os
 import time
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Iterator
 from functools import partial
-from signal import SIGKILL, SIGSTOP
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -22,64 +19,40 @@ from twisted.python.failure import Failure
 
 from txworker.jobs import MARK
 from txworker.process.brand import brand
+from txworker.process.descendants import Descendants, start_of
+from txworker.process.hunt import Choice, hunt
 from txworker.process.owners import Main, Sign, owners
-from txworker.process.procfs import (
-    OwnChildren,
-    Process,
-    brand_of,
-    cgroup_of,
-    children,
-    mark_of,
-    read_process,
-    send,
-    ticks_since_boot,
-    tree,
-)
+from txworker.process.procfs import Process, brand_of, cgroup_of, mark_of, ticks_since_boot
 from txworker.process.strangers import Strangers
 from txworker.waiting import Clock
 
 _SHARE = 10
 """A census may take a tenth of the reactor's time; with many jobs running it serves all that ended meanwhile."""
 
-_ROUNDS = 200
 _LOOKS = 5
 _REAP_PAUSE = 0.1
 _UNCERTAIN_PAUSE = 0.002
-_HUNT_SECONDS = 0.25
 _LAST_SECONDS = 2.0
 _LAST_PAUSE = 0.002
-_PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>
 
 
 class Census:
     """
     Knows every job's own process and, on demand, whoever else descends from the worker. Reactor thread.
 
-    Whom the worker had as a child before its first job (it may have been exec'ed by a script) is spared: never
-    touched, and neither is any orphan that only elimination would make a job's.
+    Where the worker had a child before its first job no orphan is touched that only elimination would make a job's.
     """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._children = OwnChildren()
         self._mains: dict[int, Main] = {}
         self._expected = 0
-        self._spared = {pid: _start(pid) for pid in children(os.getpid())}
-        self._alone = not self._spared
-        self._others: set[int] = set()
         self._strangers = Strangers(clock)
+        self.descendants = Descendants(self._mains, self._strangers)
         self._asked: list[tuple[str, Deferred[list[Process]]]] = []
         self._timer: Any = None
         self._due = 0.0
         self._not_before = 0.0
-
-    def spare(self, pid: int) -> None:
-        """A child of ours that is no job's, leaves nobody behind, and is waited for by others: it is not looked at."""
-        self._others.add(pid)
-
-    def forget(self, pid: int) -> None:
-        """Nobody is spared for that number any more: it is about to be waited for."""
-        self._others.discard(pid)
 
     def expect(self, job_id: str) -> int:
         """
@@ -119,7 +92,7 @@ class Census:
 
     def close(self) -> None:
         """Nobody will be looked for any more."""
-        self._children.close()
+        self.descendants.close()
 
     def kill_everybody(self) -> None:
         """
@@ -169,49 +142,27 @@ class Census:
     def _look(self) -> tuple[dict[str, list[Process]], bool]:
         """Who is left of each job; and whether nobody of one that is not named can have been overlooked."""
         for _ in range(_LOOKS):
-            forest, complete = self._forest()
+            forest, complete = self.descendants.forest()
             left = self._left(forest)
             if complete and not self._slipped(forest, left):
                 return left, True
         return left, False
 
-    def _kill(self, found: list[Process], ours: Callable[[list[Process]], list[Process]]) -> list[Process]:
-        """
-        Stop who is found until nobody new is ours, so that none can start another unseen; then KILL to all of them.
+    def _slipped(self, forest: list[Process], left: dict[str, list[Process]]) -> bool:
+        owned = {process.pid for processes in left.values() for process in processes}
+        return self.descendants.slipped(process for process in forest if process.pid not in owned)
 
-        New orphans alone are looked at as long as there are any: that takes less than a chain of forks needs for its
-        next link. Those below who is stopped are looked for at last. Blocks for a moment; who is missed by then is
-        found the next time.
-        """
-        held: dict[int, Process] = {}
-        others: set[int] = set()
+    def _kill(self, found: list[Process], ours: Choice) -> list[Process]:
         for process in found:
             self._strangers.forget(process.pid)  # whoever is below it is wanted, too
-        new = found
-        below = False
-        deadline = time.monotonic() + _HUNT_SECONDS
-        while time.monotonic() < deadline:
-            for process in new:
-                send(process, SIGSTOP)
-                held[process.pid] = process
-            forest, _ = self._forest(others if below else {*others, *held})
-            fresh = [process for process in forest if process.pid not in held]
-            mine = {process.pid for process in ours(fresh)}
-            new = [process for process in fresh if process.pid in mine or process.parent in held]
-            others.update(process.pid for process in fresh if process not in new)
-            if below and not new:
-                break
-            below = not new
-        for process in held.values():
-            send(process, SIGKILL)
-        return list(held.values())
+        return hunt(found, lambda skipped: self.descendants.forest(skipped)[0], ours)
 
     def _left(self, forest: list[Process]) -> dict[str, list[Process]]:
         """Who is left of each job of which there is anybody."""
         if not forest:
             return {}
         read: dict[int, list[Sign]] = {}
-        owner = owners(forest, self._mains, lambda process: self._signs_of(process, read), self._alone)
+        owner = owners(forest, self._mains, lambda process: self._signs_of(process, read), self.descendants.alone)
         self._remember_strangers(forest, read)
         found: dict[str, list[Process]] = {}
         for process in forest:
@@ -237,51 +188,7 @@ class Census:
     def _everybody(self, forest: list[Process]) -> list[Process]:
         own = os.environ.get(MARK)  # we may be a job ourselves, and those from before, too
         living = [process for process in forest if not process.zombie]
-        return living if self._alone else [one for one in living if mark_of(one.pid) not in (None, own)]
-
-    def _forest(self, skipped: Container[int] = ()) -> tuple[list[Process], bool]:
-        """
-        All orphans that are not to be skipped, and whoever descends from them; and whether those certainly are all.
-
-        Who exits while we look hands its children over to us, where we have looked already: then we look again.
-        """
-        before: set[int] = set()
-        for _ in range(_LOOKS):
-            exited: set[int] = set()
-            forest: list[Process] = []
-            for root in self._orphans(skipped):
-                forest += [root] if root.pid in self._strangers else tree(root.pid, exited)
-            exited.update(process.pid for process in forest if process.zombie)
-            if exited <= before:
-                return forest, True
-            before |= exited
-        return forest, False
-
-    def _orphans(self, skipped: Container[int]) -> list[Process]:
-        """
-        Children of ours that are nobody's own process; those that have exited are waited for on the way.
-
-        Whoever has exited may have given us its children at that moment, behind our back: then we look again.
-        """
-        for _ in range(_ROUNDS):
-            found, reaped = [], False
-            for pid in self._children():
-                if pid not in self._mains and pid not in self._others and pid not in skipped:
-                    process = self._strangers.get(pid) or read_process(pid)
-                    if process is not None and process.zombie:
-                        self._strangers.forget(pid)
-                        reaped = _reaped(pid) or reaped
-                    elif process is not None and self._spared.get(pid) != process.start:
-                        found.append(process)
-            if not reaped:
-                break
-        return found
-
-    def _slipped(self, forest: list[Process], left: dict[str, list[Process]]) -> bool:
-        """Somebody who is nobody's has exited since: what it carried could not be read, who came of it was missed."""
-        owned = {process.pid for processes in left.values() for process in processes}
-        others = [process for process in forest if process.pid not in owned and not process.zombie]
-        return any(self._strangers.get(process.pid) is None and not _lives(process) for process in others)
+        return living if self.descendants.alone else [one for one in living if mark_of(one.pid) not in (None, own)]
 
 
 class _Start:
@@ -295,18 +202,8 @@ class _Start:
 
     def __call__(self) -> int:
         if self._ticks is None:
-            self._ticks = _start(self._pid)
+            self._ticks = start_of(self._pid)
         return self._ticks
-
-
-def _start(pid: int) -> int:
-    process = read_process(pid)
-    return -1 if process is None else process.start
-
-
-def _lives(process: Process) -> bool:
-    now = read_process(process.pid)
-    return now is not None and not now.zombie and now.start == process.start
 
 
 def _signs(process: Process) -> Iterator[Sign]:
@@ -316,25 +213,3 @@ def _signs(process: Process) -> Iterator[Sign]:
     mark = mark_of(process.pid)
     if mark is not None:
         yield mark
-
-
-def _reaped(pid: int) -> bool:
-    with contextlib.suppress(ChildProcessError):
-        return os.waitpid(pid, os.WNOHANG)[0] == pid
-    return False
-
-
-def adopt_orphans(handlers: dict[Any, Any], census: Census) -> Callable[[], None]:
-    """
-    From now on this process is the parent of every orphan below it; the census waits for those that exit.
-
-    handlers is Twisted's table of whom it tells of SIGCHLD. The result ends the telling.
-
-    Raises:
-        OSError: the kernel does not offer it.
-    """
-    libc = ctypes.CDLL(None, use_errno=True)
-    if not hasattr(libc, "prctl") or libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "orphans cannot be adopted here")
-    handlers[0] = census
-    return lambda: handlers.pop(0, None) and None

@@ -1,0 +1,108 @@
+"""
+The worker's descendants, but for its jobs' own processes: orphans that it adopted, and all below them.
+
+Nobody who does not descend from the worker is ever looked at.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Container, Iterable
+
+from txworker.process.procfs import OwnChildren, Process, children, read_process, tree
+from txworker.process.strangers import Strangers
+
+_ROUNDS = 200
+_LOOKS = 5
+
+
+class Descendants:
+    """
+    mains: the jobs' own processes by their numbers, whoever they are when it is asked. Reactor thread, but for spare().
+
+    Whom the worker had as a child before its first job (it may have been exec'ed by a script) is spared: never touched.
+    `alone`: it had none.
+    """
+
+    def __init__(self, mains: Container[int], strangers: Strangers) -> None:
+        self._mains = mains
+        self._strangers = strangers
+        self._children = OwnChildren()
+        self._spared = {pid: start_of(pid) for pid in children(os.getpid())}
+        self.alone = not self._spared
+        self._others: set[int] = set()
+
+    def spare(self, pid: int) -> None:
+        """A child of ours that is no job's, leaves nobody behind, and is waited for by others: it is not looked at."""
+        self._others.add(pid)
+
+    def forget(self, pid: int) -> None:
+        """Nobody is spared for that number any more: it is about to be waited for."""
+        self._others.discard(pid)
+
+    def close(self) -> None:
+        """Nobody will be looked for any more."""
+        self._children.close()
+
+    def forest(self, skipped: Container[int] = ()) -> tuple[list[Process], bool]:
+        """
+        All orphans that are not to be skipped, and whoever descends from them; and whether those certainly are all.
+
+        Who exits while we look hands its children over to us, where we have looked already: then we look again.
+        """
+        before: set[int] = set()
+        for _ in range(_LOOKS):
+            exited: set[int] = set()
+            forest: list[Process] = []
+            for root in self._orphans(skipped):
+                forest += [root] if root.pid in self._strangers else tree(root.pid, exited)
+            exited.update(process.pid for process in forest if process.zombie)
+            if exited <= before:
+                return forest, True
+            before |= exited
+        return forest, False
+
+    def slipped(self, nobodys: Iterable[Process]) -> bool:
+        """Somebody who is nobody's has exited since: what it carried could not be read, who came of it was missed."""
+        return any(
+            self._strangers.get(process.pid) is None and not process.zombie and not _lives(process)
+            for process in nobodys
+        )
+
+    def _orphans(self, skipped: Container[int]) -> list[Process]:
+        """
+        Children of ours that are nobody's own process; those that have exited are waited for on the way.
+
+        Whoever has exited may have given us its children at that moment, behind our back: then we look again.
+        """
+        for _ in range(_ROUNDS):
+            found, reaped = [], False
+            for pid in self._children():
+                if pid not in self._mains and pid not in self._others and pid not in skipped:
+                    process = self._strangers.get(pid) or read_process(pid)
+                    if process is not None and process.zombie:
+                        self._strangers.forget(pid)
+                        reaped = _reaped(pid) or reaped
+                    elif process is not None and self._spared.get(pid) != process.start:
+                        found.append(process)
+            if not reaped:
+                break
+        return found
+
+
+def start_of(pid: int) -> int:
+    """When that process started, as in Process; -1 when there is none."""
+    process = read_process(pid)
+    return -1 if process is None else process.start
+
+
+def _lives(process: Process) -> bool:
+    now = read_process(process.pid)
+    return now is not None and not now.zombie and now.start == process.start
+
+
+def _reaped(pid: int) -> bool:
+    with contextlib.suppress(ChildProcessError):
+        return os.waitpid(pid, os.WNOHANG)[0] == pid
+    return False
