@@ -13,6 +13,9 @@ from bench.wire import Wire
 from tests.support.daemon import LIMIT, Daemon
 from txworker.pb import worker_pb2 as pb
 
+WARM = 1000
+"""So many launches come before anything is measured: a new worker's first ones are slower."""
+
 TRUE = pb.StartJobReq(command="/bin/true")
 
 
@@ -60,7 +63,7 @@ def _ended(wire: Wire, events: int) -> list[str]:
 
 def launches(daemon: Daemon, rounds: int, count: int = 300) -> list[Figure]:
     """Launch rate and start-to-done rate at 1, 8 and 32 at a time, as shares of the floor's."""
-    start_rate(daemon, count, 8)  # threads and caches are warm
+    start_rate(daemon, WARM, 8)
     figures = []
     measures: tuple[tuple[str, Callable[[Daemon, int, int], float]], ...] = (
         ("launch rate", start_rate),
@@ -98,6 +101,7 @@ def crowded_launches(daemon: Daemon, rounds: int, sizes: tuple[int, ...] = (1000
     """Launch rate with many sleeping jobs, as a share of that with none; their memory; how soon all are stopped."""
     figures = []
     ids: list[str] = []
+    start_rate(daemon, WARM, 8)
     rates = {0: [start_rate(daemon, 300, 8) for _ in range(rounds)]}
     floors = {0: [spawn_rate(300) for _ in range(rounds)]}
     memory = resident_bytes(daemon)
