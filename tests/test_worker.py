@@ -243,7 +243,7 @@ class OrderTests(SynchronousTestCase):
         answer = self.worker.submit(TRUE)
         stopped = self.worker.stop_all()
         self.assertNoResult(answer)
-        self.assertEqual([], self.worker.running_ids())
+        self.assertEqual(["job-1"], self.worker.running_ids())
         self.launcher.slow.callback(None)
         self.assertEqual("job-1", self.successResultOf(answer).id)
         running = self.launcher.running["job-1"]

@@ -99,8 +99,14 @@ class Running(Protocol):
 class Launcher(Protocol):
     """Starts children."""
 
-    async def launch(self, job_id: str, spec: JobSpec, listener: Listener) -> Running:
-        """Start the order's process, or raise TxWorkerError and leave nothing behind. May be waited for."""
+    async def launch(
+        self, job_id: str, spec: JobSpec, listener: Listener, check: Callable[[], None] = lambda: None
+    ) -> Running:
+        """
+        Start the order's process, or raise TxWorkerError and leave nothing behind. May be waited for.
+
+        check() is called last thing before the process is made, in whatever thread: what it raises is raised here.
+        """
 
 
 class Store(Protocol):

@@ -96,8 +96,8 @@ class Worker:
         """
         Start a job; fires with it once the order is in the store and its process runs.
 
-        wanted() is asked last thing before the launch: when the caller is gone, nothing is launched. Cancelling
-        stops the waiting only. A request id that came before brings that job back.
+        wanted() is asked last thing before the launch, in any thread: when the caller is gone, nothing is launched.
+        Cancelling stops the waiting only. A request id that came before brings that job back.
 
         Raises (through the Deferred):
             RequestReused: the request id came before with another order.
@@ -221,8 +221,8 @@ class Worker:
         self._changes.close()
 
     def running_ids(self) -> list[str]:
-        """The jobs that are not done. Any thread."""
-        return list(self._active)
+        """The jobs that are not done, those that are being launched included. Any thread."""
+        return [*self._active, *self._starting]
 
     def _shown(self, active: Active) -> Job:
         """An end is known as soon as it is written, for whoever reads the store (a list) knows it from then on."""
@@ -275,12 +275,15 @@ class Worker:
             self._settled.wake()
 
     async def _launch_or_drop(self, job: Job, limits: Limits, wanted: Callable[[], bool]) -> None:
-        try:
+        def check() -> None:
+            """Last thing before its process is made, perhaps in another thread: others may have taken their time."""
             if self._refusing:
                 raise WorkerStopping
             if not wanted():
                 raise CallerGone
-            await self._launch(job, limits)
+
+        try:
+            await self._launch(job, limits, check)
         except BaseException as error:
             self._store.drop(job).addErrback(self._not_written, job)
             if isinstance(error, TxWorkerError):
@@ -294,12 +297,12 @@ class Worker:
         if ceiling and len(self._active) + len(self._starting) >= ceiling:
             raise OutOfResources(f"jobs.max_running: {ceiling} jobs are running already", "MAX_RUNNING")
 
-    async def _launch(self, job: Job, limits: Limits) -> None:
+    async def _launch(self, job: Job, limits: Limits, check: Callable[[], None]) -> None:
         output = self._create_output(job, limits.max_output_bytes)
         active = Active(job, output, self._overdue, self._ended)
         try:
             spec = job.spec if limits == job.spec.limits else replace(job.spec, limits=limits)
-            active.running = await self._launcher.launch(job.id, spec, active)
+            active.running = await self._launcher.launch(job.id, spec, active, check)
         except BaseException:
             output.discard()
             raise

@@ -150,28 +150,36 @@ def _ended(pid: int) -> bool:
 
 
 def test_launch_that_hangs(a_daemon: Callable[..., Daemon], tmp_path: Path) -> None:
-    """While an exec waits for a disk all else goes on; the worker ends all the same, and takes the launch with it."""
+    """While an exec waits for a disk all else goes on; the worker ends all the same, and starts nothing any more."""
     worker = a_daemon(f"[jobs]\nstop_grace_seconds = {GRACE}")
     other = worker.start("sleep", "1000")
     before = set(children(worker.process.pid))
     with exec_that_waits(tmp_path, "true") as (program, tried):
         call = worker.stub.StartJob.future(pb.StartJobReq(path=str(program)))
         wait_until(tried.is_set)
+        behind = worker.stub.StartJob.future(pb.StartJobReq(command="touch started", directory=str(tmp_path)))
         assert not call.done()
         (hanging,) = set(children(worker.process.pid)) - before
         worker.stub.StopJob(pb.StopJobReq(jobID=other), timeout=LIMIT)
         assert worker.end(other).job.state == pb.JOB_STATE_STOPPED
         assert worker.stop() == 0
+        assert isinstance(behind.exception(LIMIT), grpc.RpcError)
         wait_until(lambda: not lives(hanging))
+    assert not (tmp_path / "started").exists()
 
 
 def test_launch_that_is_late(a_daemon: Callable[..., Daemon], tmp_path: Path) -> None:
-    """A launch that hung is answered like any other when the disk answers, and so are those behind it."""
+    """A launch that hung is answered like any other when the disk answers; of those behind it, who still waits."""
     worker = a_daemon()
     with exec_that_waits(tmp_path, "echo here") as (program, tried):
         late = worker.stub.StartJob.future(pb.StartJobReq(path=str(program)))
         wait_until(tried.is_set)
+        gone = worker.stub.StartJob.future(pb.StartJobReq(command="echo nobody"), timeout=0.2)
         behind = worker.stub.StartJob.future(pb.StartJobReq(command="echo there"))
+        gone.exception(LIMIT)
+        assert gone.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         assert not behind.done()
     assert worker.text(late.result(LIMIT).jobID) == "here\n"
     assert worker.text(behind.result(LIMIT).jobID) == "there\n"
+    assert len(worker.stub.ListJobs(pb.ListJobsReq()).jobs) == 2
+    assert len(os.listdir(worker.output)) == 2

@@ -139,7 +139,10 @@ class FakeLauncher:
     specs: dict[str, JobSpec] = field(default_factory=dict)
     refusal: TxWorkerError | None = None
 
-    async def launch(self, job_id: str, spec: JobSpec, listener: Listener) -> FakeRunning:
+    async def launch(
+        self, job_id: str, spec: JobSpec, listener: Listener, check: Callable[[], None] = lambda: None
+    ) -> FakeRunning:
+        check()
         if self.slow is not None:
             await self.slow
         if self.refusal is not None:

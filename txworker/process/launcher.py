@@ -101,17 +101,21 @@ class Launcher:
     grace_seconds: float
     drain_seconds: float
 
-    async def launch(self, job_id: str, spec: JobSpec, listener: Listener) -> Running:
+    async def launch(
+        self, job_id: str, spec: JobSpec, listener: Listener, check: Callable[[], None] = lambda: None
+    ) -> Running:
         """
-        Start the order's process. Reactor thread; takes about a millisecond, two with limits.
+        Start the order's process. Reactor thread; takes about a millisecond, two with limits, longer behind others.
+
+        check() is called last thing before the process is made, in whatever thread.
 
         Raises:
-            TxWorkerError: it could not be started; nothing is left behind.
+            TxWorkerError: it could not be started; nothing is left behind. Or whatever check() raises.
         """
         cgroup = None if self.cgroups is None else self.cgroups.of(job_id)
         child = _Child(self, job_id, spec, listener, cgroup)
         try:
-            transport = await self._start(job_id, spec, child.protocol, cgroup)
+            transport = await self._start(job_id, spec, child.protocol, cgroup, check)
         except BaseException:
             child.never_was()
             if cgroup is not None:
@@ -120,7 +124,14 @@ class Launcher:
             raise
         return Running(transport.pid, child.run.stop)
 
-    async def _start(self, job_id: str, spec: JobSpec, protocol: JobProtocol, cgroup: JobCgroup | None) -> Any:
+    async def _start(
+        self,
+        job_id: str,
+        spec: JobSpec,
+        protocol: JobProtocol,
+        cgroup: JobCgroup | None,
+        check: Callable[[], None],
+    ) -> Any:
         directory = os.path.join(self.places.directory, spec.directory)
         argv = spec.argv
         always = self.places.preparation
@@ -142,6 +153,7 @@ class Launcher:
                     directory,
                     childFDs={0: stdin, 1: "r", 2: "r" if spec.separate_stderr else SAME_PIPE},
                     preparation=preparation,
+                    check=check,
                 )
                 return await transport.started
         except OSError as error:

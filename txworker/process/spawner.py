@@ -53,13 +53,15 @@ class Spawner:
         usePTY: bool = False,
         childFDs: Mapping[int, int | str] | None = None,
         preparation: Preparation = Preparation(),
+        check: Callable[[], None] = lambda: None,
     ) -> ChildTransport:
         """
         As IReactorProcess has it, with childFDs of 0, 1 and 2: a descriptor of ours, "r" or SAME_PIPE. Reactor thread.
 
         The child leads its own session. It runs, or could not be started, when the result's `started` fires; until then
         descriptors of ours must stay open. preparation is what must be so before the child's first instruction; uid
-        and gid are part of it.
+        and gid are part of it. check() is called last thing before the child is made, in whatever thread; what it
+        raises is what `started` fails with.
 
         Raises:
             OSError: no descriptor is left. `started` fails with this too, as start_child raises it; then no child and
@@ -73,6 +75,7 @@ class Spawner:
         argv, environment = args or [executable], os.environ if env is None else env
 
         def make(descriptors: Mapping[int, int]) -> int:
+            check()
             with self._descriptors.original_for_children():
                 return self._starts.start(argv, environment, path, descriptors, preparation)
 
