@@ -42,7 +42,6 @@ _CLOSING_SECONDS = 1.0
 Make = Callable[[Mapping[int, int]], int]
 """Makes a child that is given these descriptors, by their numbers there; returns its pid."""
 
-
 Done = queue.SimpleQueue[BaseException | None]
 
 
@@ -94,6 +93,7 @@ class Apart:
         if os.sched_getscheduler(0) != os.SCHED_OTHER or os.getpriority(os.PRIO_PROCESS, 0) != 0:
             raise OSError(errno.EPERM, "jobs would not inherit the worker's own priority")
         self._cores = cores
+        self._libc = ctypes.CDLL(None, use_errno=True)
         self._orders: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._made: deque[tuple[Deferred[int], int | Failure]] = deque()
         self._us = self._its_bell = -1
@@ -132,10 +132,10 @@ class Apart:
         done = self._ask(end)
         try:
             _outcome(done, _CLOSING_SECONDS)
-        except queue.Empty:
+        except TimeoutError:
             for pid in children_of_thread(self._thread.native_id or 0):
                 os.kill(pid, signal.SIGKILL)
-            with suppress(queue.Empty):
+            with suppress(TimeoutError):
                 _outcome(done, _CLOSING_SECONDS)
         self._bell.close()
 
@@ -173,8 +173,7 @@ class Apart:
         So a signal must not be taken here: Python's handler would write to the wrong descriptor.
         """
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        libc = ctypes.CDLL(None, use_errno=True)
-        _check(libc.close_range(ctypes.c_uint(3), ctypes.c_uint(_ALL), ctypes.c_int(_CLOSE_RANGE_UNSHARE)))
+        _check(self._libc.close_range(ctypes.c_uint(3), ctypes.c_uint(_ALL), ctypes.c_int(_CLOSE_RANGE_UNSHARE)))
         self._us = os.pidfd_open(os.getpid())
         self._its_bell = self._fetched(bell)
         self._cores.roam()
@@ -202,9 +201,8 @@ class Apart:
 
     def _fetched(self, fd: int) -> int:
         """Source: pidfd_getfd(2); what a pidfd stands for is the first thread's table, which is the reactor's."""
-        libc = ctypes.CDLL(None, use_errno=True)
-        got: int = libc.syscall(ctypes.c_long(_PIDFD_GETFD), ctypes.c_int(self._us), ctypes.c_int(fd), ctypes.c_uint(0))
-        return _check(got)
+        numbers = ctypes.c_long(_PIDFD_GETFD), ctypes.c_int(self._us), ctypes.c_int(fd), ctypes.c_uint(0)
+        return _check(self._libc.syscall(*numbers))
 
 
 def quickest_place(reactor: ReactorWithReaders, cores: Cores) -> Place:
@@ -217,7 +215,10 @@ def quickest_place(reactor: ReactorWithReaders, cores: Cores) -> Place:
 
 
 def _outcome(done: Done, within_seconds: float) -> None:
-    error = done.get(timeout=within_seconds)
+    try:
+        error = done.get(timeout=within_seconds)
+    except queue.Empty as empty:
+        raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT)) from empty
     if error is not None:
         raise error
 
