@@ -32,7 +32,7 @@ from txworker.jobs.errors import StoreBroken
 from txworker.lifetime import InOrder, Stopping
 from txworker.output.shelf import Shelf
 from txworker.process.adopting import adopt_orphans
-from txworker.process.apart import Here, quickest_place
+from txworker.process.apart import Here, best_place
 from txworker.process.census import Census
 from txworker.process.cgroup import Cgroups, end_stale, own_cgroup
 from txworker.process.child import Starts, quickest_start
@@ -133,7 +133,7 @@ class _Processes:
         self._stop_adopting = _adopting(self._census)
         start, descendants = quickest_start(), self._census.descendants
         self._starts = Starts(start, PreparedStart(descendants.spare, descendants.forget))
-        self._place = quickest_place(reactor, cores) if isinstance(start, NativeStart) else Here(cores)
+        self._place = best_place(reactor, cores) if isinstance(start, NativeStart) else Here(cores)
         self.launcher = Launcher(
             Spawner(reactor, self._starts, self.descriptors, self._place, cores),
             reactor,

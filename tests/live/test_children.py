@@ -92,7 +92,7 @@ def place(request: pytest.FixtureRequest, nothing_left: None) -> Iterator[Place]
     try:
         apart = Apart(real)
     except OSError as error:
-        pytest.skip(f"no real-time thread here: {error}")
+        pytest.skip(f"no thread of its own here: {error}")
     yield apart
     apart.close(lambda: None)
 

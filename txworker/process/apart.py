@@ -7,9 +7,9 @@ off for long. In a thread apart the reactor goes on meanwhile. The thread has a 
 (close_range(2)): the kernel copies that table for each child, and so a launch costs the same however many jobs run.
 What it makes are its own children, which proc(5) lists apart from the orphans that the worker adopts.
 
-It is a real-time thread of the lowest priority (sched(7)), whose children are ordinary again. The kernel likes to wake
-it on the CPU of the child that has just exec'ed; an ordinary thread waits there for its turn, half a millisecond or
-more, and a queue of launches with it.
+Where we may, it is a real-time thread of the lowest priority (sched(7)), whose children are ordinary again. The kernel
+likes to wake it on the CPU of the child that has just exec'ed; an ordinary thread waits there for its turn, half a
+millisecond or more, and a queue of launches with it.
 """
 
 from __future__ import annotations
@@ -83,20 +83,20 @@ class Apart:
     """
     A thread apart, which tells the reactor of what it has made. It never logs: the log's descriptor is the others'.
 
+    `problem` says why it has no real-time priority; empty when it has.
+
     Raises:
         AttributeError: libc or Python lack what it takes.
-        OSError: the kernel does, or we are not allowed; or we are no ordinary process (nice(1), chrt(1)), which our
-            children would not inherit.
+        OSError: the kernel does, or a sandbox forbids it.
     """
 
     def __init__(self, reactor: ReactorWithReaders, cores: Cores = NOBODY_PINNED) -> None:
-        if os.sched_getscheduler(0) != os.SCHED_OTHER or os.getpriority(os.PRIO_PROCESS, 0) != 0:
-            raise OSError(errno.EPERM, "jobs would not inherit the worker's own priority")
         self._cores = cores
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._orders: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._made: deque[tuple[Deferred[int], int | Failure]] = deque()
         self._us = self._its_bell = -1
+        self.problem = ""
         self._over = False
         bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         try:
@@ -177,7 +177,7 @@ class Apart:
         self._us = os.pidfd_open(os.getpid())
         self._its_bell = self._fetched(bell)
         self._cores.roam()
-        os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(1))
+        self.problem = _become_urgent()
 
     def _result(self, make: Make, descriptors: Mapping[int, int]) -> int | Failure:
         try:
@@ -205,13 +205,28 @@ class Apart:
         return _check(self._libc.syscall(*numbers))
 
 
-def quickest_place(reactor: ReactorWithReaders, cores: Cores) -> Place:
+def best_place(reactor: ReactorWithReaders, cores: Cores) -> Place:
     """A thread apart where there can be one, otherwise the reactor thread."""
+    log = Logger()
     try:
-        return Apart(reactor, cores)
+        apart = Apart(reactor, cores)
     except (AttributeError, OSError) as error:
-        Logger().info("Jobs are launched in the reactor thread: {error}.", error=error)
+        log.info("Jobs are launched in the reactor thread: {error}.", error=error)
         return Here(cores)
+    if apart.problem:
+        log.info("Jobs are launched without real-time priority: {problem}.", problem=apart.problem)
+    return apart
+
+
+def _become_urgent() -> str:
+    """This thread gets real-time priority, and what it makes does not; or why not."""
+    if os.sched_getscheduler(0) != os.SCHED_OTHER or os.getpriority(os.PRIO_PROCESS, 0) != 0:
+        return "the worker has a priority of its own (nice, chrt), which jobs would not inherit then"
+    try:
+        os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(1))
+    except OSError as error:
+        return str(error)
+    return ""
 
 
 def _outcome(done: Done, within_seconds: float) -> None:
