@@ -163,8 +163,9 @@ def test_what_the_user_may_not(a_daemon: Callable[..., Daemon], tmp_path: Path) 
 def test_stop_of_another_users_job(a_daemon: Callable[..., Daemon]) -> None:
     """Root ends whoever runs as somebody else, with what they left."""
     daemon = a_daemon('[jobs]\nuser = "nobody"\ndirectory = "/"\nuse_cgroups = false\n')
-    job_id = daemon.bash("setsid sleep 300 & (env -i setsid sleep 300 &); echo ready; wait")
-    wait_until(lambda: daemon.query(job_id).job.outputBytes)
+    away = "setsid sh -c 'echo; exec sleep 300' &"  # what it says, it says from its own session
+    job_id = daemon.bash(f"{away} (env -i {away}); wait")
+    wait_until(lambda: daemon.query(job_id).job.outputBytes == 2)
     daemon.stub.StopJob(pb.StopJobReq(jobID=job_id), timeout=LIMIT)
     assert daemon.end(job_id).job.leftoversEnded == 2
 
