@@ -20,9 +20,6 @@ from twisted.python import usage
 from txworker.config import Config, ConfigError, load
 from txworker.logs import quicken
 
-_GC_THRESHOLD = 10_000
-"""Python's own 700 is reached with each launch, and hardly anything of a launch's is a cycle."""
-
 
 class CannotStart(SystemExit, Exception):
     """
@@ -108,7 +105,6 @@ class WorkerService(Service):
         quicken(globalLogPublisher)
         gc.collect()
         gc.freeze()  # what is there now stays; looking through it again and again costs a twentieth of a launch
-        gc.set_threshold(_GC_THRESHOLD)
 
     def stopService(self) -> Deferred[None]:
         """Stop everything, in order; fires when all is over, in bounded time."""
