@@ -16,6 +16,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import gatherResults
 from twisted.internet.task import deferLater
 
+from tests.support.apart import thread_apart
 from txworker.process.apart import Apart
 
 LIMIT = 20
@@ -24,12 +25,8 @@ real: Any = reactor
 
 @pytest.fixture
 def apart() -> Iterator[Apart]:
-    try:
-        place = Apart(real)
-    except OSError as error:
-        pytest.skip(f"no thread of its own here: {error}")
-    yield place
-    place.close(lambda: None)
+    with thread_apart() as place:
+        yield place
 
 
 @pytest_twisted.ensureDeferred

@@ -21,6 +21,7 @@ from twisted.internet.interfaces import IProcessTransport, IReactorProcess
 from twisted.internet.task import deferLater
 from zope.interface.verify import verifyClass, verifyObject
 
+from tests.support.apart import thread_apart
 from tests.support.daemon import wait_until
 from txworker.jobs import EndReason, JobSpec, Limits, Usage
 from txworker.jobs.errors import (
@@ -32,7 +33,7 @@ from txworker.jobs.errors import (
     TxWorkerError,
 )
 from txworker.process import child, native, transport
-from txworker.process.apart import Apart, Here, Place
+from txworker.process.apart import Here, Place
 from txworker.process.census import Census
 from txworker.process.child import Starts, quickest_start
 from txworker.process.descriptors import DescriptorLimit
@@ -87,14 +88,9 @@ def place(request: pytest.FixtureRequest, nothing_left: None) -> Iterator[Place]
     """Both of them, one after the other."""
     if request.param == "here":
         yield Here()
-        return
-    real: Any = reactor
-    try:
-        apart = Apart(real)
-    except OSError as error:
-        pytest.skip(f"no thread of its own here: {error}")
-    yield apart
-    apart.close(lambda: None)
+    else:
+        with thread_apart() as apart:
+            yield apart
 
 
 def a_launcher(directory: Path, place: Place, prepared: PreparedStart | None = None) -> Launcher:

@@ -90,6 +90,22 @@ def test_refusals(daemon: Daemon) -> None:
         assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT, request
 
 
+class Last:
+    """The job that ends last; known once it is started."""
+
+    def __init__(self) -> None:
+        self._known = threading.Event()
+        self._job_id = ""
+
+    def set(self, job_id: str) -> None:
+        self._job_id = job_id
+        self._known.set()
+
+    def get(self) -> str:
+        self._known.wait(4 * LIMIT)
+        return self._job_id
+
+
 def test_watchers(daemon: Daemon) -> None:
     """
     Fifty watchers while a hundred jobs run: each one's folded view is what a list says at the end, no state of a job
@@ -107,21 +123,6 @@ def test_watchers(daemon: Daemon) -> None:
         assert next(events).job.jobID == before
         begun.wait(LIMIT)
         return folded(events, last.get())
-
-    class Last:
-        """The job that ends last; known once it is started."""
-
-        def __init__(self) -> None:
-            self._known = threading.Event()
-            self._job_id = ""
-
-        def set(self, job_id: str) -> None:
-            self._job_id = job_id
-            self._known.set()
-
-        def get(self) -> str:
-            self._known.wait(4 * LIMIT)
-            return self._job_id
 
     last = Last()
     daemon.end(before)
