@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from signal import SIGKILL, SIGSTOP
 
 from twisted.internet.task import Clock
@@ -66,6 +66,9 @@ class FakeProc:
         if number == SIGKILL:
             self.processes.pop(process.pid, None)
 
+    def exited_child(self) -> int | None:
+        return next((one.pid for one in self.processes.values() if one.parent == OWN and one.zombie), None)
+
     def waitpid(self, pid: int, options: int) -> tuple[int, int]:
         self.waited.append(pid)
         for process in list(self.processes.values()):
@@ -87,6 +90,7 @@ class CensusTests(SynchronousTestCase):
         self.patch(hunt, "send", self.proc.send)
         self.patch(room, "mark_of", lambda pid: self.proc.signs[pid][0] or None)
         self.patch(room, "_signs", lambda process: self.proc.signs[process.pid])
+        self.patch(descendants, "_exited_child", self.proc.exited_child)
         self.patch(os, "waitpid", self.proc.waitpid)
         self.census = self.a_census()
 
@@ -247,13 +251,49 @@ class CensusTests(SynchronousTestCase):
         self.assertEqual(2, self.proc.looks)
 
     def test_sigchld(self) -> None:
-        """SIGCHLD brings a look, a little later, one for many."""
+        """At SIGCHLD whoever has exited is waited for, without a look at the others; then their children, too."""
+        self.proc.add(299, sign="a")
+        self.proc.add(300, zombie=True)
+        self.proc.add(301, zombie=True)
+        self.census.reapProcess()
+        self.assertEqual(([300, 301], 0), (self.proc.waited, self.proc.looks))
+        self.assertEqual([], self.clock.getDelayedCalls())
+
+    def test_sigchld_behind_a_job(self) -> None:
+        """Where a job's own process keeps its number and is seen first, SIGCHLD brings a look, one for many."""
+        self.proc.add(100, zombie=True)
         self.proc.add(300, zombie=True)
         for _ in range(5):
             self.census.reapProcess()
         self.assertEqual([], self.proc.waited)
         self.clock.advance(0.2)
-        self.assertEqual([300], self.proc.waited)
+        self.assertEqual(([300], 1), (self.proc.waited, self.proc.looks - 1))
+
+    def test_read_once(self) -> None:
+        """Who carries a job's sign is not asked again; whoever has its number later is, and so is one without any."""
+        asked: list[int] = []
+
+        def signs(process: Process) -> Iterator[str]:
+            asked.append(process.pid)
+            yield from self.proc.signs[process.pid]
+
+        self.patch(room, "_signs", signs)
+        self.proc.add(300, sign="a")
+        self.proc.add(301)
+        for _ in range(3):
+            self.assertEqual([300], self.left("a"))
+        self.assertEqual([300, 301, 301, 301], asked)
+        self.proc.processes[300] = Process(300, OWN, 300, 501, False)
+        self.proc.signs[300] = ["b"]
+        self.assertEqual(([], [300]), (self.left("a"), self.left("b")))
+
+    def test_read_again(self) -> None:
+        """A sign of a job that is over says nothing; what else one carries is read then."""
+        self.proc.add(300, sign="a")
+        self.assertEqual([300], self.left("a"))
+        self.census.leave(100)
+        self.proc.signs[300] = ["a", "b"]
+        self.assertEqual([300], self.left("b"))
 
     def test_cannot_look(self) -> None:
         """Who asks while nothing can be read hears of it, and nobody is taken for gone."""

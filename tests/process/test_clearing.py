@@ -146,6 +146,32 @@ class ClearingTests(SynchronousTestCase):
         self.pass_time(0.3)
         self.assertOver(1)
 
+    def test_late_looks(self) -> None:
+        """When a look takes so long that the time to give up has come with it, who is found is killed all the same."""
+        kin = FakeKin(5)
+        kin.dies_of = {5: "KILL"}
+        answer: Deferred[Left] = Deferred()
+        self.patch(kin, "look", lambda: answer)
+        self.a_clearing(kin, 1)
+        self.clock.advance(20)
+        found = Left(list(kin.alive.values()))
+        del kin.look
+        answer.callback(found)
+        self.assertEqual([[5]], kin.kills)
+        self.pass_time(0.01)
+        self.assertOver(1)
+
+    def test_few_looks(self) -> None:
+        """Nobody is given up who was killed a few times only, however long that has taken."""
+        kin = FakeKin(5)
+        kin.dies_of = {5: "nothing"}
+        self.a_clearing(kin, 0)
+        for _ in range(10):
+            self.clock.advance(10)
+        self.assertEqual([], self.counts)
+        self.pass_time(5)
+        self.assertOver(1)
+
     def test_hidden(self) -> None:
         """Somebody of whom no more is known than that is killed when the grace period is over."""
         kin = FakeKin()

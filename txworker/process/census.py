@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Iterator
 from functools import partial
+from itertools import chain
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -30,6 +31,9 @@ _SHARE = 10
 """A census may take a tenth of the reactor's time; with many jobs running it serves all that ended meanwhile."""
 
 _LOOKS = 5
+_LOOK_SECONDS = 0.05
+"""After that none is repeated, be it certain or not: the reactor has other things to do."""
+
 _REAP_PAUSE = 0.1
 _UNCERTAIN_PAUSE = 0.002
 _LAST_SECONDS = 2.0
@@ -48,6 +52,7 @@ class Census:
         self._mains: dict[int, Main] = {}
         self._expected = 0
         self._strangers = Strangers(clock)
+        self._carried: dict[tuple[int, int], tuple[Sign, ...]] = {}
         self.descendants = Descendants(self._mains, self._strangers)
         self._asked: list[tuple[str, Deferred[list[Process]]]] = []
         self._timer: Any = None
@@ -87,8 +92,13 @@ class Census:
         return self._kill(found, lambda forest: self._left(forest).get(job_id, []))
 
     def reapProcess(self) -> None:
-        """Twisted, at SIGCHLD: an orphan may have exited."""
-        self._schedule(_REAP_PAUSE)
+        """
+        Twisted, at SIGCHLD: an orphan may have exited.
+
+        It is waited for at once: a chain of forks leaves hundreds a second, and to find them among them all is slow.
+        """
+        if not self.descendants.reap():
+            self._schedule(_REAP_PAUSE)
 
     def close(self) -> None:
         """Nobody will be looked for any more."""
@@ -141,12 +151,16 @@ class Census:
 
     def _look(self) -> tuple[dict[str, list[Process]], bool]:
         """Who is left of each job; and whether nobody of one that is not named can have been overlooked."""
+        deadline = self._clock.seconds() + _LOOK_SECONDS
         for _ in range(_LOOKS):
             forest, complete = self.descendants.forest()
             left = self._left(forest)
-            if complete and not self._slipped(forest, left):
-                return left, True
-        return left, False
+            certain = complete and not self._slipped(forest, left)
+            if certain or self._clock.seconds() > deadline:
+                break
+        there = {(process.pid, process.start) for process in forest}
+        self._carried = {one: signs for one, signs in self._carried.items() if one in there}
+        return left, certain
 
     def _slipped(self, forest: list[Process], left: dict[str, list[Process]]) -> bool:
         owned = {process.pid for processes in left.values() for process in processes}
@@ -163,7 +177,7 @@ class Census:
             return {}
         read: dict[int, list[Sign]] = {}
         owner = owners(forest, self._mains, lambda process: self._signs_of(process, read), self.descendants.alone)
-        self._remember_strangers(forest, read)
+        self._remember(forest, read)
         found: dict[str, list[Process]] = {}
         for process in forest:
             for job_id in () if process.zombie else owner[process.pid]:
@@ -172,18 +186,23 @@ class Census:
 
     def _signs_of(self, process: Process, read: dict[int, list[Sign]]) -> Iterator[Sign]:
         """What it carries; each is read when it is asked for, and noted. Of a stranger nothing is."""
-        if process.pid not in self._strangers:
-            read[process.pid] = []
-            for sign in _signs(process):
-                read[process.pid].append(sign)
-                yield sign
+        if process.pid in self._strangers:
+            return
+        read[process.pid] = []
+        for sign in chain(self._carried.get((process.pid, process.start), ()), _signs(process)):
+            read[process.pid].append(sign)
+            yield sign
 
-    def _remember_strangers(self, forest: list[Process], read: dict[int, list[Sign]]) -> None:
+    def _remember(self, forest: list[Process], read: dict[int, list[Sign]]) -> None:
+        """Who carries a sign of ours, which needs not be read again; and who carries none."""
         ours = {sign for main in self._mains.values() for sign in (main.job_id, main.brand)}
         for process in forest:
-            nothing = process.pid in read and ours.isdisjoint(read[process.pid])
-            if nothing and process.parent == os.getpid() and not process.zombie:
-                self._strangers.saw(process)
+            if process.pid in read:
+                carried = tuple(ours.intersection(read[process.pid]))
+                if carried:
+                    self._carried[process.pid, process.start] = carried
+                elif process.parent == os.getpid() and not process.zombie:
+                    self._strangers.saw(process)
 
     def _everybody(self, forest: list[Process]) -> list[Process]:
         own = os.environ.get(MARK)  # we may be a job ourselves, and those from before, too

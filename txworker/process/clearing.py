@@ -18,7 +18,10 @@ from txworker.waiting import Clock, Timer
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.002, 0.1
 _GIVE_UP_SECONDS = 10.0
-"""After KILL. Longer than that only a process lives that the kernel cannot end (uninterruptible sleep)."""
+"""After the first KILL. Longer than that only a process lives that the kernel cannot end (uninterruptible sleep)."""
+
+_GIVE_UP_KILLS = 20
+"""At least. On a machine so busy that each look takes seconds, time alone would tell nothing."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,7 @@ class Clearing:
         self._ended: set[tuple[int, int]] = set()
         self._kill_at = 0.0
         self._pause = _FIRST_PAUSE
-        self._killing = False
+        self._kills = 0
         self._failing = False
         self._timer: Timer | None = None
 
@@ -119,20 +122,22 @@ class Clearing:
             self._finish()
             return
         new = self._count(left.processes)
-        now = self._clock.seconds()
-        if now >= self._kill_at + _GIVE_UP_SECONDS:
-            self._give_up([process.pid for process in left.processes])
-        elif now >= self._kill_at:
-            self._count(self._kin.kill(left.processes))
-            if not self._killing:
-                self._killing = True
-                self._pause = _FIRST_PAUSE
-                self._kill_at = self._clock.seconds()  # what was begun late, on a busy machine, is given up late
-            self._again()
-        else:
+        if self._clock.seconds() < self._kill_at:
             for process in new:
                 self._kin.term(process)
             self._again()
+        elif self._kills >= _GIVE_UP_KILLS and self._clock.seconds() >= self._kill_at + _GIVE_UP_SECONDS:
+            self._give_up([process.pid for process in left.processes])
+        else:
+            self._kill(left.processes)
+            self._again()
+
+    def _kill(self, found: list[Process]) -> None:
+        self._count(self._kin.kill(found))
+        if self._kills == 0:
+            self._pause = _FIRST_PAUSE
+            self._kill_at = self._clock.seconds()  # what was begun late, on a busy machine, is given up late
+        self._kills += 1
 
     def _count(self, found: list[Process]) -> list[Process]:
         """Those that are new. Only the first are logged: a job that forks and forks must not fill the log."""

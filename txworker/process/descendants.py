@@ -15,6 +15,8 @@ from txworker.process.strangers import Strangers
 
 _ROUNDS = 200
 _LOOKS = 5
+_REAPED_AT_ONCE = 1000
+_WNOTHREAD = 0x2000_0000  # <linux/wait.h>
 
 
 class Descendants:
@@ -45,6 +47,22 @@ class Descendants:
         """Nobody will be looked for any more."""
         self._children.close()
 
+    def reap(self) -> bool:
+        """
+        Wait for the orphans that have exited, without a look at who lives; whether none of those is left.
+
+        Some may be when a job's own process is a child of this thread (apart.py), has exited, and comes first.
+        """
+        for _ in range(_REAPED_AT_ONCE):
+            pid = _exited_child()
+            if pid is None:
+                return True
+            if pid in self._mains or pid in self._others:
+                return False
+            self._strangers.forget(pid)
+            _reaped(pid)
+        return False
+
     def forest(self, skipped: Container[int] = ()) -> tuple[list[Process], bool]:
         """
         All orphans that are not to be skipped, and whoever descends from them; and whether those certainly are all.
@@ -74,21 +92,24 @@ class Descendants:
         """
         Children of ours that are nobody's own process; those that have exited are waited for on the way.
 
-        Whoever has exited may have given us its children at that moment, behind our back: then we look again.
+        Whoever has exited may have given us its children at that moment, behind our back: then we look again, for
+        those that are new.
         """
+        self.reap()
+        found: dict[int, Process] = {}
         for _ in range(_ROUNDS):
-            found, reaped = [], False
+            reaped = False
             for pid in self._children():
-                if pid not in self._mains and pid not in self._others and pid not in skipped:
+                if pid not in found and pid not in self._mains and pid not in self._others and pid not in skipped:
                     process = self._strangers.get(pid) or read_process(pid)
                     if process is not None and process.zombie:
                         self._strangers.forget(pid)
                         reaped = _reaped(pid) or reaped
-                    elif process is not None and self._spared.get(pid) != process.start:
-                        found.append(process)
+                    elif process is not None:
+                        found[pid] = process
             if not reaped:
                 break
-        return found
+        return [process for process in found.values() if self._spared.get(process.pid) != process.start]
 
 
 def start_of(pid: int) -> int:
@@ -100,6 +121,14 @@ def start_of(pid: int) -> int:
 def _lives(process: Process) -> bool:
     now = read_process(process.pid)
     return now is not None and not now.zombie and now.start == process.start
+
+
+def _exited_child() -> int | None:
+    """One of this thread's own children (wait(2)); it stays to be waited for."""
+    with contextlib.suppress(ChildProcessError):
+        exited = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT | _WNOTHREAD)
+        return None if exited is None else exited.si_pid
+    return None
 
 
 def _reaped(pid: int) -> bool:
