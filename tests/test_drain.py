@@ -91,7 +91,7 @@ class DrainTests(SynchronousTestCase):
         for stalled in (True, False):
             it = Draining()
             it.goodbye.said.callback(None)
-            with it.house.worker.viewing("job-1"):
+            with it.house.catalog.viewers.looking("job-1"):
                 it.drain.begin()
                 it.clock.pump([0.1] * int(VIEWERS_SECONDS * 10 - 5))
                 self.assertNotIn("over", it.events)

@@ -80,7 +80,7 @@ class RequestTests(SynchronousTestCase):
         self.failureResultOf(first, CallerGone)
         self.failureResultOf(second, StoreFull)
         self.assertIn("job-1", house.store.kept)
-        self.assertIsNone(house.worker.submitted(self.SPEC))
+        self.assertIsNone(house.catalog.submitted(self.SPEC))
         house.store.mend()
         self.assertEqual("job-3", self.successResultOf(house.worker.submit(self.SPEC)).id)
 
@@ -88,14 +88,14 @@ class RequestTests(SynchronousTestCase):
         """Asked from a thread: none while it is being started, then the job as it stands, also when it is done."""
         house = self.house()
         answer = house.worker.submit(self.SPEC)
-        self.assertIsNone(house.worker.submitted(self.SPEC))
+        self.assertIsNone(house.catalog.submitted(self.SPEC))
         house.store.catch_up()
         job = self.successResultOf(answer)
-        self.assertEqual(job, house.worker.submitted(self.SPEC))
+        self.assertEqual(job, house.catalog.submitted(self.SPEC))
         house.launcher.running[job.id].exit()
-        self.assertEqual(house.worker.get(job.id), house.worker.submitted(self.SPEC))
-        self.assertRaises(RequestReused, house.worker.submitted, JobSpec("false", request_id="r"))
-        self.assertIsNone(house.worker.submitted(TRUE))
+        self.assertEqual(house.catalog.get(job.id), house.catalog.submitted(self.SPEC))
+        self.assertRaises(RequestReused, house.catalog.submitted, JobSpec("false", request_id="r"))
+        self.assertIsNone(house.catalog.submitted(TRUE))
 
     def test_while_draining(self) -> None:
         """The same request brings its job back also when no new ones are taken, or there is no room."""

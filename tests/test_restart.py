@@ -25,9 +25,9 @@ class RecoverTests(SynchronousTestCase):
         self.successResultOf(before.worker.stop(stopping.id))
         after = a_house(store=store)
         self.assertEqual(2, after.worker.recover("lost: testing"))
-        self.assertEqual(JobState.SUCCEEDED, after.worker.get(done.id).state)
+        self.assertEqual(JobState.SUCCEEDED, after.catalog.get(done.id).state)
         for job_id in (running.id, stopping.id):
-            job = after.worker.get(job_id)
+            job = after.catalog.get(job_id)
             self.assertEqual((JobState.LOST, "lost: testing", True), (job.state, job.error_text, job.failed))
         self.assertEqual(0, a_house(store=store).worker.recover("lost: again"))
 
@@ -38,11 +38,11 @@ class RecoverTests(SynchronousTestCase):
         old = self.successResultOf(before.worker.submit(TRUE))
         after = a_house(store=store)
         after.worker.recover("lost: testing")
-        lost = after.worker.get(old.id)
+        lost = after.catalog.get(old.id)
         new = self.successResultOf(after.worker.submit(TRUE))
         self.assertGreater(lost.revision, old.revision)
         self.assertGreater(new.revision, lost.revision)
-        self.assertEqual([new.id, old.id], [job.id for job in after.worker.page(Query(), LAST, 10)])
+        self.assertEqual([new.id, old.id], [job.id for job in after.catalog.page(Query(), LAST, 10)])
 
     def test_watched(self) -> None:
         """Who watches the new worker is given the lost jobs from the store, and then what changes."""
@@ -50,10 +50,10 @@ class RecoverTests(SynchronousTestCase):
         old = self.successResultOf(a_house(store=store).worker.submit(TRUE))
         after = a_house(store=store)
         after.worker.recover("lost: testing")
-        changed = self.successResultOf(after.worker.changes(0))
+        changed = self.successResultOf(after.catalog.changes.since(0))
         self.assertEqual((), changed.jobs)
-        self.assertEqual([old.id], [job.id for job in after.worker.ended_between(0, changed.in_store_upto, 10)])
-        waiting = after.worker.changes(changed.upto)
+        self.assertEqual([old.id], [job.id for job in after.catalog.ended_between(0, changed.in_store_upto, 10)])
+        waiting = after.catalog.changes.since(changed.upto)
         self.assertNoResult(waiting)
         new = self.successResultOf(after.worker.submit(TRUE))
         self.assertEqual([new.id], [job.id for job in self.successResultOf(waiting).jobs])

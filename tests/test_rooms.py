@@ -20,6 +20,7 @@ LEVELS = {
     "pb": 1,
     "wire": 1,
     "ports": 2,
+    "catalog": 2,
     "active": 2,
     "worker": 2,
     "changes": 1,
@@ -36,7 +37,16 @@ LEVELS = {
     "lifetime": 4,
 }
 
-SAME_LEVEL = {("wire", "pb"), ("worker", "ports"), ("retention", "ports"), ("active", "ports"), ("worker", "active")}
+SAME_LEVEL = {
+    ("wire", "pb"),
+    ("worker", "ports"),
+    ("retention", "ports"),
+    ("active", "ports"),
+    ("worker", "active"),
+    ("worker", "catalog"),
+    ("catalog", "ports"),
+    ("catalog", "active"),
+}
 """wire is the one room whose business is pb; level 2 sees the world through ports."""
 
 TOP_LEVEL = 4

@@ -37,7 +37,7 @@ class SubmitTests(SynchronousTestCase):
         """A job that was taken is known, runs, and has the pid it was launched with."""
         house = a_house()
         job = self.successResultOf(house.worker.submit(TRUE))
-        self.assertEqual((JobState.RUNNING, 1000, job), (job.state, job.pid, house.worker.get(job.id)))
+        self.assertEqual((JobState.RUNNING, 1000, job), (job.state, job.pid, house.catalog.get(job.id)))
 
     def test_cannot_be_started(self) -> None:
         """What cannot be started leaves no job and no output."""
@@ -45,7 +45,7 @@ class SubmitTests(SynchronousTestCase):
         house.launcher.refusal = NoSuchExecutable("true")
         self.failureResultOf(house.worker.submit(TRUE), NoSuchExecutable)
         self.assertTrue(house.shelf.outputs["job-1"].discarded)
-        self.assertRaises(NoSuchJob, house.worker.get, "job-1")
+        self.assertRaises(NoSuchJob, house.catalog.get, "job-1")
         self.assertEqual([], house.worker.running_ids())
 
     def test_no_output_file(self) -> None:
@@ -103,7 +103,7 @@ class EndTests(SynchronousTestCase):
         """How it ended, what it used and how much it printed is in the record; its output is closed."""
         self.output.write(1, b"12345")
         self.running.exit(3)
-        job = self.house.worker.get(self.job.id)
+        job = self.house.catalog.get(self.job.id)
         self.assertEqual(
             (JobState.FAILED, 3, 5, 4096), (job.state, job.exit_code, job.output_bytes, job.usage.max_rss_bytes)
         )
@@ -114,15 +114,15 @@ class EndTests(SynchronousTestCase):
         house = a_house(store=LateStore())
         job = self.successResultOf(house.worker.submit(TRUE))
         house.launcher.running[job.id].exit()
-        ended = house.worker.get(job.id)
+        ended = house.catalog.get(job.id)
         self.assertTrue(ended.done)
-        self.assertEqual([ended], house.worker.page(Query(), LAST, 10))
-        self.assertEqual([], house.worker.page(Query(frozenset({JobState.RUNNING})), LAST, 10))
+        self.assertEqual([ended], house.catalog.page(Query(), LAST, 10))
+        self.assertEqual([], house.catalog.page(Query(frozenset({JobState.RUNNING})), LAST, 10))
 
     def test_output_bytes_while_running(self) -> None:
         """A running job says how much it has printed so far."""
         self.output.write(1, b"123")
-        self.assertEqual(3, self.house.worker.get(self.job.id).output_bytes)
+        self.assertEqual(3, self.house.catalog.get(self.job.id).output_bytes)
 
     def test_stop(self) -> None:
         """A stop is answered before the job ended, passes the grace period on, and again is fine."""
@@ -141,27 +141,27 @@ class EndTests(SynchronousTestCase):
         """A job that was ended for a time limit says so."""
         self.running.listener.overdue(EndReason.TIMEOUT)
         self.running.exit(None, 15)
-        self.assertEqual(JobState.TIMED_OUT, self.house.worker.get(self.job.id).state)
+        self.assertEqual(JobState.TIMED_OUT, self.house.catalog.get(self.job.id).state)
 
     def test_find(self) -> None:
         """A stream's name is an id first, then the path of the newest job; an empty one is nobody's."""
         newer = self.successResultOf(self.house.worker.submit(TRUE))
-        self.assertEqual(newer.id, self.house.worker.find("a/path").id)
-        self.assertEqual(self.job.id, self.house.worker.find(self.job.id).id)
+        self.assertEqual(newer.id, self.house.catalog.find("a/path").id)
+        self.assertEqual(self.job.id, self.house.catalog.find(self.job.id).id)
         for name in ("", "a/pat"):
-            self.assertRaises(NoSuchJob, self.house.worker.find, name)
+            self.assertRaises(NoSuchJob, self.house.catalog.find, name)
 
     def test_waiting_for_output(self) -> None:
         """A viewer hears of more output, of the end, and waits for nothing once the job is done."""
-        more = self.house.worker.more_output(self.job.id, 0, False)
+        more = self.house.catalog.more_output(self.job.id, 0, False)
         self.assertNoResult(more)
         self.output.write(1, b"x")
         self.successResultOf(more)
-        last = self.house.worker.more_output(self.job.id, 1, False)
+        last = self.house.catalog.more_output(self.job.id, 1, False)
         self.running.exit()
         self.successResultOf(last)
-        self.assertTrue(self.house.worker.get(self.job.id).done)
-        self.successResultOf(self.house.worker.more_output(self.job.id, 1, False))
+        self.assertTrue(self.house.catalog.get(self.job.id).done)
+        self.successResultOf(self.house.catalog.more_output(self.job.id, 1, False))
 
     def test_stop_all(self) -> None:
         """When the worker stops it ends every job, and is through when the last is done."""
@@ -170,7 +170,7 @@ class EndTests(SynchronousTestCase):
         self.assertNoResult(all_done)
         self.running.exit(None, 15)
         self.successResultOf(all_done)
-        self.assertEqual(EndReason.WORKER_STOPPING, self.house.worker.get(self.job.id).end_reason)
+        self.assertEqual(EndReason.WORKER_STOPPING, self.house.catalog.get(self.job.id).end_reason)
 
 
 def ids(jobs: list[Job]) -> list[str]:
@@ -183,13 +183,14 @@ class OrderTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.house = a_house()
         self.store, self.launcher, self.worker = self.house.store, self.house.launcher, self.house.worker
+        self.catalog = self.house.catalog
 
     def test_written_first(self) -> None:
         """Nothing is launched before the order is written, and only then is it answered."""
         self.store.slow = True
         answer = self.worker.submit(TRUE)
         self.assertEqual({}, self.launcher.running)
-        self.assertRaises(NoSuchJob, self.worker.get, "job-1")
+        self.assertRaises(NoSuchJob, self.catalog.get, "job-1")
         self.store.catch_up()
         self.assertEqual(["job-1"], list(self.launcher.running))
         self.assertEqual("job-1", self.successResultOf(answer).id)
@@ -251,7 +252,7 @@ class OrderTests(SynchronousTestCase):
         self.assertNoResult(stopped)
         running.exit(None, 15)
         self.successResultOf(stopped)
-        self.assertEqual(EndReason.WORKER_STOPPING, self.worker.get("job-1").end_reason)
+        self.assertEqual(EndReason.WORKER_STOPPING, self.catalog.get("job-1").end_reason)
 
     def test_drained_meanwhile(self) -> None:
         """A drain lets a job that is just being launched come to its own end."""
@@ -280,23 +281,23 @@ class BrokenStoreTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.house = a_house()
-        self.store, self.worker = self.house.store, self.house.worker
+        self.store, self.worker, self.catalog = self.house.store, self.house.worker, self.house.catalog
         self.job = self.successResultOf(self.worker.submit(TRUE))
         self.running = self.house.launcher.running[self.job.id]
         self.store.broken = StoreBroken("the disk is gone")
 
     def test_end_is_not_shown(self) -> None:
         """An end that is not written is not told: not to who asks, who lists, who watches, who waits for output."""
-        change = self.worker.changes_of({self.job.id: self.job.revision})
-        output = self.worker.more_output(self.job.id, 0, False)
+        change = self.catalog.changes.of({self.job.id: self.job.revision})
+        output = self.catalog.more_output(self.job.id, 0, False)
         self.running.exit(3)
-        self.assertEqual(JobState.RUNNING, self.worker.get(self.job.id).state)
-        self.assertEqual([self.job.id], ids(self.worker.page(Query(frozenset([JobState.RUNNING])), LAST, 10)))
+        self.assertEqual(JobState.RUNNING, self.catalog.get(self.job.id).state)
+        self.assertEqual([self.job.id], ids(self.catalog.page(Query(frozenset([JobState.RUNNING])), LAST, 10)))
         self.assertNoResult(change)
         self.assertNoResult(output)
         self.store.mend()
         self.assertEqual(
-            (JobState.FAILED, 3), (self.worker.get(self.job.id).state, self.worker.get(self.job.id).exit_code)
+            (JobState.FAILED, 3), (self.catalog.get(self.job.id).state, self.catalog.get(self.job.id).exit_code)
         )
         self.successResultOf(change)
         self.successResultOf(output)
@@ -309,7 +310,7 @@ class BrokenStoreTests(SynchronousTestCase):
         self.assertEqual(JobState.STOPPING, self.successResultOf(self.worker.stop(self.job.id)).state)
         self.assertEqual([10], self.running.stops)
         self.store.mend()
-        self.assertEqual(JobState.STOPPED, self.worker.get(self.job.id).state)
+        self.assertEqual(JobState.STOPPED, self.catalog.get(self.job.id).state)
 
     def test_worker_stops(self) -> None:
         """Jobs are ended when the worker stops; that their ends can be written is waited for by the caller's limit."""
@@ -326,12 +327,12 @@ class BrokenStoreTests(SynchronousTestCase):
         """What became known meanwhile is told in its order once it is written."""
         self.successResultOf(self.worker.stop(self.job.id))
         self.running.exit(None, 15)
-        told = self.worker.changes(self.job.revision)
+        told = self.catalog.changes.since(self.job.revision)
         self.assertNoResult(told)
         self.store.mend()
         self.assertEqual([JobState.STOPPING], [job.state for job in self.successResultOf(told).jobs])
         last = self.successResultOf(
-            self.worker.changes(self.successResultOf(self.worker.changes(0)).jobs[0].revision - 1)
+            self.catalog.changes.since(self.successResultOf(self.catalog.changes.since(0)).jobs[0].revision - 1)
         )
         self.assertEqual([JobState.STOPPED], [job.state for job in last.jobs])
 
@@ -344,12 +345,12 @@ class PageTests(SynchronousTestCase):
         for job in jobs[::2]:
             house.launcher.running[job.id].exit()
         newest = [job.id for job in reversed(jobs)]
-        self.assertEqual(newest, ids(house.worker.page(Query(), LAST, 10)))
-        self.assertEqual(newest[:4], ids(house.worker.page(Query(), LAST, 4)))
-        self.assertEqual(newest[2:5], ids(house.worker.page(Query(), jobs[4].number, 3)))
-        done = house.worker.page(Query(frozenset([JobState.SUCCEEDED])), LAST, 10)
+        self.assertEqual(newest, ids(house.catalog.page(Query(), LAST, 10)))
+        self.assertEqual(newest[:4], ids(house.catalog.page(Query(), LAST, 4)))
+        self.assertEqual(newest[2:5], ids(house.catalog.page(Query(), jobs[4].number, 3)))
+        done = house.catalog.page(Query(frozenset([JobState.SUCCEEDED])), LAST, 10)
         self.assertEqual(([job.id for job in jobs[4::-2]], True), (ids(done), all(job.done for job in done)))
-        running = house.worker.page(Query(frozenset([JobState.RUNNING])), LAST, 10)
+        running = house.catalog.page(Query(frozenset([JobState.RUNNING])), LAST, 10)
         self.assertEqual([job.id for job in jobs[5::-2]], ids(running))
 
     def test_labels(self) -> None:
@@ -358,5 +359,5 @@ class PageTests(SynchronousTestCase):
         mine, other = (JobSpec("true", labels={"team": team}) for team in ("mine", "other"))
         jobs = [self.successResultOf(house.worker.submit(spec)) for spec in (mine, other, mine)]
         house.launcher.running[jobs[0].id].exit()
-        found = house.worker.page(Query(labels={"team": "mine"}), LAST, 10)
+        found = house.catalog.page(Query(labels={"team": "mine"}), LAST, 10)
         self.assertEqual([jobs[2].id, jobs[0].id], ids(found))

@@ -200,7 +200,7 @@ def _sweeper(config: Jobs, reactor: Any, store: JobStore, shelf: Shelf, worker: 
     def in_thread(call: Callable[[], Any]) -> Deferred[Any]:
         return deferToThreadPool(reactor, reactor.getThreadPool(), call)
 
-    return Sweeper(reactor, in_thread, store, shelf, worker.viewers, wanted, time.time)
+    return Sweeper(reactor, in_thread, store, shelf, worker.catalog.viewers, wanted, time.time)
 
 
 def _heart(store: JobStore) -> TimerService:

@@ -52,6 +52,10 @@ class Changes:
         self._waking = False
         self._closed = False
 
+    def skip(self, known: int) -> None:
+        """Everything up to that revision is in the store only. Before anything is told, or anybody watches."""
+        self._in_store_upto = self._upto = known
+
     def tell(self, job: Job) -> None:
         """This is how a job stands now, and it is written down. Revisions must come in their order."""
         self._newest.pop(job.id, None)

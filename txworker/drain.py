@@ -72,7 +72,7 @@ class Drain:
 
     async def _viewers_done(self) -> None:
         for _ in range(int(VIEWERS_SECONDS / _LOOK_SECONDS)):
-            if not self._worker.viewers.any:
+            if not self._worker.catalog.viewers.any:
                 break
             pause: Deferred[None] = Deferred()
             self._clock.callLater(_LOOK_SECONDS, pause.callback, None)

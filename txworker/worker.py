@@ -6,31 +6,25 @@ It knows the world by ports.py alone. Methods are for the reactor thread, except
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from txworker.active import Active
-from txworker.changes import Changed, Changes
-from txworker.jobs import EndAsked, EndReason, Exited, Fact, Job, JobSpec, Limits, Lost, Query, Started, Usage, after
+from txworker.catalog import Catalog, check_same
+from txworker.changes import Changes
+from txworker.jobs import EndAsked, EndReason, Exited, Fact, Job, JobSpec, Limits, Lost, Started, Usage, after
 from txworker.jobs.errors import (
     CallerGone,
-    JobRemoved,
-    NoSuchJob,
     OutOfResources,
-    RequestReused,
     TxWorkerError,
     WorkerStopping,
 )
 from txworker.jobs.limits import effective
 from txworker.ports import Launcher, Output, Shelf, Store
-from txworker.recovery import utc
-from txworker.viewers import Viewers
 from txworker.waiting import Waiters, detached
 
 
@@ -75,7 +69,7 @@ class Worker:
         self._settled = Waiters()
         self._changes = Changes(self._revision, world.soon)
         self._refusing = self._stopping = False
-        self.viewers = Viewers()
+        self.catalog = Catalog(self._active, store, shelf, self._changes)
 
     def recover(self, text: str) -> int:
         """
@@ -89,7 +83,7 @@ class Worker:
             self._store.save(after(job, fact, self._next_revision()))
             self._log.warn("Job {job_id} is {text}.", job_id=job.id, text=text)
         self._store.settle()
-        self._changes = Changes(self._revision, self._world.soon)
+        self._changes.skip(self._revision)
         return len(unfinished)
 
     def submit(self, spec: JobSpec, wanted: Callable[[], bool] = lambda: True) -> Deferred[Job]:
@@ -105,19 +99,6 @@ class Worker:
         """
         return detached(Deferred.fromCoroutine(self._submit(spec, wanted)))
 
-    def submitted(self, spec: JobSpec) -> Job | None:
-        """
-        The job that this order's request id has brought before, if there is one by now. Any thread.
-
-        Raises:
-            RequestReused: it was another order.
-        """
-        before = self._store.with_request_id(spec.request_id) if spec.request_id else None
-        job = None if before is None else self._lasting(before.id)
-        if job is not None:
-            _check_same(job, spec)
-        return job
-
     def stop(self, job_id: str, grace_seconds: float | None = None) -> Deferred[Job]:
         """
         Ask a job to end; fires at once, with the job as it stands then. A job that is done stays as it is.
@@ -126,79 +107,6 @@ class Worker:
             NoSuchJob: there is none with that id.
         """
         return detached(Deferred.fromCoroutine(self._stop(job_id, grace_seconds, EndReason.ASKED)))
-
-    def get(self, job_id: str) -> Job:
-        """
-        The job as it stands now. Any thread.
-
-        Raises:
-            NoSuchJob: there is none with that id, or no more (JobRemoved).
-        """
-        active = self._active.get(job_id)
-        if active is not None:
-            return self._shown(active)
-        job = self._store.get(job_id)
-        if job is None:
-            at = self._store.removed_at(job_id)
-            raise NoSuchJob(job_id) if at is None else JobRemoved(job_id, utc(at))
-        return job
-
-    def find(self, name: str) -> Job:
-        """
-        The job with that id, or else the newest that was started with that path. Any thread.
-
-        Raises:
-            NoSuchJob: there is neither.
-        """
-        try:
-            return self.get(name)
-        except NoSuchJob:
-            jobs = [active.now for active in list(self._active.values()) if name and active.job.spec.path == name]
-            finished = self._store.newest_with_path(name) if name else None
-            if finished is not None:
-                jobs.append(finished)
-            if not jobs:
-                raise
-            return max(jobs, key=lambda job: job.number)
-
-    def page(self, query: Query, before: int, most: int) -> list[Job]:
-        """At most so many of the jobs that are meant, with numbers below `before`, newest first. Any thread."""
-        running = [
-            self._shown(active) for active in list(self._active.values())
-        ]  # first: what ends meanwhile is seen below
-        found = {job.id: job for job in running if job.number < before and query.matches(job)}
-        found.update((job.id, job) for job in self._store.finished_page(query, before, most))
-        return sorted(found.values(), key=lambda job: -job.number)[:most]
-
-    def changes(self, beyond: int) -> Deferred[Changed]:
-        """
-        What changed beyond that revision, as soon as anything has; 0 for all there is. Cancelling leaves alone.
-
-        Raises (through the Deferred):
-            WorkerStopping: nothing will change any more.
-        """
-        return self._changes.since(beyond)
-
-    def changes_of(self, known: Mapping[str, int]) -> Deferred[None]:
-        """Fires when one of these jobs has changed beyond the revision known of it; as changes()."""
-        return self._changes.of(known)
-
-    def ended_between(self, beyond: int, upto: int, most: int) -> list[Job]:
-        """What changes() leaves to the store: at most so many, lowest revision first. Any thread."""
-        return self._store.finished_between(beyond, upto, most)
-
-    def output_path(self, job_id: str, stderr: bool) -> Path:
-        """The file that holds what a job prints. Any thread."""
-        return self._shelf.path(job_id, stderr)
-
-    def viewing(self, job_id: str) -> AbstractContextManager[None]:
-        """Inside, that job's output stays. Any thread; raises NoSuchJob when it is just being removed."""
-        return self.viewers.looking(job_id)
-
-    def more_output(self, job_id: str, beyond: int, stderr: bool) -> Deferred[None]:
-        """Fires when there is output at or after offset `beyond`, or the job is done. Cancelling leaves alone."""
-        active = self._active.get(job_id)
-        return succeed(None) if active is None else active.output.more(beyond, stderr)
 
     def refuse(self) -> None:
         """Take no new jobs from now on."""
@@ -224,16 +132,11 @@ class Worker:
         """The jobs that are not done, those that are being launched included. Any thread."""
         return [*self._active, *self._starting]
 
-    def _shown(self, active: Active) -> Job:
-        """An end is known as soon as it is written, for whoever reads the store (a list) knows it from then on."""
-        written = self._store.get(active.job.id) if active.ending else None
-        return written if written is not None and written.done else active.now
-
     async def _submit(self, spec: JobSpec, wanted: Callable[[], bool]) -> Job:
         while before := self._requests.get(spec.request_id):
-            _check_same(before, spec)
+            check_same(before, spec)
             await self._begun(before.id)
-            job = self._lasting(before.id)
+            job = self.catalog.lasting(before.id)
             if job is not None:
                 return job  # else it could not be started; perhaps it can be now, and if not we shall know why
         self._check_room()
@@ -242,17 +145,11 @@ class Worker:
         job = Job(self._world.new_id(), spec, self._world.now(), self._number, revision=self._next_revision())
         kept = await self._started(job, limits, wanted)
         if kept is not job:
-            _check_same(kept, spec)
-        return self._active[kept.id].now if kept.id in self._active else self.get(kept.id)
+            check_same(kept, spec)
+        return self._active[kept.id].now if kept.id in self._active else self.catalog.get(kept.id)
 
     def _begun(self, job_id: str) -> Deferred[None]:
         return self._settled.until(lambda: job_id not in self._starting)
-
-    def _lasting(self, job_id: str) -> Job | None:
-        """That job, unless it is only being started, or could not be and is about to be forgotten. Any thread."""
-        active = self._active.get(job_id)
-        job = self._store.get(job_id) if active is None else active.now
-        return job if job is not None and (job.done or active is not None) else None
 
     async def _started(self, job: Job, limits: Limits, wanted: Callable[[], bool]) -> Job:
         """Write the order down, then launch it; that job, or the one that its request id has brought before."""
@@ -327,7 +224,7 @@ class Worker:
     async def _stop(self, job_id: str, grace_seconds: float | None, reason: EndReason) -> Job:
         active = self._active.get(job_id)
         if active is None or active.running is None:
-            return self.get(job_id)
+            return self.catalog.get(job_id)
         if not active.ending:
             grace = self._policy.grace_seconds if grace_seconds is None else grace_seconds
             text = "Job {job_id} is being stopped, {grace} s of grace ({reason})."
@@ -381,9 +278,3 @@ class Worker:
     def _not_written(self, failure: Any, job: Job) -> None:
         text = "Job {job_id} could not be written down as {state}: {error}."
         self._log.error(text, job_id=job.id, state=job.state.name, error=failure.value)
-
-
-def _check_same(before: Job, spec: JobSpec) -> None:
-    difference = before.spec.difference(spec)
-    if difference:
-        raise RequestReused(spec.request_id, before.id, difference)

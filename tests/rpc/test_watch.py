@@ -58,7 +58,7 @@ class WatchTests(SynchronousTestCase):
         self.house.launcher.running[job.id].exit(exit_code)
 
     def events(self, **request: Any) -> Iterator[Job]:
-        return watch(self.house.worker, cast(Caller, self.caller), pb.WatchJobsReq(**request))
+        return watch(self.house.catalog, cast(Caller, self.caller), pb.WatchJobsReq(**request))
 
     def told(self, events: Iterator[Job]) -> list[tuple[str, str]]:
         """Which states of which jobs, until there would be nothing but waiting."""

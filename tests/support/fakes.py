@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import ProcessExitedAlready
 
 from tests.support.memory_store import MemoryStore
+from txworker.catalog import Catalog
 from txworker.jobs import JobSpec, Limits, Usage
 from txworker.jobs.errors import TxWorkerError
 from txworker.ports import Listener
@@ -160,6 +161,11 @@ class House:
     launcher: FakeLauncher
     shelf: FakeShelf
     store: MemoryStore
+
+    @property
+    def catalog(self) -> Catalog:
+        """The jobs that the worker has."""
+        return self.worker.catalog
 
 
 def a_house(

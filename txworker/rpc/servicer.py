@@ -33,6 +33,7 @@ class WorkerServicer(worker_pb2_grpc.WorkerServicer):
 
     def __init__(self, worker: Worker, bridge: Bridge, slots: StreamSlots) -> None:
         self._worker = worker
+        self._catalog = worker.catalog
         self._bridge = bridge
         self._slots = slots
 
@@ -41,7 +42,7 @@ class WorkerServicer(worker_pb2_grpc.WorkerServicer):
 
         def answer() -> pb.StartJobRes:
             spec = spec_from_pb(request)
-            job = self._worker.submitted(spec)
+            job = self._catalog.submitted(spec)
             if job is None:
                 caller = self._bridge.caller(context)
                 job = caller.call(lambda: self._worker.submit(spec, caller.there), ORDER_SECONDS)
@@ -61,15 +62,15 @@ class WorkerServicer(worker_pb2_grpc.WorkerServicer):
 
     def QueryJob(self, request: pb.QueryJobReq, context: grpc.ServicerContext) -> pb.QueryJobRes:
         """How a job stands."""
-        return self._answered(context, lambda: query_to_pb(self._worker.get(_id_of(request))))
+        return self._answered(context, lambda: query_to_pb(self._catalog.get(_id_of(request))))
 
     def StreamJob(self, request: pb.StreamJobReq, context: grpc.ServicerContext) -> Iterator[Any]:
         """A job's output from the beginning, then live, until the job is done; StreamJobRes, serialized."""
 
         def messages(caller: Caller) -> Iterator[bytes]:
-            job = job_of(self._worker, request)
-            with self._worker.viewing(job.id):
-                yield from stream(self._worker, caller, job.id, request)
+            job = job_of(self._catalog, request)
+            with self._catalog.viewers.looking(job.id):
+                yield from stream(self._catalog, caller, job.id, request)
 
         return self._streamed(context, messages)
 
@@ -78,7 +79,7 @@ class WorkerServicer(worker_pb2_grpc.WorkerServicer):
 
         def answer() -> pb.ListJobsRes:
             query, most = query_from_pb(request), page_size(request)
-            jobs = self._worker.page(query, page_start(request, query), most + 1)
+            jobs = self._catalog.page(query, page_start(request, query), most + 1)
             return page_to_pb(jobs, most, query)
 
         return self._answered(context, answer)
@@ -87,7 +88,7 @@ class WorkerServicer(worker_pb2_grpc.WorkerServicer):
         """The jobs as they stand, then every change."""
 
         def events(caller: Caller) -> Iterator[pb.JobEvent]:
-            for job in watch(self._worker, caller, request):
+            for job in watch(self._catalog, caller, request):
                 yield pb.JobEvent(job=job_to_pb(job))
 
         return self._streamed(context, events)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 
+from txworker.catalog import Catalog
 from txworker.jobs import Job
 from txworker.jobs.errors import InvalidRequest, NoSuchJob, OffsetBeyondEnd, OutOfResources
 from txworker.output.tail import Tail, TextDecoder
@@ -12,7 +13,6 @@ from txworker.pb import worker_pb2 as pb
 from txworker.rpc.bridge import Caller
 from txworker.rpc.crowd import Follower
 from txworker.wire.blocks import raw_message, text_message
-from txworker.worker import Worker
 
 Encode = Callable[[bytes, int, bool], bytes]
 """A block, its offset, and whether it is the last: a message, or nothing as long as nothing is certain."""
@@ -44,7 +44,7 @@ class StreamSlots:
             self._open -= 1
 
 
-def job_of(worker: Worker, request: pb.StreamJobReq) -> Job:
+def job_of(catalog: Catalog, request: pb.StreamJobReq) -> Job:
     """
     The job that a request means.
 
@@ -60,7 +60,7 @@ def job_of(worker: Worker, request: pb.StreamJobReq) -> Job:
         raise InvalidRequest("tailLines", request.tailLines, "cannot go with an offset: give one of them")
     if not request.jobID and not request.path:
         raise InvalidRequest("jobID", "", "and path are both empty: there is nothing to stream")
-    job = worker.get(request.jobID) if request.jobID else worker.find(request.path)
+    job = catalog.get(request.jobID) if request.jobID else catalog.find(request.path)
     if request.stderr and not job.spec.separate_stderr:
         raise InvalidRequest(
             "stderr", True, f"of job {job.id!r} is not kept apart: it was started without separateStderr"
@@ -68,7 +68,7 @@ def job_of(worker: Worker, request: pb.StreamJobReq) -> Job:
     return job
 
 
-def stream(worker: Worker, caller: Caller, job_id: str, request: pb.StreamJobReq) -> Iterator[bytes]:
+def stream(catalog: Catalog, caller: Caller, job_id: str, request: pb.StreamJobReq) -> Iterator[bytes]:
     """
     The messages of one stream, serialized. Any thread but the reactor's.
 
@@ -77,24 +77,24 @@ def stream(worker: Worker, caller: Caller, job_id: str, request: pb.StreamJobReq
         CallerGone: the viewer left.
     """
     try:
-        tail = Tail(worker.output_path(job_id, request.stderr))
+        tail = Tail(catalog.output_path(job_id, request.stderr))
     except FileNotFoundError as error:
-        worker.get(job_id)  # says so when it was removed meanwhile
+        catalog.get(job_id)  # says so when it was removed meanwhile
         raise NoSuchJob(job_id) from error
     except OSError as error:
         raise OutOfResources(f"the output of job {job_id!r} cannot be read: {error}") from error
     thing = (job_id, request.stderr)
-    with tail, caller.following(thing, lambda beyond: worker.more_output(job_id, beyond, request.stderr)) as follower:
+    with tail, caller.following(thing, lambda beyond: catalog.more_output(job_id, beyond, request.stderr)) as follower:
         offset = tail.lines_back(request.tailLines) if request.tailLines else request.offset
         encode = _raw if request.raw else _Text(offset)
-        yield from _messages(worker, follower, job_id, tail, offset, request.noFollow, encode)
+        yield from _messages(catalog, follower, job_id, tail, offset, request.noFollow, encode)
 
 
 def _messages(
-    worker: Worker, follower: Follower, job_id: str, tail: Tail, offset: int, no_follow: bool, encode: Encode
+    catalog: Catalog, follower: Follower, job_id: str, tail: Tail, offset: int, no_follow: bool, encode: Encode
 ) -> Iterator[bytes]:
     while True:
-        done = worker.get(job_id).done  # before the end of the file is looked for: what it printed is there by then
+        done = catalog.get(job_id).done  # before the end of the file is looked for: what it printed is there by then
         end = tail.size if no_follow and not done else None
         while block := tail.read(offset, end):
             message = encode(block, offset, False)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from txworker.catalog import Catalog
 from txworker.jobs import Job, Query
 from txworker.jobs.errors import InvalidRequest
 from txworker.pb import worker_pb2 as pb
 from txworker.rpc.bridge import Caller
-from txworker.worker import Worker
 
 _FROM_STORE = 200
 """Jobs that are read from the store at a time."""
 
 
-def watch(worker: Worker, caller: Caller, request: pb.WatchJobsReq) -> Iterator[Job]:
+def watch(catalog: Catalog, caller: Caller, request: pb.WatchJobsReq) -> Iterator[Job]:
     """
     The jobs of one watcher; a job whose changes come faster than they are taken is given as it stands then. With
     jobIDs it ends when all of those are done, as nothing more can come. Any thread but the reactor's.
@@ -27,36 +27,36 @@ def watch(worker: Worker, caller: Caller, request: pb.WatchJobsReq) -> Iterator[
     query = Query(labels=dict(request.labels))
     if "" in request.jobIDs:
         raise InvalidRequest("jobIDs", "", "is no job's id")
-    jobs = _named(worker, caller, tuple(dict.fromkeys(request.jobIDs))) if request.jobIDs else _all(worker, caller)
+    jobs = _named(catalog, caller, tuple(dict.fromkeys(request.jobIDs))) if request.jobIDs else _all(catalog, caller)
     return (job for job in jobs if query.matches(job))
 
 
-def _all(worker: Worker, caller: Caller) -> Iterator[Job]:
+def _all(catalog: Catalog, caller: Caller) -> Iterator[Job]:
     beyond = 0
     while True:
-        changed = caller.call(lambda beyond=beyond: worker.changes(beyond))  # type: ignore[misc]
-        yield from _from_store(worker, beyond, changed.in_store_upto)
+        changed = caller.call(lambda beyond=beyond: catalog.changes.since(beyond))  # type: ignore[misc]
+        yield from _from_store(catalog, beyond, changed.in_store_upto)
         yield from changed.jobs
         beyond = changed.upto
 
 
-def _from_store(worker: Worker, beyond: int, upto: int) -> Iterator[Job]:
+def _from_store(catalog: Catalog, beyond: int, upto: int) -> Iterator[Job]:
     while beyond < upto:
-        jobs = worker.ended_between(beyond, upto, _FROM_STORE)
+        jobs = catalog.ended_between(beyond, upto, _FROM_STORE)
         yield from jobs
         if len(jobs) < _FROM_STORE:
             return
         beyond = jobs[-1].revision
 
 
-def _named(worker: Worker, caller: Caller, job_ids: tuple[str, ...]) -> Iterator[Job]:
+def _named(catalog: Catalog, caller: Caller, job_ids: tuple[str, ...]) -> Iterator[Job]:
     known: dict[str, Job] = {}
-    for job in [worker.get(job_id) for job_id in job_ids]:
+    for job in [catalog.get(job_id) for job_id in job_ids]:
         known[job.id] = job
         yield job
     while open_ids := {job.id: job.revision for job in known.values() if not job.done}:
-        caller.call(lambda open_ids=open_ids: worker.changes_of(open_ids))  # type: ignore[misc]
-        for job in [worker.get(job_id) for job_id in open_ids]:
+        caller.call(lambda open_ids=open_ids: catalog.changes.of(open_ids))  # type: ignore[misc]
+        for job in [catalog.get(job_id) for job_id in open_ids]:
             if job.revision > known[job.id].revision:
                 known[job.id] = job
                 yield job

@@ -1,0 +1,122 @@
+"""
+The jobs there are: those that are not done, as they stand now, and those that are, from the store. Changes nothing.
+
+Methods are for any thread, but for those that give a Deferred: these are the reactor thread's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from twisted.internet.defer import Deferred, succeed
+
+from txworker.active import Active
+from txworker.changes import Changes
+from txworker.jobs import Job, JobSpec, Query
+from txworker.jobs.errors import JobRemoved, NoSuchJob, RequestReused
+from txworker.ports import Shelf, Store
+from txworker.recovery import utc
+from txworker.viewers import Viewers
+
+
+class Catalog:
+    """active: the jobs that are not done, by id; the worker's, who alone changes it. changes: of all jobs."""
+
+    def __init__(self, active: Mapping[str, Active], store: Store, shelf: Shelf, changes: Changes) -> None:
+        self._active = active
+        self._store = store
+        self._shelf = shelf
+        self.changes = changes
+        self.viewers = Viewers()
+
+    def get(self, job_id: str) -> Job:
+        """
+        The job as it stands now.
+
+        Raises:
+            NoSuchJob: there is none with that id, or no more (JobRemoved).
+        """
+        active = self._active.get(job_id)
+        if active is not None:
+            return self._shown(active)
+        job = self._store.get(job_id)
+        if job is None:
+            at = self._store.removed_at(job_id)
+            raise NoSuchJob(job_id) if at is None else JobRemoved(job_id, utc(at))
+        return job
+
+    def find(self, name: str) -> Job:
+        """
+        The job with that id, or else the newest that was started with that path.
+
+        Raises:
+            NoSuchJob: there is neither.
+        """
+        try:
+            return self.get(name)
+        except NoSuchJob:
+            jobs = [active.now for active in list(self._active.values()) if name and active.job.spec.path == name]
+            finished = self._store.newest_with_path(name) if name else None
+            if finished is not None:
+                jobs.append(finished)
+            if not jobs:
+                raise
+            return max(jobs, key=lambda job: job.number)
+
+    def page(self, query: Query, before: int, most: int) -> list[Job]:
+        """At most so many of the jobs that are meant, with numbers below `before`, newest first."""
+        active = list(self._active.values())
+        running = [self._shown(one) for one in active]  # first: what ends meanwhile is seen below
+        found = {job.id: job for job in running if job.number < before and query.matches(job)}
+        found.update((job.id, job) for job in self._store.finished_page(query, before, most))
+        return sorted(found.values(), key=lambda job: -job.number)[:most]
+
+    def ended_between(self, beyond: int, upto: int, most: int) -> list[Job]:
+        """What `changes` leave to the store: at most so many, lowest revision first."""
+        return self._store.finished_between(beyond, upto, most)
+
+    def output_path(self, job_id: str, stderr: bool) -> Path:
+        """The file that holds what a job prints."""
+        return self._shelf.path(job_id, stderr)
+
+    def more_output(self, job_id: str, beyond: int, stderr: bool) -> Deferred[None]:
+        """Fires when there is output at or after offset `beyond`, or the job is done. Cancelling leaves alone."""
+        active = self._active.get(job_id)
+        return succeed(None) if active is None else active.output.more(beyond, stderr)
+
+    def submitted(self, spec: JobSpec) -> Job | None:
+        """
+        The job that this order's request id has brought before, if there is one by now.
+
+        Raises:
+            RequestReused: it was another order.
+        """
+        before = self._store.with_request_id(spec.request_id) if spec.request_id else None
+        job = None if before is None else self.lasting(before.id)
+        if job is not None:
+            check_same(job, spec)
+        return job
+
+    def lasting(self, job_id: str) -> Job | None:
+        """That job, unless it is only being started, or could not be and is about to be forgotten."""
+        active = self._active.get(job_id)
+        job = self._store.get(job_id) if active is None else active.now
+        return job if job is not None and (job.done or active is not None) else None
+
+    def _shown(self, active: Active) -> Job:
+        """An end is known as soon as it is written, for whoever reads the store (a list) knows it from then on."""
+        written = self._store.get(active.job.id) if active.ending else None
+        return written if written is not None and written.done else active.now
+
+
+def check_same(before: Job, spec: JobSpec) -> None:
+    """
+    That order is the one that its request id has brought before.
+
+    Raises:
+        RequestReused: it is another.
+    """
+    difference = before.spec.difference(spec)
+    if difference:
+        raise RequestReused(spec.request_id, before.id, difference)
