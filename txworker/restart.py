@@ -9,7 +9,8 @@ from twisted.logger import Logger
 from txworker.jobs import Job
 from txworker.jobs.errors import StoreBroken
 from txworker.output.shelf import Shelf
-from txworker.process.orphans import DeadJob, end_orphans
+from txworker.process.evidence import DeadJob
+from txworker.process.orphans import end_orphans
 from txworker.recovery import lost_text
 from txworker.store.errors import Unusable
 from txworker.store.jobs import JobStore

@@ -16,7 +16,7 @@ from tests.support.adversary import cgroup_root
 from tests.support.daemon import LIMIT, wait_until
 from txworker.jobs import MARK
 from txworker.process.cgroup import Cgroups
-from txworker.process.orphans import DeadJob
+from txworker.process.evidence import DeadJob
 from txworker.process.procfs import mark_of, read_process, ticks_since_boot
 
 CHAIN = """
@@ -37,7 +37,8 @@ def now() -> int:
 SUCCESSOR = """
 import sys
 from txworker.process import orphans
-from txworker.process.orphans import DeadJob, end_orphans
+from txworker.process.evidence import DeadJob
+from txworker.process.orphans import end_orphans
 pid, start, known, until, seconds = sys.argv[2:]
 orphans._SECONDS = float(seconds)
 jobs = [DeadJob(sys.argv[1], int(pid), int(start))] if pid else []

@@ -9,7 +9,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.fakes import FakeChild, FakeClearing
 from txworker.jobs import EndReason
-from txworker.process.run import RunParts, begin, new_run
+from txworker.process.parts import RunParts
+from txworker.process.run import begin, new_run
 
 
 class RunTests(SynchronousTestCase):

@@ -1,8 +1,7 @@
-"""From an order to a running child: opens what it needs, starts it, and says in our words what went wrong."""
+"""From an order to a running child: opens what it needs, starts it, and puts together what belongs to it."""
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -10,14 +9,6 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from txworker.jobs import EndReason, JobSpec, Usage
-from txworker.jobs.errors import (
-    InvalidRequest,
-    NoSuchDirectory,
-    NoSuchExecutable,
-    NotPermitted,
-    OutOfResources,
-    TxWorkerError,
-)
 from txworker.process.brand import brand
 from txworker.process.census import Census
 from txworker.process.cgroup import Cgroups, JobCgroup
@@ -25,19 +16,13 @@ from txworker.process.child import stdin_file
 from txworker.process.clearing import Clearing, Family
 from txworker.process.environ import environment
 from txworker.process.limits import kernel_limits
+from txworker.process.parts import RunParts
 from txworker.process.prepared import Preparation
 from txworker.process.protocol import JobProtocol, Sink
-from txworker.process.run import Run, RunParts, begin, new_run
+from txworker.process.refusals import in_our_words
+from txworker.process.run import Run, begin, new_run
 from txworker.process.spawner import SAME_PIPE
 from txworker.waiting import Clock
-
-_SHORTAGES = {
-    errno.EMFILE: "the worker has no file descriptors left",
-    errno.ENFILE: "the machine has no file descriptors left",
-    errno.EAGAIN: "the machine allows no further process",
-    errno.ENOMEM: "the machine has no memory left",
-    errno.ENOSPC: "the disk is full",
-}
 
 
 class Starter(Protocol):
@@ -157,7 +142,7 @@ class Launcher:
                 )
                 return await transport.started
         except OSError as error:
-            raise _in_our_words(error, argv[0], directory) from error
+            raise in_our_words(error, argv[0], directory) from error
 
 
 class _Child:
@@ -228,32 +213,3 @@ class _Child:
             self._family.close()
         self._census.leave(self._pid)
         self._listener.ended(*self._end, self._leftovers)
-
-
-def _in_our_words(error: OSError, executable: str, directory: str) -> TxWorkerError:
-    ours = error.filename not in (None, directory, executable)
-    if error.errno in _SHORTAGES and not ours:
-        return OutOfResources(_SHORTAGES[error.errno])
-    if ours:
-        return OutOfResources(f"{error.filename}: the job could not be given this: {error.strerror}")
-    if error.filename == directory:
-        if error.errno in (errno.EACCES, errno.EPERM):
-            return NotPermitted("directory", directory)
-        return NoSuchDirectory(directory)
-    if error.errno == errno.ENOENT and _is_there(executable, directory):
-        return NoSuchExecutable(executable, "the interpreter that its first line names is not there")
-    if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
-        return NoSuchExecutable(executable)
-    if error.errno in (errno.EACCES, errno.EPERM):
-        return NotPermitted("command", executable)
-    if error.errno == errno.ENOEXEC:
-        return InvalidRequest("command", executable, "is neither a program nor a script with a #! line")
-    if error.errno == errno.E2BIG:
-        return InvalidRequest("args", executable, "with its arguments and environment is too long for this machine")
-    if error.errno == errno.ENAMETOOLONG:
-        return InvalidRequest("command", executable, "is too long for a file name")
-    return OutOfResources(f"the machine could not start {executable!r}: {os.strerror(error.errno or 0)}")
-
-
-def _is_there(executable: str, directory: str) -> bool:
-    return "/" in executable and os.path.exists(os.path.join(directory, executable))

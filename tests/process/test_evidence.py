@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from twisted.trial.unittest import SynchronousTestCase
 
 from txworker.process.brand import brand
-from txworker.process.orphans import MOMENT_TICKS, DeadJob, Evidence, family
+from txworker.process.evidence import MOMENT_TICKS, DeadJob, Evidence, family
 from txworker.process.owners import Sign
 from txworker.process.procfs import Process
 

@@ -1,0 +1,93 @@
+"""
+What a run (run.py) holds and does: its child, whoever clears up after it, every timer there is about a child.
+
+Reactor thread only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal as signals
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from twisted.internet.error import ProcessExitedAlready
+
+from txworker.jobs import EndReason
+from txworker.waiting import Clock, Timer
+
+
+class Group(Protocol):
+    """What a run asks of its child: ChildTransport."""
+
+    def signalGroup(self, number: int) -> None: ...
+
+    def loseConnection(self) -> None: ...
+
+
+class Clears(Protocol):
+    """What a run asks of who ends the leftovers: Clearing."""
+
+    def begin(self, grace_seconds: float) -> None: ...
+
+    def hurry(self, grace_seconds: float) -> None: ...
+
+
+@dataclass
+class RunParts:
+    """
+    What a run holds.
+
+    overdue(reason) is told when the run ends the child for a time limit, over() once when all is over;
+    drain_seconds is how long leftovers of a child that exited by itself may take to end, and then how long output is
+    waited for when somebody else still holds the pipe. Without `clearing` leftovers are kept.
+    """
+
+    clock: Clock
+    overdue: Callable[[EndReason], None]
+    over: Callable[[], None]
+    grace_seconds: float
+    drain_seconds: float
+    timeout_seconds: float | None = None
+    quiet_seconds: float | None = None
+    clearing: Clears | None = None
+    child: Group | None = None
+    last_output: float = 0.0
+    kill_at: float = 0.0
+    calls: dict[str, Timer] = field(default_factory=dict)
+
+    def call_later(self, name: str, seconds: float, call: Callable[[], None]) -> None:
+        """One timer of each name; a new one replaces the old."""
+        self.cancel(name)
+
+        def due() -> None:
+            del self.calls[name]
+            call()
+
+        self.calls[name] = self.clock.callLater(seconds, due)
+
+    def cancel(self, *names: str) -> None:
+        """Forget these timers; all when none is named."""
+        for name in names or list(self.calls):
+            call = self.calls.pop(name, None)
+            if call is not None:
+                call.cancel()
+
+    def signal(self, number: int) -> None:
+        """Signal the child's process group, if there still is one."""
+        assert self.child is not None
+        with contextlib.suppress(ProcessExitedAlready):  # what should end has ended
+            self.child.signalGroup(number)
+
+    def term(self) -> None:
+        """Ask the group to end; CONT, because one that is stopped hears nothing."""
+        self.signal(signals.SIGTERM)
+        self.signal(signals.SIGCONT)
+
+    def patience(self, seconds: float, over: Callable[[], None]) -> None:
+        """Let the grace period end after so long, or when it would have ended anyway if that is earlier."""
+        at = self.clock.seconds() + seconds
+        if "kill" not in self.calls or at < self.kill_at:
+            self.kill_at = at
+            self.call_later("kill", seconds, over)

@@ -1,0 +1,57 @@
+"""Why a child could not be started: what the kernel says, in our words."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from txworker.jobs.errors import (
+    InvalidRequest,
+    NoSuchDirectory,
+    NoSuchExecutable,
+    NotPermitted,
+    OutOfResources,
+    TxWorkerError,
+)
+
+_SHORTAGES = {
+    errno.EMFILE: "the worker has no file descriptors left",
+    errno.ENFILE: "the machine has no file descriptors left",
+    errno.EAGAIN: "the machine allows no further process",
+    errno.ENOMEM: "the machine has no memory left",
+    errno.ENOSPC: "the disk is full",
+}
+
+
+def in_our_words(error: OSError, executable: str, directory: str) -> TxWorkerError:
+    """
+    Why that executable could not be started there. May ask the disk whether it exists.
+
+    error.filename is the directory, the executable, a step before the exec (prepared.py), or None for the rest.
+    """
+    ours = error.filename not in (None, directory, executable)
+    if error.errno in _SHORTAGES and not ours:
+        return OutOfResources(_SHORTAGES[error.errno])
+    if ours:
+        return OutOfResources(f"{error.filename}: the job could not be given this: {error.strerror}")
+    if error.filename == directory:
+        if error.errno in (errno.EACCES, errno.EPERM):
+            return NotPermitted("directory", directory)
+        return NoSuchDirectory(directory)
+    if error.errno == errno.ENOENT and _is_there(executable, directory):
+        return NoSuchExecutable(executable, "the interpreter that its first line names is not there")
+    if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+        return NoSuchExecutable(executable)
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return NotPermitted("command", executable)
+    if error.errno == errno.ENOEXEC:
+        return InvalidRequest("command", executable, "is neither a program nor a script with a #! line")
+    if error.errno == errno.E2BIG:
+        return InvalidRequest("args", executable, "with its arguments and environment is too long for this machine")
+    if error.errno == errno.ENAMETOOLONG:
+        return InvalidRequest("command", executable, "is too long for a file name")
+    return OutOfResources(f"the machine could not start {executable!r}: {os.strerror(error.errno or 0)}")
+
+
+def _is_there(executable: str, directory: str) -> bool:
+    return "/" in executable and os.path.exists(os.path.join(directory, executable))
