@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from collections import deque
@@ -12,7 +13,7 @@ from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from txworker.process import pipe
+from txworker.process import basin, pipe
 from txworker.process.pipe import POURING_BYTES, Pipe
 
 BLOCK_BYTES = 256 * 1024
@@ -119,6 +120,11 @@ class PipeTests(SynchronousTestCase):
         self.assertEqual([], self.reactor.readers)
         return made, writing
 
+    def small_basins(self) -> None:
+        """What is taken from a pipe at once is one block."""
+        self.patch(basin, "PIPE_BYTES", BLOCK_BYTES)
+        self.patch(pipe, "enlarge", lambda fd: None)
+
     def test_little(self) -> None:
         """A line is read by the reactor at once; no thread is asked."""
         _, writing = self.a_pipe()
@@ -135,9 +141,22 @@ class PipeTests(SynchronousTestCase):
         self.assertEqual((size, size), (len(self.protocol.data), self.protocol.told))
         self.assertEqual((1, 0), (len(self.reactor.readers), len(self.reactor.threads)))
 
+    def test_no_descriptor_left(self) -> None:
+        """Without a pipe of our own to take it over, the same is read from the job's."""
+
+        def refuse(flags: int) -> None:
+            raise OSError(errno.EMFILE, "Too many open files")
+
+        self.patch(os, "pipe2", refuse)
+        self.test_much()
+        self.hang_up(next(iter(self.writing)))
+        self.reactor.readable()
+        self.assertEqual([1], self.ended)
+
     def test_turns(self) -> None:
         """Jobs that pour take turns: none has a second one before every other has had its first."""
         self.patch(pipe, "TURN_SECONDS", 0)
+        self.small_basins()
         log: list[str] = []
         for name in "abc":
             _, writing = self.a_pipe(FakeProtocol(name, log))
@@ -172,6 +191,7 @@ class PipeTests(SynchronousTestCase):
 
     def test_closed_while_a_thread_reads(self) -> None:
         """The descriptor stays open as long as a thread reads from it, then it is closed and the end is told."""
+        self.small_basins()
         made, writing = self.pouring()
         os.write(writing, bytes(3 * BLOCK_BYTES))
         self.protocol.mistake = made.close

@@ -8,8 +8,6 @@ also reads, for the kernel can then copy straight from the pipe to the file.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import os
 import select
 import time
@@ -21,14 +19,13 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from txworker.process.basin import PIPE_BYTES, Basin, a_basin, enlarge
+
 POURING_BYTES = 64 * 1024
 """
 Of one read: a whole pipe of the usual size. One that finds it full: the job pours. A larger buffer is given back to
 the system after each read, and made anew for the next.
 """
-
-PIPE_BYTES = 1024 * 1024
-"""A pouring job's pipe, as far as the kernel allows (/proc/sys/fs/pipe-max-size)."""
 
 PATIENCE_MILLISECONDS = 2
 """How long a thread waits for more before the reactor watches again, which is dearer."""
@@ -136,7 +133,7 @@ class Pipe:
         with self._log.failuresHandled("recording output"):  # or Twisted would watch this pipe no longer
             self._protocol.childDataReceived(self._child_fd, data)
         if len(data) >= POURING_BYTES:
-            _enlarge(self._fd)
+            enlarge(self._fd)
             self._pouring = True
             self._reactor.removeReader(self._descriptor)
             self._reactor.callInThread(self._pour)
@@ -145,19 +142,20 @@ class Pipe:
         """In a thread: until there is nothing to read, or the turn is over."""
         again = over = False
         try:
-            again, over = self._copy(time.monotonic() + TURN_SECONDS)
+            with a_basin() as basin:
+                again, over = self._copy(basin, time.monotonic() + TURN_SECONDS)
         except Exception:  # a mistake of ours must not leave the job on a pipe that nobody reads
             self._log.failure("copying output")
         self._reactor.callFromThread(self._turn_over, again, over)
 
-    def _copy(self, end: float) -> tuple[bool, bool]:
+    def _copy(self, basin: Basin | None, end: float) -> tuple[bool, bool]:
         """Whether the turn ended before the output did, and whether the pipe has."""
         ready = select.poll()
         ready.register(self._fd, select.POLLIN)
         tell = 0.0
         while not self._closing:
             try:
-                read = self._protocol.childDataPours(self._child_fd, self._fd, PIPE_BYTES)
+                read = self._pour_once(basin)
             except BlockingIOError:
                 self._tell_poured()
                 tell = 0.0
@@ -173,6 +171,14 @@ class Pipe:
             if now > end:
                 return True, False
         return False, False
+
+    def _pour_once(self, basin: Basin | None) -> int:
+        if basin is None:
+            return self._protocol.childDataPours(self._child_fd, self._fd, PIPE_BYTES)
+        left = taken = basin.fill(self._fd)
+        while left:
+            left -= self._protocol.childDataPours(self._child_fd, basin.fd, left)
+        return taken
 
     def _tell_poured(self) -> None:
         """Viewers are told of several blocks at once when the reactor is busy."""
@@ -194,9 +200,3 @@ class Pipe:
             self._reactor.callInThread(self._pour)
         else:
             self._reactor.addReader(self._descriptor)
-
-
-def _enlarge(fd: int) -> None:
-    if hasattr(fcntl, "F_SETPIPE_SZ"):
-        with contextlib.suppress(OSError):  # the user's pipes may hold no more: then this one stays as it is
-            fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
