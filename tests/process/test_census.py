@@ -10,8 +10,8 @@ from signal import SIGKILL, SIGSTOP
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from txworker.process import carried, descendants, hunt, strangers
 from txworker.process import census as room
-from txworker.process import descendants, hunt, strangers
 from txworker.process.census import Census
 from txworker.process.procfs import Process
 
@@ -89,7 +89,7 @@ class CensusTests(SynchronousTestCase):
         self.patch(descendants, "tree", self.proc.tree)
         self.patch(hunt, "send", self.proc.send)
         self.patch(room, "mark_of", lambda pid: self.proc.signs[pid][0] or None)
-        self.patch(room, "_signs", lambda process: self.proc.signs[process.pid])
+        self.patch(carried, "_signs", lambda process: self.proc.signs[process.pid])
         self.patch(descendants, "_exited_child", self.proc.exited_child)
         self.patch(os, "waitpid", self.proc.waitpid)
         self.census = self.a_census()
@@ -156,7 +156,7 @@ class CensusTests(SynchronousTestCase):
                 return []
             return self.proc.signs[process.pid]
 
-        self.patch(room, "_signs", signs)
+        self.patch(carried, "_signs", signs)
         self.proc.add(300, sign="a")
         self.assertEqual([301], self.left("a"))
 
@@ -169,7 +169,7 @@ class CensusTests(SynchronousTestCase):
             read.append(process.pid)
             return self.proc.signs[process.pid]
 
-        self.patch(room, "_signs", signs)
+        self.patch(carried, "_signs", signs)
         self.proc.add(300)
         for _ in range(6):
             self.assertEqual([], self.left("a"))
@@ -277,15 +277,34 @@ class CensusTests(SynchronousTestCase):
             asked.append(process.pid)
             yield from self.proc.signs[process.pid]
 
-        self.patch(room, "_signs", signs)
+        self.patch(carried, "_signs", signs)
         self.proc.add(300, sign="a")
         self.proc.add(301)
         for _ in range(3):
             self.assertEqual([300], self.left("a"))
-        self.assertEqual([300, 301, 301, 301], asked)
+        self.assertEqual([301, 300, 301, 301], asked)
         self.proc.processes[300] = Process(300, OWN, 300, 501, False)
         self.proc.signs[300] = ["b"]
         self.assertEqual(([], [300]), (self.left("a"), self.left("b")))
+
+    def test_newest_first(self) -> None:
+        """
+        The link of a chain of forks is read first, and what it carries at once: that it is gone when all have been
+        read makes nobody else's end uncertain.
+        """
+        self.census.enter(400, "c")
+        self.proc.add(300, sign="a")
+        self.proc.add(301, sign="b")
+        walk = self.proc.tree
+
+        def tree(root: int, gone: set[int]) -> Iterable[Process]:
+            if root == 300:
+                self.proc.add(301, zombie=True)
+            return walk(root, gone)
+
+        self.patch(descendants, "tree", tree)
+        self.assertEqual([], self.left("c"))
+        self.assertEqual(1, self.proc.looks)
 
     def test_read_again(self) -> None:
         """A sign of a job that is over says nothing; what else one carries is read then."""

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
 from functools import partial
-from itertools import chain
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -20,10 +18,11 @@ from twisted.python.failure import Failure
 
 from txworker.jobs import MARK
 from txworker.process.brand import brand
+from txworker.process.carried import Carried
 from txworker.process.descendants import Descendants, start_of
 from txworker.process.hunt import Choice, hunt
-from txworker.process.owners import Main, Sign, owners
-from txworker.process.procfs import Process, brand_of, cgroup_of, mark_of, ticks_since_boot
+from txworker.process.owners import Main, owners
+from txworker.process.procfs import Process, mark_of, ticks_since_boot
 from txworker.process.strangers import Strangers
 from txworker.waiting import Clock
 
@@ -52,7 +51,7 @@ class Census:
         self._mains: dict[int, Main] = {}
         self._expected = 0
         self._strangers = Strangers(clock)
-        self._carried: dict[tuple[int, int], tuple[Sign, ...]] = {}
+        self._carried = Carried(self._mains, self._strangers)
         self.descendants = Descendants(self._mains, self._strangers)
         self._asked: list[tuple[str, Deferred[list[Process]]]] = []
         self._timer: Any = None
@@ -65,12 +64,12 @@ class Census:
         """
         self._expected -= 1
         now = partial(ticks_since_boot, time.clock_gettime(time.CLOCK_BOOTTIME))
-        self._mains[self._expected] = Main(job_id, brand(job_id), now)
+        self._know(self._expected, Main(job_id, brand(job_id), now))
         return self._expected
 
     def enter(self, pid: int, job_id: str) -> None:
         """A job's own process was started."""
-        self._mains[pid] = Main(job_id, brand(job_id), _Start(pid))
+        self._know(pid, Main(job_id, brand(job_id), _Start(pid)))
 
     def exited(self, pid: int) -> None:
         """A job's own process has exited, and is still ours to wait for."""
@@ -78,7 +77,9 @@ class Census:
 
     def leave(self, pid: int) -> None:
         """A job's own process was waited for, and nobody is left of the job; or it is not expected any more."""
-        self._mains.pop(pid, None)
+        main = self._mains.pop(pid, None)
+        if main is not None:
+            self._carried.remove(main)
 
     def of(self, job_id: str) -> Deferred[list[Process]]:
         """Fires with who is left of that job: at once, or a little later when much is running."""
@@ -113,6 +114,10 @@ class Census:
         deadline = time.monotonic() + _LAST_SECONDS
         while self._kill([], self._everybody) and time.monotonic() < deadline:
             time.sleep(_LAST_PAUSE)
+
+    def _know(self, pid: int, main: Main) -> None:
+        self._mains[pid] = main
+        self._carried.add(main)
 
     def _schedule(self, seconds: float) -> None:
         now = self._clock.seconds()
@@ -153,13 +158,12 @@ class Census:
         """Who is left of each job; and whether nobody of one that is not named can have been overlooked."""
         deadline = self._clock.seconds() + _LOOK_SECONDS
         for _ in range(_LOOKS):
-            forest, complete = self.descendants.forest()
+            forest, complete = self.descendants.forest(seen=self._carried.see)
             left = self._left(forest)
             certain = complete and not self._slipped(forest, left)
             if certain or self._clock.seconds() > deadline:
                 break
-        there = {(process.pid, process.start) for process in forest}
-        self._carried = {one: signs for one, signs in self._carried.items() if one in there}
+        self._carried.keep(forest)
         return left, certain
 
     def _slipped(self, forest: list[Process], left: dict[str, list[Process]]) -> bool:
@@ -169,40 +173,18 @@ class Census:
     def _kill(self, found: list[Process], ours: Choice) -> list[Process]:
         for process in found:
             self._strangers.forget(process.pid)  # whoever is below it is wanted, too
-        return hunt(found, lambda skipped: self.descendants.forest(skipped)[0], ours)
+        return hunt(found, lambda skipped: self.descendants.forest(skipped, self._carried.see)[0], ours)
 
     def _left(self, forest: list[Process]) -> dict[str, list[Process]]:
         """Who is left of each job of which there is anybody."""
         if not forest:
             return {}
-        read: dict[int, list[Sign]] = {}
-        owner = owners(forest, self._mains, lambda process: self._signs_of(process, read), self.descendants.alone)
-        self._remember(forest, read)
+        owner = owners(forest, self._mains, self._carried.of, self.descendants.alone)
         found: dict[str, list[Process]] = {}
         for process in forest:
             for job_id in () if process.zombie else owner[process.pid]:
                 found.setdefault(job_id, []).append(process)
         return found
-
-    def _signs_of(self, process: Process, read: dict[int, list[Sign]]) -> Iterator[Sign]:
-        """What it carries; each is read when it is asked for, and noted. Of a stranger nothing is."""
-        if process.pid in self._strangers:
-            return
-        read[process.pid] = []
-        for sign in chain(self._carried.get((process.pid, process.start), ()), _signs(process)):
-            read[process.pid].append(sign)
-            yield sign
-
-    def _remember(self, forest: list[Process], read: dict[int, list[Sign]]) -> None:
-        """Who carries a sign of ours, which needs not be read again; and who carries none."""
-        ours = {sign for main in self._mains.values() for sign in (main.job_id, main.brand)}
-        for process in forest:
-            if process.pid in read:
-                carried = tuple(ours.intersection(read[process.pid]))
-                if carried:
-                    self._carried[process.pid, process.start] = carried
-                elif process.parent == os.getpid() and not process.zombie:
-                    self._strangers.saw(process)
 
     def _everybody(self, forest: list[Process]) -> list[Process]:
         own = os.environ.get(MARK)  # we may be a job ourselves, and those from before, too
@@ -223,12 +205,3 @@ class _Start:
         if self._ticks is None:
             self._ticks = start_of(self._pid)
         return self._ticks
-
-
-def _signs(process: Process) -> Iterator[Sign]:
-    """What a process carries, each read when it is asked for."""
-    yield from cgroup_of(process.pid).split("/")
-    yield brand_of(process.pid)
-    mark = mark_of(process.pid)
-    if mark is not None:
-        yield mark

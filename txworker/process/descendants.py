@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Container, Iterable
+from collections.abc import Callable, Container, Iterable
 
 from txworker.process.procfs import OwnChildren, Process, children, read_process, tree
 from txworker.process.strangers import Strangers
 
-_ROUNDS = 200
 _LOOKS = 5
 _REAPED_AT_ONCE = 1000
 _WNOTHREAD = 0x2000_0000  # <linux/wait.h>
@@ -63,23 +62,23 @@ class Descendants:
             _reaped(pid)
         return False
 
-    def forest(self, skipped: Container[int] = ()) -> tuple[list[Process], bool]:
+    def forest(
+        self, skipped: Container[int] = (), seen: Callable[[Process], None] = lambda process: None
+    ) -> tuple[list[Process], bool]:
         """
         All orphans that are not to be skipped, and whoever descends from them; and whether those certainly are all.
 
         Who exits while we look hands its children over to us, where we have looked already: then we look again.
+        seen(process) is told of each that lives as soon as it was read: a moment later it may be gone.
         """
         before: set[int] = set()
         for _ in range(_LOOKS):
             exited: set[int] = set()
-            forest: list[Process] = []
-            for root in self._orphans(skipped):
-                forest += [root] if root.pid in self._strangers else tree(root.pid, exited)
-            exited.update(process.pid for process in forest if process.zombie)
+            trees = [self._tree(root, exited, seen) for root in self._orphans(skipped)]
             if exited <= before:
-                return forest, True
+                break
             before |= exited
-        return forest, False
+        return [process for tree in reversed(trees) for process in tree], exited <= before
 
     def slipped(self, nobodys: Iterable[Process]) -> bool:
         """Somebody who is nobody's has exited since: what it carried could not be read, who came of it was missed."""
@@ -88,28 +87,31 @@ class Descendants:
             for process in nobodys
         )
 
-    def _orphans(self, skipped: Container[int]) -> list[Process]:
-        """
-        Children of ours that are nobody's own process; those that have exited are waited for on the way.
-
-        Whoever has exited may have given us its children at that moment, behind our back: then we look again, for
-        those that are new.
-        """
+    def _orphans(self, skipped: Container[int]) -> list[int]:
+        """Children of ours that are nobody's own process, the newest first: of a chain of forks it is gone first."""
         self.reap()
-        found: dict[int, Process] = {}
-        for _ in range(_ROUNDS):
-            reaped = False
-            for pid in self._children():
-                if pid not in found and pid not in self._mains and pid not in self._others and pid not in skipped:
-                    process = self._strangers.get(pid) or read_process(pid)
-                    if process is not None and process.zombie:
-                        self._strangers.forget(pid)
-                        reaped = _reaped(pid) or reaped
-                    elif process is not None:
-                        found[pid] = process
-            if not reaped:
+        children = reversed(self._children())
+        return [pid for pid in children if pid not in self._mains and pid not in self._others and pid not in skipped]
+
+    def _tree(self, root: int, exited: set[int], seen: Callable[[Process], None]) -> list[Process]:
+        """An orphan and all below it; none when it is spared or has exited, and then it is waited for."""
+        stranger = self._strangers.get(root)
+        if stranger is not None:
+            return [stranger]
+        found: list[Process] = []
+        for process in tree(root, exited):
+            if process.pid == root and self._spared.get(root) == process.start and not process.zombie:
                 break
-        return [process for process in found.values() if self._spared.get(process.pid) != process.start]
+            if process.zombie:
+                exited.add(process.pid)
+            else:
+                seen(process)
+            found.append(process)
+        if found and found[0].zombie:
+            self._strangers.forget(root)
+            _reaped(root)
+            return []
+        return found
 
 
 def start_of(pid: int) -> int:
