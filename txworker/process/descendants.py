@@ -20,7 +20,8 @@ _WNOTHREAD = 0x2000_0000  # <linux/wait.h>
 
 class Descendants:
     """
-    mains: the jobs' own processes by their numbers, whoever they are when it is asked. Reactor thread, but for spare().
+    mains: the jobs' own processes by their numbers, whoever they are when it is asked. Reactor thread, but for
+    spare() and forget().
 
     Whom the worker had as a child before its first job (it may have been exec'ed by a script) is spared: never touched.
     `alone`: it had none.

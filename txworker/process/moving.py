@@ -1,8 +1,8 @@
 """
 When a child may be moved into its cgroup after its start.
 
-The kernel lets every fork and exec pass before it moves anybody: 11 ms, in which the reactor stands still and the child
-can start others outside. For some 10 ms after a move the next one takes 30 µs. So in a burst children are moved; a
+The kernel lets every fork and exec pass before it moves anybody: 11 ms, in which other launches wait and the child can
+start others outside. For some 10 ms after a move the next one takes 30 µs. So in a burst children are moved; a
 single one is made inside by the preparer, which takes 2 ms and leaves no gap.
 """
 
@@ -25,7 +25,7 @@ def move_nobody() -> None:
 
 
 class Moves:
-    """Asked before each launch with a cgroup. Reactor thread."""
+    """Asked before each launch with a cgroup, in the thread that launches (apart.py)."""
 
     def __init__(
         self, now: Callable[[], float] = time.monotonic, move_nobody: Callable[[], None] = move_nobody

@@ -27,7 +27,7 @@ _SPARE_ENTRIES = 32
 
 class NativeStart:
     """
-    Called as start_child is. Reactor thread.
+    Called as start_child is. In the thread that launches (apart.py).
 
     Raises:
         AttributeError: libc lacks a function that is needed.

@@ -54,7 +54,7 @@ class PreparedStart:
     Starts children through a preparer, which is started when it is first needed and again when it has died.
 
     spared(pid) hears of each preparer, a child of ours that is no job, and over(pid) when it is about to be waited
-    for. Reactor thread; a start takes 1 to 2 ms.
+    for. In the thread that launches (apart.py), those two as well; a start takes 1 to 2 ms.
     """
 
     def __init__(self, spared: Callable[[int], None], over: Callable[[int], None] = lambda pid: None) -> None:
