@@ -287,6 +287,26 @@ class CensusTests(SynchronousTestCase):
         self.proc.signs[300] = ["b"]
         self.assertEqual(([], [300]), (self.left("a"), self.left("b")))
 
+    def test_somebody_exits_at_every_look(self) -> None:
+        """As long as each look misses somebody new, nobody is known to be gone; once one does not, all are."""
+        self.census.enter(400, "c")
+        self.proc.add(300, sign="a")
+        missed = iter(range(1000, 2000))
+        walk = self.proc.tree
+
+        def tree(root: int, gone: set[int]) -> Iterable[Process]:
+            gone.add(next(missed))
+            return walk(root, gone)
+
+        self.patch(descendants, "tree", tree)
+        answer = self.census.of("c")
+        for _ in range(5):
+            self.clock.advance(1)
+            self.assertNoResult(answer)
+        self.patch(descendants, "tree", walk)
+        self.clock.advance(1)
+        self.assertEqual([], self.successResultOf(answer))
+
     def test_newest_first(self) -> None:
         """
         The link of a chain of forks is read first, and what it carries at once: that it is gone when all have been

@@ -60,7 +60,7 @@ class Descendants:
             if pid in self._mains or pid in self._others:
                 return False
             self._strangers.forget(pid)
-            _reaped(pid)
+            _reap(pid)
         return False
 
     def forest(
@@ -76,10 +76,11 @@ class Descendants:
         for _ in range(_LOOKS):
             exited: set[int] = set()
             trees = [self._tree(root, exited, seen) for root in self._orphans(skipped)]
-            if exited <= before:
+            complete = exited <= before
+            if complete:
                 break
             before |= exited
-        return [process for tree in reversed(trees) for process in tree], exited <= before
+        return [process for tree in reversed(trees) for process in tree], complete
 
     def slipped(self, nobodys: Iterable[Process]) -> bool:
         """Somebody who is nobody's has exited since: what it carried could not be read, who came of it was missed."""
@@ -110,7 +111,7 @@ class Descendants:
             found.append(process)
         if found and found[0].zombie:
             self._strangers.forget(root)
-            _reaped(root)
+            _reap(root)
             return []
         return found
 
@@ -134,7 +135,6 @@ def _exited_child() -> int | None:
     return None
 
 
-def _reaped(pid: int) -> bool:
+def _reap(pid: int) -> None:
     with contextlib.suppress(ChildProcessError):
-        return os.waitpid(pid, os.WNOHANG)[0] == pid
-    return False
+        os.waitpid(pid, os.WNOHANG)
