@@ -7,21 +7,26 @@ from collections.abc import Callable
 from txworker.jobs import EndReason, Job, Usage
 from txworker.ports import Output, Running
 
+Overdue = Callable[["Active", EndReason], None]
+Ended = Callable[["Active", int | None, int | None, Usage, int], None]
+
 
 class Active:
     """
     Hears its child (ports.Listener): what it prints goes to its output, what becomes of it to overdue() and ended(),
-    which are given this very object first. `ending`: its end is known, and being written down.
+    which are given this very object first. `running` is there once it is launched. `ending`: its end is known, and
+    being written down.
     """
 
     __slots__ = ("_ended", "_overdue", "ending", "job", "output", "pour", "poured", "running", "wrote")
+    running: Running
 
     def __init__(
         self,
         job: Job,
         output: Output,
-        overdue: Callable[[Active, EndReason], None],
-        ended: Callable[[Active, int | None, int | None, Usage, int], None],
+        overdue: Overdue,
+        ended: Ended,
     ) -> None:
         self._overdue = overdue
         self._ended = ended
@@ -30,7 +35,6 @@ class Active:
         self.wrote = output.write
         self.pour = output.pour
         self.poured = output.poured
-        self.running: Running | None = None
         self.ending = False
 
     @property

@@ -6,18 +6,16 @@ Imported when the service starts, not before: twistd forks to become a daemon, a
 
 from __future__ import annotations
 
-import os
 import random
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from twisted.application.internet import TimerService
 from twisted.application.service import Service
-from twisted.internet import process
 from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.threads import deferToThreadPool
@@ -25,23 +23,13 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from txworker.config import Config, GrpcServer, Jobs, Scheduler
-from txworker.cores import Cores
 from txworker.drain import Drain
 from txworker.jobs import Retention
 from txworker.jobs.errors import StoreBroken
 from txworker.lifetime import InOrder, Stopping
 from txworker.output.shelf import Shelf
-from txworker.process.adopting import adopt_orphans
-from txworker.process.apart import Here, best_place
-from txworker.process.census import Census
-from txworker.process.cgroup import Cgroups, end_stale, own_cgroup
-from txworker.process.child import Starts, quickest_start
-from txworker.process.descriptors import DescriptorLimit
-from txworker.process.identity import home_of, identity
-from txworker.process.launcher import Launcher, Places
-from txworker.process.native import NativeStart
-from txworker.process.prepared import Preparation, PreparedStart
-from txworker.process.spawner import Spawner
+from txworker.ports import World
+from txworker.processes import DRAIN_SECONDS, Processes
 from txworker.restart import recover
 from txworker.retention import Sweeper
 from txworker.rpc import server as rpc
@@ -53,13 +41,10 @@ from txworker.rpc.tls import CertificateFiles, server_credentials
 from txworker.scheduler import Link, Registration
 from txworker.store.jobs import JobStore
 from txworker.store.lease import BEAT_SECONDS, boot_ticks
-from txworker.worker import Policy, Worker, World
+from txworker.worker import Policy, Worker
 
 CLOSING_SECONDS = 5.0
 """How long the disk may take to write what is left when the worker ends."""
-
-DRAIN_SECONDS = 2.0
-"""How long output is waited for when a job's process has exited but something it left behind holds the pipe."""
 
 _log = Logger()
 
@@ -78,7 +63,7 @@ def assemble(config: Config, reactor: Any, environment: Mapping[str, str]) -> tu
     jobs, serving = config.jobs, config.grpc_server
     trouble = _Trouble()
     store = JobStore(jobs.state_directory, jobs.durability == "machine", reactor, trouble.heard)
-    processes = _Processes(jobs, reactor, environment, f"txworker-{store.lease.id}")
+    processes = Processes(jobs, reactor, environment, f"txworker-{store.lease.id}")
     shelf = Shelf(jobs.output_directory, processes.descriptors.moved_up)
     worker = _worker(jobs, processes, shelf, store, reactor)
     recover(worker, store, shelf, processes.end_stale, keep=jobs.leftovers == "keep")
@@ -121,74 +106,7 @@ class _Trouble:
         self.announce(trouble is None)
 
 
-class _Processes:
-    """The room of processes, put together; close() when no job is left."""
-
-    def __init__(self, config: Jobs, reactor: Any, environment: Mapping[str, str], name: str) -> None:
-        self.descriptors = DescriptorLimit()
-        cores = Cores(config.pin_worker)
-        self._keep = config.leftovers == "keep"
-        self._census = Census(reactor)
-        self._cgroups = _cgroups(name) if config.use_cgroups else None
-        self._stop_adopting = _adopting(self._census)
-        start, descendants = quickest_start(), self._census.descendants
-        self._starts = Starts(start, PreparedStart(descendants.spare, descendants.forget))
-        self._place = best_place(reactor, cores) if isinstance(start, NativeStart) else Here(cores)
-        self.launcher = Launcher(
-            Spawner(reactor, self._starts, self.descriptors, self._place, cores),
-            reactor,
-            self._census,
-            self._cgroups,
-            _places(config, environment),
-            config.stop_grace_seconds,
-            DRAIN_SECONDS,
-        )
-
-    def end_stale(self, job_ids: Iterable[str]) -> int:
-        """End what is left in the cgroups that an earlier worker made for these jobs; how many processes that were."""
-        if self._cgroups is None:
-            return 0
-        return sum(end_stale(self._cgroups.path / job_id) for job_id in job_ids)
-
-    def close(self) -> None:
-        """Nothing of any job runs on, unless it is to be kept."""
-        self._stop_adopting()
-        if not self._keep:
-            self._census.kill_everybody()
-        self._place.close(self._starts.close)
-        self._census.close()
-        if self._cgroups is not None:
-            self._cgroups.close()
-
-
-def _cgroups(name: str) -> Cgroups | None:
-    try:
-        return Cgroups(own_cgroup(), name)
-    except (OSError, NotImplementedError) as error:
-        _log.info("Jobs get no cgroup of their own: {error}.", error=error)
-        return None
-
-
-def _adopting(census: Census) -> Callable[[], None]:
-    try:
-        return adopt_orphans(process.reapProcessHandlers, census)
-    except OSError as error:
-        _log.warn("What jobs leave behind is found by its session only: {error}.", error=error)
-        return lambda: None
-
-
-def _places(config: Jobs, environment: Mapping[str, str]) -> Places:
-    user = identity(config.user, config.group) if config.user or config.group else None
-    return Places(
-        {**environment, **home_of(config.user)} if config.user else environment,
-        str(config.directory),
-        os.open(os.devnull, os.O_RDONLY),
-        Preparation(user=user, nice=config.nice, oom_score_adj=config.oom_score_adj),
-        config.leftovers == "keep",
-    )
-
-
-def _worker(config: Jobs, processes: _Processes, shelf: Shelf, store: JobStore, reactor: Any) -> Worker:
+def _worker(config: Jobs, processes: Processes, shelf: Shelf, store: JobStore, reactor: Any) -> Worker:
     policy = Policy(config.max_running, config.stop_grace_seconds, config.limits, config.ceilings)
     world = World(time.time, boot_ticks, lambda: str(uuid.uuid4()), lambda call: reactor.callLater(0, call))
     return Worker(processes.launcher, shelf, store, policy, world)

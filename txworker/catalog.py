@@ -15,7 +15,7 @@ from txworker.active import Active
 from txworker.changes import Changes
 from txworker.jobs import Job, JobSpec, Query
 from txworker.jobs.errors import JobRemoved, NoSuchJob, RequestReused
-from txworker.ports import Shelf, Store
+from txworker.ports import Records, Shelf
 from txworker.recovery import utc
 from txworker.viewers import Viewers
 
@@ -23,9 +23,9 @@ from txworker.viewers import Viewers
 class Catalog:
     """active: the jobs that are not done, by id; the worker's, who alone changes it. changes: of all jobs."""
 
-    def __init__(self, active: Mapping[str, Active], store: Store, shelf: Shelf, changes: Changes) -> None:
+    def __init__(self, active: Mapping[str, Active], records: Records, shelf: Shelf, changes: Changes) -> None:
         self._active = active
-        self._store = store
+        self._records = records
         self._shelf = shelf
         self.changes = changes
         self.viewers = Viewers()
@@ -40,9 +40,9 @@ class Catalog:
         active = self._active.get(job_id)
         if active is not None:
             return self._shown(active)
-        job = self._store.get(job_id)
+        job = self._records.get(job_id)
         if job is None:
-            at = self._store.removed_at(job_id)
+            at = self._records.removed_at(job_id)
             raise NoSuchJob(job_id) if at is None else JobRemoved(job_id, utc(at))
         return job
 
@@ -57,7 +57,7 @@ class Catalog:
             return self.get(name)
         except NoSuchJob:
             jobs = [active.now for active in list(self._active.values()) if name and active.job.spec.path == name]
-            finished = self._store.newest_with_path(name) if name else None
+            finished = self._records.newest_with_path(name) if name else None
             if finished is not None:
                 jobs.append(finished)
             if not jobs:
@@ -69,12 +69,12 @@ class Catalog:
         active = list(self._active.values())
         running = [self._shown(one) for one in active]  # first: what ends meanwhile is seen below
         found = {job.id: job for job in running if job.number < before and query.matches(job)}
-        found.update((job.id, job) for job in self._store.finished_page(query, before, most))
+        found.update((job.id, job) for job in self._records.finished_page(query, before, most))
         return sorted(found.values(), key=lambda job: -job.number)[:most]
 
     def ended_between(self, beyond: int, upto: int, most: int) -> list[Job]:
         """What `changes` leave to the store: at most so many, lowest revision first."""
-        return self._store.finished_between(beyond, upto, most)
+        return self._records.finished_between(beyond, upto, most)
 
     def output_path(self, job_id: str, stderr: bool) -> Path:
         """The file that holds what a job prints."""
@@ -92,7 +92,7 @@ class Catalog:
         Raises:
             RequestReused: it was another order.
         """
-        before = self._store.with_request_id(spec.request_id) if spec.request_id else None
+        before = self._records.with_request_id(spec.request_id) if spec.request_id else None
         job = None if before is None else self.lasting(before.id)
         if job is not None:
             check_same(job, spec)
@@ -101,12 +101,12 @@ class Catalog:
     def lasting(self, job_id: str) -> Job | None:
         """That job, unless it is only being started, or could not be and is about to be forgotten."""
         active = self._active.get(job_id)
-        job = self._store.get(job_id) if active is None else active.now
+        job = self._records.get(job_id) if active is None else active.now
         return job if job is not None and (job.done or active is not None) else None
 
     def _shown(self, active: Active) -> Job:
         """An end is known as soon as it is written, for whoever reads the store (a list) knows it from then on."""
-        written = self._store.get(active.job.id) if active.ending else None
+        written = self._records.get(active.job.id) if active.ending else None
         return written if written is not None and written.done else active.now
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -109,31 +110,11 @@ class Launcher(Protocol):
         """
 
 
-class Store(Protocol):
-    """What survives: every job that was taken, in its newest record. Deferreds are the reactor thread's."""
-
-    def add(self, job: Job) -> Deferred[Job]:
-        """
-        Fires with the job once it is written, or else with the one that the same request id has brought before.
-
-        Raises (through the Deferred):
-            StoreBroken: nothing can be written now; the job is not kept.
-        """
-
-    def save(self, job: Job) -> Deferred[None]:
-        """Fires once it is written, however long that takes; in the order of the calls."""
-
-    def drop(self, job: Job) -> Deferred[None]:
-        """Fires once a job that never came to be is gone."""
-
-    def remove(self, jobs: Collection[Job], at: float) -> Deferred[None]:
-        """Fires once these jobs are gone, and remembered as removed."""
-
-    def settle(self) -> None:
-        """Wait here until all that was put is written. Only before the reactor runs; raises StoreBroken."""
+class Records(Protocol):
+    """What can be asked of the store: every job in its record as written last. Any thread; raises StoreBroken."""
 
     def get(self, job_id: str) -> Job | None:
-        """The record of that job as it was written last. Any thread, like all that follow; raises StoreBroken."""
+        """The record of that job."""
 
     def with_request_id(self, request_id: str) -> Job | None:
         """The job that was started for that request id."""
@@ -158,3 +139,40 @@ class Store(Protocol):
 
     def expired(self, retention: Retention, now: float, most: int) -> list[Job]:
         """At most so many finished jobs that are to be kept no longer, the first to have ended first."""
+
+
+class Store(Records, Protocol):
+    """What survives: every job that was taken, in its newest record. Deferreds are the reactor thread's."""
+
+    def add(self, job: Job) -> Deferred[Job]:
+        """
+        Fires with the job once it is written, or else with the one that the same request id has brought before.
+
+        Raises (through the Deferred):
+            StoreBroken: nothing can be written now; the job is not kept.
+        """
+
+    def save(self, job: Job) -> Deferred[None]:
+        """Fires once it is written, however long that takes; in the order of the calls."""
+
+    def drop(self, job: Job) -> Deferred[None]:
+        """Fires once a job that never came to be is gone."""
+
+    def remove(self, jobs: Collection[Job], at: float) -> Deferred[None]:
+        """Fires once these jobs are gone, and remembered as removed."""
+
+    def settle(self) -> None:
+        """Wait here until all that was put is written. Only before the reactor runs; raises StoreBroken."""
+
+
+@dataclass(frozen=True)
+class World:
+    """
+    What the worker reads of the world: now() is wall-clock time in seconds, for showing; ticks() is the time in clock
+    ticks since boot; new_id() makes a job's id; soon(call) makes a call a moment later.
+    """
+
+    now: Callable[[], float]
+    ticks: Callable[[], int]
+    new_id: Callable[[], str]
+    soon: Callable[[Callable[[], None]], object]

@@ -7,7 +7,7 @@ It knows the world by ports.py alone. Methods are for the reactor thread, except
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -17,14 +17,10 @@ from txworker.active import Active
 from txworker.catalog import Catalog, check_same
 from txworker.changes import Changes
 from txworker.jobs import EndAsked, EndReason, Exited, Fact, Job, JobSpec, Limits, Lost, Started, Usage, after
-from txworker.jobs.errors import (
-    CallerGone,
-    OutOfResources,
-    TxWorkerError,
-    WorkerStopping,
-)
+from txworker.jobs.errors import CallerGone, OutOfResources, TxWorkerError, WorkerStopping
 from txworker.jobs.limits import effective
-from txworker.ports import Launcher, Output, Shelf, Store
+from txworker.launching import Launching
+from txworker.ports import Launcher, Shelf, Store, World
 from txworker.waiting import Waiters, detached
 
 
@@ -38,26 +34,13 @@ class Policy:
     ceilings: Limits = Limits()
 
 
-@dataclass(frozen=True)
-class World:
-    """
-    What the worker reads of the world: now() is wall-clock time in seconds, for showing; ticks() is the time in clock
-    ticks since boot; new_id() makes a job's id; soon(call) makes a call a moment later.
-    """
-
-    now: Callable[[], float]
-    ticks: Callable[[], int]
-    new_id: Callable[[], str]
-    soon: Callable[[Callable[[], None]], object]
-
-
 class Worker:
     """Continues with the numbers and revisions that the store has given; recover() it before anybody asks it."""
 
     _log = Logger()
 
     def __init__(self, launcher: Launcher, shelf: Shelf, store: Store, policy: Policy, world: World) -> None:
-        self._launcher = launcher
+        self._launching = Launching(launcher, shelf, self._overdue, self._ended)
         self._shelf = shelf
         self._store = store
         self._policy = policy
@@ -195,35 +178,19 @@ class Worker:
             raise OutOfResources(f"jobs.max_running: {ceiling} jobs are running already", "MAX_RUNNING")
 
     async def _launch(self, job: Job, limits: Limits, check: Callable[[], None]) -> None:
-        output = self._create_output(job, limits.max_output_bytes)
-        active = Active(job, output, self._overdue, self._ended)
-        try:
-            spec = job.spec if limits == job.spec.limits else replace(job.spec, limits=limits)
-            active.running = await self._launcher.launch(job.id, spec, active, check)
-        except BaseException:
-            output.discard()
-            raise
-        active.job = job if job.spec is job.spec.started() else job.but(spec=job.spec.started())
+        active = await self._launching.launch(job, limits, check)
         self._active[job.id] = active
         if job.spec.request_id:
             self._requests[job.spec.request_id] = active.job
-        self._learn(active, Started(self._world.now(), active.running.pid, self._world.ticks()))
-        self._log.info(
-            "Job {job_id} started as pid {pid}: {argv}.", job_id=job.id, pid=active.job.pid, argv=job.spec.argv
-        )
+        pid = active.running.pid
+        self._learn(active, Started(self._world.now(), pid, self._world.ticks()))
+        self._log.info("Job {job_id} started as pid {pid}: {argv}.", job_id=job.id, pid=pid, argv=job.spec.argv)
         if self._stopping:  # since it was begun
             await self._stop(job.id, None, EndReason.WORKER_STOPPING)
 
-    def _create_output(self, job: Job, max_bytes: int) -> Output:
-        try:
-            return self._shelf.create(job.id, job.spec.separate_stderr, max_bytes)
-        except OSError as error:
-            self._log.error("No output file can be made: {error}.", error=error)
-            raise OutOfResources(f"jobs.output_directory: no output file can be made: {error}") from error
-
     async def _stop(self, job_id: str, grace_seconds: float | None, reason: EndReason) -> Job:
         active = self._active.get(job_id)
-        if active is None or active.running is None:
+        if active is None:
             return self.catalog.get(job_id)
         if not active.ending:
             grace = self._policy.grace_seconds if grace_seconds is None else grace_seconds

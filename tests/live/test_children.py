@@ -33,11 +33,11 @@ from txworker.jobs.errors import (
     TxWorkerError,
 )
 from txworker.process import child, native, transport
-from txworker.process.apart import Here, Place
 from txworker.process.census import Census
 from txworker.process.child import Starts, quickest_start
 from txworker.process.descriptors import DescriptorLimit
 from txworker.process.launcher import Launcher, Places
+from txworker.process.place import Here, Place
 from txworker.process.prepared import Preparation, PreparedStart
 from txworker.process.procfs import read_process
 from txworker.process.spawner import Spawner

@@ -14,9 +14,9 @@ from tests.support.memory_store import MemoryStore
 from txworker.catalog import Catalog
 from txworker.jobs import JobSpec, Limits, Usage
 from txworker.jobs.errors import TxWorkerError
-from txworker.ports import Listener
+from txworker.ports import Listener, World
 from txworker.waiting import Waiters
-from txworker.worker import Policy, Worker, World
+from txworker.worker import Policy, Worker
 
 
 class FakeChild:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from txworker.output.recorder import Output, Recorder
+from txworker.output.both import Output
+from txworker.output.recorder import Recorder
 
 
 class Shelf:

@@ -1,6 +1,5 @@
 """
-Where children are made: in a thread apart where the kernel and our rights allow it, otherwise in the reactor thread.
-They may run on every CPU (cores.py).
+A thread apart that makes children, which may run on every CPU (cores.py).
 
 Who makes a child stands still until its exec (vfork(2)), and a disk or a network that does not answer may put that
 off for long. In a thread apart the reactor goes on meanwhile. The thread has a table of descriptors of its own
@@ -23,10 +22,8 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Protocol
 
-from twisted.internet.defer import Deferred, execute
-from twisted.logger import Logger
+from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from txworker.cores import NOBODY_PINNED, Cores
@@ -43,40 +40,6 @@ Make = Callable[[Mapping[int, int]], int]
 """Makes a child that is given these descriptors, by their numbers there; returns its pid."""
 
 Done = queue.SimpleQueue[BaseException | None]
-
-
-class Place(Protocol):
-    """Where children are made, one after another. Reactor thread."""
-
-    def make(self, make: Make, descriptors: Mapping[int, int]) -> Deferred[int]:
-        """
-        Fires with what make() returns, called with the same descriptors under the numbers that they have there.
-
-        They stay the caller's, and open until it fires. Cancelling stops nothing.
-
-        Raises (through the Deferred):
-            Exception: whatever make() raises.
-            OSError: no descriptor is left for it.
-        """
-
-    def close(self, last: Callable[[], None]) -> None:
-        """Nothing is made any more. Calls last() there, unless it cannot be waited for."""
-
-
-class Here:
-    """The reactor thread, which waits."""
-
-    def __init__(self, cores: Cores = NOBODY_PINNED) -> None:
-        self._cores = cores
-
-    def make(self, make: Make, descriptors: Mapping[int, int]) -> Deferred[int]:
-        """As Place has it; has fired already."""
-        with self._cores.roaming():
-            return execute(make, descriptors)
-
-    def close(self, last: Callable[[], None]) -> None:
-        """As Place has it."""
-        last()
 
 
 class Apart:
@@ -110,7 +73,7 @@ class Apart:
         self._bell = Descriptor(reactor, bell, self._rung)
 
     def make(self, make: Make, descriptors: Mapping[int, int]) -> Deferred[int]:
-        """As Place has it."""
+        """As Place (place.py) has it."""
         made: Deferred[int] = Deferred(lambda _: None)
 
         def order() -> None:
@@ -121,7 +84,7 @@ class Apart:
         return made
 
     def close(self, last: Callable[[], None]) -> None:
-        """As Place has it; a launch that hangs is waited for for a second, then killed. Again is harmless."""
+        """As Place (place.py) has it; a hanging launch is waited for for a second, then killed. Again is harmless."""
         if self._over:
             return
 
@@ -203,19 +166,6 @@ class Apart:
         """Source: pidfd_getfd(2); what a pidfd stands for is the first thread's table, which is the reactor's."""
         numbers = ctypes.c_long(_PIDFD_GETFD), ctypes.c_int(self._us), ctypes.c_int(fd), ctypes.c_uint(0)
         return _check(self._libc.syscall(*numbers))
-
-
-def best_place(reactor: ReactorWithReaders, cores: Cores) -> Place:
-    """A thread apart where there can be one, otherwise the reactor thread."""
-    log = Logger()
-    try:
-        apart = Apart(reactor, cores)
-    except (AttributeError, OSError) as error:
-        log.info("Jobs are launched in the reactor thread: {error}.", error=error)
-        return Here(cores)
-    if apart.problem:
-        log.info("Jobs are launched without real-time priority: {problem}.", problem=apart.problem)
-    return apart
 
 
 def _become_urgent() -> str:

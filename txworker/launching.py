@@ -1,0 +1,52 @@
+"""From an order that is written down to a job that runs: its output is made, then its process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from twisted.logger import Logger
+
+from txworker.active import Active, Ended, Overdue
+from txworker.jobs import Job, Limits
+from txworker.jobs.errors import OutOfResources
+from txworker.ports import Launcher, Output, Shelf
+
+_log = Logger()
+
+
+@dataclass(frozen=True)
+class Launching:
+    """overdue() and ended() are what every Active here tells of its child. Reactor thread."""
+
+    launcher: Launcher
+    shelf: Shelf
+    overdue: Overdue
+    ended: Ended
+
+    async def launch(self, job: Job, limits: Limits, check: Callable[[], None]) -> Active:
+        """
+        The job with its process, which runs under these limits, not only under those that were ordered.
+
+        check() is called last thing before the process is made, perhaps in another thread.
+
+        Raises:
+            TxWorkerError: it could not be started; no process and no output is left. Or whatever check() raises.
+        """
+        output = self._created(job, limits.max_output_bytes)
+        active = Active(job, output, self.overdue, self.ended)
+        try:
+            spec = job.spec if limits == job.spec.limits else replace(job.spec, limits=limits)
+            active.running = await self.launcher.launch(job.id, spec, active, check)
+        except BaseException:
+            output.discard()
+            raise
+        active.job = job if job.spec is job.spec.started() else job.but(spec=job.spec.started())
+        return active
+
+    def _created(self, job: Job, max_bytes: int) -> Output:
+        try:
+            return self.shelf.create(job.id, job.spec.separate_stderr, max_bytes)
+        except OSError as error:
+            _log.error("No output file can be made: {error}.", error=error)
+            raise OutOfResources(f"jobs.output_directory: no output file can be made: {error}") from error

@@ -1,0 +1,69 @@
+"""All that one job prints, on its way to one file or to two. Reactor thread, except where said otherwise."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+
+from twisted.internet.defer import Deferred
+
+from txworker.output.recorder import Recorder
+
+
+class Output:
+    """All that one job prints: stdout and stderr in order in one file, or stderr in a file of its own."""
+
+    __slots__ = ("err", "out")
+
+    def __init__(self, out: Recorder, err: Recorder | None) -> None:
+        self.out = out
+        self.err = err
+
+    @property
+    def size(self) -> int:
+        """Bytes written down so far, of both. Any thread."""
+        return self.out.size + (self.err.size if self.err else 0)
+
+    @property
+    def truncated(self) -> bool:
+        """Something was dropped. Any thread."""
+        return self.out.truncated or (self.err is not None and self.err.truncated)
+
+    def write(self, child_fd: int, data: bytes) -> None:
+        """Bytes that came out of the child's descriptor 1 or 2."""
+        self._recorder(child_fd == 2).append(data)
+
+    def pour(self, child_fd: int, fd: int, most: int) -> int:
+        """As Recorder.pour, of the pipe that the child's descriptor leads to."""
+        return self._recorder(child_fd == 2).pour(fd, most)
+
+    def poured(self, child_fd: int) -> None:
+        """Something was poured."""
+        self._recorder(child_fd == 2).poured()
+
+    def more(self, beyond: int, stderr: bool) -> Deferred[None]:
+        """Fires when there is a byte at or after offset `beyond`, or nothing more will come."""
+        return self._recorder(stderr).more(beyond)
+
+    def finish(self) -> None:
+        """The job prints nothing more; from now on `size` stays as it is."""
+        self.out.finish()
+        if self.err is not None:
+            self.err.finish()
+
+    def close(self) -> None:
+        """Nothing more will come."""
+        self.out.close()
+        if self.err is not None:
+            self.err.close()
+
+    def discard(self) -> None:
+        """The job never was: close, and leave no file."""
+        self.close()
+        for recorder in (self.out, self.err):
+            if recorder is not None:
+                with suppress(FileNotFoundError):
+                    os.unlink(recorder.path)
+
+    def _recorder(self, stderr: bool) -> Recorder:
+        return self.err if stderr and self.err is not None else self.out

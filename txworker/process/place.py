@@ -1,0 +1,62 @@
+"""
+Where children are made: in a thread apart where the kernel and our rights allow it, otherwise in the reactor thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from twisted.internet.defer import Deferred, execute
+from twisted.logger import Logger
+
+from txworker.cores import NOBODY_PINNED, Cores
+from txworker.process.apart import Apart, Make
+from txworker.process.pipe import ReactorWithReaders
+
+
+class Place(Protocol):
+    """Where children are made, one after another. Reactor thread."""
+
+    def make(self, make: Make, descriptors: Mapping[int, int]) -> Deferred[int]:
+        """
+        Fires with what make() returns, called with the same descriptors under the numbers that they have there.
+
+        They stay the caller's, and open until it fires. Cancelling stops nothing.
+
+        Raises (through the Deferred):
+            Exception: whatever make() raises.
+            OSError: no descriptor is left for it.
+        """
+
+    def close(self, last: Callable[[], None]) -> None:
+        """Nothing is made any more. Calls last() there, unless it cannot be waited for."""
+
+
+class Here:
+    """The reactor thread, which waits."""
+
+    def __init__(self, cores: Cores = NOBODY_PINNED) -> None:
+        self._cores = cores
+
+    def make(self, make: Make, descriptors: Mapping[int, int]) -> Deferred[int]:
+        """As Place has it; has fired already."""
+        with self._cores.roaming():
+            return execute(make, descriptors)
+
+    def close(self, last: Callable[[], None]) -> None:
+        """As Place has it."""
+        last()
+
+
+def best_place(reactor: ReactorWithReaders, cores: Cores) -> Place:
+    """A thread apart where there can be one, otherwise the reactor thread."""
+    log = Logger()
+    try:
+        apart = Apart(reactor, cores)
+    except (AttributeError, OSError) as error:
+        log.info("Jobs are launched in the reactor thread: {error}.", error=error)
+        return Here(cores)
+    if apart.problem:
+        log.info("Jobs are launched without real-time priority: {problem}.", problem=apart.problem)
+    return apart

@@ -1,0 +1,96 @@
+"""The room of processes, put together as the configuration and the machine have it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from twisted.internet import process
+from twisted.logger import Logger
+
+from txworker.config import Jobs
+from txworker.cores import Cores
+from txworker.process.adopting import adopt_orphans
+from txworker.process.census import Census
+from txworker.process.cgroup import Cgroups, end_stale, own_cgroup
+from txworker.process.child import Starts, quickest_start
+from txworker.process.descriptors import DescriptorLimit
+from txworker.process.identity import home_of, identity
+from txworker.process.launcher import Launcher, Places
+from txworker.process.native import NativeStart
+from txworker.process.place import Here, best_place
+from txworker.process.prepared import Preparation, PreparedStart
+from txworker.process.spawner import Spawner
+
+DRAIN_SECONDS = 2.0
+"""How long output is waited for when a job's process has exited but something it left behind holds the pipe."""
+
+_log = Logger()
+
+
+class Processes:
+    """Launches jobs; close() when none is left. `name` is that of the cgroup with theirs. Reactor thread."""
+
+    def __init__(self, config: Jobs, reactor: Any, environment: Mapping[str, str], name: str) -> None:
+        self.descriptors = DescriptorLimit()
+        cores = Cores(config.pin_worker)
+        self._keep = config.leftovers == "keep"
+        self._census = Census(reactor)
+        self._cgroups = _cgroups(name) if config.use_cgroups else None
+        self._stop_adopting = _adopting(self._census)
+        start, descendants = quickest_start(), self._census.descendants
+        self._starts = Starts(start, PreparedStart(descendants.spare, descendants.forget))
+        self._place = best_place(reactor, cores) if isinstance(start, NativeStart) else Here(cores)
+        self.launcher = Launcher(
+            Spawner(reactor, self._starts, self.descriptors, self._place, cores),
+            reactor,
+            self._census,
+            self._cgroups,
+            _places(config, environment),
+            config.stop_grace_seconds,
+            DRAIN_SECONDS,
+        )
+
+    def end_stale(self, job_ids: Iterable[str]) -> int:
+        """End what is left in the cgroups that an earlier worker made for these jobs; how many processes that were."""
+        if self._cgroups is None:
+            return 0
+        return sum(end_stale(self._cgroups.path / job_id) for job_id in job_ids)
+
+    def close(self) -> None:
+        """Nothing of any job runs on, unless it is to be kept."""
+        self._stop_adopting()
+        if not self._keep:
+            self._census.kill_everybody()
+        self._place.close(self._starts.close)
+        self._census.close()
+        if self._cgroups is not None:
+            self._cgroups.close()
+
+
+def _cgroups(name: str) -> Cgroups | None:
+    try:
+        return Cgroups(own_cgroup(), name)
+    except (OSError, NotImplementedError) as error:
+        _log.info("Jobs get no cgroup of their own: {error}.", error=error)
+        return None
+
+
+def _adopting(census: Census) -> Callable[[], None]:
+    try:
+        return adopt_orphans(process.reapProcessHandlers, census)
+    except OSError as error:
+        _log.warn("What jobs leave behind is found by its session only: {error}.", error=error)
+        return lambda: None
+
+
+def _places(config: Jobs, environment: Mapping[str, str]) -> Places:
+    user = identity(config.user, config.group) if config.user or config.group else None
+    return Places(
+        {**environment, **home_of(config.user)} if config.user else environment,
+        str(config.directory),
+        os.open(os.devnull, os.O_RDONLY),
+        Preparation(user=user, nice=config.nice, oom_score_adj=config.oom_score_adj),
+        config.leftovers == "keep",
+    )
