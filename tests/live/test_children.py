@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import resource
+import signal
 import stat
 import sys
 from collections.abc import Callable, Iterator
@@ -154,11 +155,15 @@ async def test_session_and_usage(tmp_path: Path, place: Place) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_descriptors_of_a_child(tmp_path: Path, place: Place) -> None:
-    """A child has 0, 1 and 2 and nothing of ours."""
-    heard = Heard()
-    await a_launcher(tmp_path, place).launch("id", JobSpec("ls", "/proc/self/fd"), heard)
-    await heard.over()
-    assert heard.printed.split() == [b"0", b"1", b"2", b"3"]  # 3 is ls reading the directory
+    """A child has 0, 1 and 2 and nothing of ours, the preparer's socket least of all."""
+    prepared = PreparedStart(lambda pid: None)
+    launcher = a_launcher(tmp_path, place, prepared)
+    for limits in (Limits(), Limits(max_open_files=50)):
+        heard = Heard()
+        await launcher.launch("id", JobSpec("ls", "/proc/self/fd", limits=limits), heard)
+        await heard.over()
+        assert heard.printed.split() == [b"0", b"1", b"2", b"3"]  # 3 is ls reading the directory
+    place.close(prepared.close)
 
 
 @pytest_twisted.ensureDeferred
@@ -302,19 +307,19 @@ async def test_no_descriptors_left(tmp_path: Path, place: Place, monkeypatch: py
 
 @pytest_twisted.ensureDeferred
 async def test_preparer_dies(tmp_path: Path, place: Place) -> None:
-    """A preparer that was killed is started anew for the next child; the children it made go on."""
+    """A preparer that was killed is started anew for the next child; the children it made go on, and hold up nobody."""
     preparers: list[int] = []
     prepared = PreparedStart(preparers.append)
     launcher = a_launcher(tmp_path, place, prepared)
-    limited = JobSpec("sh", "-c", ("sleep 0.5; ulimit -n",), limits=Limits(max_open_files=50))
+    limited = JobSpec("sleep", "1000", limits=Limits(max_open_files=50))
     first, second = Heard(), Heard()
-    await launcher.launch("first", limited, first)
+    running = [await launcher.launch("first", limited, first)]
     os.kill(preparers[0], 9)
     os.waitid(os.P_PID, preparers[0], os.WEXITED | os.WNOWAIT)
-    await launcher.launch("second", limited, second)
-    for heard in (first, second):
-        assert (await heard.over())[:2] == (0, None)
-        assert heard.printed == b"50\n"
+    running.append(await launcher.launch("second", limited, second))
+    for one, heard in zip(running, (first, second), strict=True):
+        one.stop(0.2)
+        assert (await heard.over())[:2] == (None, signal.SIGTERM)
     assert len(preparers) == 2
     place.close(prepared.close)
 

@@ -21,6 +21,10 @@ def an_answer(pid: int = 0, error: int = 0, step: str = "") -> bytes:
     return struct.pack("ii32s", pid, error, step.encode())
 
 
+STARTED = an_answer(42), an_answer(42)
+"""It is made, and its exec has succeeded."""
+
+
 class FakeConnection:
     """Answers what it is told to: bytes, or an error to raise. Remembers requests and how many descriptors came."""
 
@@ -52,7 +56,9 @@ class PreparedTests(SynchronousTestCase):
         self.start = PreparedStart(lambda pid: None)
         self.connections: list[FakeConnection] = []
         self.patch(os, "waitpid", lambda pid, options: self.waited.append(pid))
+        self.patch(os, "kill", lambda pid, number: self.killed.append(pid))
         self.waited: list[int] = []
+        self.killed: list[int] = []
 
     def started(self, *connections: FakeConnection, preparation: Preparation = Preparation(), **more: Any) -> int:
         waiting = list(connections)
@@ -69,7 +75,7 @@ class PreparedTests(SynchronousTestCase):
     def test_request(self) -> None:
         """All that the child needs is in the request, and its three descriptors go with it."""
         limits = (("limits.maxCPU", resource.RLIMIT_CPU, 1, 6),)
-        connection = FakeConnection(an_answer(42))
+        connection = FakeConnection(*STARTED)
         preparation = Preparation(limits, (1, 2, (3,)), nice=5, oom_score_adj=6, brand=7)
         self.assertEqual(42, self.started(connection, preparation=preparation))
         request = connection.requests[0]
@@ -82,7 +88,7 @@ class PreparedTests(SynchronousTestCase):
 
     def test_cgroup(self) -> None:
         """A cgroup's directory is one more descriptor."""
-        connection = FakeConnection(an_answer(42))
+        connection = FakeConnection(*STARTED)
         self.started(connection, preparation=Preparation(cgroup=os.getcwd()))
         self.assertEqual([5], connection.descriptors)
 
@@ -94,7 +100,7 @@ class PreparedTests(SynchronousTestCase):
         """An error names the directory, the command, or the step; a child that failed is waited for."""
         for step, filename in [("directory", "/dir"), ("command", "prog"), ("user", "user"), ("nice", "nice")]:
             with self.assertRaises(OSError) as caught:
-                self.started(FakeConnection(an_answer(43, errno.EACCES, step)))
+                self.started(FakeConnection(an_answer(43), an_answer(43, errno.EACCES, step)))
             self.start.close()
             self.assertEqual((errno.EACCES, filename), (caught.exception.errno, caught.exception.filename))
         self.assertEqual([43] * 4, self.waited)
@@ -107,10 +113,17 @@ class PreparedTests(SynchronousTestCase):
 
     def test_dead_before(self) -> None:
         """A preparer that has died meanwhile is started anew, once, without anybody noticing."""
-        dead, fresh = FakeConnection(BrokenPipeError()), FakeConnection(an_answer(42))
+        dead, fresh = FakeConnection(BrokenPipeError()), FakeConnection(*STARTED)
         self.assertEqual(42, self.started(dead, fresh))
         self.assertTrue(dead.closed)
         self.assertEqual(dead.requests, fresh.requests)
+
+    def test_dead_then_hangs(self) -> None:
+        """What is true of the first is true of the one that is started in its place: nothing of it is asked again."""
+        second = FakeConnection(TimeoutError())
+        with self.assertRaises(OSError) as caught:
+            self.started(FakeConnection(BrokenPipeError()), second)
+        self.assertEqual((errno.ETIMEDOUT, True), (caught.exception.errno, second.closed))
 
     def test_dies_meanwhile(self) -> None:
         """One that dies over a request may have made the child: it is not asked again, and the order is refused."""
@@ -127,6 +140,24 @@ class PreparedTests(SynchronousTestCase):
         with self.assertRaises(OSError) as caught:
             self.started(connection)
         self.assertEqual((errno.ETIMEDOUT, True), (caught.exception.errno, connection.closed))
+
+    def test_child_hangs(self) -> None:
+        """A child whose exec waits too long is killed, or it would run unexpected; it is waited for later."""
+        ends: list[tuple[bytes | Exception, int]] = [(TimeoutError(), errno.ETIMEDOUT), (b"", errno.EIO)]
+        for answer, number in ends:
+            connection = FakeConnection(an_answer(42), answer)
+            with self.assertRaises(OSError) as caught:
+                self.started(connection)
+            self.assertEqual(
+                (number, "preparer", True), (caught.exception.errno, caught.exception.filename, connection.closed)
+            )
+            self.assertEqual([42], self.killed)
+            self.assertEqual([], self.waited)
+            self.started(FakeConnection(*STARTED))
+            self.start.close()
+            self.assertEqual([42], self.waited)
+            self.killed.clear()
+            self.waited.clear()
 
     def test_needed(self) -> None:
         """A cgroup or an oom_score_adj alone may come a moment later; what binds the first instruction may not."""

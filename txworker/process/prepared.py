@@ -6,19 +6,20 @@ import array
 import errno
 import marshal
 import os
+import signal
 import socket
-import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from txworker.process.brand import as_limits
 from txworker.process.environ import places
+from txworker.process.preparer import ANSWER
 
-_ANSWER = struct.Struct("ii32s")
 _PATIENCE_SECONDS = 10.0
 """For one start; then the preparer is given up. Its child waits for a disk or a network that does not answer."""
 
@@ -62,6 +63,7 @@ class PreparedStart:
         self._over = over
         self._connection: socket.socket | None = None
         self._preparer: subprocess.Popen[bytes] | None = None
+        self._given_up: list[int] = []
 
     def __call__(
         self,
@@ -77,6 +79,7 @@ class PreparedStart:
         Raises:
             OSError: as start_child; `filename` names the step that failed when it was another than chdir and exec.
         """
+        self._wait_for_given_up()
         request = {
             "argv": list(argv),
             "environment": dict(environment),
@@ -92,12 +95,11 @@ class PreparedStart:
             body.seek(0)
             passed = [body.fileno(), descriptors[0], descriptors[1], descriptors[2]]
             with _opened(preparation.cgroup) as cgroup:
-                pid, error, step = _ANSWER.unpack(self._asked(passed + cgroup))
+                pid, error, name = self._asked(passed + cgroup)
         if not error:
-            return int(pid)
+            return pid
         if pid:
             os.waitpid(pid, 0)
-        name = step.rstrip(b"\0").decode()
         if name == "clone":
             raise PreparerFailed(error, os.strerror(error), "clone")
         filename = {"directory": directory, "command": argv[0]}.get(name, name)
@@ -105,6 +107,10 @@ class PreparedStart:
 
     def close(self) -> None:
         """End the preparer; its children are ours and go on."""
+        self._end()
+        self._wait_for_given_up()
+
+    def _end(self) -> None:
         connection, self._connection = self._connection, None
         preparer, self._preparer = self._preparer, None
         if connection is not None:
@@ -114,24 +120,44 @@ class PreparedStart:
             self._over(preparer.pid)
             preparer.wait()
 
-    def _asked(self, passed: Sequence[int]) -> bytes:
+    def _asked(self, passed: Sequence[int]) -> tuple[int, int, str]:
+        """Its answer, once it is known what became of the child: pid, errno, the step that failed."""
         control = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", passed))]
         try:
-            connection = self._connected()
-            connection.sendmsg([b"start"], control)
-            answer = connection.recv(_ANSWER.size)
-        except (BrokenPipeError, ConnectionResetError):  # it died since the last time, before it could take this one
-            self.close()
-            connection = self._connected()
-            connection.sendmsg([b"start"], control)
-            answer = connection.recv(_ANSWER.size)
-        except TimeoutError as error:
-            self.close()
-            raise OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT), "preparer") from error
-        if len(answer) != _ANSWER.size:
-            self.close()
-            raise OSError(errno.EPIPE, os.strerror(errno.EPIPE), "preparer")
-        return answer
+            try:
+                answer = self._made(control)
+            except (BrokenPipeError, ConnectionResetError):  # it had died before it could take this one
+                self._end()
+                answer = self._made(control)
+        except OSError as error:
+            self._end()
+            raise _failed(error) from error
+        pid, failed, _ = answer
+        if failed:
+            return answer
+        try:
+            return self._answer()
+        except OSError as error:  # the child still waits for its exec, and must not run when nobody expects it any more
+            os.kill(pid, signal.SIGKILL)
+            self._given_up.append(pid)
+            self._end()
+            raise _failed(error) from error
+
+    def _made(self, control: Any) -> tuple[int, int, str]:
+        connection = self._connected()
+        connection.sendmsg([b"start"], control)
+        return self._answer()
+
+    def _answer(self) -> tuple[int, int, str]:
+        answer = self._connected().recv(ANSWER.size)
+        if len(answer) != ANSWER.size:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))  # no EPIPE: it may have made the child
+        pid, error, step = ANSWER.unpack(answer)
+        return pid, error, step.rstrip(b"\0").decode()
+
+    def _wait_for_given_up(self) -> None:
+        """One that is killed ends when its disk or network answers: nobody waits for that."""
+        self._given_up = [pid for pid in self._given_up if not _over(pid)]
 
     def _connected(self) -> socket.socket:
         if self._connection is None:
@@ -148,6 +174,18 @@ class PreparedStart:
             self._connection = ours
             os.set_inheritable(ours.fileno(), False)
         return self._connection
+
+
+def _over(pid: int) -> bool:
+    try:
+        return os.waitpid(pid, os.WNOHANG) != (0, 0)
+    except ChildProcessError:  # somebody else has waited for it
+        return True
+
+
+def _failed(error: OSError) -> OSError:
+    number = errno.ETIMEDOUT if isinstance(error, TimeoutError) else error.errno or errno.EIO
+    return OSError(number, os.strerror(number), "preparer")
 
 
 @contextmanager

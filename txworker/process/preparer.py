@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import array
 import ctypes
+import errno
 import gc
 import marshal
 import os
@@ -24,7 +25,11 @@ from typing import Any, NoReturn
 
 _CLONE3 = 435  # the same number on every architecture that has it
 _CLONE_PARENT, _CLONE_INTO_CGROUP = 0x8000, 0x2_0000_0000  # <linux/sched.h>
-_ANSWER = struct.Struct("ii32s")  # pid, errno, the step that failed
+ANSWER = struct.Struct("ii32s")
+"""
+pid, errno, the step that failed. Told twice of each child: once it is made, and when its exec has succeeded or failed.
+"""
+_NO_MEMORY = struct.pack("i", errno.ENOMEM) + b"command"  # made before there is a limit
 
 
 def serve(connection: socket.socket) -> None:
@@ -43,7 +48,7 @@ def serve(connection: socket.socket) -> None:
         for _, _, data in ancillary:
             descriptors.frombytes(data)
         try:
-            connection.send(_start(list(descriptors)))
+            _start(connection, list(descriptors))
         except BrokenPipeError:  # the worker has died; its successor ends what was started
             return
         finally:
@@ -51,7 +56,7 @@ def serve(connection: socket.socket) -> None:
                 os.close(fd)
 
 
-def _start(descriptors: list[int]) -> bytes:
+def _start(connection: socket.socket, descriptors: list[int]) -> None:
     """descriptors: the request, then stdin, stdout and stderr, then perhaps the directory of a cgroup."""
     with open(descriptors[0], "rb", closefd=False) as file:
         request = marshal.load(file)
@@ -62,11 +67,14 @@ def _start(descriptors: list[int]) -> bytes:
             _become(request, descriptors[1:4], told)
         os.close(told)
         told = -1
+        connection.send(ANSWER.pack(pid, 0, b""))
         failure = os.read(report, 64)  # ends empty when the exec succeeded, which closes the other end
         error, step = (0, b"") if not failure else (struct.unpack_from("i", failure)[0], failure[4:])
-        return _ANSWER.pack(pid, error, step)
+        connection.send(ANSWER.pack(pid, error, step))
+    except BrokenPipeError:
+        raise
     except OSError as problem:
-        return _ANSWER.pack(0, problem.errno or 0, b"clone")
+        connection.send(ANSWER.pack(0, problem.errno or 0, b"clone"))
     finally:
         os.close(report)
         if told >= 0:
@@ -115,8 +123,10 @@ def _become(request: dict[str, Any], descriptors: list[int], told: int) -> NoRet
         _execute(request)
     except OSError as error:
         os.write(told, struct.pack("i", error.errno or 1) + step.encode()[:32])
+    except MemoryError:  # so low a limit
+        os.write(told, _NO_MEMORY)
     except BaseException:
-        os.write(told, struct.pack("i", 22) + step.encode()[:32])  # 22: EINVAL
+        os.write(told, struct.pack("i", errno.EINVAL) + step.encode()[:32])
     finally:
         os._exit(127)
 
@@ -147,4 +157,6 @@ def _execute(request: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    serve(socket.socket(fileno=int(sys.argv[1])))
+    _connection = socket.socket(fileno=int(sys.argv[1]))
+    _connection.set_inheritable(False)  # or each job had it, and could ask and answer here
+    serve(_connection)

@@ -27,11 +27,14 @@ def in_our_words(error: OSError, executable: str, directory: str) -> TxWorkerErr
     """
     Why that executable could not be started there. May ask the disk whether it exists.
 
-    error.filename is the directory, the executable, a step before the exec (prepared.py), or None for the rest.
+    error.filename is the directory, the executable, a step before the exec (prepared.py), or None for the rest; "clone"
+    and "preparer" when no child could be made at all.
     """
-    ours = error.filename not in (None, directory, executable)
+    ours = error.filename not in (None, directory, executable, "clone", "preparer")
     if error.errno in _SHORTAGES and not ours:
         return OutOfResources(_SHORTAGES[error.errno])
+    if error.filename == "preparer" and error.errno == errno.ETIMEDOUT:
+        return OutOfResources(f"{executable!r} was not begun in time: its disk or network does not answer")
     if ours:
         return OutOfResources(f"{error.filename}: the job could not be given this: {error.strerror}")
     if error.filename == directory:
