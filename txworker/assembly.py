@@ -36,7 +36,6 @@ from txworker.rpc import server as rpc
 from txworker.rpc.bridge import Bridge
 from txworker.rpc.control import ControlServicer, control_door
 from txworker.rpc.servicer import WorkerServicer
-from txworker.rpc.streams import StreamSlots
 from txworker.rpc.tls import CertificateFiles, server_credentials
 from txworker.scheduler import Link, Registration
 from txworker.store.jobs import JobStore
@@ -71,7 +70,7 @@ def assemble(config: Config, reactor: Any, environment: Mapping[str, str]) -> tu
     bridge = Bridge(reactor)
     control = ControlServicer(bridge, lambda: drain.begin())
     door = control_door(jobs.state_directory, control)
-    server = _server(serving, WorkerServicer(worker, bridge, StreamSlots(serving.max_streams)), bridge, door)
+    server = _server(serving, WorkerServicer(worker, bridge), bridge, door)
     trouble.announce = server.announce
     scheduler = [_registration(config.scheduler, server, reactor)] if config.scheduler.addr else []
 

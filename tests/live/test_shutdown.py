@@ -151,19 +151,20 @@ def _ended(pid: int) -> bool:
 
 def test_launch_that_hangs(a_daemon: Callable[..., Daemon], tmp_path: Path) -> None:
     """While an exec waits for a disk all else goes on; the worker ends all the same, and starts nothing any more."""
-    worker = a_daemon(f"[jobs]\nstop_grace_seconds = {GRACE}")
+    worker = a_daemon(f"[jobs]\nstop_grace_seconds = {GRACE}", server="max_streams = 1")
     other = worker.start("sleep", "1000")
     before = set(children(worker.process.pid))
     with exec_that_waits(tmp_path, "true") as (program, tried):
         call = worker.stub.StartJob.future(pb.StartJobReq(path=str(program)))
         wait_until(tried.is_set)
-        behind = worker.stub.StartJob.future(pb.StartJobReq(command="touch started", directory=str(tmp_path)))
+        order = pb.StartJobReq(command="touch started", directory=str(tmp_path))
+        behind = [worker.stub.StartJob.future(order) for _ in range(100)]  # more than there are threads
         assert not call.done()
         (hanging,) = set(children(worker.process.pid)) - before
         worker.stub.StopJob(pb.StopJobReq(jobID=other), timeout=LIMIT)
         assert worker.end(other).job.state == pb.JOB_STATE_STOPPED
         assert worker.stop() == 0
-        assert isinstance(behind.exception(LIMIT), grpc.RpcError)
+        assert all(isinstance(one.exception(LIMIT), grpc.RpcError) for one in behind)
         wait_until(lambda: not lives(hanging))
     assert not (tmp_path / "started").exists()
 

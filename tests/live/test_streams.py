@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import pytest
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from tests.support.daemon import LIMIT, Daemon, wait_until
 from txworker.pb import worker_pb2 as pb
@@ -136,6 +138,24 @@ def test_ceiling(a_daemon: Callable[..., Daemon]) -> None:
             return False
 
     wait_until(fits)
+
+
+def test_streams_of_others(a_daemon: Callable[..., Daemon]) -> None:
+    """Reflection's streams are streams like any other: however many somebody opens, the other calls go on."""
+    worker = a_daemon(server="max_streams = 2")
+    over = threading.Event()
+
+    def no_requests() -> Iterator[reflection_pb2.ServerReflectionRequest]:
+        over.wait(LIMIT)
+        yield from ()
+
+    with grpc.insecure_channel(worker.addr) as channel:
+        stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+        streams = [stub.ServerReflectionInfo(no_requests()) for _ in range(100)]
+        wait_until(lambda: sum(stream.done() for stream in streams) == 98)
+        worker.start("true")
+        over.set()
+        assert sum(stream.code() is grpc.StatusCode.RESOURCE_EXHAUSTED for stream in streams) == 98
 
 
 def test_stalled_viewer(daemon: Daemon) -> None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import threading
+import time
+from concurrent.futures import Future
+from contextvars import Context
+from unittest.mock import patch
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from txworker.rpc.threads import RpcThreads
+from txworker.rpc.threads import IS_ORDER, RpcThreads
 
 LIMIT = 10.0
 
@@ -15,10 +19,27 @@ def count() -> int:
     return sum(thread.name == "txworker-rpc" for thread in threading.enumerate())
 
 
+def an_order() -> Context:
+    """The context of an RPC that is one."""
+    context = Context()
+    context.run(IS_ORDER.set, True)
+    return context
+
+
+def all_over() -> None:
+    """Wait until those that have nothing to do have ended."""
+    for thread in threading.enumerate():
+        if thread.name == "txworker-rpc":
+            thread.join(LIMIT)
+
+
 class RpcThreadsTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        all_over()
+
     def test_as_many_as_needed(self) -> None:
         """Work finds a thread at once up to the ceiling; what is above waits its turn and is done."""
-        threads = RpcThreads(3, idle_seconds=0.05)
+        threads = RpcThreads(3, 3, idle_seconds=0.05)
         gate, inside = threading.Event(), threading.Semaphore(0)
 
         def work(number: int) -> int:
@@ -29,22 +50,75 @@ class RpcThreadsTests(SynchronousTestCase):
         futures = [threads.submit(work, number) for number in range(8)]
         for _ in range(3):
             self.assertTrue(inside.acquire(timeout=LIMIT))
-        self.assertFalse(inside.acquire(blocking=False))
+        self.assertEqual(3, count())
         gate.set()
         self.assertEqual(list(range(8)), [future.result(LIMIT) for future in futures])
 
     def test_idle_threads_end(self) -> None:
         """Threads that have nothing to do are given back; new work finds a new one."""
-        threads = RpcThreads(4, idle_seconds=0.01)
+        threads = RpcThreads(4, 4, idle_seconds=0.01)
         for _ in range(3):
             self.assertEqual(1, threads.submit(lambda: 1).result(LIMIT))
-            for thread in threading.enumerate():
-                if thread.name == "txworker-rpc":
-                    thread.join(LIMIT)
+            all_over()
         self.assertEqual(0, count())
 
     def test_failure_belongs_to_the_future(self) -> None:
         """What fails fails its own future, and the thread goes on."""
-        threads = RpcThreads(1, idle_seconds=0.05)
+        threads = RpcThreads(1, 1, idle_seconds=0.05)
         self.assertIsInstance(threads.submit(lambda: 1 / 0).exception(LIMIT), ZeroDivisionError)
         self.assertEqual(2, threads.submit(lambda: 2).result(LIMIT))
+
+    def test_orders(self) -> None:
+        """Orders that wait hold so many threads and no more; others pass them, and each order has its turn."""
+        threads = RpcThreads(4, 2, idle_seconds=0.05)
+        gate, inside = threading.Event(), threading.Semaphore(0)
+
+        def work(number: int) -> int:
+            inside.release()
+            gate.wait(LIMIT)
+            return number
+
+        orders: list[Future[int]] = [threads.submit(an_order().run, work, number) for number in range(5)]
+        for _ in range(2):
+            self.assertTrue(inside.acquire(timeout=LIMIT))
+        for context in (Context(), Context()):
+            self.assertEqual(7, threads.submit(context.run, lambda: 7).result(LIMIT))
+        self.assertFalse(inside.acquire(blocking=False))
+        gate.set()
+        self.assertEqual(list(range(5)), [order.result(LIMIT) for order in orders])
+
+    def test_first_threads(self) -> None:
+        """Some threads are there from the beginning, and stay."""
+        threads = RpcThreads(4, 4, least=2, idle_seconds=0.01)
+        self.addCleanup(setattr, threads, "_least", 0)
+        self.assertEqual(2, count())
+        gate = threading.Event()
+        futures = [threads.submit(gate.wait, LIMIT) for _ in range(4)]
+        gate.set()
+        for future in futures:
+            self.assertTrue(future.result(LIMIT))
+        while count() > 2:
+            time.sleep(0.001)
+        for thread in threading.enumerate():
+            if thread.name == "txworker-rpc":
+                thread.join(0.05)  # five times as long as an idle one stays
+        self.assertEqual(2, count())
+
+    def test_no_thread_to_be_had(self) -> None:
+        """Where the machine has no thread left, work waits for those there are, and a later thread is made again."""
+        threads = RpcThreads(4, 4, least=1, idle_seconds=0.05)
+        self.addCleanup(setattr, threads, "_least", 0)
+        gate, inside = threading.Event(), threading.Event()
+
+        def first() -> int:
+            inside.set()
+            gate.wait(LIMIT)
+            return 1
+
+        futures = [threads.submit(first)]
+        self.assertTrue(inside.wait(LIMIT))
+        with patch.object(threading.Thread, "start", side_effect=RuntimeError("can't start new thread")):
+            futures += [threads.submit(lambda: 2), threads.submit(an_order().run, lambda: 3)]
+        self.assertEqual(4, threads.submit(lambda: 4).result(LIMIT))
+        gate.set()
+        self.assertEqual([1, 2, 3], [future.result(LIMIT) for future in futures])

@@ -15,6 +15,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from txworker.pb import worker_bare_pb2, worker_bare_pb2_grpc, worker_pb2, worker_pb2_grpc
+from txworker.rpc.admission import Admission, StreamSlots
 from txworker.rpc.bridge import Bridge
 from txworker.rpc.ready import ReadyMessages
 from txworker.rpc.threads import RpcThreads
@@ -22,8 +23,14 @@ from txworker.rpc.threads import RpcThreads
 NAMES = tuple(file.DESCRIPTOR.services_by_name["Worker"].full_name for file in (worker_pb2, worker_bare_pb2))
 """The service's two full names: existing programs use one, the written specification shows the other."""
 
-UNARY_THREADS = 32
-"""Threads beyond those that streams may hold: start, stop and query always find one."""
+UNARY_THREADS = 48
+"""Threads beyond those that streams may hold, and of these"""
+
+ORDER_THREADS = 40
+"""so many for orders, which may wait for a launch that hangs: stop and query always find one, too."""
+
+FIRST_THREADS = 8
+"""That are there from the beginning to the end, whatever jobs do to the machine."""
 
 CLOSING_SECONDS = 1.5
 """How long open calls may take to end once every job is done; then they are cut."""
@@ -71,7 +78,7 @@ class GrpcServer(Service):
         self.port = port
         self._servicer = servicer
         self._bridge = bridge
-        self._threads = max_streams + UNARY_THREADS
+        self._max_streams = max_streams
         self._credentials = credentials
         self._also_open = also_open
         self._health = health.HealthServicer()
@@ -89,10 +96,13 @@ class GrpcServer(Service):
         Raises:
             CannotListen: the address cannot be bound.
             OSError: a certificate cannot be read.
+            RuntimeError: the machine has no threads for it.
         """
         _check_free(self._host, self.port, self.address)
-        threads: Any = RpcThreads(self._threads)  # all that is needed of it is submit()
-        server = grpc.server(threads, interceptors=[ReadyMessages()], options=_OPTIONS)
+        # Of threads all that is needed is submit().
+        threads: Any = RpcThreads(self._max_streams + UNARY_THREADS, ORDER_THREADS, FIRST_THREADS)
+        interceptors = [Admission(StreamSlots(self._max_streams)), ReadyMessages()]
+        server = grpc.server(threads, interceptors=interceptors, options=_OPTIONS)
         worker_pb2_grpc.add_WorkerServicer_to_server(self._servicer, server)
         worker_bare_pb2_grpc.add_WorkerServicer_to_server(self._servicer, server)  # type: ignore[arg-type]  # the same methods
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)

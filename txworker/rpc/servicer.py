@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import grpc
 from twisted.internet.defer import TimeoutError as DeferredTimeout
@@ -13,7 +13,7 @@ from txworker.jobs.errors import InvalidRequest, TxWorkerError
 from txworker.pb import worker_pb2 as pb
 from txworker.pb import worker_pb2_grpc
 from txworker.rpc.bridge import Bridge, Caller
-from txworker.rpc.streams import StreamSlots, job_of, stream
+from txworker.rpc.streams import job_of, stream
 from txworker.rpc.watch import watch
 from txworker.wire.jobs import job_to_pb, query_to_pb, seconds_from_pb, spec_from_pb
 from txworker.wire.lists import page_size, page_start, page_to_pb, query_from_pb
@@ -23,7 +23,7 @@ from txworker.worker import Worker
 T = TypeVar("T")
 
 ORDER_SECONDS = 60.0
-"""Longest wait for the reactor to take an order; a client's own deadline is usually shorter."""
+"""Longest wait for an order to be carried out; a client's own deadline is usually shorter."""
 
 
 class WorkerServicer(worker_pb2_grpc.WorkerServicer):
@@ -31,11 +31,10 @@ class WorkerServicer(worker_pb2_grpc.WorkerServicer):
 
     _log = Logger()
 
-    def __init__(self, worker: Worker, bridge: Bridge, slots: StreamSlots) -> None:
+    def __init__(self, worker: Worker, bridge: Bridge) -> None:
         self._worker = worker
         self._catalog = worker.catalog
         self._bridge = bridge
-        self._slots = slots
 
     def StartJob(self, request: pb.StartJobReq, context: grpc.ServicerContext) -> pb.StartJobRes:
         """Starts a job; answers when its process runs."""
@@ -95,13 +94,11 @@ class WorkerServicer(worker_pb2_grpc.WorkerServicer):
 
     def _streamed(self, context: grpc.ServicerContext, messages: Callable[[Caller], Iterator[T]]) -> Iterator[T]:
         try:
-            self._slots.take()
-            if not context.add_callback(self._slots.give_back):
-                self._slots.give_back()
-                return
             yield from messages(self._bridge.caller(context))
         except TxWorkerError as error:
             context.abort_with_status(status_of(error))
+        except Exception:
+            self._mistaken(context)
 
     def _answered(self, context: grpc.ServicerContext, answer: Callable[[], T]) -> T:
         try:
@@ -113,10 +110,17 @@ class WorkerServicer(worker_pb2_grpc.WorkerServicer):
                 "A call was not answered for {seconds:g} s: perhaps a launch waits for a disk that does not answer.",
                 seconds=ORDER_SECONDS,
             )
-            context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, f"the worker was busy for {ORDER_SECONDS:g} s; try again")
-        except Exception:  # a mistake of ours: the operator gets all of it, the client a word
-            self._log.failure("answering a call")
-            context.abort(grpc.StatusCode.INTERNAL, "the worker made a mistake; its log says more")
+            context.abort(
+                grpc.StatusCode.DEADLINE_EXCEEDED,
+                f"the worker was busy for {ORDER_SECONDS:g} s; with the same requestID it is safe to try again",
+            )
+        except Exception:
+            self._mistaken(context)
+
+    def _mistaken(self, context: grpc.ServicerContext) -> NoReturn:
+        """A mistake of ours, being handled: the operator gets all of it, the client a word."""
+        self._log.failure("answering a call")
+        context.abort(grpc.StatusCode.INTERNAL, "the worker made a mistake; its log says more")
 
 
 def _id_of(request: pb.StopJobReq | pb.QueryJobReq) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 
 from txworker.catalog import Catalog
@@ -16,32 +15,6 @@ from txworker.wire.blocks import raw_message, text_message
 
 Encode = Callable[[bytes, int, bool], bytes]
 """A block, its offset, and whether it is the last: a message, or nothing as long as nothing is certain."""
-
-
-class StreamSlots:
-    """How many streams may be open at once: each holds a thread, and other calls need theirs. Any thread."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._open = 0
-        self._lock = threading.Lock()
-
-    def take(self) -> None:
-        """
-        One more stream.
-
-        Raises:
-            OutOfResources: the ceiling is reached.
-        """
-        with self._lock:
-            if self._open >= self._most:
-                raise OutOfResources(f"grpc_server.max_streams: {self._most} streams are open already", "MAX_STREAMS")
-            self._open += 1
-
-    def give_back(self) -> None:
-        """One stream is over."""
-        with self._lock:
-            self._open -= 1
 
 
 def job_of(catalog: Catalog, request: pb.StreamJobReq) -> Job:
