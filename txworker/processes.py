@@ -26,6 +26,11 @@ from txworker.process.spawner import Spawner
 DRAIN_SECONDS = 2.0
 """How long output is waited for when a job's process has exited but something it left behind holds the pipe."""
 
+COPYING_THREADS = 10
+"""
+They copy what jobs pour, and are there from the beginning, whatever jobs do to the machine. The disk may hold up each.
+"""
+
 _log = Logger()
 
 
@@ -33,6 +38,7 @@ class Processes:
     """Launches jobs; close() when none is left. `name` is that of the cgroup with theirs. Reactor thread."""
 
     def __init__(self, config: Jobs, reactor: Any, environment: Mapping[str, str], name: str) -> None:
+        reactor.getThreadPool().adjustPoolsize(COPYING_THREADS, COPYING_THREADS)
         self.descriptors = DescriptorLimit()
         cores = Cores(config.pin_worker)
         self._keep = config.leftovers == "keep"
@@ -40,7 +46,9 @@ class Processes:
         self._cgroups = _cgroups(name) if config.use_cgroups else None
         self._stop_adopting = _adopting(self._census)
         start, descendants = quickest_start(), self._census.descendants
-        self._starts = Starts(start, PreparedStart(descendants.spare, descendants.forget))
+        limit = self.descriptors
+        prepared = PreparedStart(descendants.spare, descendants.forget, limit.original)
+        self._starts = Starts(start, prepared, limit)
         self._place = best_place(reactor, cores) if isinstance(start, NativeStart) else Here(cores)
         self.launcher = Launcher(
             Spawner(reactor, self._starts, self.descriptors, self._place, cores),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -83,6 +84,28 @@ async def test_errors(apart: Apart) -> None:
     with pytest.raises(OSError, match="Bad file descriptor"):
         await apart.make(lambda here: 0, {1: 100_000})
     assert await apart.make(lambda here: 3, {}) == 3
+
+
+@pytest_twisted.ensureDeferred
+async def test_error_holds_nothing(apart: Apart) -> None:
+    """What was open where an error was raised is closed there: elsewhere its number is another's."""
+
+    def count(here: Mapping[int, int]) -> int:
+        return len(os.listdir("/proc/thread-self/fd"))
+
+    def fail(here: Mapping[int, int]) -> int:
+        held = socket.socket()
+        try:
+            raise ValueError(str(held.fileno()))
+        except ValueError as error:
+            other = socket.socket()
+            raise OSError(str(other.fileno())) from error
+
+    before = await apart.make(count, {})
+    with pytest.raises(OSError, match=r"\d") as caught:
+        await apart.make(fail, {})
+    assert await apart.make(count, {}) == before
+    del caught
 
 
 @pytest_twisted.ensureDeferred

@@ -103,9 +103,9 @@ def a_launcher(directory: Path, place: Place, prepared: PreparedStart | None = N
 
 def a_spawner(place: Place, prepared: PreparedStart | None = None) -> Spawner:
     real: Any = reactor
-    return Spawner(
-        real, Starts(quickest_start(), prepared or PreparedStart(lambda pid: None)), DescriptorLimit(), place
-    )
+    limit = DescriptorLimit()
+    prepared = prepared or PreparedStart(lambda pid: None, descriptors=limit.original)
+    return Spawner(real, Starts(quickest_start(), prepared, limit), limit, place)
 
 
 def held() -> list[str]:
@@ -343,7 +343,7 @@ def test_prepared_errors(tmp_path: Path) -> None:
 
 def test_cgroup_that_takes_nobody(tmp_path: Path) -> None:
     """Where a child cannot be made inside its cgroup (no clone3, no such cgroup) it is started and moved as before."""
-    starts = Starts(quickest_start(), PreparedStart(lambda pid: None))
+    starts = Starts(quickest_start(), PreparedStart(lambda pid: None), DescriptorLimit())
     pid = starts.start(["true"], dict(os.environ), "/", {0: 0, 1: 1, 2: 2}, Preparation(cgroup=f"{tmp_path}/job"))
     assert os.waitpid(pid, 0) == (pid, 0)
     assert (tmp_path / "job").is_dir()

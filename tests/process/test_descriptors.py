@@ -49,6 +49,20 @@ class DescriptorTests(SynchronousTestCase):
         self.assertRaises(OSError, os.fstat, fd)
         self.assertFalse(os.get_inheritable(high))
 
+    def test_crowded(self) -> None:
+        """It is crowded while new numbers are in the last quarter below the lower limit, if there is one."""
+        limit = DescriptorLimit()
+        found = []
+        with patch("fcntl.fcntl", side_effect=OSError(22, "Invalid argument")):
+            for fd in (74, 75, 99, 40, 200):
+                limit.moved_up(fd)
+                found.append(limit.crowded)
+        self.assertEqual([False, True, True, False, True], found)
+        self.now = (100, 100)
+        limit = DescriptorLimit()
+        limit.moved_up(99)
+        self.assertFalse(limit.crowded)
+
     def test_no_room_above(self) -> None:
         """Where there is no room it stays where it is."""
         self.now = (2, 4000)

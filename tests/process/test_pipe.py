@@ -27,6 +27,7 @@ class FakeReactor:
         self.threads: deque[Callable[[], None]] = deque()
         self.calls: deque[Callable[[], None]] = deque()
         self.idle = False  # what threads ask for is done at once
+        self.short = False  # no thread can be made
 
     def addReader(self, reader: Any) -> None:
         self.readers.append(reader)
@@ -36,6 +37,8 @@ class FakeReactor:
             self.readers.remove(reader)
 
     def callInThread(self, callable: Callable[..., Any], *args: Any) -> None:
+        if self.short:
+            raise RuntimeError("can't start new thread")
         self.threads.append(lambda: callable(*args))
 
     def callFromThread(self, callable: Callable[..., Any], *args: Any) -> None:
@@ -124,6 +127,26 @@ class PipeTests(SynchronousTestCase):
         """What is taken from a pipe at once is one block."""
         self.patch(basin, "PIPE_BYTES", BLOCK_BYTES)
         self.patch(pipe, "enlarge", lambda fd: None)
+
+    def test_no_thread(self) -> None:
+        """Where the machine has no thread left the reactor goes on reading, and the pipe can still be closed."""
+        made, writing = self.a_pipe()
+        self.reactor.short = True
+        for _ in range(3):
+            os.write(writing, bytes(POURING_BYTES))
+            self.reactor.readable()
+        self.assertEqual(3 * POURING_BYTES, len(self.protocol.data))
+        self.reactor.short = False
+        os.write(writing, bytes(2 * POURING_BYTES))
+        self.reactor.readable()
+        self.reactor.short = True
+        self.patch(pipe, "TURN_SECONDS", -1)
+        self.reactor.turn()
+        self.hang_up(writing)
+        for _ in range(3):
+            self.reactor.readable()
+        self.assertEqual((5 * POURING_BYTES, [1]), (len(self.protocol.data), self.ended))
+        made.close()
 
     def test_little(self) -> None:
         """A line is read by the reactor at once; no thread is asked."""

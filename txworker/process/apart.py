@@ -19,6 +19,7 @@ import os
 import queue
 import signal
 import threading
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -146,7 +147,8 @@ class Apart:
         try:
             with self._here(descriptors) as here:
                 return make(here)
-        except BaseException:  # whatever it is, the caller must hear of it
+        except BaseException as error:  # whatever it is, the caller must hear of it
+            _let_go(error)
             return Failure()
 
     @contextmanager
@@ -177,6 +179,18 @@ def _become_urgent() -> str:
     except OSError as error:
         return str(error)
     return ""
+
+
+def _let_go(error: BaseException | None) -> None:
+    """
+    Nothing that was held where it was raised is held by it any more.
+
+    Whoever frees it last is in another thread, where the number of a descriptor of ours is somebody else's.
+    """
+    if error is not None:
+        traceback.clear_frames(error.__traceback__)
+        _let_go(error.__cause__)
+        _let_go(error.__context__)
 
 
 def _outcome(done: Done, within_seconds: float) -> None:

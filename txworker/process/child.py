@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from txworker.process.brand import branded
+from txworker.process.descriptors import DescriptorLimit
 from txworker.process.moving import Moves
 from txworker.process.native import NativeStart
 from txworker.process.prepared import Preparation, PreparedStart, PreparerFailed
@@ -63,10 +64,11 @@ def quickest_start() -> Start:
 
 @dataclass(frozen=True)
 class Starts:
-    """The two ways to start a child: at once, or with something done first (much dearer)."""
+    """Both ways to start a child: at once, or with something done first (much dearer). It gets the original limit."""
 
     at_once: Start
     prepared: PreparedStart
+    limit: DescriptorLimit
     moves: Moves = field(default_factory=Moves)
 
     def close(self) -> None:
@@ -86,10 +88,10 @@ class Starts:
             os.mkdir(preparation.cgroup)
         if preparation.needed:
             return self.prepared(argv, environment, directory, descriptors, preparation)
-        if preparation.cgroup is not None and not self.moves.quick():
+        if self.limit.crowded or (preparation.cgroup is not None and not self.moves.quick()):
             with contextlib.suppress(PreparerFailed):  # no clone3 here, in a sandbox perhaps: then it is moved
                 return self.prepared(argv, environment, directory, descriptors, preparation)
-        with branded(preparation.brand):
+        with self.limit.original_for_children(), branded(preparation.brand):
             pid = self.at_once(argv, environment, directory, descriptors)
         _follow(pid, preparation)
         return pid

@@ -4,7 +4,9 @@ The limit of open descriptors: the worker needs many, a job gets what the worker
 A soft limit is inherited when a child is made, so it is lowered for that moment. Every thread of ours lives with
 the lower one meanwhile; that hurts only who needs a new descriptor and finds none below it. A new one gets the lowest
 free number, so once numbers reach half of the lower limit, what we hold for long is moved above it, between two
-launches: there is nothing above it for us while it is lowered.
+launches: there is nothing above it for us while it is lowered. Connections are gRPC's and stay where they are: where
+they take most of the lower numbers the limit is not lowered any more, and the preparer, which has the original one,
+makes the children.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ class DescriptorLimit:
 
     def __init__(self) -> None:
         self._lowered = threading.Lock()
+        self._newest = 0
         self.original, self._hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (self._hard, self._hard))
 
@@ -30,8 +33,14 @@ class DescriptorLimit:
         """A child that is made inside starts with the limit that the worker was started with."""
         return _Lowered(self.original, self._hard, self._lowered)
 
+    @property
+    def crowded(self) -> bool:
+        """Three quarters of the lower numbers were taken when moved_up() was asked last, if there is a lower limit."""
+        return self._newest >= self.original - self.original // 4 and self.original != self._hard
+
     def moved_up(self, fd: int) -> int:
         """The same open file, above the lower limit when it gets crowded below; fd itself where there is no room."""
+        self._newest = fd
         if fd < self.original // 2 or self.original == self._hard:
             return fd
         if not self._lowered.acquire(timeout=LOWERED_SECONDS):

@@ -134,9 +134,17 @@ class Pipe:
             self._protocol.childDataReceived(self._child_fd, data)
         if len(data) >= POURING_BYTES:
             enlarge(self._fd)
-            self._pouring = True
             self._reactor.removeReader(self._descriptor)
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        """To a thread; where the machine has none for it, the reactor goes on reading."""
+        self._pouring = True
+        try:
             self._reactor.callInThread(self._pour)
+        except RuntimeError:
+            self._pouring = False
+            self._reactor.addReader(self._descriptor)
 
     def _pour(self) -> None:
         """In a thread: until there is nothing to read, or the turn is over."""
@@ -197,6 +205,6 @@ class Pipe:
         if over or self._closing:
             self.close()
         elif again:
-            self._reactor.callInThread(self._pour)
+            self._hand_over()
         else:
             self._reactor.addReader(self._descriptor)

@@ -20,6 +20,7 @@ from txworker.process.brand import as_limits
 from txworker.process.environ import places
 from txworker.process.preparer import ANSWER
 
+_PROGRAM = str(Path(__file__).with_name("preparer.py"))
 _PATIENCE_SECONDS = 10.0
 """For one start; then the preparer is given up. Its child waits for a disk or a network that does not answer."""
 
@@ -55,12 +56,19 @@ class PreparedStart:
     Starts children through a preparer, which is started when it is first needed and again when it has died.
 
     spared(pid) hears of each preparer, a child of ours that is no job, and over(pid) when it is about to be waited
-    for. In the thread that launches (apart.py), those two as well; a start takes 1 to 2 ms.
+    for. In the thread that launches (apart.py), those two as well; a start takes 1 to 2 ms. descriptors is the soft
+    limit of open ones that a child is to have, 0: the hard one.
     """
 
-    def __init__(self, spared: Callable[[int], None], over: Callable[[int], None] = lambda pid: None) -> None:
+    def __init__(
+        self,
+        spared: Callable[[int], None],
+        over: Callable[[int], None] = lambda pid: None,
+        descriptors: int = 0,
+    ) -> None:
         self._spared = spared
         self._over = over
+        self._descriptors = descriptors
         self._connection: socket.socket | None = None
         self._preparer: subprocess.Popen[bytes] | None = None
         self._given_up: list[int] = []
@@ -162,17 +170,20 @@ class PreparedStart:
     def _connected(self) -> socket.socket:
         if self._connection is None:
             ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            with its:
-                self._preparer = subprocess.Popen(
-                    [sys.executable, "-I", "-S", str(Path(__file__).with_name("preparer.py")), str(its.fileno())],
-                    pass_fds=[its.fileno()],
-                    stdin=subprocess.DEVNULL,
-                    start_new_session=True,
-                )
+            try:
+                with its:
+                    self._preparer = subprocess.Popen(
+                        [sys.executable, "-I", "-S", _PROGRAM, str(its.fileno()), str(self._descriptors)],
+                        pass_fds=[its.fileno()],
+                        stdin=subprocess.DEVNULL,
+                        start_new_session=True,
+                    )
+            except BaseException:
+                ours.close()
+                raise
             self._spared(self._preparer.pid)
             ours.settimeout(_PATIENCE_SECONDS)
             self._connection = ours
-            os.set_inheritable(ours.fileno(), False)
         return self._connection
 
 

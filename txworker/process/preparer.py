@@ -5,7 +5,8 @@ Limits, another user and a cgroup must be set between a child's making and its f
 in the child can do that, and the worker, full of threads, must never fork. This program has one thread, so it may.
 Each child is made with CLONE_PARENT: it is the worker's own child from the beginning, not this program's.
 
-Run as `python -I -S preparer.py FD`. Standard library only; one request on the socket FD at a time (prepared.py).
+Run as `python -I -S preparer.py FD SOFT`. Standard library only; one request on the socket FD at a time (prepared.py).
+SOFT is the limit of open descriptors that children are to have, 0: the hard one.
 """
 
 from __future__ import annotations
@@ -159,4 +160,6 @@ def _execute(request: dict[str, Any]) -> None:
 if __name__ == "__main__":
     _connection = socket.socket(fileno=int(sys.argv[1]))
     _connection.set_inheritable(False)  # or each job had it, and could ask and answer here
+    _soft, (_, _hard) = int(sys.argv[2]), resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (_soft or _hard, _hard))
     serve(_connection)

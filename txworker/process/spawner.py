@@ -76,8 +76,7 @@ class Spawner:
 
         def make(descriptors: Mapping[int, int]) -> int:
             check()
-            with self._descriptors.original_for_children():
-                return self._starts.start(argv, environment, path, descriptors, preparation)
+            return self._starts.start(argv, environment, path, descriptors, preparation)
 
         made = self._place.make(make, ends.childs).addCallback(_watched, transport, ends.ours)
         transport.started = made.addBoth(ends.over)
