@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -53,7 +55,7 @@ class DetachedTests(SynchronousTestCase):
         """The view tells what the order came to."""
         good: Deferred[int] = Deferred()
         bad: Deferred[int] = Deferred()
-        good_view, bad_view = detached(good), detached(bad)
+        good_view, bad_view = detached(good, OSError), detached(bad, OSError)
         good.callback(3)
         bad.errback(ValueError("no"))
         self.assertEqual(3, self.successResultOf(good_view))
@@ -63,8 +65,20 @@ class DetachedTests(SynchronousTestCase):
         """A caller who gives up does not take the order back."""
         cancelled: list[object] = []
         order: Deferred[int] = Deferred(cancelled.append)
-        view = detached(order)
+        view = detached(order, OSError)
         view.cancel()
         self.failureResultOf(view, CancelledError)
         self.assertEqual([], cancelled)
         order.callback(1)
+
+    def test_failure_that_nobody_waits_for(self) -> None:
+        """An expected one is nobody's; a mistake is logged."""
+        for error, logged in [(FileNotFoundError(), 0), (ValueError(), 1)]:
+            order: Deferred[int] = Deferred()
+            view = detached(order, OSError)
+            view.cancel()
+            self.failureResultOf(view, CancelledError)
+            order.errback(error)
+            del order
+            gc.collect()
+            self.assertEqual(logged, len(self.flushLoggedErrors(ValueError)))

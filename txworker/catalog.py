@@ -80,6 +80,11 @@ class Catalog:
         """The file that holds what a job prints."""
         return self._shelf.path(job_id, stderr)
 
+    def recorded(self, job_id: str, stderr: bool) -> int:
+        """Bytes that are in that file by now, if the job is not done; else 0."""
+        active = self._active.get(job_id)
+        return 0 if active is None else active.output.recorded(stderr)
+
     def more_output(self, job_id: str, beyond: int, stderr: bool) -> Deferred[None]:
         """Fires when there is output at or after offset `beyond`, or the job is done. Cancelling leaves alone."""
         active = self._active.get(job_id)

@@ -37,6 +37,9 @@ class Output(Protocol):
     def poured(self, child_fd: int) -> None:
         """Something was poured."""
 
+    def recorded(self, stderr: bool) -> int:
+        """Bytes written down so far of one of them; they can be read. Any thread."""
+
     def more(self, beyond: int, stderr: bool) -> Deferred[None]:
         """Fires when there is a byte at or after offset `beyond`, or nothing more will come."""
 

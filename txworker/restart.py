@@ -50,7 +50,7 @@ def _end_processes(store: JobStore, shelf: Shelf, end_stale: Callable[[Iterable[
     before = store.lease.before
 
     def is_forgotten(mark: str) -> bool:
-        return not keep and shelf.has(mark) and store.get(mark) is None
+        return store.forgot and not keep and shelf.has(mark) and store.get(mark) is None
 
     # Their cgroups come second: whoever was born before its parent was moved there is found by its descent only.
     ended = end_orphans(_dead(unfinished, before), is_forgotten, before.alive_ticks if before else 0)

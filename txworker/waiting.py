@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
 T = TypeVar("T")
 
@@ -64,18 +65,18 @@ class Waiters:
         self._waiting.pop(waiter, None)
 
 
-def detached(order: Deferred[T]) -> Deferred[T]:
+def detached(order: Deferred[T], expected: type[Exception]) -> Deferred[T]:
     """
     A view of an order that runs to its end: cancelling the view stops the waiting only.
 
-    The order's result or failure goes to the view; when nobody waits any more, a failure stays on the
-    order and is logged by Twisted.
+    The order's result or failure goes to the view. When nobody waits any more an expected failure is nobody's; any
+    other stays on the order and is logged by Twisted.
     """
     view: Deferred[T] = Deferred(lambda _: None)
 
     def tell(result: object) -> object:
         if view.called:
-            return result
+            return None if isinstance(result, Failure) and result.check(expected) else result
         view.callback(result)  # type: ignore[arg-type]  # a Failure given to callback() travels the errback road
         return None
 

@@ -80,7 +80,7 @@ class Worker:
             RequestReused: the request id came before with another order.
             TxWorkerError: it could not be started; no job, no file and no process is left.
         """
-        return detached(Deferred.fromCoroutine(self._submit(spec, wanted)))
+        return detached(Deferred.fromCoroutine(self._submit(spec, wanted)), TxWorkerError)
 
     def stop(self, job_id: str, grace_seconds: float | None = None) -> Deferred[Job]:
         """
@@ -89,7 +89,7 @@ class Worker:
         Raises (through the Deferred):
             NoSuchJob: there is none with that id.
         """
-        return detached(Deferred.fromCoroutine(self._stop(job_id, grace_seconds, EndReason.ASKED)))
+        return detached(Deferred.fromCoroutine(self._stop(job_id, grace_seconds, EndReason.ASKED)), TxWorkerError)
 
     def refuse(self) -> None:
         """Take no new jobs from now on."""

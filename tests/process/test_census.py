@@ -212,6 +212,17 @@ class CensusTests(SynchronousTestCase):
         self.census.kill_everybody()
         self.assertEqual([], self.proc.signals)
 
+    def test_process_1(self) -> None:
+        """Process 1 of a container is given everybody's orphans: silence is no proof there either."""
+        self.patch(os, "getpid", lambda: 1)
+        self.census = self.a_census()
+        self.census.exited(100)
+        self.census.exited(200)
+        self.proc.add(300)
+        self.assertEqual([], self.left("a"))
+        self.census.kill_everybody()
+        self.assertEqual([], self.proc.signals)
+
     def test_number_of_one_from_before_given_away(self) -> None:
         """Who was there before any job is known by start, too."""
         self.proc.add(300, sign="a")

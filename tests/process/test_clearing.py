@@ -207,6 +207,15 @@ class ClearingTests(SynchronousTestCase):
         self.pass_time(0.1)
         self.assertOver(1)
 
+    def test_strike(self) -> None:
+        """A strike kills whoever there is, once, and is not the end of anything."""
+        kin, clock, counts = FakeKin(1, 2), Clock(), list[int]()
+        clearing = Clearing(clock, "job", kin, counts.append)
+        clearing.strike()
+        self.assertEqual(([[1, 2]], [], []), (kin.kills, counts, clock.getDelayedCalls()))
+        clearing.begin(0)
+        self.assertEqual([2], counts)
+
     def test_cannot_look(self) -> None:
         """While nobody can be looked for (no descriptors left), nobody is taken for gone; and it has an end."""
         kin = FakeKin(5)

@@ -85,7 +85,29 @@ class RunTests(SynchronousTestCase):
         self.clock.advance(4.5)
         self.assertEqual([], self.overdue)
         self.clock.advance(0.5)
+        self.clock.advance(0.1)
         self.assertEqual([EndReason.QUIET], self.overdue)
+
+    def test_quiet_while_we_stood_still(self) -> None:
+        """What came while the worker was stopped is read before anything is decided."""
+        self.a_run(quiet=5)
+        self.clock.advance(60)
+        self.parts.last_output = self.clock.seconds()
+        self.clock.advance(4)
+        self.assertEqual([], self.overdue)
+
+    def test_killed_and_still_there(self) -> None:
+        """A killed job that is not seen to exit, for somebody traces it: whoever is left of it is killed, too."""
+        self.a_run()
+        self.run_.stop(0)
+        self.clock.pump([0, 0.9])
+        self.assertEqual(0, self.clearing.strikes)
+        self.clock.pump([0.1, 1])
+        self.assertEqual(2, self.clearing.strikes)
+        self.run_.exited()
+        self.run_.ended()
+        self.run_.cleared()
+        self.assertOver()
 
     def test_stopped_is_not_overdue(self) -> None:
         """Once a stop was asked for, a time limit says nothing more."""
@@ -114,6 +136,23 @@ class RunTests(SynchronousTestCase):
         self.assertTrue(self.child.closed)
         self.run_.ended()
         self.assertOver()
+
+    def test_asked_again_and_again(self) -> None:
+        """Whoever asks again does not make the wait for the output longer."""
+        self.a_run()
+        self.run_.exited()
+        self.run_.cleared()
+        for _ in range(4):
+            self.clock.advance(0.5)
+            self.run_.stop(10)
+        self.assertTrue(self.child.closed)
+        self.a_run()
+        self.child.closed = False
+        self.run_.exited()
+        self.run_.cleared()
+        self.run_.stop(0.5)
+        self.clock.advance(0.5)
+        self.assertTrue(self.child.closed)
 
     def test_keep(self) -> None:
         """Where leftovers are kept nobody is signalled, and their output is waited for a bounded time."""

@@ -129,6 +129,15 @@ class CallTests(SynchronousTestCase):
         self.reactor.turn()
         self.assertResult(thread, CallerGone)
 
+    def test_client_leaves_while_asked(self) -> None:
+        """Nor does one wait for ever whose client leaves in the moment in which it begins to."""
+
+        def ask() -> Deferred[int]:
+            self.context.leave()
+            return Deferred()
+
+        self.assertResult(self.call(ask), CallerGone)
+
     def test_closed(self) -> None:
         """Closing sends home who waits, and who comes later."""
         thread = self.call(Deferred)

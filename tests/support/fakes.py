@@ -42,6 +42,10 @@ class FakeClearing:
     def __init__(self) -> None:
         self.graces: list[float] = []
         self.hurries: list[float] = []
+        self.strikes = 0
+
+    def strike(self) -> None:
+        self.strikes += 1
 
     def begin(self, grace_seconds: float) -> None:
         self.graces.append(grace_seconds)
@@ -76,6 +80,9 @@ class FakeOutput:
 
     def poured(self, child_fd: int) -> None:
         self._changed.wake()
+
+    def recorded(self, stderr: bool) -> int:
+        return self.size
 
     def more(self, beyond: int, stderr: bool) -> Deferred[None]:
         return self._changed.until(lambda: self.size > beyond or self.closed)

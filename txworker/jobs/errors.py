@@ -137,6 +137,16 @@ class OffsetBeyondEnd(TxWorkerError):
         self.size = size
 
 
+class OutputGone(TxWorkerError):
+    """Somebody has deleted, or cut, the file that a job's output was in."""
+
+    reason = "OUTPUT_GONE"
+
+    def __init__(self, job_id: str, what: str) -> None:
+        super().__init__(f"the output of job {shown(job_id)} is not there any more: somebody has {what} its file")
+        self.job_id = job_id
+
+
 class CallerGone(TxWorkerError):
     """The call's deadline passed, or its client left, before the order was begun: nothing was done."""
 

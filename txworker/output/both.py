@@ -41,6 +41,10 @@ class Output:
         """Something was poured."""
         self._recorder(child_fd == 2).poured()
 
+    def recorded(self, stderr: bool) -> int:
+        """Bytes written down so far of one of them. Any thread."""
+        return self._recorder(stderr).size
+
     def more(self, beyond: int, stderr: bool) -> Deferred[None]:
         """Fires when there is a byte at or after offset `beyond`, or nothing more will come."""
         return self._recorder(stderr).more(beyond)

@@ -12,6 +12,11 @@ from twisted.logger import Logger
 from txworker.waiting import Waiters
 
 _READ_BYTES = 256 * 1024
+_AGAIN = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+"""
+Not O_APPEND: splice(2) cannot. O_CREAT, should somebody have deleted it; and should somebody have put a pipe or a link
+in its place, that is refused and waits for nobody.
+"""
 _SPLICE_F_NONBLOCK = 2  # <fcntl.h>; os has it from Python 3.12 on
 
 
@@ -146,8 +151,8 @@ class Recorder:
         return written
 
     def _opened(self) -> int:
-        if self._fd < 0:  # not O_APPEND: splice(2) cannot; O_CREAT, should somebody have deleted it
-            self._fd = self._kept(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        if self._fd < 0:
+            self._fd = self._kept(os.open(self.path, _AGAIN, 0o600))
         return self._fd
 
     def _catch_up(self) -> bool:

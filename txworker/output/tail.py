@@ -13,6 +13,9 @@ from pathlib import Path
 BLOCK_BYTES = 256 * 1024
 """Of one read, so of one message: larger ones carry no more (docs/architecture.md)."""
 
+_FARTHEST = 2**62
+"""No file is so large; pread(2) takes no offset beyond 2**63."""
+
 FIRST_BYTES = 16 * 1024
 SHARE = 64
 """
@@ -47,6 +50,8 @@ class Tail:
     def read(self, offset: int, end: int | None = None) -> bytes:
         """A block of what is there from offset on; up to `end`, or to where the file ends now. Empty: nothing is."""
         wanted = min(BLOCK_BYTES, max(FIRST_BYTES, self._read // SHARE))
+        if offset > _FARTHEST:
+            return b""
         if end is not None:
             wanted = max(0, min(wanted, end - offset))
         block = os.pread(self._fd, wanted, offset)

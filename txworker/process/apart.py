@@ -69,6 +69,7 @@ class Apart:
             self._thread.start()
             _outcome(prepared, _STARTING_SECONDS)
         except BaseException:
+            self._over = True  # should it only be late
             os.close(bell)
             raise
         self._bell = Descriptor(reactor, bell, self._rung)

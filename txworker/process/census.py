@@ -43,7 +43,7 @@ class Census:
     """
     Knows every job's own process and, on demand, whoever else descends from the worker. Reactor thread.
 
-    Where the worker had a child before its first job no orphan is touched that only elimination would make a job's.
+    Where an orphan may be somebody else's (descendants.alone) none is touched that only elimination would make a job's.
     """
 
     def __init__(self, clock: Clock) -> None:

@@ -113,6 +113,13 @@ class Clearing:
             self._timer.cancel()
             self._look()
 
+    def strike(self) -> None:
+        """KILL once, though its own process has not been seen to exit, to whoever else there is of it."""
+        self._kin.look().addCallback(lambda left: self._count(self._kin.kill(left.processes))).addErrback(self._missed)
+
+    def _missed(self, failure: Failure) -> None:
+        self._log.failure("killing what job {job_id} left", failure, job_id=self._job_id)
+
     def _look(self) -> None:
         self._timer = None
         self._kin.look().addCallback(self._seen).addErrback(self._failed)

@@ -24,7 +24,8 @@ class Descendants:
     spare() and forget().
 
     Whom the worker had as a child before its first job (it may have been exec'ed by a script) is spared: never touched.
-    `alone`: it had none.
+    `alone`: it had none, and is not process 1 of a container either, who is given the orphans of everybody there. So
+    every orphan is some job's.
     """
 
     def __init__(self, mains: Container[int], strangers: Strangers) -> None:
@@ -32,7 +33,7 @@ class Descendants:
         self._strangers = strangers
         self._children = OwnChildren()
         self._spared = {pid: start_of(pid) for pid in children(os.getpid())}
-        self.alone = not self._spared
+        self.alone = not self._spared and os.getpid() != 1
         self._others: set[int] = set()
 
     def spare(self, pid: int) -> None:

@@ -33,6 +33,8 @@ class Clears(Protocol):
 
     def hurry(self, grace_seconds: float) -> None: ...
 
+    def strike(self) -> None: ...
+
 
 @dataclass
 class RunParts:
@@ -55,6 +57,7 @@ class RunParts:
     child: Group | None = None
     last_output: float = 0.0
     kill_at: float = 0.0
+    drained_at: float = 0.0
     calls: dict[str, Timer] = field(default_factory=dict)
 
     def call_later(self, name: str, seconds: float, call: Callable[[], None]) -> None:
@@ -91,3 +94,10 @@ class RunParts:
         if "kill" not in self.calls or at < self.kill_at:
             self.kill_at = at
             self.call_later("kill", seconds, over)
+
+    def until_drained(self, seconds: float, over: Callable[[], None]) -> None:
+        """Wait so long for the last output, or until the wait would have ended anyway if that is earlier."""
+        at = self.clock.seconds() + seconds
+        if "drain" not in self.calls or at < self.drained_at:
+            self.drained_at = at
+            self.call_later("drain", seconds, over)

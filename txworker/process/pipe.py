@@ -51,7 +51,12 @@ class ReactorWithReaders(Protocol):
 
 @implementer(IReadDescriptor)
 class Descriptor:
-    """Calls back whenever a descriptor can be read; closes it once."""
+    """
+    Calls back whenever a descriptor can be read; closes it once.
+
+    Raises:
+        OSError: it cannot be watched; it is the caller's.
+    """
 
     __slots__ = ("_fd", "_reactor", "_readable")
 
@@ -59,7 +64,11 @@ class Descriptor:
         self._reactor = reactor
         self._fd = fd
         self._readable = readable
-        reactor.addReader(self)
+        try:
+            reactor.addReader(self)
+        except BaseException:
+            self._fd = -1
+            raise
 
     def fileno(self) -> int:
         """Twisted: what is watched."""
@@ -80,9 +89,14 @@ class Descriptor:
     def close(self) -> None:
         """Again is harmless."""
         if self._fd >= 0:
-            self._reactor.removeReader(self)
-            os.close(self._fd)
-            self._fd = -1
+            os.close(self.give_back())
+
+    def give_back(self) -> int:
+        """Watch it no longer; the descriptor, which is open."""
+        fd = self._fd
+        self._reactor.removeReader(self)
+        self._fd = -1
+        return fd
 
 
 class Pours(Protocol):
@@ -121,6 +135,10 @@ class Pipe:
         else:
             self._descriptor.close()
             self._ended(self._child_fd)
+
+    def give_back(self) -> None:
+        """Before anything was read: our end is somebody else's again, open."""
+        self._descriptor.give_back()
 
     def _read(self) -> None:
         try:

@@ -14,6 +14,12 @@ from automat import TypeMachineBuilder
 from txworker.jobs import EndReason
 from txworker.process.parts import Group, RunParts
 
+_KILLED_SECONDS = 1.0
+"""So long after KILL who is left of a job is looked for, though it has not been seen to exit; then again and again."""
+
+_READING_SECONDS = 0.1
+"""What is in the pipes is read within that time."""
+
 
 class Run(Protocol):
     """The inputs of the machine. Every one is harmless in every state."""
@@ -39,6 +45,9 @@ class Run(Protocol):
     def _timed_out(self, reason: EndReason) -> None:
         """A time limit of the job's is over."""
 
+    def _still_there(self) -> None:
+        """It was killed, and has not been seen to exit."""
+
 
 _builder = TypeMachineBuilder(Run, RunParts)
 _running = _builder.state("running")
@@ -50,13 +59,14 @@ _cleared = _builder.state("cleared")  # output may be open
 _over = _builder.state("over")
 
 for _state, *_harmless in (
-    (_running, Run._patience_over, Run._drain_over, Run.ended, Run.cleared),
-    (_stopping, Run._drain_over, Run._timed_out, Run.ended, Run.cleared),
+    (_running, Run._patience_over, Run._drain_over, Run._still_there, Run.ended, Run.cleared),
+    (_stopping, Run._drain_over, Run._timed_out, Run._still_there, Run.ended, Run.cleared),
     (_killing, Run.stop, Run._patience_over, Run._drain_over, Run._timed_out, Run.ended, Run.cleared),
-    (_exited, Run.exited, Run._patience_over, Run._drain_over, Run._timed_out),
-    (_emptied, Run.exited, Run.ended, Run._patience_over, Run._drain_over, Run._timed_out),
-    (_cleared, Run.exited, Run.cleared, Run._patience_over, Run._timed_out),
-    (_over, Run.stop, Run.exited, Run.ended, Run.cleared, Run._patience_over, Run._drain_over, Run._timed_out),
+    (_exited, Run.exited, Run._patience_over, Run._drain_over, Run._timed_out, Run._still_there),
+    (_emptied, Run.exited, Run.ended, Run._patience_over, Run._drain_over, Run._timed_out, Run._still_there),
+    (_cleared, Run.exited, Run.cleared, Run._patience_over, Run._timed_out, Run._still_there),
+    (_over, Run.stop, Run.exited, Run.ended, Run.cleared),
+    (_over, Run._patience_over, Run._drain_over, Run._timed_out, Run._still_there),
 ):
     for _input in _harmless:
         _state.upon(_input).loop().returns(None)  # type: ignore[arg-type]  # the inputs differ in their parameters
@@ -86,6 +96,15 @@ def _end_overdue(run: Run, parts: RunParts, reason: EndReason) -> None:
 @_stopping.upon(Run._patience_over).to(_killing)
 def _kill(run: Run, parts: RunParts) -> None:
     parts.signal(signals.SIGKILL)
+    parts.call_later("killed", _KILLED_SECONDS, run._still_there)
+
+
+@_killing.upon(Run._still_there).loop()
+def _strike_at_leftovers(run: Run, parts: RunParts) -> None:
+    """Its end is not shown to us while somebody traces it (ptrace(2)): one that it has left behind, most likely."""
+    if parts.clearing is not None:
+        parts.clearing.strike()
+    parts.call_later("killed", _KILLED_SECONDS, run._still_there)
 
 
 @_running.upon(Run.exited).to(_exited)
@@ -124,12 +143,12 @@ _exited.upon(Run.ended).to(_emptied).returns(None)
 
 @_exited.upon(Run.cleared).to(_cleared)
 def _drain(run: Run, parts: RunParts) -> None:
-    parts.call_later("drain", parts.drain_seconds, run._drain_over)
+    parts.until_drained(parts.drain_seconds, run._drain_over)
 
 
 @_cleared.upon(Run.stop).loop()
 def _drain_less(run: Run, parts: RunParts, grace_seconds: float) -> None:
-    parts.call_later("drain", min(parts.drain_seconds, grace_seconds), run._drain_over)
+    parts.until_drained(grace_seconds, run._drain_over)
 
 
 @_cleared.upon(Run._drain_over).loop()
@@ -164,10 +183,13 @@ def begin(run: Run, parts: RunParts, child: Group) -> None:
         parts.call_later("quiet", parts.quiet_seconds, lambda: _look_if_quiet(run, parts))
 
 
-def _look_if_quiet(run: Run, parts: RunParts) -> None:
+def _look_if_quiet(run: Run, parts: RunParts, last_time: bool = False) -> None:
+    """What has come while we stood still (SIGSTOP, a frozen cgroup) is read first: time is counted before pipes are."""
     assert parts.quiet_seconds is not None
     left = parts.last_output + parts.quiet_seconds - parts.clock.seconds()
-    if left <= 0:
+    if left > 0:
+        parts.call_later("quiet", left, lambda: _look_if_quiet(run, parts))
+    elif last_time:
         run._timed_out(EndReason.QUIET)
     else:
-        parts.call_later("quiet", left, lambda: _look_if_quiet(run, parts))
+        parts.call_later("quiet", _READING_SECONDS, lambda: _look_if_quiet(run, parts, last_time=True))

@@ -50,7 +50,12 @@ def watch_exit(
 ) -> ExitWatch:
     """Calls look() when the child may have exited: by its pidfd, or plain Twisted's way where there is none."""
     if hasattr(os, "pidfd_open"):
-        return Descriptor(reactor, kept(os.pidfd_open(pid)), look)
+        fd = kept(os.pidfd_open(pid))
+        try:
+            return Descriptor(reactor, fd, look)
+        except BaseException:
+            os.close(fd)
+            raise
     return SigchldWatch(pid, look)
 
 
@@ -90,11 +95,15 @@ class ChildTransport:
             OSError: it cannot be watched; the caller still has the child and its pipes.
         """
         self._watch = watch_exit(self._reactor, pid, self._look, self._kept)
+        try:
+            for child_fd, fd in pipes.items():
+                self._pipes[child_fd] = Pipe(self._reactor, fd, self._protocol, child_fd, self._pipe_ended)
+        except BaseException:
+            self._watch.close()
+            for pipe in self._pipes.values():
+                pipe.give_back()
+            raise
         self.pid = pid
-        self._pipes = {
-            child_fd: Pipe(self._reactor, fd, self._protocol, child_fd, self._pipe_ended)
-            for child_fd, fd in pipes.items()
-        }
         self._protocol.makeConnection(self)
         if isinstance(self._watch, SigchldWatch):
             self._look()  # it may have exited before anybody looked; a pidfd tells even then

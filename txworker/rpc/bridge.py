@@ -169,7 +169,10 @@ class Caller:
             return waiting
         self._waiting = waiting
         self._bridge.waits(self, within_seconds)
-        return waiting.addBoth(self._answered)
+        waiting.addBoth(self._answered)
+        if self._left:  # since it was checked: then nobody else cancels
+            waiting.cancel()
+        return waiting
 
     def _answered(self, result: T) -> T:
         self._bridge.answered(self)

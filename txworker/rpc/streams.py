@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 from txworker.catalog import Catalog
 from txworker.jobs import Job
-from txworker.jobs.errors import InvalidRequest, NoSuchJob, OffsetBeyondEnd, OutOfResources
+from txworker.jobs.errors import InvalidRequest, OffsetBeyondEnd, OutOfResources, OutputGone
 from txworker.output.tail import Tail, TextDecoder
 from txworker.pb import worker_pb2 as pb
 from txworker.rpc.bridge import Caller
@@ -47,26 +47,35 @@ def stream(catalog: Catalog, caller: Caller, job_id: str, request: pb.StreamJobR
 
     Raises:
         OffsetBeyondEnd: the job is done and printed less than `offset` bytes.
+        OutputGone: somebody has deleted or cut the file.
         CallerGone: the viewer left.
     """
     try:
         tail = Tail(catalog.output_path(job_id, request.stderr))
     except FileNotFoundError as error:
-        catalog.get(job_id)  # says so when it was removed meanwhile
-        raise NoSuchJob(job_id) from error
+        catalog.get(job_id)  # says so when the job was removed meanwhile
+        raise OutputGone(job_id, "deleted") from error
     except OSError as error:
         raise OutOfResources(f"the output of job {job_id!r} cannot be read: {error}") from error
     thing = (job_id, request.stderr)
     with tail, caller.following(thing, lambda beyond: catalog.more_output(job_id, beyond, request.stderr)) as follower:
         offset = tail.lines_back(request.tailLines) if request.tailLines else request.offset
         encode = _raw if request.raw else _Text(offset)
-        yield from _messages(catalog, follower, job_id, tail, offset, request.noFollow, encode)
+        yield from _messages(catalog, follower, job_id, tail, offset, request.stderr, request.noFollow, encode)
 
 
 def _messages(
-    catalog: Catalog, follower: Follower, job_id: str, tail: Tail, offset: int, no_follow: bool, encode: Encode
+    catalog: Catalog,
+    follower: Follower,
+    job_id: str,
+    tail: Tail,
+    offset: int,
+    stderr: bool,
+    no_follow: bool,
+    encode: Encode,
 ) -> Iterator[bytes]:
     while True:
+        recorded = catalog.recorded(job_id, stderr)
         done = catalog.get(job_id).done  # before the end of the file is looked for: what it printed is there by then
         end = tail.size if no_follow and not done else None
         while block := tail.read(offset, end):
@@ -77,6 +86,8 @@ def _messages(
             if message:
                 yield message
                 del message
+        if offset < recorded and not no_follow:
+            raise OutputGone(job_id, "cut")  # whoever waited for more would be told again and again that there is some
         if done and offset > tail.size:
             raise OffsetBeyondEnd(job_id, offset, tail.size)
         if done or no_follow:

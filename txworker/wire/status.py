@@ -26,6 +26,7 @@ _CODES: dict[type[errors.TxWorkerError], grpc.StatusCode] = {
     errors.StoreFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.RequestReused: grpc.StatusCode.ALREADY_EXISTS,
     errors.OffsetBeyondEnd: grpc.StatusCode.OUT_OF_RANGE,
+    errors.OutputGone: grpc.StatusCode.DATA_LOSS,
     errors.CallerGone: grpc.StatusCode.CANCELLED,
 }
 
