@@ -67,7 +67,7 @@ class ChangesTests(SynchronousTestCase):
         self.assertEqual(1, len(self.soon))
         self.assertNoResult(waiting)
         self.moment()
-        self.assertEqual((self.jobs["a"], self.jobs["b"]), self.successResultOf(waiting).jobs)
+        self.assertEqual([2, 3, 4], [job.revision for job in self.successResultOf(waiting).jobs])
 
     def test_nobody_watches(self) -> None:
         """Without watchers nobody has to be woken."""
@@ -82,6 +82,48 @@ class ChangesTests(SynchronousTestCase):
         self.tell("a", STARTED)
         self.moment()
         self.successResultOf(second)
+
+    def test_each(self) -> None:
+        """Who keeps up is told of each change, and of none twice."""
+        self.tell("a", STARTED)
+        waiting = self.changes.since(1, each=True)
+        self.tell("a", STOPPING, ENDED)
+        self.tell("b", STARTED)
+        self.moment()
+        changed = self.successResultOf(waiting)
+        self.assertEqual([2, 3, 4], [job.revision for job in changed.jobs])
+        self.assertEqual((4, True), (changed.upto, changed.in_store_upto <= 1))
+        self.assertNoResult(self.changes.since(4, each=True))
+
+    def test_each_is_bounded(self) -> None:
+        """Who is so late that a change is not held any more is told how each job stands."""
+        self.patch(changes, "CHANGES_HELD", 3)
+        self.tell("a", STARTED, STOPPING, ENDED)
+        self.tell("b", STARTED)
+        self.tell("c", STARTED)
+        for beyond, revisions in [(1, [3, 4, 5]), (2, [3, 4, 5]), (0, [3, 4, 5])]:
+            changed = self.successResultOf(self.changes.since(beyond, each=True))
+            self.assertEqual(revisions, [job.revision for job in changed.jobs])
+        self.tell("c", STOPPING, ENDED)
+        self.assertEqual([5, 6, 7], [job.revision for job in self.successResultOf(self.changes.since(4, True)).jobs])
+        self.assertEqual([4, 7], [job.revision for job in self.successResultOf(self.changes.since(3, True)).jobs])
+
+    def test_each_of_named(self) -> None:
+        """So is who names jobs: each change, or which jobs to look up."""
+        self.patch(changes, "CHANGES_HELD", 3)
+        self.tell("a", STARTED)
+        for number in range(5):
+            self.tell(f"job-{number}", STARTED)
+        waiting = self.changes.of({"a": 1, "job-4": 6})
+        self.tell("a", STOPPING, ENDED)
+        self.tell("b", STARTED)
+        self.moment()
+        changed = self.successResultOf(waiting)
+        self.assertEqual(([7, 8], [], 9), ([job.revision for job in changed.jobs], changed.late, changed.upto))
+        changed = self.successResultOf(self.changes.of({"a": 7, "job-4": 6}, upto=6))
+        self.assertEqual([8], [job.revision for job in changed.jobs])
+        changed = self.successResultOf(self.changes.of({"a": 1, "job-4": 6}, upto=5))
+        self.assertEqual(([], ["a"], 9), (changed.jobs, changed.late, changed.upto))
 
     def test_bounded(self) -> None:
         """Ends beyond those that are held are in the store; together with what is held they are all there is."""

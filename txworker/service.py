@@ -81,6 +81,7 @@ class WorkerService(Service):
             CannotStart: an address, a directory or a certificate cannot be used.
         """
         super().startService()
+        hold_signals()
         environment = dict(os.environ)
         os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # its handlers stand in the way of every fork
         from twisted.internet import reactor
@@ -113,7 +114,7 @@ class WorkerService(Service):
         if running is None:
             return succeed(None)
         stopped: Deferred[None] = running.stopService()
-        return stopped.addCallback(lambda _: self._log.info("Every job has ended; goodbye."))
+        return stopped.addCallback(lambda _: self._log.info("The worker has ended; goodbye."))
 
 
 def use_monotonic_clock(reactor: Any) -> None:
@@ -125,12 +126,20 @@ def use_monotonic_clock(reactor: Any) -> None:
     reactor.seconds = time.monotonic
 
 
+_SIGNALS = (signals.SIGTERM, signals.SIGINT, signals.SIGHUP, signals.SIGUSR1)
+
+
+def hold_signals() -> None:
+    """Those that we obey wait from now on, until obey_signals() has its way: a start is not left half done."""
+    signals.pthread_sigmask(signals.SIG_BLOCK, _SIGNALS)
+
+
 def obey_signals(reactor: Any, drain: Callable[[], object], log: Logger) -> None:
     """
-    SIGTERM, SIGINT and SIGHUP stop the reactor in order, a second one changes nothing; SIGUSR1 drains.
+    Once the reactor runs SIGTERM, SIGINT and SIGHUP stop it in order, a second one changes nothing; SIGUSR1 drains.
 
-    What comes before the reactor runs is obeyed once it does. Twisted's own handlers would make twistd end by the
-    signal instead of with status 0; they are put in place when the reactor starts, and ours once more after them.
+    Twisted's own handlers, which are put in place when the reactor starts, would make twistd end by the signal instead
+    of with status 0: none is ever reached, for signals are held until ours are there.
     """
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -148,8 +157,8 @@ def obey_signals(reactor: Any, drain: Callable[[], object], log: Logger) -> None
         signals.signal(signals.SIGTERM, stop)
         signals.signal(signals.SIGINT, stop)
         signals.signal(signals.SIGHUP, stop)  # the terminal is gone; by default that kills us and leaves the jobs
+        signals.pthread_sigmask(signals.SIG_UNBLOCK, _SIGNALS)
 
-    install()
     reactor.callWhenRunning(install)
 
 

@@ -75,8 +75,27 @@ class WatchTests(SynchronousTestCase):
         expected = [("job-2", "RUNNING"), ("job-1", "SUCCEEDED"), ("job-2", "SUCCEEDED"), ("job-3", "RUNNING")]
         self.assertEqual(expected, self.told(self.events()))
 
+    def test_each_change(self) -> None:
+        """However short a state lasts, who keeps up is told of it; the same for who names the job."""
+        events = self.events()
+        self.caller.happens = [lambda: self.end(self.start())]
+        self.assertEqual([("job-1", "RUNNING"), ("job-1", "SUCCEEDED")], self.told(events))
+        for names in ([], ["job-1"]):
+            self.house = a_house()
+            job = self.start()
+            events = self.events(jobIDs=names)
+            self.assertEqual("RUNNING", next(events).state.name)
+
+            def stop_and_end(job: Job = job) -> None:
+                self.successResultOf(self.house.worker.stop(job.id))
+                self.end(job)
+
+            self.caller.happens = [stop_and_end]
+            self.assertEqual([("job-1", "STOPPING"), ("job-1", "STOPPED")], self.told(events))
+
     def test_slow(self) -> None:
-        """Who reads slowly is given the newest record of a job, not every one that there was meanwhile."""
+        """Who is many changes late is given the newest record of a job, not every one that there was meanwhile."""
+        self.patch(changes, "CHANGES_HELD", 1)
         job = self.start()
         events = self.events()
         self.assertEqual("RUNNING", next(events).state.name)
@@ -87,6 +106,7 @@ class WatchTests(SynchronousTestCase):
     def test_catches_up(self) -> None:
         """What is held no longer comes from the store, in blocks: nothing is missed, nothing comes twice."""
         self.patch(changes, "ENDED_HELD", 3)
+        self.patch(changes, "CHANGES_HELD", 3)
         self.patch(watching, "_FROM_STORE", 2)
         running = self.start()
         events = self.events()

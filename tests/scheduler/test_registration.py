@@ -127,6 +127,17 @@ class RegistrationTests(SynchronousTestCase):
         self.assertTrue(self.link.closed)
         self.assertEqual([], self.clock.getDelayedCalls())
 
+    def test_stop_again(self) -> None:
+        """Whoever stops it again (a drain, then a signal) waits for the same goodbye."""
+        self.link.registers[-1].callback("w1")
+        overs = [self.registration.stopService() for _ in range(2)]
+        for over in overs:
+            self.assertNoResult(over)
+        self.link.goodbyes[-1][1].callback(None)
+        for over in [*overs, self.registration.stopService()]:
+            self.successResultOf(over)
+        self.assertEqual(1, len(self.link.goodbyes))
+
     def test_goodbye_to_nobody(self) -> None:
         """A scheduler that does not hear holds the stop up for two seconds at most."""
         self.link.registers[-1].callback("w1")

@@ -96,7 +96,7 @@ def _user(value: object, base: Path) -> str:
     try:
         if text:
             pwd.getpwnam(text) if not text.isdecimal() else pwd.getpwuid(int(text))
-    except KeyError as error:
+    except (KeyError, ValueError, OverflowError) as error:
         raise Wrong(f"no such user: {shown(text)}") from error
     return text
 
@@ -107,7 +107,7 @@ def _group(value: object, base: Path) -> str:
     try:
         if text:
             grp.getgrnam(text) if not text.isdecimal() else grp.getgrgid(int(text))
-    except KeyError as error:
+    except (KeyError, ValueError, OverflowError) as error:
         raise Wrong(f"no such group: {shown(text)}") from error
     return text
 

@@ -166,5 +166,9 @@ class WrongState(TxWorkerError):
 
 def shown(value: object) -> str:
     """A value as it may stand in a sentence: quoted, and cut where it is long."""
-    text = repr(value)
+    return cut(repr(value))
+
+
+def cut(text: str) -> str:
+    """A text that may be as long as somebody likes, for a sentence or a line of the log."""
     return text if len(text) <= 200 else f"{text[:190]}… ({len(text)} characters)"

@@ -17,6 +17,9 @@ MARK = "TXWORKER_JOB_ID"
 LONGEST_ARGUMENT_BYTES = 128 * 1024 - 1
 """Linux takes no longer single argument or NAME=value (MAX_ARG_STRLEN, 32 pages with its NUL; execve(2))."""
 
+MOST_LABELS, LONGEST_LABEL_BYTES = 100, 4096
+LONGEST_REQUEST_ID_BYTES = 4096
+"""A job's record must fit into one message, which clients take of up to 4 MiB."""
 
 WIRE_NAMES = {
     "request_id": "requestID",
@@ -61,6 +64,9 @@ class JobSpec:
             object.__setattr__(self, "stdin_sha256", hashlib.sha256(self.stdin).hexdigest())
         _check_words(self)
         _check_env(self.env)
+        _check_labels(self.labels)
+        if len(self.request_id.encode()) > LONGEST_REQUEST_ID_BYTES:
+            raise InvalidRequest("requestID", self.request_id, f"is too long: {LONGEST_REQUEST_ID_BYTES} bytes at most")
         _check_text("directory", self.directory)
         _check_seconds("timeout", self.timeout_seconds)
         _check_seconds("quietTimeout", self.quiet_timeout_seconds)
@@ -112,7 +118,15 @@ def _check_env(env: Mapping[str, str]) -> None:
         if name == MARK:
             raise InvalidRequest("env", name, "is set by the worker")
         _check_text("env", name)
-        _check_text(f"env[{name}]", f"{name}={value}")
+        _check_text(f"env[{name if len(name) <= 200 else shown(name)}]", f"{name}={value}")
+
+
+def _check_labels(labels: Mapping[str, str]) -> None:
+    if len(labels) > MOST_LABELS:
+        raise InvalidRequest("labels", len(labels), f"are too many: {MOST_LABELS} at most")
+    for name, value in labels.items():
+        if len(name.encode()) + len(value.encode()) > LONGEST_LABEL_BYTES:
+            raise InvalidRequest("labels", f"{name}={value}", f"is too long: {LONGEST_LABEL_BYTES} bytes at most")
 
 
 def _check_text(field: str, text: str) -> None:

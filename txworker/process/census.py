@@ -141,7 +141,7 @@ class Census:
         begun = self._clock.seconds()
         try:
             left, certain = self._look()
-        except OSError:
+        except Exception:  # a mistake of ours, too, must be heard by those who wait, or their jobs would never end
             for _, answer in asked:
                 answer.errback(Failure())
             return

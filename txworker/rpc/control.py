@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from urllib.parse import quote
 
 import grpc
 from twisted.internet.defer import Deferred
@@ -57,7 +58,7 @@ def control_door(directory: Path, servicer: ControlServicer) -> Callable[[grpc.S
         control_pb2_grpc.add_ControlServicer_to_server(servicer, server)
         before = os.umask(0o177)  # from its first moment it is ours alone, whatever the directory's permissions are
         try:
-            server.add_insecure_port(f"unix:{path}")
+            server.add_insecure_port(f"unix:{quote(str(path))}")  # it is read as a URI
         finally:
             os.umask(before)
 

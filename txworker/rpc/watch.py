@@ -1,8 +1,9 @@
-"""Jobs on their way to one watcher, in one thread: as they stand, then as they change."""
+"""Jobs on their way to one watcher, in one thread: as they stand, then each change."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 from txworker.catalog import Catalog
 from txworker.jobs import Job, Query
@@ -16,8 +17,8 @@ _FROM_STORE = 200
 
 def watch(catalog: Catalog, caller: Caller, request: pb.WatchJobsReq) -> Iterator[Job]:
     """
-    The jobs of one watcher; a job whose changes come faster than they are taken is given as it stands then. With
-    jobIDs it ends when all of those are done, as nothing more can come. Any thread but the reactor's.
+    The jobs of one watcher; to one that is a thousand changes late a job is given as it stands then. With jobIDs it
+    ends when all of those are done, as nothing more can come. Any thread but the reactor's.
 
     Raises:
         NoSuchJob: one that was named is not there.
@@ -34,7 +35,7 @@ def watch(catalog: Catalog, caller: Caller, request: pb.WatchJobsReq) -> Iterato
 def _all(catalog: Catalog, caller: Caller) -> Iterator[Job]:
     beyond = 0
     while True:
-        changed = caller.call(lambda beyond=beyond: catalog.changes.since(beyond))  # type: ignore[misc]
+        changed = caller.call(partial(catalog.changes.since, beyond, each=beyond > 0))
         yield from _from_store(catalog, beyond, changed.in_store_upto)
         yield from changed.jobs
         beyond = changed.upto
@@ -54,9 +55,11 @@ def _named(catalog: Catalog, caller: Caller, job_ids: tuple[str, ...]) -> Iterat
     for job in [catalog.get(job_id) for job_id in job_ids]:
         known[job.id] = job
         yield job
+    upto = 0
     while open_ids := {job.id: job.revision for job in known.values() if not job.done}:
-        caller.call(lambda open_ids=open_ids: catalog.changes.of(open_ids))  # type: ignore[misc]
-        for job in [catalog.get(job_id) for job_id in open_ids]:
+        changed = caller.call(partial(catalog.changes.of, open_ids, upto))
+        for job in [*changed.jobs, *map(catalog.get, changed.late)]:
             if job.revision > known[job.id].revision:
                 known[job.id] = job
                 yield job
+        upto = changed.upto

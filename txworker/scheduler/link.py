@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
 from txworker.pb import scheduler_pb2 as pb
 from txworker.pb import scheduler_pb2_grpc
@@ -103,7 +104,14 @@ class Link:
         """Whether the scheduler answers: any answer counts, that it has no health service, too."""
         stub = health_pb2_grpc.HealthStub(self._open_channel())
         answer = self._deferred(stub.Check.future(health_pb2.HealthCheckRequest(), timeout=timeout_seconds))
-        return answer.addCallbacks(lambda _: True, lambda failure: failure.value.code not in _GONE)
+
+        def there(failure: Failure) -> bool:
+            error = failure.value
+            if not isinstance(error, CallFailed):
+                failure.raiseException()
+            return error.code not in _GONE
+
+        return answer.addCallbacks(lambda _: True, there)
 
     def close(self) -> None:
         """Give the connection up; calls under way fail."""

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 
-from txworker.waiting import Clock
+from txworker.waiting import Clock, Waiters
 
 
 class SchedulerLink(Protocol):
@@ -70,25 +70,31 @@ class Registration(Service):
         self._call: Deferred[Any] | None = None
         self._registering = False
         self._when_over: Deferred[None] | None = None
+        self._left = Waiters()
+        self._gone = True
 
     def startService(self) -> None:
         """Begin to register; returns at once, whether or not the scheduler is there."""
         super().startService()
+        self._gone = False
         self._link.open(self._lost)
         self._register()
 
     def stopService(self) -> Deferred[None]:
         """Say goodbye; fires when that is said, within pace.goodbye_limit seconds in any case. Again is harmless."""
-        if not self.running:
-            return succeed(None)
-        super().stopService()
+        if self.running:
+            super().stopService()
+            self._begin_to_leave()
+        return self._left.until(lambda: self._gone)
+
+    def _begin_to_leave(self) -> None:
         self._cancel_timer()
         left = Deferred.fromCoroutine(self._leave())
         left.addTimeout(self._pace.goodbye_limit, self._clock)  # type: ignore[arg-type]  # all it calls is callLater
         left.addErrback(
             lambda failure: self._log.warn("The scheduler did not hear our goodbye: {why}.", why=failure.value)
         )
-        return left.addBoth(self._close)
+        left.addBoth(self._close)
 
     async def _leave(self) -> None:
         if self._call is not None and self._registering:
@@ -106,6 +112,8 @@ class Registration(Service):
         if self._call is not None:
             self._call.cancel()
         self._link.close()
+        self._gone = True
+        self._left.wake()
 
     def _register(self) -> None:
         self._timer = None

@@ -73,6 +73,20 @@ class JobStore(Records):
             raise Unusable(f"{error.filename or directory}: {error.strerror}") from error
         except sqlite3.Error as error:
             raise Unusable(f"{path}: {error}") from error
+        try:
+            self._open(directory, path, fsync, reactor, troubled)
+        except sqlite3.Error as error:
+            self.lease.close()
+            raise Unusable(f"{path}: {error}") from error
+
+    def _open(
+        self,
+        directory: Path,
+        path: Path,
+        fsync: bool,
+        reactor: ReactorOfStore,
+        troubled: Callable[[StoreBroken | None], None],
+    ) -> None:
         self._suspicion = suspicion(path)
         self._troubled = troubled
         super().__init__(Reader(lambda: connect(path), self._suspect))

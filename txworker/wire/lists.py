@@ -11,6 +11,7 @@ from contextlib import suppress
 from txworker.jobs import Job, JobState, Query
 from txworker.jobs.errors import InvalidRequest
 from txworker.jobs.query import LAST
+from txworker.jobs.spec import MOST_LABELS
 from txworker.pb import worker_pb2 as pb
 from txworker.wire.jobs import job_to_pb
 
@@ -26,8 +27,10 @@ def query_from_pb(request: pb.ListJobsReq) -> Query:
     The jobs that are meant.
 
     Raises:
-        InvalidRequest: a state is none.
+        InvalidRequest: a state is none, or there are more labels than a job can have.
     """
+    if len(request.labels) > MOST_LABELS:
+        raise InvalidRequest("labels", len(request.labels), f"are too many: a job has {MOST_LABELS} at most")
     for state in request.states:
         if not JobState.PENDING.value <= state <= JobState.LOST.value:
             raise InvalidRequest("states", int(state), "is no state of a job")
