@@ -77,6 +77,7 @@ MISTAKES = {
     "jobs.oom_score_adj = 1001": "jobs.oom_score_adj: must be from -1000 to 1000, not 1001",
     # words and names
     "jobs.leftovers = 'kill'": 'jobs.leftovers: must be "end" or "keep", not "kill"',
+    'jobs.user = "a\\u0000b"': 'jobs.user: no such user: "a\\u0000b"',
     "jobs.user = 'nobody here'": 'jobs.user: no such user: "nobody here"',
     "jobs.user = '4000000000'": 'jobs.user: no such user: "4000000000"',
     "jobs.group = 'nobody here'": 'jobs.group: no such group: "nobody here"',

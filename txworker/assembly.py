@@ -29,6 +29,7 @@ from txworker.jobs.errors import StoreBroken
 from txworker.lifetime import InOrder, Stopping
 from txworker.output.shelf import Shelf
 from txworker.ports import World
+from txworker.process.descriptors import DescriptorLimit
 from txworker.processes import DRAIN_SECONDS, Processes
 from txworker.restart import recover
 from txworker.retention import Sweeper
@@ -48,22 +49,26 @@ CLOSING_SECONDS = 5.0
 _log = Logger()
 
 
-def assemble(config: Config, reactor: Any, environment: Mapping[str, str]) -> tuple[InOrder, Drain]:
+class NotUsable(Exception):
+    """What a key of the configuration names cannot be used; the sentence begins with the key."""
+
+
+def assemble(config: Config, reactor: Any, environment: Mapping[str, str], umask: int) -> tuple[InOrder, Drain]:
     """
     Everything from the store to the scheduler's door, ready to be started in order; and how to drain it.
 
-    What an earlier worker left unfinished is ended and written down as lost before this returns. environment is what
-    jobs inherit.
+    What an earlier worker left unfinished is ended and written down as lost before this returns. environment and umask
+    are what jobs inherit.
 
     Raises:
-        OSError: a directory cannot be made.
+        NotUsable: the output directory cannot be used.
         Unusable: the state directory cannot be used.
     """
     jobs, serving = config.jobs, config.grpc_server
     trouble = _Trouble()
     store = JobStore(jobs.state_directory, jobs.durability == "machine", reactor, trouble.heard)
-    processes = Processes(jobs, reactor, environment, f"txworker-{store.lease.id}")
-    shelf = Shelf(jobs.output_directory, processes.descriptors.moved_up)
+    processes = Processes(jobs, reactor, environment, umask, f"txworker-{store.lease.id}")
+    shelf = _shelf(jobs.output_directory, processes.descriptors)
     worker = _worker(jobs, processes, shelf, store, reactor)
     recover(worker, store, shelf, processes.end_stale, keep=jobs.leftovers == "keep")
 
@@ -105,6 +110,13 @@ class _Trouble:
         self.announce(trouble is None)
 
 
+def _shelf(directory: Path, descriptors: DescriptorLimit) -> Shelf:
+    try:
+        return Shelf(directory, descriptors.moved_up)
+    except OSError as error:
+        raise NotUsable(f"jobs.output_directory: {error.filename or directory}: {error.strerror}") from error
+
+
 def _worker(config: Jobs, processes: Processes, shelf: Shelf, store: JobStore, reactor: Any) -> Worker:
     policy = Policy(config.max_running, config.stop_grace_seconds, config.limits, config.ceilings)
     world = World(time.time, boot_ticks, lambda: str(uuid.uuid4()), lambda call: reactor.callLater(0, call))
@@ -136,6 +148,8 @@ def _close(store: JobStore, reactor: Any) -> Deferred[None]:
 def _server(
     config: GrpcServer, servicer: WorkerServicer, bridge: Bridge, door: Callable[[Any], None]
 ) -> rpc.GrpcServer:
+    if not config.use_tls and (config.crt_file or config.key_file):
+        _log.warn("grpc_server.use_tls is false: crt_file and key_file are not used, calls come without TLS.")
     credentials = None
     if config.use_tls and config.crt_file and config.key_file:
         files = CertificateFiles(config.crt_file, config.key_file, config.client_ca_file)
@@ -147,6 +161,11 @@ def _server(
 
 
 def _registration(config: Scheduler, server: rpc.GrpcServer, reactor: Any) -> Registration:
+    if not config.advertise_addr and server.host in ("", "0.0.0.0", "::"):
+        text = (
+            "scheduler.advertise_addr is not given: the scheduler is told {host}, where another machine finds nobody."
+        )
+        _log.warn(text, host=server.host)
     link = Link(reactor, config.addr, root_certificates=_bytes(config.ca_file), use_tls=config.use_tls)
     return Registration(reactor, link, lambda: config.advertise_addr or server.address, random.random)
 

@@ -5,14 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from twisted.logger import Logger
-
 from txworker.active import Active, Ended, Overdue
 from txworker.jobs import Job, Limits
 from txworker.jobs.errors import OutOfResources
 from txworker.ports import Launcher, Output, Shelf
-
-_log = Logger()
 
 
 @dataclass(frozen=True)
@@ -48,5 +44,5 @@ class Launching:
         try:
             return self.shelf.create(job.id, job.spec.separate_stderr, max_bytes)
         except OSError as error:
-            _log.error("No output file can be made: {error}.", error=error)
-            raise OutOfResources(f"jobs.output_directory: no output file can be made: {error}") from error
+            what = f"jobs.output_directory: no output file can be made: {error.strerror or error}"
+            raise OutOfResources(what) from error

@@ -35,9 +35,13 @@ _log = Logger()
 
 
 class Processes:
-    """Launches jobs; close() when none is left. `name` is that of the cgroup with theirs. Reactor thread."""
+    """
+    Launches jobs; close() when none is left. Reactor thread.
 
-    def __init__(self, config: Jobs, reactor: Any, environment: Mapping[str, str], name: str) -> None:
+    environment and umask are what they inherit; `name` is that of the cgroup with theirs.
+    """
+
+    def __init__(self, config: Jobs, reactor: Any, environment: Mapping[str, str], umask: int, name: str) -> None:
         reactor.getThreadPool().adjustPoolsize(COPYING_THREADS, COPYING_THREADS)
         self.descriptors = DescriptorLimit()
         cores = Cores(config.pin_worker)
@@ -49,7 +53,7 @@ class Processes:
         limit = self.descriptors
         prepared = PreparedStart(descendants.spare, descendants.forget, limit.original)
         self._starts = Starts(start, prepared, limit)
-        self._place = best_place(reactor, cores) if isinstance(start, NativeStart) else Here(cores)
+        self._place = best_place(reactor, umask, cores) if isinstance(start, NativeStart) else Here(umask, cores)
         self.launcher = Launcher(
             Spawner(reactor, self._starts, self.descriptors, self._place, cores),
             reactor,

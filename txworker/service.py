@@ -7,9 +7,10 @@ import os
 import signal as signals
 import time
 from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, succeed
@@ -53,12 +54,20 @@ class Options(usage.Options):
     optFlags = (("check", None, "Only check the configuration, say whether it is good, and exit."),)
     compData = usage.Completions(optActions={"config": usage.CompleteFiles("*.toml")})
 
+    def opt_version(self) -> NoReturn:
+        """Print the version and exit."""
+        print(f"txworker {_version()}, Twisted {version('twisted')}")
+        raise SystemExit(0)
+
     def postOptions(self) -> None:
         """Read the configuration while mistakes in it can still be told on the terminal."""
+        if self["config"] == "":
+            raise CannotStart("txworker: --config: needs the name of a file")
         try:
             self.worker_config = load(Path(self["config"]) if self["config"] else None)
         except ConfigError as error:
             raise CannotStart(f"txworker: {error}") from error
+        self.umask = _umask() if self.parent is None or self.parent["umask"] is None else self.parent["umask"]
         if self["check"]:
             print(f"txworker: {self.worker_config.source or 'the default configuration'} is good")
             raise SystemExit(0)
@@ -69,8 +78,9 @@ class WorkerService(Service):
 
     _log = Logger()
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, umask: int) -> None:
         self._config = config
+        self._umask = umask
         self._running: Any = None
 
     def startService(self) -> None:
@@ -88,21 +98,30 @@ class WorkerService(Service):
 
         use_monotonic_clock(reactor)
 
-        from txworker.assembly import assemble  # only now: it imports gRPC, and a daemon has forked by now
+        from txworker.assembly import NotUsable, assemble  # only now: it imports gRPC, and a daemon has forked by now
         from txworker.jobs.errors import StoreBroken
         from txworker.rpc.server import CannotListen
         from txworker.store.errors import Unusable
 
         try:
-            self._running, drain = assemble(self._config, reactor, environment)
+            self._running, drain = assemble(self._config, reactor, environment, self._umask)
             obey_signals(reactor, drain.begin, self._log)
             self._running.startService()
         except CannotListen as error:
             raise CannotStart(f"txworker: grpc_server.addr: {error}") from error
+        except NotUsable as error:
+            raise CannotStart(f"txworker: {error}") from error
         except (Unusable, StoreBroken) as error:
             raise CannotStart(f"txworker: jobs.state_directory: {error}") from error
         except OSError as error:
             raise CannotStart(f"txworker: {error.filename or 'cannot start'}: {error.strerror or error}") from error
+        self._log.info(
+            "txworker {version}, configuration {source}, state in {state}, output in {output}.",
+            version=_version(),
+            source=self._config.source or "by default",
+            state=self._config.jobs.state_directory,
+            output=self._config.jobs.output_directory,
+        )
         quicken(globalLogPublisher)
         gc.collect()
         gc.freeze()  # what is there now stays; looking through it again and again costs a twentieth of a launch
@@ -164,4 +183,18 @@ def obey_signals(reactor: Any, drain: Callable[[], object], log: Logger) -> None
 
 def makeService(options: Options) -> Service:
     """Twisted: the service for these options."""
-    return WorkerService(options.worker_config)
+    return WorkerService(options.worker_config, options.umask)
+
+
+def _version() -> str:
+    try:
+        return version("txworker")
+    except PackageNotFoundError:  # run from its source
+        return "(not installed)"
+
+
+def _umask() -> int:
+    """What we were started with; twistd gives a daemon another one, which is good for its log and not for jobs."""
+    umask = os.umask(0o077)
+    os.umask(umask)
+    return umask

@@ -165,10 +165,8 @@ class Worker:
 
         try:
             await self._launch(job, limits, check)
-        except BaseException as error:
+        except BaseException:
             self._store.drop(job).addErrback(self._not_written, job)
-            if isinstance(error, TxWorkerError):
-                self._log.info("No job was started: {error}.", error=error)
             raise
 
     def _check_room(self) -> None:

@@ -39,6 +39,10 @@ class RefusalTests(SynchronousTestCase):
             ({"command": "a", "env": {"A=B": "x"}}, "env"),
             ({"command": "a", "env": {"A\0": "x"}}, "env"),
             ({"command": "a", "env": {"A": "\0"}}, "env[A]"),
+            ({"command": "a", "env": {"A" * 131072: "x"}}, "env"),
+            ({"command": "a", "labels": {str(number): "" for number in range(101)}}, "labels"),
+            ({"command": "a", "labels": {"a": "x" * 4096}}, "labels"),
+            ({"command": "a", "request_id": "x" * 4097}, "requestID"),
             ({"command": "a", "env": {"TXWORKER_JOB_ID": "x"}}, "env"),
             ({"command": "a", "directory": "\0"}, "directory"),
             ({"command": "a", "timeout_seconds": 0.0}, "timeout"),
@@ -49,3 +53,5 @@ class RefusalTests(SynchronousTestCase):
             self.assertEqual(name, error.field)
             self.assertTrue(str(error).startswith(f"{name}: "), str(error))
             self.assertLess(len(str(error)), 400)
+        error = self.assertRaises(InvalidRequest, lambda: JobSpec("a", env={"A" * 130_000: "\0"}))
+        self.assertLess(len(str(error)), 700)

@@ -19,6 +19,7 @@ from twisted.internet.task import deferLater
 
 from tests.support.apart import thread_apart
 from txworker.process.apart import Apart
+from txworker.process.place import Here
 
 LIMIT = 20
 real: Any = reactor
@@ -109,6 +110,24 @@ async def test_error_holds_nothing(apart: Apart) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_umask() -> None:
+    """Children have the one that is theirs, whatever ours is."""
+
+    def make(here: Mapping[int, int]) -> int:
+        return int(subprocess.run(["sh", "-c", "umask"], capture_output=True, check=True).stdout, 8)
+
+    ours = os.umask(0o077)
+    try:
+        with thread_apart(0o027) as apart:
+            assert await apart.make(make, {}) == 0o027
+            assert os.umask(0o077) == 0o077
+        assert await Here(0o027).make(make, {}) == 0o027
+        assert os.umask(0o077) == 0o077
+    finally:
+        os.umask(ours)
+
+
+@pytest_twisted.ensureDeferred
 async def test_urgent(apart: Apart) -> None:
     """The thread goes first, where it may; what it makes is ordinary."""
     if apart.problem:
@@ -138,7 +157,7 @@ def make(here):
     print(os.getpriority(os.PRIO_PROCESS, child), os.sched_getscheduler(child) == os.SCHED_OTHER, flush=True)
     return os.waitpid(child, 0)[1]
 
-place = Apart(reactor)
+place = Apart(reactor, 0o022)
 print("nice" in place.problem)
 reactor.callWhenRunning(lambda: place.make(make, {}).addBoth(lambda _: reactor.stop()))
 reactor.run()

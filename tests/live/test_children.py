@@ -88,7 +88,7 @@ class Heard:
 def place(request: pytest.FixtureRequest, nothing_left: None) -> Iterator[Place]:
     """Both of them, one after the other."""
     if request.param == "here":
-        yield Here()
+        yield Here(0o022)
     else:
         with thread_apart() as apart:
             yield apart
@@ -137,7 +137,7 @@ def nothing_left() -> Iterator[None]:
 
 def test_interfaces() -> None:
     """The spawner is an IReactorProcess and what it makes is an IProcessTransport."""
-    assert verifyObject(IReactorProcess, a_spawner(Here()))
+    assert verifyObject(IReactorProcess, a_spawner(Here(0o022)))
     assert verifyClass(IProcessTransport, ChildTransport)
 
 

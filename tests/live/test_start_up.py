@@ -2,11 +2,34 @@
 
 from __future__ import annotations
 
+import os
+import re
+import signal
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
-from tests.support.daemon import LIMIT, TWISTD, wait_until
+import grpc
+import pytest
+
+from tests.support.daemon import LIMIT, TWISTD, Daemon, cannot_start, wait_until
+from txworker.pb import worker_pb2 as pb
+from txworker.pb.worker_pb2_grpc import WorkerStub
+
+SIGNALLED_EARLY = """
+import os, signal
+from twisted.internet import reactor
+from twisted.logger import Logger
+from txworker.service import hold_signals, obey_signals
+hold_signals()
+os.kill(os.getpid(), signal.SIGTERM)
+obey_signals(reactor, lambda: print("drained"), Logger())
+os.kill(os.getpid(), signal.SIGUSR1)
+reactor.addSystemEventTrigger("during", "startup", os.kill, os.getpid(), signal.SIGINT)
+reactor.run()
+print(reactor._exitSignal)
+"""
 
 
 def twistd(place: Path, text: str, *options: str) -> tuple[int, str]:
@@ -61,3 +84,67 @@ def test_address_in_use(tmp_path: Path) -> None:
         assert daemon.returncode == 1
         assert b"in use" in daemon.stdout + daemon.stderr
         wait_until(lambda: not (tmp_path / "pid").exists())  # twistd says why first, and then removes it
+
+
+def test_early_signals() -> None:
+    """A signal that comes before the reactor runs, or while it begins to, is obeyed in order, and not Twisted's way."""
+    words = [sys.executable, "-c", SIGNALLED_EARLY]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=LIMIT, check=True)
+    assert sorted(done.stdout.split()) == ["None", "drained"]
+
+
+def test_umask_of_jobs(tmp_path: Path) -> None:
+    """A daemon's jobs have the umask that it was started with, though twistd gives the daemon itself another."""
+    (tmp_path / "worker.toml").write_text('[grpc_server]\naddr = "127.0.0.1:0"')
+    words = [TWISTD, "--pidfile=pid", "--logfile=log", "worker"]
+    subprocess.run(words, cwd=tmp_path, umask=0o027, timeout=LIMIT, check=True)
+    log, pid = tmp_path / "log", int((tmp_path / "pid").read_text())
+    found = wait_until(lambda: re.search(r"Serving on (\S+:\d+)", log.read_text()))
+    with grpc.insecure_channel(found[1]) as channel:
+        stub = WorkerStub(channel)
+        job_id = stub.StartJob(pb.StartJobReq(command="sh", path="-c", args=["umask"]), timeout=LIMIT).jobID
+        assert [message.output for message in stub.StreamJob(pb.StreamJobReq(jobID=job_id))] == ["0027\n"]
+    os.kill(pid, signal.SIGTERM)
+    wait_until(lambda: not (tmp_path / "pid").exists())
+
+
+def test_what_it_says_of_itself(tmp_path: Path) -> None:
+    """Version, configuration and directories are in the log; so is what may have been meant otherwise."""
+    worker = Daemon(tmp_path, server='crt_file = "none.pem"\n')
+    wait_until(lambda: "configuration" in worker.log())
+    log = worker.log().replace('addr = "127.0.0.1:0"', "")
+    worker.close()
+    assert re.search(
+        rf"txworker \d\S*, configuration {tmp_path}/worker.toml, state in {tmp_path}/state, output in", log
+    )
+    assert "grpc_server.use_tls is false: crt_file and key_file are not used" in log
+    status = subprocess.run([TWISTD, "worker", "--version"], capture_output=True, text=True, timeout=LIMIT, check=True)
+    assert re.match(r"txworker \d\S*, Twisted \d", status.stdout)
+
+
+def test_no_file_name(tmp_path: Path) -> None:
+    """An empty --config, of a shell variable that is not set, is no wish for the defaults."""
+    status, printed = twistd(tmp_path, "", "--config", "")
+    assert (status, printed) == (1, "txworker: --config: needs the name of a file\n")
+
+
+def test_output_directory_that_cannot_be_written(tmp_path: Path) -> None:
+    """It is refused by its key, and not each job after it."""
+    place = tmp_path / "here"
+    place.mkdir()
+    config = place / "worker.toml"
+    config.write_text('[jobs]\noutput_directory = "/proc/self/task"\nstate_directory = "state"\n')
+    sentence = cannot_start(config)
+    assert sentence.startswith("txworker: jobs.output_directory: /proc/self/task: no file can be made in it: ")
+
+
+def test_refusals_are_logged(daemon: Daemon) -> None:
+    """An operator sees which orders were refused, whose, and why."""
+    for request in (pb.StartJobReq(command="no-such-program", requestID="night-7"), pb.StartJobReq(command="a\0b")):
+        with pytest.raises(grpc.RpcError):
+            daemon.stub.StartJob(request, timeout=LIMIT)
+    refused = re.findall(r"An order of ipv4:127.0.0.1:\d+(.*) was refused: (.*)", daemon.log())
+    assert refused == [
+        (", request night-7,", "command: 'no-such-program': no such executable"),
+        ("", r"command: 'a\x00b' contains a NUL byte"),
+    ]

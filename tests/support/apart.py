@@ -13,11 +13,11 @@ from txworker.process.apart import Apart
 
 
 @contextmanager
-def thread_apart() -> Iterator[Apart]:
+def thread_apart(umask: int = 0o022) -> Iterator[Apart]:
     """One that ends with the test; where there can be none the test is skipped."""
     real: Any = reactor
     try:
-        apart = Apart(real)
+        apart = Apart(real, umask)
     except OSError as error:
         pytest.skip(f"no thread of its own here: {error}")
     yield apart

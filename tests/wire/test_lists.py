@@ -45,6 +45,11 @@ class RequestTests(SynchronousTestCase):
             request.states.append(number)  # type: ignore[arg-type]
             self.assertIn("states", str(self.assertRaises(InvalidRequest, query_from_pb, request)))
 
+    def test_labels_of_nobody(self) -> None:
+        """More labels than a job can have are refused."""
+        request = pb.ListJobsReq(labels={str(number): "" for number in range(101)})
+        self.assertIn("labels: 101", str(self.assertRaises(InvalidRequest, query_from_pb, request)))
+
     def test_page_size(self) -> None:
         """A hundred when nothing is said, and a thousand at most; less than none is refused."""
         sizes = [page_size(pb.ListJobsReq(pageSize=size)) for size in (0, 1, 1000, 1001, 2**31 - 1)]

@@ -45,6 +45,8 @@ def check_jobs(jobs: Jobs) -> None:
     """As check_server."""
     if not os.path.isdir(jobs.directory):  # Path.is_dir raises on a name too long
         raise ConfigError("jobs.directory", f"{jobs.directory} is not a directory")
+    if not os.access(jobs.directory, os.X_OK):
+        raise ConfigError("jobs.directory", f"{jobs.directory} cannot be entered")
     for key in ("user", "group"):
         if getattr(jobs, key) and os.geteuid() != 0:
             raise ConfigError(f"jobs.{key}", "only a worker that runs as root can run jobs as somebody else")

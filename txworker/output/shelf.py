@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -17,11 +18,12 @@ class Shelf:
     descriptor that is held for long.
 
     Raises:
-        OSError: the directory cannot be made.
+        OSError: the directory cannot be made, or not be written.
     """
 
     def __init__(self, directory: Path, kept: Callable[[int], int] = lambda fd: fd) -> None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _check_writable(directory)
         self._directory = str(directory)
         self._kept = kept
 
@@ -72,3 +74,16 @@ class Shelf:
     def _path(self, job_id: str, stderr: bool) -> str:
         """For each launch: to make a Path is dear."""
         return f"{self._directory}/{job_id}.{'err' if stderr else 'out'}"
+
+
+def _check_writable(directory: Path) -> None:
+    """By making a file, for os.access() knows nothing of what root may not do either. A full disk passes."""
+    probe = directory / f".txworker-{os.getpid()}"
+    try:
+        os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        probe.unlink()
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT):
+            raise PermissionError(
+                error.errno, f"no file can be made in it: {error.strerror}", str(directory)
+            ) from error

@@ -31,6 +31,7 @@ from txworker.cores import NOBODY_PINNED, Cores
 from txworker.process.pipe import Descriptor, ReactorWithReaders
 from txworker.process.procfs import children_of_thread
 
+_CLONE_FS = 0x200  # <linux/sched.h>
 _CLOSE_RANGE_UNSHARE = 2  # <linux/close_range.h>
 _PIDFD_GETFD = 438  # the same number on every architecture
 _ALL = 0xFFFF_FFFF
@@ -47,14 +48,15 @@ class Apart:
     """
     A thread apart, which tells the reactor of what it has made. It never logs: the log's descriptor is the others'.
 
-    `problem` says why it has no real-time priority; empty when it has.
+    umask is what children have. `problem` says why it has no real-time priority; empty when it has.
 
     Raises:
         AttributeError: libc or Python lack what it takes.
         OSError: the kernel does, or a sandbox forbids it.
     """
 
-    def __init__(self, reactor: ReactorWithReaders, cores: Cores = NOBODY_PINNED) -> None:
+    def __init__(self, reactor: ReactorWithReaders, umask: int, cores: Cores = NOBODY_PINNED) -> None:
+        self._umask = umask
         self._cores = cores
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._orders: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
@@ -141,8 +143,17 @@ class Apart:
         _check(self._libc.close_range(ctypes.c_uint(3), ctypes.c_uint(_ALL), ctypes.c_int(_CLOSE_RANGE_UNSHARE)))
         self._us = os.pidfd_open(os.getpid())
         self._its_bell = self._fetched(bell)
+        self._set_umask()
         self._cores.roam()
         self.problem = _become_urgent()
+
+    def _set_umask(self) -> None:
+        """Children inherit this thread's, which is its own from then on (unshare(2))."""
+        ours = os.umask(self._umask)
+        if ours != self._umask:
+            os.umask(ours)
+            _check(self._libc.unshare(ctypes.c_int(_CLONE_FS)))
+            os.umask(self._umask)
 
     def _result(self, make: Make, descriptors: Mapping[int, int]) -> int | Failure:
         try:

@@ -4,6 +4,7 @@ Where children are made: in a thread apart where the kernel and our rights allow
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
@@ -36,27 +37,32 @@ class Place(Protocol):
 class Here:
     """The reactor thread, which waits."""
 
-    def __init__(self, cores: Cores = NOBODY_PINNED) -> None:
+    def __init__(self, umask: int, cores: Cores = NOBODY_PINNED) -> None:
+        self._umask = umask
         self._cores = cores
 
     def make(self, make: Make, descriptors: Mapping[int, int]) -> Deferred[int]:
         """As Place has it; has fired already."""
-        with self._cores.roaming():
-            return execute(make, descriptors)
+        ours = os.umask(self._umask)
+        try:
+            with self._cores.roaming():
+                return execute(make, descriptors)
+        finally:
+            os.umask(ours)
 
     def close(self, last: Callable[[], None]) -> None:
         """As Place has it."""
         last()
 
 
-def best_place(reactor: ReactorWithReaders, cores: Cores) -> Place:
-    """A thread apart where there can be one, otherwise the reactor thread."""
+def best_place(reactor: ReactorWithReaders, umask: int, cores: Cores) -> Place:
+    """A thread apart where there can be one, otherwise the reactor thread; umask is the children's."""
     log = Logger()
     try:
-        apart = Apart(reactor, cores)
+        apart = Apart(reactor, umask, cores)
     except (AttributeError, OSError) as error:
         log.info("Jobs are launched in the reactor thread: {error}.", error=error)
-        return Here(cores)
+        return Here(umask, cores)
     if apart.problem:
         log.info("Jobs are launched without real-time priority: {problem}.", problem=apart.problem)
     return apart

@@ -74,7 +74,7 @@ class GrpcServer(Service):
         credentials: Callable[[], grpc.ServerCredentials] | None,
         also_open: Callable[[grpc.Server], None] = lambda server: None,
     ) -> None:
-        self._host = host
+        self.host = host
         self.port = port
         self._servicer = servicer
         self._bridge = bridge
@@ -87,7 +87,7 @@ class GrpcServer(Service):
     @property
     def address(self) -> str:
         """host:port as it is served; the real port once started."""
-        return f"[{self._host}]:{self.port}" if ":" in self._host else f"{self._host}:{self.port}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     def startService(self) -> None:
         """
@@ -98,7 +98,7 @@ class GrpcServer(Service):
             OSError: a certificate cannot be read.
             RuntimeError: the machine has no threads for it.
         """
-        _check_free(self._host, self.port, self.address)
+        _check_free(self.host, self.port, self.address)
         # Of threads all that is needed is submit().
         threads: Any = RpcThreads(self._max_streams + UNARY_THREADS, ORDER_THREADS, FIRST_THREADS)
         interceptors = [Admission(StreamSlots(self._max_streams)), ReadyMessages()]

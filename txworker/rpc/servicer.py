@@ -9,7 +9,8 @@ import grpc
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.logger import Logger
 
-from txworker.jobs.errors import InvalidRequest, TxWorkerError
+from txworker.jobs import Job
+from txworker.jobs.errors import InvalidRequest, TxWorkerError, cut
 from txworker.pb import worker_pb2 as pb
 from txworker.pb import worker_pb2_grpc
 from txworker.rpc.bridge import Bridge, Caller
@@ -40,12 +41,13 @@ class WorkerServicer(worker_pb2_grpc.WorkerServicer):
         """Starts a job; answers when its process runs."""
 
         def answer() -> pb.StartJobRes:
-            spec = spec_from_pb(request)
-            job = self._catalog.submitted(spec)
-            if job is None:
-                caller = self._bridge.caller(context)
-                job = caller.call(lambda: self._worker.submit(spec, caller.there), ORDER_SECONDS)
-            return pb.StartJobRes(jobID=job.id)
+            try:
+                return pb.StartJobRes(jobID=self._submitted(request, context).id)
+            except TxWorkerError as error:
+                text = "An order of {peer}{request_id} was refused: {error}"
+                request_id = f", request {cut(request.requestID)}," if request.requestID else ""
+                self._log.info(text, peer=context.peer(), request_id=request_id, error=error)
+                raise
 
         return self._answered(context, answer)
 
@@ -91,6 +93,14 @@ class WorkerServicer(worker_pb2_grpc.WorkerServicer):
                 yield pb.JobEvent(job=job_to_pb(job))
 
         return self._streamed(context, events)
+
+    def _submitted(self, request: pb.StartJobReq, context: grpc.ServicerContext) -> Job:
+        spec = spec_from_pb(request)
+        job = self._catalog.submitted(spec)
+        if job is not None:
+            return job
+        caller = self._bridge.caller(context)
+        return caller.call(lambda: self._worker.submit(spec, caller.there), ORDER_SECONDS)
 
     def _streamed(self, context: grpc.ServicerContext, messages: Callable[[Caller], Iterator[T]]) -> Iterator[T]:
         try:
