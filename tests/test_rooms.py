@@ -66,6 +66,8 @@ FOR_DOORS = {"txworker.output.tail", "txworker.wire", "txworker.pb"}
 THIRD_PARTIES = {
     "grpc": {"rpc", "scheduler", "wire", "cli", "pb"},
     "grpc_health": {"rpc", "scheduler"},
+    "grpc_reflection": {"rpc"},
+    "grpc_status": {"wire", "cli"},
     "sqlite3": {"store"},
     "tomli": {"config"},
     "subprocess": {"process"},

@@ -1,4 +1,4 @@
-"""What the worker asks of the world, as narrow as it asks it; service.py hands the real ones in."""
+"""What the worker asks of the world, as narrow as it asks it; assembly.py hands the real ones in."""
 
 from __future__ import annotations
 

@@ -17,6 +17,9 @@ MARK = "TXWORKER_JOB_ID"
 LONGEST_ARGUMENT_BYTES = 128 * 1024 - 1
 """Linux takes no longer single argument or NAME=value (MAX_ARG_STRLEN, 32 pages with its NUL; execve(2))."""
 
+_LONGEST_KEPT = 1000
+"""Of a command whose words are kept in mind."""
+
 MOST_LABELS, LONGEST_LABEL_BYTES = 100, 4096
 LONGEST_REQUEST_ID_BYTES = 4096
 """A job's record must fit into one message, which clients take of up to 4 MiB."""
@@ -91,8 +94,16 @@ class JobSpec:
         return ""
 
 
-@lru_cache(maxsize=256)
 def _split(command: str) -> tuple[str, ...]:
+    return _words(command) if len(command) > _LONGEST_KEPT else _kept_words(command)
+
+
+@lru_cache(maxsize=256)
+def _kept_words(command: str) -> tuple[str, ...]:
+    return _words(command)
+
+
+def _words(command: str) -> tuple[str, ...]:
     try:
         return tuple(shlex.split(command))
     except ValueError as error:

@@ -434,6 +434,7 @@ class Job(_message.Message):
     outputBytes: _builtins.int
     requestID: _builtins.str
     maxRSSBytes: _builtins.int
+    """As the kernel counts it, from before the exec: of small jobs it shows what started them."""
     outputTruncated: _builtins.bool
     pid: _builtins.int
     leftoversEnded: _builtins.int

@@ -9,18 +9,15 @@ from __future__ import annotations
 
 import ctypes
 import os
-import signal
 from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from txworker.process.environ import find_executable
+from txworker.process.preparer import DEFAULT_SIGNALS
 
 _SETSIGDEF, _SETSIGMASK, _SETSID = 0x04, 0x08, 0x80  # <spawn.h>
 _STRUCT_BYTES = 512  # room for each of posix_spawn's two structs, of 80 and 336 bytes in glibc
-_DEFAULT_SIGNALS = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
-"""Ignored by Python, or perhaps by who started us (nohup); a job begins with their defaults."""
-
 _ACTIONS_KEPT = 256
 _SPARE_ENTRIES = 32
 
@@ -146,7 +143,7 @@ def _attributes(libc: Any) -> Any:
     libc.posix_spawnattr_init(attributes)
     libc.sigemptyset(signals)
     libc.posix_spawnattr_setsigmask(attributes, signals)
-    for number in _DEFAULT_SIGNALS:
+    for number in DEFAULT_SIGNALS:
         libc.sigaddset(signals, number)
     libc.posix_spawnattr_setsigdefault(attributes, signals)
     libc.posix_spawnattr_setflags(attributes, ctypes.c_short(_SETSIGDEF | _SETSIGMASK | _SETSID))

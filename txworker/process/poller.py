@@ -95,7 +95,7 @@ class Poller:
 
 
 def quickest_watch(reactor: Any, cores: Cores) -> Any:
-    """A Poller where there is epoll, otherwise the reactor itself."""
+    """A Poller where there is epoll, otherwise the reactor itself. Raises OSError as Poller does."""
     try:
         return Poller(reactor, cores)
     except AttributeError:

@@ -30,6 +30,16 @@ ANSWER = struct.Struct("ii32s")
 """
 pid, errno, the step that failed. Told twice of each child: once it is made, and when its exec has succeeded or failed.
 """
+DEFAULT_SIGNALS = (
+    signal.SIGPIPE,
+    signal.SIGXFSZ,
+    signal.SIGHUP,
+    signal.SIGINT,
+    signal.SIGQUIT,
+    signal.SIGTERM,
+)
+"""Ignored by Python, or perhaps by who started us (nohup); a job begins with their defaults."""
+
 _NO_MEMORY = struct.pack("i", errno.ENOMEM) + b"command"  # made before there is a limit
 
 
@@ -139,7 +149,7 @@ def _place(descriptors: list[int], told: int) -> None:
 
 
 def _default_signals() -> None:
-    for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
+    for number in DEFAULT_SIGNALS:
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 

@@ -1,5 +1,5 @@
 """
-The bridge between the gRPC threads and the reactor: the only place where a call crosses.
+The bridge between the gRPC threads and the reactor: where a call crosses (crowd.py: where many follow one thing).
 
 Every crossing can end: by its result, by its limit in seconds, by the client leaving, by shutdown. A thread
 parked in blockingCallFromThread has no other way out, so each Deferred that a thread waits for is kept here.
