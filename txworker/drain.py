@@ -46,10 +46,10 @@ class Drain:
         """Begin; again is harmless. Fires at once with how many jobs are not done yet."""
         running = len(self._worker.running_ids())
         if self._begun:
-            self._log.info("Already draining: {running} jobs are still to end.", running=running)
+            self._log.info("Already draining; jobs still to end: {running}.", running=running)
         else:
             self._begun = True
-            self._log.info("Draining: no new jobs; {running} are still to end.", running=running)
+            self._log.info("Draining: no new jobs; still to end: {running}.", running=running)
             self._announce()
             ended = self._worker.drain()
             said = [self._say(goodbye) for goodbye in self._goodbyes]

@@ -174,7 +174,7 @@ class Worker:
             raise WorkerStopping
         ceiling = self._policy.max_running
         if ceiling and len(self._active) + len(self._starting) >= ceiling:
-            raise OutOfResources(f"jobs.max_running: {ceiling} jobs are running already", "MAX_RUNNING")
+            raise OutOfResources(f"jobs.max_running: {ceiling} may run at once, and do", "MAX_RUNNING")
 
     async def _launch(self, job: Job, limits: Limits, check: Callable[[], None]) -> None:
         active = await self._launching.launch(job, limits, check)
@@ -237,7 +237,7 @@ class Worker:
             state=job.state.name,
             why=f" ({job.error_text})" if job.failed else "",
             output_bytes=job.output_bytes,
-            leftovers=f", {job.leftovers_ended} leftovers ended" if job.leftovers_ended else "",
+            leftovers=f", leftovers ended: {job.leftovers_ended}" if job.leftovers_ended else "",
         )
         self._changes.tell(job)
         self._settled.wake()

@@ -260,6 +260,7 @@ async def test_exact_errors(tmp_path: Path, place: Place) -> None:
         ("plain", 0o644, "x"),
         ("garbage", 0o755, "\x01\x02garbage"),
         ("orphan", 0o755, "#!/no/such/interpreter\n"),
+        ("windows", 0o755, "#!/bin/sh\r\ntrue\r\n"),
     ]:
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(mode | stat.S_IRUSR)
@@ -268,12 +269,13 @@ async def test_exact_errors(tmp_path: Path, place: Place) -> None:
         (JobSpec("no-such-program"), NoSuchExecutable, "command: 'no-such-program'"),
         (JobSpec("", "./no-such-script"), NoSuchExecutable, "command: './no-such-script'"),
         (JobSpec("", "./orphan"), NoSuchExecutable, "interpreter"),
+        (JobSpec("", "./windows"), NoSuchExecutable, "CR LF"),
         (JobSpec("", "./plain/below"), NoSuchExecutable, "command: './plain/below'"),
-        (JobSpec("", "./plain"), NotPermitted, "command: './plain'"),
-        (JobSpec("", str(tmp_path)), NotPermitted, f"command: {str(tmp_path)!r}"),
+        (JobSpec("", "./plain"), NotPermitted, "command: './plain': is not executable"),
+        (JobSpec("", str(tmp_path)), NotPermitted, f"command: {str(tmp_path)!r}: is a directory"),
         (JobSpec("", "./garbage"), InvalidRequest, "#! line"),
         (JobSpec("ls", directory="/no/such/dir"), NoSuchDirectory, "directory: '/no/such/dir'"),
-        (JobSpec("ls", directory="plain"), NoSuchDirectory, "plain'"),
+        (JobSpec("ls", directory="plain"), NoSuchDirectory, "plain': is not a directory"),
         (JobSpec("/" + "x" * 5000), InvalidRequest, "too long"),
         (JobSpec("ls", args=("x" * 100_000,) * 40), InvalidRequest, "too long"),
     ]

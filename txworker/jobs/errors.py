@@ -62,8 +62,8 @@ class NoSuchDirectory(TxWorkerError):
 
     reason = "DIRECTORY_NOT_FOUND"
 
-    def __init__(self, directory: str) -> None:
-        super().__init__(f"directory: {shown(directory)}: no such directory")
+    def __init__(self, directory: str, problem: str = "no such directory") -> None:
+        super().__init__(f"directory: {shown(directory)}: {problem}")
         self.directory = directory
 
 
@@ -72,8 +72,8 @@ class NotPermitted(TxWorkerError):
 
     reason = "NOT_PERMITTED"
 
-    def __init__(self, field: str, path: str) -> None:
-        super().__init__(f"{field}: {shown(path)}: the worker has no permission to use it")
+    def __init__(self, field: str, path: str, problem: str = "the worker has no permission to use it") -> None:
+        super().__init__(f"{field}: {shown(path)}: {problem}")
         self.field = field
         self.path = path
 

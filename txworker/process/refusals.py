@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import suppress
 
 from txworker.jobs.errors import (
     InvalidRequest,
@@ -13,6 +14,8 @@ from txworker.jobs.errors import (
     OutOfResources,
     TxWorkerError,
 )
+
+_FIRST_LINE_BYTES = 256
 
 _SHORTAGES = {
     errno.EMFILE: "the worker has no file descriptors left",
@@ -40,13 +43,13 @@ def in_our_words(error: OSError, executable: str, directory: str) -> TxWorkerErr
     if error.filename == directory:
         if error.errno in (errno.EACCES, errno.EPERM):
             return NotPermitted("directory", directory)
-        return NoSuchDirectory(directory)
+        return NoSuchDirectory(directory, "is not a directory" if os.path.exists(directory) else "no such directory")
     if error.errno == errno.ENOENT and _is_there(executable, directory):
-        return NoSuchExecutable(executable, "the interpreter that its first line names is not there")
+        return NoSuchExecutable(executable, _about_interpreter(os.path.join(directory, executable)))
     if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
         return NoSuchExecutable(executable)
     if error.errno in (errno.EACCES, errno.EPERM):
-        return NotPermitted("command", executable)
+        return NotPermitted("command", executable, _about_permission(os.path.join(directory, executable)))
     if error.errno == errno.ENOEXEC:
         return InvalidRequest("command", executable, "is neither a program nor a script with a #! line")
     if error.errno == errno.E2BIG:
@@ -54,6 +57,21 @@ def in_our_words(error: OSError, executable: str, directory: str) -> TxWorkerErr
     if error.errno == errno.ENAMETOOLONG:
         return InvalidRequest("command", executable, "is too long for a file name")
     return OutOfResources(f"the machine could not start {executable!r}: {os.strerror(error.errno or 0)}")
+
+
+def _about_interpreter(path: str) -> str:
+    with suppress(OSError), open(path, "rb") as file:
+        if file.readline(_FIRST_LINE_BYTES).endswith(b"\r\n"):
+            return "the interpreter that its first line names is not there: the line ends with CR LF, as on Windows"
+    return "the interpreter that its first line names is not there"
+
+
+def _about_permission(path: str) -> str:
+    if os.path.isdir(path):
+        return "is a directory, not a program"
+    if os.path.isfile(path) and not os.stat(path).st_mode & 0o111:
+        return "is not executable (chmod +x)"
+    return "the worker has no permission to use it"
 
 
 def _is_there(executable: str, directory: str) -> bool:
