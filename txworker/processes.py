@@ -54,6 +54,8 @@ class Processes:
         prepared = PreparedStart(descendants.spare, descendants.forget, limit.original)
         self._starts = Starts(start, prepared, limit)
         self._place = best_place(reactor, umask, cores) if isinstance(start, NativeStart) else Here(umask, cores)
+        if self._place.thread_id:
+            self._census.watch(self._place.thread_id)
         self.launcher = Launcher(
             Spawner(reactor, self._starts, self.descriptors, self._place, cores),
             reactor,

@@ -10,8 +10,7 @@ from signal import SIGKILL, SIGSTOP
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from txworker.process import carried, descendants, hunt, strangers
-from txworker.process import census as room
+from txworker.process import carried, descendants, hunt, killing, strangers
 from txworker.process.census import Census
 from txworker.process.procfs import Process
 
@@ -81,14 +80,14 @@ class FakeProc:
 class CensusTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.proc, self.clock = FakeProc(), Clock()
-        self.patch(descendants, "OwnChildren", lambda: lambda: self.proc.own_children())
+        self.patch(descendants, "ThreadChildren", lambda thread_id: lambda: self.proc.own_children())
         self.patch(
             descendants, "children", lambda pid: [one.pid for one in self.proc.processes.values() if one.parent == pid]
         )
         self.patch(descendants, "read_process", self.proc.processes.get)
         self.patch(descendants, "tree", self.proc.tree)
         self.patch(hunt, "send", self.proc.send)
-        self.patch(room, "mark_of", lambda pid: self.proc.signs[pid][0] or None)
+        self.patch(killing, "mark_of", lambda pid: self.proc.signs[pid][0] or None)
         self.patch(carried, "_signs", lambda process: self.proc.signs[process.pid])
         self.patch(descendants, "_exited_child", self.proc.exited_child)
         self.patch(os, "waitpid", self.proc.waitpid)

@@ -75,6 +75,7 @@ class Apart:
             os.close(bell)
             raise
         self._bell = Descriptor(reactor, bell, self._rung)
+        self.thread_id = self._thread.native_id or 0
 
     def make(self, make: Make, descriptors: Mapping[int, int]) -> Deferred[int]:
         """As Place (place.py) has it."""
@@ -100,7 +101,7 @@ class Apart:
         try:
             _outcome(done, _CLOSING_SECONDS)
         except TimeoutError:
-            for pid in children_of_thread(self._thread.native_id or 0):
+            for pid in children_of_thread(self.thread_id):
                 os.kill(pid, signal.SIGKILL)
             with suppress(TimeoutError):
                 _outcome(done, _CLOSING_SECONDS)

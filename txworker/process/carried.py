@@ -35,11 +35,15 @@ class Carried:
         """Find out what that one carries, unless it is known, or its session says more."""
         if process.session in self._mains or process.pid in self._strangers or self.of(process):
             return
-        sign = next((sign for sign in _signs(process) if sign in self._ours), None)
+        sign = self.sign(process)
         if sign is not None:
             self._found[process.pid, process.start] = sign
         elif process.parent == os.getpid():
             self._strangers.saw(process)
+
+    def sign(self, process: Process) -> Sign | None:
+        """Of which job it carries one now."""
+        return next((sign for sign in _signs(process) if sign in self._ours), None)
 
     def of(self, process: Process) -> tuple[Sign, ...]:
         """The sign of a job that it was seen with; none, or one."""

@@ -2,13 +2,13 @@
 Who is left of a job: the worker's descendants that belong to it.
 
 The worker adopts orphans (PR_SET_CHILD_SUBREAPER, prctl(2)). So whatever a job's exited process left behind hangs
-below a child of the worker that is no job's own process, an orphan; when there is none, nobody is left of anything, and
-to know that takes one read. Nobody who does not descend from the worker is ever looked at.
+below a child of the worker that is no job's own process, an orphan or a sibling (siblings.py); when there is none,
+nobody is left of anything, and to know that takes one read. Nobody who does not descend from the worker is ever looked
+at.
 """
 
 from __future__ import annotations
 
-import os
 import time
 from functools import partial
 from typing import Any
@@ -16,14 +16,15 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from txworker.jobs import MARK
 from txworker.process.brand import brand
 from txworker.process.carried import Carried
-from txworker.process.descendants import Descendants, start_of
-from txworker.process.hunt import Choice, hunt
+from txworker.process.descendants import Descendants, Start
+from txworker.process.killing import Killing
 from txworker.process.owners import Main, owners
-from txworker.process.procfs import Process, mark_of, ticks_since_boot
+from txworker.process.procfs import Process, ticks_since_boot
+from txworker.process.siblings import Siblings
 from txworker.process.strangers import Strangers
+from txworker.process.sweeping import Sweeping
 from txworker.waiting import Clock
 
 _SHARE = 10
@@ -35,8 +36,6 @@ _LOOK_SECONDS = 0.05
 
 _REAP_PAUSE = 0.1
 _UNCERTAIN_PAUSE = 0.002
-_LAST_SECONDS = 2.0
-_LAST_PAUSE = 0.002
 
 
 class Census:
@@ -53,23 +52,36 @@ class Census:
         self._strangers = Strangers(clock)
         self._carried = Carried(self._mains, self._strangers)
         self.descendants = Descendants(self._mains, self._strangers)
+        self._killing = Killing(self.descendants, self._carried, self._strangers)
+        self._under_way: set[int] = set()
+        self._sweeping: Sweeping | None = None
         self._asked: list[tuple[str, Deferred[list[Process]]]] = []
         self._timer: Any = None
         self._due = 0.0
         self._not_before = 0.0
+
+    def watch(self, thread_id: int) -> None:
+        """That thread makes the jobs' own processes: what these make to be their siblings is its child as well."""
+        carried, descendants = self._carried, self.descendants
+        siblings = Siblings(
+            thread_id, self._mains, self._under_way, descendants.others, carried.sign, self._strangers.forget
+        )
+        descendants.siblings = siblings
+        self._sweeping = Sweeping(self._clock, siblings, descendants, self._mains, carried, self._killing)
 
     def expect(self, job_id: str) -> int:
         """
         A job's own process is about to be made: whoever carries its signs is the job's. A number to leave() with.
         """
         self._expected -= 1
+        self._under_way.add(self._expected)
         now = partial(ticks_since_boot, time.clock_gettime(time.CLOCK_BOOTTIME))
         self._know(self._expected, Main(job_id, brand(job_id), now))
         return self._expected
 
     def enter(self, pid: int, job_id: str) -> None:
         """A job's own process was started."""
-        self._know(pid, Main(job_id, brand(job_id), _Start(pid)))
+        self._know(pid, Main(job_id, brand(job_id), Start(pid)))
 
     def exited(self, pid: int) -> None:
         """A job's own process has exited, and is still ours to wait for."""
@@ -77,8 +89,9 @@ class Census:
 
     def leave(self, pid: int) -> None:
         """A job's own process was waited for, and nobody is left of the job; or it is not expected any more."""
+        self._under_way.discard(pid)
         main = self._mains.pop(pid, None)
-        if main is not None:
+        if main is not None and not (self._sweeping is not None and self._sweeping.owes(pid, main)):
             self._carried.remove(main)
 
     def of(self, job_id: str) -> Deferred[list[Process]]:
@@ -90,7 +103,7 @@ class Census:
 
     def kill(self, job_id: str, found: list[Process]) -> list[Process]:
         """KILL to these and to whoever else of that job there is or appears meanwhile; all of them."""
-        return self._kill(found, lambda forest: self._left(forest).get(job_id, []))
+        return self._killing.kill(found, lambda forest: self._left(forest).get(job_id, []))
 
     def reapProcess(self) -> None:
         """
@@ -98,11 +111,15 @@ class Census:
 
         It is waited for at once: a chain of forks leaves hundreds a second, and to find them among them all is slow.
         """
+        if self._sweeping is not None:
+            self._sweeping.soon()
         if not self.descendants.reap():
             self._schedule(_REAP_PAUSE)
 
     def close(self) -> None:
         """Nobody will be looked for any more."""
+        if self._sweeping is not None:
+            self._sweeping.close()
         self.descendants.close()
 
     def kill_everybody(self) -> None:
@@ -111,9 +128,7 @@ class Census:
 
         Blocks until they are gone, two seconds at most.
         """
-        deadline = time.monotonic() + _LAST_SECONDS
-        while self._kill([], self._everybody) and time.monotonic() < deadline:
-            time.sleep(_LAST_PAUSE)
+        self._killing.kill_everybody()
 
     def _know(self, pid: int, main: Main) -> None:
         self._mains[pid] = main
@@ -149,6 +164,8 @@ class Census:
         self._not_before = ended + _SHARE * (ended - begun)
         for job_id, answer in asked:
             if certain or job_id in left:
+                if self._sweeping is not None:
+                    self._sweeping.told(job_id, job_id in left)
                 answer.callback(left.get(job_id, []))
             else:
                 self._asked.append((job_id, answer))
@@ -170,11 +187,6 @@ class Census:
         owned = {process.pid for processes in left.values() for process in processes}
         return self.descendants.slipped(process for process in forest if process.pid not in owned)
 
-    def _kill(self, found: list[Process], ours: Choice) -> list[Process]:
-        for process in found:
-            self._strangers.forget(process.pid)  # whoever is below it is wanted, too
-        return hunt(found, lambda skipped: self.descendants.forest(skipped, self._carried.see)[0], ours)
-
     def _left(self, forest: list[Process]) -> dict[str, list[Process]]:
         """Who is left of each job of which there is anybody."""
         if not forest:
@@ -185,23 +197,3 @@ class Census:
             for job_id in () if process.zombie else owner[process.pid]:
                 found.setdefault(job_id, []).append(process)
         return found
-
-    def _everybody(self, forest: list[Process]) -> list[Process]:
-        own = os.environ.get(MARK)  # we may be a job ourselves, and those from before, too
-        living = [process for process in forest if not process.zombie]
-        return living if self.descendants.alone else [one for one in living if mark_of(one.pid) not in (None, own)]
-
-
-class _Start:
-    """When a process started; read once, at a time when it is still ours to wait for."""
-
-    __slots__ = ("_pid", "_ticks")
-
-    def __init__(self, pid: int) -> None:
-        self._pid = pid
-        self._ticks: int | None = None
-
-    def __call__(self) -> int:
-        if self._ticks is None:
-            self._ticks = start_of(self._pid)
-        return self._ticks

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Callable, Container, Iterable
 
-from txworker.process.procfs import OwnChildren, Process, children, read_process, tree
+from txworker.process.procfs import Process, ThreadChildren, children, read_process, tree
+from txworker.process.siblings import Siblings
 from txworker.process.strangers import Strangers
 
 _LOOKS = 5
@@ -25,28 +27,32 @@ class Descendants:
 
     Whom the worker had as a child before its first job (it may have been exec'ed by a script) is spared: never touched.
     `alone`: it had none, and is not process 1 of a container either, who is given the orphans of everybody there. So
-    every orphan is some job's.
+    every orphan is some job's. `siblings` (siblings.py), where there can be any, are looked at like orphans.
     """
+
+    siblings: Siblings | None = None
 
     def __init__(self, mains: Container[int], strangers: Strangers) -> None:
         self._mains = mains
         self._strangers = strangers
-        self._children = OwnChildren()
+        self._children = ThreadChildren(threading.get_native_id())
         self._spared = {pid: start_of(pid) for pid in children(os.getpid())}
         self.alone = not self._spared and os.getpid() != 1
-        self._others: set[int] = set()
+        self.others: set[int] = set()
 
     def spare(self, pid: int) -> None:
         """A child of ours that is no job's, leaves nobody behind, and is waited for by others: it is not looked at."""
-        self._others.add(pid)
+        self.others.add(pid)
 
     def forget(self, pid: int) -> None:
         """Nobody is spared for that number any more: it is about to be waited for."""
-        self._others.discard(pid)
+        self.others.discard(pid)
 
     def close(self) -> None:
         """Nobody will be looked for any more."""
         self._children.close()
+        if self.siblings is not None:
+            self.siblings.close()
 
     def reap(self) -> bool:
         """
@@ -58,10 +64,9 @@ class Descendants:
             pid = _exited_child()
             if pid is None:
                 return True
-            if pid in self._mains or pid in self._others:
+            if pid in self._mains or pid in self.others:
                 return False
-            self._strangers.forget(pid)
-            _reap(pid)
+            self._wait_for(pid)
         return False
 
     def forest(
@@ -92,9 +97,10 @@ class Descendants:
 
     def _orphans(self, skipped: Container[int]) -> list[int]:
         """Children of ours that are nobody's own process, the newest first: of a chain of forks it is gone first."""
+        siblings = [] if self.siblings is None else self.siblings.there()
         self.reap()
-        children = reversed(self._children())
-        return [pid for pid in children if pid not in self._mains and pid not in self._others and pid not in skipped]
+        own = [pid for pid in reversed(self._children()) if pid not in self._mains and pid not in self.others]
+        return [pid for pid in [*siblings, *own] if pid not in skipped]
 
     def _tree(self, root: int, exited: set[int], seen: Callable[[Process], None]) -> list[Process]:
         """An orphan and all below it; none when it is spared or has exited, and then it is waited for."""
@@ -111,16 +117,37 @@ class Descendants:
                 seen(process)
             found.append(process)
         if found and found[0].zombie:
-            self._strangers.forget(root)
-            _reap(root)
+            self._wait_for(root)
             return []
         return found
+
+    def _wait_for(self, pid: int) -> None:
+        """It has exited; the number may be given to somebody else from now on."""
+        self._strangers.forget(pid)
+        if self.siblings is not None:
+            self.siblings.forget(pid)
+        _reap(pid)
 
 
 def start_of(pid: int) -> int:
     """When that process started, as in Process; -1 when there is none."""
     process = read_process(pid)
     return -1 if process is None else process.start
+
+
+class Start:
+    """When a process started; read once, at a time when it is still ours to wait for."""
+
+    __slots__ = ("_pid", "_ticks")
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._ticks: int | None = None
+
+    def __call__(self) -> int:
+        if self._ticks is None:
+            self._ticks = start_of(self._pid)
+        return self._ticks
 
 
 def _lives(process: Process) -> bool:

@@ -17,7 +17,13 @@ from txworker.process.pipe import ReactorWithReaders
 
 
 class Place(Protocol):
-    """Where children are made, one after another. Reactor thread."""
+    """
+    Where children are made, one after another. Reactor thread.
+
+    thread_id is that of the thread whose children they are; 0: the reactor thread.
+    """
+
+    thread_id: int
 
     def make(self, make: Make, descriptors: Mapping[int, int]) -> Deferred[int]:
         """
@@ -36,6 +42,8 @@ class Place(Protocol):
 
 class Here:
     """The reactor thread, which waits."""
+
+    thread_id = 0
 
     def __init__(self, umask: int, cores: Cores = NOBODY_PINNED) -> None:
         self._umask = umask

@@ -55,9 +55,9 @@ class PreparedStart:
     """
     Starts children through a preparer, which is started when it is first needed and again when it has died.
 
-    spared(pid) hears of each preparer, a child of ours that is no job, and over(pid) when it is about to be waited
-    for. In the thread that launches (apart.py), those two as well; a start takes 1 to 2 ms. descriptors is the soft
-    limit of open ones that a child is to have, 0: the hard one.
+    spared(pid) hears of each child of ours that is no job, a preparer or one that was given up, and over(pid) when it
+    is about to be waited for. In the thread that launches (apart.py), those two as well; a start takes 1 to 2 ms.
+    descriptors is the soft limit of open ones that a child is to have, 0: the hard one.
     """
 
     def __init__(
@@ -148,6 +148,7 @@ class PreparedStart:
         except OSError as error:  # the child still waits for its exec, and must not run when nobody expects it any more
             os.kill(pid, signal.SIGKILL)
             self._given_up.append(pid)
+            self._spared(pid)
             self._end()
             raise _failed(error) from error
 
@@ -165,7 +166,11 @@ class PreparedStart:
 
     def _wait_for_given_up(self) -> None:
         """One that is killed ends when its disk or network answers: nobody waits for that."""
-        self._given_up = [pid for pid in self._given_up if not _over(pid)]
+        for pid in self._given_up:
+            self._over(pid)
+        self._given_up = [pid for pid in self._given_up if not _has_ended(pid)]
+        for pid in self._given_up:
+            self._spared(pid)
 
     def _connected(self) -> socket.socket:
         if self._connection is None:
@@ -187,7 +192,7 @@ class PreparedStart:
         return self._connection
 
 
-def _over(pid: int) -> bool:
+def _has_ended(pid: int) -> bool:
     try:
         return os.waitpid(pid, os.WNOHANG) != (0, 0)
     except ChildProcessError:  # somebody else has waited for it

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal as signals
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -55,11 +54,11 @@ def children_of_thread(thread_id: int) -> list[int]:
     return list(map(int, _contents(f"/proc/self/task/{thread_id}/children").split()))
 
 
-class OwnChildren:
-    """The children of the thread that makes it, orphans that it adopted among them; read again and again."""
+class ThreadChildren:
+    """The children of one of our threads, orphans that it adopted among them; read again and again."""
 
-    def __init__(self) -> None:
-        self._fd = os.open(f"/proc/self/task/{threading.get_native_id()}/children", os.O_RDONLY | os.O_CLOEXEC)
+    def __init__(self, thread_id: int) -> None:
+        self._fd = os.open(f"/proc/self/task/{thread_id}/children", os.O_RDONLY | os.O_CLOEXEC)
 
     def __call__(self) -> list[int]:
         """Who they are now."""

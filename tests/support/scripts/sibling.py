@@ -1,0 +1,44 @@
+"""
+Makes siblings of its own (CLONE_PARENT, clone(2)), children of whoever launched it, called as the first argument says.
+
+How many is the second; with "chain" each makes the next, 400 times a second, and exits. The third is told of each.
+With a fourth it stays itself.
+"""
+
+import ctypes
+import os
+import struct
+import sys
+import time
+
+libc = ctypes.CDLL(None)
+libc.syscall.restype = ctypes.c_long
+
+
+def sibling() -> int:
+    arguments = struct.pack("11Q", 0x8000, *[0] * 10)  # what it tells at its exit is what we do
+    pid: int = libc.syscall(ctypes.c_long(435), arguments, ctypes.c_size_t(len(arguments)))  # clone3
+    return pid
+
+
+name, count, place, *stay = sys.argv[1:]
+
+
+def tell() -> None:
+    with open(place, "a") as file:
+        file.write(f"{os.getpid()}\n")
+
+
+if count == "chain":
+    while True:
+        if sibling():
+            os._exit(0)
+        tell()
+        time.sleep(1 / 400)
+for number in range(int(count)):
+    if sibling() == 0:
+        tell()
+        os.setsid() if number % 2 else None
+        os.execve("/bin/sleep", [name, "300"], dict(os.environ) if number % 3 else {})
+if stay:
+    os.execv("/bin/sleep", ["sleep", "300"])
