@@ -18,7 +18,7 @@ class Active:
     being written down.
     """
 
-    __slots__ = ("_ended", "_overdue", "ending", "job", "output", "pour", "poured", "running", "wrote")
+    __slots__ = ("_ended", "_overdue", "ending", "job", "output", "pour", "poured", "ready", "running", "wrote")
     running: Running
 
     def __init__(
@@ -32,6 +32,7 @@ class Active:
         self._ended = ended
         self.job = job
         self.output = output
+        self.ready = output.ready
         self.wrote = output.write
         self.pour = output.pour
         self.poured = output.poured

@@ -23,6 +23,9 @@ class Output(Protocol):
     def truncated(self) -> bool:
         """Something was dropped. Any thread."""
 
+    def ready(self, child_fd: int) -> bool:
+        """The child's descriptor 1 or 2 has bytes: whether they can be taken now, or else a moment later."""
+
     def write(self, child_fd: int, data: bytes) -> None:
         """Bytes that came out of the child's descriptor 1 or 2."""
 
@@ -71,6 +74,9 @@ class Shelf(Protocol):
 
 class Listener(Protocol):
     """Who hears what becomes of a child: one of the worker's for each job."""
+
+    def ready(self, child_fd: int) -> bool:
+        """It has begun to print: whether that can be taken now. Otherwise it is asked again a moment later."""
 
     def wrote(self, child_fd: int, data: bytes) -> None:
         """It printed."""

@@ -59,6 +59,9 @@ class Heard:
     overdue_for: list[EndReason] = field(default_factory=list)
     end: Deferred[tuple[int | None, int | None, Usage]] = field(default_factory=Deferred)
 
+    def ready(self, child_fd: int) -> bool:
+        return True
+
     def wrote(self, child_fd: int, data: bytes) -> None:
         if child_fd == 2:
             self.errors += data

@@ -100,6 +100,15 @@ class RecorderTests(SynchronousTestCase):
         self.recorder.append(b"def")
         self.assertEqual(b"\n[3 bytes of output were lost here: Is a directory]\ndef", path.read_bytes())
 
+    def test_no_descriptor_left(self) -> None:
+        """Where only a descriptor is missing that is told before anything is lost; other refusals are the disk's."""
+        for number, ready in [(errno.EMFILE, False), (errno.ENFILE, False), (errno.EACCES, True)]:
+            with mock.patch("os.open", side_effect=OSError(number, os.strerror(number))):
+                self.assertEqual([ready] * 2, [self.recorder.ready(), self.recorder.ready()])
+        self.assertTrue(self.recorder.ready())
+        self.recorder.append(b"all of it")
+        self.assertEqual((b"all of it", False), (Path(self.recorder.path).read_bytes(), self.recorder.truncated))
+
     def test_ceiling(self) -> None:
         """Beyond its ceiling output is dropped, a last line says so once, and the bytes before it are all there."""
         recorder = Recorder(self.mktemp(), max_bytes=10)

@@ -10,11 +10,12 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.error import ConnectionDone
+from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from txworker.process import basin, pipe
-from txworker.process.pipe import POURING_BYTES, Pipe
+from txworker.process.pipe import AGAIN_SECONDS, POURING_BYTES, Pipe
 
 BLOCK_BYTES = 256 * 1024
 
@@ -28,6 +29,8 @@ class FakeReactor:
         self.calls: deque[Callable[[], None]] = deque()
         self.idle = False  # what threads ask for is done at once
         self.short = False  # no thread can be made
+        self.clock = Clock()
+        self.callLater = self.clock.callLater
 
     def addReader(self, reader: Any) -> None:
         self.readers.append(reader)
@@ -65,6 +68,13 @@ class FakeProtocol:
         self.data = b""
         self.told = 0
         self.mistake: Callable[[], object] = lambda: None
+        self.asked = 0
+        self.room = True
+
+    def childDataReady(self, childFD: int) -> bool:
+        self.mistake()
+        self.asked += 1
+        return self.room
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
         self.mistake()
@@ -154,6 +164,52 @@ class PipeTests(SynchronousTestCase):
         os.write(writing, b"a line\n")
         self.reactor.readable()
         self.assertEqual((b"a line\n", 0), (self.protocol.data, len(self.reactor.threads)))
+
+    def test_asked_once(self) -> None:
+        """Whether there is room is asked before the first bytes only, and by nobody who prints nothing."""
+        for prints in (0, 3):
+            self.protocol = FakeProtocol()
+            _, writing = self.a_pipe()
+            for _ in range(prints):
+                os.write(writing, b"a line\n")
+                self.reactor.readable()
+            self.hang_up(writing)
+            self.reactor.readable()
+            self.assertEqual((bool(prints), prints * b"a line\n"), (bool(self.protocol.asked), self.protocol.data))
+            self.assertLessEqual(self.protocol.asked, 1)
+        self.assertEqual([1, 1], self.ended)
+
+    def test_no_room(self) -> None:
+        """While there is no room nothing is read and nobody is asked again and again; others go on; nothing is lost."""
+        self.protocol.room = False
+        _, writing = self.a_pipe()
+        os.write(writing, b"first, ")
+        other = FakeProtocol()
+        _, others = self.a_pipe(other)
+        os.write(others, b"at once")
+        for _ in range(3):
+            self.reactor.readable()
+        self.assertEqual((b"", 1, b"at once"), (self.protocol.data, self.protocol.asked, other.data))
+        self.reactor.clock.advance(AGAIN_SECONDS)
+        self.reactor.readable()
+        os.write(writing, b"last")
+        self.hang_up(writing)
+        self.protocol.room = True
+        self.reactor.clock.advance(AGAIN_SECONDS)
+        for _ in range(2):
+            self.reactor.readable()
+        self.assertEqual((b"first, last", 3, [1]), (self.protocol.data, self.protocol.asked, self.ended))
+        self.assertEqual([], self.reactor.clock.getDelayedCalls())
+
+    def test_no_room_to_the_end(self) -> None:
+        """Who is closed while it waits is given what there is, and knows how much that is; no timer is left."""
+        self.protocol.room = False
+        made, writing = self.a_pipe()
+        os.write(writing, bytes(3 * POURING_BYTES))
+        self.reactor.readable()
+        made.close()
+        self.assertEqual((3 * POURING_BYTES, [1]), (len(self.protocol.data), self.ended))
+        self.assertEqual(([], []), (self.reactor.clock.getDelayedCalls(), self.reactor.readers))
 
     def test_much(self) -> None:
         """A thread reads what pours, all of it is told, and the reactor watches again when nothing more comes."""

@@ -23,6 +23,9 @@ class FakeReaders:
             raise OSError(28, "No space left on device")
         self.readers.append(reader)
 
+    def callLater(self, delay: float, callable: Any, *args: Any) -> None:
+        raise NotImplementedError
+
     def removeReader(self, reader: Any) -> None:
         if reader in self.readers:
             self.readers.remove(reader)

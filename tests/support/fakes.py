@@ -69,6 +69,9 @@ class FakeOutput:
     def size(self) -> int:
         return len(self.data)
 
+    def ready(self, child_fd: int) -> bool:
+        return True
+
     def write(self, child_fd: int, data: bytes) -> None:
         self.data += data
         self._changed.wake()

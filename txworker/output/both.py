@@ -29,6 +29,10 @@ class Output:
         """Something was dropped. Any thread."""
         return self.out.truncated or (self.err is not None and self.err.truncated)
 
+    def ready(self, child_fd: int) -> bool:
+        """As Recorder.ready, of the pipe that the child's descriptor leads to."""
+        return self._recorder(child_fd == 2).ready()
+
     def write(self, child_fd: int, data: bytes) -> None:
         """Bytes that came out of the child's descriptor 1 or 2."""
         self._recorder(child_fd == 2).append(data)

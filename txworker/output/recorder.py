@@ -46,6 +46,7 @@ class Recorder:
         "_refusal",
         "_rest_of_line",
         "_splices",
+        "_waits",
         "closed",
         "path",
         "size",
@@ -64,11 +65,24 @@ class Recorder:
         self._rest_of_line = b""  # of ours: the disk took the beginning only
         self._last_line = b""
         self._splices = hasattr(os, "splice")
+        self._waits = False
         self._changed = Waiters()
         self.path = path
         self.size = 0
         self.truncated = False
         self.closed = False
+
+    def ready(self) -> bool:
+        """
+        The file is open, or never will be; False: no descriptor is left, which passes. Asked before the first byte.
+        """
+        try:
+            self._opened()
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                self._let_wait(error)
+                return False
+        return True
 
     def append(self, data: bytes) -> None:
         """Write down all of it, or as much as the disk takes."""
@@ -176,6 +190,13 @@ class Recorder:
         if not self._lost_bytes:
             return b""
         return f"\n[{self._lost_bytes} bytes of output were lost here: {self._refusal}]\n".encode()
+
+    def _let_wait(self, error: OSError) -> None:
+        if not self._waits:
+            self._waits = True
+            self._log.warn(
+                "A job that prints has to wait, {path} cannot be opened: {error}", path=self.path, error=error
+            )
 
     def _refused(self, error: OSError) -> None:
         self._refusal = error.strerror or str(error)

@@ -28,8 +28,8 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from txworker.cores import NOBODY_PINNED, Cores
-from txworker.process.pipe import Descriptor, ReactorWithReaders
 from txworker.process.procfs import children_of_thread
+from txworker.process.readable import Descriptor, ReactorWithReaders
 
 _CLONE_FS = 0x200  # <linux/sched.h>
 _CLOSE_RANGE_UNSHARE = 2  # <linux/close_range.h>

@@ -34,6 +34,8 @@ class Starter(Protocol):
 class Listener(Protocol):
     """Who hears what becomes of a child. Reactor thread."""
 
+    def ready(self, child_fd: int) -> bool: ...
+
     def wrote(self, child_fd: int, data: bytes) -> None: ...
 
     def pour(self, child_fd: int, fd: int, most: int) -> int: ...
@@ -185,8 +187,13 @@ class _Child:
     def _sink(self, spec: JobSpec) -> Sink:
         listener = self._listener
         if spec.quiet_timeout_seconds is None:
-            return Sink(listener.wrote, listener.pour, listener.poured)
-        return Sink(self._wrote, listener.pour, self._poured)
+            return Sink(listener.ready, listener.wrote, listener.pour, listener.poured)
+        return Sink(self._ready, self._wrote, listener.pour, self._poured)
+
+    def _ready(self, child_fd: int) -> bool:
+        """It has printed, though that may have to wait."""
+        self.parts.last_output = self.parts.clock.seconds()
+        return self._listener.ready(child_fd)
 
     def _wrote(self, child_fd: int, data: bytes) -> None:
         self.parts.last_output = self.parts.clock.seconds()

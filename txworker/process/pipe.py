@@ -14,12 +14,11 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from twisted.internet.interfaces import IReadDescriptor
 from twisted.logger import Logger
-from twisted.python.failure import Failure
-from zope.interface import implementer
 
-from txworker.process.basin import PIPE_BYTES, Basin, a_basin, enlarge
+from txworker.process.basin import PIPE_BYTES, Basin, a_basin, bytes_in, enlarge
+from txworker.process.readable import Descriptor, ReactorWithReaders
+from txworker.waiting import Timer
 
 POURING_BYTES = 64 * 1024
 """
@@ -36,71 +35,14 @@ TELL_SECONDS = 0.001
 TURN_SECONDS = 0.05
 """How long a thread serves one pouring job before the next one's turn."""
 
-
-class ReactorWithReaders(Protocol):
-    """What is asked of the reactor."""
-
-    def addReader(self, reader: Any) -> None: ...
-
-    def removeReader(self, reader: Any) -> None: ...
-
-    def callInThread(self, callable: Callable[..., Any], *args: Any) -> None: ...
-
-    def callFromThread(self, callable: Callable[..., Any], *args: Any) -> None: ...
-
-
-@implementer(IReadDescriptor)
-class Descriptor:
-    """
-    Calls back whenever a descriptor can be read; closes it once.
-
-    Raises:
-        OSError: it cannot be watched; it is the caller's.
-    """
-
-    __slots__ = ("_fd", "_reactor", "_readable")
-
-    def __init__(self, reactor: ReactorWithReaders, fd: int, readable: Callable[[], None]) -> None:
-        self._reactor = reactor
-        self._fd = fd
-        self._readable = readable
-        try:
-            reactor.addReader(self)
-        except BaseException:
-            self._fd = -1
-            raise
-
-    def fileno(self) -> int:
-        """Twisted: what is watched."""
-        return self._fd
-
-    def doRead(self) -> None:
-        """Twisted: it can be read."""
-        self._readable()
-
-    def connectionLost(self, reason: Failure) -> None:
-        """Twisted: the other end has hung up."""
-        self._readable()  # a hang-up with nothing left to read: this is how the end of a pipe is told
-
-    def logPrefix(self) -> str:
-        """Twisted: for its own log."""
-        return "txworker.process"
-
-    def close(self) -> None:
-        """Again is harmless."""
-        if self._fd >= 0:
-            os.close(self.give_back())
-
-    def give_back(self) -> int:
-        """Watch it no longer; the descriptor, which is open."""
-        fd = self._fd
-        self._reactor.removeReader(self)
-        self._fd = -1
-        return fd
+AGAIN_SECONDS = 0.25
+"""Between two tries to take what a job printed while there is no descriptor for its file."""
 
 
 class Pours(Protocol):
     """What is asked of the protocol: JobProtocol."""
+
+    def childDataReady(self, childFD: int) -> bool: ...
 
     def childDataReceived(self, childFD: int, data: bytes) -> None: ...
 
@@ -112,7 +54,19 @@ class Pours(Protocol):
 class Pipe:
     """One pipe, from the child's start to its end; ended(child_fd) is told once. Reactor thread."""
 
-    __slots__ = ("_child_fd", "_closing", "_descriptor", "_ended", "_fd", "_pouring", "_protocol", "_reactor", "_told")
+    __slots__ = (
+        "_begun",
+        "_child_fd",
+        "_closing",
+        "_descriptor",
+        "_ended",
+        "_fd",
+        "_pouring",
+        "_protocol",
+        "_reactor",
+        "_told",
+        "_waiting",
+    )
     _log = Logger()
 
     def __init__(
@@ -126,6 +80,8 @@ class Pipe:
         self._pouring = False
         self._closing = False
         self._told = False
+        self._begun = False
+        self._waiting: Timer | None = None
         self._descriptor = Descriptor(reactor, fd, self._read)
 
     def close(self) -> None:
@@ -133,6 +89,7 @@ class Pipe:
         if self._pouring:
             self._closing = True
         else:
+            self._take_what_waits()
             self._descriptor.close()
             self._ended(self._child_fd)
 
@@ -141,6 +98,10 @@ class Pipe:
         self._descriptor.give_back()
 
     def _read(self) -> None:
+        if not self._begun and self._is_to_wait():
+            self._reactor.removeReader(self._descriptor)
+            self._waiting = self._reactor.callLater(AGAIN_SECONDS, self._watch_again)
+            return
         try:
             data = os.read(self._fd, POURING_BYTES)
         except BlockingIOError:
@@ -148,12 +109,47 @@ class Pipe:
         if not data:
             self.close()
             return
-        with self._log.failuresHandled("recording output"):  # or Twisted would watch this pipe no longer
-            self._protocol.childDataReceived(self._child_fd, data)
+        self._received(data)
         if len(data) >= POURING_BYTES:
             enlarge(self._fd)
             self._reactor.removeReader(self._descriptor)
             self._hand_over()
+
+    def _received(self, data: bytes) -> None:
+        with self._log.failuresHandled("recording output"):  # or Twisted would watch this pipe no longer
+            self._protocol.childDataReceived(self._child_fd, data)
+
+    def _is_to_wait(self) -> bool:
+        """
+        There is something, and nowhere to put it yet: then the job waits on its pipe, and others go on.
+
+        Asked before the first bytes only. Who prints nothing needs no file at its end.
+        """
+        if bytes_in(self._fd):
+            self._begun = True
+            with self._log.failuresHandled("asking for room for output"):
+                self._begun = self._protocol.childDataReady(self._child_fd)
+            return not self._begun
+        return False
+
+    def _watch_again(self) -> None:
+        self._waiting = None
+        self._reactor.addReader(self._descriptor)
+
+    def _take_what_waits(self) -> None:
+        """It has waited for long enough: what cannot be written down now is lost, and counted."""
+        if self._waiting is None:
+            return
+        self._waiting.cancel()
+        self._waiting = None
+        for _ in range(PIPE_BYTES // POURING_BYTES):  # somebody may go on writing
+            try:
+                data = os.read(self._fd, POURING_BYTES)
+            except BlockingIOError:
+                return
+            if not data:
+                return
+            self._received(data)
 
     def _hand_over(self) -> None:
         """To a thread; where the machine has none for it, the reactor goes on reading."""

@@ -13,7 +13,7 @@ from twisted.logger import Logger
 
 from txworker.cores import NOBODY_PINNED, Cores
 from txworker.process.apart import Apart, Make
-from txworker.process.pipe import ReactorWithReaders
+from txworker.process.readable import ReactorWithReaders
 
 
 class Place(Protocol):

@@ -26,7 +26,7 @@ _AT_ONCE = 64
 @implementer(IReadDescriptor)
 class Poller:
     """
-    Has the reactor's methods for readers and threads, as ReactorWithReaders asks for them. Reactor thread.
+    Has the reactor's methods for readers, threads and time, as ReactorWithReaders asks for them. Reactor thread.
 
     Raises:
         AttributeError: there is no epoll here.
@@ -41,6 +41,7 @@ class Poller:
         self._readers: dict[int, Any] = {}
         self._epoll = select.epoll()
         self.callFromThread: Callable[..., None] = reactor.callFromThread
+        self.callLater: Callable[..., Any] = reactor.callLater
         reactor.addReader(self)
 
     def addReader(self, reader: Any) -> None:

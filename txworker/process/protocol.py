@@ -16,8 +16,10 @@ from txworker.jobs import Usage
 class Sink:
     """
     Where output goes: write(child_fd, data) in the reactor; pour(child_fd, pipe, most bytes) in a thread, which reads
-    by itself and gives the number of bytes, then poured().
+    by itself and gives the number of bytes, then poured(). ready(child_fd) is asked before the first bytes are read.
     """
+
+    ready: Callable[[int], bool]
 
     write: Callable[[int, bytes], None]
     pour: Callable[[int, int, int], int]
@@ -47,6 +49,10 @@ class JobProtocol(ProcessProtocol):
     def connectionMade(self) -> None:
         """Twisted: the child runs, self.transport is it."""
         self._started(self.transport)
+
+    def childDataReady(self, childFD: int) -> bool:
+        """The child has begun to write to its descriptor: whether that can be taken now."""
+        return self._sink.ready(childFD)
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
         """Twisted: the child wrote data to its descriptor."""

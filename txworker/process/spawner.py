@@ -14,10 +14,10 @@ from zope.interface import implementer
 from txworker.cores import NOBODY_PINNED, Cores
 from txworker.process.child import Starts
 from txworker.process.descriptors import DescriptorLimit
-from txworker.process.pipe import ReactorWithReaders
 from txworker.process.place import Place
 from txworker.process.poller import quickest_watch
 from txworker.process.prepared import Preparation
+from txworker.process.readable import ReactorWithReaders
 from txworker.process.transport import ChildTransport
 
 SAME_PIPE = "="

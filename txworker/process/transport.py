@@ -22,7 +22,8 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from txworker.jobs import Usage
-from txworker.process.pipe import Descriptor, Pipe, ReactorWithReaders
+from txworker.process.pipe import Pipe
+from txworker.process.readable import Descriptor, ReactorWithReaders
 
 
 class ExitWatch(Protocol):
