@@ -71,6 +71,8 @@ def assemble(config: Config, reactor: Any, environment: Mapping[str, str], umask
     shelf = _shelf(jobs.output_directory, processes.descriptors)
     worker = _worker(jobs, processes, shelf, store, reactor)
     recover(worker, store, shelf, processes.end_stale, keep=jobs.leftovers == "keep")
+    with suppress(OSError):  # as in _heart
+        store.lease.remember(processes.cgroups)
 
     bridge = Bridge(reactor)
     control = ControlServicer(bridge, lambda: drain.begin())

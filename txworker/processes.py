@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 from typing import Any
 
 from twisted.internet import process
@@ -13,7 +14,7 @@ from txworker.config import Jobs
 from txworker.cores import Cores
 from txworker.process.adopting import adopt_orphans
 from txworker.process.census import Census
-from txworker.process.cgroup import Cgroups, end_stale, own_cgroup
+from txworker.process.cgroup import Cgroups, end_elsewhere, end_stale, own_cgroup
 from txworker.process.child import Starts, quickest_start
 from txworker.process.descriptors import DescriptorLimit
 from txworker.process.identity import home_of, identity
@@ -45,6 +46,7 @@ class Processes:
         reactor.getThreadPool().adjustPoolsize(COPYING_THREADS, COPYING_THREADS)
         self.descriptors = DescriptorLimit()
         cores = Cores(config.pin_worker)
+        self._name = name
         self._keep = config.leftovers == "keep"
         self._census = Census(reactor)
         self._cgroups = _cgroups(name) if config.use_cgroups else None
@@ -66,11 +68,24 @@ class Processes:
             DRAIN_SECONDS,
         )
 
-    def end_stale(self, job_ids: Iterable[str]) -> int:
-        """End what is left in the cgroups that an earlier worker made for these jobs; how many processes that were."""
-        if self._cgroups is None:
-            return 0
-        return sum(end_stale(self._cgroups.path / job_id) for job_id in job_ids)
+    @property
+    def cgroups(self) -> str:
+        """The directory of the jobs' cgroups; empty when they have none."""
+        return "" if self._cgroups is None else str(self._cgroups.path)
+
+    def end_stale(self, job_ids: Collection[str], elsewhere: str) -> int:
+        """
+        End what is left in the cgroups that an earlier worker made for these jobs; how many processes that were.
+
+        elsewhere: the directory that it had for them. Where that is not ours all in there end, unless leftovers are
+        kept, and it is removed.
+        """
+        ended = 0
+        if self._cgroups is not None:
+            ended += sum(end_stale(self._cgroups.path / job_id) for job_id in job_ids)
+        if elsewhere and elsewhere != self.cgroups:
+            ended += end_elsewhere(Path(elsewhere), self._name, job_ids if self._keep else None)
+        return ended
 
     def close(self) -> None:
         """Nothing of any job runs on, unless it is to be kept."""

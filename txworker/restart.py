@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from twisted.logger import Logger
 
@@ -19,15 +19,19 @@ from txworker.worker import Worker
 
 _log = Logger()
 
+EndStale = Callable[[Collection[str], str], int]
+"""
+Ends what is left in the cgroups of these jobs; how many that were. The second is where an earlier worker had them,
+which may be elsewhere; empty: nobody knows.
+"""
 
-def recover(
-    worker: Worker, store: JobStore, shelf: Shelf, end_stale: Callable[[Iterable[str]], int], keep: bool
-) -> None:
+
+def recover(worker: Worker, store: JobStore, shelf: Shelf, end_stale: EndStale, keep: bool) -> None:
     """
     Blocks for as long as it takes; a few seconds at most, and hardly any when nothing was left.
 
-    end_stale(job ids) ends what is left in their cgroups. keep: what finished jobs left behind is to be left alone, so
-    whoever belongs to a job that the store does not know is, too.
+    keep: what finished jobs left behind is to be left alone, so whoever belongs to a job that the store does not know
+    is, too.
 
     Raises:
         Unusable: it cannot be written down, as the disk is full or broken.
@@ -43,18 +47,18 @@ def recover(
         _log.warn("{count} jobs were lost with the worker before this one.", count=lost)
 
 
-def _end_processes(store: JobStore, shelf: Shelf, end_stale: Callable[[Iterable[str]], int], keep: bool) -> None:
+def _end_processes(store: JobStore, shelf: Shelf, end_stale: EndStale, keep: bool) -> None:
     unfinished = store.unfinished()
-    if not unfinished and not store.forgot:
-        return
     before = store.lease.before
 
     def is_forgotten(mark: str) -> bool:
         return store.forgot and not keep and shelf.has(mark) and store.get(mark) is None
 
     # Their cgroups come second: whoever was born before its parent was moved there is found by its descent only.
-    ended = end_orphans(_dead(unfinished, before), is_forgotten, before.alive_ticks if before else 0)
-    ended += end_stale(job.id for job in unfinished)
+    ended = 0
+    if unfinished or store.forgot:
+        ended += end_orphans(_dead(unfinished, before), is_forgotten, before.alive_ticks if before else 0)
+    ended += end_stale([job.id for job in unfinished], before.cgroups if before else "")
     if ended:
         _log.warn("{count} processes of lost jobs still ran and were ended.", count=ended)
 

@@ -8,7 +8,7 @@ from unittest.mock import patch
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from txworker.process.cgroup import Cgroups, JobCgroup, end_stale, own_cgroup
+from txworker.process.cgroup import Cgroups, JobCgroup, end_elsewhere, end_stale, own_cgroup
 
 
 class CgroupTests(SynchronousTestCase):
@@ -103,6 +103,24 @@ class CgroupTests(SynchronousTestCase):
         (Path(job.path) / "cgroup.kill").touch()
         self.assertEqual(0, end_stale(Path(job.path)))
         self.assertEqual("", (Path(job.path) / "cgroup.kill").read_text())
+
+    def test_elsewhere(self) -> None:
+        """Of a worker that was elsewhere all is ended, or only these jobs', and what is empty goes."""
+        elsewhere = self.base / "name"
+        with patch("txworker.process.cgroup.end_stale", return_value=1) as end:
+            self.assertEqual(1, end_elsewhere(elsewhere, "name", None))
+            (elsewhere / "empty").mkdir()
+            self.assertEqual(2, end_elsewhere(elsewhere, "name", ["a", "b"]))
+        self.assertEqual([elsewhere, elsewhere / "a", elsewhere / "b"], [call.args[0] for call in end.call_args_list])
+        self.assertFalse((elsewhere / "empty").exists())
+
+    def test_elsewhere_is_no_cgroup(self) -> None:
+        """A directory of another name, or that is no cgroup, is left alone, with all that is empty in it."""
+        (self.base / "name" / "cgroup.kill").unlink()
+        (self.base / "name" / "empty").mkdir()
+        for path, name in ((self.base / "name", "name"), (self.base, "name"), (self.base / "gone", "gone")):
+            self.assertEqual(0, end_elsewhere(path, name, None))
+        self.assertTrue((self.base / "name" / "empty").exists())
 
     def test_own_cgroup(self) -> None:
         """Where this process is, seen through the mount, whatever part of the hierarchy is mounted."""

@@ -111,6 +111,30 @@ class LeaseTests(SynchronousTestCase):
         self.file.write_text(json.dumps(asdict(life)).ljust(255) + "\n")
         self.assertTrue(self.a_lease().rebooted)
 
+    def test_cgroups(self) -> None:
+        """Where the cgroups are is told to the next one, and to the one after that if the next said nothing."""
+        first = Lease(self.place)
+        first.remember("/here")
+        first.close()
+        for _ in range(2):
+            held = Lease(self.place)
+            held.beat()
+            held.close()
+            assert held.before is not None
+            self.assertEqual("/here", held.before.cgroups)
+        last = self.a_lease()
+        last.remember("/" + 2000 * "x")
+        self.assertEqual(("", last.id), (json.loads(self.file.read_bytes())["cgroups"], last.id))
+
+    def test_other_versions(self) -> None:
+        """An earlier version said less, in fewer bytes; a later one may say more."""
+        life = {"id": "theirs", "pid": 1, "boot_id": "x", "alive_at": 1.5, "alive_ticks": 2}
+        for text in (json.dumps(life).ljust(255), json.dumps({**life, "cgroups": "", "more": [1]})):
+            self.file.write_text(text + "\n")
+            held = Lease(self.place)
+            held.close()
+            self.assertEqual(lease.Life("theirs", 1, "x", 1.5, 2, ""), held.before)
+
     def test_unreadable(self) -> None:
         """What cannot be read in it is as if nobody had been here; it is no hindrance."""
         for data in (b"", b"{", b"[1]", b'{"pid": 1}', os.urandom(256)):

@@ -18,7 +18,7 @@ import grpc
 
 from txworker.pb import worker_pb2 as pb
 from txworker.pb.worker_pb2_grpc import WorkerStub
-from txworker.process.cgroup import end_stale, own_cgroup
+from txworker.process.cgroup import end_elsewhere, end_stale, own_cgroup
 from txworker.process.procfs import mark_of
 
 LIMIT = 30.0
@@ -91,9 +91,10 @@ class Daemon:
             if mark and "/" not in mark and (self.output / f"{mark}.out").exists():
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(int(name), signal.SIGKILL)
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, KeyError):
             lease = json.loads((self.place / "state" / "worker.lock").read_text())
             end_stale(own_cgroup() / f"txworker-{lease['id']}")
+            end_elsewhere(Path(lease["cgroups"]), f"txworker-{lease['id']}", None)
 
     def descriptors(self) -> int:
         """How many it has open, but for those of its store, which reads over a few connections at a time."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 _STALE_SECONDS = 5.0
@@ -101,6 +102,19 @@ def end_stale(path: Path) -> int:
         seen.update(here)
         _kill(place)
         time.sleep(_STALE_PAUSE)
+
+
+def end_elsewhere(path: Path, name: str, job_ids: Iterable[str] | None) -> int:
+    """
+    The same with the cgroups of these jobs, or of all, of a worker of that name that had its own elsewhere.
+
+    The path was written down long ago. What is not, or no longer, such a directory is left alone.
+    """
+    if path.name != name or not (path / "cgroup.kill").exists():
+        return 0
+    ended = end_stale(path) if job_ids is None else sum(end_stale(path / job_id) for job_id in job_ids)
+    _remove_tree(str(path))
+    return ended
 
 
 def own_cgroup() -> Path:

@@ -8,7 +8,7 @@ import os
 import time
 import uuid
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from txworker.store.errors import InUse
@@ -16,8 +16,8 @@ from txworker.store.errors import InUse
 BEAT_SECONDS = 1.0
 """How often a worker writes down that it lives."""
 
-_LENGTH = 256
-"""Always rewritten whole and in place: that needs no room on a full disk."""
+_LENGTH = 1024
+"""Always rewritten whole and in place: that needs no room on a full disk. Workers before this wrote 256 bytes."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,8 @@ class Life:
     """
     Which worker, on which boot of the machine, and when it was last seen alive: wall clock, and ticks since boot.
 
-    id is the directory's own: every worker that has it has the same.
+    id is the directory's own: every worker that has it has the same. cgroups is the directory of its jobs' cgroups;
+    empty when it has none, or one whose name finds no room here.
     """
 
     id: str
@@ -33,6 +34,7 @@ class Life:
     boot_id: str
     alive_at: float
     alive_ticks: int
+    cgroups: str = ""
 
 
 class Lease:
@@ -52,6 +54,7 @@ class Lease:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self.id = self.before.id if self.before else uuid.uuid4().hex[:12]
             self.boot_id = boot_id()
+            self._cgroups = self.before.cgroups if self.before else ""  # until somebody has looked there
             self.beat()
         except BlockingIOError as error:
             os.close(self._fd)
@@ -63,8 +66,16 @@ class Lease:
 
     def beat(self) -> None:
         """Write down that we live. Raises OSError when it cannot be written."""
-        life = Life(self.id, os.getpid(), self.boot_id, time.time(), boot_ticks())
-        os.pwrite(self._fd, json.dumps(asdict(life)).ljust(_LENGTH - 1).encode() + b"\n", 0)
+        life = Life(self.id, os.getpid(), self.boot_id, time.time(), boot_ticks(), self._cgroups)
+        text = json.dumps(asdict(life))
+        if len(text) >= _LENGTH:
+            text = json.dumps(asdict(replace(life, cgroups="")))
+        os.pwrite(self._fd, text.ljust(_LENGTH - 1).encode() + b"\n", 0)
+
+    def remember(self, cgroups: str) -> None:
+        """This is where our jobs' cgroups are; what the worker before had written down is forgotten. As beat()."""
+        self._cgroups = cgroups
+        self.beat()
 
     @property
     def rebooted(self) -> bool:
@@ -90,6 +101,8 @@ def boot_ticks() -> int:
 
 
 def _read(fd: int) -> Life | None:
-    with suppress(ValueError, TypeError):
-        return Life(**json.loads(os.pread(fd, _LENGTH, 0)))
+    with suppress(ValueError, TypeError, AttributeError):
+        said = json.loads(os.pread(fd, _LENGTH, 0)).items()
+        known = {field.name for field in fields(Life)}
+        return Life(**{name: value for name, value in said if name in known})  # a later version may say more
     return None
