@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import socket
+import uuid
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from signal import SIGKILL
 
 import grpc
 import pytest
 
+from tests.support.adversary import named
 from tests.support.daemon import TWISTD, Daemon, wait_until
 
 DESCRIPTORS = 100
@@ -18,9 +22,32 @@ DESCRIPTORS = 100
 @pytest.fixture
 def short(tmp_path: Path) -> Iterator[Daemon]:
     """One that has so many."""
-    worker = Daemon(tmp_path, twistd=["prlimit", f"--nofile={DESCRIPTORS}:{DESCRIPTORS}", TWISTD])
+    text = "[jobs]\nuse_cgroups = false\nstop_grace_seconds = 0.5\n"
+    worker = Daemon(tmp_path, text, twistd=["prlimit", f"--nofile={DESCRIPTORS}:{DESCRIPTORS}", TWISTD])
     yield worker
     worker.close()
+
+
+@contextmanager
+def none_left(worker: Daemon) -> Iterator[None]:
+    """Connections have them all; others wait for those that the worker gives back."""
+    host, port = worker.addr.split(":")
+    descriptors = Path(f"/proc/{worker.process.pid}/fd")
+    with ExitStack() as stack:
+        for _ in range(DESCRIPTORS):
+            stack.enter_context(socket.create_connection((host, int(port))))
+        wait_until(lambda: len(list(descriptors.iterdir())) == DESCRIPTORS)
+        yield
+
+
+@pytest.fixture
+def name() -> Iterator[str]:
+    """Whoever has it is gone after the test."""
+    name = f"short-{uuid.uuid4().hex}"
+    yield name
+    for pid in named(name):
+        with suppress(ProcessLookupError):
+            os.kill(pid, SIGKILL)
 
 
 def as_many_as_it_takes(worker: Daemon, script: str) -> list[str]:
@@ -47,3 +74,35 @@ def test_output(short: Daemon, tmp_path: Path) -> None:
         assert short.raw(job_id) == bytes(100_000) + b"the end\n"
     assert "has to wait" in short.log()
     assert short.stop() == 0
+
+
+def a_job_that_leaves(worker: Daemon, name: str, go: Path) -> str:
+    """Its id, once it has left somebody with that name; it ends when `go` is written to."""
+    os.mkfifo(go)
+    stubborn = f"trap '' TERM; exec -a {name} sleep 300"
+    job_id = worker.bash(f'(setsid bash -c "{stubborn}" >&- 2>&- &); exec bash -c "read <{go}"')
+    wait_until(lambda: len(named(name)) == 1)
+    return job_id
+
+
+def test_leftovers(short: Daemon, tmp_path: Path, name: str) -> None:
+    """A job is not done before somebody could look for what it has left, and then ends that."""
+    job_id = a_job_that_leaves(short, name, tmp_path / "go")
+    with none_left(short):
+        (tmp_path / "go").write_text("\n")
+        wait_until(lambda: f"looking for what job {job_id} left" in short.log())
+        assert not short.query(job_id).done
+        assert len(named(name)) == 1
+    wait_until(lambda: short.query(job_id).done)
+    assert short.query(job_id).job.leftoversEnded == 1
+    assert named(name) == []
+
+
+def test_worker_ends(short: Daemon, tmp_path: Path, name: str) -> None:
+    """The worker ends all the same, and what is left with it."""
+    job_id = a_job_that_leaves(short, name, tmp_path / "go")
+    with none_left(short):
+        (tmp_path / "go").write_text("\n")
+        wait_until(lambda: f"looking for what job {job_id} left" in short.log())
+        assert short.stop() == 0
+    assert named(name) == []

@@ -366,6 +366,18 @@ class CensusTests(SynchronousTestCase):
         self.assertEqual([], [pid for pid in self.proc.processes if pid >= 300 and not self.proc.processes[pid].zombie])
         self.assertIn((303, SIGSTOP), self.proc.signals)
 
+    def test_kill_everybody_cannot_look(self) -> None:
+        """When there is no descriptor to look with at the end it is tried again."""
+        self.proc.add(300)
+        self.proc.problem = OSError(24, "Too many open files")
+
+        def pass_by(seconds: float) -> None:
+            self.proc.problem = None
+
+        self.patch(killing.time, "sleep", pass_by)  # type: ignore[attr-defined]
+        self.census.kill_everybody()
+        self.assertEqual({100, 200}, set(self.proc.processes))
+
     def test_kill_everybody(self) -> None:
         """At the end every orphan is killed, whosever it is; no job's own process."""
         self.proc.add(300)

@@ -27,6 +27,7 @@ class FakeKin:
         self.kills: list[list[int]] = []
         self.born_when_killed: list[int] = []
         self.closed = 0
+        self.unseen = 0
 
     def look(self) -> Deferred[Left]:
         self.looks += 1
@@ -44,6 +45,9 @@ class FakeKin:
             if self.dies_of.get(process.pid) != "nothing":
                 self.alive.pop(process.pid, None)
         return found + born
+
+    def kill_unseen(self) -> None:
+        self.unseen += 1
 
     def close(self) -> None:
         self.closed += 1
@@ -217,7 +221,7 @@ class ClearingTests(SynchronousTestCase):
         self.assertEqual([2], counts)
 
     def test_cannot_look(self) -> None:
-        """While nobody can be looked for (no descriptors left), nobody is taken for gone; and it has an end."""
+        """While nobody can be looked for (no descriptors left), nobody is taken for gone."""
         kin = FakeKin(5)
         kin.problem = OSError(24, "Too many open files")
         self.a_clearing(kin, 1)
@@ -228,10 +232,18 @@ class ClearingTests(SynchronousTestCase):
         self.assertOver(1)
 
     def test_can_never_look(self) -> None:
-        """When that does not change, the job is over all the same in the end."""
+        """However long that lasts the job is not over; what needs no look is killed; and then it goes on as ever."""
         kin = FakeKin(5)
+        kin.dies_of = {5: "KILL"}
         kin.problem = OSError(24, "Too many open files")
         self.a_clearing(kin, 1)
-        self.pass_time(11.2)
-        self.assertEqual(1, len(self.flushLoggedErrors(OSError)))
-        self.assertOver(0)
+        self.pass_time(0.9)
+        self.assertEqual(0, kin.unseen)
+        for _ in range(100):
+            self.pass_time(0.1)
+            self.clock.advance(10)
+        self.assertEqual(([], 1, True), (self.counts, len(self.flushLoggedErrors(OSError)), kin.unseen >= 100))
+        kin.problem = None
+        self.pass_time(0.3)
+        self.assertOver(1)
+        self.assertEqual([[5]], kin.kills)

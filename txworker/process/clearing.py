@@ -44,6 +44,9 @@ class Kin(Protocol):
     def kill(self, found: list[Process]) -> list[Process]:
         """End all, those that are not found yet as well; whom it knows that it has signalled."""
 
+    def kill_unseen(self) -> None:
+        """End those of whom nothing need be known for that; perhaps nobody."""
+
     def close(self) -> None:
         """Nobody is left, or nobody shall be looked for any more."""
 
@@ -67,9 +70,13 @@ class Family:
 
     def kill(self, found: list[Process]) -> list[Process]:
         """The whole cgroup at one stroke; and one by one whoever is found, or appears meanwhile."""
+        self.kill_unseen()
+        return self._census.kill(self._job_id, found)
+
+    def kill_unseen(self) -> None:
+        """The cgroup, where there is one and a descriptor to do it with."""
         if self._cgroup is not None:
             self._cgroup.kill()
-        return self._census.kill(self._job_id, found)
 
     def close(self) -> None:
         """Give the cgroup back; one that is not empty stays."""
@@ -162,14 +169,16 @@ class Clearing:
         self._timer = self._clock.callLater(pause, self._look)
 
     def _failed(self, failure: Failure) -> None:
-        """No descriptor or no memory to look with, most likely. That passes; until then nobody is known to be gone."""
+        """
+        No descriptor or no memory to look with, most likely. That passes, however long it takes, and until then nobody
+        is known to be gone. The worker's end does not wait for it for ever (assembly.py).
+        """
         if not self._failing:
             self._failing = True
             self._log.failure("looking for what job {job_id} left", failure, job_id=self._job_id)
-        if self._clock.seconds() >= self._kill_at + _GIVE_UP_SECONDS:
-            self._give_up([])
-        else:
-            self._again()
+        if self._clock.seconds() >= self._kill_at:
+            self._kin.kill_unseen()
+        self._again()
 
     def _give_up(self, pids: list[int]) -> None:
         self._log.error("Job {job_id}: {pids} could not be ended.", job_id=self._job_id, pids=pids)
