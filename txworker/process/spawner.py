@@ -95,6 +95,7 @@ class _Ends:
                 if what == "r":
                     reading, writing = os.pipe()
                     self._writing.append(writing)
+                    self.ours[child_fd] = reading
                     self.ours[child_fd] = kept(reading)
                     os.set_blocking(self.ours[child_fd], False)
                     self.childs[child_fd] = writing

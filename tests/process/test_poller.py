@@ -1,0 +1,147 @@
+"""Many descriptors seen as one by the reactor. Real pipes and a real epoll set; the reactor is made up."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.interfaces import IReadDescriptor
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from txworker.cores import NOBODY_PINNED
+from txworker.process import poller as room
+from txworker.process.poller import Poller
+
+
+class FakeReactor:
+    """Remembers what it watches."""
+
+    def __init__(self) -> None:
+        self.readers: list[Any] = []
+        self.addReader, self.removeReader = self.readers.append, self.readers.remove
+        self.callFromThread = self.callLater = None
+
+
+class Reader:
+    """Reads one byte at a time, and then does what it is told; `reads` are of all readers."""
+
+    def __init__(self, fd: int, reads: list[Reader], then: Callable[[], object] = lambda: None) -> None:
+        self.fd = fd
+        self.reads = reads
+        self.then = then
+
+    def fileno(self) -> int:
+        return self.fd
+
+    def doRead(self) -> None:
+        self.reads.append(self)
+        try:
+            os.read(self.fd, 1)
+        except BlockingIOError:
+            return
+        self.then()
+
+
+def fail() -> None:
+    raise ValueError("a mistake")
+
+
+class PollerTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.reactor = FakeReactor()
+        self.poller = Poller(self.reactor, NOBODY_PINNED)
+        self.reads: list[Reader] = []
+        self.open: set[int] = set()
+
+    def tearDown(self) -> None:
+        for fd in list(self.open):
+            self.close(fd)
+
+    def a_reader(self, data: bytes = b"", then: Callable[[], object] = lambda: None) -> Reader:
+        reading, writing = os.pipe()
+        os.set_blocking(reading, False)
+        os.write(writing, data)
+        self.open |= {reading, writing}
+        reader = Reader(reading, self.reads, then)
+        self.poller.addReader(reader)
+        return reader
+
+    def close(self, fd: int) -> None:
+        self.open.remove(fd)
+        os.close(fd)
+
+    def test_one(self) -> None:
+        """The reactor watches one thing, whatever is added, until all is over."""
+        verifyObject(IReadDescriptor, self.poller)
+        reader = self.a_reader(b"ab")
+        self.a_reader()
+        self.poller.addReader(reader)
+        self.poller.doRead()
+        self.assertEqual(([self.poller], [reader]), (self.reactor.readers, self.reads))
+        self.poller.removeReader(reader)
+        self.poller.removeReader(reader)
+        self.poller.doRead()
+        self.assertEqual([reader], self.reads)
+        self.poller.close()
+        self.assertEqual([], self.reactor.readers)
+
+    def test_hang_up(self) -> None:
+        """The other end's closing is something to read, too."""
+        reader = self.a_reader()
+        self.close(max(self.open))
+        self.poller.doRead()
+        self.assertEqual([reader], self.reads)
+
+    def test_mistake(self) -> None:
+        """A reader that fails is read no more; all others are, in the same turn as well."""
+        wrong = self.a_reader(b"abc", fail)
+        right = [self.a_reader(b"abc") for _ in range(2)]
+        for _ in range(3):
+            self.poller.doRead()
+        self.assertEqual(1, self.reads.count(wrong))
+        self.assertEqual([3, 3], [self.reads.count(one) for one in right])
+        self.assertEqual(1, len(self.flushLoggedErrors(ValueError)))
+
+    def test_removed_meanwhile(self) -> None:
+        """Whom another one removed in the same turn is not read, though it was ready."""
+        readers = [self.a_reader(b"a") for _ in range(2)]
+        for one, other in (readers, reversed(readers)):
+            one.then = lambda other=other: self.poller.removeReader(other)  # type: ignore[misc]
+        self.poller.doRead()
+        self.assertEqual(1, len(self.reads))
+
+    def test_number_given_away(self) -> None:
+        """Who has the number of one that was removed in the same turn finds nothing, and is read when there is."""
+        readers = [self.a_reader(b"a") for _ in range(2)]
+        heirs: list[tuple[Reader, int]] = []
+
+        def give_away(other: Reader) -> None:
+            self.poller.removeReader(other)
+            reading, writing = os.pipe()
+            os.dup2(reading, other.fd)
+            os.set_blocking(other.fd, False)
+            os.close(reading)
+            self.open.add(writing)
+            heirs.append((Reader(other.fd, self.reads), writing))
+            self.poller.addReader(heirs[0][0])
+
+        for one, other in (readers, reversed(readers)):
+            one.then = lambda other=other: give_away(other)  # type: ignore[misc]
+        self.poller.doRead()
+        heir, writing = heirs[0]
+        self.assertEqual([heir], self.reads[1:])
+        os.write(writing, b"b")
+        self.poller.doRead()
+        self.assertEqual([heir, heir], self.reads[1:])
+
+    def test_more_than_one_turn(self) -> None:
+        """Of very many that are ready some wait for the next turn, and none waits for ever."""
+        self.patch(room, "_AT_ONCE", 3)
+        readers = [self.a_reader(b"abc") for _ in range(10)]
+        self.poller.doRead()
+        self.assertEqual(3, len(self.reads))
+        for _ in range(9):
+            self.poller.doRead()
+        self.assertEqual([3] * 10, [self.reads.count(reader) for reader in readers])
