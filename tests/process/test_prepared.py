@@ -159,6 +159,19 @@ class PreparedTests(SynchronousTestCase):
             self.killed.clear()
             self.waited.clear()
 
+    def test_given_up_is_spared(self) -> None:
+        """Nobody else waits for a child that was given up, as long as it lives, or its number could be another's."""
+        spared: set[int] = set()
+        self.start = PreparedStart(spared.add, spared.discard)
+        with self.assertRaises(OSError):
+            self.started(FakeConnection(an_answer(42), TimeoutError()))
+        for answer, left in (((0, 0), {42}), ((42, 9), set())):
+            self.assertEqual({42}, spared)
+            self.patch(os, "waitpid", lambda pid, options, answer=answer: answer)
+            self.started(FakeConnection(*STARTED))
+            self.start.close()
+            self.assertEqual(left, spared)
+
     def test_needed(self) -> None:
         """A cgroup or an oom_score_adj alone may come a moment later; what binds the first instruction may not."""
         self.assertFalse(Preparation(oom_score_adj=5, cgroup="/c", brand=7).needed)
