@@ -61,7 +61,7 @@ def check(adversary: Adversary) -> None:
     assert survivors == [], f"{adversary.ending}: {[described(pid) for pid in survivors]}"
     assert job.state == state[adversary.ending]
     assert job.leftoversEnded >= 10
-    line = f"{job.leftoversEnded} leftovers ended"
+    line = f"leftovers ended: {job.leftoversEnded}"
     wait_until(lambda: line in adversary.daemon.log())  # an end may be seen a moment before it is logged
 
 

@@ -93,7 +93,7 @@ class EndsTests(SynchronousTestCase):
         descriptors: Any = self
         reactor: Any = self
         self.patch(room, "quickest_watch", lambda reactor, cores: reactor)
-        spawner = Spawner(reactor, starts, descriptors, Here())
+        spawner = Spawner(reactor, starts, descriptors, Here(0o022))
         transport = spawner.spawnProcess(ProcessProtocol(), "true", childFDs=BOTH)
         self.failureResultOf(transport.started, OSError)
         self.assertEqual([(77, 9), (77, 0)], ended)
