@@ -110,3 +110,15 @@ async def test_slow(scheduler: SchedulerStandIn) -> None:
     real.callLater(1.5, scheduler.open_gate.set)
     assert (await heard(scheduler))[0] == "register"
     await registration.stopService()
+
+
+@pytest_twisted.ensureDeferred
+async def test_proxy(scheduler: SchedulerStandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy for the web is not asked for a scheduler."""
+    for name in ("http_proxy", "https_proxy", "grpc_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    for name in ("no_proxy", "no_grpc_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    registration = a_registration(scheduler)
+    assert (await heard(scheduler))[0] == "register"
+    await registration.stopService()

@@ -23,6 +23,7 @@ _OPTIONS = (
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.min_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 2_000),
+    ("grpc.enable_http_proxy", 0),  # $http_proxy is for the web: a scheduler is dialled itself
     ("grpc.client_idle_timeout_ms", 2**31 - 1),  # an idle connection must not look like a lost one
     # No keepalive pings: a Go server answers those without a call with GOAWAY (too_many_pings). probe() does it.
 )
