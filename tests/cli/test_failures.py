@@ -52,6 +52,7 @@ class FailureTests(SynchronousTestCase):
         about = "; `txworker query j` tells what became of job j once it is back"
         table = [
             (Broken(code.UNAVAILABLE, "failed to connect to x"), "no worker answers at here:1: failed to connect to x"),
+            (Broken(code.UNAVAILABLE, "errors resolving x"), "no worker answers at here:1: errors resolving x"),
             (Broken(code.UNAVAILABLE, "Socket closed"), "the worker at here:1 has gone: Socket closed"),
             (Broken(code.CANCELLED, "cut"), "the worker at here:1 has gone: cut"),
             (Broken(code.DEADLINE_EXCEEDED, "x"), "the worker at here:1 did not answer in time"),
@@ -60,6 +61,27 @@ class FailureTests(SynchronousTestCase):
             for job_id, more in (("", ""), ("j", about)):
                 failed = failure(error, "here:1", job_id)
                 self.assertEqual((sentence + more, UNREACHABLE), (str(failed), failed.status))
+
+    def test_hints(self) -> None:
+        """Where somebody is there but does not speak with us, TLS is what to look at first; not on a Unix socket."""
+        tls, other = (
+            "; does it want TLS (--tls-ca)?",
+            "; does it want a certificate of ours (--tls-cert), or another one?",
+        )
+        speak = "; does it speak TLS, and is its certificate for that address, and of that CA?"
+        table = [
+            ("Socket closed", "here:1", False, tls),
+            ("Socket closed", "here:1", True, other),
+            ("Tls handshake failed (TSI_PROTOCOL_FAILURE): OK", "here:1", True, speak),
+            ("Hostname Verification Check failed", "here:1", True, speak),
+            ("Connection refused", "here:1", True, ""),
+            ("Connection refused", "here:1", False, ""),
+            ("Socket closed", "unix:/x", False, ""),
+        ]
+        for details, addr, with_tls, hint in table:
+            error = Broken(grpc.StatusCode.UNAVAILABLE, f"failed to connect to x: {details}")
+            expected = f"no worker answers at {addr}: failed to connect to x: {details}{hint}"
+            self.assertEqual(expected, str(failure(error, addr, with_tls=with_tls)))
 
     def test_anything_else(self) -> None:
         """What nobody thought of is shown with its code."""

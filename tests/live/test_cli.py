@@ -51,6 +51,38 @@ def test_interrupted(daemon: Daemon) -> None:
     assert out.endswith(b"bye\n"), out  # bash itself says "Terminated" of its sleep before
 
 
+def by_shell(daemon: Daemon, script: str, **env: str) -> tuple[int, bytes, str]:
+    """Exit status, stdout and stderr of a shell's script, in which "$@" is the program."""
+    done = subprocess.run(
+        ["sh", "-c", script, "sh", *PROGRAM],
+        env={**os.environ, "TXWORKER_ADDR": daemon.addr, **env},
+        capture_output=True,
+        timeout=LIMIT,
+        check=False,
+    )
+    return done.returncode, done.stdout, done.stderr.decode()
+
+
+def test_proxy(daemon: Daemon) -> None:
+    """A proxy for the web is not asked for a worker."""
+    nobody = dict.fromkeys(("http_proxy", "https_proxy", "grpc_proxy"), "http://127.0.0.1:1")
+    assert by_shell(daemon, '"$@" ps --label of=nothing --json', no_proxy="", no_grpc_proxy="", **nobody) == (
+        0,
+        b"",
+        "",
+    )
+
+
+def test_nobody_there() -> None:
+    """That a host is not known is said as what it is, and with nothing of gRPC's own beside it."""
+    done = subprocess.run(
+        [*PROGRAM, "--addr", "worker.invalid:1", "ps"], capture_output=True, timeout=LIMIT, check=False
+    )
+    assert done.returncode == 69
+    assert done.stderr.startswith(b"txworker: no worker answers at worker.invalid:1: ")
+    assert done.stderr.count(b"\n") == 1
+
+
 def test_start_stream_query_stop(daemon: Daemon) -> None:
     """A job can be started, followed, asked after and stopped by separate calls; JSON where a program reads it."""
     status, out, _ = txworker(daemon, "start", "--label", "night=1", "bash", "-c", "echo a; echo b; exec sleep 1000")

@@ -185,6 +185,20 @@ def test_wait_for_the_end(a_daemon: Callable[..., Daemon]) -> None:
     assert again.stderr.startswith(b"txworker: no worker answers at unix:")
 
 
+def test_odd_path(a_daemon: Callable[..., Daemon], tmp_path: Path) -> None:
+    """A state directory may have characters in its name that mean something in a URI."""
+    odd = tmp_path / "st%41te #1?"
+    worker = a_daemon(f'[jobs]\nstate_directory = "{odd}"')
+    worker.bash(UNTIL_GO)
+    with running([*PROGRAM, "drain", "--state-directory", str(odd), "--wait"]) as waiting:
+        assert waiting.stdout is not None
+        assert waiting.stdout.readline() == b"draining: 1 job is still running\n"
+        (worker.place / "go").touch()
+        assert waiting.communicate(timeout=LIMIT) == (b"", b"")
+        assert worker.process.poll() == 0
+    assert waiting.returncode == 0
+
+
 def test_after_a_crash(a_daemon: Callable[..., Daemon]) -> None:
     """A worker that was killed leaves its socket behind; the next one puts its own in the place."""
     first = a_daemon()

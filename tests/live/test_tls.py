@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import grpc
 import pytest
 
+from tests.live.test_cli import PROGRAM
 from tests.support.daemon import Daemon
 from tests.support.pems import Authority
 from txworker.pb import worker_pb2 as pb
@@ -60,3 +62,26 @@ def test_renewed_certificate(a_daemon: Callable[..., Daemon], authority: Authori
     renewed = Authority()
     renewed.sign("worker").write(tmp_path, "server")
     assert ask(worker.addr, grpc.ssl_channel_credentials(renewed.pem))
+
+
+def test_command_line(a_daemon: Callable[..., Daemon], authority: Authority, tmp_path: Path) -> None:
+    """`txworker` says in one sentence what is wrong with the files, or with doing without them."""
+    plain, worker = a_daemon(), a_daemon(server=TLS + 'client_ca_file = "../ca.pem"\n')
+    authority.sign("client").write(tmp_path, "ours")
+    (tmp_path / "words.pem").write_text("hello")
+    (tmp_path / "other.pem").write_bytes(Authority().pem)
+    ours = ("--tls-cert", "ours.pem", "--tls-key", "ours.key")
+    speak = "; does it speak TLS, and is its certificate for that address, and of that CA?\n"
+    table = [
+        (worker, ("--tls-ca", "ca.pem", *ours), 0, ""),
+        (worker, ("--tls-ca", "words.pem"), 1, "txworker: --tls-ca: no certificate (PEM) in words.pem\n"),
+        (worker, (), 69, "; does it want TLS (--tls-ca)?\n"),
+        (worker, ("--tls-ca", "other.pem", *ours), 69, speak),
+        (plain, ("--tls-ca", "ca.pem"), 69, speak),
+    ]
+    for daemon, words, status, end in table:
+        done = subprocess.run(
+            [*PROGRAM, "--addr", daemon.addr, *words, "ps"], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stderr.count("\n")) == (status, int(status > 0)), done
+        assert done.stderr.endswith(end), done

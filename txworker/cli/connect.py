@@ -3,25 +3,40 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+import os
+from urllib.parse import quote
 
 import grpc
 
-_OPTIONS = (("grpc.keepalive_time_ms", 20_000), ("grpc.keepalive_timeout_ms", 10_000))
+from txworker.cli.pems import credentials
+
+_OPTIONS = (
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.enable_http_proxy", 0),  # $http_proxy is for the web: a worker is dialled itself
+)
 
 
 def channel(options: argparse.Namespace) -> grpc.Channel:
     """
-    A channel to the worker; with TLS when any TLS file is named, but not over a Unix socket.
+    A channel to the worker.
 
     Raises:
-        OSError: a file cannot be read.
+        OSError, Failed: a TLS file cannot be read, or used.
     """
-    if options.addr.startswith("unix:") or not (options.tls_ca or options.tls_cert):
-        return grpc.insecure_channel(options.addr, _OPTIONS)
-    credentials = grpc.ssl_channel_credentials(_read(options.tls_ca), _read(options.tls_key), _read(options.tls_cert))
-    return grpc.secure_channel(options.addr, credentials, _OPTIONS)
+    if not with_tls(options):
+        return grpc.insecure_channel(_target(options.addr), _OPTIONS)
+    files = credentials(options.tls_ca, options.tls_cert, options.tls_key)
+    return grpc.secure_channel(options.addr, files, _OPTIONS)
 
 
-def _read(name: str | None) -> bytes | None:
-    return Path(name).read_bytes() if name else None
+def with_tls(options: argparse.Namespace) -> bool:
+    """When any TLS file is named, but not over a Unix socket."""
+    return not options.addr.startswith("unix:") and bool(options.tls_ca or options.tls_cert)
+
+
+def _target(addr: str) -> str:
+    """As gRPC wants it, to whom a path is a URI."""
+    if not addr.startswith("unix:"):
+        return addr
+    return f"unix:{quote(os.fsencode(addr.removeprefix('unix:')))}"

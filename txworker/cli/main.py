@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 
 from txworker.cli import commands, many
-from txworker.cli.connect import channel
+from txworker.cli.connect import channel, with_tls
 from txworker.cli.draining import drain
 from txworker.cli.failures import INTERRUPTED, REFUSED, Failed, failure
 from txworker.cli.parser import parse
@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
             sys.stdout.flush()
             return status
     except grpc.RpcError as error:
-        return _sentence(failure(error, options.addr))
+        return _sentence(failure(error, options.addr, with_tls=with_tls(options)))
     except Failed as failed:
         return _sentence(failed)
     except BrokenPipeError:  # whoever read our output has seen enough

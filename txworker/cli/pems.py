@@ -1,0 +1,58 @@
+"""TLS files, looked at before gRPC gets them: it would blame the network for them."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import grpc
+
+from txworker.cli.failures import REFUSED, Failed
+
+
+def credentials(ca: str | None, cert: str | None, key: str | None) -> grpc.ChannelCredentials:
+    """
+    Of the files that are named. Each is read once: it may be a pipe.
+
+    Raises:
+        OSError: a file cannot be read.
+        Failed: it holds something else, or the key is not that of the certificate.
+    """
+    ca_pem, key_pem, cert_pem = (Path(name).read_bytes() if name else None for name in (ca, key, cert))
+    if ca_pem is not None:
+        _check_certificate("--tls-ca", ca, ca_pem)
+    if cert_pem is not None and key_pem is not None:
+        _check_certificate("--tls-cert", cert, cert_pem)
+        _check_key(f"{key}", key_pem, f"{cert}", cert_pem)
+    return grpc.ssl_channel_credentials(ca_pem, key_pem, cert_pem)
+
+
+def _check_certificate(option: str, name: str | None, pem: bytes) -> None:
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=pem.decode("ascii", "ignore"))
+    except (ssl.SSLError, ValueError) as error:
+        raise Failed(f"{option}: no certificate (PEM) in {name}", REFUSED) from error
+
+
+def _check_key(name: str, pem: bytes, cert: str, cert_pem: bytes) -> None:
+    if b"ENCRYPTED" in pem:  # OpenSSL would ask for its password; gRPC cannot
+        raise Failed(f"--tls-key: the key in {name} is encrypted, and cannot be used so", REFUSED)
+    try:
+        with _as_file(cert_pem) as cert_file, _as_file(pem) as key_file:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(cert_file, key_file)
+    except ssl.SSLError as error:
+        if error.reason == "KEY_VALUES_MISMATCH":
+            raise Failed(f"--tls-key: {name} is not the key of the certificate in {cert}", REFUSED) from error
+        raise Failed(f"--tls-key: no private key (PEM) in {name}", REFUSED) from error
+
+
+@contextmanager
+def _as_file(data: bytes) -> Iterator[str]:
+    """A name for bytes that are in memory only; the ssl module takes keys by name alone."""
+    with os.fdopen(os.memfd_create("pem"), "wb") as file:
+        file.write(data)
+        file.flush()
+        yield f"/proc/self/fd/{file.fileno()}"
