@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
+import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
 from txworker.cli.parser import parse
 from txworker.pb import worker_pb2 as pb
+
+
+def refusal(words: list[str]) -> str:
+    """What is said of wrong usage, which ends with status 2."""
+    with contextlib.redirect_stderr(io.StringIO()) as err, pytest.raises(SystemExit) as caught:
+        parse(words)
+    assert caught.value.code == 2
+    return err.getvalue()
 
 
 class ParserTests(SynchronousTestCase):
@@ -23,7 +36,18 @@ class ParserTests(SynchronousTestCase):
             "run --max-memory 9999999999T true": "is no number of bytes",
             "run --max-output K true": "is no number of bytes",
             "run --max-open-files 2147483648 true": "is no number from 0 to 2147483647",
-            "run --max-cpu soon true": "'soon' is no number of seconds",
+            "run --max-cpu soon true": "'soon' is no number of seconds from 0 to 1000000000",
+            "run --timeout 1e30 true": "--timeout: '1e30' is no number of seconds from 0 to 1000000000",
+            "--deadline 0 ps": "--deadline: 0 seconds are no time to wait",
+            "ps --deadline 0": "--deadline: 0 seconds are no time to wait",
+            "run --label a=1 --label a=2 true": "--label: 'a' is given twice, as '1' and as '2'",
+            "start --env a=1 --env b=2 --env a= true": "--env: 'a' is given twice, as '1' and as ''",
+            "ps --label a=1 --label a=2": "--label: 'a' is given twice",
+            "--json run true": "--json: `run` copies a job's output as it is",
+            "run --json true": "--json: `run` copies a job's output as it is",
+            "--json stream x": "--json: `stream` copies a job's output as it is",
+            "stream x --json": "--json: `stream` copies a job's output as it is",
+            "stop": "the following arguments are required: JOB",
             "run --max-cpu nan true": "'nan' is no number of seconds",
             "wait --timeout 0 x": "0 seconds are no time to wait",
             "wait": "the following arguments are required: JOB",
@@ -32,10 +56,7 @@ class ParserTests(SynchronousTestCase):
             "sing": "invalid choice: 'sing'",
         }
         for words, sentence in table.items():
-            with contextlib.redirect_stderr(io.StringIO()) as err, self.assertRaises(SystemExit) as caught:
-                parse(words.split())
-            self.assertEqual(2, caught.exception.code)
-            self.assertIn(sentence, err.getvalue(), words)
+            self.assertIn(sentence, refusal(words.split()), words)
 
     def test_sizes(self) -> None:
         """Bytes may be given in powers of 1024."""
@@ -52,7 +73,14 @@ class ParserTests(SynchronousTestCase):
 
     def test_json(self) -> None:
         """--json may stand before the command or behind it, but behind an executable it is the job's."""
-        for words in ("--json ps", "ps --json", "--json ps --json", "wait x --json", "drain --json"):
+        for words in (
+            "--json ps",
+            "ps --json",
+            "--json ps --json",
+            "wait x --json",
+            "drain --json",
+            "start --json true",
+        ):
             self.assertTrue(parse(words.split()).json, words)
         options = parse(["run", "true", "--json"])
         self.assertEqual((False, ["true", "--json"]), (options.json, options.argv))
@@ -63,3 +91,61 @@ class ParserTests(SynchronousTestCase):
         here = parse(["drain", "--state-directory", "state"]).addr
         self.assertEqual(f"unix:{Path.cwd()}/state/control.sock", here)
         self.assertEqual("unix:/x", parse(["--addr", "unix:/x", "drain"]).addr)
+        self.assertIn("longer than a socket's name may be", refusal(["drain", "--state-directory", "x" * 120]))
+
+    def test_connection(self) -> None:
+        """The worker's address and the like may stand before the command or behind it, up to an executable."""
+        words = ["--addr", "h:1", "--tls-ca", "a", "--tls-cert", "c", "--tls-key", "k", "--deadline", "7"]
+        for line in (
+            [*words, "ps"],
+            ["ps", *words],
+            [*words[:4], "wait", "x", *words[4:]],
+            ["run", *words, "true"],
+            ["--addr", "other:2", "start", "--label", "a=1", *words, "true", "--addr", "x"],
+        ):
+            got = parse(line)
+            self.assertEqual(
+                ("h:1", "a", "c", "k", 7.0), (got.addr, got.tls_ca, got.tls_cert, got.tls_key, got.deadline)
+            )
+        self.assertEqual(["true", "--addr", "x"], parse(["run", "true", "--addr", "x"]).argv)
+
+    def test_addresses(self) -> None:
+        """What cannot be an address is refused before anything is dialled, whichever way it would be misread."""
+        for addr in ("foo", "foo:bar", ":31003", "http://127.0.0.1:1", "127.0.0.1", "", "unix:", "[::g]:1", "a b:1"):
+            self.assertIn(f"--addr: must be HOST:PORT (or unix:PATH), not {addr!r}", refusal(["--addr", addr, "ps"]))
+        for addr in ("127.0.0.1:96545", "h:0", "h:999999999"):
+            self.assertIn(f"--addr: port must be from 1 to 65535 in {addr!r}", refusal(["ps", "--addr", addr]))
+        for addr in ("127.0.0.1:30000", "[::1]:65535", "worker-1.example_net:00080", "unix:x", "unix:/a%41 b"):
+            self.assertEqual(addr, parse(["--addr", addr, "ps"]).addr)
+
+    def test_environment(self) -> None:
+        """$TXWORKER_ADDR is for who gives no address; empty it counts as unset, and a wrong one is named."""
+        with mock.patch.dict(os.environ, {"TXWORKER_ADDR": "h:7"}):
+            self.assertEqual(("h:7", "h:8"), (parse(["ps"]).addr, parse(["ps", "--addr", "h:8"]).addr))
+        with mock.patch.dict(os.environ, {"TXWORKER_ADDR": ""}):
+            self.assertEqual("127.0.0.1:30000", parse(["ps"]).addr)
+        with mock.patch.dict(os.environ, {"TXWORKER_ADDR": "foo"}):
+            self.assertIn("error: $TXWORKER_ADDR: must be HOST:PORT (or unix:PATH), not 'foo'", refusal(["ps"]))
+            self.assertEqual("h:8", parse(["--addr", "h:8", "ps"]).addr)
+            self.assertEqual("unix:/w/control.sock", parse(["drain", "--state-directory", "/w"]).addr)
+
+    def test_pairs(self) -> None:
+        """Labels and variables are collected; to say the same twice is no mistake."""
+        options = parse(["run", "--label", "a=1", "--label", "b=", "--label", "a=1", "--env", "A=x=y", "true"])
+        self.assertEqual(({"a": "1", "b": ""}, {"A": "x=y"}), (options.label, options.env))
+        self.assertEqual({}, parse(["run", "true"]).label)
+
+    def test_version(self) -> None:
+        """--version prints that of the package, and ends well; also where the package is only a directory."""
+        table: list[tuple[Any, str]] = [
+            (["1.2.3"], "txworker 1.2.3\n"),
+            (PackageNotFoundError("txworker"), "txworker, of no version: it is not installed\n"),
+        ]
+        for known, said in table:
+            with (
+                mock.patch("importlib.metadata.version", side_effect=known),
+                contextlib.redirect_stdout(io.StringIO()) as out,
+                self.assertRaises(SystemExit) as caught,
+            ):
+                parse(["--version"])
+            self.assertEqual((0, said), (caught.exception.code, out.getvalue()))

@@ -15,8 +15,6 @@ from txworker.cli.failures import REFUSED, UNREACHABLE, Failed
 from txworker.pb import control_pb2 as pb
 from txworker.pb.control_pb2_grpc import ControlStub
 
-SOCKET_NAME = "control.sock"
-
 _UCRED = struct.Struct("iII")  # pid, uid, gid: unix(7)
 
 

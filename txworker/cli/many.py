@@ -25,7 +25,7 @@ def ps(stub: WorkerStub, options: argparse.Namespace) -> int:
     """List jobs, newest first."""
     show = _shower(options)
     states = [state for states in options.state for state in states]
-    request = pb.ListJobsReq(states=states, labels=dict(options.label))
+    request = pb.ListJobsReq(states=states, labels=options.label)
     jobs = _listed(stub, request, options.limit, options.deadline)
     newest = list(islice(jobs, 1))  # a worker that does not answer gets no heading
     if not (options.json or options.quiet):
@@ -57,7 +57,7 @@ def watch(stub: WorkerStub, options: argparse.Namespace) -> int:
     """Print the jobs as they stand, then every change; until interrupted, or until all that were named are done."""
     show = _shower(options)
     is_old = _done_before(stub, options.deadline) if options.no_finished else lambda job: False
-    for event in stub.WatchJobs(pb.WatchJobsReq(jobIDs=options.jobs, labels=dict(options.label))):
+    for event in stub.WatchJobs(pb.WatchJobsReq(jobIDs=options.jobs, labels=options.label)):
         if not is_old(event.job):
             print(show(event.job), flush=True)
     return 0

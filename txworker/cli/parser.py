@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Callable
-from pathlib import Path
 
-from txworker.cli.draining import SOCKET_NAME
-from txworker.cli.values import count, pair, seconds, size, some_seconds, states
-
-DEFAULT_ADDR = "127.0.0.1:30000"
+from txworker.cli import common
+from txworker.cli.values import SOCKET_NAME, Pairs, count, pair, seconds, size, socket_in, some_seconds, states
 
 _EPILOG = """\
 examples:
@@ -40,8 +36,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    _add_connection(parser)
-    parser.add_argument("--json", action="store_true", help="print JSON, one object on a line for each answer or job")
+    common.add_to_program(parser)
     commands = parser.add_subparsers(dest="command_name", metavar="COMMAND", required=True)
     table: tuple[tuple[str, str, _Adds], ...] = (
         ("start", "start a job and print its id", _add_start),
@@ -57,31 +52,13 @@ def parse(argv: list[str]) -> argparse.Namespace:
     for name, text, add in table:
         command = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
         add(command)
-        if name not in ("start", "run"):  # behind those, options are the job's
-            command.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print JSON")
+        common.add_to_command(command, name)
     return _checked(parser, parser.parse_args(argv))
 
 
-def _add_connection(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--addr",
-        default=os.environ.get("TXWORKER_ADDR", DEFAULT_ADDR),
-        metavar="HOST:PORT",
-        help=f"the worker's address, or unix:PATH of its socket (default: $TXWORKER_ADDR or {DEFAULT_ADDR})",
-    )
-    parser.add_argument("--tls-ca", metavar="FILE", help="PEM of the CA of the worker's certificate; turns TLS on")
-    parser.add_argument("--tls-cert", metavar="FILE", help="PEM of our own certificate, where the worker asks for one")
-    parser.add_argument("--tls-key", metavar="FILE", help="PEM of its key")
-    parser.add_argument("--deadline", type=seconds, default=10.0, metavar="SECONDS", help="for each answer (10)")
-
-
 def _add_start(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--env", type=pair, action="append", default=[], metavar="NAME=VALUE", help="in its environment"
-    )
-    parser.add_argument(
-        "--label", type=pair, action="append", default=[], metavar="NAME=VALUE", help="to find it again by"
-    )
+    _add_pairs(parser, "--env", "in its environment")
+    _add_pairs(parser, "--label", "to find it again by")
     parser.add_argument("--directory", default="", metavar="DIR", help="working directory, on the worker's machine")
     parser.add_argument("--timeout", type=seconds, metavar="SECONDS", help="end it when it has run so long")
     parser.add_argument("--quiet-timeout", type=seconds, metavar="SECONDS", help="end it when it is silent so long")
@@ -124,7 +101,7 @@ def _add_ps(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--state", type=states, action="append", default=[], metavar="STATE,...", help="such as running,failed"
     )
-    _add_labels(parser)
+    _add_pairs(parser, "--label", "only jobs with it; all of several")
     parser.add_argument("--limit", type=count, default=50, metavar="N", help="so many at most (50); 0: all")
     parser.add_argument("--quiet", "-q", action="store_true", help="only their ids")
 
@@ -137,28 +114,24 @@ def _add_wait(parser: argparse.ArgumentParser) -> None:
 
 def _add_watch(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("jobs", nargs="*", metavar="JOB", help="a job's id; ends when all are done (default: all jobs)")
-    _add_labels(parser)
+    _add_pairs(parser, "--label", "only jobs with it; all of several")
     parser.add_argument("--no-finished", action="store_true", help="begin without the jobs that are done already")
 
 
 def _add_drain(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--state-directory",
+        type=socket_in,
+        dest="addr",
+        default=argparse.SUPPRESS,
         metavar="DIR",
         help=f"the worker's: its socket {SOCKET_NAME} is there (or name that by --addr unix:PATH)",
     )
     parser.add_argument("--wait", action="store_true", help="until the worker has ended")
 
 
-def _add_labels(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--label",
-        type=pair,
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="only jobs with it; all of several",
-    )
+def _add_pairs(parser: argparse.ArgumentParser, option: str, text: str) -> None:
+    parser.add_argument(option, type=pair, action=Pairs, default={}, metavar="NAME=VALUE", help=text)
 
 
 def _checked(parser: argparse.ArgumentParser, options: argparse.Namespace) -> argparse.Namespace:
@@ -167,8 +140,5 @@ def _checked(parser: argparse.ArgumentParser, options: argparse.Namespace) -> ar
             del options.argv[0]
         if not options.argv:
             parser.error("there is nothing to run: name an executable")
-    if options.command_name == "drain" and options.state_directory:
-        options.addr = f"unix:{Path(options.state_directory).absolute() / SOCKET_NAME}"
-    if bool(options.tls_cert) != bool(options.tls_key):
-        parser.error("--tls-cert and --tls-key go together")
+    common.check(parser, options)
     return options

@@ -3,11 +3,44 @@
 from __future__ import annotations
 
 import argparse
+import ipaddress
+import os
+import re
+from pathlib import Path
+from typing import Any
 
 from txworker.pb import worker_pb2 as pb
 
+SOCKET_NAME = "control.sock"
+"""In a worker's state directory."""
+
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _STATES = {name.removeprefix("JOB_STATE_").lower(): number for name, number in pb.JobState.items() if number}
+_ADDRESS = re.compile(r"(?:\[(?P<ipv6>[^\[\]]+)\]|[A-Za-z0-9._-]+):0*(?P<port>[0-9]{1,9})")
+_HIGHEST_PORT = 65535
+_LONGEST_SOCKET_BYTES = 107  # of a socket's name (unix(7))
+_MOST_SECONDS = 1_000_000_000  # 31 years; a deadline in nanoseconds since 1970 fits into gRPC's 64 bits
+
+
+def address(text: str) -> str:
+    """HOST:PORT, or unix:PATH as the path is, without escapes."""
+    if text.startswith("unix:") and text != "unix:":
+        if len(os.fsencode(text.removeprefix("unix:"))) > _LONGEST_SOCKET_BYTES:
+            raise argparse.ArgumentTypeError(
+                f"{text!r} is longer than a socket's name may be ({_LONGEST_SOCKET_BYTES} bytes)"
+            )
+        return text
+    found = _ADDRESS.fullmatch(text)
+    if not found or (found["ipv6"] and not _is_ipv6(found["ipv6"])):
+        raise argparse.ArgumentTypeError(f"must be HOST:PORT (or unix:PATH), not {text!r}")
+    if not 1 <= int(found["port"]) <= _HIGHEST_PORT:
+        raise argparse.ArgumentTypeError(f"port must be from 1 to {_HIGHEST_PORT} in {text!r}")
+    return text
+
+
+def socket_in(text: str) -> str:
+    """The address of the worker whose state directory that is."""
+    return address(f"unix:{Path(text).absolute() / SOCKET_NAME}")
 
 
 def pair(text: str) -> tuple[str, str]:
@@ -18,14 +51,27 @@ def pair(text: str) -> tuple[str, str]:
     return name, value
 
 
+class Pairs(argparse.Action):
+    """Makes a dict of every pair that is given; one name with two values is a mistake."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: Any = None
+    ) -> None:
+        name, value = values
+        before = getattr(namespace, self.dest)
+        if before.get(name, value) != value:
+            raise argparse.ArgumentError(self, f"{name!r} is given twice, as {before[name]!r} and as {value!r}")
+        setattr(namespace, self.dest, {**before, name: value})
+
+
 def seconds(text: str) -> float:
     """0 or more."""
     try:
         number = float(text)
     except ValueError:
         number = -1.0
-    if not 0 <= number < 3e11:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
+    if not 0 <= number <= _MOST_SECONDS:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds from 0 to {_MOST_SECONDS}")
     return number
 
 
@@ -60,3 +106,11 @@ def states(text: str) -> list[int]:
         if word not in _STATES:
             raise argparse.ArgumentTypeError(f"{word!r} is no state of a job; these are: {', '.join(_STATES)}")
     return [_STATES[word] for word in words]
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        ipaddress.IPv6Address(text)
+    except ValueError:
+        return False
+    return True

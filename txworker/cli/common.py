@@ -1,0 +1,87 @@
+"""Options of every command: which worker, how to reach it, how to print. Before the command, and behind it as well."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import os
+from typing import Any
+
+from txworker.cli.values import address, some_seconds
+
+DEFAULT_ADDR = "127.0.0.1:30000"
+VARIABLE = "TXWORKER_ADDR"
+
+RAW = ("run", "stream")
+"""Commands that copy a job's output as it is: there is no JSON of that."""
+
+
+class Version(argparse.Action):
+    """Prints the version and ends."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: Any = None
+    ) -> None:
+        try:
+            print(f"txworker {importlib.metadata.version('txworker')}")
+        except importlib.metadata.PackageNotFoundError:
+            print("txworker, of no version: it is not installed")
+        parser.exit()
+
+
+def add_to_program(parser: argparse.ArgumentParser) -> None:
+    """Before the command, where each has its default."""
+    _add(parser, addr=None, deadline=10.0, json=False, file=None)
+    parser.add_argument("--version", action=Version, nargs=0, help="print the version of this program")
+
+
+def add_to_command(parser: argparse.ArgumentParser, name: str) -> None:
+    """Behind the command, where what is not given changes nothing. (SUPPRESS: no default, or else not in the help.)"""
+    nothing = argparse.SUPPRESS
+    _add(parser, nothing, nothing, nothing, nothing, json_help=argparse.SUPPRESS if name in RAW else None)
+
+
+def _add(
+    parser: argparse.ArgumentParser, addr: Any, deadline: Any, json: Any, file: Any, json_help: str | None = None
+) -> None:
+    group = parser.add_argument_group("the worker, and how it is asked")
+    group.add_argument(
+        "--addr",
+        type=address,
+        default=addr,
+        metavar="HOST:PORT",
+        help=f"the worker's address, or unix:PATH of its socket (default: ${VARIABLE} or {DEFAULT_ADDR})",
+    )
+    group.add_argument(
+        "--tls-ca", default=file, metavar="FILE", help="PEM of the CA of the worker's certificate; turns TLS on"
+    )
+    group.add_argument(
+        "--tls-cert", default=file, metavar="FILE", help="PEM of our own certificate, where the worker asks for one"
+    )
+    group.add_argument("--tls-key", default=file, metavar="FILE", help="PEM of its key")
+    group.add_argument(
+        "--deadline", type=some_seconds, default=deadline, metavar="SECONDS", help="for each answer (10)"
+    )
+    group.add_argument(
+        "--json",
+        action="store_true",
+        default=json,
+        help=json_help or "print JSON, one object on a line for each answer or job",
+    )
+
+
+def check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """What none of them tells by itself; ends the program where it is wrong, and finds the address that nobody gave."""
+    if options.json and options.command_name in RAW:
+        parser.error(f"--json: `{options.command_name}` copies a job's output as it is")
+    if bool(options.tls_cert) != bool(options.tls_key):
+        parser.error("--tls-cert and --tls-key go together")
+    if options.addr is None:
+        options.addr = _from_environment(parser)
+
+
+def _from_environment(parser: argparse.ArgumentParser) -> str:
+    try:
+        return address(os.environ.get(VARIABLE) or DEFAULT_ADDR)
+    except argparse.ArgumentTypeError as error:
+        parser.error(f"${VARIABLE}: {error}")
