@@ -10,7 +10,7 @@ from typing import Any
 from google.protobuf.timestamp_pb2 import Timestamp
 from twisted.trial.unittest import SynchronousTestCase
 
-from txworker.cli.many import ps, watch
+from txworker.cli.many import ps, wait, watch
 from txworker.cli.parser import parse
 from txworker.pb import worker_pb2 as pb
 
@@ -30,7 +30,7 @@ class StubWith:
         end = begin + request.pageSize
         return pb.ListJobsRes(jobs=meant[begin:end], nextPageToken=str(end) if end < len(meant) else "")
 
-    def WatchJobs(self, request: pb.WatchJobsReq) -> Iterator[pb.JobEvent]:
+    def WatchJobs(self, request: pb.WatchJobsReq, timeout: float | None = None) -> Iterator[pb.JobEvent]:
         for job in [*reversed(self.jobs), *self.events]:
             yield pb.JobEvent(job=job)
 
@@ -71,3 +71,14 @@ class WatchTests(SynchronousTestCase):
         """A worker without jobs is watched as well."""
         stub = StubWith([], [a_job(1, pb.JOB_STATE_FAILED)])
         self.assertEqual(1, len(printed(watch, stub, "watch", "--no-finished")))
+
+
+class WaitTests(SynchronousTestCase):
+    def test_lost(self) -> None:
+        """That a job was lost is said once, though its errorText says it, too."""
+        job = a_job(1, pb.JOB_STATE_LOST)
+        job.errorText = "lost: the machine was restarted while it ran"
+        stub: Any = StubWith([job])
+        with contextlib.redirect_stdout(io.StringIO()) as out:
+            status = wait(stub, parse(["wait", "job-1"]))
+        self.assertEqual((1, "job-1 lost: the machine was restarted while it ran\n"), (status, out.getvalue()))

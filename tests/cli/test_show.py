@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from twisted.trial.unittest import SynchronousTestCase
 
-from txworker.cli.show import HEADER, command_line, exit_status, is_done, outcome, row, size, span, state_name
+from txworker.cli.show import as_json, command_line, exit_status, header, is_done, outcome, row, size, span, state_name
 from txworker.pb import worker_pb2 as pb
 
 ID = "0f9e3c4a-1111-2222-3333-444455556666"
@@ -28,7 +29,7 @@ class RowTests(SynchronousTestCase):
             finishedAt=Timestamp(seconds=90_001),
             outputBytes=3 * 2**40,
         )
-        lines = [HEADER, row(young, 1013.0, None), row(old, 864_001.0, None)]
+        lines = [header(None), row(young, 1013.0, None), row(old, 864_001.0, None)]
         self.assertEqual(
             [
                 "JOB                                  STATE     EXIT      AGE    RAN  OUTPUT  COMMAND",
@@ -46,6 +47,20 @@ class RowTests(SynchronousTestCase):
             self.assertEqual((width, "…"), (len(line), line[-1]))
         self.assertIn("x" * 500, row(job, 0.0, None))
         self.assertNotIn("…", row(a_job(), 0.0, len(row(a_job(), 0.0, None))))
+
+    def test_room_for_the_command(self) -> None:
+        """On a narrow terminal columns are left out, the least wanted first, for something of the command."""
+        job = a_job(createdAt=Timestamp(seconds=1000), args=["y" * 50])
+        table = {
+            95: "JOB                                  STATE     EXIT      AGE    RAN  OUTPUT  COMMAND",
+            94: "JOB                                  STATE     EXIT      AGE    RAN  COMMAND",
+            80: "JOB                                  STATE     EXIT      AGE  COMMAND",
+            66: "JOB                                  STATE      COMMAND",
+            30: "JOB                          …",
+        }
+        self.assertEqual(table, {width: header(width) for width in table})
+        for width in (66, 80, 94, 95, 200):
+            self.assertIn("  bash count.sh yyy", row(job, 1013.0, width))
 
     def test_not_started(self) -> None:
         """A job that has not run for any time says so."""
@@ -72,6 +87,16 @@ class WordsTests(SynchronousTestCase):
             r"sh -c a\nb \x1b[2J é", command_line(pb.Job(command="sh", path="-c", args=["a\nb", "\x1b[2J é"]))
         )
         self.assertEqual("echo", command_line(pb.Job(command="echo")))
+
+    def test_json(self) -> None:
+        """A field that is 0, false or empty is there, too, by its name in the proto, and all is on one line."""
+        answer = json.loads(as_json(a_job(state=pb.JOB_STATE_SUCCEEDED)))
+        self.assertEqual(
+            (0, "0", False, {}),
+            tuple(answer[name] for name in ("exitCode", "outputBytes", "outputTruncated", "labels")),
+        )
+        self.assertNotIn("startedAt", answer)
+        self.assertEqual({"jobID": ""}, json.loads(as_json(pb.StartJobRes())))
 
 
 class EndTests(SynchronousTestCase):

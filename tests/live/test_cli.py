@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -39,16 +40,101 @@ def test_run(daemon: Daemon) -> None:
     assert txworker(daemon, "run", "--timeout", "0.2", "sleep", "100")[0] == 143
 
 
-def test_interrupted(daemon: Daemon) -> None:
-    """Ctrl-C stops the job; what it still prints is shown, and its end is ours."""
+def test_separate_stderr(daemon: Daemon) -> None:
+    """What goes to stderr is seen while the job runs, and each stream comes out where it belongs."""
+    go = daemon.place / "go-on"
+    script = f"echo out; echo err >&2; until [ -e {go} ]; do sleep 0.02; done; echo went; echo more >&2"
+    words = ("run", "--separate-stderr", "--timeout", str(LIMIT), "bash", "-c", script)
+    with running([*PROGRAM, "--addr", daemon.addr, *words]) as run:
+        assert run.stdout is not None
+        assert run.stderr is not None
+        assert (run.stderr.readline(), run.stdout.readline()) == (b"err\n", b"out\n")
+        go.touch()
+        assert run.communicate(timeout=LIMIT) == (b"went\n", b"more\n")
+        assert run.returncode == 0
+
+
+def with_signals(action: str) -> list[str]:
+    """
+    The program, with SIG_DFL or SIG_IGN for the signals that stop a job, however the tests were started (nohup).
+
+    Set by a process of its own: gRPC does not bear Python code between fork and exec.
+    """
+    numbers = [int(signal.SIGINT), int(signal.SIGTERM), int(signal.SIGHUP)]
+    setting = f"import os, signal, sys; [signal.signal(number, signal.{action}) for number in {numbers}]"
+    return [sys.executable, "-c", f"{setting}; os.execv(sys.argv[1], sys.argv[1:])", *PROGRAM]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_interrupted(daemon: Daemon, number: signal.Signals) -> None:
+    """Ctrl-C stops the job, and so does a lost terminal; what it still prints is shown, and its end is ours."""
     script = "trap 'echo bye; exit 5' INT TERM; echo up; while :; do sleep 0.1; done"
-    with running([*PROGRAM, "--addr", daemon.addr, "run", "bash", "-c", script]) as run:
+    with running([*with_signals("SIG_DFL"), "--addr", daemon.addr, "run", "bash", "-c", script]) as run:
         assert run.stdout is not None
         assert run.stdout.readline() == b"up\n"
-        run.send_signal(signal.SIGINT)
+        run.send_signal(number)
         out, _ = run.communicate(timeout=LIMIT)
     assert run.returncode == 5
     assert out.endswith(b"bye\n"), out  # bash itself says "Terminated" of its sleep before
+
+
+def test_nohup(daemon: Daemon) -> None:
+    """A signal that was ignored when `run` was started stops nothing."""
+    go = daemon.place / "go-home"
+    script = f"echo up; until [ -e {go} ]; do sleep 0.02; done"
+    with running([*with_signals("SIG_IGN"), "--addr", daemon.addr, "run", "bash", "-c", script]) as run:
+        assert run.stdout is not None
+        assert run.stdout.readline() == b"up\n"
+        run.send_signal(signal.SIGHUP)
+        go.touch()
+        assert run.communicate(timeout=LIMIT) == (b"", b"")
+    assert run.returncode == 0
+
+
+FOREVER = "while echo y; do sleep 0.01; done"
+
+
+def test_reader_gone(daemon: Daemon) -> None:
+    """When nobody reads the output any more, `run` stops its job, says so, and ends as SIGPIPE would have it."""
+    for words in ((), ("--separate-stderr",)):
+        with running([*PROGRAM, "--addr", daemon.addr, "run", *words, "bash", "-c", FOREVER], text=True) as run:
+            assert run.stdout is not None
+            assert run.stderr is not None
+            assert run.stdout.readline() == "y\n"
+            run.stdout.close()
+            (line,) = run.stderr.readlines()
+            assert run.wait(LIMIT) == 141
+        said = re.fullmatch(
+            r"txworker: cannot write to standard output: Broken pipe; job (\S+) was told to end\n", line
+        )
+        assert said, line
+        assert daemon.end(said[1]).job.state == pb.JOB_STATE_STOPPED
+
+
+def test_reader_of_stderr_gone(daemon: Daemon) -> None:
+    """The same holds for a separate stderr, however silent stdout is."""
+    words = ("--separate-stderr", "--label", "of=unread", "bash", "-c", f"({FOREVER}) >&2")
+    with running([*PROGRAM, "--addr", daemon.addr, "run", *words]) as run:
+        assert run.stderr is not None
+        assert run.stderr.readline() == b"y\n"
+        run.stderr.close()
+        assert run.wait(LIMIT) == 141
+    (job,) = daemon.stub.ListJobs(pb.ListJobsReq(labels={"of": "unread"}), timeout=LIMIT).jobs
+    assert daemon.end(job.jobID).job.state == pb.JOB_STATE_STOPPED
+
+
+def test_reader_of_a_stream_gone(daemon: Daemon) -> None:
+    """`stream` ends quietly when nobody reads it any more, and leaves the job alone."""
+    job_id = daemon.bash(FOREVER)
+    with running([*PROGRAM, "--addr", daemon.addr, "stream", job_id]) as stream:
+        assert stream.stdout is not None
+        assert stream.stderr is not None
+        assert stream.stdout.readline() == b"y\n"
+        stream.stdout.close()
+        assert stream.stderr.read() == b""
+        assert stream.wait(LIMIT) == 0
+    assert not daemon.query(job_id).done
+    assert txworker(daemon, "stop", "--grace", "0", job_id) == (0, b"", "")
 
 
 def by_shell(daemon: Daemon, script: str, **env: str) -> tuple[int, bytes, str]:
@@ -61,6 +147,37 @@ def by_shell(daemon: Daemon, script: str, **env: str) -> tuple[int, bytes, str]:
         check=False,
     )
     return done.returncode, done.stdout, done.stderr.decode()
+
+
+def test_closed_output(daemon: Daemon) -> None:
+    """Without a standard output nothing is started, and what has nothing to say works; no other stream is missed."""
+    closed = (1, b"", "txworker: standard output is closed\n")
+    for words in ("start --label of=closed true", "run --label of=closed true", "ps"):
+        assert by_shell(daemon, f'"$@" {words} >&-') == closed
+    assert txworker(daemon, "ps", "--quiet", "--label", "of=closed") == (0, b"", "")
+    job_id = daemon.bash("exec sleep 1000")
+    assert by_shell(daemon, f'"$@" stop {job_id} >&-') == (0, b"", "")
+    assert by_shell(daemon, f'"$@" wait --quiet {job_id} >&- 2>&-') == (143, b"", "")
+    assert by_shell(daemon, '"$@" run --stdin - cat <&-') == (1, b"", "txworker: --stdin: standard input is closed\n")
+    assert by_shell(daemon, '"$@" run --separate-stderr sh -c "echo a; echo b >&2; exit 3" <&- 2>&-') == (3, b"a\n", "")
+
+
+def test_full_output(daemon: Daemon) -> None:
+    """What cannot be written is said as it is, and `run` stops its job."""
+    sentence = "txworker: cannot write to standard output: No space left on device"
+    assert by_shell(daemon, '"$@" ps >/dev/full') == (1, b"", f"{sentence}\n")
+    status, _, err = by_shell(daemon, f'"$@" run bash -c "{FOREVER}" >/dev/full')
+    said = re.fullmatch(rf"{sentence}; job (\S+) was told to end\n", err)
+    assert said, err
+    assert (status, daemon.end(said[1]).job.state) == (1, pb.JOB_STATE_STOPPED)
+
+
+def test_ascii(daemon: Daemon) -> None:
+    """What stdout has no character for is shown as an escape."""
+    daemon.end(daemon.start("true", "é", labels={"of": "ascii"}))
+    status, out, err = by_shell(daemon, '"$@" ps --label of=ascii', PYTHONIOENCODING="ascii")
+    assert (status, err) == (0, "")
+    assert out.endswith(b"true \\xe9\n")
 
 
 def test_proxy(daemon: Daemon) -> None:
@@ -142,7 +259,7 @@ def test_wait_no_longer(daemon: Daemon) -> None:
         "txworker: the job was not done after 0.2 s\n",
     )
     status, _, err = txworker(daemon, "wait", "--timeout", "0.2", sleeper, done)
-    assert (status, err) == (124, "txworker: 1 of 2 jobs were not done after 0.2 s\n")
+    assert (status, err) == (124, "txworker: 1 of 2 jobs was not done after 0.2 s\n")
     assert not daemon.query(sleeper).done
     txworker(daemon, "stop", "--grace", "0", sleeper)
     assert txworker(daemon, "wait", "--quiet", sleeper)[0] == 137

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import select
 import socket
 import struct
 
-from google.protobuf.json_format import MessageToDict
-
+from txworker.cli import output
 from txworker.cli.failures import REFUSED, UNREACHABLE, Failed
+from txworker.cli.show import as_json
 from txworker.pb import control_pb2 as pb
 from txworker.pb.control_pb2_grpc import ControlStub
 
@@ -20,12 +19,10 @@ _UCRED = struct.Struct("iII")  # pid, uid, gid: unix(7)
 
 def drain(stub: ControlStub, options: argparse.Namespace) -> int:
     """Have the worker take no new jobs, and end when those it has have ended; with --wait, until then."""
+    output.check_open()
     process = _process_at(options.addr) if options.wait else None
     answer = stub.Drain(pb.DrainReq(), timeout=options.deadline)
-    if options.json:
-        print(json.dumps(MessageToDict(answer, always_print_fields_with_no_presence=True)), flush=True)
-    else:
-        print(f"draining: {_running(answer.running)}", flush=True)
+    output.say(as_json(answer) if options.json else f"draining: {_running(answer.running)}")
     if process is not None:
         select.select([process], [], [])
         os.close(process)
@@ -33,9 +30,9 @@ def drain(stub: ControlStub, options: argparse.Namespace) -> int:
 
 
 def _running(count: int) -> str:
-    if count == 1:
-        return "1 job is still running"
-    return f"{count or 'no'} jobs are still running"
+    if count > 1:
+        return f"{count} jobs are still running"
+    return "1 job is still running" if count else "no job is running"
 
 
 def _process_at(addr: str) -> int:

@@ -9,6 +9,7 @@ REFUSED = 1
 UNREACHABLE = 69  # EX_UNAVAILABLE of sysexits.h
 TIMED_OUT = 124  # as timeout(1) has it
 INTERRUPTED = 130  # as a shell says it: 128 + SIGINT
+UNREAD = 141  # the same: 128 + SIGPIPE
 
 _NEVER_THERE = ("failed to connect", "errors resolving", "DNS resolution failed")
 """How gRPC begins when it is the connecting that failed."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import sys
 import time
@@ -11,10 +10,10 @@ from collections.abc import Callable, Iterator
 from itertools import chain, islice
 
 import grpc
-from google.protobuf.json_format import MessageToDict
 
+from txworker.cli import output
 from txworker.cli.failures import REFUSED, TIMED_OUT, Failed
-from txworker.cli.show import HEADER, exit_status, is_done, printable, row, seconds, state_name
+from txworker.cli.show import as_json, exit_status, header, is_done, printable, row, seconds, state_name
 from txworker.pb import worker_pb2 as pb
 from txworker.pb.worker_pb2_grpc import WorkerStub
 
@@ -29,9 +28,9 @@ def ps(stub: WorkerStub, options: argparse.Namespace) -> int:
     jobs = _listed(stub, request, options.limit, options.deadline)
     newest = list(islice(jobs, 1))  # a worker that does not answer gets no heading
     if not (options.json or options.quiet):
-        print(HEADER)
+        output.say(header(_width()))
     for job in chain(newest, jobs):
-        print(job.jobID if options.quiet else show(job))
+        output.say(job.jobID if options.quiet else show(job))
     return 0
 
 
@@ -46,8 +45,7 @@ def wait(stub: WorkerStub, options: argparse.Namespace) -> int:
     except grpc.RpcError as error:
         if options.timeout is None or error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
             raise
-        wanted = set(options.jobs)
-        missing = f"{len(wanted) - len(ended)} of {len(wanted)} jobs were" if len(wanted) > 1 else "the job was"
+        missing = _missing(len(set(options.jobs)) - len(ended), len(set(options.jobs)))
         raise Failed(f"{missing} not done after {options.timeout:g} s", TIMED_OUT) from error
     statuses = [exit_status(job) for job in ended.values()]
     return statuses[0] if len(statuses) == 1 else REFUSED * any(statuses)
@@ -59,7 +57,7 @@ def watch(stub: WorkerStub, options: argparse.Namespace) -> int:
     is_old = _done_before(stub, options.deadline) if options.no_finished else lambda job: False
     for event in stub.WatchJobs(pb.WatchJobsReq(jobIDs=options.jobs, labels=options.label)):
         if not is_old(event.job):
-            print(show(event.job), flush=True)
+            output.say(show(event.job))
     return 0
 
 
@@ -91,16 +89,29 @@ def _done_before(stub: WorkerStub, deadline: float) -> Callable[[pb.Job], bool]:
 
 def _shower(options: argparse.Namespace) -> Callable[[pb.Job], str]:
     if options.json:
-        return lambda job: json.dumps(MessageToDict(job, preserving_proto_field_name=True))
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        return as_json
+    width = _width()
     return lambda job: row(job, time.time(), width)
+
+
+def _width() -> int | None:
+    """The terminal's; None: there is none."""
+    return shutil.get_terminal_size().columns if sys.stdout is not None and sys.stdout.isatty() else None
+
+
+def _missing(count: int, wanted: int) -> str:
+    if wanted == 1:
+        return "the job was"
+    return f"{count} of {wanted} jobs {'was' if count == 1 else 'were'}"
 
 
 def _tell_end(options: argparse.Namespace, job: pb.Job) -> None:
     if options.quiet:
         return
-    if options.json:
-        print(json.dumps(MessageToDict(job, preserving_proto_field_name=True)), flush=True)
-    else:
-        why = f": {printable(job.errorText)}" if job.errorText else ""
-        print(f"{job.jobID} {state_name(job)}{why}", flush=True)
+    output.say(as_json(job) if options.json else _end(job))
+
+
+def _end(job: pb.Job) -> str:
+    state = state_name(job)
+    why = printable(job.errorText.removeprefix(f"{state}: "))  # of a lost job, the worker says so itself
+    return f"{job.jobID} {state}: {why}" if why else f"{job.jobID} {state}"

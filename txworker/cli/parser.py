@@ -21,7 +21,8 @@ examples:
 
 exit status: 0 fine, 1 the worker refused (the sentence says why), 2 wrong usage, 69 no worker answers, or it went
 away, or takes no new jobs; `run` and `wait` for one job exit with the job's exit code, or 128 + the number of the
-signal that ended it; `wait --timeout` with 124 when the time is over.
+signal that ended it; `wait --timeout` with 124 when the time is over; `run` with 141 when nobody reads its output any
+more, which stops the job as Ctrl-C and the loss of the terminal do.
 `txworker COMMAND --help` says what a command takes.
 """
 
@@ -41,7 +42,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     table: tuple[tuple[str, str, _Adds], ...] = (
         ("start", "start a job and print its id", _add_start),
         ("run", "start a job, follow its output, exit as it does; Ctrl-C stops it", _add_start),
-        ("stop", "end a job: TERM, and KILL after the grace period", _add_stop),
+        ("stop", "end jobs: TERM, and KILL after the grace period", _add_stop),
         ("query", "how a job stands", _add_job),
         ("stream", "a job's output, from its beginning until it is done", _add_stream),
         ("ps", "list jobs, newest first", _add_ps),
@@ -84,7 +85,7 @@ def _add_job(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_stop(parser: argparse.ArgumentParser) -> None:
-    _add_job(parser)
+    parser.add_argument("jobs", nargs="+", metavar="JOB", help="a job's id")
     parser.add_argument("--grace", type=seconds, metavar="SECONDS", help="between TERM and KILL; 0: KILL at once")
 
 

@@ -2,25 +2,49 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from contextlib import suppress
 
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from txworker.pb import worker_pb2 as pb
 
-HEADER = f"{'JOB':<36} {'STATE':<9} {'EXIT':<6} {'AGE':>6} {'RAN':>6} {'OUTPUT':>7}  COMMAND"
-
 _UNFINISHED = (pb.JOB_STATE_PENDING, pb.JOB_STATE_RUNNING, pb.JOB_STATE_STOPPING)
+
+_COLUMNS = {"JOB": "<36", "STATE": "<9", "EXIT": "<6", "AGE": ">6", "RAN": ">6", "OUTPUT": ">7"}
+_LEFT_OUT = ("OUTPUT", "RAN", "AGE", "EXIT")
+"""Where there is no room: first the first."""
+
+_COMMAND_WIDTH = 18
+"""So many characters of the command are worth more than a column of those; 80 columns hold four of them."""
+
+
+def as_json(message: Message) -> str:
+    """One line, with the fields named as in the proto; numbers that are 0, too, or a program finds none."""
+    return json.dumps(
+        MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
+    )
+
+
+def header(width: int | None) -> str:
+    """What stands above the rows of that width."""
+    return _line({name: name for name in _COLUMNS}, "COMMAND", width)
 
 
 def row(job: pb.Job, now: float, width: int | None) -> str:
-    """One line, cut to so many characters; None: not cut."""
-    line = (
-        f"{job.jobID:<36} {state_name(job):<9} {outcome(job):<6} {span(now - seconds(job.createdAt)):>6} "
-        f"{_ran(job, now):>6} {size(job.outputBytes):>7}  {command_line(job)}"
-    )
-    return line if width is None or len(line) <= width else f"{line[: max(width - 1, 0)]}…"
+    """One line, cut to so many characters, of the columns for which there is room; None: all of it."""
+    cells = {
+        "JOB": job.jobID,
+        "STATE": state_name(job),
+        "EXIT": outcome(job),
+        "AGE": span(now - seconds(job.createdAt)),
+        "RAN": _ran(job, now),
+        "OUTPUT": size(job.outputBytes),
+    }
+    return _line(cells, command_line(job), width)
 
 
 def is_done(job: pb.Job) -> bool:
@@ -92,3 +116,18 @@ def _ran(job: pb.Job, now: float) -> str:
         return "-"
     end = seconds(job.finishedAt) if job.HasField("finishedAt") else now
     return span(end - seconds(job.startedAt))
+
+
+def _line(cells: dict[str, str], command: str, width: int | None) -> str:
+    line = " ".join(f"{cells[name]:{_COLUMNS[name]}}" for name in _shown(width)) + f"  {command}"
+    return line if width is None or len(line) <= width else f"{line[: max(width - 1, 0)]}…"
+
+
+def _shown(width: int | None) -> list[str]:
+    """The columns that leave room for the command."""
+    shown = list(_COLUMNS)
+    for name in _LEFT_OUT:
+        if width is None or sum(int(_COLUMNS[one][1:]) + 1 for one in shown) + 1 + _COMMAND_WIDTH <= width:
+            break
+        shown.remove(name)
+    return shown

@@ -9,6 +9,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from google.protobuf.duration_pb2 import Duration
+
 from txworker.pb import worker_pb2 as pb
 
 SOCKET_NAME = "control.sock"
@@ -81,6 +83,11 @@ def some_seconds(text: str) -> float:
     if not number:
         raise argparse.ArgumentTypeError("0 seconds are no time to wait")
     return number
+
+
+def duration(number: float | None) -> Duration | None:
+    """Seconds as the wire has them."""
+    return None if number is None else Duration(seconds=int(number), nanos=int(number % 1 * 1e9))
 
 
 def count(text: str) -> int:

@@ -1,0 +1,112 @@
+"""Commands about jobs that are named, with a worker that is none."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from typing import Any
+
+import grpc
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.cli.test_failures import Broken, refused
+from txworker.cli.commands import query, stop
+from txworker.cli.draining import drain
+from txworker.cli.failures import UNREACHABLE, Failed
+from txworker.cli.parser import parse
+from txworker.cli.starting import start
+from txworker.jobs.errors import NoSuchJob
+from txworker.pb import control_pb2
+from txworker.pb import worker_pb2 as pb
+
+
+class StubWith:
+    """A worker whose answers are these: messages, or errors by a job's id."""
+
+    def __init__(self, answer: Any = None, errors: dict[str, Exception] | None = None) -> None:
+        self.answer = answer
+        self.errors = errors or {}
+        self.asked: list[Any] = []
+
+    def _answer(self, request: Any, timeout: float) -> Any:
+        self.asked.append(request)
+        if request.DESCRIPTOR.name.endswith("JobReq") and getattr(request, "jobID", "") in self.errors:
+            raise self.errors[request.jobID]
+        return self.answer
+
+    StartJob = StopJob = QueryJob = Drain = _answer
+
+
+def call(command: Any, stub: StubWith, *words: str) -> tuple[int, str, str]:
+    """Exit status, stdout and stderr."""
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
+        status = command(stub, parse(list(words)))
+    return status, out.getvalue(), err.getvalue()
+
+
+class StopTests(SynchronousTestCase):
+    def test_several(self) -> None:
+        """Each job is asked to end, whatever is said against another; a sentence for each refusal, and status 1."""
+        stub = StubWith(pb.StopJobRes(), {name: refused(NoSuchJob(name)) for name in ("b", "c")})
+        status, out, err = call(stop, stub, "stop", "a", "b", "c", "d", "--grace", "2")
+        self.assertEqual(
+            [("a", 2), ("b", 2), ("c", 2), ("d", 2)], [(one.jobID, one.grace.seconds) for one in stub.asked]
+        )
+        sentences = [f"txworker: there is no job '{name}' on this worker (NOT_FOUND)" for name in ("b", "c")]
+        self.assertEqual((1, "", sentences), (status, out, err.splitlines()))
+        self.assertEqual((0, "{}\n{}\n", ""), call(stop, stub, "stop", "a", "d", "--json"))
+
+    def test_no_worker(self) -> None:
+        """That no worker answers is said once."""
+        error = Broken(grpc.StatusCode.UNAVAILABLE, "failed to connect to x")
+        stub = StubWith(errors={"a": error, "b": error})
+        with self.assertRaises(Failed) as caught:
+            call(stop, stub, "stop", "a", "b")
+        self.assertEqual((UNREACHABLE, 1), (caught.exception.status, len(stub.asked)))
+
+
+class WordsTests(SynchronousTestCase):
+    def test_left_over(self) -> None:
+        """One process, several processes."""
+        for count, words in ((1, "1 process, ended"), (2, "2 processes, ended")):
+            stub = StubWith(pb.QueryJobRes(done=True, job=pb.Job(leftoversEnded=count)))
+            self.assertIn(f"left over   {words}\n", call(query, stub, "query", "a")[1])
+        self.assertNotIn("left over", call(query, StubWith(pb.QueryJobRes()), "query", "a")[1])
+
+    def test_running(self) -> None:
+        """No job, one job, several jobs."""
+        table = {0: "no job is running", 1: "1 job is still running", 7: "7 jobs are still running"}
+        for count, words in table.items():
+            stub = StubWith(control_pb2.DrainRes(running=count))
+            self.assertEqual((0, f"draining: {words}\n", ""), call(drain, stub, "drain"))
+
+    def test_json(self) -> None:
+        """An exit code of 0 is there for a program to read."""
+        stub = StubWith(pb.QueryJobRes(done=True, job=pb.Job(state=pb.JOB_STATE_SUCCEEDED)))
+        answer = json.loads(call(query, stub, "query", "a", "--json")[1])
+        self.assertEqual((0, False, ""), (answer["job"]["exitCode"], answer["error"], answer["errorText"]))
+
+
+class StartTests(SynchronousTestCase):
+    def test_standard_input(self) -> None:
+        """What does not fit into a request is refused before it is sent, and no more of it is read than shows that."""
+        place = self.mktemp()
+        with open(place, "wb") as file:
+            file.truncate(2**22 - 100)
+        stub = StubWith(pb.StartJobRes(jobID="a"))
+        self.assertEqual((0, "a\n", ""), call(start, stub, "start", "--stdin", place, "cat"))
+        table = [
+            (place, ["x" * 200], "has 4194204 bytes; at most about 4 MiB fit into a request"),
+            ("/dev/zero", [], "has more than 4194304 bytes; at most about 4 MiB fit into a request"),
+        ]
+        for name, more, sentence in table:
+            with self.assertRaises(Failed) as caught:
+                call(start, stub, "start", "--stdin", name, "cat", *more)
+            self.assertEqual((f"--stdin: {name} {sentence}", 1), (str(caught.exception), caught.exception.status))
+        self.assertEqual(1, len(stub.asked))
+
+    def test_arguments(self) -> None:
+        """So is what is too long without any."""
+        with self.assertRaisesRegex(Failed, r"^the request has \d+ bytes; at most about 4 MiB fit into one$"):
+            call(start, StubWith(), "start", "cat", *["x" * 100_000] * 50)
