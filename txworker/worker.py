@@ -6,7 +6,6 @@ It knows the world by ports.py alone. Methods are for the reactor thread, except
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +17,7 @@ from txworker.active import Active
 from txworker.catalog import Catalog, check_same
 from txworker.changes import Changes
 from txworker.jobs import EndAsked, EndReason, Exited, Fact, Job, JobSpec, Limits, Lost, Started, Usage, after
-from txworker.jobs.errors import CallerGone, OutOfResources, TxWorkerError, WorkerStopping, cut
+from txworker.jobs.errors import CallerGone, OutOfResources, TxWorkerError, WorkerStopping, shown_words
 from txworker.jobs.limits import effective
 from txworker.launching import Launching
 from txworker.ports import Launcher, Shelf, Store, World
@@ -184,7 +183,7 @@ class Worker:
         pid = active.running.pid
         self._learn(active, Started(self._world.now(), pid, self._world.ticks()))
         text = "Job {job_id} started as pid {pid}: {argv}"
-        self._log.info(text, job_id=job.id, pid=pid, argv=cut(shlex.join(job.spec.argv)))
+        self._log.info(text, job_id=job.id, pid=pid, argv=shown_words(job.spec.argv))
         if self._stopping:  # since it was begun
             await self._stop(job.id, None, EndReason.WORKER_STOPPING)
 

@@ -24,6 +24,7 @@ TABLE: list[tuple[int, str | None, type[TxWorkerError], str]] = [
     (errno.ENOMEM, "preparer", OutOfResources, "the machine has no memory left"),
     (errno.ETIMEDOUT, "preparer", OutOfResources, "'prog' was not begun in time"),
     (errno.EIO, "preparer", OutOfResources, "could not start 'prog'"),
+    (errno.ENOENT, "preparer", OutOfResources, "the program that prepares jobs could not start 'prog'"),
     (errno.EPERM, "nice", OutOfResources, "nice: the job could not be given this"),
     (errno.EAGAIN, "user", OutOfResources, "user: the job could not be given this"),
     (errno.ENOENT, "/dir", NoSuchDirectory, "directory: '/dir'"),

@@ -6,6 +6,9 @@ Every error a caller may meet: one class per situation, its fields, and one clea
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Iterable
+
 
 class TxWorkerError(Exception):
     """What went wrong, in one sentence that names the field and the value."""
@@ -167,6 +170,11 @@ class WrongState(TxWorkerError):
 def shown(value: object) -> str:
     """A value as it may stand in a sentence: quoted, and cut where it is long."""
     return cut(repr(value))
+
+
+def shown_words(words: Iterable[str]) -> str:
+    """An argument vector on one line, much as a shell takes it, and cut where it is long."""
+    return cut(" ".join(shlex.quote(word) if word.isprintable() else repr(word) for word in words))
 
 
 def cut(text: str) -> str:

@@ -36,8 +36,10 @@ def in_our_words(error: OSError, executable: str, directory: str) -> TxWorkerErr
     ours = error.filename not in (None, directory, executable, "clone", "preparer")
     if error.errno in _SHORTAGES and not ours:
         return OutOfResources(_SHORTAGES[error.errno])
-    if error.filename == "preparer" and error.errno == errno.ETIMEDOUT:
-        return OutOfResources(f"{executable!r} was not begun in time: its disk or network does not answer")
+    if error.filename in ("clone", "preparer"):
+        if error.errno == errno.ETIMEDOUT:
+            return OutOfResources(f"{executable!r} was not begun in time: its disk or network does not answer")
+        return OutOfResources(f"the program that prepares jobs could not start {executable!r}: {error.strerror}")
     if ours:
         return OutOfResources(f"{error.filename}: the job could not be given this: {error.strerror}")
     if error.filename == directory:
