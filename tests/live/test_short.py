@@ -98,6 +98,7 @@ def test_leftovers(short: Daemon, tmp_path: Path, name: str) -> None:
     assert named(name) == []
 
 
+@pytest.mark.slow
 def test_worker_ends(short: Daemon, tmp_path: Path, name: str) -> None:
     """The worker ends all the same, and what is left with it."""
     job_id = a_job_that_leaves(short, name, tmp_path / "go")
