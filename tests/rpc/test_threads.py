@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-import time
 from concurrent.futures import Future
 from contextvars import Context
 from unittest.mock import patch
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.support.daemon import wait_until
 from txworker.rpc.threads import IS_ORDER, RpcThreads
 
 LIMIT = 10.0
@@ -97,8 +97,7 @@ class RpcThreadsTests(SynchronousTestCase):
         gate.set()
         for future in futures:
             self.assertTrue(future.result(LIMIT))
-        while count() > 2:
-            time.sleep(0.001)
+        wait_until(lambda: count() <= 2)
         for thread in threading.enumerate():
             if thread.name == "txworker-rpc":
                 thread.join(0.05)  # five times as long as an idle one stays

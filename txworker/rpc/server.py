@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import threading
 from collections.abc import Callable
@@ -24,13 +25,13 @@ NAMES = tuple(file.DESCRIPTOR.services_by_name["Worker"].full_name for file in (
 """The service's two full names: existing programs use one, the written specification shows the other."""
 
 UNARY_THREADS = 48
-"""Threads beyond those that streams may hold, and of these"""
+"""Threads beyond those that streams may hold."""
 
 ORDER_THREADS = 40
-"""so many for orders, which may wait for a launch that hangs: stop and query always find one, too."""
+"""Of these, at most so many are with orders, which may wait for a launch that hangs: stop and query find the others."""
 
 FIRST_THREADS = 8
-"""That are there from the beginning to the end, whatever jobs do to the machine."""
+"""So many are there from the beginning to the end, whatever jobs do to the machine."""
 
 CLOSING_SECONDS = 1.5
 """How long open calls may take to end once every job is done; then they are cut."""
@@ -95,12 +96,10 @@ class GrpcServer(Service):
 
         Raises:
             CannotListen: the address cannot be bound.
-            OSError: a certificate cannot be read.
-            RuntimeError: the machine has no threads for it.
+            OSError: a certificate cannot be read, or the machine has no threads for it.
         """
         _check_free(self.host, self.port, self.address)
-        # Of threads all that is needed is submit().
-        threads: Any = RpcThreads(self._max_streams + UNARY_THREADS, ORDER_THREADS, FIRST_THREADS)
+        threads: Any = self._first_threads()  # all that is needed of it is submit()
         interceptors = [Admission(StreamSlots(self._max_streams)), ReadyMessages()]
         server = grpc.server(threads, interceptors=interceptors, options=_OPTIONS)
         worker_pb2_grpc.add_WorkerServicer_to_server(self._servicer, server)
@@ -143,6 +142,12 @@ class GrpcServer(Service):
 
         threading.Thread(target=wait, name="txworker-rpc-stop", daemon=True).start()
         return closed
+
+    def _first_threads(self) -> RpcThreads:
+        try:
+            return RpcThreads(self._max_streams + UNARY_THREADS, ORDER_THREADS, FIRST_THREADS)
+        except RuntimeError as error:
+            raise OSError(errno.EAGAIN, f"no threads for calls: {error}") from error
 
     def _bind(self, server: grpc.Server) -> int:
         try:
