@@ -74,6 +74,15 @@ class WatchTests(SynchronousTestCase):
 
 
 class WaitTests(SynchronousTestCase):
+    def test_stopped_well(self) -> None:
+        """A job that was stopped and exited with 0 did not end well by itself: that is said once, and status 1."""
+        job = a_job(1, pb.JOB_STATE_STOPPED)
+        job.errorText = "stopped: exit status 0"
+        stub: Any = StubWith([job])
+        with contextlib.redirect_stdout(io.StringIO()) as out:
+            status = wait(stub, parse(["wait", "job-1"]))
+        self.assertEqual((1, "job-1 stopped: exit status 0\n"), (status, out.getvalue()))
+
     def test_lost(self) -> None:
         """That a job was lost is said once, though its errorText says it, too."""
         job = a_job(1, pb.JOB_STATE_LOST)

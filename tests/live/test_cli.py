@@ -78,6 +78,19 @@ def test_interrupted(daemon: Daemon, number: signal.Signals) -> None:
     assert out.endswith(b"bye\n"), out  # bash itself says "Terminated" of its sleep before
 
 
+def test_interrupted_and_well(daemon: Daemon) -> None:
+    """A job that exits with 0 when it is stopped: `run` fails nevertheless, and says why in words that make sense."""
+    script = "trap 'exit 0' TERM; echo up; while :; do sleep 0.05; done"
+    with running([*with_signals("SIG_DFL"), "--addr", daemon.addr, "run", "bash", "-c", script]) as run:
+        assert run.stdout is not None
+        assert run.stdout.readline() == b"up\n"
+        run.send_signal(signal.SIGTERM)
+        _, err = run.communicate(timeout=LIMIT)
+    assert (run.returncode, err.endswith(b": stopped: exit status 0\n")) == (1, True), err
+    job_id = err.decode().split()[2].rstrip(":")
+    assert "error       stopped: exit status 0" in txworker(daemon, "query", job_id)[1].decode()
+
+
 def test_nohup(daemon: Daemon) -> None:
     """A signal that was ignored when `run` was started stops nothing."""
     go = daemon.place / "go-home"

@@ -102,6 +102,17 @@ def test_stop(daemon: Daemon) -> None:
         daemon.stub.StopJob(pb.StopJobReq(jobID=job_id), timeout=1)
 
 
+def test_stopped_well(daemon: Daemon) -> None:
+    """A job that heeds TERM and exits with 0 was stopped, and says so: its error is not an exit status of 0."""
+    for code, text in [(0, "stopped: exit status 0"), (3, "exit status 3")]:
+        job_id = daemon.bash(f"trap 'exit {code}' TERM; echo up; while :; do sleep 0.05; done")
+        assert next(iter(daemon.stub.StreamJob(pb.StreamJobReq(path=job_id)))).output == "up\n"
+        daemon.stub.StopJob(pb.StopJobReq(jobID=job_id), timeout=1)
+        answer = daemon.end(job_id)
+        assert (answer.error, answer.errorText, answer.job.errorText) == (True, text, text)
+        assert (answer.job.state, answer.job.exitCode) == (pb.JOB_STATE_STOPPED, code)
+
+
 def test_timeouts(daemon: Daemon) -> None:
     """A job that runs or is silent for too long is ended, and says which it was."""
     for more, text in [

@@ -96,7 +96,7 @@ class Job:
 
     @property
     def error_text(self) -> str:
-        """Why it failed, in the two forms that schedulers know; empty when it did not."""
+        """Why it failed, in the two forms that schedulers know, if need be with a reason; empty when it did not."""
         if not self.failed:
             return ""
         if self.state is JobState.LOST:
@@ -106,6 +106,8 @@ class Job:
             return f"timed out after {self.spec.timeout_seconds:g} s: {text}"
         if self.end_reason is EndReason.QUIET:
             return f"no output for {self.spec.quiet_timeout_seconds:g} s: {text}"
+        if self.state is JobState.STOPPED and self.exit_code == 0:
+            return f"stopped: {text}"  # else it would read as if the job had failed by ending well
         return text
 
 
