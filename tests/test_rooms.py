@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 TOP = Path(__file__).resolve().parent.parent
 
 LEVELS = {
+    "printable": -1,
     "jobs": 0,
     "waiting": 0,
     "logs": 0,
@@ -74,7 +75,14 @@ THIRD_PARTIES = {
 }
 """Where alone these may be imported."""
 
-WITHOUT_TWISTED = ("txworker.jobs", "txworker.wire", "txworker.output.tail", "txworker.config", "txworker.cli")
+WITHOUT_TWISTED = (
+    "txworker.jobs",
+    "txworker.wire",
+    "txworker.output.tail",
+    "txworker.config",
+    "txworker.cli",
+    "txworker.printable",
+)
 
 
 def imports(source: str) -> set[str]:
@@ -106,7 +114,7 @@ def _allowed(module: str, room: str, name: str) -> bool:
     if other == room or (room, other) in SAME_LEVEL or LEVELS.get(room) == LEVELS.get(other) == TOP_LEVEL:
         return True
     if room == "cli":
-        return other == "pb"
+        return other in ("pb", "printable")
     if LEVELS[room] == 2 and LEVELS[other] == 1:
         return other in FOR_THE_WORKER
     if LEVELS[room] == 3 and LEVELS[other] == 1:

@@ -45,6 +45,41 @@ def call(command: Any, stub: StubWith, *words: str) -> tuple[int, str, str]:
     return status, out.getvalue(), err.getvalue()
 
 
+EVIL = "\x1b]52;c;x\x07\x1b[2J\r\nforged line\x9b31m\u202e\u2028\ufeff"
+"""Would set the clipboard, clear the terminal, begin a line, and turn what follows."""
+
+
+class HostileWorkerTests(SynchronousTestCase):
+    """A terminal shows what jobs and workers say, and does nothing of it."""
+
+    def assert_plain(self, printed: str, lines: int) -> None:
+        self.assertTrue(printed.replace("\n", "").isprintable(), printed)
+        self.assertEqual(lines, printed.count("\n"), printed)
+
+    def test_query(self) -> None:
+        """Every text in a job's record."""
+        job = pb.Job(jobID=EVIL, command=EVIL, path=EVIL, args=[EVIL], errorText=EVIL, requestID=EVIL)
+        job.labels[EVIL] = EVIL
+        _, out, _ = call(query, StubWith(pb.QueryJobRes(done=True, error=True, errorText=EVIL, job=job)), "query", "a")
+        self.assert_plain(out, lines=len([line for line in out.split("\n") if line]))
+        for word in ("job", "argv", "error", "labels", "request id"):
+            self.assertEqual(1, len([line for line in out.split("\n") if line.startswith(f"{word:<12}")]), out)
+        self.assertNotIn("\nforged", out)
+        self.assert_plain(call(query, StubWith(pb.QueryJobRes(job=job)), "query", "a", "--json")[1], lines=1)
+
+    def test_start(self) -> None:
+        """An id."""
+        self.assert_plain(call(start, StubWith(pb.StartJobRes(jobID=EVIL)), "start", "true")[1], lines=1)
+
+    def test_refusal(self) -> None:
+        """A refusal's sentence, which is cut, too."""
+        for text in (EVIL, EVIL * 10_000):
+            error = Broken(grpc.StatusCode.FAILED_PRECONDITION, text)
+            _, _, err = call(stop, StubWith(None, {"a": error}), "stop", "a")
+            self.assert_plain(err, lines=1)
+            self.assertLess(len(err), 12_000)
+
+
 class StopTests(SynchronousTestCase):
     def test_several(self) -> None:
         """Each job is asked to end, whatever is said against another; a sentence for each refusal, and status 1."""

@@ -56,6 +56,21 @@ class PsTests(SynchronousTestCase):
             self.assertEqual(sizes, stub.sizes)
 
 
+class HostileTests(SynchronousTestCase):
+    def test_printable(self) -> None:
+        """Each job is one line that a terminal only shows, whatever is in its texts."""
+        evil = "\x1b[2J\r\nforged line\x9b\u202e\u2028"
+        job = pb.Job(jobID=evil, state=pb.JOB_STATE_FAILED, command=evil, path=evil, args=[evil], errorText=evil)
+        for command, *words in ((ps, "ps"), (ps, "ps", "-q"), (ps, "ps", "--json"), (watch, "watch")):
+            lines = printed(command, StubWith([job]), *words)
+            self.assertTrue(all(line.isprintable() for line in lines), lines)
+            self.assertEqual(1, len([line for line in lines if "forged" in line]))
+        with contextlib.redirect_stdout(io.StringIO()) as out:
+            stub: Any = StubWith([job])
+            wait(stub, parse(["wait", "job"]))
+        self.assertTrue(out.getvalue().removesuffix("\n").isprintable(), out.getvalue())
+
+
 class WatchTests(SynchronousTestCase):
     def test_no_finished(self) -> None:
         """Without those that were done before; one that came and went since then is told, however quick it was."""

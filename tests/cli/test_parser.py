@@ -26,6 +26,12 @@ def refusal(words: list[str]) -> str:
 
 
 class ParserTests(SynchronousTestCase):
+    def test_printable(self) -> None:
+        """What is wrong is repeated in a line that a terminal only shows: a script may have taken it from anywhere."""
+        for words in (["ps", "\x1b[2J\n\u202e"], ["\x1b[2J"], ["ps", "--state", "\x9b"], ["--\x1b[2J", "ps"]):
+            text = refusal(words)
+            self.assertTrue(text.replace("\n", "").isprintable(), text)
+
     def test_wrong_usage(self) -> None:
         """Each mistake ends with status 2 and a sentence that names the option and the word."""
         table = {

@@ -62,6 +62,14 @@ class RowTests(SynchronousTestCase):
         for width in (66, 80, 94, 95, 200):
             self.assertIn("  bash count.sh yyy", row(job, 1013.0, width))
 
+    def test_printable(self) -> None:
+        """A row is one line that moves no cursor, whatever a job, or a worker, put in it; and its columns stand."""
+        evil = "\x1b[2J\r\n\x9b\u202e\ufe0f"
+        line = row(a_job(command=evil, path=evil, args=[evil], jobID=f"{evil}"), 0.0, None)
+        self.assertTrue(line.isprintable(), line)
+        self.assertNotIn("\ufe0f", line)
+        self.assertEqual(80, len(row(a_job(command=evil * 50), 0.0, 80)))
+
     def test_not_started(self) -> None:
         """A job that has not run for any time says so."""
         self.assertIn("pending   -", row(a_job(state=pb.JOB_STATE_PENDING), 0.0, None))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from txworker.jobs.errors import shown, shown_words
+from txworker.jobs.errors import InvalidRequest, NoSuchJob, OutOfResources, RequestReused, shown, shown_words
 
 
 class ShownTests(SynchronousTestCase):
@@ -17,3 +17,27 @@ class ShownTests(SynchronousTestCase):
         """What is long is cut, and says how long it was."""
         self.assertEqual(f"{'x' * 190}… (5000 characters)", shown_words(["x" * 5000]))
         self.assertEqual(f"'{'x' * 189}… (5002 characters)", shown("x" * 5000))
+        self.assertLess(len(shown("\x1b" * 10**6)), 1000)
+
+    def test_printable(self) -> None:
+        """Nothing of it moves a cursor, hides, or turns what stands beside it."""
+        evil = "\x1b\r\n\x9b\u202e\u2028\ufeff\ufe0f"
+        self.assertEqual(r"'\x1b\r\n\x9b\u202e\u2028\ufeff\ufe0f'", shown(evil))
+        self.assertEqual(r"echo '\x1b\r\n\x9b\u202e\u2028\ufeff\ufe0f'", shown_words(["echo", evil]))
+
+
+class SentenceTests(SynchronousTestCase):
+    def test_printable(self) -> None:
+        """Whatever a sentence repeats, and wherever it comes from, client and log are told it in printable words."""
+        evil = "\x1b[31m\r\n\x9b\u202e\ud800"
+        for error in [
+            NoSuchJob(evil),
+            InvalidRequest(f"env[{evil}]", evil, "is wrong"),
+            OutOfResources(f"no output file can be made: {OSError(28, 'No space left', evil)}"),
+            RequestReused(evil, evil, f"path ({evil})"),
+        ]:
+            self.assertTrue(str(error).isprintable(), str(error))
+
+    def test_long(self) -> None:
+        """No sentence is longer than a status can carry."""
+        self.assertLess(len(str(OutOfResources("x" * 10**6))), 2100)

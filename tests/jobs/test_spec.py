@@ -55,3 +55,10 @@ class RefusalTests(SynchronousTestCase):
             self.assertLess(len(str(error)), 400)
         error = self.assertRaises(InvalidRequest, lambda: JobSpec("a", env={"A" * 130_000: "\0"}))
         self.assertLess(len(str(error)), 700)
+
+    def test_no_secrets(self) -> None:
+        """A variable whose value cannot be used is named; its value is not for sentences, which clients log."""
+        for value in ("password\0", "password" * 20_000):
+            error = self.assertRaises(InvalidRequest, lambda value=value: JobSpec("a", env={"TOKEN": value}))
+            self.assertIn("env[TOKEN]: 'TOKEN=…' ", str(error))
+            self.assertNotIn("password", str(error))

@@ -11,7 +11,7 @@ from txworker.cli import output
 from txworker.cli.connect import with_tls
 from txworker.cli.failures import UNREACHABLE, failure
 from txworker.cli.output import STDOUT
-from txworker.cli.show import as_json, command_line, printable, state_name
+from txworker.cli.show import as_json, command_line, state_name
 from txworker.cli.values import duration
 from txworker.pb import worker_pb2 as pb
 from txworker.pb.worker_pb2_grpc import WorkerStub
@@ -26,7 +26,7 @@ def query(stub: WorkerStub, options: argparse.Namespace) -> int:
     """Print how a job stands."""
     answer = stub.QueryJob(pb.QueryJobReq(jobID=options.job), timeout=options.deadline)
     lines = (f"{name:<12}{value}" for name, value in _record(answer) if value)
-    output.say(as_json(answer) if options.json else "\n".join(lines))
+    output.say(*([as_json(answer)] if options.json else lines))
     return 0
 
 
@@ -67,7 +67,7 @@ def _record(answer: pb.QueryJobRes) -> list[tuple[str, object]]:
         ("job", job.jobID),
         ("argv", command_line(job)),
         ("state", state_name(job)),
-        ("error", printable(job.errorText)),
+        ("error", job.errorText),
         ("exit code", str(job.exitCode) if known and not job.signal else ""),
         ("signal", job.signal),
         ("pid", job.pid),
@@ -78,8 +78,8 @@ def _record(answer: pb.QueryJobRes) -> list[tuple[str, object]]:
         ("CPU", f"{_in_seconds(job.userCPU)} s user, {_in_seconds(job.systemCPU)} s system" if known else ""),
         ("memory", f"{job.maxRSSBytes} bytes" if known else ""),
         ("left over", _left_over(job.leftoversEnded)),
-        ("labels", printable(" ".join(f"{name}={value}" for name, value in sorted(job.labels.items())))),
-        ("request id", printable(job.requestID)),
+        ("labels", " ".join(f"{name}={value}" for name, value in sorted(job.labels.items()))),
+        ("request id", job.requestID),
     ]
 
 

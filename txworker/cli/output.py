@@ -11,8 +11,12 @@ from contextlib import suppress
 
 from txworker.cli.failures import REFUSED, Failed
 from txworker.pb import worker_pb2 as pb
+from txworker.printable import cut, printable
 
 STDOUT, STDERR = 1, 2
+
+_MOST_IN_SENTENCE = 2_000
+"""Characters of what is said on stderr; a worker may send as many as it likes."""
 
 _NAMES = {STDOUT: "standard output", STDERR: "standard error"}
 
@@ -45,16 +49,16 @@ def check_open() -> None:
         raise Failed("standard output is closed", REFUSED)
 
 
-def say(line: str) -> None:
+def say(*lines: str) -> None:
     """
-    A line on stdout, at once.
+    Lines on stdout, at once; whatever a job or a worker put in them is printable then, and none is two.
 
     Raises:
         Failed: it is closed, or (CannotWrite) takes no more.
     """
     check_open()
     try:
-        print(line, flush=True)
+        print(*map(printable, lines), sep="\n", flush=True)
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), STDOUT)  # or Python tries once more at its end, and complains
         raise CannotWrite(STDOUT, error) from error
@@ -78,10 +82,10 @@ def copy(messages: Iterable[pb.StreamJobRes], to: int) -> None:
 
 
 def complain(sentence: str) -> None:
-    """A line on stderr; where that is gone, too, there is the exit status."""
+    """A line on stderr, printable as in say(); where that is gone, too, there is the exit status."""
     with suppress(OSError):
         if sys.stderr is not None:
-            print(f"txworker: {sentence}", file=sys.stderr, flush=True)
+            print(f"txworker: {printable(cut(sentence, _MOST_IN_SENTENCE))}", file=sys.stderr, flush=True)
 
 
 def _written(data: memoryview, to: int) -> int:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from typing import NoReturn
 
 from txworker.cli import common
 from txworker.cli.values import SOCKET_NAME, Pairs, count, pair, seconds, size, socket_in, some_seconds, states
+from txworker.printable import printable
 
 _EPILOG = """\
 examples:
@@ -26,12 +28,19 @@ more, which stops the job as Ctrl-C and the loss of the terminal do.
 `txworker COMMAND --help` says what a command takes.
 """
 
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Says what is wrong, whose words it ever repeats (those of a script that names files, for example)."""
+        super().error(printable(message))
+
+
 _Adds = Callable[[argparse.ArgumentParser], None]
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
     """The arguments, as the commands want them. Wrong ones end the program with status 2 and a sentence."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="txworker",
         description="Start, stop, query and follow jobs on a txworker.",
         epilog=_EPILOG,

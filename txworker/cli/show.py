@@ -11,6 +11,7 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from txworker.pb import worker_pb2 as pb
+from txworker.printable import printable
 
 _UNFINISHED = (pb.JOB_STATE_PENDING, pb.JOB_STATE_RUNNING, pb.JOB_STATE_STOPPING)
 
@@ -37,7 +38,7 @@ def header(width: int | None) -> str:
 def row(job: pb.Job, now: float, width: int | None) -> str:
     """One line, cut to so many characters, of the columns for which there is room; None: all of it."""
     cells = {
-        "JOB": job.jobID,
+        "JOB": printable(job.jobID),
         "STATE": state_name(job),
         "EXIT": outcome(job),
         "AGE": span(now - seconds(job.createdAt)),
@@ -76,13 +77,8 @@ def outcome(job: pb.Job) -> str:
 
 
 def command_line(job: pb.Job) -> str:
-    """What it runs, on one line; what could move a terminal's cursor is shown as an escape."""
+    """What it runs, on one line that is printable, so that it can be cut to a width."""
     return printable(" ".join(filter(None, [job.command, job.path, *job.args])))
-
-
-def printable(text: str) -> str:
-    """The text with every character that is not for printing as an escape of Python's."""
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
 def span(length: float) -> str:

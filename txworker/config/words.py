@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 
+from txworker.printable import printable
+
 
 def quoted(key: str) -> str:
     """A key as TOML would write it."""
@@ -12,10 +14,10 @@ def quoted(key: str) -> str:
 
 
 def shown(value: object) -> str:
-    """A value, cut where it is long."""
+    """A value, printable, and cut where it is long."""
     if isinstance(value, int) and value.bit_length() > 64:
         return "a huge integer"  # printing it could itself fail
     if not isinstance(value, str | int | float):
         return "an array" if isinstance(value, list) else "a table" if isinstance(value, dict) else "a date or time"
     text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 80 else f"{text[:76]}..."
+    return printable(text if len(text) <= 80 else f"{text[:76]}...")

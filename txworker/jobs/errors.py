@@ -9,11 +9,19 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable
 
+from txworker.printable import cut, printable
+
+_MOST = 2000
+"""Characters of a whole sentence."""
+
 
 class TxWorkerError(Exception):
-    """What went wrong, in one sentence that names the field and the value."""
+    """What went wrong, in one sentence that names the field and the value; all of it printable."""
 
     reason = "INTERNAL"
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(printable(cut(sentence, _MOST)))
 
 
 class InvalidRequest(TxWorkerError):
@@ -168,15 +176,10 @@ class WrongState(TxWorkerError):
 
 
 def shown(value: object) -> str:
-    """A value as it may stand in a sentence: quoted, and cut where it is long."""
-    return cut(repr(value))
+    """A value as it may stand in a sentence: quoted, printable, and cut where it is long."""
+    return printable(cut(repr(value)))
 
 
 def shown_words(words: Iterable[str]) -> str:
-    """An argument vector on one line, much as a shell takes it, and cut where it is long."""
-    return cut(" ".join(shlex.quote(word) if word.isprintable() else repr(word) for word in words))
-
-
-def cut(text: str) -> str:
-    """A text that may be as long as somebody likes, for a sentence or a line of the log."""
-    return text if len(text) <= 200 else f"{text[:190]}… ({len(text)} characters)"
+    """An argument vector on one line, much as a shell takes it, printable, and cut where it is long."""
+    return printable(cut(" ".join(shlex.quote(word) if word.isprintable() else repr(word) for word in words)))

@@ -129,7 +129,7 @@ def _check_env(env: Mapping[str, str]) -> None:
         if name == MARK:
             raise InvalidRequest("env", name, "is set by the worker")
         _check_text("env", name)
-        _check_text(f"env[{name if len(name) <= 200 else shown(name)}]", f"{name}={value}")
+        _check_text(f"env[{name if len(name) <= 200 else shown(name)}]", f"{name}={value}", f"{name}=…")
 
 
 def _check_labels(labels: Mapping[str, str]) -> None:
@@ -140,11 +140,12 @@ def _check_labels(labels: Mapping[str, str]) -> None:
             raise InvalidRequest("labels", f"{name}={value}", f"is too long: {LONGEST_LABEL_BYTES} bytes at most")
 
 
-def _check_text(field: str, text: str) -> None:
+def _check_text(field: str, text: str, told: str = "") -> None:
+    """told: what an error says in place of a text that is not for sentences."""
     if "\0" in text:
-        raise InvalidRequest(field, text, "contains a NUL byte")
+        raise InvalidRequest(field, told or text, "contains a NUL byte")
     if len(text.encode("utf-8", "surrogateescape")) > LONGEST_ARGUMENT_BYTES:
-        raise InvalidRequest(field, text, f"is too long: {LONGEST_ARGUMENT_BYTES} bytes at most")
+        raise InvalidRequest(field, told or text, f"is too long: {LONGEST_ARGUMENT_BYTES} bytes at most")
 
 
 def _check_seconds(field: str, seconds: float | None) -> None:

@@ -10,9 +10,9 @@ from urllib.parse import quote
 
 import grpc
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 
 from txworker.jobs.errors import TxWorkerError
+from txworker.logs import Logger
 from txworker.pb import control_pb2 as pb
 from txworker.pb import control_pb2_grpc
 from txworker.rpc.bridge import Bridge
@@ -58,7 +58,7 @@ def control_door(directory: Path, servicer: ControlServicer) -> Callable[[grpc.S
         control_pb2_grpc.add_ControlServicer_to_server(servicer, server)
         before = os.umask(0o177)  # from its first moment it is ours alone, whatever the directory's permissions are
         try:
-            server.add_insecure_port(f"unix:{quote(str(path))}")  # it is read as a URI
+            server.add_insecure_port(f"unix:{quote(os.fsencode(path))}")  # it is read as a URI
         finally:
             os.umask(before)
 
