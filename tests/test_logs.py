@@ -1,14 +1,17 @@
-"""The same lines as twistd's own, made faster."""
+"""The same lines as twistd's own, made faster, and with nothing in them that is not for showing."""
 
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Any
 
 from twisted.logger import FileLogObserver, Logger, textFileLogObserver
 from twisted.logger import LogPublisher as TypedPublisher
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from txworker import logs
 from txworker.logs import QuickText, quicken
 
 LogPublisher: Any = TypedPublisher  # which asks for what zope declares and mypy does not see
@@ -81,3 +84,89 @@ class QuickenTests(SynchronousTestCase):
             textFileLogObserver(io.StringIO(), timeFormat="%H:%M"),
         )
         self.assertEqual(0, quicken(publisher))
+
+
+EVIL = "\x1b]0;x\x07\r\n2026-01-01 [forged#info] a line\u009b2J\u202e\u2028\ufeff\ud800"
+SHOWN = r"\x1b]0;x\x07\r\n2026-01-01 [forged#info] a line\x9b2J\u202e\u2028\ufeff\ud800"
+
+
+class LoggerTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.events: list[Any] = []
+        observer: Any = self.events.append
+        self.log = logs.Logger("some.where", observer=observer)
+
+    def test_fields(self) -> None:
+        """Whatever observer an operator has: texts, errors, files' names and lists in a line's fields are printable."""
+        self.log.info("{a} {b} {c} {d}", a=EVIL, b=OSError(2, EVIL), c=Path(EVIL), d=[EVIL])
+        (event,) = self.events
+        self.assertEqual((SHOWN, SHOWN), (event["a"], event["c"]))
+        for name in "abcd":
+            self.assertTrue(event[name].isprintable(), event[name])
+
+    def test_left_alone(self) -> None:
+        """Numbers stay numbers, for those who count with them, and what can be read stays as it is."""
+        self.log.info("{a} {b} {c}", a=1, b=0.5, c="größe", d=None, e=True)
+        (event,) = self.events
+        self.assertEqual((1, 0.5, "größe", None, True), tuple(event[name] for name in "abcde"))
+
+    def test_long(self) -> None:
+        """A field that is as long as somebody likes is cut."""
+        self.log.info("{a} {b}", a="x" * 10**6, b=list(range(10**5)))
+        (event,) = self.events
+        self.assertTrue(event["a"].endswith("… (1000000 characters)"))
+        self.assertLess(max(len(event["a"]), len(event["b"])), 1100)
+
+    def test_unspeakable(self) -> None:
+        """What cannot be said does not stop whoever wanted to say it."""
+        self.log.info("{a}", a=Unspeakable())
+        self.assertEqual(1, len(self.events))
+
+    def test_namespace(self) -> None:
+        """Lines are of the module that says them."""
+        self.assertEqual(__name__, logs.Logger().namespace)
+
+
+class PrintableLinesTests(SynchronousTestCase):
+    """What others than our own rooms say, Twisted above all, as twistd's file has it."""
+
+    def written(self, say: Any) -> str:
+        file = io.StringIO()
+        publisher = LogPublisher(textFileLogObserver(file))
+        quicken(publisher)
+        say(Logger("twisted.internet.defer", observer=publisher))
+        return file.getvalue()
+
+    def assert_plain(self, text: str) -> None:
+        first, *more = text.removesuffix("\n").split("\n")
+        self.assertTrue(first.isprintable(), first)
+        for line in more:
+            self.assertTrue(line.startswith("\t") and line.replace("\t", "").isprintable(), line)
+        self.assertNotIn("\n2026-01-01 [forged", text)
+
+    def test_sentence(self) -> None:
+        """A line that is made of a text of others' is printable."""
+        text = self.written(lambda log: log.info("{log_io}", log_io=EVIL))
+        self.assertIn(r"\x1b]0;x\x07\r", text)
+        self.assert_plain(text)
+
+    def test_error_not_handled(self) -> None:
+        """A traceback keeps its lines, and what the error says is printable."""
+
+        def say(log: Logger) -> None:
+            log.failure("Unhandled error in {what}", Failure(OSError(EVIL)), what=EVIL)
+
+        text = self.written(say)
+        self.assertIn("builtins.OSError", text)
+        self.assertIn(r"\x9b2J\u202e\u2028\ufeff\ud800", text)
+        self.assert_plain(text)
+
+    def test_legacy(self) -> None:
+        """Nor is an event of Twisted's older log otherwise."""
+        text = self.written(lambda log: log.info("{log_text}", log_text=EVIL, log_system=EVIL, log_legacy=EVIL))
+        self.assert_plain(text)
+
+    def test_long(self) -> None:
+        """An entry is cut at some 20,000 characters."""
+        for words in ("{text}", "{text!r}()"):
+            self.assertLess(len(self.written(lambda log, words=words: log.info(words, text="x" * 10**6))), 20_200)

@@ -8,8 +8,8 @@ from contextlib import suppress
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred, succeed
 from twisted.internet.error import ReactorNotRunning
-from twisted.logger import Logger
 
+from txworker.logs import Logger
 from txworker.waiting import Clock
 from txworker.worker import Worker
 

@@ -7,8 +7,9 @@ from typing import Any
 
 from twisted.application.service import IService, Service
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
-from twisted.logger import Logger
 from zope.interface import implementer
+
+from txworker.logs import Logger
 
 Stop = Callable[[], Any]
 

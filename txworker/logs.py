@@ -1,5 +1,5 @@
 """
-Cheaper lines in twistd's log: the same text, made in a sixth of the time.
+The log: Twisted's, with lines that are printable, whoever wrote what they tell, and made in a sixth of the time.
 
 Two lines for each job, as twistd's own observer makes them, cost a fifth of the worker's time: it formats the time of
 day anew for each, and parses each sentence in Python.
@@ -11,19 +11,43 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.logger import FileLogObserver, LogLevel, formatTime
+from twisted.logger import Logger as TwistedLogger
 from twisted.logger import LogPublisher as Publisher
+from twisted.python.reflect import safe_str
+
+from txworker.printable import cut, printable
 
 FormatEvent = Callable[[dict[str, Any]], "str | None"]
 
 _SAMPLE_TIME = 1_700_000_000.75
+_MOST_IN_FIELD, _MOST_IN_ENTRY = 1_000, 20_000
+"""Characters."""
+
+_NUMBERS = (int, float, bool, type(None))
 _NOT_PLAIN = ("log_failure", "log_system", "log_flattened", "log_legacy")
+
+
+class Logger(TwistedLogger):
+    """
+    Every field of a line is a number, or a text on one line that is printable and not too long, whoever observes it.
+
+    Not so the traceback of a failure, which Twisted makes of it: QuickText looks at that.
+    """
+
+    def emit(self, level: LogLevel, format: str | None = None, **fields: object) -> None:
+        """As Twisted's."""
+        for name, value in fields.items():
+            if type(value) not in _NUMBERS and not name.startswith("log_"):
+                fields[name] = printable(cut(value if isinstance(value, str) else safe_str(value), _MOST_IN_FIELD))
+        super().emit(level, format, **fields)
 
 
 def quicken(publisher: Publisher) -> int:
     """
     Let those of a publisher's observers that write to a file as twistd sets them up make their text faster.
 
-    Any other, that of `twistd --logger` for example, stays as it is. Returns how many there were.
+    That is printable then, also where others made the event, Twisted of an error that nobody handled for example. Any
+    other observer, that of `twistd --logger` for example, stays as it is. Returns how many there were.
     """
     quickened = 0
     for observer in list(publisher._observers):
@@ -34,7 +58,7 @@ def quicken(publisher: Publisher) -> int:
 
 
 class QuickText:
-    """What `slow` makes of an event, line for line; the plain ones are made here."""
+    """What `slow` makes of an event, line for line, but printable; the plain ones are made here."""
 
     def __init__(self, slow: FormatEvent) -> None:
         self._slow = slow
@@ -45,20 +69,29 @@ class QuickText:
         """The line of an event, or None when there is nothing to say."""
         words = event.get("log_format")
         if not isinstance(words, str) or "()" in words or any(name in event for name in _NOT_PLAIN):
-            return self._slow(event)
+            return self._slowly(event)
         try:
             sentence = words.format_map(event)
             second = int(event["log_time"])
             where = f"{event['log_namespace']}#{event['log_level'].name}"
         except Exception:  # of any class, for what is formatted may be anything: twistd's own has words for it
-            return self._slow(event)
+            return self._slowly(event)
         if not sentence:
             return None
         if second != self._second:
             self._second, self._time = second, formatTime(second)
-        if "\n" in sentence or "\n" in where:
-            sentence, where = sentence.replace("\n", "\n\t"), where.replace("\n", "\n\t")
+        if len(sentence) > _MOST_IN_ENTRY or not (sentence.isascii() and sentence.isprintable()):
+            sentence = _lines(sentence).replace("\n", "\n\t")
         return f"{self._time} [{where}] {sentence}\n"
+
+    def _slowly(self, event: dict[str, Any]) -> str | None:
+        text = self._slow(event)
+        return text and _lines(text.removesuffix("\n")) + "\n"
+
+
+def _lines(text: str) -> str:
+    """What is one entry may have several lines: a traceback has. A tab is what tells the further ones from entries."""
+    return printable(cut(text, _MOST_IN_ENTRY), but="\n\t")
 
 
 def _writes_as_twistd(formatted: FormatEvent) -> bool:

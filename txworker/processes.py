@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet import process
-from twisted.logger import Logger
 
 from txworker.config import Jobs
 from txworker.cores import Cores
+from txworker.logs import Logger
 from txworker.process.adopting import adopt_orphans
 from txworker.process.census import Census
 from txworker.process.cgroup import Cgroups, end_elsewhere, end_stale, own_cgroup

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 
-from twisted.logger import Logger
-
 from txworker.jobs import Job
 from txworker.jobs.errors import StoreBroken
+from txworker.logs import Logger
 from txworker.output.shelf import Shelf
 from txworker.process.evidence import DeadJob
 from txworker.process.orphans import end_orphans

@@ -7,11 +7,11 @@ from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 
 from txworker.jobs import Job
 from txworker.jobs import Retention as Wanted
 from txworker.jobs.errors import StoreBroken
+from txworker.logs import Logger
 from txworker.ports import Shelf, Store
 from txworker.viewers import Viewers
 from txworker.waiting import Clock, Timer

@@ -15,11 +15,13 @@ from typing import Any, NoReturn
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ReactorNotRunning
-from twisted.logger import Logger, globalLogPublisher
+from twisted.logger import Logger as TwistedLogger
+from twisted.logger import globalLogPublisher
 from twisted.python import usage
 
 from txworker.config import Config, ConfigError, load
-from txworker.logs import quicken
+from txworker.logs import Logger, quicken
+from txworker.printable import printable
 
 
 class CannotStart(SystemExit, Exception):
@@ -27,8 +29,11 @@ class CannotStart(SystemExit, Exception):
     The worker cannot start; one sentence says why.
 
     In the foreground the interpreter prints it and exits with status 1, without a traceback; as an Exception
-    it is passed by a starting daemon to the twistd that waits for it.
+    it is passed by a starting daemon to the twistd that waits for it. Printable, whatever a file's name holds.
     """
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(printable(sentence))
 
     def __str__(self) -> str:
         return str(self.code)
@@ -69,7 +74,7 @@ class Options(usage.Options):
             raise CannotStart(f"txworker: {error}") from error
         self.umask = _umask() if self.parent is None or self.parent["umask"] is None else self.parent["umask"]
         if self["check"]:
-            print(f"txworker: {self.worker_config.source or 'the default configuration'} is good")
+            print(printable(f"txworker: {self.worker_config.source or 'the default configuration'} is good"))
             raise SystemExit(0)
 
 
@@ -91,9 +96,11 @@ class WorkerService(Service):
             CannotStart: an address, a directory or a certificate cannot be used.
         """
         super().startService()
+        quicken(globalLogPublisher)
         hold_signals()
         environment = dict(os.environ)
         os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # its handlers stand in the way of every fork
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # lines on stderr for every handshake that fails
         from twisted.internet import reactor
 
         use_monotonic_clock(reactor)
@@ -122,7 +129,6 @@ class WorkerService(Service):
             state=self._config.jobs.state_directory,
             output=self._config.jobs.output_directory,
         )
-        quicken(globalLogPublisher)
         gc.collect()
         gc.freeze()  # what is there now stays; looking through it again and again costs a twentieth of a launch
 
@@ -153,7 +159,7 @@ def hold_signals() -> None:
     signals.pthread_sigmask(signals.SIG_BLOCK, _SIGNALS)
 
 
-def obey_signals(reactor: Any, drain: Callable[[], object], log: Logger) -> None:
+def obey_signals(reactor: Any, drain: Callable[[], object], log: TwistedLogger) -> None:
     """
     Once the reactor runs SIGTERM, SIGINT and SIGHUP stop it in order, a second one changes nothing; SIGUSR1 drains.
 

@@ -7,8 +7,8 @@ import os
 from collections.abc import Callable
 
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 
+from txworker.logs import Logger
 from txworker.waiting import Waiters
 
 _READ_BYTES = 256 * 1024

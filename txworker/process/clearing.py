@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from txworker.logs import Logger
 from txworker.process.census import Census
 from txworker.process.cgroup import JobCgroup
 from txworker.process.procfs import Process, read_process, send

@@ -6,9 +6,8 @@ import os
 import time
 from collections.abc import Container
 
-from twisted.logger import Logger
-
 from txworker.jobs import MARK
+from txworker.logs import Logger
 from txworker.process.carried import Carried
 from txworker.process.descendants import Descendants
 from txworker.process.hunt import Choice, hunt

@@ -13,8 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from signal import SIGKILL, SIGSTOP
 
-from twisted.logger import Logger
-
+from txworker.logs import Logger
 from txworker.process.evidence import DeadJob, Evidence, family
 from txworker.process.owners import Sign
 from txworker.process.procfs import Process, brand_of, is_still, mark_of, read_process, send

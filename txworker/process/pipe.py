@@ -14,8 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from twisted.logger import Logger
-
+from txworker.logs import Logger
 from txworker.process.basin import PIPE_BYTES, Basin, a_basin, bytes_in, enlarge
 from txworker.process.readable import Descriptor, ReactorWithReaders
 from txworker.waiting import Timer

@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from twisted.internet.defer import Deferred, execute
-from twisted.logger import Logger
 
 from txworker.cores import NOBODY_PINNED, Cores
+from txworker.logs import Logger
 from txworker.process.apart import Apart, Make
 from txworker.process.readable import ReactorWithReaders
 

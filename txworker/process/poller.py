@@ -13,11 +13,11 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.interfaces import IReadDescriptor
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from txworker.cores import Cores
+from txworker.logs import Logger
 
 _AT_ONCE = 64
 """Of one turn; what is ready beyond that comes in the next, so that others have theirs."""

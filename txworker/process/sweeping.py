@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from twisted.logger import Logger
-
+from txworker.logs import Logger
 from txworker.process.carried import Carried
 from txworker.process.descendants import Descendants
 from txworker.process.killing import Killing

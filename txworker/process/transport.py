@@ -17,11 +17,11 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import ProcessDone, ProcessExitedAlready, ProcessTerminated
 from twisted.internet.interfaces import IProcessTransport
 from twisted.internet.protocol import ProcessProtocol
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from txworker.jobs import Usage
+from txworker.logs import Logger
 from txworker.process.pipe import Pipe
 from txworker.process.readable import Descriptor, ReactorWithReaders
 

@@ -17,9 +17,9 @@ import grpc
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.threads import blockingCallFromThread
-from twisted.logger import Logger
 
 from txworker.jobs.errors import CallerGone, WorkerStopping
+from txworker.logs import Logger
 from txworker.rpc.crowd import Ask, Crowds, Follower
 
 T = TypeVar("T")

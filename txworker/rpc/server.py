@@ -13,8 +13,8 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 
+from txworker.logs import Logger
 from txworker.pb import worker_bare_pb2, worker_bare_pb2_grpc, worker_pb2, worker_pb2_grpc
 from txworker.rpc.admission import Admission, StreamSlots
 from txworker.rpc.bridge import Bridge

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 
-from twisted.logger import Logger
+from txworker.logs import Logger
 
 COMMITS = 400
 """So many commits are about 4 MiB of log."""

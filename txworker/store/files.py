@@ -9,8 +9,7 @@ import time
 from contextlib import closing, suppress
 from pathlib import Path
 
-from twisted.logger import Logger
-
+from txworker.logs import Logger
 from txworker.store.errors import Unusable
 from txworker.store.schema import ForeignFile, NewerSchema, check_ours, upgrade
 
