@@ -14,6 +14,7 @@ LEVELS = {
     "jobs": 0,
     "waiting": 0,
     "logs": 0,
+    "ratelimit": 0,
     "config": 1,
     "output": 1,
     "process": 1,
@@ -42,6 +43,7 @@ LEVELS = {
 
 SAME_LEVEL = {
     ("wire", "pb"),
+    ("ratelimit", "logs"),
     ("worker", "ports"),
     ("retention", "ports"),
     ("active", "ports"),
@@ -133,6 +135,22 @@ class RoomsTests(SynchronousTestCase):
             name = ".".join(part for part in parts if part != "__init__")
             found += mistakes(name, path.read_text(encoding="utf-8"))
         self.assertEqual([], found)
+
+    def test_one_logger(self) -> None:
+        """Every room's lines are those of txworker.logs, whose fields are printable."""
+        log = ("txworker/logs.py", "txworker/service.py")
+        names = (
+            "from twisted.logger import Logger",
+            "twisted.python import log",
+            "twisted.python.log",
+            "import logging",
+        )
+        found = [
+            str(path.relative_to(TOP))
+            for path in (TOP / "txworker").rglob("*.py")
+            if any(name in path.read_text(encoding="utf-8") for name in names)
+        ]
+        self.assertEqual(sorted(log), sorted(found))
 
     def test_it_would_be_seen(self) -> None:
         """Each rule has an import that breaks it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.fakes import a_house
@@ -132,6 +133,13 @@ class EndTests(SynchronousTestCase):
         self.running.exit(None, 15)
         self.assertEqual(JobState.STOPPED, self.successResultOf(self.stop()).state)
         self.assertEqual([10, 0.5], self.running.stops)
+
+    def test_told_once(self) -> None:
+        """However often somebody asks for its end the log says it once, and again when it is to come much sooner."""
+        with capturedLogs() as events:
+            for grace in (10.0, 10.0, None, 9.0, 60.0, 4.0, 3.0, 0.0, 0.0, 5.0):
+                self.stop(grace)
+        self.assertEqual([10.0, 4.0, 0.0], [event["grace"] for event in events if "grace" in event])
 
     def test_stop_unknown(self) -> None:
         """There is no stopping what there is not."""

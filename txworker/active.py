@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from txworker.jobs import EndReason, Job, Usage
@@ -15,10 +16,22 @@ class Active:
     """
     Hears its child (ports.Listener): what it prints goes to its output, what becomes of it to overdue() and ended(),
     which are given this very object first. `running` is there once it is launched. `ending`: its end is known, and
-    being written down.
+    being written down. `told_grace`: the shortest time that the log has said it was given to end, in seconds.
     """
 
-    __slots__ = ("_ended", "_overdue", "ending", "job", "output", "pour", "poured", "ready", "running", "wrote")
+    __slots__ = (
+        "_ended",
+        "_overdue",
+        "ending",
+        "job",
+        "output",
+        "pour",
+        "poured",
+        "ready",
+        "running",
+        "told_grace",
+        "wrote",
+    )
     running: Running
 
     def __init__(
@@ -37,6 +50,7 @@ class Active:
         self.pour = output.pour
         self.poured = output.poured
         self.ending = False
+        self.told_grace = math.inf
 
     @property
     def now(self) -> Job:

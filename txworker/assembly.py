@@ -19,7 +19,6 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.threads import deferToThreadPool
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from txworker.config import Config, GrpcServer, Jobs, Scheduler
@@ -27,10 +26,12 @@ from txworker.drain import Drain
 from txworker.jobs import Retention
 from txworker.jobs.errors import StoreBroken
 from txworker.lifetime import InOrder, Stopping
+from txworker.logs import Logger
 from txworker.output.shelf import Shelf
 from txworker.ports import World
 from txworker.process.descriptors import DescriptorLimit
 from txworker.processes import DRAIN_SECONDS, Processes
+from txworker.ratelimit import Allows, RateLimit
 from txworker.restart import recover
 from txworker.retention import Sweeper
 from txworker.rpc import server as rpc
@@ -42,6 +43,9 @@ from txworker.scheduler import Link, Registration
 from txworker.store.jobs import JobStore
 from txworker.store.lease import BEAT_SECONDS, boot_ticks
 from txworker.worker import Policy, Worker
+
+_LINES_OF_LINK = (10, 60.0)
+"""Of each kind, in so many seconds."""
 
 CLOSING_SECONDS = 5.0
 """How long the disk may take to write what is left when the worker ends."""
@@ -65,7 +69,7 @@ def assemble(config: Config, reactor: Any, environment: Mapping[str, str], umask
         Unusable: the state directory cannot be used.
     """
     jobs, serving = config.jobs, config.grpc_server
-    trouble = _Trouble()
+    trouble, limit, limit_of_link = _Trouble(), RateLimit(reactor), RateLimit(reactor, *_LINES_OF_LINK)
     store = JobStore(jobs.state_directory, jobs.durability == "machine", reactor, trouble.heard)
     processes = Processes(jobs, reactor, environment, umask, f"txworker-{store.lease.id}")
     shelf = _shelf(jobs.output_directory, processes.descriptors)
@@ -77,9 +81,11 @@ def assemble(config: Config, reactor: Any, environment: Mapping[str, str], umask
     bridge = Bridge(reactor)
     control = ControlServicer(bridge, lambda: drain.begin())
     door = control_door(jobs.state_directory, control)
-    server = _server(serving, WorkerServicer(worker, bridge), bridge, door)
+    server = _server(serving, WorkerServicer(worker, bridge, limit.allows), bridge, door)
     trouble.announce = server.announce
-    scheduler = [_registration(config.scheduler, server, reactor)] if config.scheduler.addr else []
+    scheduler = (
+        [_registration(config.scheduler, server, reactor, limit_of_link.allows)] if config.scheduler.addr else []
+    )
 
     def refuse() -> None:
         worker.refuse()
@@ -89,6 +95,7 @@ def assemble(config: Config, reactor: Any, environment: Mapping[str, str], umask
     within = jobs.stop_grace_seconds + DRAIN_SECONDS + 1.0
     ending = Stopping("jobs", lambda: _end_jobs(worker, reactor, within))
     stages: list[list[Service]] = [
+        [Stopping("log", limit.close), Stopping("log", limit_of_link.close)],
         [Stopping("store", lambda: _close(store, reactor)), _heart(store)],
         [Stopping("processes", processes.close)],
         [server],
@@ -162,14 +169,16 @@ def _server(
     return rpc.GrpcServer(config.host, config.port, servicer, bridge, config.max_streams, credentials, door)
 
 
-def _registration(config: Scheduler, server: rpc.GrpcServer, reactor: Any) -> Registration:
+def _registration(
+    config: Scheduler, server: rpc.GrpcServer, reactor: Any, allows: Allows = lambda kind: True
+) -> Registration:
     if not config.advertise_addr and server.host in ("", "0.0.0.0", "::"):
         text = (
             "scheduler.advertise_addr is not given: the scheduler is told {host}, where another machine finds nobody."
         )
         _log.warn(text, host=server.host)
     link = Link(reactor, config.addr, root_certificates=_bytes(config.ca_file), use_tls=config.use_tls)
-    return Registration(reactor, link, lambda: config.advertise_addr or server.address, random.random)
+    return Registration(reactor, link, lambda: config.advertise_addr or server.address, random.random, allows=allows)
 
 
 def _bytes(path: Path | None) -> bytes | None:

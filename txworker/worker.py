@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 
 from txworker.active import Active
 from txworker.catalog import Catalog, check_same
@@ -20,6 +19,7 @@ from txworker.jobs import EndAsked, EndReason, Exited, Fact, Job, JobSpec, Limit
 from txworker.jobs.errors import CallerGone, OutOfResources, TxWorkerError, WorkerStopping, shown_words
 from txworker.jobs.limits import effective
 from txworker.launching import Launching
+from txworker.logs import Logger
 from txworker.ports import Launcher, Shelf, Store, World
 from txworker.waiting import Waiters, detached
 
@@ -193,11 +193,17 @@ class Worker:
             return self.catalog.get(job_id)
         if not active.ending:
             grace = self._policy.grace_seconds if grace_seconds is None else grace_seconds
-            text = "Job {job_id} is being stopped, {grace} s of grace ({reason})."
-            self._log.info(text, job_id=job_id, grace=grace, reason=reason.value)
+            self._say_stopping(active, grace, reason)
             self._learn(active, EndAsked(reason))
             active.running.stop(grace)
         return active.now
+
+    def _say_stopping(self, active: Active, grace_seconds: float, reason: EndReason) -> None:
+        """Not each time that it is asked for, but once, and when there is to be less than half of the time."""
+        if grace_seconds < active.told_grace / 2:
+            active.told_grace = grace_seconds
+            text = "Job {job_id} is being stopped, {grace} s of grace ({reason})."
+            self._log.info(text, job_id=active.job.id, grace=grace_seconds, reason=reason.value)
 
     def _learn(self, active: Active, fact: Fact) -> None:
         """Decide at once, write it down, then tell."""

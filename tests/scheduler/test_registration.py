@@ -117,6 +117,23 @@ class RegistrationTests(SynchronousTestCase):
         self.clock.advance(0.25)
         self.assertEqual(2, len(self.link.registers))
 
+    def test_come_and_go(self) -> None:
+        """A scheduler that comes and goes all the time fills no log: each line is asked for before it is written."""
+        kinds: list[str] = []
+
+        def allows(kind: str) -> bool:
+            kinds.append(kind)
+            return kinds.count(kind) <= 2
+
+        link = FakeLink()
+        registration = Registration(self.clock, link, lambda: "here:1", lambda: 0.0, allows=allows)
+        registration.startService()
+        for number in range(50):
+            link.registers[-1].callback(f"w{number}")
+            link.lost()
+        self.assertEqual(["info", "warn", "info", "warn"], self.said)
+        self.assertEqual((50, 50), (kinds.count("registered with the scheduler"), len(link.registers) - 1))
+
     def test_goodbye(self) -> None:
         """Stopping says goodbye and waits for it; nothing is left behind."""
         self.link.registers[-1].callback("w1")

@@ -7,12 +7,13 @@ from typing import Any, NoReturn, TypeVar
 
 import grpc
 from twisted.internet.defer import TimeoutError as DeferredTimeout
-from twisted.logger import Logger
 
 from txworker.jobs import Job
-from txworker.jobs.errors import InvalidRequest, TxWorkerError, cut
+from txworker.jobs.errors import InvalidRequest, TxWorkerError, shown_words
+from txworker.logs import Logger
 from txworker.pb import worker_pb2 as pb
 from txworker.pb import worker_pb2_grpc
+from txworker.ratelimit import Allows
 from txworker.rpc.bridge import Bridge, Caller
 from txworker.rpc.streams import job_of, stream
 from txworker.rpc.watch import watch
@@ -28,14 +29,15 @@ ORDER_SECONDS = 60.0
 
 
 class WorkerServicer(worker_pb2_grpc.WorkerServicer):
-    """The Worker service over one Worker."""
+    """The Worker service over one Worker. allows() is asked before a line that a client can cause at will."""
 
     _log = Logger()
 
-    def __init__(self, worker: Worker, bridge: Bridge) -> None:
+    def __init__(self, worker: Worker, bridge: Bridge, allows: Allows = lambda kind: True) -> None:
         self._worker = worker
         self._catalog = worker.catalog
         self._bridge = bridge
+        self._allows = allows
 
     def StartJob(self, request: pb.StartJobReq, context: grpc.ServicerContext) -> pb.StartJobRes:
         """Starts a job; answers when its process runs."""
@@ -44,9 +46,8 @@ class WorkerServicer(worker_pb2_grpc.WorkerServicer):
             try:
                 return pb.StartJobRes(jobID=self._submitted(request, context).id)
             except TxWorkerError as error:
-                text = "An order of {peer}{request_id} was refused: {error}"
-                request_id = f", request {cut(request.requestID)}," if request.requestID else ""
-                self._log.info(text, peer=context.peer(), request_id=request_id, error=error)
+                if self._allows(f"orders refused ({error.reason})"):
+                    self._say_refused(request.requestID, context.peer(), error)
                 raise
 
         return self._answered(context, answer)
@@ -94,6 +95,11 @@ class WorkerServicer(worker_pb2_grpc.WorkerServicer):
 
         return self._streamed(context, events)
 
+    def _say_refused(self, request_id: str, peer: str, error: TxWorkerError) -> None:
+        text = "An order of {peer}{request_id} was refused: {error}"
+        request = f", request {shown_words([request_id])}," if request_id else ""
+        self._log.info(text, peer=peer, request_id=request, error=error)
+
     def _submitted(self, request: pb.StartJobReq, context: grpc.ServicerContext) -> Job:
         spec = spec_from_pb(request)
         job = self._catalog.submitted(spec)
@@ -116,10 +122,11 @@ class WorkerServicer(worker_pb2_grpc.WorkerServicer):
         except TxWorkerError as error:
             context.abort_with_status(status_of(error))
         except DeferredTimeout:
-            self._log.warn(
-                "A call was not answered for {seconds:g} s: perhaps a launch waits for a disk that does not answer.",
-                seconds=ORDER_SECONDS,
-            )
+            if self._allows("calls not answered"):
+                text = (
+                    "A call was not answered for {seconds:g} s: perhaps a launch waits for a disk that does not answer."
+                )
+                self._log.warn(text, seconds=ORDER_SECONDS)
             context.abort(
                 grpc.StatusCode.DEADLINE_EXCEEDED,
                 f"the worker was busy for {ORDER_SECONDS:g} s; with the same requestID it is safe to try again",
@@ -129,7 +136,8 @@ class WorkerServicer(worker_pb2_grpc.WorkerServicer):
 
     def _mistaken(self, context: grpc.ServicerContext) -> NoReturn:
         """A mistake of ours, being handled: the operator gets all of it, the client a word."""
-        self._log.failure("answering a call")
+        if self._allows("mistakes in answering calls"):
+            self._log.failure("answering a call")
         context.abort(grpc.StatusCode.INTERNAL, "the worker made a mistake; its log says more")
 
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
-from twisted.logger import Logger
+
+from txworker.logs import Logger
 
 
 @dataclass(frozen=True)
@@ -25,19 +26,27 @@ class _Reloading:
         self._files = files
         self._read = _read(files)
         self.initial = _configuration(self._read)
+        self._told = ""
 
     def __call__(self) -> grpc.ServerCertificateConfiguration | None:
         """gRPC, for each handshake: the new configuration, or None when nothing changed."""
         try:
             read = _read(self._files)
         except OSError as error:
-            self._log.warn("The old certificate goes on serving, the new cannot be read: {error}.", error=error)
+            self._warn(str(error))
             return None
+        self._told = ""
         if read == self._read:
             return None
         self._read = read
         self._log.info("Serving the certificate that is now in {path}.", path=self._files.crt)
         return _configuration(read)
+
+    def _warn(self, why: str) -> None:
+        """Once, not for each handshake: anybody who can connect may make as many as he likes."""
+        if why != self._told:
+            self._told = why
+            self._log.warn("The old certificate goes on serving, the new cannot be read: {error}.", error=why)
 
 
 def server_credentials(files: CertificateFiles) -> grpc.ServerCredentials:

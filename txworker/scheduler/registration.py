@@ -8,8 +8,9 @@ from typing import Any, Protocol
 
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.logger import Logger
 
+from txworker.logs import Logger
+from txworker.ratelimit import Allows
 from txworker.waiting import Clock, Waiters
 
 
@@ -44,7 +45,7 @@ class Registration(Service):
     Registered from start to stop, as far as the scheduler is there. Reactor thread.
 
     address() is where the scheduler dials back; random() gives 0 ≤ x < 1 for the jitter. One log line for each
-    change, none for each try.
+    change, none for each try; and allows() is asked before it, for a scheduler may come and go for ever.
     """
 
     _log = Logger()
@@ -56,12 +57,14 @@ class Registration(Service):
         address: Callable[[], str],
         random: Callable[[], float],
         pace: Pace = Pace(),
+        allows: Allows = lambda kind: True,
     ) -> None:
         self._clock = clock
         self._link = link
         self._address = address
         self._random = random
         self._pace = pace
+        self._allows = allows
         self._worker_id = ""
         self._known = False
         self._told_away = False
@@ -128,16 +131,19 @@ class Registration(Service):
             return
         self._told_away = False
         self._pause = self._pace.first_pause
-        self._log.info(
-            "Registered with the scheduler as worker {worker_id}, {address}.",
-            worker_id=worker_id,
-            address=self._address(),
-        )
-        if old and old != worker_id:
-            self._link.deregister(old, self._pace.goodbye_limit).addErrback(
-                lambda failure: self._log.debug("No goodbye for {worker_id}: {why}.", worker_id=old, why=failure.value)
+        if self._allows("registered with the scheduler"):
+            self._log.info(
+                "Registered with the scheduler as worker {worker_id}, {address}.",
+                worker_id=worker_id,
+                address=self._address(),
             )
+        if old and old != worker_id:
+            self._link.deregister(old, self._pace.goodbye_limit).addErrback(self._no_goodbye, old)
         self._later(self._pace.probe_pause, self._probe)
+
+    def _no_goodbye(self, failure: Any, old: str) -> None:
+        if self._allows("no goodbye for a worker's old id"):
+            self._log.debug("No goodbye for {worker_id}: {why}.", worker_id=old, why=failure.value)
 
     def _refused(self, why: object) -> None:
         self._away(f"registering failed: {why}")
@@ -174,7 +180,8 @@ class Registration(Service):
     def _away(self, why: str) -> None:
         if not self._told_away:
             self._told_away = True
-            self._log.warn("The scheduler is away, trying again and again: {why}.", why=why)
+            if self._allows("the scheduler was away"):
+                self._log.warn("The scheduler is away, trying again and again: {why}.", why=why)
 
     def _during(self, call: Deferred[Any], good: Callable[[Any], None], bad: Callable[[object], None]) -> None:
         self._call = call
