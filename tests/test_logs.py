@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import io
 from pathlib import Path
 from typing import Any
 
-from twisted.logger import FileLogObserver, Logger, textFileLogObserver
+from twisted.internet.defer import fail
+from twisted.logger import FileLogObserver, Logger, globalLogPublisher, textFileLogObserver
 from twisted.logger import LogPublisher as TypedPublisher
+from twisted.python import log
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -75,6 +78,15 @@ class QuickenTests(SynchronousTestCase):
         Logger("some.where", observer=publisher).info("words")
         self.assertRegex(file.getvalue(), r"^\S+ \[some.where#info\] words\n$")
 
+    def test_ascii(self) -> None:
+        """No line is lost because standard output cannot show a character of it."""
+        binary = io.BytesIO()
+        file = io.TextIOWrapper(binary, encoding="ascii", write_through=True)
+        publisher = LogPublisher(textFileLogObserver(file))
+        quicken(publisher)
+        Logger("some.where", observer=publisher).info("größe")
+        self.assertRegex(binary.getvalue(), rb"^\S+ \[some.where#info\] gr\\xf6\\xdfe\n$")
+
     def test_others_stay(self) -> None:
         """An observer of the operator's own, or with another format of time, is left alone."""
         own: list[object] = []
@@ -88,6 +100,12 @@ class QuickenTests(SynchronousTestCase):
 
 EVIL = "\x1b]0;x\x07\r\n2026-01-01 [forged#info] a line\u009b2J\u202e\u2028\ufeff\ud800"
 SHOWN = r"\x1b]0;x\x07\r\n2026-01-01 [forged#info] a line\x9b2J\u202e\u2028\ufeff\ud800"
+
+
+def forget(error: Exception) -> None:
+    """A Deferred that fails, and is gone before anybody asked it."""
+    fail(error)
+    gc.collect()
 
 
 class LoggerTests(SynchronousTestCase):
@@ -138,11 +156,10 @@ class PrintableLinesTests(SynchronousTestCase):
         return file.getvalue()
 
     def assert_plain(self, text: str) -> None:
-        first, *more = text.removesuffix("\n").split("\n")
-        self.assertTrue(first.isprintable(), first)
-        for line in more:
-            self.assertTrue(line.startswith("\t") and line.replace("\t", "").isprintable(), line)
-        self.assertNotIn("\n2026-01-01 [forged", text)
+        """Every line begins an entry of Twisted's, or goes on with one; and each can be read."""
+        for line in text.removesuffix("\n").split("\n"):
+            self.assertRegex(line, r"^(\t|\S+ \[(twisted|-|\\x1b))")
+            self.assertTrue(line.replace("\t", "").isprintable(), line)
 
     def test_sentence(self) -> None:
         """A line that is made of a text of others' is printable."""
@@ -162,9 +179,23 @@ class PrintableLinesTests(SynchronousTestCase):
         self.assert_plain(text)
 
     def test_legacy(self) -> None:
-        """Nor is an event of Twisted's older log otherwise."""
-        text = self.written(lambda log: log.info("{log_text}", log_text=EVIL, log_system=EVIL, log_legacy=EVIL))
-        self.assert_plain(text)
+        """So is an event of Twisted's older log, and an error in a Deferred that nobody has handled."""
+        file = io.StringIO()
+        publisher = LogPublisher(textFileLogObserver(file))
+        quicken(publisher)
+        globalLogPublisher.addObserver(publisher)
+        self.addCleanup(globalLogPublisher.removeObserver, publisher)
+        for say in (
+            lambda: log.err(Failure(OSError(EVIL)), EVIL),
+            lambda: log.msg(EVIL),
+            lambda: forget(OSError(EVIL)),
+        ):
+            file.seek(0)
+            file.truncate()
+            say()
+            self.assertIn(r"\x1b]0;x\x07\r", file.getvalue())
+            self.assert_plain(file.getvalue())
+        self.assertEqual(2, len(self.flushLoggedErrors(OSError)))
 
     def test_long(self) -> None:
         """An entry is cut at some 20,000 characters."""

@@ -7,6 +7,7 @@ day anew for each, and parses each sentence in Python.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from typing import Any
 
@@ -37,8 +38,11 @@ class Logger(TwistedLogger):
     def emit(self, level: LogLevel, format: str | None = None, **fields: object) -> None:
         """As Twisted's."""
         for name, value in fields.items():
-            if type(value) not in _NUMBERS and not name.startswith("log_"):
-                fields[name] = printable(cut(value if isinstance(value, str) else safe_str(value), _MOST_IN_FIELD))
+            if isinstance(value, str):
+                if len(value) > _MOST_IN_FIELD or not (value.isascii() and value.isprintable()):
+                    fields[name] = printable(cut(value, _MOST_IN_FIELD))
+            elif type(value) not in _NUMBERS and not name.startswith("log_"):
+                fields[name] = printable(cut(safe_str(value), _MOST_IN_FIELD))
         super().emit(level, format, **fields)
 
 
@@ -54,6 +58,10 @@ def quicken(publisher: Publisher) -> int:
         if isinstance(observer, FileLogObserver) and _writes_as_twistd(observer.formatEvent):
             observer.formatEvent = QuickText(observer.formatEvent)
             quickened += 1
+            if isinstance(file := observer._outFile, io.TextIOWrapper):
+                file.reconfigure(
+                    errors="backslashreplace"
+                )  # or what an ASCII terminal cannot show costs the whole line
     return quickened
 
 

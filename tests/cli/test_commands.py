@@ -67,6 +67,13 @@ class HostileWorkerTests(SynchronousTestCase):
         self.assertNotIn("\nforged", out)
         self.assert_plain(call(query, StubWith(pb.QueryJobRes(job=job)), "query", "a", "--json")[1], lines=1)
 
+    def test_long(self) -> None:
+        """What is very long is cut, and whole with --json."""
+        job = pb.Job(jobID="a", args=["x" * 10**6], errorText="y" * 10**6, labels={"z": "z" * 10**6})
+        out = call(query, StubWith(pb.QueryJobRes(job=job)), "query", "a")[1]
+        self.assertEqual((3, True), (out.count("… (1000"), len(out) < 13_000))
+        self.assertGreater(len(call(query, StubWith(pb.QueryJobRes(job=job)), "query", "a", "--json")[1]), 3 * 10**6)
+
     def test_start(self) -> None:
         """An id."""
         self.assert_plain(call(start, StubWith(pb.StartJobRes(jobID=EVIL)), "start", "true")[1], lines=1)

@@ -11,10 +11,11 @@ from txworker.cli import output
 from txworker.cli.connect import with_tls
 from txworker.cli.failures import UNREACHABLE, failure
 from txworker.cli.output import STDOUT
-from txworker.cli.show import as_json, command_line, state_name
+from txworker.cli.show import MOST_CHARACTERS, as_json, command_line, state_name
 from txworker.cli.values import duration
 from txworker.pb import worker_pb2 as pb
 from txworker.pb.worker_pb2_grpc import WorkerStub
+from txworker.printable import cut
 
 
 def stop(stub: WorkerStub, options: argparse.Namespace) -> int:
@@ -67,7 +68,7 @@ def _record(answer: pb.QueryJobRes) -> list[tuple[str, object]]:
         ("job", job.jobID),
         ("argv", command_line(job)),
         ("state", state_name(job)),
-        ("error", job.errorText),
+        ("error", cut(job.errorText, MOST_CHARACTERS)),
         ("exit code", str(job.exitCode) if known and not job.signal else ""),
         ("signal", job.signal),
         ("pid", job.pid),
@@ -78,8 +79,8 @@ def _record(answer: pb.QueryJobRes) -> list[tuple[str, object]]:
         ("CPU", f"{_in_seconds(job.userCPU)} s user, {_in_seconds(job.systemCPU)} s system" if known else ""),
         ("memory", f"{job.maxRSSBytes} bytes" if known else ""),
         ("left over", _left_over(job.leftoversEnded)),
-        ("labels", " ".join(f"{name}={value}" for name, value in sorted(job.labels.items()))),
-        ("request id", job.requestID),
+        ("labels", cut(" ".join(f"{name}={value}" for name, value in sorted(job.labels.items())), MOST_CHARACTERS)),
+        ("request id", cut(job.requestID, MOST_CHARACTERS)),
     ]
 
 

@@ -13,9 +13,10 @@ import grpc
 
 from txworker.cli import output
 from txworker.cli.failures import REFUSED, TIMED_OUT, Failed
-from txworker.cli.show import as_json, exit_status, header, is_done, row, seconds, state_name
+from txworker.cli.show import MOST_CHARACTERS, as_json, exit_status, header, is_done, row, seconds, state_name
 from txworker.pb import worker_pb2 as pb
 from txworker.pb.worker_pb2_grpc import WorkerStub
+from txworker.printable import cut
 
 _PAGE = 500
 
@@ -113,5 +114,5 @@ def _tell_end(options: argparse.Namespace, job: pb.Job) -> None:
 
 def _end(job: pb.Job) -> str:
     state = state_name(job)
-    why = job.errorText.removeprefix(f"{state}: ")  # of a lost job, the worker says so itself
+    why = cut(job.errorText.removeprefix(f"{state}: "), MOST_CHARACTERS)  # of a lost job, the worker says so itself
     return f"{job.jobID} {state}: {why}" if why else f"{job.jobID} {state}"

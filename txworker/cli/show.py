@@ -11,13 +11,16 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from txworker.pb import worker_pb2 as pb
-from txworker.printable import printable
+from txworker.printable import cut, printable
 
 _UNFINISHED = (pb.JOB_STATE_PENDING, pb.JOB_STATE_RUNNING, pb.JOB_STATE_STOPPING)
 
 _COLUMNS = {"JOB": "<36", "STATE": "<9", "EXIT": "<6", "AGE": ">6", "RAN": ">6", "OUTPUT": ">7"}
 _LEFT_OUT = ("OUTPUT", "RAN", "AGE", "EXIT")
 """Where there is no room: first the first."""
+
+MOST_CHARACTERS = 4_000
+"""Of a text that may be as long as somebody likes; with --json it is whole."""
 
 _COMMAND_WIDTH = 18
 """So many characters of the command are worth more than a column of those; 80 columns hold four of them."""
@@ -78,7 +81,7 @@ def outcome(job: pb.Job) -> str:
 
 def command_line(job: pb.Job) -> str:
     """What it runs, on one line that is printable, so that it can be cut to a width."""
-    return printable(" ".join(filter(None, [job.command, job.path, *job.args])))
+    return printable(cut(" ".join(filter(None, [job.command, job.path, *job.args])), MOST_CHARACTERS))
 
 
 def span(length: float) -> str:
