@@ -16,6 +16,7 @@ from txworker.logs import Logger
 from txworker.pb import control_pb2 as pb
 from txworker.pb import control_pb2_grpc
 from txworker.rpc.bridge import Bridge
+from txworker.rpc.requests import add_service
 from txworker.wire.status import status_of
 
 SOCKET_NAME = "control.sock"
@@ -55,7 +56,7 @@ def control_door(directory: Path, servicer: ControlServicer) -> Callable[[grpc.S
             return
         with suppress(FileNotFoundError):
             path.unlink()  # of a worker that is gone: the directory is ours alone
-        control_pb2_grpc.add_ControlServicer_to_server(servicer, server)
+        add_service(control_pb2_grpc.add_ControlServicer_to_server, servicer, server)
         before = os.umask(0o177)  # from its first moment it is ours alone, whatever the directory's permissions are
         try:
             server.add_insecure_port(f"unix:{quote(os.fsencode(path))}")  # it is read as a URI

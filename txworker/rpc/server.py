@@ -9,16 +9,18 @@ from collections.abc import Callable
 from typing import Any
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_health.v1 import health_pb2_grpc
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 
 from txworker.logs import Logger
 from txworker.pb import worker_bare_pb2, worker_bare_pb2_grpc, worker_pb2, worker_pb2_grpc
+from txworker.rpc import health
 from txworker.rpc.admission import Admission, StreamSlots
 from txworker.rpc.bridge import Bridge
 from txworker.rpc.ready import ReadyMessages
+from txworker.rpc.requests import add_service
 from txworker.rpc.threads import RpcThreads
 
 NAMES = tuple(file.DESCRIPTOR.services_by_name["Worker"].full_name for file in (worker_pb2, worker_bare_pb2))
@@ -82,7 +84,7 @@ class GrpcServer(Service):
         self._max_streams = max_streams
         self._credentials = credentials
         self._also_open = also_open
-        self._health = health.HealthServicer()
+        self._health = health.Health(bridge, NAMES)
         self._server: grpc.Server | None = None
 
     @property
@@ -102,13 +104,9 @@ class GrpcServer(Service):
         threads: Any = self._first_threads()  # all that is needed of it is submit()
         interceptors = [Admission(StreamSlots(self._max_streams)), ReadyMessages()]
         server = grpc.server(threads, interceptors=interceptors, options=_OPTIONS)
-        worker_pb2_grpc.add_WorkerServicer_to_server(self._servicer, server)
-        worker_bare_pb2_grpc.add_WorkerServicer_to_server(self._servicer, server)  # type: ignore[arg-type]  # the same methods
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        reflection.enable_server_reflection((*NAMES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+        self._add_services(server)
         self.port = self._bind(server)
         self._also_open(server)
-        self.announce(serving=True)
         server.start()
         self._server = server
         super().startService()
@@ -116,32 +114,40 @@ class GrpcServer(Service):
 
     def announce(self, serving: bool) -> None:
         """What health says from now on, until something else is announced."""
-        status = health_pb2.HealthCheckResponse
-        for name in ("", *NAMES):
-            self._health.set(name, status.SERVING if serving else status.NOT_SERVING)
+        self._health.announce(serving)
 
     def announce_stopping(self) -> None:
         """Health says NOT_SERVING from now on, for good."""
-        self._health.enter_graceful_shutdown()
+        self._health.announce_stopping()
 
     def stopService(self) -> Deferred[None]:
         """Refuse new calls; fires when the open ones have ended or were cut, soon after CLOSING_SECONDS at most."""
         super().stopService()
         closed: Deferred[None] = Deferred()
-        server = self._server
+        server, self._server = self._server, None
         if server is None:
             closed.callback(None)
             return closed
-        self._server = None
-        stopped = server.stop(CLOSING_SECONDS)
-        self._bridge.reactor.callLater(CLOSING_SECONDS, self._bridge.close)
+        self._health.end()
+        reactor: Any = self._bridge.reactor
+        reactor.callLater(CLOSING_SECONDS, self._bridge.close)
 
-        def wait() -> None:
-            stopped.wait(CLOSING_SECONDS + 1.0)
-            self._bridge.reactor.callFromThread(closed.callback, None)
+        def stop() -> None:  # it takes gRPC's locks, for which the reactor must not wait
+            server.stop(CLOSING_SECONDS).wait(CLOSING_SECONDS + 1.0)
+            reactor.callFromThread(closed.callback, None)
 
-        threading.Thread(target=wait, name="txworker-rpc-stop", daemon=True).start()
-        return closed
+        threading.Thread(target=stop, name="txworker-rpc-stop", daemon=True).start()
+        return closed.addTimeout(CLOSING_SECONDS + 2.0, reactor, self._given_up)
+
+    def _given_up(self, _: object, seconds: float) -> None:
+        self._log.error("gRPC has not ended within {seconds:g} s; the worker goes without it.", seconds=seconds)
+
+    def _add_services(self, server: grpc.Server) -> None:
+        add_service(worker_pb2_grpc.add_WorkerServicer_to_server, self._servicer, server)
+        add_service(worker_bare_pb2_grpc.add_WorkerServicer_to_server, self._servicer, server)  # type: ignore[arg-type]  # the same methods
+        add_service(health_pb2_grpc.add_HealthServicer_to_server, self._health, server)
+        served = reflection.ReflectionServicer((*NAMES, health.NAME, reflection.SERVICE_NAME))
+        add_service(reflection_pb2_grpc.add_ServerReflectionServicer_to_server, served, server)
 
     def _first_threads(self) -> RpcThreads:
         try:

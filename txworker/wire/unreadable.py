@@ -1,0 +1,57 @@
+"""What is wrong with a request that cannot be parsed, in a sentence. Any thread."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.empty_pb2 import Empty
+from google.protobuf.message import DecodeError
+from google.protobuf.unknown_fields import UnknownFieldSet
+
+from txworker.jobs.errors import InvalidRequest
+
+_LOOKED_AT_BYTES = 16 * 1024
+"""Of a longer request it is not said which field is wrong: to look takes a Python object for each value in it."""
+
+_SHOWN_BYTES = 40
+
+_BYTES_FOLLOW = 2  # the wire type of strings and of messages
+
+
+def unreadable(message: Descriptor, request: bytes) -> InvalidRequest:
+    """Names the string that is not UTF-8; where the request is no message at all, shows how it begins."""
+    if len(request) <= _LOOKED_AT_BYTES:
+        found = _not_utf8(message, request, "")
+        if found is not None:
+            return found
+    problem = f"is how {len(request)} bytes begin that cannot be read as a {message.full_name}"
+    return InvalidRequest("request", request[:_SHOWN_BYTES], problem)
+
+
+def _not_utf8(message: Descriptor, data: bytes, prefix: str) -> InvalidRequest | None:
+    """The first one: a message without fields of its own can be parsed whatever its strings hold."""
+    try:
+        values: Any = UnknownFieldSet(Empty.FromString(data))
+    except DecodeError:
+        return None
+    for value in values:
+        field = message.fields_by_number.get(value.field_number)
+        if field is None or value.wire_type != _BYTES_FOLLOW:
+            continue
+        name = f"{prefix}{field.name}"
+        if field.type == FieldDescriptor.TYPE_STRING and not _is_utf8(value.data):
+            return InvalidRequest(name, value.data, "is not UTF-8")
+        if field.message_type is not None:
+            found = _not_utf8(field.message_type, value.data, f"{name}.")
+            if found is not None:
+                return found
+    return None
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
