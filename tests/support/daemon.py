@@ -109,6 +109,10 @@ class Daemon:
         """How many it has."""
         return len(os.listdir(f"/proc/{self.process.pid}/task"))
 
+    def resident_bytes(self) -> int:
+        """How much of its memory there is in fact."""
+        return int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
     def start(self, command: str = "", path: str = "", *args: str, **more: Any) -> str:
         """Start a job; its id."""
         request = pb.StartJobReq(command=command, path=path, args=args, **more)

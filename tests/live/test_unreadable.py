@@ -1,0 +1,79 @@
+"""Requests that cannot be parsed: refused by every method of every service, and nothing of them is kept."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.descriptor import MethodDescriptor
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from tests.live.test_bad_requests import refused
+from tests.support.daemon import LIMIT, Daemon
+from tests.support.methods import METHODS, begin, path_of
+from txworker.pb import worker_pb2 as pb
+
+NO_MESSAGES = [
+    b"\xff",
+    b"\x0a\x05a",
+    b"\x0a\xff\xff\xff\xff\x0f",
+    b"\x1b" * 200,
+    b"\x0c",
+    bytes(range(256)),
+]
+
+
+@pytest.mark.parametrize("method", METHODS, ids=path_of)
+def test_no_message(daemon: Daemon, method: MethodDescriptor) -> None:
+    """What is no message is INVALID_ARGUMENT, says so, and is no matter for the log."""
+    for request in NO_MESSAGES:
+        code, reason, sentence = refused(lambda: list(begin(daemon.channel, method, request, timeout=LIMIT)))  # noqa: B023
+        assert (code, reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_ARGUMENT"), request
+        assert method.input_type.full_name in sentence
+    assert "Traceback" not in daemon.log()
+
+
+@pytest.mark.parametrize("method", METHODS, ids=path_of)
+def test_not_utf8(daemon: Daemon, method: MethodDescriptor) -> None:
+    """A string that is not UTF-8 is INVALID_ARGUMENT, and its field is named."""
+    for field in method.input_type.fields:
+        if field.type == field.TYPE_STRING:
+            request = bytes([*_tag(field.number), 2, 0xC3, 0x28])
+            code, _, sentence = refused(lambda: list(begin(daemon.channel, method, request, timeout=LIMIT)))  # noqa: B023
+            assert code is grpc.StatusCode.INVALID_ARGUMENT
+            assert sentence == f"{field.name}: b'\\xc3(' is not UTF-8"
+
+
+def _tag(number: int) -> list[int]:
+    key = number << 3 | 2
+    return [key] if key < 128 else [key & 127 | 128, key >> 7]
+
+
+def test_nothing_is_kept(daemon: Daemon) -> None:
+    """Of thousands, over every method, the worker holds nothing: memory, threads and descriptors are as before."""
+
+    def send(rounds: int) -> None:
+        for _ in range(rounds):
+            calls = [begin(daemon.channel, method, b"\xff", timeout=LIMIT) for method in METHODS for _ in range(6)]
+            codes = {call.code() for call in calls}
+            assert codes == {grpc.StatusCode.INVALID_ARGUMENT}
+
+    send(3)
+    before = daemon.resident_bytes()
+    send(3000 // (6 * len(METHODS)))
+    assert daemon.resident_bytes() - before < 10 * 1024 * 1024
+
+
+def test_later_message(daemon: Daemon) -> None:
+    """In a stream of requests what was good is answered before the one that cannot be read ends it."""
+    good = reflection_pb2.ServerReflectionRequest(list_services="").SerializeToString()
+    answers: Any = daemon.channel.stream_stream(
+        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+        response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
+    )(iter([good, b"\xff", good]), timeout=LIMIT)
+    assert len(next(answers).list_services_response.service) == 4
+    assert refused(lambda: next(answers))[0] is grpc.StatusCode.INVALID_ARGUMENT
+    stub = reflection_pb2_grpc.ServerReflectionStub(daemon.channel)
+    assert len(list(stub.ServerReflectionInfo(iter([reflection_pb2.ServerReflectionRequest(list_services="")])))) == 1
+    assert daemon.end(daemon.start("true")).job.state == pb.JOB_STATE_SUCCEEDED

@@ -1,0 +1,122 @@
+"""Any bytes for any kind of method, over a real grpcio server on port 0."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health_pb2 as pb
+from twisted.trial.unittest import SynchronousTestCase
+
+from txworker.jobs.errors import CallerGone, InvalidRequest, TxWorkerError
+from txworker.rpc.requests import add_service, bearing_any_bytes
+
+LIMIT = 10.0
+GOOD = pb.HealthCheckRequest(service="a").SerializeToString()
+BAD = b"\x0a\x01\xff"
+SENTENCE = r"service: b'\xff' is not UTF-8"
+
+
+class FakeServicer:
+    """Says which services it was asked for, in each of the four ways; notes what is raised by its requests."""
+
+    def __init__(self) -> None:
+        self.raised: list[type[Exception]] = []
+
+    def one_one(self, request: Any, context: grpc.ServicerContext) -> Any:
+        return pb.HealthCheckRequest(service=f"asked {request.service}")
+
+    def one_many(self, request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+        yield self.one_one(request, context)
+
+    def many_one(self, requests: Iterator[Any], context: grpc.ServicerContext) -> Any:
+        return self.one_one(list(self._noting(requests))[-1], context)
+
+    def many_many(self, requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
+        for request in self._noting(requests):
+            yield self.one_one(request, context)
+
+    def _noting(self, requests: Iterator[Any]) -> Iterator[Any]:
+        try:
+            yield from requests
+        except TxWorkerError as error:
+            self.raised.append(type(error))
+            raise
+
+
+class RequestsTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.servicer = FakeServicer()
+        self.left = threading.Event()
+        self.pool = ThreadPoolExecutor(4)
+        self.server = grpc.server(self.pool)
+        add_service(self.add, self.servicer, self.server)
+        port = self.server.add_insecure_port("127.0.0.1:0")
+        self.server.start()
+        self.addCleanup(self.pool.shutdown)
+        self.addCleanup(lambda: self.server.stop(None).wait())
+        self.channel = grpc.insecure_channel(f"127.0.0.1:{port}")
+        self.addCleanup(self.channel.close)
+
+    @staticmethod
+    def add(servicer: FakeServicer, server: Any) -> None:
+        """As generated code does; the names are those of methods that take a HealthCheckRequest."""
+        how = (pb.HealthCheckRequest.FromString, pb.HealthCheckRequest.SerializeToString)
+        handlers = {
+            "Check": grpc.unary_unary_rpc_method_handler(servicer.one_one, *how),
+            "Watch": grpc.unary_stream_rpc_method_handler(servicer.one_many, *how),
+        }
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("grpc.health.v1.Health", handlers),))
+        server.add_registered_method_handlers("grpc.health.v1.Health", handlers)
+        message = pb.HealthCheckRequest.DESCRIPTOR
+        streaming = {
+            "ManyOne": bearing_any_bytes(grpc.stream_unary_rpc_method_handler(servicer.many_one, *how), message),
+            "ManyMany": bearing_any_bytes(grpc.stream_stream_rpc_method_handler(servicer.many_many, *how), message),
+        }
+        server._server.add_registered_method_handlers("Streaming", streaming)
+
+    def refused(self, call: Callable[[], Any]) -> None:
+        with self.assertRaises(grpc.RpcError) as caught:
+            call()
+        error: Any = caught.exception
+        self.assertEqual((grpc.StatusCode.INVALID_ARGUMENT, SENTENCE), (error.code(), error.details()))
+
+    def test_one(self) -> None:
+        """A good request is answered; a bad one is refused, and the method never sees it."""
+        check: Any = self.channel.unary_unary("/grpc.health.v1.Health/Check")
+        watch: Any = self.channel.unary_stream("/grpc.health.v1.Health/Watch")
+        self.assertEqual(b"\x0a\x07asked a", check(GOOD, timeout=LIMIT))
+        self.assertEqual([b"\x0a\x07asked a"], list(watch(GOOD, timeout=LIMIT)))
+        self.assertEqual(b"\x0a\x06asked ", check(b"", timeout=LIMIT))
+        self.refused(lambda: check(BAD, timeout=LIMIT))
+        self.refused(lambda: list(watch(BAD, timeout=LIMIT)))
+
+    def test_many(self) -> None:
+        """Good ones come as they are; the first bad one ends the call, and the method sees an error of ours."""
+        one: Any = self.channel.stream_unary("/Streaming/ManyOne")
+        many: Any = self.channel.stream_stream("/Streaming/ManyMany")
+        self.assertEqual(b"\x0a\x07asked a", one(iter([GOOD, GOOD]), timeout=LIMIT))
+        self.assertEqual([b"\x0a\x07asked a"] * 2, list(many(iter([GOOD, GOOD]), timeout=LIMIT)))
+        self.refused(lambda: one(iter([GOOD, BAD]), timeout=LIMIT))
+        answers = many(iter([GOOD, BAD, GOOD]), timeout=LIMIT)
+        self.assertEqual(b"\x0a\x07asked a", next(answers))
+        self.refused(lambda: next(answers))
+        self.assertEqual([InvalidRequest] * 2, self.servicer.raised)
+
+    def test_client_leaves(self) -> None:
+        """A client that leaves between two requests is an error of ours for the method, not one of gRPC's."""
+        called: Any = self.channel.stream_stream("/Streaming/ManyMany")
+        answers = called(self.one_then_nothing(), timeout=LIMIT)
+        next(answers)
+        answers.cancel()
+        self.left.set()
+        self.server.stop(None).wait()
+        self.pool.shutdown()
+        self.assertEqual([CallerGone], self.servicer.raised)
+
+    def one_then_nothing(self) -> Iterator[bytes]:
+        yield GOOD
+        self.left.wait(LIMIT)
