@@ -11,6 +11,7 @@ from pathlib import Path
 from bench.adversary import adversary
 from bench.capture import capture
 from bench.clients import a_worker
+from bench.fuzz import fuzz
 from bench.history import history
 from bench.latency import latency
 from bench.launch import crowded_launches, launches
@@ -46,6 +47,7 @@ PARTS: dict[str, Part] = {
     "stalled": stalled,
     "adversary": adversary,
     "soak": soak,
+    "fuzz": fuzz,
     "store": store,
     "watchers": watchers,
     "recovery": recovery,

@@ -8,12 +8,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.descriptor import MethodDescriptor
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from tests.support.daemon import LIMIT, Daemon, wait_until
+from tests.support.methods import METHODS, begin
 from txworker.pb import worker_pb2 as pb
 from txworker.pb.worker_pb2_grpc import WorkerStub
 
@@ -181,3 +185,45 @@ def test_five_hundred_short_jobs(a_daemon: Callable[..., Daemon]) -> None:
     with ThreadPoolExecutor(50) as pool:
         assert all(pool.map(one, range(500)))
     wait_until(lambda: worker.descriptors() <= descriptors and worker.threads() <= threads)
+
+
+def test_left_at_once(a_daemon: Callable[..., Daemon]) -> None:
+    """However many streams of whatever kind are left at once, or after a message, each gives its place back."""
+    worker = a_daemon(server="max_streams = 16")
+    job_id = worker.bash("echo up; exec sleep 1000")
+    worker.end(worker.start("true"))
+    requests = {
+        "StreamJob": pb.StreamJobReq(jobID=job_id).SerializeToString(),
+        "ServerReflectionInfo": reflection_pb2.ServerReflectionRequest(list_services="").SerializeToString(),
+    }
+
+    def come(method: MethodDescriptor) -> Any:
+        return begin(worker.channel, method, requests.get(method.name, b""), timeout=LIMIT)
+
+    def come_and_go(method: MethodDescriptor) -> None:
+        for number in range(100):
+            call = come(method)
+            if number % 5 == 0:
+                with suppress(grpc.RpcError):  # there may be no place
+                    next(call)
+            call.cancel()
+
+    streaming = [method for method in METHODS if method.server_streaming]
+    with ThreadPoolExecutor(len(streaming)) as pool:
+        list(pool.map(come_and_go, streaming))
+    for method in streaming:
+        wait_until(lambda: all_read_one([come(method) for _ in range(16)]))  # noqa: B023
+    assert worker.stop() == 0
+
+
+def all_read_one(calls: list[Any]) -> bool:
+    """There is a place for each of them."""
+    try:
+        for call in calls:
+            next(call)
+    except grpc.RpcError:
+        return False
+    finally:
+        for call in calls:
+            call.cancel()
+    return True
