@@ -21,10 +21,11 @@ SENTENCE = r"service: b'\xff' is not UTF-8"
 
 
 class FakeServicer:
-    """Says which services it was asked for, in each of the four ways; notes what is raised by its requests."""
+    """Says which services it is asked for, in each of four ways; notes what requests raise; again: it wants another."""
 
     def __init__(self) -> None:
         self.raised: list[type[Exception]] = []
+        self.again = threading.Event()
 
     def one_one(self, request: Any, context: grpc.ServicerContext) -> Any:
         return pb.HealthCheckRequest(service=f"asked {request.service}")
@@ -41,7 +42,9 @@ class FakeServicer:
 
     def _noting(self, requests: Iterator[Any]) -> Iterator[Any]:
         try:
-            yield from requests
+            for request in requests:
+                yield request
+                self.again.set()
         except TxWorkerError as error:
             self.raised.append(type(error))
             raise
@@ -111,6 +114,7 @@ class RequestsTests(SynchronousTestCase):
         called: Any = self.channel.stream_stream("/Streaming/ManyMany")
         answers = called(self.one_then_nothing(), timeout=LIMIT)
         next(answers)
+        self.assertTrue(self.servicer.again.wait(LIMIT))
         answers.cancel()
         self.left.set()
         self.server.stop(None).wait()

@@ -9,6 +9,7 @@ never called with one. It costs a good request two calls in Python, and keeps no
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import grpc
@@ -61,13 +62,25 @@ def bearing_any_bytes(handler: Any, message: Descriptor) -> Any:
     return make(behaviour, read, handler.response_serializer)
 
 
+@dataclass(frozen=True)
+class _Unreadable:
+    """Bytes in the place of the request that they should have been."""
+
+    message: Descriptor
+    request: bytes
+
+    def error(self) -> InvalidRequest:
+        """What is wrong with them."""
+        return unreadable(self.message, self.request)
+
+
 def _reader(parse: Callable[[bytes], Any], message: Descriptor) -> Callable[[bytes], Any]:
     def read(request: bytes) -> Any:
         """gRPC's serving thread. Must neither block nor raise."""
         try:
             return parse(request)
         except DecodeError:
-            return unreadable(message, request)
+            return _Unreadable(message, request)
 
     return read
 
@@ -76,8 +89,8 @@ def _of_one(behaviour: Behaviour) -> Behaviour:
     """Of one request, whether one answer or a stream comes of it."""
 
     def answer(request: Any, context: grpc.ServicerContext) -> Any:
-        if isinstance(request, InvalidRequest):
-            context.abort_with_status(status_of(request))
+        if isinstance(request, _Unreadable):
+            context.abort_with_status(status_of(request.error()))
         return behaviour(request, context)
 
     return answer
@@ -113,8 +126,8 @@ def _readable(requests: Iterator[Any]) -> Iterator[Any]:
     """
     try:
         for request in requests:
-            if isinstance(request, InvalidRequest):
-                raise request
+            if isinstance(request, _Unreadable):
+                raise request.error()
             yield request
     except grpc.RpcError as error:
         raise CallerGone from error

@@ -11,7 +11,7 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 
 from txworker.jobs.errors import InvalidRequest
 
-_LOOKED_AT_BYTES = 16 * 1024
+_LOOKED_AT_BYTES = 4 * 1024
 """Of a longer request it is not said which field is wrong: to look takes a Python object for each value in it."""
 
 _SHOWN_BYTES = 40
