@@ -12,7 +12,7 @@ from grpc_health.v1 import health_pb2 as pb
 from twisted.trial.unittest import SynchronousTestCase
 
 from txworker.jobs.errors import CallerGone, InvalidRequest, TxWorkerError
-from txworker.rpc.requests import add_service, bearing_any_bytes
+from txworker.rpc.requests import add_service, never_raising
 
 LIMIT = 10.0
 GOOD = pb.HealthCheckRequest(service="a").SerializeToString()
@@ -76,8 +76,8 @@ class RequestsTests(SynchronousTestCase):
         server.add_registered_method_handlers("grpc.health.v1.Health", handlers)
         message = pb.HealthCheckRequest.DESCRIPTOR
         streaming = {
-            "ManyOne": bearing_any_bytes(grpc.stream_unary_rpc_method_handler(servicer.many_one, *how), message),
-            "ManyMany": bearing_any_bytes(grpc.stream_stream_rpc_method_handler(servicer.many_many, *how), message),
+            "ManyOne": never_raising(grpc.stream_unary_rpc_method_handler(servicer.many_one, *how), message),
+            "ManyMany": never_raising(grpc.stream_stream_rpc_method_handler(servicer.many_many, *how), message),
         }
         server._server.add_registered_method_handlers("Streaming", streaming)
 

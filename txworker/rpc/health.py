@@ -10,6 +10,7 @@ leaves meanwhile; only its messages are used.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 
 import grpc
 from grpc_health.v1 import health_pb2 as pb
@@ -82,7 +83,7 @@ class Health(health_pb2_grpc.HealthServicer):
                 yield status
             if over:
                 raise WorkerStopping
-            caller.call(lambda: self._other_than(statuses))  # noqa: B023  # called before the next round
+            caller.call(partial(self._other_than, statuses))
 
     def _other_than(self, statuses: Mapping[str, int]) -> Deferred[None]:
         return self._changed.until(lambda: self._over or self._statuses is not statuses)

@@ -32,7 +32,7 @@ def add_service(add: Callable[[S, Any], None], servicer: S, server: grpc.Server)
 
 
 class _Methods:
-    """What generated code takes for the server: passes on its methods, made so that they bear any bytes."""
+    """What generated code takes for the server: passes its methods on, so made that no request raises."""
 
     def __init__(self, server: grpc.Server) -> None:
         self._server = server
@@ -43,12 +43,12 @@ class _Methods:
     def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
         """All methods of a service."""
         methods = Default().FindServiceByName(service).methods_by_name
-        bearing = {name: bearing_any_bytes(handler, methods[name].input_type) for name, handler in handlers.items()}
-        self._server.add_registered_method_handlers(service, bearing)
+        ours = {name: never_raising(handler, methods[name].input_type) for name, handler in handlers.items()}
+        self._server.add_registered_method_handlers(service, ours)
 
 
-def bearing_any_bytes(handler: Any, message: Descriptor) -> Any:
-    """A handler (grpc.RpcMethodHandler) like that one, of a method that takes that message."""
+def never_raising(handler: Any, message: Descriptor) -> Any:
+    """A handler (grpc.RpcMethodHandler) like that one, which takes that message, and answers whatever else comes."""
     read = _reader(handler.request_deserializer, message)
     if handler.request_streaming:
         if handler.response_streaming:
