@@ -13,6 +13,7 @@ LEVELS = {
     "printable": -1,
     "jobs": 0,
     "waiting": 0,
+    "directory": 0,
     "logs": 0,
     "ratelimit": 0,
     "config": 1,

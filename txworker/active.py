@@ -55,7 +55,7 @@ class Active:
     @property
     def now(self) -> Job:
         """As it stands at this moment. Any thread."""
-        return self.job.but(output_bytes=self.output.size)
+        return self.job.but(output_bytes=self.output.size, output_truncated=self.output.truncated)
 
     def overdue(self, reason: EndReason) -> None:
         """A time limit is over; it is being ended."""

@@ -6,15 +6,16 @@ Methods are for any thread, but for those that give a Deferred: these are the re
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
-from pathlib import Path
 
 from twisted.internet.defer import Deferred, succeed
 
 from txworker.active import Active
 from txworker.changes import Changes
-from txworker.jobs import Job, JobSpec, Query
-from txworker.jobs.errors import JobRemoved, NoSuchJob, RequestReused
+from txworker.directory import Foreign
+from txworker.jobs import Job, JobSpec, Loss, Query
+from txworker.jobs.errors import JobRemoved, NoSuchJob, OutOfResources, OutputGone, RequestReused
 from txworker.ports import Records, Shelf
 from txworker.recovery import utc
 from txworker.viewers import Viewers
@@ -76,9 +77,44 @@ class Catalog:
         """What `changes` leave to the store: at most so many, lowest revision first."""
         return self._records.finished_between(beyond, upto, most)
 
-    def output_path(self, job_id: str, stderr: bool) -> Path:
-        """The file that holds what a job prints."""
-        return self._shelf.path(job_id, stderr)
+    def open_output(self, job_id: str, stderr: bool) -> int:
+        """
+        A descriptor to read by what a job prints.
+
+        Raises:
+            NoSuchJob: it was removed meanwhile.
+            OutputGone: the file is not there, or what is there is another.
+            OutOfResources: it cannot be opened.
+        """
+        try:
+            fd = self._shelf.open(job_id, stderr)
+        except FileNotFoundError as error:
+            self.get(job_id)  # says so when the job was removed meanwhile
+            raise OutputGone(job_id, "deleted") from error
+        except Foreign as error:
+            raise OutputGone(job_id, "replaced") from error
+        except OSError as error:
+            raise OutOfResources(f"the output of job {job_id!r} cannot be read: {error}") from error
+        active = self._active.get(job_id)
+        if active is not None and not active.output.owns(os.fstat(fd), stderr):
+            os.close(fd)
+            raise OutputGone(job_id, "replaced")
+        return fd
+
+    def losses(self, job_id: str, stderr: bool) -> tuple[Loss, ...]:
+        """What others have taken away of it by now."""
+        active = self._active.get(job_id)
+        return self._shelf.losses(job_id, stderr) if active is None else active.output.losses(stderr)
+
+    def output_holds(self, job_id: str, fd: int, stderr: bool) -> bool:
+        """What was read just now by that descriptor was there, or losses() says what was not."""
+        active = self._active.get(job_id)
+        return active is None or active.output.is_proven(fd, stderr)
+
+    def output_bytes(self, job: Job, stderr: bool) -> int:
+        """How many bytes a job that is done must have in that file, at least."""
+        others = self._shelf.bytes_of(job.id, not stderr) if job.spec.separate_stderr else 0
+        return job.output_bytes - others
 
     def recorded(self, job_id: str, stderr: bool) -> int:
         """Bytes that are in that file by now, if the job is not done; else 0."""

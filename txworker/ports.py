@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 from twisted.internet.defer import Deferred
 
-from txworker.jobs import EndReason, Job, JobSpec, Query, Retention, Usage
+from txworker.jobs import EndReason, Job, JobSpec, Loss, Query, Retention, Usage
 
 
 class Output(Protocol):
@@ -46,6 +46,15 @@ class Output(Protocol):
     def more(self, beyond: int, stderr: bool) -> Deferred[None]:
         """Fires when there is a byte at or after offset `beyond`, or nothing more will come."""
 
+    def losses(self, stderr: bool) -> tuple[Loss, ...]:
+        """What others have taken away of one of them; known before it could be read as something else. Any thread."""
+
+    def owns(self, found: os.stat_result, stderr: bool) -> bool:
+        """That is the file in which one of them is, as far as can be told. Any thread."""
+
+    def is_proven(self, fd: int, stderr: bool) -> bool:
+        """Nothing was cut off of that open file just now that is not in losses() yet. Any thread."""
+
     def finish(self) -> None:
         """The job prints nothing more; from now on `size` and `truncated` stay as they are."""
 
@@ -62,8 +71,21 @@ class Shelf(Protocol):
     def create(self, job_id: str, separate_stderr: bool, max_bytes: int) -> Output:
         """New, empty output that takes so many bytes, 0: all. Raises OSError; then no file is left."""
 
-    def path(self, job_id: str, stderr: bool) -> Path:
-        """Where it is. Any thread."""
+    def open(self, job_id: str, stderr: bool) -> int:
+        """
+        A descriptor to read it by. Any thread.
+
+        Raises FileNotFoundError, another OSError, or Foreign, which is one: it is none of the worker's files.
+        """
+
+    def bytes_of(self, job_id: str, stderr: bool) -> int:
+        """How many are in that file, 0 without one. Any thread."""
+
+    def losses(self, job_id: str, stderr: bool) -> tuple[Loss, ...]:
+        """What others have taken away of it while its job ran. Any thread."""
+
+    def is_damaged(self, job_id: str, separate_stderr: bool) -> bool:
+        """Others have taken something away of the output of a job that had begun."""
 
     def recover(self, job_id: str, separate_stderr: bool) -> int:
         """Bytes that a dead worker has left of a job's output, which can be read from now on, though it be empty."""

@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred
 from txworker.active import Active
 from txworker.catalog import Catalog, check_same
 from txworker.changes import Changes
-from txworker.jobs import EndAsked, EndReason, Exited, Fact, Job, JobSpec, Limits, Lost, Started, Usage, after
+from txworker.jobs import EndAsked, EndReason, Exited, Fact, Job, JobSpec, JobState, Limits, Lost, Started, Usage, after
 from txworker.jobs.errors import CallerGone, OutOfResources, TxWorkerError, WorkerStopping, shown_words
 from txworker.jobs.limits import effective
 from txworker.launching import Launching
@@ -62,12 +62,17 @@ class Worker:
         """
         unfinished = self._store.unfinished()
         for job in unfinished:
-            fact = Lost(self._world.now(), text, self._shelf.recover(job.id, job.spec.separate_stderr))
+            fact = self._lost(job, text)
             self._store.save(after(job, fact, self._next_revision()))
             self._log.warn("Job {job_id} is {text}.", job_id=job.id, text=text)
         self._store.settle()
         self._changes.skip(self._revision)
         return len(unfinished)
+
+    def _lost(self, job: Job, text: str) -> Lost:
+        separate = job.spec.separate_stderr
+        damaged = job.state is not JobState.PENDING and self._shelf.is_damaged(job.id, separate)
+        return Lost(self._world.now(), text, self._shelf.recover(job.id, separate), damaged)
 
     def submit(self, spec: JobSpec, wanted: Callable[[], bool] = lambda: True) -> Deferred[Job]:
         """

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ProcessExitedAlready
 
 from tests.support.memory_store import MemoryStore
 from txworker.catalog import Catalog
-from txworker.jobs import JobSpec, Limits, Usage
+from txworker.jobs import JobSpec, Limits, Loss, Usage
 from txworker.jobs.errors import TxWorkerError
 from txworker.ports import Listener, World
 from txworker.waiting import Waiters
@@ -90,6 +89,15 @@ class FakeOutput:
     def more(self, beyond: int, stderr: bool) -> Deferred[None]:
         return self._changed.until(lambda: self.size > beyond or self.closed)
 
+    def losses(self, stderr: bool) -> tuple[Loss, ...]:
+        return ()
+
+    def owns(self, found: os.stat_result, stderr: bool) -> bool:
+        return True
+
+    def is_proven(self, fd: int, stderr: bool) -> bool:
+        return True
+
     def finish(self) -> None:
         self.finished = True
 
@@ -114,8 +122,17 @@ class FakeShelf:
         self.outputs[job_id] = FakeOutput()
         return self.outputs[job_id]
 
-    def path(self, job_id: str, stderr: bool) -> Path:
-        return Path("/nowhere") / job_id
+    def open(self, job_id: str, stderr: bool) -> int:
+        raise FileNotFoundError(job_id)
+
+    def bytes_of(self, job_id: str, stderr: bool) -> int:
+        return self.outputs[job_id].size if job_id in self.outputs else 0
+
+    def losses(self, job_id: str, stderr: bool) -> tuple[Loss, ...]:
+        return ()
+
+    def is_damaged(self, job_id: str, separate_stderr: bool) -> bool:
+        return False
 
     def recover(self, job_id: str, separate_stderr: bool) -> int:
         return self.outputs[job_id].size if job_id in self.outputs else 0

@@ -2,6 +2,7 @@
 
 from txworker.jobs.job import EndAsked, EndReason, Exited, Fact, Job, JobState, Lost, Started, Usage, after
 from txworker.jobs.limits import Limits
+from txworker.jobs.loss import Loss
 from txworker.jobs.query import Query, Retention
 from txworker.jobs.spec import MARK, JobSpec
 
@@ -15,6 +16,7 @@ __all__ = [
     "JobSpec",
     "JobState",
     "Limits",
+    "Loss",
     "Lost",
     "Query",
     "Retention",

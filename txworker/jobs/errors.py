@@ -13,6 +13,7 @@ from txworker.printable import cut, printable
 
 _MOST = 2000
 """Characters of a whole sentence."""
+from txworker.jobs.loss import Loss
 
 
 class TxWorkerError(Exception):
@@ -149,13 +150,15 @@ class OffsetBeyondEnd(TxWorkerError):
 
 
 class OutputGone(TxWorkerError):
-    """Somebody has deleted, or cut, the file that a job's output was in."""
+    """Somebody has deleted, cut, or replaced the file that a job's output was in; perhaps it is known what is lost."""
 
     reason = "OUTPUT_GONE"
 
-    def __init__(self, job_id: str, what: str) -> None:
-        super().__init__(f"the output of job {shown(job_id)} is not there any more: somebody has {what} its file")
+    def __init__(self, job_id: str, what: str, loss: Loss | None = None) -> None:
+        lost = "" if loss is None else f"; lost are the bytes from offset {loss.begin} up to {loss.end}"
+        super().__init__(f"the output of job {shown(job_id)} is not there any more: somebody has {what} its file{lost}")
         self.job_id = job_id
+        self.loss = loss
 
 
 class CallerGone(TxWorkerError):

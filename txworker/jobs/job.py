@@ -147,6 +147,7 @@ class Lost:
     at: float
     text: str
     output_bytes: int
+    output_truncated: bool = False
 
 
 Fact = Started | EndAsked | Exited | Lost
@@ -193,6 +194,7 @@ def after(job: Job, fact: Fact, revision: int) -> Job:
                 finished_at=fact.at,
                 lost_text=fact.text,
                 output_bytes=fact.output_bytes,
+                output_truncated=fact.output_truncated,
             )
         case _:
             raise WrongState(job.id, job.state, fact)

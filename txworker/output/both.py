@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 
 from twisted.internet.defer import Deferred
 
+from txworker.jobs import Loss
 from txworker.output.recorder import Recorder
 
 
@@ -53,6 +53,29 @@ class Output:
         """Fires when there is a byte at or after offset `beyond`, or nothing more will come."""
         return self._recorder(stderr).more(beyond)
 
+    def losses(self, stderr: bool) -> tuple[Loss, ...]:
+        """As Recorder.losses, of one of them."""
+        return self._recorder(stderr).losses
+
+    def is_proven(self, fd: int, stderr: bool) -> bool:
+        """As Recorder.is_proven, of one of them."""
+        return self._recorder(stderr).is_proven(fd)
+
+    def owns(self, found: os.stat_result, stderr: bool) -> bool:
+        """As Recorder.owns, of one of them."""
+        return self._recorder(stderr).owns(found)
+
+    @property
+    def closed(self) -> bool:
+        """Nothing more will come."""
+        return self.out.closed
+
+    def look(self) -> None:
+        """Has somebody done something to the files? As Recorder.look."""
+        self.out.look()
+        if self.err is not None:
+            self.err.look()
+
     def finish(self) -> None:
         """The job prints nothing more; from now on `size` stays as it is."""
         self.out.finish()
@@ -67,11 +90,9 @@ class Output:
 
     def discard(self) -> None:
         """The job never was: close, and leave no file."""
-        self.close()
-        for recorder in (self.out, self.err):
-            if recorder is not None:
-                with suppress(FileNotFoundError):
-                    os.unlink(recorder.path)
+        self.out.discard()
+        if self.err is not None:
+            self.err.discard()
 
     def _recorder(self, stderr: bool) -> Recorder:
         return self.err if stderr and self.err is not None else self.out

@@ -8,28 +8,30 @@ from collections.abc import Callable
 
 from twisted.internet.defer import Deferred
 
+from txworker.directory import Directory
+from txworker.jobs import Loss
 from txworker.logs import Logger
+from txworker.output.guarded import Guarded
 from txworker.waiting import Waiters
 
 _READ_BYTES = 256 * 1024
-_AGAIN = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-"""
-Not O_APPEND: splice(2) cannot. O_CREAT, should somebody have deleted it; and should somebody have put a pipe or a link
-in its place, that is refused and waits for nobody.
-"""
 _SPLICE_F_NONBLOCK = 2  # <fcntl.h>; os has it from Python 3.12 on
 
 
 class Recorder:
     """
-    One stream of a job's output, appended to a new file of its own (0600).
+    One stream of a job's output, appended to a new file of its own (0600), in `directory` or else the current one.
 
     The file is held open from the first byte on only: each descriptor that the worker holds is copied for each child
     that it makes, and many jobs sleep. kept(fd) may move it.
 
     `size` may be read from any thread: bytes below it are in the file. Beyond max_bytes (0: no ceiling) output is
     dropped, and a last line says so. What the disk refuses is lost, so that the job never blocks on us; where that
-    was, and how much, a line says as soon as the disk takes one. `truncated`: either has happened.
+    was, and how much, a line says as soon as the disk takes one.
+
+    What others do to the file is noticed before the next bytes are written, or by look(). What they have cut off or
+    deleted is lost, and the next bytes, before which a line says so, keep their offsets. `truncated`: any of all this
+    has happened.
 
     Raises:
         OSError: the file cannot be made; nothing is left behind.
@@ -38,11 +40,12 @@ class Recorder:
     __slots__ = (
         "_capped",
         "_changed",
-        "_fd",
-        "_kept",
+        "_disturbed",
+        "_file",
         "_last_line",
         "_lost_bytes",
         "_max_bytes",
+        "_notice",
         "_refusal",
         "_rest_of_line",
         "_splices",
@@ -54,10 +57,16 @@ class Recorder:
     )
     _log = Logger()
 
-    def __init__(self, path: str, max_bytes: int = 0, kept: Callable[[int], int] = lambda fd: fd) -> None:
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-        self._fd = -1
-        self._kept = kept
+    def __init__(
+        self,
+        name: str,
+        max_bytes: int = 0,
+        kept: Callable[[int], int] = lambda fd: fd,
+        directory: Directory | None = None,
+    ) -> None:
+        self._file = Guarded(name, directory, kept)
+        self._disturbed = False  # look() has seen that somebody has done something to the file
+        self._notice = b""  # what is to be said about that
         self._max_bytes = max_bytes
         self._capped = False
         self._lost_bytes = 0  # since the last line that said so
@@ -67,7 +76,7 @@ class Recorder:
         self._splices = hasattr(os, "splice")
         self._waits = False
         self._changed = Waiters()
-        self.path = path
+        self.path = self._file.path
         self.size = 0
         self.truncated = False
         self.closed = False
@@ -77,7 +86,7 @@ class Recorder:
         The file is open, or never will be; False: no descriptor is left, which passes. Asked before the first byte.
         """
         try:
-            self._opened()
+            self._file.open()
         except OSError as error:
             if error.errno in (errno.EMFILE, errno.ENFILE):
                 self._let_wait(error)
@@ -98,15 +107,16 @@ class Recorder:
         Raises:
             BlockingIOError: the pipe is empty.
         """
+        self._see_to_it()
         if self._splices and not self.truncated and not (self._max_bytes and self.size + most > self._max_bytes):
             try:
-                moved = os.splice(pipe, self._opened(), most, flags=_SPLICE_F_NONBLOCK)
+                moved = os.splice(pipe, self._file.open(), most, flags=_SPLICE_F_NONBLOCK)
             except BlockingIOError:
                 raise
             except OSError as error:  # nothing was taken: below it is known exactly what is lost, if anything is
                 self._splices = error.errno != errno.EINVAL
             else:
-                self.size += moved
+                self._spliced(moved)
                 return moved
         data = os.read(pipe, min(most, _READ_BYTES))
         self._take(memoryview(data))
@@ -118,15 +128,47 @@ class Recorder:
 
     def finish(self) -> None:
         """The job prints nothing more; the last chance for a line of ours. From now on `size` stays as it is."""
-        if not self.closed and self._catch_up():
-            self._changed.wake()
+        if not self.closed:
+            self.look()
+            self._disturbed = self._disturbed or not self._file.is_proven()
+            self._see_to_it()
+            if self._catch_up():
+                self._changed.wake()
+            self._file.finish(self.size)
+
+    def look(self) -> None:
+        """Has somebody done something to the file? At the end, and now and then before; reactor thread."""
+        if self._file.fd >= 0 and not self._file.astray and not self._disturbed:
+            size = self.size  # before the file's own: it grows
+            trouble = self._file.trouble(size) if size else None
+            if trouble is not None:
+                self.truncated = self._disturbed = True
+                self._file.note(trouble)
+
+    @property
+    def losses(self) -> tuple[Loss, ...]:
+        """What others have taken away of it. Any thread."""
+        return self._file.losses
+
+    def is_proven(self, fd: int) -> bool:
+        """What was written at first is in that open file; else something was cut off just now. Any thread."""
+        proof = self._file.proof
+        return proof is None or proof.holds(fd)
+
+    def owns(self, found: os.stat_result) -> bool:
+        """That is the file in which all of this is. Any thread."""
+        return self._file.owns(found)
+
+    def discard(self) -> None:
+        """The job never was: close, and leave no file."""
+        self.close()
+        self._file.remove()
 
     def close(self) -> None:
         """Nothing more will come; every waiter is told."""
         if not self.closed:
             self.closed = True
-            if self._fd >= 0:
-                os.close(self._fd)
+            self._file.close()
             self._changed.wake()
 
     def more(self, beyond: int) -> Deferred[None]:
@@ -148,6 +190,7 @@ class Recorder:
             self._catch_up()
 
     def _keep(self, data: memoryview) -> None:
+        self._see_to_it()
         if self.truncated and not self._catch_up():
             self._lost_bytes += len(data)
         else:
@@ -158,20 +201,49 @@ class Recorder:
         written = 0
         try:
             while written < len(data):
-                written += os.write(self._opened(), data[written:])
+                written += os.write(self._file.open(), data[written:])
         except OSError as error:
             self._refused(error)
+        if written:
+            self._file.prove(self.size, data[:written])
         self.size += written
         return written
 
-    def _opened(self) -> int:
-        if self._fd < 0:
-            self._fd = self._kept(os.open(self.path, _AGAIN, 0o600))
-        return self._fd
+    def _spliced(self, moved: int) -> None:
+        """So many bytes have come; somebody may have cut the file just then, which no size tells."""
+        if not self._file.is_proven():
+            self._learn(self._file.put_right(self.size + moved), self.size + moved)
+        if moved:
+            self._file.prove(self.size)
+        self.size += moved
+
+    def _see_to_it(self) -> None:
+        """Before anything is written: has somebody done something to the file? Then the next bytes get their place."""
+        file = self._file
+        if file.fd >= 0 and not file.astray and (self._disturbed or not file.is_whole(self.size)):
+            self._disturbed = False
+            self._learn(file.put_right(self.size), self.size)
+
+    def _learn(self, loss: Loss | None, position: int) -> None:
+        if loss is not None:
+            self.truncated = True
+            count, done = loss.end - loss.begin, f"somebody has {loss.what} the file"
+            where = "were lost here" if loss.end == position else f"from offset {loss.begin} on were lost"
+            self._notice = f"\n[{count} bytes of output {where}: {done}]\n".encode()
+            self._log.warn(
+                "Output of job {job_id} is lost, {count} bytes from offset {begin} on: "
+                "somebody has {what} {path}{astray}.",
+                job_id=os.path.basename(self.path).partition(".")[0],
+                count=count,
+                begin=loss.begin,
+                what=loss.what,
+                path=self.path,
+                astray=", and what it prints from now on cannot be found, either" if self._file.astray else "",
+            )
 
     def _catch_up(self) -> bool:
         """Write the lines of ours that are due; whether they all are there."""
-        while line := self._rest_of_line or self._gap_line() or self._last_line:
+        while line := self._rest_of_line or self._gap_line() or self._notice or self._last_line:
             written = self._write(line)
             if not written:  # by the next time it may have to say more
                 return False
@@ -179,6 +251,8 @@ class Recorder:
                 pass
             elif self._lost_bytes:
                 self._lost_bytes = 0
+            elif self._notice:
+                self._notice = b""
             else:
                 self._last_line = b""
             self._rest_of_line = line[written:]

@@ -10,6 +10,8 @@ import codecs
 import os
 from pathlib import Path
 
+from txworker.directory import open_own
+
 BLOCK_BYTES = 256 * 1024
 """Of one read, so of one message: larger ones carry no more (docs/architecture.md)."""
 
@@ -26,14 +28,15 @@ stops taking, be it after the 4 MB that gRPC takes for it, holds up little.
 
 class Tail:
     """
-    A file open for reading at any offset. Close it, or use it in a `with`.
+    A file open for reading at any offset: one of the worker's, by its path or by a descriptor, which is this one's from
+    now on. Close it, or use it in a `with`.
 
     Raises:
-        OSError: the file cannot be opened.
+        OSError: the file cannot be opened, or is not the worker's.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    def __init__(self, file: Path | int) -> None:
+        self._fd = file if isinstance(file, int) else open_own(file, os.O_RDONLY)
         self._read = 0
 
     def __enter__(self) -> Tail:
@@ -41,6 +44,19 @@ class Tail:
 
     def __exit__(self, *_: object) -> None:
         os.close(self._fd)
+
+    def fileno(self) -> int:
+        """Its descriptor."""
+        return self._fd
+
+    def turn_to(self, fd: int) -> bool:
+        """Go on in that file, if it is another one; else it is closed. Whether it is."""
+        new, old = os.fstat(fd), os.fstat(self._fd)
+        another = (new.st_dev, new.st_ino) != (old.st_dev, old.st_ino)
+        if another:
+            fd, self._fd = self._fd, fd
+        os.close(fd)
+        return another
 
     @property
     def size(self) -> int:

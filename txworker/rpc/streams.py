@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterator
 
 from txworker.catalog import Catalog
 from txworker.jobs import Job
-from txworker.jobs.errors import InvalidRequest, OffsetBeyondEnd, OutOfResources, OutputGone
+from txworker.jobs.errors import InvalidRequest, OffsetBeyondEnd
 from txworker.output.tail import Tail, TextDecoder
 from txworker.pb import worker_pb2 as pb
 from txworker.rpc.bridge import Caller
 from txworker.rpc.crowd import Follower
+from txworker.rpc.seen import Seen
 from txworker.wire.blocks import raw_message, text_message
 
 Encode = Callable[[bytes, int, bool], bytes]
@@ -47,21 +48,16 @@ def stream(catalog: Catalog, caller: Caller, job_id: str, request: pb.StreamJobR
 
     Raises:
         OffsetBeyondEnd: the job is done and printed less than `offset` bytes.
-        OutputGone: somebody has deleted or cut the file.
+        OutputGone: somebody has deleted, cut or replaced the file.
         CallerGone: the viewer left.
     """
-    try:
-        tail = Tail(catalog.output_path(job_id, request.stderr))
-    except FileNotFoundError as error:
-        catalog.get(job_id)  # says so when the job was removed meanwhile
-        raise OutputGone(job_id, "deleted") from error
-    except OSError as error:
-        raise OutOfResources(f"the output of job {job_id!r} cannot be read: {error}") from error
+    tail = Tail(catalog.open_output(job_id, request.stderr))
+    seen = Seen(catalog, job_id, request.stderr, tail)
     thing = (job_id, request.stderr)
     with tail, caller.following(thing, lambda beyond: catalog.more_output(job_id, beyond, request.stderr)) as follower:
-        offset = tail.lines_back(request.tailLines) if request.tailLines else request.offset
+        offset = seen.after_losses(tail.lines_back(request.tailLines)) if request.tailLines else request.offset
         encode = _raw if request.raw else _Text(offset)
-        yield from _messages(catalog, follower, job_id, tail, offset, request.stderr, request.noFollow, encode)
+        yield from _messages(catalog, follower, job_id, tail, seen, offset, request.stderr, request.noFollow, encode)
 
 
 def _messages(
@@ -69,6 +65,7 @@ def _messages(
     follower: Follower,
     job_id: str,
     tail: Tail,
+    seen: Seen,
     offset: int,
     stderr: bool,
     no_follow: bool,
@@ -76,9 +73,9 @@ def _messages(
 ) -> Iterator[bytes]:
     while True:
         recorded = catalog.recorded(job_id, stderr)
-        done = catalog.get(job_id).done  # before the end of the file is looked for: what it printed is there by then
-        end = tail.size if no_follow and not done else None
-        while block := tail.read(offset, end):
+        job = catalog.get(job_id)  # before the end of the file is looked for: what it printed is there by then
+        end = tail.size if no_follow and not job.done else None
+        while block := seen.checked(offset, tail.read(offset, end)):
             message = encode(block, offset, False)
             offset += len(block)
             del block  # a viewer that takes its time holds up one copy, not two
@@ -86,12 +83,12 @@ def _messages(
             if message:
                 yield message
                 del message
-        if offset < recorded and not no_follow:
-            raise OutputGone(job_id, "cut")  # whoever waited for more would be told again and again that there is some
-        if done and offset > tail.size:
+        if seen.goes_on_elsewhere(offset, recorded, job):
+            continue
+        if job.done and offset > tail.size:
             raise OffsetBeyondEnd(job_id, offset, tail.size)
-        if done or no_follow:
-            yield from filter(None, [encode(b"", offset, done)])
+        if job.done or no_follow:
+            yield from filter(None, [encode(b"", offset, job.done)])
             return
         follower.wait(offset)
 
