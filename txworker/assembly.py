@@ -22,6 +22,8 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 
 from txworker.config import Config, GrpcServer, Jobs, Scheduler
+from txworker.config.checks import readers_of_key
+from txworker.directory import Directory, refusal
 from txworker.drain import Drain
 from txworker.jobs import Retention
 from txworker.jobs.errors import StoreBroken
@@ -50,6 +52,9 @@ _LINES_OF_LINK = (10, 60.0)
 CLOSING_SECONDS = 5.0
 """How long the disk may take to write what is left when the worker ends."""
 
+LOOK_SECONDS = 1.0
+"""Between looks at whether others have done something to the output directory, or to a file of a job that runs."""
+
 _log = Logger()
 
 
@@ -65,11 +70,13 @@ def assemble(config: Config, reactor: Any, environment: Mapping[str, str], umask
     are what jobs inherit.
 
     Raises:
-        NotUsable: the output directory cannot be used.
+        NotUsable: the output directory cannot be used, or the state directory is not safe.
         Unusable: the state directory cannot be used.
     """
     jobs, serving = config.jobs, config.grpc_server
     trouble, limit, limit_of_link = _Trouble(), RateLimit(reactor), RateLimit(reactor, *_LINES_OF_LINK)
+    trouble = _Trouble()
+    _own_state(jobs.state_directory)
     store = JobStore(jobs.state_directory, jobs.durability == "machine", reactor, trouble.heard)
     processes = Processes(jobs, reactor, environment, umask, f"txworker-{store.lease.id}")
     shelf = _shelf(jobs.output_directory, processes.descriptors)
@@ -97,6 +104,7 @@ def assemble(config: Config, reactor: Any, environment: Mapping[str, str], umask
     stages: list[list[Service]] = [
         [Stopping("log", limit.close), Stopping("log", limit_of_link.close)],
         [Stopping("store", lambda: _close(store, reactor)), _heart(store)],
+        [Stopping("store", lambda: _close(store, reactor)), _heart(store), TimerService(LOOK_SECONDS, shelf.look)],
         [Stopping("processes", processes.close)],
         [server],
         [ending, *scheduler, _sweeper(jobs, reactor, store, shelf, worker)],
@@ -120,10 +128,31 @@ class _Trouble:
 
 
 def _shelf(directory: Path, descriptors: DescriptorLimit) -> Shelf:
+    key = "jobs.output_directory"
     try:
-        return Shelf(directory, descriptors.moved_up)
+        shelf = Shelf(directory, descriptors.moved_up)
     except OSError as error:
-        raise NotUsable(f"jobs.output_directory: {error.filename or directory}: {error.strerror}") from error
+        raise NotUsable(f"{key}: {error.filename or directory}: {error.strerror}") from error
+    _warn_of(key, directory, shelf.danger)
+    return shelf
+
+
+def _own_state(path: Path) -> None:
+    """Made, if it is not there; a danger is told, or else what is opened in it by its path is what was meant."""
+    key = "jobs.state_directory"
+    try:
+        directory = Directory(path)
+    except OSError as error:
+        raise NotUsable(f"{key}: {error.filename or path}: {error.strerror}") from error
+    directory.close()
+    if refusal(directory.danger):
+        raise NotUsable(f"{key}: {path}: {refusal(directory.danger)}")
+    _warn_of(key, path, directory.danger)
+
+
+def _warn_of(key: str, path: Path, danger: str) -> None:
+    if danger:
+        _log.warn("{key}: others can change what is in {path}: {danger}.", key=key, path=path, danger=danger)
 
 
 def _worker(config: Jobs, processes: Processes, shelf: Shelf, store: JobStore, reactor: Any) -> Worker:
@@ -161,6 +190,7 @@ def _server(
         _log.warn("grpc_server.use_tls is false: crt_file and key_file are not used, calls come without TLS.")
     credentials = None
     if config.use_tls and config.crt_file and config.key_file:
+        _warn_of_readers(config.key_file)
         files = CertificateFiles(config.crt_file, config.key_file, config.client_ca_file)
 
         def credentials() -> Any:
@@ -172,6 +202,14 @@ def _server(
 def _registration(
     config: Scheduler, server: rpc.GrpcServer, reactor: Any, allows: Allows = lambda kind: True
 ) -> Registration:
+def _warn_of_readers(key_file: Path) -> None:
+    with suppress(OSError):  # told of when it is read
+        readers = readers_of_key(key_file)
+        if readers:
+            _log.warn("grpc_server.key_file: {path} {readers}.", path=key_file, readers=readers)
+
+
+def _registration(config: Scheduler, server: rpc.GrpcServer, reactor: Any) -> Registration:
     if not config.advertise_addr and server.host in ("", "0.0.0.0", "::"):
         text = (
             "scheduler.advertise_addr is not given: the scheduler is told {host}, where another machine finds nobody."

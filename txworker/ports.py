@@ -84,8 +84,8 @@ class Shelf(Protocol):
     def losses(self, job_id: str, stderr: bool) -> tuple[Loss, ...]:
         """What others have taken away of it while its job ran. Any thread."""
 
-    def is_damaged(self, job_id: str, separate_stderr: bool) -> bool:
-        """Others have taken something away of the output of a job that had begun."""
+    def is_damaged(self, job_id: str, separate_stderr: bool, begun: bool) -> bool:
+        """Others have taken something away of a job's output; begun: there was one, though it be empty."""
 
     def recover(self, job_id: str, separate_stderr: bool) -> int:
         """Bytes that a dead worker has left of a job's output, which can be read from now on, though it be empty."""

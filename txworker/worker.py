@@ -71,7 +71,7 @@ class Worker:
 
     def _lost(self, job: Job, text: str) -> Lost:
         separate = job.spec.separate_stderr
-        damaged = job.state is not JobState.PENDING and self._shelf.is_damaged(job.id, separate)
+        damaged = self._shelf.is_damaged(job.id, separate, begun=job.state is not JobState.PENDING)
         return Lost(self._world.now(), text, self._shelf.recover(job.id, separate), damaged)
 
     def submit(self, spec: JobSpec, wanted: Callable[[], bool] = lambda: True) -> Deferred[Job]:

@@ -258,9 +258,19 @@ class ForeignTests(SynchronousTestCase):
                 self.assertRaises(Foreign, Tail, self.path)
                 self.assertRaises(Foreign, self.shelf.open, "a", stderr=False)
                 self.assertEqual(0, self.shelf.recover("a", separate_stderr=False))
-                self.assertTrue(self.shelf.is_damaged("a", separate_stderr=False))
+                self.assertTrue(self.shelf.is_damaged("a", separate_stderr=False, begun=False))
                 self.assertEqual(b"secret", self.secret.read_bytes())
                 self.assertFalse(self.secret.with_suffix(".none").exists())
+
+    def test_not_there(self) -> None:
+        """That is damage only where there was a file once; what a worker has seen is damage in any case."""
+        self.assertEqual(
+            [False, True], [self.shelf.is_damaged("a", separate_stderr=False, begun=begun) for begun in (False, True)]
+        )
+        self.path.touch()
+        self.assertFalse(self.shelf.is_damaged("a", separate_stderr=False, begun=True))
+        Path(f"{self.path}.lost").touch()
+        self.assertTrue(self.shelf.is_damaged("a", separate_stderr=False, begun=False))
 
     def test_removed(self) -> None:
         """What is removed is the name; never what it leads to."""

@@ -162,3 +162,16 @@ class FilesTests(SynchronousTestCase):
         """Something in its place that is no file is refused."""
         self.path.mkdir()
         self.assertRaises((OSError, Unusable), prepare, self.path)
+
+    def test_not_files_of_ours(self) -> None:
+        """Nor is a link or a pipe in its place, or in that of what SQLite keeps beside it, followed or opened."""
+        for ending in ("", "-wal", "-shm"):
+            path = Path(f"{self.path}{ending}")
+            for lay, problem in [
+                (lambda path=path: path.symlink_to("elsewhere"), "it is a symbolic link"),
+                (lambda path=path: os.mkfifo(path), "it is not a regular file"),
+            ]:
+                lay()
+                self.assertEqual(problem, self.assertRaises(OSError, prepare, self.path).strerror)
+                path.unlink()
+        self.assertEqual([], list(self.place.glob("elsewhere*")))

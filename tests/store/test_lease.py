@@ -142,3 +142,17 @@ class LeaseTests(SynchronousTestCase):
             held = Lease(self.place)
             held.close()
             self.assertEqual((None, False), (held.before, held.rebooted))
+
+    def test_not_a_file_of_ours(self) -> None:
+        """A link, a pipe or a second name in its place is refused, and what a link leads to is not made."""
+        elsewhere, other = self.place / "elsewhere", self.place / "other"
+        other.touch()
+        for lay, problem in [
+            (lambda: self.file.symlink_to("elsewhere"), "it is a symbolic link"),
+            (lambda: os.mkfifo(self.file), "it is not a regular file"),
+            (lambda: self.file.hardlink_to(other), "it has 2 names (hard links)"),
+        ]:
+            lay()
+            self.assertEqual(problem, self.assertRaises(OSError, Lease, self.place).strerror)
+            self.file.unlink()
+        self.assertFalse(elsewhere.exists())

@@ -131,7 +131,7 @@ class FakeShelf:
     def losses(self, job_id: str, stderr: bool) -> tuple[Loss, ...]:
         return ()
 
-    def is_damaged(self, job_id: str, separate_stderr: bool) -> bool:
+    def is_damaged(self, job_id: str, separate_stderr: bool, begun: bool) -> bool:
         return False
 
     def recover(self, job_id: str, separate_stderr: bool) -> int:

@@ -9,6 +9,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from txworker.config.values import ConfigError, GrpcServer, Jobs, Scheduler
+from txworker.directory import danger_of, refusal
 from txworker.jobs import Limits
 
 
@@ -63,6 +64,27 @@ def check_jobs(jobs: Jobs) -> None:
         nearest = next(place for place in (wanted, *wanted.parents) if os.path.lexists(place))
         if not os.path.isdir(nearest):
             raise ConfigError(f"jobs.{key}", f"{nearest} is not a directory")
+        _check_safe(f"jobs.{key}", wanted)
+
+
+def readers_of_key(path: Path) -> str:
+    """Who else can read a private key, as the end of a sentence; empty: only the worker's user and root."""
+    found = path.stat()
+    if found.st_uid not in (0, os.geteuid()):
+        return f"belongs to user {found.st_uid}"
+    # a worker that does not own the file reads it by its group
+    too_many = stat.S_IROTH | (stat.S_IRGRP if os.geteuid() in (0, found.st_uid) else 0)
+    return f"can be read by others (mode {stat.S_IMODE(found.st_mode):04o})" if found.st_mode & too_many else ""
+
+
+def _check_safe(key: str, path: Path) -> None:
+    """Here already, so that --check tells; when the worker starts it looks again."""
+    try:
+        problem = refusal(danger_of(path))
+    except OSError:  # told of when it is used
+        return
+    if problem:
+        raise ConfigError(key, f"{path}: {problem}")
 
 
 def _check_certificates(key: str, path: Path) -> None:

@@ -99,10 +99,13 @@ class Shelf:
                 os.close(fd)
         return size
 
-    def is_damaged(self, job_id: str, separate_stderr: bool) -> bool:
-        """Others have taken something away of what a job printed: a worker has seen it, or it is plain to see."""
+    def is_damaged(self, job_id: str, separate_stderr: bool, begun: bool) -> bool:
+        """
+        Others have taken something away of what a job printed: a worker has seen it, or it is plain to see. begun: its
+        files were there once.
+        """
         names = [_name(job_id, stderr) for stderr in (False, True)[: 1 + separate_stderr]]
-        return any(self._directory.has(name + ENDING) or not self._is_there(name) for name in names)
+        return any(self._directory.has(name + ENDING) or not self._is_whole(name, begun) for name in names)
 
     def has(self, job_id: str) -> bool:
         """A job with that id has printed here."""
@@ -122,11 +125,13 @@ class Shelf:
         for output in self._outputs:
             output.look()
 
-    def _is_there(self, name: str) -> bool:
+    def _is_whole(self, name: str, begun: bool) -> bool:
         try:
             os.close(self._directory.open(name, os.O_RDONLY))
-        except (FileNotFoundError, Foreign):
+        except Foreign:
             return False
+        except FileNotFoundError:
+            return not begun
         except OSError:  # who knows
             pass
         return True

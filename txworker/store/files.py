@@ -9,6 +9,9 @@ import time
 from contextlib import closing, suppress
 from pathlib import Path
 
+from twisted.logger import Logger
+
+from txworker.directory import open_own
 from txworker.logs import Logger
 from txworker.store.errors import Unusable
 from txworker.store.schema import ForeignFile, NewerSchema, check_ours, upgrade
@@ -46,9 +49,12 @@ def prepare(path: Path) -> bool:
 
     Raises:
         Unusable: the file is from a newer version, or is not ours.
-        OSError, sqlite3.Error: nothing can be made or written there.
+        OSError, sqlite3.Error: nothing can be made or written there, or what is there is none of the worker's files.
     """
     _make(path)
+    for ending in ("-wal", "-shm"):
+        with suppress(FileNotFoundError):
+            os.close(open_own(f"{path}{ending}", os.O_RDWR))
     try:
         _look_at(path)
     except sqlite3.DatabaseError as error:
@@ -85,7 +91,7 @@ def _opened(path: Path, patience_seconds: float | None = None) -> sqlite3.Connec
 
 def _make(path: Path) -> None:
     """For nobody else; SQLite gives what it puts beside a file the file's own mode."""
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    os.close(open_own(path, os.O_RDWR | os.O_CREAT))
 
 
 def _look_at(path: Path) -> None:

@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
+from txworker.directory import open_own
 from txworker.store.errors import InUse
 
 BEAT_SECONDS = 1.0
@@ -43,12 +44,11 @@ class Lease:
 
     Raises:
         InUse: another worker has it.
-        OSError: the file cannot be made or written.
+        OSError: the file cannot be made or written, or is not the worker's.
     """
 
     def __init__(self, directory: Path) -> None:
-        path = directory / "worker.lock"
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._fd = open_own(directory / "worker.lock", os.O_RDWR | os.O_CREAT)
         try:
             self.before = _read(self._fd)
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
