@@ -110,6 +110,13 @@ def open_own(name: str | Path, flags: int, mode: int = 0o600, dir_fd: int | None
         Foreign: it is something else.
         OSError: it cannot be opened.
     """
+    return open_and_look(name, flags, mode, dir_fd)[0]
+
+
+def open_and_look(
+    name: str | Path, flags: int, mode: int = 0o600, dir_fd: int | None = None
+) -> tuple[int, os.stat_result]:
+    """As open_own, with the status of what was opened."""
     try:
         fd = os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, mode, dir_fd=dir_fd)
     except OSError as error:
@@ -121,7 +128,7 @@ def open_own(name: str | Path, flags: int, mode: int = 0o600, dir_fd: int | None
     if problem:
         os.close(fd)
         raise Foreign(errno.EPERM, problem, str(name))
-    return fd
+    return fd, found
 
 
 def danger_of(path: Path) -> str:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
-from txworker.directory import Directory, Foreign, open_own
+from txworker.directory import Directory, Foreign, open_and_look
 from txworker.jobs import Loss
 from txworker.output.losses import CUT, DELETED, REPLACED, Proof, lost_around, merged, proof_of, save
 
@@ -56,7 +56,7 @@ class Guarded:
             OSError: it cannot be opened.
         """
         if self.fd < 0:
-            self._take(self._found(0))
+            self._take(*self._found(0))
         return self.fd
 
     def close(self) -> None:
@@ -127,24 +127,23 @@ class Guarded:
 
     def _begin_again(self, size: int) -> None:
         try:
-            fd = self._found(size)
+            fd, found = self._found(size)
         except OSError:
             self.astray = True
             return
         os.close(self.fd)
-        self._take(fd)
+        self._take(fd, found)
         self.proof = None
 
-    def _found(self, most: int) -> int:
+    def _found(self, most: int) -> tuple[int, os.stat_result]:
         """What is there by its name, if that may be written from so many bytes on; or a new file."""
-        fd = open_own(self.name, _FLAGS, dir_fd=self._dir_fd)
-        if os.fstat(fd).st_size > most:
+        fd, found = open_and_look(self.name, _FLAGS, dir_fd=self._dir_fd)
+        if found.st_size > most:
             os.close(fd)
             raise Foreign(errno.EEXIST, "somebody else's bytes are in it", self.name)
-        return fd
+        return fd, found
 
-    def _take(self, fd: int) -> None:
-        found = os.fstat(fd)
+    def _take(self, fd: int, found: os.stat_result) -> None:
         self._identity = (found.st_dev, found.st_ino)
         self.fd = self._kept(fd)
 
