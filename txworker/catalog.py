@@ -111,10 +111,10 @@ class Catalog:
         active = self._active.get(job_id)
         return active is None or active.output.is_proven(fd, stderr)
 
-    def output_bytes(self, job: Job, stderr: bool) -> int:
-        """How many bytes a job that is done must have in that file, at least."""
+    def output_bytes(self, job: Job, stderr: bool) -> int | None:
+        """How many bytes of a job that is done are in that file, if nobody has done anything to it; None: who knows."""
         others = self._shelf.bytes_of(job.id, not stderr) if job.spec.separate_stderr else 0
-        return job.output_bytes - others
+        return None if others is None else job.output_bytes - others
 
     def recorded(self, job_id: str, stderr: bool) -> int:
         """Bytes that are in that file by now, if the job is not done; else 0."""

@@ -78,8 +78,8 @@ class Shelf(Protocol):
         Raises FileNotFoundError, another OSError, or Foreign, which is one: it is none of the worker's files.
         """
 
-    def bytes_of(self, job_id: str, stderr: bool) -> int:
-        """How many are in that file, 0 without one. Any thread."""
+    def bytes_of(self, job_id: str, stderr: bool) -> int | None:
+        """How many are in that file; None: it is not there. Any thread."""
 
     def losses(self, job_id: str, stderr: bool) -> tuple[Loss, ...]:
         """What others have taken away of it while its job ran. Any thread."""

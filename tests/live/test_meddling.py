@@ -178,6 +178,21 @@ def test_after_the_end(daemon: Daemon) -> None:
             assert f"somebody has {what} its file" in sentence
 
 
+def test_made_longer(daemon: Daemon, tmp_path: Path) -> None:
+    """What somebody adds, be it NULs, is not what the job has printed: while it runs, and afterwards."""
+    job = Waiting(daemon, tmp_path)
+    os.truncate(job.path, 100_000)
+    assert daemon.raw(job.job_id, noFollow=True) == BEFORE
+    follower = daemon.stub.StreamJob(pb.StreamJobReq(jobID=job.job_id, raw=True), timeout=LIMIT)
+    assert next(follower).data == BEFORE
+    job.print_more()
+    assert b"".join(message.data for message in follower) == b"after\n"
+    os.truncate(job.path, 100_000)
+    for request in WHOLE[:2]:
+        assert daemon.raw(job.job_id, **request) == BEFORE + b"after\n"
+    assert not daemon.query(job.job_id).job.outputTruncated
+
+
 def test_known_after_a_restart(a_daemon: ADaemon, tmp_path: Path) -> None:
     """Also to the worker that comes after one that was killed."""
     worker = a_daemon()

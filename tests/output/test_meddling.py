@@ -149,14 +149,21 @@ class MeddlingTests(SynchronousTestCase):
         self.assertTrue(self.output.truncated)
 
     def test_added_to(self) -> None:
-        """What somebody writes behind the job's bytes is written over."""
+        """What somebody writes behind the job's bytes is written over, or cut off at its end."""
         self.output.write(1, BEFORE)
         with self.path.open("ab") as file:
             file.write(b"!")
         self.output.write(1, b"after")
         self.end()
         self.assertEqual(BEFORE + b"after", self.path.read_bytes())
-        self.assertFalse(self.output.truncated)
+        self.assertEqual((False, []), (self.output.truncated, [*self.place.glob("*.lost")]))
+
+    def test_added_to_at_last(self) -> None:
+        """The same without another byte of the job's: a file that somebody has made longer ends in NULs."""
+        self.output.write(1, BEFORE)
+        os.truncate(self.path, 100_000)
+        self.end()
+        self.assertEqual((BEFORE, SIZE, False), (self.path.read_bytes(), self.output.size, self.output.truncated))
 
     def test_nothing_printed_yet(self) -> None:
         """Who has printed nothing loses nothing: the file is made anew."""

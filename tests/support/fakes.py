@@ -125,8 +125,8 @@ class FakeShelf:
     def open(self, job_id: str, stderr: bool) -> int:
         raise FileNotFoundError(job_id)
 
-    def bytes_of(self, job_id: str, stderr: bool) -> int:
-        return self.outputs[job_id].size if job_id in self.outputs else 0
+    def bytes_of(self, job_id: str, stderr: bool) -> int | None:
+        return self.outputs[job_id].size if job_id in self.outputs else None
 
     def losses(self, job_id: str, stderr: bool) -> tuple[Loss, ...]:
         return ()

@@ -113,7 +113,11 @@ class Guarded:
         elif loss is None and self.proof is not None and not self.is_proven():
             loss = Loss(*lost_around(self.fd, self.proof.offset, size), CUT)
         os.lseek(self.fd, size, os.SEEK_SET)
-        if loss is None or loss.begin == loss.end:  # somebody has added to it: that is written over
+        if loss is None or loss.begin == loss.end:
+            if not self.astray and not self.is_whole(size):
+                os.ftruncate(self.fd, size)  # somebody has added to it
+                os.lseek(self.fd, size, os.SEEK_SET)
+            self._save(self.losses)  # what was noted was not so
             return None
         if self.proof is not None and self.proof.offset >= loss.begin:
             self.proof = None

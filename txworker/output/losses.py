@@ -75,6 +75,10 @@ def _sought(fd: int, offset: int, what: int, otherwise: int) -> int:
 
 def save(name: str, losses: Sequence[Loss], dir_fd: int | None) -> None:
     """Write down what is lost of the output file by that name, for who looks at it later. Raises OSError."""
+    if not losses:
+        with suppress(FileNotFoundError):
+            os.unlink(name + ENDING, dir_fd=dir_fd)
+        return
     fd = open_own(name + ENDING, os.O_WRONLY | os.O_CREAT, dir_fd=dir_fd)
     try:
         text = "".join(f"{loss.begin} {loss.end} {loss.what}\n" for loss in losses).encode()

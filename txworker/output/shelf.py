@@ -74,11 +74,11 @@ class Shelf:
         """
         return self._directory.open(_name(job_id, stderr), os.O_RDONLY)
 
-    def bytes_of(self, job_id: str, stderr: bool) -> int:
-        """How many are in that file; 0 when it is not there. Any thread."""
+    def bytes_of(self, job_id: str, stderr: bool) -> int | None:
+        """How many are in that file; None when it is not there. Any thread."""
         with suppress(OSError):
             return self._directory.status(_name(job_id, stderr)).st_size
-        return 0
+        return None
 
     def losses(self, job_id: str, stderr: bool) -> tuple[Loss, ...]:
         """What others have taken away of it while its job ran. Any thread."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from txworker.catalog import Catalog
-from txworker.jobs import Job, Loss
+from txworker.jobs import Job, JobState, Loss
 from txworker.jobs.errors import OutputGone
 from txworker.output.tail import Tail
+
+_FARTHEST = 2**63
 
 
 class Seen:
@@ -16,29 +18,31 @@ class Seen:
         self._job_id = job_id
         self._stderr = stderr
         self._tail = tail
-        self._losses: tuple[Loss, ...] | None = None
+        self._done: tuple[int, tuple[Loss, ...]] | None = None  # end and losses, which change no more
 
     def checked(self, offset: int, block: bytes) -> bytes:
         """
-        As much of a block as the job has printed; it was read from that offset on, just now.
+        As much of a block as the job has printed, and not somebody else; it was read from that offset on, just now.
 
         Raises:
             OutputGone: not even the first of its bytes.
         """
         if not block:
             return block
-        for loss in self._known():
+        end, losses = self._now()
+        for loss in losses:
             if loss.begin <= offset < loss.end:
                 raise OutputGone(self._job_id, loss.what, loss)
-            if offset < loss.begin < offset + len(block):
-                return block[: loss.begin - offset]
+            if offset < loss.begin < end:
+                end = loss.begin
         if b"\0" in block and not self._catalog.output_holds(self._job_id, self._tail.fileno(), self._stderr):
             raise OutputGone(self._job_id, "cut")
-        return block
+        return block if offset + len(block) <= end else block[: max(0, end - offset)]
 
     def after_losses(self, offset: int) -> int:
         """That offset, or the one where what is lost behind it ends: for who asks for the last lines."""
-        return max([offset, *(loss.end for loss in self._known())])
+        _, losses = self._now()
+        return max([offset, *(loss.end for loss in losses)])
 
     def goes_on_elsewhere(self, offset: int, recorded: int, job: Job) -> bool:
         """
@@ -49,19 +53,31 @@ class Seen:
             OutputGone: it must, and is not; whoever waited would be told again and again that there is something.
         """
         if job.done:
-            recorded = max(recorded, self._catalog.output_bytes(job, self._stderr))
+            recorded = max(recorded, self._catalog.output_bytes(job, self._stderr) or 0)
         if offset >= recorded:
             return False
         if self._tail.turn_to(self._catalog.open_output(self._job_id, self._stderr)):
             return True
-        self.checked(offset, b"?")  # says where it goes on
+        self.checked(offset, b"?")  # says what is known of it
         raise OutputGone(self._job_id, "cut")
 
-    def _known(self) -> tuple[Loss, ...]:
-        """By now. Those of a job that is done are in a file, and are what they are."""
-        if self._losses is None:
+    def _now(self) -> tuple[int, tuple[Loss, ...]]:
+        """Where what the job has printed ends, and what was lost of it by now."""
+        if self._done is not None:
+            return self._done
+        recorded = self._catalog.recorded(self._job_id, self._stderr)
+        if not recorded:
             job = self._catalog.get(self._job_id)
-            if not job.done:
-                return self._catalog.losses(self._job_id, self._stderr)
-            self._losses = self._catalog.losses(self._job_id, self._stderr) if job.output_truncated else ()
-        return self._losses
+            if job.done:
+                self._done = self._end_of(job), self._losses() if job.output_truncated else ()
+                return self._done
+        return recorded, self._losses()
+
+    def _losses(self) -> tuple[Loss, ...]:
+        return self._catalog.losses(self._job_id, self._stderr)
+
+    def _end_of(self, job: Job) -> int:
+        """Of two files it is only known how long they are together, and of a lost job's how long it was when found."""
+        if job.spec.separate_stderr or job.state is JobState.LOST:
+            return _FARTHEST
+        return job.output_bytes
