@@ -105,6 +105,7 @@ def assemble(config: Config, reactor: Any, environment: Mapping[str, str], umask
         [Stopping("log", limit.close), Stopping("log", limit_of_link.close)],
         [Stopping("store", lambda: _close(store, reactor)), _heart(store)],
         [Stopping("store", lambda: _close(store, reactor)), _heart(store), TimerService(LOOK_SECONDS, shelf.look)],
+        [Stopping("store", lambda: _close(store, reactor)), _heart(store), _watch(shelf, reactor)],
         [Stopping("processes", processes.close)],
         [server],
         [ending, *scheduler, _sweeper(jobs, reactor, store, shelf, worker)],
@@ -176,6 +177,20 @@ def _heart(store: JobStore) -> TimerService:
             store.lease.beat()
 
     return TimerService(BEAT_SECONDS, beat)
+
+
+def _watch(shelf: Shelf, reactor: Any) -> TimerService:
+    """In a thread, one look at a time, which nobody waits for: a disk that does not answer holds up nothing else."""
+    under_way: list[Deferred[None]] = []
+
+    def look() -> None:
+        if not under_way:
+            looked = deferToThreadPool(reactor, reactor.getThreadPool(), shelf.look)
+            under_way.append(looked)
+            looked.addErrback(lambda failure: _log.failure("looking after output", failure))
+            looked.addCallback(lambda _: under_way.clear())
+
+    return TimerService(LOOK_SECONDS, look)
 
 
 def _close(store: JobStore, reactor: Any) -> Deferred[None]:

@@ -137,7 +137,7 @@ class Recorder:
             self._file.finish(self.size)
 
     def look(self) -> None:
-        """Has somebody done something to the file? At the end, and now and then before; reactor thread."""
+        """Has somebody done something to the file? At the end, and now and then before. Any thread."""
         if self._file.fd >= 0 and not self._file.astray and not self._disturbed:
             size = self.size  # before the file's own: it grows
             trouble = self._file.trouble(size) if size else None

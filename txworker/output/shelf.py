@@ -33,7 +33,7 @@ class Shelf:
 
     def __init__(self, directory: Path, kept: Callable[[int], int] = lambda fd: fd) -> None:
         self._kept = kept
-        self._outputs: list[Output] = []  # those that are not closed, and some that are
+        self._outputs: dict[str, Output] = {}  # those that are not closed, and some that are
         self._missing = ""
         self._directory = self._opened(directory)
         self.danger = self._directory.danger
@@ -56,7 +56,7 @@ class Shelf:
             out.discard()
             raise
         output = Output(out, err)
-        self._outputs.append(output)
+        self._outputs[job_id] = output
         return output
 
     def path(self, job_id: str, stderr: bool) -> Path:
@@ -119,11 +119,16 @@ class Shelf:
                 self._directory.remove(_name(job_id, stderr) + ENDING)
 
     def look(self) -> None:
-        """Has somebody done something to the directory, or to a file in use? Once a second; reactor thread."""
+        """
+        Has somebody done something to the directory, or to a file in use? Once a second, in any thread, for a disk may
+        not answer; one call at a time.
+        """
         self._look_at_directory()
-        self._outputs = [output for output in self._outputs if not output.closed]
-        for output in self._outputs:
-            output.look()
+        for job_id, output in list(self._outputs.items()):
+            if output.closed:
+                self._outputs.pop(job_id, None)
+            else:
+                output.look()
 
     def _is_whole(self, name: str, begun: bool) -> bool:
         try:
