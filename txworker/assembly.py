@@ -75,7 +75,6 @@ def assemble(config: Config, reactor: Any, environment: Mapping[str, str], umask
     """
     jobs, serving = config.jobs, config.grpc_server
     trouble, limit, limit_of_link = _Trouble(), RateLimit(reactor), RateLimit(reactor, *_LINES_OF_LINK)
-    trouble = _Trouble()
     _own_state(jobs.state_directory)
     store = JobStore(jobs.state_directory, jobs.durability == "machine", reactor, trouble.heard)
     processes = Processes(jobs, reactor, environment, umask, f"txworker-{store.lease.id}")
@@ -103,8 +102,6 @@ def assemble(config: Config, reactor: Any, environment: Mapping[str, str], umask
     ending = Stopping("jobs", lambda: _end_jobs(worker, reactor, within))
     stages: list[list[Service]] = [
         [Stopping("log", limit.close), Stopping("log", limit_of_link.close)],
-        [Stopping("store", lambda: _close(store, reactor)), _heart(store)],
-        [Stopping("store", lambda: _close(store, reactor)), _heart(store), TimerService(LOOK_SECONDS, shelf.look)],
         [Stopping("store", lambda: _close(store, reactor)), _heart(store), _watch(shelf, reactor)],
         [Stopping("processes", processes.close)],
         [server],
@@ -214,9 +211,6 @@ def _server(
     return rpc.GrpcServer(config.host, config.port, servicer, bridge, config.max_streams, credentials, door)
 
 
-def _registration(
-    config: Scheduler, server: rpc.GrpcServer, reactor: Any, allows: Allows = lambda kind: True
-) -> Registration:
 def _warn_of_readers(key_file: Path) -> None:
     with suppress(OSError):  # told of when it is read
         readers = readers_of_key(key_file)
@@ -224,7 +218,9 @@ def _warn_of_readers(key_file: Path) -> None:
             _log.warn("grpc_server.key_file: {path} {readers}.", path=key_file, readers=readers)
 
 
-def _registration(config: Scheduler, server: rpc.GrpcServer, reactor: Any) -> Registration:
+def _registration(
+    config: Scheduler, server: rpc.GrpcServer, reactor: Any, allows: Allows = lambda kind: True
+) -> Registration:
     if not config.advertise_addr and server.host in ("", "0.0.0.0", "::"):
         text = (
             "scheduler.advertise_addr is not given: the scheduler is told {host}, where another machine finds nobody."

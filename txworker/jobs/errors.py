@@ -9,11 +9,11 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable
 
+from txworker.jobs.loss import Loss
 from txworker.printable import cut, printable
 
 _MOST = 2000
 """Characters of a whole sentence."""
-from txworker.jobs.loss import Loss
 
 
 class TxWorkerError(Exception):

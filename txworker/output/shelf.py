@@ -8,10 +8,9 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from twisted.logger import Logger
-
 from txworker.directory import Directory, Foreign, refusal
 from txworker.jobs import Loss
+from txworker.logs import Logger
 from txworker.output.both import Output
 from txworker.output.losses import ENDING, load
 from txworker.output.recorder import Recorder

@@ -9,8 +9,6 @@ import time
 from contextlib import closing, suppress
 from pathlib import Path
 
-from twisted.logger import Logger
-
 from txworker.directory import open_own
 from txworker.logs import Logger
 from txworker.store.errors import Unusable
