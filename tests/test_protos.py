@@ -49,12 +49,12 @@ class WireTests(SynchronousTestCase):
             "StopJobRes": "",
             "QueryJobReq": "jobID=1",
             "QueryJobRes": "done=1 error=2 errorText=3 job=10",
-            "StreamJobReq": "path=1 jobID=10 offset=11 noFollow=12 raw=13 tailLines=14 stderr=15",
+            "StreamJobReq": "path=1 jobID=10 offset=11 noFollow=12 raw=13 tailLines=14 stderr=15 fromEnd=16",
             "StreamJobRes": "output=1 data=10 offset=11",
             "Limits": "maxOutputBytes=1 maxMemoryBytes=2 maxCPU=3 maxOpenFiles=4 maxProcesses=5",
             "Job": "jobID=1 command=2 path=3 args=4 state=5 exitCode=6 signal=7 errorText=8 createdAt=9 startedAt=10 "
             "finishedAt=11 outputBytes=12 labels=13 requestID=14 userCPU=15 systemCPU=16 maxRSSBytes=17 "
-            "outputTruncated=18 pid=19 leftoversEnded=20",
+            "outputTruncated=18 pid=19 leftoversEnded=20 shortened=32",
             "ListJobsReq": "states=1 labels=2 pageSize=3 pageToken=4",
             "ListJobsRes": "jobs=1 nextPageToken=2",
             "WatchJobsReq": "jobIDs=1 labels=2",

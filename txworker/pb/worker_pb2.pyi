@@ -320,6 +320,7 @@ class StreamJobReq(_message.Message):
     RAW_FIELD_NUMBER: _builtins.int
     TAILLINES_FIELD_NUMBER: _builtins.int
     STDERR_FIELD_NUMBER: _builtins.int
+    FROMEND_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """A job's id; where no job has that id, a job's path: the newest job started with it."""
     jobID: _builtins.str
@@ -334,6 +335,8 @@ class StreamJobReq(_message.Message):
     """Begin so many lines before the end of what is there now."""
     stderr: _builtins.bool
     """The separate stderr instead."""
+    fromEnd: _builtins.bool
+    """Only what comes from now on."""
     def __init__(
         self,
         *,
@@ -344,10 +347,11 @@ class StreamJobReq(_message.Message):
         raw: _builtins.bool = ...,
         tailLines: _builtins.int = ...,
         stderr: _builtins.bool = ...,
+        fromEnd: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["jobID", b"jobID", "noFollow", b"noFollow", "offset", b"offset", "path", b"path", "raw", b"raw", "stderr", b"stderr", "tailLines", b"tailLines"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fromEnd", b"fromEnd", "jobID", b"jobID", "noFollow", b"noFollow", "offset", b"offset", "path", b"path", "raw", b"raw", "stderr", b"stderr", "tailLines", b"tailLines"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -424,6 +428,7 @@ class Job(_message.Message):
     OUTPUTTRUNCATED_FIELD_NUMBER: _builtins.int
     PID_FIELD_NUMBER: _builtins.int
     LEFTOVERSENDED_FIELD_NUMBER: _builtins.int
+    SHORTENED_FIELD_NUMBER: _builtins.int
     jobID: _builtins.str
     command: _builtins.str
     path: _builtins.str
@@ -439,6 +444,8 @@ class Job(_message.Message):
     pid: _builtins.int
     leftoversEnded: _builtins.int
     """Processes the job left behind that the worker ended."""
+    shortened: _builtins.bool
+    """args, labels, or a very long command or path are cut: QueryJob has all of them."""
     @_builtins.property
     def args(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -476,10 +483,11 @@ class Job(_message.Message):
         outputTruncated: _builtins.bool = ...,
         pid: _builtins.int = ...,
         leftoversEnded: _builtins.int = ...,
+        shortened: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["createdAt", b"createdAt", "finishedAt", b"finishedAt", "startedAt", b"startedAt", "systemCPU", b"systemCPU", "userCPU", b"userCPU"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["args", b"args", "command", b"command", "createdAt", b"createdAt", "errorText", b"errorText", "exitCode", b"exitCode", "finishedAt", b"finishedAt", "jobID", b"jobID", "labels", b"labels", "leftoversEnded", b"leftoversEnded", "maxRSSBytes", b"maxRSSBytes", "outputBytes", b"outputBytes", "outputTruncated", b"outputTruncated", "path", b"path", "pid", b"pid", "requestID", b"requestID", "signal", b"signal", "startedAt", b"startedAt", "state", b"state", "systemCPU", b"systemCPU", "userCPU", b"userCPU"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["args", b"args", "command", b"command", "createdAt", b"createdAt", "errorText", b"errorText", "exitCode", b"exitCode", "finishedAt", b"finishedAt", "jobID", b"jobID", "labels", b"labels", "leftoversEnded", b"leftoversEnded", "maxRSSBytes", b"maxRSSBytes", "outputBytes", b"outputBytes", "outputTruncated", b"outputTruncated", "path", b"path", "pid", b"pid", "requestID", b"requestID", "shortened", b"shortened", "signal", b"signal", "startedAt", b"startedAt", "state", b"state", "systemCPU", b"systemCPU", "userCPU", b"userCPU"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
