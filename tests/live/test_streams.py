@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -76,6 +77,68 @@ def test_parts(daemon: Daemon) -> None:
     assert daemon.raw(running, noFollow=True) == b"now\xc3"
     assert daemon.text(running, noFollow=True) == "now"
     daemon.stub.StopJob(pb.StopJobReq(jobID=running))
+
+
+def test_from_end(daemon: Daemon) -> None:
+    """From the end means only what comes from now on, of stdout and of stderr."""
+    script = 'echo old; echo old >&2; while [ ! -e "$0" ]; do echo new; echo new >&2; sleep 0.02; done'
+    stop = daemon.place / "seen"
+    job_id = daemon.start("bash", "-c", script, str(stop), separateStderr=True)
+    wait_until(lambda: daemon.query(job_id).job.outputBytes >= 8)
+    requests = [pb.StreamJobReq(path=job_id, fromEnd=True, stderr=stderr) for stderr in (False, True)]
+    streams = [daemon.stub.StreamJob(request, timeout=LIMIT) for request in requests]
+    first = [next(iter(stream)) for stream in streams]
+    assert [message.output[:4] for message in first] == ["new\n", "new\n"]
+    assert all(message.offset >= 4 for message in first)
+    assert daemon.raw(job_id, fromEnd=True, noFollow=True) == b""
+    stop.touch()
+    assert [set("".join(message.output for message in stream).split()) <= {"new"} for stream in streams] == [True] * 2
+    assert list(daemon.stub.StreamJob(requests[0], timeout=LIMIT)) == []
+
+
+def cpu_seconds(worker: Daemon) -> float:
+    """All that it has used so far."""
+    fields = Path(f"/proc/{worker.process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_viewer_leaves_while_lines_are_counted(daemon: Daemon) -> None:
+    """However large a file is, for a viewer whose deadline is over it is not read on."""
+    job_id = daemon.bash("echo up; exec sleep 1000", separateStderr=True)
+    wait_until(lambda: daemon.query(job_id).job.outputBytes)
+    for ending in ("out", "err"):
+        os.truncate(daemon.output / f"{job_id}.{ending}", 40 * 2**30)  # no newline in it, and nothing on the disk
+    begun = cpu_seconds(daemon)
+    for lines in (1, 10**9, 2**62):
+        for stderr in (False, True):
+            with pytest.raises(grpc.RpcError):
+                list(daemon.stub.StreamJob(pb.StreamJobReq(jobID=job_id, tailLines=lines, stderr=stderr), timeout=0.1))
+    daemon.end(daemon.start("sleep", "0.3"))
+    used = cpu_seconds(daemon)
+    daemon.end(daemon.start("sleep", "0.3"))
+    assert cpu_seconds(daemon) - used < 0.2
+    assert used - begun < 2
+    daemon.stub.StopJob(pb.StopJobReq(jobID=job_id), timeout=LIMIT)
+
+
+def test_far_away(daemon: Daemon) -> None:
+    """A viewer of what nobody has seen yet does not keep the others awake; it gets it when it comes."""
+    os.mkfifo(daemon.place / "far")
+    job_id = daemon.bash("echo near; read line < far; printf %0100d 7")
+    near = daemon.stub.StreamJob(pb.StreamJobReq(path=job_id), timeout=LIMIT)
+    assert next(iter(near)).output == "near\n"
+    far = daemon.stub.StreamJob(pb.StreamJobReq(path=job_id, offset=104), timeout=LIMIT)
+    farther = daemon.stub.StreamJob(pb.StreamJobReq(path=job_id, offset=2**60), timeout=LIMIT)
+    daemon.end(daemon.start("sleep", "0.2"))
+    used = cpu_seconds(daemon)
+    daemon.end(daemon.start("sleep", "0.5"))
+    assert cpu_seconds(daemon) - used < 0.25
+    (daemon.place / "far").write_text("go\n")
+    assert len("".join(message.output for message in near)) == 100
+    assert [message.output for message in far] == ["7"]
+    with pytest.raises(grpc.RpcError) as caught:
+        list(farther)
+    assert caught.value.code() is grpc.StatusCode.OUT_OF_RANGE
 
 
 def test_offsets_of_messages(daemon: Daemon) -> None:

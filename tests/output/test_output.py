@@ -328,6 +328,15 @@ class TailTests(SynchronousTestCase):
                 opened = self.a_tail(data)
                 self.assertEqual(expected, data[opened.lines_back(lines) :], (block_bytes, data, lines))
 
+    def test_lines_back_reads_little(self) -> None:
+        """Only what is sent afterwards is read, and nothing where there cannot be so many lines; a look before each."""
+        self.patch(tail, "BLOCK_BYTES", 10)
+        opened = self.a_tail(b"line\n" * 100)
+        for lines, looks in ((1, 1), (2, 2), (3, 2), (20, 11), (499, 50), (500, 0), (2**62, 0)):
+            looked: list[None] = []
+            opened.lines_back(lines, lambda looked=looked: looked.append(None))  # type: ignore[misc]
+            self.assertEqual(looks, len(looked), lines)
+
 
 class TextDecoderTests(SynchronousTestCase):
     DATA = "aé€𝄞".encode() + b"\xff\xc3(\xe2\x82" + b"z" + b"\xf0\x9d\x84"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from txworker.directory import open_own
@@ -74,10 +75,17 @@ class Tail:
         self._read += len(block)
         return block
 
-    def lines_back(self, lines: int) -> int:
-        """The offset at which the last `lines` lines begin; an unfinished last line counts as one."""
+    def lines_back(self, lines: int, check: Callable[[], None] = lambda: None) -> int:
+        """
+        The offset at which the last `lines` lines begin; an unfinished last line counts as one.
+
+        Reads no more than is to be sent from there, and a block. Before each block check() is called, which may raise.
+        """
         end = position = self.size
+        if lines >= end:  # a line has a byte
+            return 0
         while position > 0:
+            check()
             start = max(0, position - BLOCK_BYTES)
             block = os.pread(self._fd, position - start, start)
             if position == end and block.endswith(b"\n"):

@@ -129,6 +129,18 @@ class Caller:
         remaining = self._context.time_remaining()
         return not self._left and (remaining is None or remaining > 0)
 
+    def check(self) -> None:
+        """
+        Any thread: for whatever may take long, now and then.
+
+        Raises:
+            CallerGone: the client left, or its deadline passed.
+            WorkerStopping: the bridge is closed.
+        """
+        self._check()
+        if not self.there():
+            raise CallerGone
+
     def call(self, ask: Callable[[], Deferred[T]], within_seconds: float | None = None) -> T:
         """
         Ask in the reactor thread and wait here for the answer. Any thread but the reactor's.

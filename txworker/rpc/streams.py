@@ -32,6 +32,8 @@ def job_of(catalog: Catalog, request: pb.StreamJobReq) -> Job:
         raise InvalidRequest("tailLines", request.tailLines, "is negative")
     if request.offset and request.tailLines:
         raise InvalidRequest("tailLines", request.tailLines, "cannot go with an offset: give one of them")
+    if request.fromEnd and (request.offset or request.tailLines):
+        raise InvalidRequest("fromEnd", True, "cannot go with an offset or tailLines: give one of them")
     if not request.jobID and not request.path:
         raise InvalidRequest("jobID", "", "and path are both empty: there is nothing to stream")
     job = catalog.get(request.jobID) if request.jobID else catalog.find(request.path)
@@ -51,13 +53,22 @@ def stream(catalog: Catalog, caller: Caller, job_id: str, request: pb.StreamJobR
         OutputGone: somebody has deleted, cut or replaced the file.
         CallerGone: the viewer left.
     """
+    caller.check()  # it may have left while it waited for this thread
     tail = Tail(catalog.open_output(job_id, request.stderr))
     seen = Seen(catalog, job_id, request.stderr, tail)
     thing = (job_id, request.stderr)
     with tail, caller.following(thing, lambda beyond: catalog.more_output(job_id, beyond, request.stderr)) as follower:
-        offset = seen.after_losses(tail.lines_back(request.tailLines)) if request.tailLines else request.offset
+        offset = _beginning(tail, seen, request, caller)
         encode = _raw if request.raw else _Text(offset)
         yield from _messages(catalog, follower, job_id, tail, seen, offset, request.stderr, request.noFollow, encode)
+
+
+def _beginning(tail: Tail, seen: Seen, request: pb.StreamJobReq, caller: Caller) -> int:
+    if request.fromEnd:
+        return tail.size
+    if request.tailLines:
+        return seen.after_losses(tail.lines_back(request.tailLines, caller.check))
+    return request.offset
 
 
 def _messages(
@@ -90,7 +101,7 @@ def _messages(
         if job.done or no_follow:
             yield from filter(None, [encode(b"", offset, job.done)])
             return
-        follower.wait(offset)
+        follower.wait(min(offset, recorded))  # what nobody has seen yet is no measure for those who wait
 
 
 def _raw(block: bytes, offset: int, final: bool) -> bytes:

@@ -1,0 +1,103 @@
+"""What a viewer is sent, and waits for, without threads: its caller is there as long as the test says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.support.fakes import a_house
+from txworker.jobs import JobSpec
+from txworker.jobs.errors import CallerGone, InvalidRequest
+from txworker.output import tail
+from txworker.pb import worker_pb2 as pb
+from txworker.rpc.bridge import Caller
+from txworker.rpc.streams import job_of, stream
+
+
+class FakeCaller:
+    """Leaves after so many looks, or where it would have to wait; remembers what it waited for."""
+
+    def __init__(self, looks: int = 1000) -> None:
+        self.looks = looks
+        self.waited: list[int] = []
+
+    def check(self) -> None:
+        self.looks -= 1
+        if self.looks < 0:
+            raise CallerGone
+
+    @contextmanager
+    def following(self, thing: object, ask: object) -> Iterator[FakeCaller]:
+        yield self
+
+    def pass_on(self) -> None:
+        pass
+
+    def wait(self, beyond: int) -> None:
+        self.waited.append(beyond)
+        raise CallerGone
+
+
+class StreamTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.house = a_house()
+        self.job = self.successResultOf(self.house.worker.submit(JobSpec("true")))
+        self.file = Path(self.mktemp())
+        self.patch(self.house.shelf, "path", lambda job_id, stderr: self.file)
+        self.print(b"a\nb\nc\n")
+
+    def print(self, data: bytes) -> None:
+        output = self.house.shelf.outputs[self.job.id]
+        output.write(1, data)
+        self.file.write_bytes(output.data)
+
+    def messages(self, caller: FakeCaller, **request: Any) -> list[bytes]:
+        """What comes until it would have to wait."""
+        found: list[bytes] = []
+        wanted = pb.StreamJobReq(jobID=self.job.id, raw=True, **request)
+        try:
+            messages = stream(self.house.catalog, cast(Caller, caller), self.job.id, wanted)
+            found.extend(pb.StreamJobRes.FromString(message).data for message in messages)
+        except CallerGone:
+            found.append(b"gone")
+        return found
+
+    def test_from_end(self) -> None:
+        """From the end means only what comes from now on; of a job that is done there is nothing, and that is fine."""
+        caller = FakeCaller()
+        self.assertEqual([b"gone"], self.messages(caller, fromEnd=True))
+        self.assertEqual([6], caller.waited)
+        self.assertEqual([], self.messages(FakeCaller(), fromEnd=True, noFollow=True))
+        self.house.launcher.running[self.job.id].exit()
+        self.assertEqual([], self.messages(FakeCaller(), fromEnd=True))
+
+    def test_one_beginning(self) -> None:
+        """A stream begins at one place: who names two is told so."""
+        for more in (pb.StreamJobReq(offset=1), pb.StreamJobReq(tailLines=1)):
+            request = pb.StreamJobReq(jobID=self.job.id, fromEnd=True)
+            request.MergeFrom(more)
+            refusal = self.assertRaises(InvalidRequest, job_of, self.house.catalog, request)
+            self.assertEqual("fromEnd", refusal.field)
+
+    def test_far_away(self) -> None:
+        """Who asks for what nobody has seen yet waits for the next byte, as others do, and keeps none of them awake."""
+        for offset in (7, 2**40, 2**63 - 1):
+            caller = FakeCaller()
+            self.assertEqual([b"gone"], self.messages(caller, offset=offset))
+            self.assertEqual([6], caller.waited)
+
+    def test_left_before(self) -> None:
+        """For a viewer that left before its thread began nothing is opened, nor read."""
+        self.file.unlink()
+        self.assertEqual([b"gone"], self.messages(FakeCaller(looks=0)))
+
+    def test_leaves_while_lines_are_counted(self) -> None:
+        """For one that leaves while lines are counted the rest of the file is not read."""
+        self.patch(tail, "BLOCK_BYTES", 1)
+        caller = FakeCaller(looks=3)
+        self.assertEqual([b"gone"], self.messages(caller, tailLines=3))
+        self.assertEqual(-1, caller.looks)
