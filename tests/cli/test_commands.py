@@ -11,7 +11,7 @@ import grpc
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.cli.test_failures import Broken, refused
-from txworker.cli.commands import query, stop
+from txworker.cli.commands import query, stop, stream
 from txworker.cli.draining import drain
 from txworker.cli.failures import UNREACHABLE, Failed
 from txworker.cli.parser import parse
@@ -106,6 +106,22 @@ class StopTests(SynchronousTestCase):
         with self.assertRaises(Failed) as caught:
             call(stop, stub, "stop", "a", "b")
         self.assertEqual((UNREACHABLE, 1), (caught.exception.status, len(stub.asked)))
+
+
+class StreamTests(SynchronousTestCase):
+    def test_beginning(self) -> None:
+        """Without --tail all of it, with a number so many lines, and with 0 only what comes from now on."""
+        asked: list[pb.StreamJobReq] = []
+
+        class Stub:
+            def StreamJob(self, request: pb.StreamJobReq) -> list[pb.StreamJobRes]:
+                asked.append(request)
+                return []
+
+        for words in ((), ("--tail", "3"), ("--tail", "0"), ("--tail=0", "--no-follow", "--stderr")):
+            self.assertEqual(0, stream(Stub(), parse(["stream", "a", *words])))  # type: ignore[arg-type]
+        found = [(request.tailLines, request.fromEnd) for request in asked]
+        self.assertEqual([(0, False), (3, False), (0, True), (0, True)], found)
 
 
 class WordsTests(SynchronousTestCase):

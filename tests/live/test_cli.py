@@ -227,6 +227,21 @@ def test_start_stream_query_stop(daemon: Daemon) -> None:
     assert answer["job"]["labels"] == {"night": "1"}
 
 
+def test_stream_from_now_on(daemon: Daemon) -> None:
+    """`stream --tail 0` prints only what comes from now on, and nothing of a job that is done."""
+    stop = daemon.place / "printed"
+    job_id = daemon.start("bash", "-c", 'echo old; while [ ! -e "$0" ]; do echo new; sleep 0.02; done', str(stop))
+    next(iter(daemon.stub.StreamJob(pb.StreamJobReq(jobID=job_id), timeout=LIMIT)))
+    with running([*PROGRAM, "--addr", daemon.addr, "stream", "--tail", "0", job_id]) as stream:
+        assert stream.stdout is not None
+        assert stream.stdout.readline() == b"new\n"
+        stop.touch()
+        assert set(stream.stdout.read().split()) <= {b"new"}
+        assert stream.wait(LIMIT) == 0
+    assert txworker(daemon, "stream", "--tail", "0", job_id) == (0, b"", "")
+    assert txworker(daemon, "stream", job_id)[1].startswith(b"old\nnew\n")
+
+
 def test_ps(daemon: Daemon) -> None:
     """Jobs are listed newest first, those that are meant and no more of them than were asked for."""
     ids = [daemon.bash(script, labels={"of": "ps"}) for script in ("exit 3", "kill -9 $$", "exec sleep 1000")]

@@ -37,7 +37,8 @@ def stream(stub: WorkerStub, options: argparse.Namespace) -> int:
     request = pb.StreamJobReq(
         path=options.job,
         offset=options.offset,
-        tailLines=options.tail,
+        tailLines=options.tail or 0,
+        fromEnd=options.tail == 0,
         noFollow=options.no_follow,
         stderr=options.stderr,
         raw=not options.text,

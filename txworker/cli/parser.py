@@ -101,7 +101,9 @@ def _add_stop(parser: argparse.ArgumentParser) -> None:
 def _add_stream(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("job", metavar="JOB", help="a job's id, or a path: the newest job started with it")
     parser.add_argument("--offset", type=size, default=0, metavar="BYTES", help="begin there")
-    parser.add_argument("--tail", type=count, default=0, metavar="LINES", help="begin so many lines before the end")
+    parser.add_argument(
+        "--tail", type=count, metavar="LINES", help="begin so many lines before the end; 0: only what comes from now on"
+    )
     parser.add_argument("--no-follow", action="store_true", help="end at what is there now")
     parser.add_argument("--stderr", action="store_true", help="the separate stderr instead")
     parser.add_argument("--text", action="store_true", help="valid UTF-8 instead of the exact bytes")
