@@ -57,6 +57,34 @@ class ChangesTests(SynchronousTestCase):
         self.tell("a", ENDED)
         self.assertEqual(["b", "a"], self.ids(known))
 
+    def test_so_many_at_once(self) -> None:
+        """One answer has only so many; who asks on gets the rest, from the store, too, and nothing twice."""
+        self.patch(changes, "TOLD_AT_ONCE", 2)
+        self.patch(changes, "ENDED_HELD", 2)
+        self.patch(changes, "CHANGES_HELD", 3)
+        self.tell("a", STARTED)
+        for job_id in "bcdef":
+            self.tell(job_id, STARTED, ENDED)
+        self.tell("a", STOPPING)
+        found, beyond, from_store = [], 0, []
+        while beyond < self.revision:
+            changed = self.since(beyond)
+            self.assertEqual(self.revision, changed.newest)
+            self.assertLessEqual(len(changed.jobs), 2)
+            ended = (job for job in self.jobs.values() if job.done)
+            from_store += [job.id for job in ended if beyond < job.revision <= changed.in_store_upto]
+            found += [job.id for job in changed.jobs]
+            beyond = changed.upto
+        self.assertEqual((["e", "f", "a"], ["b", "c", "d"]), (found, from_store))
+        self.tell("e2", STARTED, ENDED)
+        self.tell("a", ENDED)
+        known = {"a": self.jobs["a"].revision - 3, "e2": self.jobs["e2"].revision - 2}
+        told = self.successResultOf(self.changes.of(known, self.revision - 3))
+        self.assertEqual((["e2", "e2"], self.revision - 1), ([job.id for job in told.jobs], told.upto))
+        known["e2"] = self.jobs["e2"].revision
+        told = self.successResultOf(self.changes.of(known, told.upto))
+        self.assertEqual((["a"], self.revision), ([job.id for job in told.jobs], told.upto))
+
     def test_waiting(self) -> None:
         """Who knows everything waits for the next change, and is woken once for many of them."""
         self.tell("a", STARTED)

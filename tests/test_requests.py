@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.fakes import House, a_house
@@ -96,6 +98,29 @@ class RequestTests(SynchronousTestCase):
         self.assertEqual(house.catalog.get(job.id), house.catalog.submitted(self.SPEC))
         self.assertRaises(RequestReused, house.catalog.submitted, JobSpec("false", request_id="r"))
         self.assertIsNone(house.catalog.submitted(TRUE))
+
+    def test_long_order(self) -> None:
+        """Of a long order all is compared, though hardly any of it is held: at once, while it runs and ever after."""
+        house = a_house()
+        spec = JobSpec("true", args=("x" * 10_000, "a"), env={"A": "y" * 10_000}, request_id="r")
+        others = {
+            "args": replace(spec, args=("x" * 10_000, "b")),
+            "env": replace(spec, env={"A": "y" * 9_999 + "z"}),
+        }
+        job = self.successResultOf(house.worker.submit(spec))
+        self.assertLess(len(str(job.spec)), 20_000)
+        self.assertEqual("x" * 10_000, house.launcher.specs[job.id].args[0])
+        for done in (False, True):
+            if done:
+                house.launcher.running[job.id].exit()
+            self.assertEqual(job.id, self.successResultOf(house.worker.submit(replace(spec))).id)
+            for name, other in others.items():
+                failure = self.failureResultOf(house.worker.submit(other), RequestReused)
+                self.assertIn(f"with a different {name}", str(failure.value))
+                self.assertRaises(RequestReused, house.catalog.submitted, other)
+            found = house.catalog.submitted(spec)
+            self.assertEqual(job.spec, found and found.spec)
+            self.assertEqual("", house.catalog.in_full(house.catalog.get(job.id)).spec.difference(spec))
 
     def test_while_draining(self) -> None:
         """The same request brings its job back also when no new ones are taken, or there is no room."""

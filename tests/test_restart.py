@@ -52,7 +52,7 @@ class RecoverTests(SynchronousTestCase):
         after.worker.recover("lost: testing")
         changed = self.successResultOf(after.catalog.changes.since(0))
         self.assertEqual((), changed.jobs)
-        self.assertEqual([old.id], [job.id for job in after.catalog.ended_between(0, changed.in_store_upto, 10)])
+        self.assertEqual([old.id], [job.id for job in after.catalog.ended_between(0, changed.in_store_upto, 10, {})])
         waiting = after.catalog.changes.since(changed.upto)
         self.assertNoResult(waiting)
         new = self.successResultOf(after.worker.submit(TRUE))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
@@ -117,8 +119,8 @@ class EndTests(SynchronousTestCase):
         house.launcher.running[job.id].exit()
         ended = house.catalog.get(job.id)
         self.assertTrue(ended.done)
-        self.assertEqual([ended], house.catalog.page(Query(), LAST, 10))
-        self.assertEqual([], house.catalog.page(Query(frozenset({JobState.RUNNING})), LAST, 10))
+        self.assertEqual([ended], list(house.catalog.page(Query(), LAST, 10)))
+        self.assertEqual([], list(house.catalog.page(Query(frozenset({JobState.RUNNING})), LAST, 10)))
 
     def test_output_bytes_while_running(self) -> None:
         """A running job says how much it has printed so far."""
@@ -181,7 +183,7 @@ class EndTests(SynchronousTestCase):
         self.assertEqual(EndReason.WORKER_STOPPING, self.house.catalog.get(self.job.id).end_reason)
 
 
-def ids(jobs: list[Job]) -> list[str]:
+def ids(jobs: Iterable[Job]) -> list[str]:
     return [job.id for job in jobs]
 
 

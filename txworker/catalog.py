@@ -6,8 +6,10 @@ Methods are for any thread, but for those that give a Deferred: these are the re
 
 from __future__ import annotations
 
+import heapq
 import os
 from collections.abc import Mapping
+from itertools import groupby, islice
 
 from twisted.internet.defer import Deferred, succeed
 
@@ -16,7 +18,7 @@ from txworker.changes import Changes
 from txworker.directory import Foreign
 from txworker.jobs import Job, JobSpec, Loss, Query
 from txworker.jobs.errors import JobRemoved, NoSuchJob, OutOfResources, OutputGone, RequestReused
-from txworker.ports import Records, Shelf
+from txworker.ports import Check, Jobs, Records, Shelf
 from txworker.recovery import utc
 from txworker.viewers import Viewers
 
@@ -47,6 +49,11 @@ class Catalog:
             raise NoSuchJob(job_id) if at is None else JobRemoved(job_id, utc(at))
         return job
 
+    def in_full(self, job: Job) -> Job:
+        """That job with all of its order, where the long parts of that are not held."""
+        order = None if job.spec.cut is None else self._records.order(job.id)
+        return job if order is None else job.but(spec=order)
+
     def find(self, name: str) -> Job:
         """
         The job with that id, or else the newest that was started with that path.
@@ -57,7 +64,7 @@ class Catalog:
         try:
             return self.get(name)
         except NoSuchJob:
-            jobs = [active.now for active in list(self._active.values()) if name and active.job.spec.path == name]
+            jobs = [active.now for active in list(self._active.values()) if name and active.job.spec.has_path(name)]
             finished = self._records.newest_with_path(name) if name else None
             if finished is not None:
                 jobs.append(finished)
@@ -65,17 +72,22 @@ class Catalog:
                 raise
             return max(jobs, key=lambda job: job.number)
 
-    def page(self, query: Query, before: int, most: int) -> list[Job]:
-        """At most so many of the jobs that are meant, with numbers below `before`, newest first."""
+    def page(self, query: Query, before: int, most: int, check: Check = None) -> Jobs:
+        """
+        At most so many of the jobs that are meant, with numbers below `before`, newest first: each is read when it is
+        asked for, to be done with soon. check() is called meanwhile, and may raise.
+        """
         active = list(self._active.values())
         running = [self._shown(one) for one in active]  # first: what ends meanwhile is seen below
-        found = {job.id: job for job in running if job.number < before and query.matches(job)}
-        found.update((job.id, job) for job in self._records.finished_page(query, before, most))
-        return sorted(found.values(), key=lambda job: -job.number)[:most]
+        meant = [job for job in running if job.number < before and query.matches(job)]
+        meant.sort(key=_newest_first)
+        finished = self._records.finished_page(query, before, most, check)
+        both = groupby(heapq.merge(meant, finished, key=_newest_first), _newest_first)
+        yield from islice((list(records)[-1] for _, records in both), most)
 
-    def ended_between(self, beyond: int, upto: int, most: int) -> list[Job]:
-        """What `changes` leave to the store: at most so many, lowest revision first."""
-        return self._records.finished_between(beyond, upto, most)
+    def ended_between(self, beyond: int, upto: int, most: int, labels: Mapping[str, str], check: Check = None) -> Jobs:
+        """What `changes` leave to the store: at most so many with these labels, lowest revision first."""
+        return self._records.finished_between(beyond, upto, most, labels, check)
 
     def open_output(self, job_id: str, stderr: bool) -> int:
         """
@@ -136,7 +148,7 @@ class Catalog:
         before = self._records.with_request_id(spec.request_id) if spec.request_id else None
         job = None if before is None else self.lasting(before.id)
         if job is not None:
-            check_same(job, spec)
+            check_same(self.in_full(job), spec)
         return job
 
     def lasting(self, job_id: str) -> Job | None:
@@ -151,9 +163,13 @@ class Catalog:
         return written if written is not None and written.done else active.now
 
 
+def _newest_first(job: Job) -> int:
+    return -job.number
+
+
 def check_same(before: Job, spec: JobSpec) -> None:
     """
-    That order is the one that its request id has brought before.
+    That order is the one that its request id has brought before: a job in_full().
 
     Raises:
         RequestReused: it is another.

@@ -21,6 +21,9 @@ from txworker.waiting import Waiters
 ENDED_HELD = 500
 """So many finished jobs are held for watchers that are late; the rest read the store."""
 
+TOLD_AT_ONCE = 100
+"""So many jobs one answer has at most: a watcher that reads nothing holds up no more."""
+
 CHANGES_HELD = 1000
 """So many changes are held for watchers that keep up: they are told of each."""
 
@@ -28,7 +31,7 @@ CHANGES_HELD = 1000
 @dataclass(frozen=True)
 class Changed:
     """
-    What changed beyond the revision that was asked for, up to revision `upto`.
+    What changed beyond the revision that was asked for, up to revision `upto`; newest: of all that there was.
 
     jobs: oldest change first; the newest record of each job, or each of its records. Finished jobs whose end has a
     revision beyond the one asked for and up to `in_store_upto` are not among them.
@@ -37,6 +40,7 @@ class Changed:
     jobs: tuple[Job, ...]
     in_store_upto: int
     upto: int
+    newest: int
 
 
 @dataclass(frozen=True)
@@ -135,8 +139,9 @@ class Changes:
         if not self._any_beyond(known):
             raise WorkerStopping
         if upto >= self._last_beyond:
-            changes = self._last_changes(upto)
-            return ChangedOf([job for job in changes if job.revision > known.get(job.id, job.revision)], [], self._upto)
+            changes = [job for job in self._last_changes(upto) if job.revision > known.get(job.id, job.revision)]
+            told = changes[:TOLD_AT_ONCE]
+            return ChangedOf(told, [], self._upto if told == changes else told[-1].revision)
         late = [job_id for job_id, revision in known.items() if self._is_beyond(job_id, revision)]
         return ChangedOf([], late, self._upto)
 
@@ -151,8 +156,16 @@ class Changes:
         if self._closed and self._upto <= beyond:
             raise WorkerStopping
         if each and beyond >= self._last_beyond:
-            return Changed(tuple(self._last_changes(beyond)), beyond, self._upto)
-        return Changed(tuple(_beyond(beyond, reversed(self._newest.values()))), self._in_store_upto, self._upto)
+            return self._part(self._last_changes(beyond), beyond)
+        return self._part(_beyond(beyond, reversed(self._newest.values())), self._in_store_upto)
+
+    def _part(self, jobs: list[Job], in_store_upto: int) -> Changed:
+        """All of it, or as many as may be told at once, and then what is in the store up to there."""
+        if len(jobs) <= TOLD_AT_ONCE:
+            return Changed(tuple(jobs), in_store_upto, self._upto, self._upto)
+        told = jobs[:TOLD_AT_ONCE]
+        upto = told[-1].revision
+        return Changed(tuple(told), min(in_store_upto, upto), upto, self._upto)
 
 
 def _beyond(revision: int, newest_first: Iterator[Job]) -> list[Job]:

@@ -37,7 +37,8 @@ class Launching:
         except BaseException:
             output.discard()
             raise
-        active.job = job if job.spec is job.spec.started() else job.but(spec=job.spec.started())
+        brief = job.spec.brief()
+        active.job = job if brief is job.spec else job.but(spec=brief)
         return active
 
     def _created(self, job: Job, max_bytes: int) -> Output:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from twisted.internet.defer import Deferred
 
 from txworker.jobs import EndReason, Job, JobSpec, Loss, Query, Retention, Usage
+
+Check = Callable[[], None] | None
+Jobs = Generator[Job, None, None]
+
+_NO_LABELS: Mapping[str, str] = {}
 
 
 class Output(Protocol):
@@ -142,10 +147,19 @@ class Launcher(Protocol):
 
 
 class Records(Protocol):
-    """What can be asked of the store: every job in its record as written last. Any thread; raises StoreBroken."""
+    """
+    What can be asked of the store: every job in its record as written last, its order brief. Any thread; raises
+    StoreBroken.
+
+    Pages are read job by job, as they are asked for: to be read, or closed, soon. check() is called meanwhile, however
+    long that takes, and may raise.
+    """
 
     def get(self, job_id: str) -> Job | None:
         """The record of that job."""
+
+    def order(self, job_id: str) -> JobSpec | None:
+        """The whole order of that job, but for its stdin."""
 
     def with_request_id(self, request_id: str) -> Job | None:
         """The job that was started for that request id."""
@@ -162,11 +176,13 @@ class Records(Protocol):
     def last(self) -> tuple[int, int]:
         """The highest number and the highest revision that were ever given."""
 
-    def finished_page(self, query: Query, before: int, most: int) -> list[Job]:
+    def finished_page(self, query: Query, before: int, most: int, check: Check = None) -> Jobs:
         """At most so many finished jobs of those that are meant, with numbers below `before`, highest first."""
 
-    def finished_between(self, beyond: int, upto: int, most: int) -> list[Job]:
-        """At most so many jobs whose end has a revision beyond the one and up to the other, lowest first."""
+    def finished_between(
+        self, beyond: int, upto: int, most: int, labels: Mapping[str, str] = _NO_LABELS, check: Check = None
+    ) -> Jobs:
+        """At most so many jobs, with these labels, whose end has a revision beyond the one and up to the other."""
 
     def expired(self, retention: Retention, now: float, most: int) -> list[Job]:
         """At most so many finished jobs that are to be kept no longer, the first to have ended first."""

@@ -122,7 +122,7 @@ class Worker:
 
     async def _submit(self, spec: JobSpec, wanted: Callable[[], bool]) -> Job:
         while before := self._requests.get(spec.request_id):
-            check_same(before, spec)
+            check_same(self.catalog.in_full(before), spec)
             await self._begun(before.id)
             job = self.catalog.lasting(before.id)
             if job is not None:
@@ -133,7 +133,7 @@ class Worker:
         job = Job(self._world.new_id(), spec, self._world.now(), self._number, revision=self._next_revision())
         kept = await self._started(job, limits, wanted)
         if kept is not job:
-            check_same(kept, spec)
+            check_same(self.catalog.in_full(kept), spec)
         return self._active[kept.id].now if kept.id in self._active else self.catalog.get(kept.id)
 
     def _begun(self, job_id: str) -> Deferred[None]:

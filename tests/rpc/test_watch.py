@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, TypeVar, cast
 
 from twisted.internet.defer import Deferred
@@ -14,7 +15,7 @@ from tests.support.fakes import a_house
 from tests.support.memory_store import MemoryStore
 from txworker import changes
 from txworker.jobs import Job, JobSpec
-from txworker.jobs.errors import InvalidRequest, NoSuchJob, WorkerStopping
+from txworker.jobs.errors import CallerGone, InvalidRequest, NoSuchJob, WorkerStopping
 from txworker.pb import worker_pb2 as pb
 from txworker.rpc import watch as watching
 from txworker.rpc.bridge import Caller
@@ -30,6 +31,9 @@ class FakeCaller:
 
     def __init__(self) -> None:
         self.happens: list[Callable[[], Any]] = []
+
+    def check(self) -> None:
+        pass
 
     def call(self, ask: Callable[[], Deferred[T]], within_seconds: float | None = None) -> T:
         answer = ask()
@@ -118,6 +122,47 @@ class WatchTests(SynchronousTestCase):
         everything = self.told(self.events())
         self.assertEqual(13, len(everything))
         self.assertEqual(13, len(set(everything)))
+
+    def test_so_many_at_once(self) -> None:
+        """However few are handed over at a time: each job once as it stands, then each change."""
+        self.patch(changes, "TOLD_AT_ONCE", 2)
+        jobs = [self.start() for _ in range(7)]
+        for job in jobs[::2]:
+            self.end(job)
+        self.caller.happens = [lambda: self.end(jobs[1]), self.start]
+        standing = [(job.id, "RUNNING") for job in jobs[1::2]] + [(job.id, "SUCCEEDED") for job in jobs[::2]]
+        expected = [*standing, (jobs[1].id, "SUCCEEDED"), ("job-8", "RUNNING")]
+        self.assertEqual(expected, self.told(self.events()))
+        self.caller.happens = [partial(self.end, job) for job in jobs[3::2]]
+        named = [(job.id, "RUNNING") for job in jobs[3::2]] + [(job.id, "SUCCEEDED") for job in jobs[3::2]]
+        self.assertEqual(named, self.told(self.events(jobIDs=[job.id for job in jobs[3::2]])))
+
+    def test_leaves_while_nothing_is_meant(self) -> None:
+        """Whoever wants what no job is, and leaves, is noticed while the store is looked through."""
+        self.patch(changes, "ENDED_HELD", 1)
+        for _ in range(5):
+            self.end(self.start())
+        asked: list[Any] = []
+        between = self.house.store.finished_between
+
+        def noted(*words: Any) -> Any:
+            asked.append(words)
+            return between(*words)
+
+        self.patch(self.house.store, "finished_between", noted)
+        self.assertEqual([], self.told(self.events(labels={"a": "1"})))
+        self.assertEqual([({"a": "1"}, self.caller.check)], [words[3:] for words in asked])
+
+        def gone() -> None:
+            raise CallerGone
+
+        self.patch(self.caller, "check", gone)
+        self.assertRaises(CallerGone, list, self.events(jobIDs=["job-1", "job-2"]))
+
+    def test_too_many_labels(self) -> None:
+        """No job has so many labels: that is refused, as a list of them is."""
+        refusal = self.assertRaises(InvalidRequest, self.events, labels={str(number): "" for number in range(101)})
+        self.assertEqual("labels", refusal.field)
 
     def test_earlier_workers_jobs(self) -> None:
         """The jobs as they stand are also those of the worker before."""

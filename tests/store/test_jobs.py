@@ -203,6 +203,42 @@ class StoreTests:
         self.assertEqual([], self.page(Query(labels={"a": "1", "c": "3"})))
         self.assertEqual([], self.page(Query(frozenset([JobState.RUNNING]), {"a": "1"})))
 
+    def test_long_order(self) -> None:
+        """Of a long order records hold the beginning, whoever asks; all of it can be had, and all of it goes."""
+        labels = {f"label-{number}": str(number) * 100 for number in range(60)}
+        spec = JobSpec("true", "p" * 9_000, ("x" * 100_000,), {"A": "z" * 9_000}, request_id="r", labels=labels)
+        running, brief = self.a_job(1, spec), spec.brief()
+        again = Job("job-2", spec, 1.0, 2, revision=self.next_revision())
+        self.assertEqual(brief, self.result(self.store.add(again)).spec)
+        self.assertEqual([brief], [job.spec for job in self.store.unfinished()])
+        job = self.end(running)
+        meant = Query(labels={"label-1": "1" * 100, "label-59": "59" * 100})
+        found = [
+            self.store.get(job.id),
+            self.store.with_request_id("r"),
+            self.store.newest_with_path(spec.path),
+            *self.store.finished_page(meant, LAST, 10),
+            *self.store.finished_between(0, job.revision, 10, meant.labels),
+            *self.store.expired(Retention(jobs=1, output_bytes=1), 300.0, 10),
+        ]
+        self.assertEqual([brief] * 5, [one.spec for one in found if one])
+        self.assertIsNone(self.store.newest_with_path(brief.path))
+        whole = self.store.order(job.id)
+        assert whole is not None
+        self.assertEqual("", whole.difference(spec))
+        kept = self.store.get(job.id)
+        assert kept is not None
+        self.result(self.store.remove([kept], 1.0))
+        self.assertEqual((None, None), (self.store.order(job.id), self.store.order("nobody")))
+        self.assertEqual([], self.page(meant))
+        self.result(self.store.drop(self.a_job(3, spec)))
+        self.assertIsNone(self.store.order("job-3"))
+
+    def test_short_order(self) -> None:
+        """Of a short one there is nothing more than its record has."""
+        job = self.a_job(1, JobSpec("true", labels={"a": "1"}))
+        self.assertEqual(job.spec, self.store.order(job.id))
+
     def test_finished_between(self) -> None:
         """Ends with a revision beyond the one and up to the other, in their order; nothing that still runs."""
         running = [self.a_job(number) for number in range(1, 6)]
@@ -215,6 +251,11 @@ class StoreTests:
         self.assertEqual(ends[1:3], between(ends[0], ends[2]))
         self.assertEqual(ends[:2], between(0, self.revision, 2))
         self.assertEqual([], between(ends[3], self.revision + 10))
+        mine = self.ended(6, JobSpec("true", labels={"a": "1", "b": "2"}))
+        self.ended(7, JobSpec("true", labels={"a": "1"}))
+        for labels, expected in (({"a": "1", "b": "2"}, [mine.revision]), ({"a": "2"}, [])):
+            found = self.store.finished_between(0, self.revision, 100, labels)
+            self.assertEqual(expected, [job.revision for job in found])
 
     def test_expired_by_age(self) -> None:
         """Jobs that ended longer ago than so many days; the first to have ended first, so many at most."""

@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from txworker.jobs import JobSpec, JobState
 from txworker.store.errors import Unusable
 from txworker.store.files import connect, prepare
-from txworker.store.rows import COLUMNS, job_from_row
+from txworker.store.rows import COLUMNS, job_from_row, spec_from_text
 from txworker.store.schema import APPLICATION_ID, STEPS, ForeignFile, NewerSchema, upgrade
 
 FIXTURES = Path(__file__).with_name("fixtures")
@@ -83,6 +83,24 @@ class UpgradeTests(SynchronousTestCase):
         )
         self.assertEqual(JobSpec("bash", "count.sh", ("3",), request_id="r-1", labels={"team": "a"}), first.spec)
         self.assertEqual((15, 1_700_000_004.5, 42), (second.signal, second.finished_at, third.pid))
+
+    def test_long_orders_after(self) -> None:
+        """Orders that were too long for their rows are brief there, and whole apart from them."""
+        prepare(self.a_store(2))
+        with closing(connect(self.path)) as connection:
+            found = connection.execute(f"SELECT {COLUMNS} FROM jobs ORDER BY number").fetchall()
+            orders = dict(connection.execute("SELECT number, spec FROM orders"))
+        first, second, third = map(job_from_row, found)
+        self.assertEqual(["count.sh"], [first.spec.path])
+        self.assertEqual(
+            [None, True, False], [job.spec.cut and job.spec.cut.in_record for job in (first, second, third)]
+        )
+        whole = spec_from_text(orders[2])
+        self.assertEqual(("x" * 5000, "y" * 5000), whole.args)
+        self.assertEqual(whole.brief(), second.spec)
+        self.assertTrue(second.spec.has_label("n29", "29" * 200))
+        self.assertEqual(({}, {"A": "z" * 5000}), (third.spec.env, spec_from_text(orders[3]).env))
+        self.assertEqual({2, 3}, orders.keys())
 
     def test_copy_first(self) -> None:
         """Nothing is changed before the copy is made, and nothing at all when it cannot be."""

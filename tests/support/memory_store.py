@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 
 from twisted.internet.defer import Deferred, succeed
 
-from txworker.jobs import Job, Query, Retention
+from txworker.jobs import Job, JobSpec, Query, Retention
 from txworker.jobs.errors import StoreBroken
+from txworker.ports import Check, Jobs
 
 
 class MemoryStore:
@@ -18,6 +19,7 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self.kept: dict[str, Job] = {}
+        self.orders: dict[str, JobSpec] = {}
         self.removed: dict[str, float] = {}
         self._removed_numbers: set[int] = set()
         self.broken: StoreBroken | None = None
@@ -40,18 +42,22 @@ class MemoryStore:
                 answer.errback(self.broken)
             else:
                 before = self.with_request_id(job.spec.request_id) if job.spec.request_id else None
-                self.kept.setdefault((before or job).id, job)
+                if before is None:
+                    self.orders[job.id] = job.spec
+                    self.kept[job.id] = job.but(spec=job.spec.brief())
                 answer.callback(before or job)
 
     def save(self, job: Job) -> Deferred[None]:
-        return self._promised(lambda: self.kept.update({job.id: job}))
+        return self._promised(lambda: self.kept.update({job.id: job.but(spec=job.spec.brief())}))
 
     def drop(self, job: Job) -> Deferred[None]:
+        self.orders.pop(job.id, None)
         return self._promised(lambda: self.kept.pop(job.id, None))
 
     def remove(self, jobs: Collection[Job], at: float) -> Deferred[None]:
         for job in jobs:
             self.kept.pop(job.id)
+            self.orders.pop(job.id, None)
             self.removed[job.id] = at
             self._removed_numbers.add(job.number)
         return succeed(None)
@@ -70,11 +76,16 @@ class MemoryStore:
     def get(self, job_id: str) -> Job | None:
         return self.kept.get(job_id)
 
+    def order(self, job_id: str) -> JobSpec | None:
+        return self.orders.get(job_id)
+
     def with_request_id(self, request_id: str) -> Job | None:
         return next((job for job in list(self.kept.values()) if job.spec.request_id == request_id), None)
 
     def newest_with_path(self, path: str) -> Job | None:
-        return max((job for job in self._finished() if job.spec.path == path), key=lambda job: job.number, default=None)
+        return max(
+            (job for job in self._finished() if job.spec.has_path(path)), key=lambda job: job.number, default=None
+        )
 
     def removed_at(self, job_id: str) -> float | None:
         return self.removed.get(job_id)
@@ -87,13 +98,16 @@ class MemoryStore:
         number = max([*(job.number for job in jobs), *self._removed_numbers], default=0)
         return number, max((job.revision for job in jobs), default=0)
 
-    def finished_page(self, query: Query, before: int, most: int) -> list[Job]:
+    def finished_page(self, query: Query, before: int, most: int, check: Check = None) -> Jobs:
         found = [job for job in self._finished() if job.number < before and query.matches(job)]
-        return sorted(found, key=lambda job: -job.number)[:most]
+        yield from sorted(found, key=lambda job: -job.number)[:most]
 
-    def finished_between(self, beyond: int, upto: int, most: int) -> list[Job]:
-        found = [job for job in self._finished() if beyond < job.revision <= upto]
-        return sorted(found, key=lambda job: job.revision)[:most]
+    def finished_between(
+        self, beyond: int, upto: int, most: int, labels: Mapping[str, str] | None = None, check: Check = None
+    ) -> Jobs:
+        query = Query(labels=labels or {})
+        found = [job for job in self._finished() if beyond < job.revision <= upto and query.matches(job)]
+        yield from sorted(found, key=lambda job: job.revision)[:most]
 
     def expired(self, retention: Retention, now: float, most: int) -> list[Job]:
         ended = sorted(self._finished(), key=lambda job: job.revision)

@@ -85,6 +85,27 @@ class JobTests(SynchronousTestCase):
         self.assertEqual((False, False, ""), (answer.done, answer.error, answer.errorText))
         self.assertFalse(answer.job.HasField("finishedAt"))
 
+    def test_shortened(self) -> None:
+        """A record that has not all that it shows says so; what it never shows, such as the environment, is not missed."""
+        table = [
+            (JobSpec("c", args=("x" * 9_000,)), True),
+            (JobSpec("c", labels={str(number): "x" * 900 for number in range(9)}), True),
+            (JobSpec("c", "x" * 9_000), True),
+            (JobSpec("c", env={"A": "x" * 9_000}), False),
+            (JobSpec("c", stdin=b"x" * 9_000), False),
+            (JobSpec("c", args=("x",)), False),
+        ]
+        for spec, shortened in table:
+            self.assertEqual(
+                [False, shortened], [job_to_pb(Job("id", one, 1.0)).shortened for one in (spec, spec.brief())]
+            )
+
+    def test_more_than_a_message(self) -> None:
+        """Of an order that fits into no message a question gets the brief one, for a client could take no other."""
+        for count, shortened in ((40, False), (42, True)):
+            answer = query_to_pb(Job("id", JobSpec("c", args=("x" * 100_000,) * count), 1.0))
+            self.assertEqual((shortened, True), (answer.job.shortened, answer.ByteSize() < 4 * 2**20))
+
     def test_states(self) -> None:
         """Our states are the wire's, by number and by name."""
         self.assertEqual(

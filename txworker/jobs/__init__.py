@@ -1,5 +1,6 @@
 """What a job is: values and pure functions, usable from any thread."""
 
+from txworker.jobs.brief import Cut
 from txworker.jobs.job import EndAsked, EndReason, Exited, Fact, Job, JobState, Lost, Started, Usage, after
 from txworker.jobs.limits import Limits
 from txworker.jobs.loss import Loss
@@ -8,6 +9,7 @@ from txworker.jobs.spec import MARK, JobSpec
 
 __all__ = [
     "MARK",
+    "Cut",
     "EndAsked",
     "EndReason",
     "Exited",

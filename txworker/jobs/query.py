@@ -20,9 +20,8 @@ class Query:
 
     def matches(self, job: Job) -> bool:
         """That job is meant."""
-        labels = job.spec.labels
         return (not self.states or job.state in self.states) and all(
-            labels.get(name) == value for name, value in self.labels.items()
+            job.spec.has_label(name, value) for name, value in self.labels.items()
         )
 
 

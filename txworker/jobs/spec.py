@@ -5,9 +5,19 @@ from __future__ import annotations
 import hashlib
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from functools import lru_cache
+from typing import Any
 
+from txworker.jobs.brief import (
+    KEPT_BYTES,
+    Cut,
+    first_of_pairs,
+    first_of_text,
+    first_of_words,
+    label_digest,
+    text_digest,
+)
 from txworker.jobs.errors import InvalidRequest, shown
 from txworker.jobs.limits import Limits
 
@@ -33,6 +43,9 @@ WIRE_NAMES = {
 }
 """What a request calls those fields that have another name there."""
 
+_IN_RECORD = ("command", "path", "args", "labels")
+"""What a job's record shows of its order."""
+
 _SECRET = ("env", "stdin_sha256")
 """Their values are not for sentences and logs."""
 
@@ -42,7 +55,8 @@ class JobSpec:
     """
     An order as it was given. Times are in seconds; None: no such limit.
 
-    stdin is needed until the process runs; stdin_sha256 (empty when there is none) stands for it ever after.
+    stdin is needed until the process runs; stdin_sha256 (empty when there is none) stands for it ever after. cut: this
+    is not the whole order, but brief() of it.
 
     Raises:
         InvalidRequest: a field has a value that cannot be meant; made with its wire name.
@@ -61,6 +75,7 @@ class JobSpec:
     quiet_timeout_seconds: float | None = None
     separate_stderr: bool = False
     stdin_sha256: str = ""
+    cut: Cut | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if self.stdin:
@@ -76,13 +91,55 @@ class JobSpec:
 
     @property
     def argv(self) -> tuple[str, ...]:
-        """The words of command, then path, then args: what execve(2) is given."""
+        """The words of command, then path, then args: what execve(2) is given. Only of a whole order."""
         path = (self.path,) if self.path else ()
         return (*_split(self.command), *path, *self.args)
 
-    def started(self) -> JobSpec:
-        """The same order once its process runs: without what only the start needed."""
-        return replace(self, stdin=b"") if self.stdin else self
+    @classmethod
+    def unchecked(cls, **said: Any) -> JobSpec:
+        """An order that was checked when it was given; what is not said of it is as ever."""
+        spec = object.__new__(cls)
+        spec.__dict__.update(_UNSAID.__dict__)
+        spec.__dict__.update(said)
+        return spec
+
+    def brief(self) -> JobSpec:
+        """The same order as it is held once its process runs: without stdin, and of its long parts the beginning."""
+        if self.cut is not None or (self.short and not self.stdin):
+            return self
+        parts = {
+            "command": first_of_text(self.command),
+            "path": first_of_text(self.path),
+            "args": first_of_words(self.args),
+            "env": self.env if first_of_pairs(self.env) is self.env else {},
+            "directory": first_of_text(self.directory),
+            "labels": first_of_pairs(self.labels),
+        }
+        cut = {name: part for name, part in parts.items() if part is not getattr(self, name)}
+        if not (cut or self.stdin):
+            return self
+        return self.unchecked(**{**self.__dict__, **cut, "stdin": b"", "cut": self._what_is_cut(cut) if cut else None})
+
+    @property
+    def short(self) -> bool:
+        """All its texts together have KEPT_BYTES at most, whatever their characters; most orders do."""
+        characters = len(self.command) + len(self.path) + len(self.directory) + sum(map(len, self.args))
+        for pairs in (self.env, self.labels):
+            if pairs:
+                characters += sum(map(len, pairs)) + sum(map(len, pairs.values()))
+        return 4 * characters + 8 * (len(self.args) + len(self.env) + len(self.labels)) <= KEPT_BYTES
+
+    def has_label(self, name: str, value: str) -> bool:
+        """It was given that label, be it held or not."""
+        if self.cut is not None and self.cut.labels:
+            return label_digest(name, value) in self.cut.labels
+        return self.labels.get(name) == value
+
+    def has_path(self, path: str) -> bool:
+        """That is its path, be it held or not."""
+        if self.cut is not None and self.cut.path:
+            return text_digest(path) == self.cut.path
+        return self.path == path
 
     def difference(self, other: JobSpec) -> str:
         """The first field in which another order is not the same, in a request's words; empty when they are equal."""
@@ -92,6 +149,13 @@ class JobSpec:
                 values = "" if name in _SECRET else f" ({shown(before)}, now {shown(now)})"
                 return f"{WIRE_NAMES.get(name, name)}{values}"
         return ""
+
+    def _what_is_cut(self, parts: Mapping[str, object]) -> Cut:
+        return Cut(
+            text_digest(self.path) if "path" in parts else "",
+            " ".join(label_digest(*label) for label in self.labels.items()) if "labels" in parts else "",
+            not parts.keys().isdisjoint(_IN_RECORD),
+        )
 
 
 def _split(command: str) -> tuple[str, ...]:
@@ -151,3 +215,6 @@ def _check_text(field: str, text: str, told: str = "") -> None:
 def _check_seconds(field: str, seconds: float | None) -> None:
     if seconds is not None and not seconds > 0:
         raise InvalidRequest(field, seconds, "must be more than 0 seconds")
+
+
+_UNSAID = JobSpec("-")

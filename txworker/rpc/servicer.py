@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Any, NoReturn, TypeVar
 
 import grpc
@@ -64,7 +65,7 @@ class WorkerServicer(worker_pb2_grpc.WorkerServicer):
 
     def QueryJob(self, request: pb.QueryJobReq, context: grpc.ServicerContext) -> pb.QueryJobRes:
         """How a job stands."""
-        return self._answered(context, lambda: query_to_pb(self._catalog.get(_id_of(request))))
+        return self._answered(context, lambda: query_to_pb(self._catalog.in_full(self._catalog.get(_id_of(request)))))
 
     def StreamJob(self, request: pb.StreamJobReq, context: grpc.ServicerContext) -> Iterator[Any]:
         """A job's output from the beginning, then live, until the job is done; StreamJobRes, serialized."""
@@ -81,8 +82,9 @@ class WorkerServicer(worker_pb2_grpc.WorkerServicer):
 
         def answer() -> pb.ListJobsRes:
             query, most = query_from_pb(request), page_size(request)
-            jobs = self._catalog.page(query, page_start(request, query), most + 1)
-            return page_to_pb(jobs, most, query)
+            check = self._bridge.caller(context).check
+            with closing(self._catalog.page(query, page_start(request, query), most + 1, check)) as jobs:
+                return page_to_pb(jobs, most, query)
 
         return self._answered(context, answer)
 

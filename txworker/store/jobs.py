@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,7 +19,17 @@ from txworker.store.files import connect, has_room, prepare, suspicion
 from txworker.store.lease import Lease
 from txworker.store.reader import Reader
 from txworker.store.records import Records
-from txworker.store.rows import COLUMNS, INSERT, UPDATE, changed_row, job_from_row, new_row
+from txworker.store.rows import (
+    COLUMNS,
+    INSERT,
+    INSERT_ORDER,
+    UPDATE,
+    changed_row,
+    job_from_row,
+    new_row,
+    spec_from_text,
+    spec_to_text,
+)
 from txworker.store.writer import Threaded, Turns, Writer
 from txworker.waiting import Clock
 
@@ -108,7 +118,8 @@ class JobStore(Records):
 
     def add(self, job: Job) -> Deferred[Job]:
         """Fires with the job once it is written, or else with the one that the same request id has brought before."""
-        return self._writer.put(lambda connection: _add(connection, job), _ADD if job.spec.labels else _ADD_ALONE)
+        alone = not job.spec.labels and job.spec.brief().cut is None
+        return self._writer.put(lambda connection: _add(connection, job), _ADD_ALONE if alone else _ADD)
 
     def save(self, job: Job) -> Deferred[None]:
         """Fires once it is written, however long that takes."""
@@ -163,6 +174,8 @@ def _add(connection: sqlite3.Connection, job: Job) -> Job:
     if job.spec.labels:
         rows = [(name, value, job.number) for name, value in job.spec.labels.items()]
         connection.executemany("INSERT INTO labels (name, value, number) VALUES (?, ?, ?)", rows)
+    if job.spec.brief().cut is not None:
+        connection.execute(INSERT_ORDER, (job.number, spec_to_text(job.spec)))
     return job
 
 
@@ -171,9 +184,21 @@ def _update(connection: sqlite3.Connection, job: Job) -> None:
 
 
 def _delete(connection: sqlite3.Connection, jobs: Collection[Job]) -> None:
-    labels = [(name, value, job.number) for job in jobs for name, value in job.spec.labels.items()]
-    connection.executemany("DELETE FROM labels WHERE name = ? AND value = ? AND number = ?", labels)
-    connection.executemany("DELETE FROM jobs WHERE number = ?", [(job.number,) for job in jobs])
+    for job in jobs:
+        labels = [(name, value, job.number) for name, value in _labels(connection, job).items()]
+        connection.executemany("DELETE FROM labels WHERE name = ? AND value = ? AND number = ?", labels)
+    numbers = [(job.number,) for job in jobs]
+    connection.executemany("DELETE FROM orders WHERE number = ?", numbers)
+    connection.executemany("DELETE FROM jobs WHERE number = ?", numbers)
+
+
+def _labels(connection: sqlite3.Connection, job: Job) -> Mapping[str, str]:
+    """All of them."""
+    spec = job.spec
+    if spec.cut is not None and spec.cut.labels:
+        found = connection.execute("SELECT spec FROM orders WHERE number = ?", (job.number,)).fetchone()
+        spec = spec if found is None else spec_from_text(found[0])
+    return spec.labels
 
 
 def _remove(connection: sqlite3.Connection, jobs: Collection[Job], at: float) -> None:

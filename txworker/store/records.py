@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
+from itertools import chain
 
-from txworker.jobs import Job, JobState, Query, Retention
+from txworker.jobs import Job, JobSpec, JobState, Query, Retention
 from txworker.store.reader import Reader
-from txworker.store.rows import COLUMNS, job_from_row
+from txworker.store.rows import COLUMNS, job_from_row, spec_from_text
+
+Labels = Mapping[str, str]
+Check = Callable[[], None] | None
 
 _DAY_SECONDS = 86_400
+_FINISHED = [state for state in JobState if state.value >= JobState.SUCCEEDED.value]
+_NONE: Labels = {}
+_ALSO = " AND EXISTS (SELECT 1 FROM labels AS l WHERE l.name = ? AND l.value = ? AND l.number = jobs.number)"
 
 
 class Records:
     """
-    The records of all jobs as they were written last. Any thread.
+    The records of all jobs as they were written last, with brief orders. Any thread.
+
+    Jobs of which there may be many are read one by one, as they are asked for; check() is called meanwhile.
 
     Raises (from every method):
         StoreBroken: the file cannot be read.
@@ -24,16 +34,22 @@ class Records:
 
     def get(self, job_id: str) -> Job | None:
         """The record of that job."""
-        return next(self._jobs("WHERE id = ?", job_id), None)
+        return self._one("WHERE id = ?", job_id)
+
+    def order(self, job_id: str) -> JobSpec | None:
+        """The whole order of that job, but for its stdin."""
+        sql = "SELECT coalesce((SELECT spec FROM orders WHERE number = jobs.number), spec) FROM jobs WHERE id = ?"
+        rows = self._reader.rows(sql, (job_id,))
+        return spec_from_text(rows[0][0]) if rows else None
 
     def with_request_id(self, request_id: str) -> Job | None:
         """The job that was started for that request id."""
-        return next(self._jobs("WHERE request_id = ?", request_id), None)
+        return self._one("WHERE request_id = ?", request_id)
 
     def newest_with_path(self, path: str) -> Job | None:
         """The newest finished job that was started with that path."""
         end = "WHERE state >= 4 AND path <> '' AND path = ? ORDER BY number DESC LIMIT 1"
-        return next(self._jobs(end, path), None)
+        return self._one(end, path)
 
     def removed_at(self, job_id: str) -> float | None:
         """When retention removed that job."""
@@ -54,31 +70,32 @@ class Records:
         number, revision = self._reader.rows(sql)[0]
         return number, revision
 
-    def finished_page(self, query: Query, before: int, most: int) -> list[Job]:
+    def finished_page(self, query: Query, before: int, most: int, check: Check = None) -> Generator[Job, None, None]:
         """At most so many finished jobs of those that are meant, with numbers below `before`, highest first."""
-        states = [state for state in JobState if state.value >= JobState.SUCCEEDED.value]
-        wanted = [state for state in states if state in query.states] if query.states else states
+        wanted = [state for state in _FINISHED if state in query.states] if query.states else _FINISHED
+        if not wanted:
+            return
         if query.labels:
-            return self._labelled(query, wanted, before, most)
-        if len(wanted) == len(states):
-            return list(self._jobs("WHERE state >= 4 AND number < ? ORDER BY number DESC LIMIT ?", before, most))
-        found: list[Job] = []
-        for state in wanted:
-            end = "WHERE state >= 4 AND state = ? AND number < ? ORDER BY number DESC LIMIT ?"
-            found += self._jobs(end, state.value, before, most)
-        return sorted(found, key=lambda job: -job.number)[:most]
+            jobs = self._labelled(query.labels, wanted, before, most, check)
+        elif len(wanted) == len(_FINISHED):
+            end = "WHERE state >= 4 AND number < ? ORDER BY number DESC LIMIT ?"
+            jobs = self._jobs(end, (before, most), check)
+        else:
+            jobs = self._in_states(wanted, before, most, check)
+        yield from jobs
 
-    def finished_between(self, beyond: int, upto: int, most: int) -> list[Job]:
-        """At most so many jobs whose end has a revision beyond the one and up to the other, lowest first."""
-        end = "WHERE state >= 4 AND revision > ? AND revision <= ? ORDER BY revision LIMIT ?"
-        return list(self._jobs(end, beyond, upto, most))
+    def finished_between(
+        self, beyond: int, upto: int, most: int, labels: Labels = _NONE, check: Check = None
+    ) -> Generator[Job, None, None]:
+        """At most so many jobs, with these labels, whose end has a revision beyond the one and up to the other."""
+        end = f"WHERE state >= 4 AND revision > ? AND revision <= ?{_ALSO * len(labels)} ORDER BY revision LIMIT ?"
+        return self._jobs(end, (beyond, upto, *chain.from_iterable(labels.items()), most), check)
 
     def expired(self, retention: Retention, now: float, most: int) -> list[Job]:
         """At most so many finished jobs that are to be kept no longer, the first to have ended first."""
-        oldest = list(self._jobs("WHERE state >= 4 ORDER BY revision LIMIT ?", most))
         too_many, too_much = self._excess(retention)
         found = []
-        for job in oldest:
+        for job in self._jobs("WHERE state >= 4 ORDER BY revision LIMIT ?", (most,)):
             too_old = retention.days and (job.finished_at or now) < now - retention.days * _DAY_SECONDS
             if not (too_old or too_many > 0 or too_much > 0):
                 break
@@ -96,15 +113,32 @@ class Records:
             int(size) - retention.output_bytes if retention.output_bytes else 0,
         )
 
-    def _labelled(self, query: Query, states: list[JobState], before: int, most: int) -> list[Job]:
-        (name, value), *others = query.labels.items()
-        also = " AND EXISTS (SELECT 1 FROM labels AS l WHERE l.name = ? AND l.value = ? AND l.number = jobs.number)"
+    def _in_states(
+        self, states: Sequence[JobState], before: int, most: int, check: Check
+    ) -> Generator[Job, None, None]:
+        """Each state's are read in their order from the index, and SQLite merges them."""
+        parts = f" UNION ALL SELECT {COLUMNS} FROM jobs ".join(
+            ["WHERE state >= 4 AND state = ? AND number < ?"] * len(states)
+        )
+        parameters = chain.from_iterable((state.value, before) for state in states)
+        return self._jobs(f"{parts} ORDER BY number DESC LIMIT ?", (*parameters, most), check)
+
+    def _labelled(
+        self, labels: Labels, states: Sequence[JobState], before: int, most: int, check: Check
+    ) -> Generator[Job, None, None]:
+        first, *others = labels.items()
         end = (
             "JOIN labels AS first USING (number) WHERE first.name = ? AND first.value = ? AND first.number < ?"
-            f" AND state IN ({', '.join('?' * len(states))}){also * len(others)} ORDER BY first.number DESC LIMIT ?"
+            f" AND state IN ({', '.join('?' * len(states))}){_ALSO * len(others)} ORDER BY first.number DESC LIMIT ?"
         )
-        more = [word for pair in others for word in pair]
-        return list(self._jobs(end, name, value, before, *(state.value for state in states), *more, most))
+        more = chain.from_iterable(others)
+        return self._jobs(end, (*first, before, *(state.value for state in states), *more, most), check)
 
-    def _jobs(self, end: str, *parameters: object) -> Iterator[Job]:
-        return map(job_from_row, self._reader.rows(f"SELECT {COLUMNS} FROM jobs {end}", parameters))
+    def _one(self, end: str, parameter: str) -> Job | None:
+        rows = self._reader.rows(f"SELECT {COLUMNS} FROM jobs {end}", (parameter,))
+        return job_from_row(rows[0]) if rows else None
+
+    def _jobs(self, end: str, parameters: Sequence[object] = (), check: Check = None) -> Generator[Job, None, None]:
+        with closing(self._reader.each(f"SELECT {COLUMNS} FROM jobs {end}", parameters, check)) as rows:
+            for row in rows:
+                yield job_from_row(row)

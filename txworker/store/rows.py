@@ -6,7 +6,7 @@ import json
 from dataclasses import fields
 from typing import Any
 
-from txworker.jobs import EndReason, Job, JobSpec, JobState, Limits, Usage
+from txworker.jobs import Cut, EndReason, Job, JobSpec, JobState, Limits, Usage
 
 COLUMNS = (
     "number, id, revision, state, spec, created_at, started_at, finished_at, pid, started_ticks, end_reason, "
@@ -14,6 +14,9 @@ COLUMNS = (
     "leftovers_ended, lost_text"
 )
 """Of a SELECT whose rows are for job_from_row."""
+
+INSERT_ORDER = "INSERT INTO orders (number, spec) VALUES (?, ?)"
+"""The whole order of a job, of which its own row has but the brief one."""
 
 INSERT = (
     "INSERT INTO jobs (number, id, revision, state, path, request_id, spec, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
@@ -27,18 +30,18 @@ UPDATE = (
 
 _to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _UNSAID = JobSpec("-")
-_OTHERWISE = ("stdin", "limits")
+_OTHERWISE = ("stdin", "limits", "cut")
 
 
 def new_row(job: Job) -> tuple[Any, ...]:
-    """The parameters of INSERT: all that is fixed about a job, and where it stands."""
-    spec = job.spec
+    """The parameters of INSERT: all that is fixed about a job, but for the long parts of its order; where it stands."""
+    spec = job.spec.brief()
     return (
         job.number,
         job.id,
         job.revision,
         job.state.value,
-        spec.path,
+        job.spec.path,
         spec.request_id or None,
         spec_to_text(spec),
         job.created_at,
@@ -103,18 +106,30 @@ def spec_to_text(spec: JobSpec) -> str:
             said[name] = value
     if spec.limits != _UNSAID.limits:
         said["limits"] = {field.name: getattr(spec.limits, field.name) for field in fields(Limits)}
+    if spec.cut is not None:
+        said["cut"] = vars(spec.cut)
     return _to_json(said)
 
 
 def spec_from_text(text: str) -> JobSpec:
-    """The order, but for its stdin."""
+    """The order, but for its stdin. It is not checked anew: whoever wrote it down had it checked."""
     said = json.loads(text)
     said.setdefault("command", _UNSAID.command)
     if "args" in said:
         said["args"] = tuple(said["args"])
     if "limits" in said:
         said["limits"] = Limits(**said["limits"])
-    return JobSpec(**said)
+    if "cut" in said:
+        said["cut"] = Cut(**said["cut"])
+    return JobSpec.unchecked(**said)
+
+
+def brief_text(text: str) -> str:
+    """What is left of an order's text when it is brief; what cannot be read stays as it is."""
+    try:
+        return spec_to_text(spec_from_text(text).brief())
+    except (ValueError, TypeError, AttributeError):
+        return text
 
 
 _SPEC_FIELDS = tuple(

@@ -9,6 +9,8 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Sequence
 
+from txworker.store.rows import brief_text
+
 APPLICATION_ID = 0x7478776B
 """PRAGMA application_id of our files: "txwk"."""
 
@@ -59,6 +61,15 @@ STEPS: Sequence[str] = (
         at REAL NOT NULL
     );
     """,
+    # Orders that are too long for a row that is often read and written: whole here, brief there.
+    """
+    CREATE TABLE orders (
+        number INTEGER PRIMARY KEY,
+        spec TEXT NOT NULL
+    );
+    INSERT INTO orders SELECT number, spec FROM jobs WHERE length(spec) > 4096 AND brief(spec) <> spec;
+    UPDATE jobs SET spec = brief(spec) WHERE number IN (SELECT number FROM orders);
+    """,
 )
 
 
@@ -101,6 +112,7 @@ def upgrade(connection: sqlite3.Connection, backup: Callable[[int], None], steps
         NewerSchema, ForeignFile: nothing was changed.
         sqlite3.Error: the step was rolled back; those before it are done.
     """
+    connection.create_function("brief", 1, brief_text)
     version = check_ours(connection, steps)
     if 0 < version < len(steps):
         backup(version)

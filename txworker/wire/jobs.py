@@ -9,6 +9,9 @@ from txworker.jobs import Job, JobSpec, Limits
 from txworker.jobs.errors import InvalidRequest
 from txworker.pb import worker_pb2 as pb
 
+LARGEST_BYTES = 4 * 1024 * 1024
+"""Of a message: clients refuse larger ones."""
+
 LONGEST_SECONDS = 315_576_000_000
 """Of a google.protobuf.Duration, as its documentation has it: about 10,000 years."""
 
@@ -54,7 +57,7 @@ def seconds_from_pb(field: str, duration: Duration) -> float:
 
 
 def job_to_pb(job: Job) -> pb.Job:
-    """The whole record of a job."""
+    """The record of a job, with as much of its order as the job has."""
     return pb.Job(
         jobID=job.id,
         command=job.spec.command,
@@ -76,12 +79,17 @@ def job_to_pb(job: Job) -> pb.Job:
         outputTruncated=job.output_truncated,
         pid=job.pid or 0,
         leftoversEnded=job.leftovers_ended,
+        shortened=job.spec.cut is not None and job.spec.cut.in_record,
     )
 
 
 def query_to_pb(job: Job) -> pb.QueryJobRes:
-    """How a job stands: the three words that every scheduler knows, and the whole record."""
-    return pb.QueryJobRes(done=job.done, error=job.failed, errorText=job.error_text, job=job_to_pb(job))
+    """How a job stands: the three words that every scheduler knows, and the whole record, if a client takes that."""
+    answer = pb.QueryJobRes(done=job.done, error=job.failed, errorText=job.error_text, job=job_to_pb(job))
+    brief = job.spec.brief()
+    if brief is not job.spec and answer.ByteSize() > LARGEST_BYTES:
+        return query_to_pb(job.but(spec=brief))
+    return answer
 
 
 def _limits_from_pb(limits: pb.Limits) -> Limits:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 
 from txworker.jobs import Job, JobState, Query
@@ -29,12 +29,23 @@ def query_from_pb(request: pb.ListJobsReq) -> Query:
     Raises:
         InvalidRequest: a state is none, or there are more labels than a job can have.
     """
-    if len(request.labels) > MOST_LABELS:
-        raise InvalidRequest("labels", len(request.labels), f"are too many: a job has {MOST_LABELS} at most")
+    labels = labels_from_pb(request.labels)
     for state in request.states:
         if not JobState.PENDING.value <= state <= JobState.LOST.value:
             raise InvalidRequest("states", int(state), "is no state of a job")
-    return Query(frozenset(map(JobState, request.states)), dict(request.labels))
+    return Query(frozenset(map(JobState, request.states)), labels)
+
+
+def labels_from_pb(labels: Mapping[str, str]) -> dict[str, str]:
+    """
+    The labels that jobs are wanted by.
+
+    Raises:
+        InvalidRequest: there are more than a job can have.
+    """
+    if len(labels) > MOST_LABELS:
+        raise InvalidRequest("labels", len(labels), f"are too many: a job has {MOST_LABELS} at most")
+    return dict(labels)
 
 
 def page_size(request: pb.ListJobsReq) -> int:

@@ -1,0 +1,65 @@
+"""Questions to SQLite that are answered row by row, and given up when nobody waits for them."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from txworker.jobs.errors import CallerGone, StoreBroken
+from txworker.store.reader import Reader
+
+COUNT = "WITH RECURSIVE c (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c) SELECT n FROM c "
+"""Without an end."""
+
+
+class ReaderTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.made: list[sqlite3.Connection] = []
+        self.troubles: list[StoreBroken] = []
+        self.reader = Reader(self.connect, self.troubles.append)
+        self.addCleanup(self.reader.close)
+
+    def connect(self) -> sqlite3.Connection:
+        self.made.append(sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False))
+        return self.made[-1]
+
+    def test_row_by_row(self) -> None:
+        """A row is read when it is asked for, and who has seen enough gives the connection back."""
+        rows = self.reader.each(COUNT)
+        self.assertEqual([(1,), (2,)], [next(rows), next(rows)])
+        rows.close()
+        self.assertEqual([(1,)], self.reader.rows("SELECT 1"))
+        self.assertEqual(1, len(self.made))
+
+    def test_given_up(self) -> None:
+        """What check() raises ends the search for a row that may never come, and the store is not to blame."""
+        looks: list[None] = []
+
+        def check() -> None:
+            looks.append(None)
+            if len(looks) == 3:
+                raise CallerGone
+
+        rows = self.reader.each(f"{COUNT} WHERE n < 0", (), check)
+        self.assertRaises(CallerGone, next, rows)
+        self.assertEqual((3, []), (len(looks), self.troubles))
+        self.assertEqual([(1,)], self.reader.rows("SELECT 1"))
+
+    def test_check_is_for_one_question(self) -> None:
+        """The next one to use that connection is asked nothing."""
+        looks: list[None] = []
+        rows = self.reader.each(f"{COUNT} WHERE n % 100000 = 0", (), lambda: looks.append(None))
+        self.assertEqual((100_000,), next(rows))
+        rows.close()
+        before = len(looks)
+        self.assertEqual([(300_000,)], self.reader.rows(f"{COUNT} WHERE n % 100000 = 0 LIMIT 1 OFFSET 2"))
+        self.assertEqual((before, 1), (len(looks), len(self.made)))
+        self.assertGreater(before, 3)
+
+    def test_broken(self) -> None:
+        """What SQLite refuses is told in our words, and to whom it concerns; that connection is used no more."""
+        self.assertRaises(StoreBroken, list, self.reader.each("SELECT * FROM nowhere"))
+        self.assertEqual(1, len(self.troubles))
+        self.assertEqual([(1,)], self.reader.rows("SELECT 1"))
+        self.assertEqual(2, len(self.made))
