@@ -11,6 +11,7 @@ from tests.support.memory_store import MemoryStore
 from txworker.jobs import JobSpec, JobState
 from txworker.jobs.errors import (
     CallerGone,
+    InvalidRequest,
     NoSuchExecutable,
     RequestReused,
     StoreFull,
@@ -121,6 +122,14 @@ class RequestTests(SynchronousTestCase):
             found = house.catalog.submitted(spec)
             self.assertEqual(job.spec, found and found.spec)
             self.assertEqual("", house.catalog.in_full(house.catalog.get(job.id)).spec.difference(spec))
+
+    def test_impossible(self) -> None:
+        """What no process can be made of is refused before anything is written."""
+        house = self.house()
+        house.launcher.impossible = InvalidRequest("args", 3_000_000, "bytes are too long")
+        self.failureResultOf(house.worker.submit(self.SPEC), InvalidRequest)
+        house.store.catch_up()
+        self.assertEqual(({}, {}), (house.store.kept, house.shelf.outputs))
 
     def test_while_draining(self) -> None:
         """The same request brings its job back also when no new ones are taken, or there is no room."""

@@ -136,6 +136,9 @@ class Running(Protocol):
 class Launcher(Protocol):
     """Starts children."""
 
+    def check(self, spec: JobSpec) -> None:
+        """Raises InvalidRequest: no process can be made of that order, whatever there is on the machine."""
+
     async def launch(
         self, job_id: str, spec: JobSpec, listener: Listener, check: Callable[[], None] = lambda: None
     ) -> Running:

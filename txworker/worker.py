@@ -128,6 +128,7 @@ class Worker:
             if job is not None:
                 return job  # else it could not be started; perhaps it can be now, and if not we shall know why
         self._check_room()
+        self._launching.launcher.check(spec)
         limits = effective(spec.limits, self._policy.default_limits, self._policy.ceilings)
         self._number += 1
         job = Job(self._world.new_id(), spec, self._world.now(), self._number, revision=self._next_revision())

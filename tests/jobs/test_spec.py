@@ -45,6 +45,7 @@ class RefusalTests(SynchronousTestCase):
             ({"command": "a", "request_id": "x" * 4097}, "requestID"),
             ({"command": "a", "env": {"TXWORKER_JOB_ID": "x"}}, "env"),
             ({"command": "a", "directory": "\0"}, "directory"),
+            ({"command": "a", "directory": "x" * 4096}, "directory"),
             ({"command": "a", "timeout_seconds": 0.0}, "timeout"),
             ({"command": "a", "quiet_timeout_seconds": -1.0}, "quietTimeout"),
         ]

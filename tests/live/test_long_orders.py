@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import resource
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -106,6 +108,40 @@ def test_launched(a_daemon: Callable[..., Daemon]) -> None:
     for _ in range(20):
         worker.start("bash", "-c", "exec sleep 1000", *ARGS)
     assert held_mb(worker) - before < 20
+
+
+def test_too_long(a_daemon: Callable[..., Daemon]) -> None:
+    """What cannot be executed is refused before it is written down, as near to the limit as the kernel does."""
+    worker = a_daemon()
+    worker.end(worker.start("true"))
+    room = max(128 * 1024, min(6 * 2**20, resource.getrlimit(resource.RLIMIT_STACK)[0] // 4))
+    if room > 3 * 2**20:
+        pytest.skip(f"{room} bytes can be executed here: more than fit into a request")
+    count = room // 100_000
+    fitting = room - worker_environment_bytes(worker)
+    table: list[tuple[dict[str, Any], str]] = [
+        ({"args": ["x" * 100_000] * (count + 1)}, "args"),
+        ({"args": [""] * (room // 9)}, "args"),
+        ({"env": {f"A{number}": "x" * 100_000 for number in range(count + 1)}}, "env"),
+    ]
+    for request, field in table:
+        order = pb.StartJobReq(command="/bin/true", **request)
+        code, _, sentence = refused(lambda order=order: worker.stub.StartJob(order, timeout=LIMIT))  # type: ignore[misc]
+        assert code is grpc.StatusCode.INVALID_ARGUMENT
+        assert sentence.startswith(f"{field}: ")
+        assert "too long" in sentence
+        assert str(room) in sentence
+    assert len(list(worker.output.iterdir())) == 2
+    rest = fitting - 2 * (len("/bin/true") + 1) - 8 - 9 * count
+    whole = ["x" * (rest // count)] * (count - 1) + ["x" * (rest - rest // count * (count - 1))]
+    worker.end(worker.start("/bin/true", "", *whole))
+    assert "too long" in refused(lambda: worker.start("/bin/true", "", *whole[1:], f"{whole[0]}x"))[2]
+
+
+def worker_environment_bytes(worker: Daemon) -> int:
+    """What a job's own environment takes: the worker's, and its mark."""
+    seen = worker.raw(worker.start("env", "-0"))
+    return len(seen) + 8 * seen.count(b"\0")
 
 
 @pytest.mark.slow

@@ -160,12 +160,20 @@ class FakeRunning:
 
 @dataclass
 class FakeLauncher:
-    """Starts nothing and remembers everything; `refusal` is raised when there is one, `slow` is waited for first."""
+    """
+    Starts nothing and remembers everything; `refusal` is raised when there is one, `slow` is waited for first, and
+    `impossible` is raised before anything.
+    """
 
     slow: Deferred[None] | None = None
     running: dict[str, FakeRunning] = field(default_factory=dict)
     specs: dict[str, JobSpec] = field(default_factory=dict)
     refusal: TxWorkerError | None = None
+    impossible: TxWorkerError | None = None
+
+    def check(self, spec: JobSpec) -> None:
+        if self.impossible is not None:
+            raise self.impossible
 
     async def launch(
         self, job_id: str, spec: JobSpec, listener: Listener, check: Callable[[], None] = lambda: None

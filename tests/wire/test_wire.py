@@ -86,7 +86,7 @@ class JobTests(SynchronousTestCase):
         self.assertFalse(answer.job.HasField("finishedAt"))
 
     def test_shortened(self) -> None:
-        """A record that has not all that it shows says so; what it never shows, such as the environment, is not missed."""
+        """A record that has not all that it shows says so; what it never shows, as the environment, is not missed."""
         table = [
             (JobSpec("c", args=("x" * 9_000,)), True),
             (JobSpec("c", labels={str(number): "x" * 900 for number in range(9)}), True),

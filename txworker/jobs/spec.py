@@ -27,6 +27,9 @@ MARK = "TXWORKER_JOB_ID"
 LONGEST_ARGUMENT_BYTES = 128 * 1024 - 1
 """Linux takes no longer single argument or NAME=value (MAX_ARG_STRLEN, 32 pages with its NUL; execve(2))."""
 
+LONGEST_NAME_BYTES = 4095
+"""Of a file, or a directory, as system calls take it (PATH_MAX, with its NUL)."""
+
 _LONGEST_KEPT = 1000
 """Of a command whose words are kept in mind."""
 
@@ -85,7 +88,7 @@ class JobSpec:
         _check_labels(self.labels)
         if len(self.request_id.encode()) > LONGEST_REQUEST_ID_BYTES:
             raise InvalidRequest("requestID", self.request_id, f"is too long: {LONGEST_REQUEST_ID_BYTES} bytes at most")
-        _check_text("directory", self.directory)
+        _check_text("directory", self.directory, LONGEST_NAME_BYTES)
         _check_seconds("timeout", self.timeout_seconds)
         _check_seconds("quietTimeout", self.quiet_timeout_seconds)
 
@@ -210,6 +213,10 @@ def _check_text(field: str, text: str, told: str = "") -> None:
         raise InvalidRequest(field, told or text, "contains a NUL byte")
     if len(text.encode("utf-8", "surrogateescape")) > LONGEST_ARGUMENT_BYTES:
         raise InvalidRequest(field, told or text, f"is too long: {LONGEST_ARGUMENT_BYTES} bytes at most")
+def _check_text(field: str, text: str, most: int = LONGEST_ARGUMENT_BYTES) -> None:
+        raise InvalidRequest(field, text, "contains a NUL byte")
+    if len(text.encode("utf-8", "surrogateescape")) > most:
+        raise InvalidRequest(field, text, f"is too long: {most} bytes at most")
 
 
 def _check_seconds(field: str, seconds: float | None) -> None:

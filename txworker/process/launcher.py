@@ -6,9 +6,11 @@ import os
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 from txworker.jobs import EndReason, JobSpec, Usage
+from txworker.process.arguments import ArgumentRoom
 from txworker.process.brand import brand
 from txworker.process.census import Census
 from txworker.process.cgroup import Cgroups, JobCgroup
@@ -87,6 +89,19 @@ class Launcher:
     places: Places
     grace_seconds: float
     drain_seconds: float
+
+    def check(self, spec: JobSpec) -> None:
+        """
+        Any thread.
+
+        Raises:
+            InvalidRequest: no process can be made of that order, whatever there is on the machine.
+        """
+        self._arguments.check(spec)
+
+    @cached_property
+    def _arguments(self) -> ArgumentRoom:
+        return ArgumentRoom(self.places.base_environment)
 
     async def launch(
         self, job_id: str, spec: JobSpec, listener: Listener, check: Callable[[], None] = lambda: None

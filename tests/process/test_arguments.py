@@ -1,0 +1,90 @@
+"""What can be executed at all is known beforehand, to the byte; the kernel is asked here whether that is so."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+from unittest import mock
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from txworker.jobs import MARK, JobSpec
+from txworker.jobs.errors import InvalidRequest
+from txworker.process import arguments
+from txworker.process.arguments import ArgumentRoom, room_bytes
+
+BASE = {"PATH": "/usr/bin:/bin", "KEPT": "é" * 100, "CHANGED": "x" * 300}
+MIB = 2**20
+
+
+class ArgumentRoomTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.patch(arguments, "room_bytes", lambda: 200_000)
+        self.room = ArgumentRoom(BASE)
+
+    def fits(self, spec: JobSpec) -> bool:
+        try:
+            self.room.check(spec)
+        except InvalidRequest:
+            return False
+        return True
+
+    def test_as_the_kernel_counts(self) -> None:
+        """The longest order that fits is the longest that the kernel executes, whatever it is long of."""
+        real = room_bytes()
+        if real > 3 * MIB:
+            raise self.skipTest("so much room that it takes long to fill")
+        self.patch(arguments, "room_bytes", lambda: real)
+        rest = ("x" * 100_000,) * (real // 100_000 - 1)
+
+        def order(length: int, of_env: bool) -> JobSpec:
+            size = length // 2
+            some, more = "é" * (size // 2) + "y" * (size % 2), "z" * (length - size)
+            if of_env:
+                return JobSpec("/bin/true", args=rest, env={"A": some, "CHANGED": more})
+            return JobSpec("/bin/true", "", (*rest, some, more))
+
+        for of_env in (False, True):
+            low, high = 1_000, 250_000
+            while high - low > 1:
+                middle = (low + high) // 2
+                low, high = (middle, high) if self.fits(order(middle, of_env)) else (low, middle)
+            self.assertEqual((True, False), (executed(order(low, of_env)), executed(order(low + 1, of_env))))
+
+    def test_what_is_too_long(self) -> None:
+        """The sentence names what takes most of the room, and how much there is."""
+        table = [
+            ("args", JobSpec("true", args=("x" * 120_000, "y" * 90_000), env={"A": "z" * 10_000})),
+            ("args", JobSpec("true", args=("",) * 25_000)),
+            ("args", JobSpec("true " + "x" * 120_000, "y" * 90_000)),
+            ("env", JobSpec("true", args=("y" * 10_000,), env={"A": "x" * 120_000, "B": "y" * 90_000})),
+            ("env", JobSpec("true", env={f"A{number}": "" for number in range(15_000)})),
+        ]
+        for field, spec in table:
+            refusal = self.assertRaises(InvalidRequest, self.room.check, spec)
+            self.assertEqual(field, refusal.field)
+            self.assertIn("200000", str(refusal))
+            self.assertLess(len(str(refusal)), 200)
+        self.assertTrue(self.fits(JobSpec("true", args=("x" * 100_000, "y" * 90_000))))
+
+    def test_inherited(self) -> None:
+        """What a job inherits counts, too, also where the order itself is short; what it replaces counts once."""
+        self.room = ArgumentRoom({**BASE, "MUCH": "x" * 100_000, "MORE": "y" * 99_900})
+        self.assertFalse(self.fits(JobSpec("true")))
+        self.assertTrue(self.fits(JobSpec("true", env={"MUCH": "x" * 50_000})))
+
+    def test_room(self) -> None:
+        """A quarter of the stack there may be, and never less or more than the kernel has it."""
+        table = [(8 * MIB, 2 * MIB), (64 * 1024, 128 * 1024), (100 * MIB, 6 * MIB), (resource.RLIM_INFINITY, 6 * MIB)]
+        for stack, room in table:
+            with mock.patch("resource.getrlimit", return_value=(stack, resource.RLIM_INFINITY)):
+                self.assertEqual(room, room_bytes())
+
+
+def executed(spec: JobSpec) -> bool:
+    environment = {**BASE, **spec.env, MARK: "j" * 36}
+    try:
+        return subprocess.run(spec.argv, env=environment, check=False).returncode == os.EX_OK
+    except OSError:
+        return False

@@ -1,0 +1,67 @@
+"""
+What execve(2) takes at most: all arguments and the environment together, as Linux counts them.
+
+Each by itself is checked when the order is made (jobs/spec.py).
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+
+from txworker.jobs import MARK, JobSpec
+from txworker.jobs.errors import InvalidRequest
+
+_LEAST, _MOST = 128 * 1024, 6 * 1024 * 1024
+_POINTER_BYTES = 8
+_ALWAYS_FITS_BYTES = 64 * 1024
+_MARK_BYTES = _POINTER_BYTES + len(f"{MARK}=") + 36 + 1  # environ.py: with a UUID behind it, and a NUL
+
+
+class ArgumentRoom:
+    """base: the environment that every job inherits."""
+
+    def __init__(self, base: Mapping[str, str]) -> None:
+        self._base = base
+
+    def check(self, spec: JobSpec) -> None:
+        """
+        What need not be tried: the order's process could never be made, with whatever executable.
+
+        Raises:
+            InvalidRequest: its arguments and environment are too long; `args` or `env`, whichever is longer.
+        """
+        if spec.short and self._inherited <= _ALWAYS_FITS_BYTES:
+            return
+        argv = spec.argv
+        arguments = _size(argv) + len(os.fsencode(argv[0])) + 1  # its file's name is copied, too
+        added = _size(f"{name}={value}" for name, value in spec.env.items()) + _MARK_BYTES
+        inherited = self._inherited - _size(
+            f"{name}={self._base[name]}" for name in spec.env.keys() & self._base.keys()
+        )
+        whole, most = arguments + added + inherited, room_bytes()
+        if whole > most:
+            field, size = ("args", arguments) if arguments >= added else ("env", added)
+            raise InvalidRequest(
+                field,
+                size,
+                f"bytes are too long: arguments and environment have {whole} together, and {most} is what this machine "
+                "can execute",
+            )
+
+    @cached_property
+    def _inherited(self) -> int:
+        return _size(f"{name}={value}" for name, value in self._base.items())
+
+
+def room_bytes() -> int:
+    """A quarter of the stack that a process may have, within bounds (execve(2)); pointers included."""
+    stack = resource.getrlimit(resource.RLIMIT_STACK)[0]
+    return _MOST if stack == resource.RLIM_INFINITY else max(_LEAST, min(_MOST, stack // 4))
+
+
+def _size(strings: Iterable[str]) -> int:
+    """Each with its NUL and a pointer to it."""
+    return sum(len(os.fsencode(text)) + 1 + _POINTER_BYTES for text in strings)
