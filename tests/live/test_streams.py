@@ -111,8 +111,9 @@ def test_viewer_leaves_while_lines_are_counted(daemon: Daemon) -> None:
     begun = cpu_seconds(daemon)
     for lines in (1, 10**9, 2**62):
         for stderr in (False, True):
-            with pytest.raises(grpc.RpcError):
+            with pytest.raises(grpc.RpcError) as late:
                 list(daemon.stub.StreamJob(pb.StreamJobReq(jobID=job_id, tailLines=lines, stderr=stderr), timeout=0.1))
+            assert late.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     daemon.end(daemon.start("sleep", "0.3"))
     used = cpu_seconds(daemon)
     daemon.end(daemon.start("sleep", "0.3"))

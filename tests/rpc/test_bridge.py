@@ -11,7 +11,7 @@ from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from txworker.jobs.errors import CallerGone, WorkerStopping
+from txworker.jobs.errors import CallerGone, CallLate, WorkerStopping
 from txworker.rpc.bridge import LOOK_SECONDS, Bridge, Ferry
 
 LIMIT = 10.0
@@ -40,13 +40,14 @@ class FakeContext:
 
     def __init__(self) -> None:
         self.leave: Callable[[], None] = lambda: None
+        self.remaining: float | None = None
 
     def add_callback(self, callback: Callable[[], None]) -> bool:
         self.leave = callback
         return True
 
     def time_remaining(self) -> float | None:
-        return None
+        return self.remaining
 
 
 class FerryTests(SynchronousTestCase):
@@ -137,6 +138,19 @@ class CallTests(SynchronousTestCase):
             return Deferred()
 
         self.assertResult(self.call(ask), CallerGone)
+
+    def test_check(self) -> None:
+        """Whoever takes long finds out why nobody waits any more: a client that left, a deadline, our end."""
+        caller = self.bridge.caller(cast(Any, self.context))
+        caller.check()
+        self.context.remaining = 0.5
+        caller.check()
+        self.context.remaining = 0.0
+        self.assertRaises(CallLate, caller.check)
+        self.context.leave()
+        self.assertRaises(CallerGone, caller.check)
+        self.bridge.close()
+        self.assertRaises(WorkerStopping, caller.check)
 
     def test_closed(self) -> None:
         """Closing sends home who waits, and who comes later."""

@@ -19,10 +19,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.memory_store import MemoryStore
 from txworker.jobs import Exited, Job, JobSpec, JobState, Query, Retention, Started, Usage, after
-from txworker.jobs.errors import StoreBroken
+from txworker.jobs.errors import CallerGone, StoreBroken
 from txworker.jobs.query import LAST
 from txworker.ports import Store
-from txworker.store import files
+from txworker.store import files, reader
 from txworker.store import jobs as store_jobs
 from txworker.store.errors import InUse, Unusable
 from txworker.store.files import connect
@@ -336,6 +336,21 @@ class TurnsStoreTests(StoreTests, SynchronousTestCase):
     def reopened(self) -> None:
         self.closed()
         self.store = self.opened()
+
+    def test_nobody_waits(self) -> None:
+        """Pages and walks are given up when what is called meanwhile says so, whatever they look for."""
+        self.patch(reader, "_LOOK_STEPS", 1)
+        for number in range(1, 4):
+            self.ended(number, JobSpec("true", labels={"a": "1"}))
+
+        def gone() -> None:
+            raise CallerGone
+
+        queries = [ALL, Query(frozenset([JobState.FAILED, JobState.LOST])), Query(labels={"a": "1", "b": "2"})]
+        jobs = [self.store.finished_page(query, LAST, 10, gone) for query in queries]
+        for walk in [*jobs, self.store.finished_between(0, 99, 10, {"b": "2"}, gone)]:
+            self.assertRaises(CallerGone, list, walk)
+        self.assertEqual([3, 2, 1], self.page())
 
     def test_survives(self) -> None:
         """Everything is there when the store is opened again."""

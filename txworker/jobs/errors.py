@@ -170,6 +170,15 @@ class CallerGone(TxWorkerError):
         super().__init__("the call ended before it was begun; nothing was done")
 
 
+class CallLate(CallerGone):
+    """The same, and it was the deadline: the client is about to find that out by itself."""
+
+    reason = "DEADLINE_OVER"
+
+    def __init__(self) -> None:
+        TxWorkerError.__init__(self, "the call's deadline passed before it was answered")
+
+
 class WrongState(TxWorkerError):
     """A fact that makes no sense for a job in that state; nothing changed."""
 

@@ -18,7 +18,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.threads import blockingCallFromThread
 
-from txworker.jobs.errors import CallerGone, WorkerStopping
+from txworker.jobs.errors import CallerGone, CallLate, WorkerStopping
 from txworker.logs import Logger
 from txworker.rpc.crowd import Ask, Crowds, Follower
 
@@ -134,12 +134,12 @@ class Caller:
         Any thread: for whatever may take long, now and then.
 
         Raises:
-            CallerGone: the client left, or its deadline passed.
+            CallerGone: the client left, or (CallLate) its deadline passed.
             WorkerStopping: the bridge is closed.
         """
         self._check()
         if not self.there():
-            raise CallerGone
+            raise CallLate
 
     def call(self, ask: Callable[[], Deferred[T]], within_seconds: float | None = None) -> T:
         """

@@ -10,7 +10,7 @@ import grpc
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 
 from txworker.jobs import Job
-from txworker.jobs.errors import InvalidRequest, TxWorkerError, shown_words
+from txworker.jobs.errors import CallerGone, InvalidRequest, TxWorkerError, shown_words
 from txworker.logs import Logger
 from txworker.pb import worker_pb2 as pb
 from txworker.pb import worker_pb2_grpc
@@ -83,6 +83,7 @@ class WorkerServicer(worker_pb2_grpc.WorkerServicer):
         def answer() -> pb.ListJobsRes:
             query, most = query_from_pb(request), page_size(request)
             check = self._bridge.caller(context).check
+            check()  # it may have left while it waited for this thread
             with closing(self._catalog.page(query, page_start(request, query), most + 1, check)) as jobs:
                 return page_to_pb(jobs, most, query)
 
@@ -103,12 +104,17 @@ class WorkerServicer(worker_pb2_grpc.WorkerServicer):
         self._log.info(text, peer=peer, request_id=request, error=error)
 
     def _submitted(self, request: pb.StartJobReq, context: grpc.ServicerContext) -> Job:
+        caller = self._bridge.caller(context)
+        caller.check()  # before 4 MiB are looked through
         spec = spec_from_pb(request)
         job = self._catalog.submitted(spec)
         if job is not None:
             return job
-        caller = self._bridge.caller(context)
-        return caller.call(lambda: self._worker.submit(spec, caller.there), ORDER_SECONDS)
+        try:
+            return caller.call(lambda: self._worker.submit(spec, caller.there), ORDER_SECONDS)
+        except CallerGone:
+            caller.check()  # why, if it is the deadline
+            raise
 
     def _streamed(self, context: grpc.ServicerContext, messages: Callable[[Caller], Iterator[T]]) -> Iterator[T]:
         try:

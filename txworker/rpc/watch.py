@@ -58,18 +58,21 @@ def _from_store(catalog: Catalog, caller: Caller, query: Query, beyond: int, upt
 
 
 def _named(catalog: Catalog, caller: Caller, job_ids: tuple[str, ...]) -> Iterator[Job]:
-    for job_id in job_ids:  # before anything is told of any
+    def look(job_id: str) -> Job:
         caller.check()
-        catalog.get(job_id)
+        return catalog.get(job_id)
+
+    for job_id in job_ids:  # before anything is told of any
+        look(job_id)
     open_ones: dict[str, int] = {}
-    for job in map(catalog.get, job_ids):
+    for job in map(look, job_ids):
         if not job.done:
             open_ones[job.id] = job.revision
         yield job
     upto = 0
     while open_ones:
         changed = caller.call(partial(catalog.changes.of, open_ones, upto))
-        for job in chain(changed.jobs, map(catalog.get, changed.late)):
+        for job in chain(changed.jobs, map(look, changed.late)):
             if job.revision > open_ones.get(job.id, job.revision):
                 open_ones[job.id] = job.revision
                 if job.done:

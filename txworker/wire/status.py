@@ -28,6 +28,7 @@ _CODES: dict[type[errors.TxWorkerError], grpc.StatusCode] = {
     errors.OffsetBeyondEnd: grpc.StatusCode.OUT_OF_RANGE,
     errors.OutputGone: grpc.StatusCode.DATA_LOSS,
     errors.CallerGone: grpc.StatusCode.CANCELLED,
+    errors.CallLate: grpc.StatusCode.DEADLINE_EXCEEDED,
 }
 
 
