@@ -58,6 +58,17 @@ class RecoverTests(SynchronousTestCase):
         new = self.successResultOf(after.worker.submit(TRUE))
         self.assertEqual([new.id], [job.id for job in self.successResultOf(waiting).jobs])
 
+    def test_long_order(self) -> None:
+        """Of a job that is lost the whole order is there as before."""
+        store = MemoryStore()
+        spec = JobSpec("true", args=("x" * 10_000, "last"))
+        job = self.successResultOf(a_house(store=store).worker.submit(spec))
+        after = a_house(store=store)
+        after.worker.recover("lost: testing")
+        lost = after.catalog.get(job.id)
+        self.assertEqual((JobState.LOST, spec.brief()), (lost.state, lost.spec))
+        self.assertEqual(spec, after.catalog.in_full(lost).spec)
+
     def test_cannot_be_written(self) -> None:
         """Nothing goes on before it is written: whoever starts the worker is told."""
         store = MemoryStore()

@@ -95,6 +95,7 @@ class WordsTests(SynchronousTestCase):
             r"sh -c a\nb \x1b[2J é", command_line(pb.Job(command="sh", path="-c", args=["a\nb", "\x1b[2J é"]))
         )
         self.assertEqual("echo", command_line(pb.Job(command="echo")))
+        self.assertEqual("echo a…", command_line(pb.Job(command="echo", args=["a"], shortened=True)))
 
     def test_json(self) -> None:
         """A field that is 0, false or empty is there, too, by its name in the proto, and all is on one line."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import resource
+import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -142,6 +143,25 @@ def worker_environment_bytes(worker: Daemon) -> int:
     """What a job's own environment takes: the worker's, and its mark."""
     seen = worker.raw(worker.start("env", "-0"))
     return len(seen) + 8 * seen.count(b"\0")
+
+
+@pytest.mark.slow
+def test_after_a_kill(a_daemon: Callable[..., Daemon]) -> None:
+    """A worker that is killed leaves whole orders to the next one, of jobs that ran and of those that were done."""
+    worker = a_daemon()
+    done, running = start(worker, 1), start(worker, 2, "exec sleep 1000")
+    worker.end(done)
+    worker.stop(signal.SIGKILL)
+    after = Daemon(worker.place)
+    try:
+        jobs = {job.jobID: job for job in after.stub.ListJobs(pb.ListJobsReq(), timeout=LIMIT).jobs}
+        assert [jobs[job_id].shortened for job_id in (done, running)] == [True, True]
+        for job_id, state in ((done, pb.JOB_STATE_SUCCEEDED), (running, pb.JOB_STATE_LOST)):
+            job = after.query(job_id).job
+            assert (job.state, list(job.args[1:]), len(job.labels)) == (state, ARGS, 22)
+        assert start(after, 2, "exec sleep 1000") == running
+    finally:
+        after.close()
 
 
 @pytest.mark.slow
