@@ -50,6 +50,14 @@ class RequestTests(SynchronousTestCase):
         request = pb.ListJobsReq(labels={str(number): "" for number in range(101)})
         self.assertIn("labels: 101", str(self.assertRaises(InvalidRequest, query_from_pb, request)))
 
+    def test_labels_too_long(self) -> None:
+        """Nor is a longer label than a job can have, which a watcher would hold for as long as it likes."""
+        for labels in ({"a": "x" * 4096}, {"x" * 4097: ""}):
+            refusal = self.assertRaises(InvalidRequest, query_from_pb, pb.ListJobsReq(labels=labels))
+            self.assertEqual("labels", refusal.field)
+            self.assertLess(len(str(refusal)), 400)
+        query_from_pb(pb.ListJobsReq(labels={"a": "x" * 4095}))
+
     def test_page_size(self) -> None:
         """A hundred when nothing is said, and a thousand at most; less than none is refused."""
         sizes = [page_size(pb.ListJobsReq(pageSize=size)) for size in (0, 1, 1000, 1001, 2**31 - 1)]

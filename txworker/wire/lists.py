@@ -11,7 +11,7 @@ from contextlib import suppress
 from txworker.jobs import Job, JobState, Query
 from txworker.jobs.errors import InvalidRequest
 from txworker.jobs.query import LAST
-from txworker.jobs.spec import MOST_LABELS
+from txworker.jobs.spec import LONGEST_LABEL_BYTES, MOST_LABELS
 from txworker.pb import worker_pb2 as pb
 from txworker.wire.jobs import job_to_pb
 
@@ -41,10 +41,13 @@ def labels_from_pb(labels: Mapping[str, str]) -> dict[str, str]:
     The labels that jobs are wanted by.
 
     Raises:
-        InvalidRequest: there are more than a job can have.
+        InvalidRequest: there are more than a job can have, or longer ones.
     """
     if len(labels) > MOST_LABELS:
         raise InvalidRequest("labels", len(labels), f"are too many: a job has {MOST_LABELS} at most")
+    for name, value in labels.items():
+        if len(name) + len(value) > LONGEST_LABEL_BYTES:  # characters, so no more than certainly cannot be
+            raise InvalidRequest("labels", name, f"is too long, with its value: {LONGEST_LABEL_BYTES} bytes at most")
     return dict(labels)
 
 
