@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,7 +48,7 @@ class StreamTests(SynchronousTestCase):
         self.house = a_house()
         self.job = self.successResultOf(self.house.worker.submit(JobSpec("true")))
         self.file = Path(self.mktemp())
-        self.patch(self.house.shelf, "path", lambda job_id, stderr: self.file)
+        self.patch(self.house.shelf, "open", lambda job_id, stderr: os.open(self.file, os.O_RDONLY))
         self.print(b"a\nb\nc\n")
 
     def print(self, data: bytes) -> None:

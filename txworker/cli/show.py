@@ -80,16 +80,9 @@ def outcome(job: pb.Job) -> str:
 
 
 def command_line(job: pb.Job) -> str:
-    """What it runs, on one line that is printable, so that it can be cut to a width."""
-    return printable(cut(" ".join(filter(None, [job.command, job.path, *job.args])), MOST_CHARACTERS))
-    """What it runs, on one line; what could move a terminal's cursor is shown as an escape; "…" for what is cut."""
-    words = printable(" ".join(filter(None, [job.command, job.path, *job.args])))
+    """What it runs, on one line that is printable, so that it can be cut to a width; "…" for what is cut."""
+    words = printable(cut(" ".join(filter(None, [job.command, job.path, *job.args])), MOST_CHARACTERS))
     return f"{words}…" if job.shortened else words
-
-
-def printable(text: str) -> str:
-    """The text with every character that is not for printing as an escape of Python's."""
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
 def span(length: float) -> str:

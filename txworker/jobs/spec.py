@@ -88,7 +88,7 @@ class JobSpec:
         _check_labels(self.labels)
         if len(self.request_id.encode()) > LONGEST_REQUEST_ID_BYTES:
             raise InvalidRequest("requestID", self.request_id, f"is too long: {LONGEST_REQUEST_ID_BYTES} bytes at most")
-        _check_text("directory", self.directory, LONGEST_NAME_BYTES)
+        _check_text("directory", self.directory, most=LONGEST_NAME_BYTES)
         _check_seconds("timeout", self.timeout_seconds)
         _check_seconds("quietTimeout", self.quiet_timeout_seconds)
 
@@ -207,16 +207,12 @@ def _check_labels(labels: Mapping[str, str]) -> None:
             raise InvalidRequest("labels", f"{name}={value}", f"is too long: {LONGEST_LABEL_BYTES} bytes at most")
 
 
-def _check_text(field: str, text: str, told: str = "") -> None:
+def _check_text(field: str, text: str, told: str = "", most: int = LONGEST_ARGUMENT_BYTES) -> None:
     """told: what an error says in place of a text that is not for sentences."""
     if "\0" in text:
         raise InvalidRequest(field, told or text, "contains a NUL byte")
-    if len(text.encode("utf-8", "surrogateescape")) > LONGEST_ARGUMENT_BYTES:
-        raise InvalidRequest(field, told or text, f"is too long: {LONGEST_ARGUMENT_BYTES} bytes at most")
-def _check_text(field: str, text: str, most: int = LONGEST_ARGUMENT_BYTES) -> None:
-        raise InvalidRequest(field, text, "contains a NUL byte")
     if len(text.encode("utf-8", "surrogateescape")) > most:
-        raise InvalidRequest(field, text, f"is too long: {most} bytes at most")
+        raise InvalidRequest(field, told or text, f"is too long: {most} bytes at most")
 
 
 def _check_seconds(field: str, seconds: float | None) -> None:
