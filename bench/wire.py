@@ -15,16 +15,26 @@ from types import TracebackType
 from google.protobuf.message import Message
 
 from tests.support.daemon import LIMIT
+from tests.support.frames import (
+    ACK,
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    GOAWAY,
+    HEADERS,
+    PING,
+    PREFACE,
+    RST_STREAM,
+    SETTINGS,
+    WINDOW_UPDATE,
+    frame,
+    request_headers,
+)
 from txworker.pb import worker_pb2 as pb
 
-_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-_DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PING, _GOAWAY, _WINDOW_UPDATE = 0, 1, 3, 4, 6, 7, 8
-_ACK = _END_STREAM = 1
-_END_HEADERS = 4
 _INITIAL_WINDOW_SIZE = 4
 _MOST = 2**31 - 1
 _FIRST_WINDOW = 65_535
-_POST, _HTTP = b"\x83", b"\x86"  # of HPACK's static table (RFC 7541, appendix A)
 _SERVICE = pb.DESCRIPTOR.services_by_name["Worker"].full_name
 
 
@@ -37,12 +47,12 @@ class Wire:
 
     def __init__(self, addr: str) -> None:
         host, port = addr.rsplit(":", 1)
-        self._authority = addr.encode()
+        self._authority = addr
         self._socket = socket.create_connection((host, int(port)), LIMIT)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         settings = struct.pack(">HI", _INITIAL_WINDOW_SIZE, _MOST)
         wide_open = struct.pack(">I", _MOST - _FIRST_WINDOW)  # nothing that comes here is ever held back
-        self._unsent = [_PREFACE, _frame(_SETTINGS, 0, 0, settings), _frame(_WINDOW_UPDATE, 0, 0, wide_open)]
+        self._unsent = [PREFACE, frame(SETTINGS, 0, 0, settings), frame(WINDOW_UPDATE, 0, 0, wide_open)]
         self._unread = bytearray()
         self._calls: dict[int, bytearray] = {}
         self._answered: set[int] = set()
@@ -57,12 +67,10 @@ class Wire:
     def call(self, method: str, request: Message) -> int:
         """Begin a call; its number. It is sent when messages() is asked for."""
         number, self._next = self._next, self._next + 2
-        path = f"/{_SERVICE}/{method}".encode()
-        headers = _POST + _HTTP + _field(b":path", path) + _field(b":authority", self._authority)
-        headers += _field(b"te", b"trailers") + _field(b"content-type", b"application/grpc")
+        headers = request_headers(f"/{_SERVICE}/{method}", self._authority)
         body = request.SerializeToString()
-        self._unsent.append(_frame(_HEADERS, _END_HEADERS, number, headers))
-        self._unsent.append(_frame(_DATA, _END_STREAM, number, struct.pack(">?I", False, len(body)) + body))
+        self._unsent.append(frame(HEADERS, END_HEADERS, number, headers))
+        self._unsent.append(frame(DATA, END_STREAM, number, struct.pack(">?I", False, len(body)) + body))
         self._calls[number] = bytearray()
         return number
 
@@ -106,15 +114,15 @@ class Wire:
     def _understood(self, kind: int, flags: int, number: int, payload: bytes) -> list[tuple[int, bytes]]:
         """The messages that this frame completes."""
         found: list[tuple[int, bytes]] = []
-        if kind == _DATA:
+        if kind == DATA:
             found = [(number, message) for message in _messages_of(self._calls[number], payload)]
             if found:
                 self._answered.add(number)
-        elif kind in (_SETTINGS, _PING) and not flags & _ACK:
-            self._unsent.append(_frame(kind, _ACK, 0, payload if kind == _PING else b""))
-        elif kind in (_RST_STREAM, _GOAWAY):
+        elif kind in (SETTINGS, PING) and not flags & ACK:
+            self._unsent.append(frame(kind, ACK, 0, payload if kind == PING else b""))
+        elif kind in (RST_STREAM, GOAWAY):
             raise CallFailed(f"call {number}: {payload!r}")
-        if kind in (_DATA, _HEADERS) and flags & _END_STREAM:
+        if kind in (DATA, HEADERS) and flags & END_STREAM:
             self._ended(number, payload)
         return found
 
@@ -132,12 +140,3 @@ def _messages_of(pending: bytearray, payload: bytes) -> list[bytes]:
         messages.append(bytes(pending[5:end]))
         del pending[:end]
     return messages
-
-
-def _frame(kind: int, flags: int, number: int, payload: bytes) -> bytes:
-    return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, number) + payload
-
-
-def _field(name: bytes, value: bytes) -> bytes:
-    """A header that is to be looked up nowhere and remembered by nobody (RFC 7541, 6.2.2); short ones only."""
-    return b"\0" + bytes([len(name)]) + name + bytes([len(value)]) + value

@@ -179,6 +179,16 @@ class CallLate(CallerGone):
         TxWorkerError.__init__(self, "the call's deadline passed before it was answered")
 
 
+class MessageLate(TxWorkerError):
+    """A call was begun, and its message has not come."""
+
+    reason = "MESSAGE_LATE"
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"the call's message did not come within {seconds:g} s")
+        self.seconds = seconds
+
+
 class WrongState(TxWorkerError):
     """A fact that makes no sense for a job in that state; nothing changed."""
 

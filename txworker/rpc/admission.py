@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 
 from txworker.jobs.errors import OutOfResources
+from txworker.rpc.arrivals import IS_STREAM
 from txworker.rpc.threads import IS_ORDER
 from txworker.wire.status import status_of
 
@@ -53,6 +54,8 @@ class Admission(grpc.ServerInterceptor):
         handler = continuation(handler_call_details)
         if handler is None:
             return None
+        if handler.request_streaming:
+            IS_STREAM.set(True)
         if not handler.response_streaming:
             if handler_call_details.method.endswith("Worker/StartJob"):
                 IS_ORDER.set(True)

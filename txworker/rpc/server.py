@@ -18,6 +18,7 @@ from txworker.logs import Logger
 from txworker.pb import worker_bare_pb2, worker_bare_pb2_grpc, worker_pb2, worker_pb2_grpc
 from txworker.rpc import health
 from txworker.rpc.admission import Admission, StreamSlots
+from txworker.rpc.arrivals import Arrivals
 from txworker.rpc.bridge import Bridge
 from txworker.rpc.ready import ReadyMessages
 from txworker.rpc.requests import add_service
@@ -86,6 +87,7 @@ class GrpcServer(Service):
         self._also_open = also_open
         self._health = health.Health(bridge, NAMES)
         self._server: grpc.Server | None = None
+        self._next_look: Any = None
 
     @property
     def address(self) -> str:
@@ -101,7 +103,8 @@ class GrpcServer(Service):
             OSError: a certificate cannot be read, or the machine has no threads for it.
         """
         _check_free(self.host, self.port, self.address)
-        threads: Any = self._first_threads()  # all that is needed of it is submit()
+        arrivals = Arrivals(self._first_threads(), self._bridge.reactor.seconds)
+        threads: Any = arrivals  # all that is needed of it is submit()
         interceptors = [Admission(StreamSlots(self._max_streams)), ReadyMessages()]
         server = grpc.server(threads, interceptors=interceptors, options=_OPTIONS)
         self._add_services(server)
@@ -109,6 +112,7 @@ class GrpcServer(Service):
         self._also_open(server)
         server.start()
         self._server = server
+        self._look(arrivals)
         super().startService()
         self._log.info("Serving on {address}{tls}.", address=self.address, tls=" with TLS" if self._credentials else "")
 
@@ -128,6 +132,8 @@ class GrpcServer(Service):
         if server is None:
             closed.callback(None)
             return closed
+        if self._next_look is not None:
+            self._next_look.cancel()
         self._health.end()
         reactor: Any = self._bridge.reactor
         reactor.callLater(CLOSING_SECONDS, self._bridge.close)
@@ -148,6 +154,9 @@ class GrpcServer(Service):
         add_service(health_pb2_grpc.add_HealthServicer_to_server, self._health, server)
         served = reflection.ReflectionServicer((*NAMES, health.NAME, reflection.SERVICE_NAME))
         add_service(reflection_pb2_grpc.add_ServerReflectionServicer_to_server, served, server)
+
+    def _look(self, arrivals: Arrivals) -> None:
+        self._next_look = self._bridge.reactor.callLater(arrivals.look(), self._look, arrivals)
 
     def _first_threads(self) -> RpcThreads:
         try:

@@ -54,17 +54,20 @@ class RpcThreads(Executor):
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         """Run fn in one of the threads. Any thread; never blocks, and never raises: gRPC's serving thread would end."""
         future: Future[T] = Future()
-        work = (future, fn, args, kwargs)
+        self.take((future, fn, args, kwargs))
+        return future
+
+    def take(self, work: Work) -> None:
+        """As submit(), for who has a future already."""
         with self._lock:
             if self._may_begin(work):
                 if self._idle:
                     self._idle.pop().give(work)
-                    return future
+                    return
                 if self._threads < self._most and self._started(work):
-                    return future
+                    return
                 self._orders -= _is_order(work)
             (self._waiting_orders if _is_order(work) else self._waiting).append(work)
-        return future
 
     def _may_begin(self, work: Work) -> bool:
         if not _is_order(work):

@@ -29,6 +29,7 @@ _CODES: dict[type[errors.TxWorkerError], grpc.StatusCode] = {
     errors.OutputGone: grpc.StatusCode.DATA_LOSS,
     errors.CallerGone: grpc.StatusCode.CANCELLED,
     errors.CallLate: grpc.StatusCode.DEADLINE_EXCEEDED,
+    errors.MessageLate: grpc.StatusCode.DEADLINE_EXCEEDED,
 }
 
 

@@ -1,0 +1,88 @@
+"""Calls that are begun and whose message never comes, beside clients that do nothing of the kind."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from tests.support.daemon import Daemon, wait_until
+from tests.support.frames import METHODS, QUERY, connections
+from txworker.pb import worker_pb2 as pb
+
+NOT_STARTS = [method for method in METHODS if not method.endswith("StartJob")]  # starts have more time
+PARTS = {"headers only": b"", "its length only": b"\0\0\0\0\x26", "half of it": b"\0\0\0\0\x26\x0a\x24half"}
+"""How much of its message comes."""
+
+
+def everything_answers(daemon: Daemon, within_seconds: float = 1.0) -> None:
+    """Another client gets an answer from each kind of method in the time that a scheduler gives a worker."""
+    job_id = daemon.stub.StartJob(pb.StartJobReq(command="true"), timeout=within_seconds).jobID
+    daemon.stub.QueryJob(pb.QueryJobReq(jobID=job_id), timeout=within_seconds)
+    daemon.stub.ListJobs(pb.ListJobsReq(), timeout=within_seconds)
+    daemon.stub.StopJob(pb.StopJobReq(jobID=job_id), timeout=within_seconds)
+    list(daemon.stub.StreamJob(pb.StreamJobReq(jobID=job_id), timeout=within_seconds))
+    health = health_pb2_grpc.HealthStub(daemon.channel)
+    health.Check(health_pb2.HealthCheckRequest(), timeout=within_seconds)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_on_one_connection(daemon: Daemon, method: str) -> None:
+    """As many as there are threads for calls hold nobody up, whatever method they name, and are ended soon."""
+    before = daemon.threads()
+    with connections(daemon.addr, 1) as (one,):
+        numbers = {one.begin(method) for _ in range(310)}
+        one.read(0.1)
+        everything_answers(daemon)
+        assert daemon.threads() < before + 30
+        assert one.all_ended(numbers, 6.0), len(numbers - one.ended)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_on_many_connections(daemon: Daemon, part: str) -> None:
+    """One on each of many connections, of all methods in turn, does the same."""
+    with connections(daemon.addr, 310) as many:
+        begun = [(one, {one.begin(METHODS[i % len(METHODS)], PARTS[part])}) for i, one in enumerate(many)]
+        everything_answers(daemon)
+        end = time.monotonic() + 6.0
+        assert all(one.all_ended(numbers, end - time.monotonic()) for one, numbers in begun)
+
+
+def test_nothing_is_left(a_daemon: Callable[..., Daemon]) -> None:
+    """Thousands of them, one after another, leave no thread, no descriptor and hardly any memory."""
+    daemon = a_daemon()
+
+    def some() -> None:
+        with connections(daemon.addr, 1) as (one,):
+            numbers = {one.begin(NOT_STARTS[i % len(NOT_STARTS)]) for i in range(1000)}
+            assert one.all_ended(numbers, 10.0)
+
+    def resident() -> int:
+        with open(f"/proc/{daemon.process.pid}/statm") as file:
+            return int(file.read().split()[1]) * 4096
+
+    some()
+    descriptors, memory = daemon.descriptors(), resident()
+    for _ in range(4):
+        some()
+    wait_until(lambda: daemon.descriptors() <= descriptors)
+    assert resident() - memory < 10e6
+
+
+def test_the_client_is_told(daemon: Daemon) -> None:
+    """A client whose message does not come is told so in a sentence; one that sends it a little later is answered."""
+    query: Any = daemon.channel.stream_unary(QUERY)
+    job_id = daemon.start("true")
+    message = pb.QueryJobReq(jobID=job_id).SerializeToString()
+    assert query(slowly(message, 0.3), timeout=10)
+    with pytest.raises(Exception, match="did not come within 1 s"):
+        query(slowly(message, 4.0), timeout=10)
+
+
+def slowly(message: bytes, seconds: float) -> Iterator[bytes]:
+    """One message, later."""
+    time.sleep(seconds)
+    yield message

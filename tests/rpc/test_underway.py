@@ -1,0 +1,209 @@
+"""How many calls may wait for their messages, and for how long."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+import grpc
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from txworker.rpc import underway
+from txworker.rpc.threads import Work
+from txworker.rpc.underway import Calls, Starts
+
+
+class FakeCall:
+    """A call whose message comes when it is told to."""
+
+    def __init__(self, peer: str = "ipv4:10.0.0.1:1") -> None:
+        self.peer = peer
+        self.size = 0
+        self.over = False
+        self.future: Future[Any] = Future()
+        self.refused: grpc.Status | None = None
+        self._come: Callable[[Any], None] | None = None
+
+    @property
+    def begun(self) -> bool:
+        """Its message was asked for."""
+        return self._come is not None
+
+    def receive(self, come: Callable[[Any], None]) -> bool:
+        if not self.over:
+            self._come = come
+        return not self.over
+
+    def work(self) -> Work:
+        return self.future, print, (self,), {}
+
+    def drop(self) -> None:
+        self.future.set_result(None)
+
+    def refuse(self, status: grpc.Status) -> None:
+        self.refused = status
+        self.left()
+
+    def left(self) -> None:
+        """Its client is gone, or it was answered early: gRPC says that no message will come."""
+        self.over = True
+        if self._come is not None:
+            self._come(self)
+
+    def comes(self, size: int = 10) -> None:
+        """The message is here."""
+        self.size = size
+        assert self._come is not None
+        self._come(self)
+
+
+class CallsTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.served: list[FakeCall] = []
+        self.calls = Calls(lambda work: self.served.append(work[2][0]), self.clock.seconds)
+
+    def add(self, *peers: str) -> list[FakeCall]:
+        """A call from each of these."""
+        made = [FakeCall(peer) for peer in peers]
+        for call in made:
+            self.calls.add(call)
+        return made
+
+    def test_message(self) -> None:
+        """A call is served when its message is here, and not before."""
+        (call,) = self.add("ipv4:10.0.0.1:1")
+        self.assertEqual([], self.served)
+        call.comes()
+        self.assertEqual([call], self.served)
+        self.assertFalse(self.calls.busy)
+
+    def test_none_comes(self) -> None:
+        """After a second it is told so; nothing is left of it."""
+        (call,) = self.add("ipv4:10.0.0.1:1")
+        self.clock.advance(1.0)
+        self.calls.look()
+        self.assertIsNone(call.refused)
+        self.clock.advance(0.1)
+        self.calls.look()
+        assert call.refused is not None
+        self.assertEqual(grpc.StatusCode.DEADLINE_EXCEEDED, call.refused.code)
+        self.assertEqual("the call's message did not come within 1 s", call.refused.details)
+        self.assertTrue(call.future.done())
+        self.assertFalse(self.calls.busy)
+
+    def test_left(self) -> None:
+        """One whose client leaves, before or afterwards, is not served."""
+        gone = FakeCall()
+        gone.over = True
+        self.calls.add(gone)
+        (leaving,) = self.add("ipv4:10.0.0.1:1")
+        leaving.left()
+        self.assertTrue(gone.future.done() and leaving.future.done())
+        self.assertEqual([], self.served)
+        self.assertFalse(self.calls.busy)
+
+    def test_too_many(self) -> None:
+        """One too many ends one: of the address with most, of its connection with most, the oldest; no other."""
+        lone = self.add("ipv4:10.0.0.9:1")
+        few = self.add(*["ipv4:10.0.0.1:1"] * 20)
+        many = self.add(*["ipv4:10.0.0.1:2"] * (underway.MOST_CALLS - 21))
+        honest = self.add("ipv4:10.0.0.9:2", "ipv6:%5B::1%5D:77")
+        self.assertEqual(many[:2], [call for call in many if call.refused])
+        assert many[0].refused is not None
+        self.assertEqual(grpc.StatusCode.RESOURCE_EXHAUSTED, many[0].refused.code)
+        self.assertEqual([], [call for call in lone + few + honest if call.refused])
+
+    def test_complete_calls_are_never_too_many(self) -> None:
+        """Thousands at once, of one connection, whose messages come with them."""
+        for _ in range(5000):
+            (call,) = self.add("ipv4:10.0.0.1:1")
+            call.comes()
+        self.assertEqual(5000, len(self.served))
+
+
+class StartsTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.served: list[FakeCall] = []
+        self.starts = Starts(lambda work: self.served.append(work[2][0]), self.clock.seconds)
+
+    def add(self, count: int, peer: str = "ipv4:10.0.0.1:1") -> list[FakeCall]:
+        """So many starts."""
+        made = [FakeCall(peer) for _ in range(count)]
+        for call in made:
+            self.starts.add(call)
+        return made
+
+    def look(self, seconds: float) -> None:
+        """After so long."""
+        self.clock.advance(seconds)
+        self.starts.look()
+
+    def test_small_ones(self) -> None:
+        """Each is served when its message is here, and makes room for the next."""
+        calls = self.add(20)
+        self.assertEqual(calls[: underway.PLACES], [call for call in calls if call.begun])
+        for call in calls:
+            call.comes()
+        self.assertEqual(calls, self.served)
+        self.assertFalse(self.starts.busy)
+
+    def test_large_ones(self) -> None:
+        """A large one keeps its place until it is answered."""
+        calls = self.add(underway.PLACES + 2)
+        for call in calls[: underway.PLACES]:
+            call.comes(underway.LARGE_BYTES + 1)
+        self.assertEqual(underway.PLACES, len(self.served))
+        self.assertFalse(calls[underway.PLACES].begun)
+        calls[0].future.set_result(None)
+        self.assertTrue(calls[underway.PLACES].begun)
+        self.assertFalse(calls[underway.PLACES + 1].begun)
+
+    def test_none_comes(self) -> None:
+        """One that has a place has three seconds."""
+        (call,) = self.add(1)
+        self.look(3.0)
+        self.assertIsNone(call.refused)
+        self.look(0.1)
+        assert call.refused is not None
+        self.assertEqual("the call's message did not come within 3 s", call.refused.details)
+
+    def test_a_small_one_passes(self) -> None:
+        """Where all places are taken by halves, another client's small start is served at the next look."""
+        halves = self.add(400)
+        (honest,) = self.add(1, "ipv4:10.0.0.2:1")
+        self.look(0.1)
+        self.assertTrue(honest.begun)
+        honest.comes()
+        self.assertEqual([honest], self.served)
+        for _ in range(40):
+            self.look(0.2)
+        self.assertTrue(all(call.refused for call in halves))
+        self.assertFalse(self.starts.busy)
+
+    def test_large_ones_of_one_client_wait(self) -> None:
+        """As long as one after another comes, those of one connection wait for their turn, but for one at a time."""
+        calls = self.add(100)
+        for _ in range(20):
+            current = next(call for call in calls if call.begun and not call.over and call not in self.served)
+            current.comes(underway.LARGE_BYTES + 1)
+            current.future.set_result(None)
+            self.look(0.11)
+        self.assertLess(len([call for call in calls if call.refused]), 20)
+
+    def test_those_that_left(self) -> None:
+        """Who leaves while it waits is forgotten, and holds up nobody."""
+        first = self.add(underway.PLACES)
+        waiting = self.add(1000)
+        for call in waiting:
+            call.over = True
+        (last,) = self.add(1, "ipv4:10.0.0.2:1")
+        first[0].comes()
+        self.assertTrue(last.begun)
+        self.look(0.1)
+        for call in [*first[1:], last]:
+            call.comes()
+        self.assertFalse(self.starts.busy)

@@ -1,0 +1,238 @@
+"""
+Calls whose message is on its way: how many there may be, and for how long.
+
+A small message comes together with its call, and is here a tenth of a millisecond later. What stays is the half of a
+call, or the large message of a start: that may have 4 MiB, so starts have places of their own, and a large one keeps
+its place until it is answered. That bounds what the requests of all starts together hold in memory. Any thread.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, Protocol
+
+import grpc
+
+from txworker.jobs.errors import MessageLate, OutOfResources
+from txworker.rpc.threads import Work
+from txworker.wire.status import status_of
+
+MOST_CALLS = 64
+"""Calls other than starts whose message is on its way. Those that are complete never come near it."""
+
+CALL_SECONDS = 1.0
+"""How long their messages may take."""
+
+PLACES = 8
+"""Starts whose message is on its way, or is large and not answered yet; the others wait, and send little meanwhile."""
+
+START_SECONDS = 3.0
+"""How long the message of a start may take: 4 MiB at 11 Mbit/s."""
+
+LARGE_BYTES = 64 * 1024
+"""A message beyond it keeps its place."""
+
+SHORT_TRIES = 16
+"""So many starts that wait, each of another connection, are tried at a time when all places are taken."""
+
+SHORT_TRIES_WHEN_STUCK = 64
+"""So many when nothing at all has come by the places since the last look, whosever they are."""
+
+SHORT_SECONDS = 0.1
+"""So long they have. It is much for a small message, and little for one that never comes."""
+
+
+class Call(Protocol):
+    """What is asked of incoming.Incoming, where each of these is described."""
+
+    size: int
+    future: Future[Any]
+
+    @property
+    def peer(self) -> str: ...
+    @property
+    def over(self) -> bool: ...
+    def receive(self, come: Callable[[Any], None]) -> bool: ...
+    def work(self) -> Work: ...
+    def drop(self) -> None: ...
+    def refuse(self, status: grpc.Status) -> None: ...
+
+
+class Calls:
+    """
+    All but starts: begun at once. When there are too many, one is ended: of the address, and there of the connection,
+    that has most of them, the oldest.
+    """
+
+    def __init__(self, take: Callable[[Work], None], now: Callable[[], float]) -> None:
+        self._take = take
+        self._now = now
+        self._lock = threading.Lock()
+        self._begun: dict[Call, float] = {}
+
+    @property
+    def busy(self) -> bool:
+        """There are some."""
+        return bool(self._begun)
+
+    def add(self, call: Call) -> None:
+        """A call that has just come."""
+        with self._lock:
+            victim = self._victim() if len(self._begun) >= MOST_CALLS else None
+            self._begun[call] = self._now()
+        if victim is not None:
+            text = f"{MOST_CALLS} calls are waiting for their messages already, most of them from this client"
+            victim.refuse(status_of(OutOfResources(text, "HALF_SENT_CALLS")))
+        if not call.receive(self._come):
+            self._forget(call)
+            call.drop()
+
+    def look(self) -> None:
+        """End those that have taken too long."""
+        with self._lock:
+            begun = self._now() - CALL_SECONDS
+            late = [call for call, when in self._begun.items() if when < begun]
+            for call in late:
+                del self._begun[call]
+        for call in late:
+            call.refuse(status_of(MessageLate(CALL_SECONDS)))
+
+    def _come(self, call: Call) -> None:
+        self._forget(call)
+        if call.over:
+            call.drop()
+        else:
+            self._take(call.work())
+
+    def _forget(self, call: Call) -> None:
+        with self._lock:
+            self._begun.pop(call, None)
+
+    def _victim(self) -> Call:
+        peers = {call: call.peer for call in self._begun}
+        connections = Counter(peers.values())
+        addresses = Counter(_address(peer) for peer in peers.values())
+        victim = max(peers, key=lambda call: (addresses[_address(peers[call])], connections[peers[call]]))
+        del self._begun[victim]
+        return victim
+
+
+class Starts:
+    """
+    Begun in order, as places become free. When none does, the newest of some connections are tried for a short time:
+    so a small start passes those that are large, or only half there.
+    """
+
+    def __init__(self, take: Callable[[Work], None], now: Callable[[], float]) -> None:
+        self._take = take
+        self._now = now
+        self._lock = threading.Lock()
+        self._waiting: dict[Call, None] = {}
+        self._begun: dict[Call, float] = {}
+        self._tried: dict[Call, float] = {}
+        self._large: set[Call] = set()
+        self._stuck = False
+
+    @property
+    def busy(self) -> bool:
+        """There are some whose message is not here."""
+        return bool(self._begun or self._tried or self._waiting)
+
+    def add(self, call: Call) -> None:
+        """A start that has just come."""
+        with self._lock:
+            self._waiting[call] = None
+        self._fill()
+
+    def look(self) -> None:
+        """End those that have taken too long; try some that wait."""
+        late = self._late(self._begun, START_SECONDS)
+        untried = self._late(self._tried, SHORT_SECONDS)
+        for call in late:
+            call.refuse(status_of(MessageLate(START_SECONDS)))
+        for call in untried:
+            text = f"{PLACES} large starts are under way already"
+            call.refuse(status_of(OutOfResources(text, "LARGE_STARTS")))
+        self._fill()
+        for call in self._chosen():
+            self._begin(call)
+
+    def _fill(self) -> None:
+        while (call := self._next()) is not None:
+            self._begin(call)
+
+    def _next(self) -> Call | None:
+        with self._lock:
+            if not self._waiting or len(self._begun) + len(self._large) >= PLACES:
+                return None
+            call = next(iter(self._waiting))
+            del self._waiting[call]
+            self._begun[call] = self._now()
+            return call
+
+    def _chosen(self) -> list[Call]:
+        with self._lock:
+            self._waiting = {call: None for call in self._waiting if not call.over}
+            chosen = self._newest(SHORT_TRIES_WHEN_STUCK if self._stuck else SHORT_TRIES)
+            self._stuck = True
+            for call in chosen:
+                del self._waiting[call]
+                self._tried[call] = self._now()
+            return chosen
+
+    def _newest(self, most: int) -> list[Call]:
+        """One of each connection, and then, when nothing comes by the places, others."""
+        one_of_each: dict[str, Call] = {}
+        for call in reversed(self._waiting):
+            one_of_each.setdefault(call.peer, call)
+        firsts = list(one_of_each.values())
+        known = set(firsts)
+        others = [call for call in reversed(self._waiting) if call not in known] if self._stuck else []
+        return [*firsts, *others][: max(0, most - len(self._tried))]
+
+    def _begin(self, call: Call) -> None:
+        if not call.receive(self._come):
+            self._forget(call)
+            call.drop()
+
+    def _come(self, call: Call) -> None:
+        self._forget(call)
+        if call.over:
+            call.drop()
+        else:
+            if call.size > LARGE_BYTES:
+                self._keep(call)
+            self._take(call.work())
+        self._fill()
+
+    def _forget(self, call: Call) -> None:
+        with self._lock:
+            if self._begun.pop(call, None) is not None:
+                self._stuck = False
+            self._tried.pop(call, None)
+
+    def _keep(self, call: Call) -> None:
+        def answered(future: Future[Any]) -> None:
+            with self._lock:
+                self._large.discard(call)
+            self._fill()
+
+        with self._lock:
+            self._large.add(call)
+        call.future.add_done_callback(answered)
+
+    def _late(self, begun: dict[Call, float], seconds: float) -> list[Call]:
+        with self._lock:
+            since = self._now() - seconds
+            late = [call for call, when in begun.items() if when < since]
+            for call in late:
+                del begun[call]
+            return late
+
+
+def _address(peer: str) -> str:
+    """An address without its port, as gRPC writes a peer."""
+    return peer.rpartition(":")[0]
