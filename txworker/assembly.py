@@ -87,7 +87,8 @@ def assemble(config: Config, reactor: Any, environment: Mapping[str, str], umask
     bridge = Bridge(reactor)
     control = ControlServicer(bridge, lambda: drain.begin())
     door = control_door(jobs.state_directory, control)
-    server = _server(serving, WorkerServicer(worker, bridge, limit.allows), bridge, door)
+    connections = _connections(serving, processes.descriptors)
+    server = _server(serving, WorkerServicer(worker, bridge, limit.allows), bridge, connections, door)
     trouble.announce = server.announce
     scheduler = (
         [_registration(config.scheduler, server, reactor, limit_of_link.allows)] if config.scheduler.addr else []
@@ -196,7 +197,11 @@ def _close(store: JobStore, reactor: Any) -> Deferred[None]:
 
 
 def _server(
-    config: GrpcServer, servicer: WorkerServicer, bridge: Bridge, door: Callable[[Any], None]
+    config: GrpcServer,
+    servicer: WorkerServicer,
+    bridge: Bridge,
+    connections: rpc.Connections,
+    door: Callable[[Any], None],
 ) -> rpc.GrpcServer:
     if not config.use_tls and (config.crt_file or config.key_file):
         _log.warn("grpc_server.use_tls is false: crt_file and key_file are not used, calls come without TLS.")
@@ -208,7 +213,19 @@ def _server(
         def credentials() -> Any:
             return server_credentials(files)
 
-    return rpc.GrpcServer(config.host, config.port, servicer, bridge, config.max_streams, credentials, door)
+    most = config.max_streams
+    return rpc.GrpcServer(config.host, config.port, servicer, bridge, most, credentials, connections, door)
+
+
+def _connections(config: GrpcServer, descriptors: DescriptorLimit) -> rpc.Connections:
+    most = descriptors.for_connections
+    if config.max_connections > most:
+        _log.warn(
+            "grpc_server.max_connections: {wanted} are more than the limit of open files allows beside jobs: {most}.",
+            wanted=config.max_connections,
+            most=most,
+        )
+    return rpc.Connections(min(config.max_connections or most, most), config.max_idle_seconds, descriptors.scarce)
 
 
 def _warn_of_readers(key_file: Path) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import socket
+import resource
 import uuid
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from signal import SIGKILL
 
@@ -30,14 +30,13 @@ def short(tmp_path: Path) -> Iterator[Daemon]:
 
 @contextmanager
 def none_left(worker: Daemon) -> Iterator[None]:
-    """Connections have them all; others wait for those that the worker gives back."""
-    host, port = worker.addr.split(":")
-    descriptors = Path(f"/proc/{worker.process.pid}/fd")
-    with ExitStack() as stack:
-        for _ in range(DESCRIPTORS):
-            stack.enter_context(socket.create_connection((host, int(port))))
-        wait_until(lambda: len(list(descriptors.iterdir())) == DESCRIPTORS)
-        yield
+    """There are no more than it has now."""
+    taken = {int(file.name) for file in Path(f"/proc/{worker.process.pid}/fd").iterdir()}
+    lowest_free = min(set(range(DESCRIPTORS)) - taken)
+    resource.prlimit(worker.process.pid, resource.RLIMIT_NOFILE, (lowest_free, DESCRIPTORS))
+    yield
+    with suppress(ProcessLookupError):
+        resource.prlimit(worker.process.pid, resource.RLIMIT_NOFILE, (DESCRIPTORS, DESCRIPTORS))
 
 
 @pytest.fixture

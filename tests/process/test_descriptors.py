@@ -91,3 +91,22 @@ class DescriptorTests(SynchronousTestCase):
             self.assertTrue(moved.is_set())
             with patch.object(descriptors, "LOWERED_SECONDS", 0), limit.original_for_children():
                 self.assertEqual(7, limit.moved_up(7))
+
+    def test_for_connections(self) -> None:
+        """Half of what the worker has not itself, within bounds."""
+        table = [(64, 8), (256, 96), (1024, 480), (65536, 10_000), (resource.RLIM_INFINITY, 10_000)]
+        for hard, wanted in table:
+            self.now = (64, hard)
+            self.assertEqual(wanted, DescriptorLimit().for_connections)
+
+    def test_scarce(self) -> None:
+        """When three quarters are taken, or all."""
+        fd = os.open(os.devnull, os.O_RDONLY)
+        os.close(fd)
+        found = []
+        for hard in (fd, fd + 1, 2 * fd, 4000):
+            self.now = (hard, hard)
+            found.append(DescriptorLimit().scarce())
+        with patch("os.open", side_effect=OSError(24, "Too many open files")):
+            found.append(DescriptorLimit().scarce())
+        self.assertEqual([True, True, False, False, True], found)

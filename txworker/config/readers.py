@@ -18,6 +18,7 @@ from txworker.jobs import Limits
 
 _HIGHEST_PORT = 65535
 _HIGHEST_STREAMS = 10_000  # each stream holds a thread; more than this is a slip of the finger
+_HIGHEST_CONNECTIONS = 1_000_000  # more than a machine has descriptors for; 0 is the way to leave it to the worker
 _HIGHEST_RUNNING = 1_000_000  # more processes than a machine has; 0 is the way to say no ceiling
 _LONGEST_SECONDS = 365 * 86_400  # a year: timers take it, and nobody means more
 _LONGEST_DAYS = 36_500  # a century, which is as good as for ever
@@ -184,6 +185,8 @@ READERS: Mapping[str, Mapping[str, _Reader]] = {
         "key_file": _path,
         "client_ca_file": _path,
         "max_streams": _whole(1, _HIGHEST_STREAMS),
+        "max_connections": _whole(0, _HIGHEST_CONNECTIONS),
+        "max_idle_seconds": _seconds,
     },
     "scheduler": {
         "addr": _dial_addr,

@@ -19,6 +19,8 @@ class GrpcServer:
     key_file: Path | None = None
     client_ca_file: Path | None = None  # given: clients must present a certificate of this CA
     max_streams: int = 256
+    max_connections: int = 0  # 0: as many as the limit of open descriptors allows with a reserve
+    max_idle_seconds: float = 60.0  # a connection without a call; 0: for ever
 
     @property
     def addr(self) -> str:

@@ -1,5 +1,6 @@
 """
-The limit of open descriptors: the worker needs many, a job gets what the worker was started with.
+The limit of open descriptors: the worker needs many, a job gets what the worker was started with, and clients take no
+more than leaves enough for jobs and the store.
 
 A soft limit is inherited when a child is made, so it is lowered for that moment. Every thread of ours lives with
 the lower one meanwhile; that hurts only who needs a new descriptor and finds none below it. A new one gets the lowest
@@ -15,6 +16,15 @@ import fcntl
 import os
 import resource
 import threading
+
+OWN = 64
+"""About so many the worker has for itself, with the connections to its store."""
+
+MOST_CONNECTIONS = 10_000
+"""More than so many clients a worker has not; each costs it some memory."""
+
+UNLIMITED = 2**20
+"""What is reckoned with where there is no limit."""
 
 LOWERED_SECONDS = 0.05
 """So long a launch is waited for before something is moved up. It takes far less unless its exec waits for a disk."""
@@ -32,6 +42,22 @@ class DescriptorLimit:
     def original_for_children(self) -> _Lowered:
         """A child that is made inside starts with the limit that the worker was started with."""
         return _Lowered(self.original, self._hard, self._lowered)
+
+    @property
+    def for_connections(self) -> int:
+        """So many connections there may be at most: half of what the worker does not need for itself."""
+        hard = UNLIMITED if self._hard == resource.RLIM_INFINITY else self._hard
+        return min(max((hard - OWN) // 2, 8), MOST_CONNECTIONS)
+
+    def scarce(self) -> bool:
+        """Three quarters are taken: what is left is for jobs and the store, and not for viewers."""
+        hard = UNLIMITED if self._hard == resource.RLIM_INFINITY else self._hard
+        try:
+            lowest_free = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return True
+        os.close(lowest_free)
+        return lowest_free >= hard - hard // 4
 
     @property
     def crowded(self) -> bool:

@@ -15,10 +15,15 @@ from txworker.wire.status import status_of
 
 
 class StreamSlots:
-    """How many streams may be open at once: each holds a thread, and other calls need theirs. Any thread."""
+    """
+    How many streams may be open at once: each holds a thread, and other calls need theirs. Any thread.
 
-    def __init__(self, most: int) -> None:
+    None is given while scarce(): each may have a descriptor, and jobs need theirs.
+    """
+
+    def __init__(self, most: int, scarce: Callable[[], bool]) -> None:
         self._most = most
+        self._scarce = scarce
         self._open = 0
         self._lock = threading.Lock()
 
@@ -27,8 +32,11 @@ class StreamSlots:
         One more stream.
 
         Raises:
-            OutOfResources: the ceiling is reached.
+            OutOfResources: the ceiling is reached, or descriptors are scarce.
         """
+        if self._scarce():
+            text = "the worker has few open files left, which its jobs need: no further stream now"
+            raise OutOfResources(text, "DESCRIPTORS_SCARCE")
         with self._lock:
             if self._open >= self._most:
                 raise OutOfResources(f"grpc_server.max_streams: {self._most} streams are open already", "MAX_STREAMS")

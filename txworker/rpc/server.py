@@ -6,6 +6,7 @@ import errno
 import socket
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
@@ -42,6 +43,12 @@ CLOSING_SECONDS = 1.5
 PENDING_CALLS = 50_000
 """Calls that may wait for their turn, so that all jobs of a worker can be stopped at once."""
 
+HANDSHAKE_SECONDS = 5.0
+"""How long a client may take for TLS and the first frame of HTTP/2."""
+
+CALLS_BESIDE_STREAMS = 1000
+"""So many calls beside streams one connection may have under way; its client keeps further ones to itself."""
+
 _OPTIONS = (
     ("grpc.so_reuseport", 0),  # or a second worker binds the same port silently and takes half the calls
     ("grpc.keepalive_time_ms", 20_000),  # a client whose machine is gone holds its thread for half a minute at most:
@@ -52,6 +59,26 @@ _OPTIONS = (
     ("grpc.server.max_pending_requests", PENDING_CALLS),  # by default gRPC cancels some of a flood, beginning at 1,000
     ("grpc.server.max_pending_requests_hard_limit", 2 * PENDING_CALLS),
 )
+
+
+@dataclass(frozen=True)
+class Connections:
+    """How many there may be, and how long one without a call; scarce(): descriptors are, viewers get none now."""
+
+    most: int
+    idle_seconds: float  # 0: for ever
+    scarce: Callable[[], bool]
+
+    def options(self, most_calls: int) -> list[tuple[str, int]]:
+        """The same in gRPC's words; `most_calls` one connection may have under way."""
+        found = [
+            ("grpc.max_allowed_incoming_connections", self.most),
+            ("grpc.server_handshake_timeout_ms", int(HANDSHAKE_SECONDS * 1000)),
+            ("grpc.max_concurrent_streams", most_calls),
+        ]
+        if self.idle_seconds:
+            found.append(("grpc.max_connection_idle_ms", max(1, int(self.idle_seconds * 1000))))
+        return found
 
 
 class CannotListen(Exception):
@@ -76,6 +103,7 @@ class GrpcServer(Service):
         bridge: Bridge,
         max_streams: int,
         credentials: Callable[[], grpc.ServerCredentials] | None,
+        connections: Connections,
         also_open: Callable[[grpc.Server], None] = lambda server: None,
     ) -> None:
         self.host = host
@@ -84,6 +112,7 @@ class GrpcServer(Service):
         self._bridge = bridge
         self._max_streams = max_streams
         self._credentials = credentials
+        self._connections = connections
         self._also_open = also_open
         self._health = health.Health(bridge, NAMES)
         self._server: grpc.Server | None = None
@@ -105,8 +134,9 @@ class GrpcServer(Service):
         _check_free(self.host, self.port, self.address)
         arrivals = Arrivals(self._first_threads(), self._bridge.reactor.seconds)
         threads: Any = arrivals  # all that is needed of it is submit()
-        interceptors = [Admission(StreamSlots(self._max_streams)), ReadyMessages()]
-        server = grpc.server(threads, interceptors=interceptors, options=_OPTIONS)
+        slots = StreamSlots(self._max_streams, self._connections.scarce)
+        options = (*_OPTIONS, *self._connections.options(self._max_streams + CALLS_BESIDE_STREAMS))
+        server = grpc.server(threads, interceptors=[Admission(slots), ReadyMessages()], options=options)
         self._add_services(server)
         self.port = self._bind(server)
         self._also_open(server)
