@@ -30,6 +30,7 @@ LEVELS = {
     "changes": 1,
     "viewers": 1,
     "cores": 0,
+    "memory": 0,
     "recovery": 1,
     "retention": 2,
     "rpc": 3,

@@ -28,6 +28,7 @@ from txworker.drain import Drain
 from txworker.jobs import Retention
 from txworker.jobs.errors import StoreBroken
 from txworker.lifetime import InOrder, Stopping
+from txworker import memory
 from txworker.logs import Logger
 from txworker.output.shelf import Shelf
 from txworker.ports import World
@@ -106,7 +107,7 @@ def assemble(config: Config, reactor: Any, environment: Mapping[str, str], umask
         [Stopping("store", lambda: _close(store, reactor)), _heart(store), _watch(shelf, reactor)],
         [Stopping("processes", processes.close)],
         [server],
-        [ending, *scheduler, _sweeper(jobs, reactor, store, shelf, worker)],
+        [ending, *scheduler, _sweeper(jobs, reactor, store, shelf, worker), _memory(reactor)],
         [Stopping("refusal", refuse)],
     ]
     return InOrder(stages), drain
@@ -189,6 +190,16 @@ def _watch(shelf: Shelf, reactor: Any) -> TimerService:
             looked.addCallback(lambda _: under_way.clear())
 
     return TimerService(LOOK_SECONDS, look)
+
+
+def _memory(reactor: Any) -> TimerService:
+    held = memory.Memory()
+
+    def look() -> None:
+        if held.grown:
+            reactor.callInThread(held.give_back)
+
+    return TimerService(memory.LOOK_SECONDS, look)
 
 
 def _close(store: JobStore, reactor: Any) -> Deferred[None]:

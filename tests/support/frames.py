@@ -16,10 +16,11 @@ CANCEL = struct.pack(">I", 8)
 _POST, _HTTP = b"\x83", b"\x86"  # of HPACK's static table (RFC 7541, appendix A)
 
 QUERY = "/jobscheduler.Worker/QueryJob"
+START = "/jobscheduler.Worker/StartJob"
 METHODS = (
     QUERY,
     "/Worker/QueryJob",
-    "/jobscheduler.Worker/StartJob",
+    START,
     "/jobscheduler.Worker/StopJob",
     "/jobscheduler.Worker/StreamJob",
     "/jobscheduler.Worker/ListJobs",

@@ -56,6 +56,7 @@ _OPTIONS = (
     ("grpc.http2.ping_timeout_ms", 10_000),  # without this one the others are ten times slower (measured)
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),  # clients may ping, too (by default: every 5 minutes)
+    ("grpc.http2.bdp_probe", 0),  # or a call that waits for its turn takes in megabytes meanwhile, not 64 KiB
     ("grpc.server.max_pending_requests", PENDING_CALLS),  # by default gRPC cancels some of a flood, beginning at 1,000
     ("grpc.server.max_pending_requests_hard_limit", 2 * PENDING_CALLS),
 )

@@ -29,17 +29,17 @@ CALL_SECONDS = 1.0
 PLACES = 8
 """Starts whose message is on its way, or is large and not answered yet; the others wait, and send little meanwhile."""
 
-START_SECONDS = 3.0
-"""How long the message of a start may take: 4 MiB at 11 Mbit/s."""
+START_SECONDS = 5.0
+"""How long the message of a start may take: 4 MiB at 7 Mbit/s."""
 
 LARGE_BYTES = 64 * 1024
 """A message beyond it keeps its place."""
 
-SHORT_TRIES = 16
-"""So many starts that wait, each of another connection, are tried at a time when all places are taken."""
+STUCK_SECONDS = 0.3
+"""When no place has become free for so long, those who wait are tried, many at a time; until then one at a time."""
 
-SHORT_TRIES_WHEN_STUCK = 64
-"""So many when nothing at all has come by the places since the last look, whosever they are."""
+SHORT_TRIES = 64
+"""So many at a time."""
 
 SHORT_SECONDS = 0.1
 """So long they have. It is much for a small message, and little for one that never comes."""
@@ -122,7 +122,7 @@ class Calls:
 
 class Starts:
     """
-    Begun in order, as places become free. When none does, the newest of some connections are tried for a short time:
+    Begun in order, as places become free. While they are taken the newest of those who wait are tried for a short time:
     so a small start passes those that are large, or only half there.
     """
 
@@ -134,7 +134,7 @@ class Starts:
         self._begun: dict[Call, float] = {}
         self._tried: dict[Call, float] = {}
         self._large: set[Call] = set()
-        self._stuck = False
+        self._moved = now()
 
     @property
     def busy(self) -> bool:
@@ -168,6 +168,7 @@ class Starts:
         with self._lock:
             if not self._waiting or len(self._begun) + len(self._large) >= PLACES:
                 return None
+            self._moved = self._now()
             call = next(iter(self._waiting))
             del self._waiting[call]
             self._begun[call] = self._now()
@@ -176,21 +177,21 @@ class Starts:
     def _chosen(self) -> list[Call]:
         with self._lock:
             self._waiting = {call: None for call in self._waiting if not call.over}
-            chosen = self._newest(SHORT_TRIES_WHEN_STUCK if self._stuck else SHORT_TRIES)
-            self._stuck = True
+            stuck = self._now() - self._moved > STUCK_SECONDS
+            chosen = self._newest(SHORT_TRIES if stuck else 1)
             for call in chosen:
                 del self._waiting[call]
                 self._tried[call] = self._now()
             return chosen
 
     def _newest(self, most: int) -> list[Call]:
-        """One of each connection, and then, when nothing comes by the places, others."""
+        """One of each connection, then others."""
         one_of_each: dict[str, Call] = {}
         for call in reversed(self._waiting):
             one_of_each.setdefault(call.peer, call)
         firsts = list(one_of_each.values())
         known = set(firsts)
-        others = [call for call in reversed(self._waiting) if call not in known] if self._stuck else []
+        others = [call for call in reversed(self._waiting) if call not in known]
         return [*firsts, *others][: max(0, most - len(self._tried))]
 
     def _begin(self, call: Call) -> None:
@@ -211,7 +212,7 @@ class Starts:
     def _forget(self, call: Call) -> None:
         with self._lock:
             if self._begun.pop(call, None) is not None:
-                self._stuck = False
+                self._moved = self._now()
             self._tried.pop(call, None)
 
     def _keep(self, call: Call) -> None:
