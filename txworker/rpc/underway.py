@@ -12,6 +12,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future
+from itertools import islice
 from typing import Any, Protocol
 
 import grpc
@@ -36,10 +37,16 @@ LARGE_BYTES = 64 * 1024
 """A message beyond it keeps its place."""
 
 STUCK_SECONDS = 0.3
-"""When no place has become free for so long, those who wait are tried, many at a time; until then one at a time."""
+"""When no place has become free for so long, those who wait are tried, many at a time."""
+
+SELDOM_SECONDS = 0.5
+"""Until then one of them at such intervals: the others have their turns in order."""
 
 SHORT_TRIES = 64
 """So many at a time."""
+
+NEWEST = 1000
+"""Among so many of those who wait they are looked for."""
 
 SHORT_SECONDS = 0.1
 """So long they have. It is much for a small message, and little for one that never comes."""
@@ -134,7 +141,7 @@ class Starts:
         self._begun: dict[Call, float] = {}
         self._tried: dict[Call, float] = {}
         self._large: set[Call] = set()
-        self._moved = now()
+        self._moved = self._last_try = now()
 
     @property
     def busy(self) -> bool:
@@ -149,16 +156,24 @@ class Starts:
 
     def look(self) -> None:
         """End those that have taken too long; try some that wait."""
-        late = self._late(self._begun, START_SECONDS)
-        untried = self._late(self._tried, SHORT_SECONDS)
-        for call in late:
+        for call in self._late(self._begun, START_SECONDS):
             call.refuse(status_of(MessageLate(START_SECONDS)))
-        for call in untried:
-            text = f"{PLACES} large starts are under way already"
-            call.refuse(status_of(OutOfResources(text, "LARGE_STARTS")))
+        stuck = self._now() - self._moved > STUCK_SECONDS
+        for call in self._late(self._tried, SHORT_SECONDS):
+            if stuck:
+                text = f"{PLACES} large starts are under way already"
+                call.refuse(status_of(OutOfResources(text, "LARGE_STARTS")))
+            else:
+                self._place(call)
         self._fill()
-        for call in self._chosen():
+        for call in self._chosen(SHORT_TRIES if stuck else self._now() - self._last_try > SELDOM_SECONDS):
             self._begin(call)
+
+    def _place(self, call: Call) -> None:
+        """One more than there are places: it is large, and others come by."""
+        with self._lock:
+            if not call.over:
+                self._begun[call] = self._now()
 
     def _fill(self) -> None:
         while (call := self._next()) is not None:
@@ -174,25 +189,24 @@ class Starts:
             self._begun[call] = self._now()
             return call
 
-    def _chosen(self) -> list[Call]:
+    def _chosen(self, most: int) -> list[Call]:
         with self._lock:
             self._waiting = {call: None for call in self._waiting if not call.over}
-            stuck = self._now() - self._moved > STUCK_SECONDS
-            chosen = self._newest(SHORT_TRIES if stuck else 1)
+            beyond = len(self._begun) + len(self._large) - PLACES
+            chosen = self._newest(most - len(self._tried) - beyond)
             for call in chosen:
                 del self._waiting[call]
-                self._tried[call] = self._now()
+                self._tried[call] = self._last_try = self._now()
             return chosen
 
     def _newest(self, most: int) -> list[Call]:
         """One of each connection, then others."""
+        newest = list(islice(reversed(self._waiting), NEWEST)) if most > 0 else []
         one_of_each: dict[str, Call] = {}
-        for call in reversed(self._waiting):
+        for call in newest:
             one_of_each.setdefault(call.peer, call)
-        firsts = list(one_of_each.values())
-        known = set(firsts)
-        others = [call for call in reversed(self._waiting) if call not in known]
-        return [*firsts, *others][: max(0, most - len(self._tried))]
+        firsts = dict.fromkeys(one_of_each.values())
+        return list(firsts | dict.fromkeys(newest))[:most] if most > 0 else []
 
     def _begin(self, call: Call) -> None:
         if not call.receive(self._come):
@@ -219,6 +233,7 @@ class Starts:
         def answered(future: Future[Any]) -> None:
             with self._lock:
                 self._large.discard(call)
+                self._moved = self._now()
             self._fill()
 
         with self._lock:
