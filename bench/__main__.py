@@ -12,6 +12,7 @@ from bench.adversary import adversary
 from bench.capture import capture
 from bench.clients import a_worker
 from bench.fuzz import fuzz
+from bench.flood import flood
 from bench.history import history
 from bench.latency import latency
 from bench.launch import crowded_launches, launches
@@ -52,6 +53,7 @@ PARTS: dict[str, Part] = {
     "watchers": watchers,
     "recovery": recovery,
     "history": history,
+    "flood": flood,
 }
 """What can be measured; each is given an empty directory, and makes so many rounds of what it measures."""
 

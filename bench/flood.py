@@ -1,0 +1,223 @@
+"""
+Clients that only take: idle connections, half handshakes, calls taken back, calls half sent. What another client's
+QueryJob takes meanwhile, and what the server holds in memory afterwards; beside it a bare server of grpcio's.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from bench.clients import a_worker, client_processes, percentile
+from bench.report import Figure
+from tests.support.frames import METHODS, QUERY, connections
+from tests.support.pems import Authority
+from txworker.pb import worker_pb2 as pb
+
+PERIOD_SECONDS = 0.01
+"""Between two calls of the other client."""
+
+CALL_SECONDS = 5.0
+"""Who is not answered by then counts as so long."""
+
+HALF_OPEN_SECONDS = 6.0
+"""So long a half handshake is held: longer than a worker lets it."""
+
+HOLD_SECONDS = 3.0
+"""So long the other things are."""
+
+BACK_SECONDS = 30.0
+"""In which memory is to be given back."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much of each."""
+
+    idle: int = 2000
+    half_open: int = 500
+    rounds_of_resets: int = 5
+    resets: int = 10_000
+    half_sent: int = 1000
+    half_sent_over: int = 100
+
+
+@dataclass(frozen=True)
+class Target:
+    """A server: where it is, its process, what to ask it, and the CA where it has TLS."""
+
+    addr: str
+    pid: int
+    message: bytes
+    ca: bytes | None
+
+
+def idle(target: Target, sizes: Sizes) -> None:
+    """Connections on which HTTP/2 is begun, and no call."""
+    with connections(target.addr, sizes.idle):
+        time.sleep(HOLD_SECONDS)
+
+
+def half_open(target: Target, sizes: Sizes) -> None:
+    """TLS handshakes of which only the client's first message comes."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    hello = ssl.create_default_context().wrap_bio(incoming, outgoing, server_hostname="127.0.0.1")
+    try:
+        hello.do_handshake()
+    except ssl.SSLWantReadError:
+        first = outgoing.read()
+    host, port = target.addr.rsplit(":", 1)
+    with ExitStack() as stack:
+        for _ in range(sizes.half_open):
+            stack.enter_context(socket.create_connection((host, int(port)))).sendall(first)
+        time.sleep(HALF_OPEN_SECONDS)
+
+
+def resets(target: Target, sizes: Sizes) -> None:
+    """Calls that are taken back in the same breath, each round on a connection of its own."""
+    for _ in range(sizes.rounds_of_resets):
+        with connections(target.addr, 1) as (one,):
+            for _ in range(0, sizes.resets, 500):
+                one.send(one.resets(500))
+                one.read()
+    time.sleep(1.0)
+
+
+def half_sent(target: Target, sizes: Sizes) -> None:
+    """Calls of all methods in turn whose message does not come, one after another on each of many connections."""
+    with connections(target.addr, sizes.half_sent_over) as many:
+        for number in range(sizes.half_sent):
+            many[number % len(many)].begin(METHODS[number // len(many) % len(METHODS)], b"\0\0\0\0\x26")
+        time.sleep(HOLD_SECONDS)
+
+
+FLOODS: tuple[tuple[str, Callable[[Target, Sizes], None], bool], ...] = (
+    ("{0.idle} idle connections", idle, False),
+    ("{0.half_open} half-open TLS handshakes", half_open, True),
+    ("{0.rounds_of_resets} x {0.resets} resets", resets, False),
+    ("{0.half_sent} half-sent calls over {0.half_sent_over} connections", half_sent, False),
+)
+"""Their names, what they do, and whether the server is to have TLS."""
+
+SIZES = Sizes()
+
+
+def flood(place: Path, rounds: int, sizes: Sizes = SIZES) -> list[Figure]:
+    """Each once, whatever rounds, on a worker and on a bare server of its own."""
+    authority = Authority()
+    authority.sign("server").write(place, "server")
+    (place / "ca.pem").write_bytes(authority.pem)
+    figures = []
+    with client_processes(1) as clients:
+        for name, attack, with_tls in FLOODS:
+            ca = authority.pem if with_tls else None
+            with worker_target(place, ca) as target:
+                ours = _withstood(target, attack, sizes, clients, place / "flag")
+            with bare_target(place, ca) as target:
+                bare = _withstood(target, attack, sizes, clients, place / "flag")
+            what = name.format(sizes)
+            for (value, of_bare), (unit, most) in zip(zip(ours, bare, strict=True), UNITS, strict=True):
+                figures.append(Figure(f"{what}: {unit}", value, most, f"bare grpcio: {of_bare:.1f}", at_most=True))
+    return figures
+
+
+UNITS = (("QueryJob, 99th percentile, ms", 250), ("more memory afterwards, MB", 50))
+
+
+@contextmanager
+def worker_target(place: Path, ca: bytes | None) -> Iterator[Target]:
+    """A worker with one finished job."""
+    server = 'use_tls = true\ncrt_file = "../server.pem"\nkey_file = "../server.key"\n' if ca else ""
+    with a_worker(place, server=server) as daemon, _channel(daemon.addr, ca) as channel:
+        start = channel.unary_unary("/jobscheduler.Worker/StartJob")
+        started = pb.StartJobRes.FromString(start(pb.StartJobReq(command="true").SerializeToString(), timeout=30))
+        message = pb.QueryJobReq(jobID=started.jobID).SerializeToString()
+        yield Target(daemon.addr, daemon.process.pid, message, ca)
+
+
+@contextmanager
+def bare_target(place: Path, ca: bytes | None) -> Iterator[Target]:
+    """grpcio by itself (bare.py)."""
+    words = [
+        sys.executable,
+        "-m",
+        "bench.bare",
+        *([str(place / "server.pem"), str(place / "server.key")] if ca else []),
+    ]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            yield Target(process.stdout.readline().strip(), process.pid, b"as long as a question for a job is.", ca)
+        finally:
+            process.kill()
+
+
+def _withstood(
+    target: Target,
+    attack: Callable[[Target, Sizes], None],
+    sizes: Sizes,
+    clients: ProcessPoolExecutor,
+    flag: Path,
+) -> tuple[float, float]:
+    """QueryJob's 99th percentile meanwhile, milliseconds; how much more memory there is afterwards, megabytes."""
+    flag.touch()
+    asking = clients.submit(query_seconds, target.addr, target.message, target.ca, str(flag))
+    time.sleep(1.0)  # it is warm
+    before = resident_megabytes(target.pid)
+    attack(target, sizes)
+    flag.unlink()
+    ages = [age for when, age in asking.result() if when > 0.5]
+    end = time.monotonic() + BACK_SECONDS
+    while (more := resident_megabytes(target.pid) - before) > 10 and time.monotonic() < end:
+        time.sleep(0.5)
+    return percentile(ages, 0.99) * 1000, more
+
+
+def query_seconds(addr: str, message: bytes, ca: bytes | None, flag: str) -> list[tuple[float, float]]:
+    """Ask again and again while the file is there: when, and how long it took, in seconds."""
+    found = []
+    begun = time.monotonic()
+    with _channel(addr, ca) as channel:
+        query = channel.unary_unary(QUERY)
+        while Path(flag).exists():
+            asked = time.monotonic()
+            while not _answered(query, message) and time.monotonic() < asked + CALL_SECONDS:
+                time.sleep(PERIOD_SECONDS)
+            found.append((asked - begun, time.monotonic() - asked))
+            time.sleep(PERIOD_SECONDS)
+    return found
+
+
+def _answered(query: Any, message: bytes) -> bool:
+    try:
+        query(message, timeout=CALL_SECONDS)
+    except grpc.RpcError:
+        return False
+    return True
+
+
+def _channel(addr: str, ca: bytes | None) -> Any:
+    """Of bytes; a connection of its own."""
+    options = [("grpc.use_local_subchannel_pool", 1)]
+    if ca is None:
+        return grpc.insecure_channel(addr, options)
+    return grpc.secure_channel(addr, grpc.ssl_channel_credentials(ca), options)
+
+
+def resident_megabytes(pid: int) -> float:
+    """What a process holds in memory."""
+    found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    assert found is not None
+    return int(found[1]) * 1024 / 1e6
