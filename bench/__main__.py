@@ -11,8 +11,8 @@ from pathlib import Path
 from bench.adversary import adversary
 from bench.capture import capture
 from bench.clients import a_worker
-from bench.fuzz import fuzz
 from bench.flood import flood
+from bench.fuzz import fuzz
 from bench.history import history
 from bench.latency import latency
 from bench.launch import crowded_launches, launches

@@ -21,6 +21,7 @@ from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 
+from txworker import memory
 from txworker.config import Config, GrpcServer, Jobs, Scheduler
 from txworker.config.checks import readers_of_key
 from txworker.directory import Directory, refusal
@@ -28,7 +29,6 @@ from txworker.drain import Drain
 from txworker.jobs import Retention
 from txworker.jobs.errors import StoreBroken
 from txworker.lifetime import InOrder, Stopping
-from txworker import memory
 from txworker.logs import Logger
 from txworker.output.shelf import Shelf
 from txworker.ports import World

@@ -38,6 +38,13 @@ def test_bound(a_daemon: Callable[..., Daemon]) -> None:
     assert peak_bytes(daemon) < 250e6
 
 
+def test_large_questions(daemon: Daemon) -> None:
+    """What starts no job may not hold megabytes either; the sentence names both numbers."""
+    with pytest.raises(grpc.RpcError, match=r"has 2097155 bytes; 1048576 at most") as caught:
+        daemon.stub.QueryJob(pb.QueryJobReq(jobID="x" * (2 * 1024 * 1024 - 2)), timeout=LIMIT)
+    assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
 @pytest.mark.slow
 def test_given_back(a_daemon: Callable[..., Daemon]) -> None:
     """A while after four hundred the worker holds hardly more than before."""

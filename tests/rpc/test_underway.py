@@ -21,19 +21,21 @@ class FakeCall:
     def __init__(self, peer: str = "ipv4:10.0.0.1:1") -> None:
         self.peer = peer
         self.size = 0
+        self.streams = False
         self.over = False
         self.future: Future[Any] = Future()
         self.refused: grpc.Status | None = None
         self._come: Callable[[Any], None] | None = None
+        self._asked = False
 
     @property
     def begun(self) -> bool:
         """Its message was asked for."""
-        return self._come is not None
+        return self._asked
 
     def receive(self, come: Callable[[Any], None]) -> bool:
         if not self.over:
-            self._come = come
+            self._come, self._asked = come, True
         return not self.over
 
     def work(self) -> Work:
@@ -49,14 +51,16 @@ class FakeCall:
     def left(self) -> None:
         """Its client is gone, or it was answered early: gRPC says that no message will come."""
         self.over = True
-        if self._come is not None:
-            self._come(self)
+        come, self._come = self._come, None
+        if come is not None:
+            come(self)
 
     def comes(self, size: int = 10) -> None:
         """The message is here."""
         self.size = size
-        assert self._come is not None
-        self._come(self)
+        come, self._come = self._come, None
+        assert come is not None
+        come(self)
 
 
 class CallsTests(SynchronousTestCase):
@@ -106,20 +110,37 @@ class CallsTests(SynchronousTestCase):
         self.assertFalse(self.calls.busy)
 
     def test_too_many(self) -> None:
-        """One too many ends one: of the address with most, of its connection with most, the oldest; no other."""
+        """Those above the ceiling end: of the address with most, of its connection with most, the oldest; no other."""
         lone = self.add("ipv4:10.0.0.9:1")
         few = self.add(*["ipv4:10.0.0.1:1"] * 20)
         many = self.add(*["ipv4:10.0.0.1:2"] * (underway.MOST_CALLS - 21))
         honest = self.add("ipv4:10.0.0.9:2", "ipv6:%5B::1%5D:77")
+        self.calls.look()
+        self.assertEqual([], [call for call in many if call.refused])
+        self.clock.advance(0.3)
+        self.calls.look()
         self.assertEqual(many[:2], [call for call in many if call.refused])
         assert many[0].refused is not None
         self.assertEqual(grpc.StatusCode.RESOURCE_EXHAUSTED, many[0].refused.code)
         self.assertEqual([], [call for call in lone + few + honest if call.refused])
 
+    def test_too_large(self) -> None:
+        """A message of megabytes is no question; a stream may begin with one."""
+        large, stream = self.add("ipv4:10.0.0.1:1", "ipv4:10.0.0.1:1")
+        stream.streams = True
+        for call in (large, stream):
+            call.comes(underway.MOST_BYTES + 1)
+        assert large.refused is not None
+        self.assertIn("has 1048577 bytes", str(large.refused.details))
+        self.assertTrue(large.future.done())
+        self.assertEqual([stream], self.served)
+
     def test_complete_calls_are_never_too_many(self) -> None:
         """Thousands at once, of one connection, whose messages come with them."""
         for _ in range(5000):
             (call,) = self.add("ipv4:10.0.0.1:1")
+            self.clock.advance(0.01)
+            self.calls.look()
             call.comes()
         self.assertEqual(5000, len(self.served))
 

@@ -32,18 +32,18 @@ KNOWN = all(hasattr(_server, name) for name in PRIVATE) and hasattr(_cygrpc, "Re
 
 class Incoming:
     """
-    One call on its way; `size` is that of its message, once it has come.
+    One call on its way; `size` is that of its message, once it has come. `streams`: the first of many.
 
     receive() asks for the message; when it has come, work() is for a thread to do. grpcio holds `future`.
     """
 
-    __slots__ = ("_arguments", "_event", "_run", "_state", "_streams", "future", "size")
+    __slots__ = ("_arguments", "_event", "_run", "_state", "future", "size", "streams")
 
     def __init__(self, run: Callable[..., Any], arguments: Sequence[Any], streams: bool) -> None:
         self._run = run
         self._arguments = arguments
         self._event, self._state = arguments[1], arguments[2]
-        self._streams = streams
+        self.streams = streams
         self.future: Future[Any] = Future()
         self.size = 0
 
@@ -92,7 +92,7 @@ class Incoming:
     def work(self) -> Work:
         """To serve the call, with the message at hand."""
         *before, wait, deserializer, serializer = self._arguments
-        take = (lambda: self._first_of(wait())) if self._streams else self._message
+        take = (lambda: self._first_of(wait())) if self.streams else self._message
         return self.future, self._run, (*before, take, deserializer, serializer), {}
 
     def drop(self) -> None:

@@ -46,9 +46,6 @@ PENDING_CALLS = 50_000
 HANDSHAKE_SECONDS = 5.0
 """How long a client may take for TLS and the first frame of HTTP/2."""
 
-CALLS_BESIDE_STREAMS = 1000
-"""So many calls beside streams one connection may have under way; its client keeps further ones to itself."""
-
 _OPTIONS = (
     ("grpc.so_reuseport", 0),  # or a second worker binds the same port silently and takes half the calls
     ("grpc.keepalive_time_ms", 20_000),  # a client whose machine is gone holds its thread for half a minute at most:
@@ -70,12 +67,11 @@ class Connections:
     idle_seconds: float  # 0: for ever
     scarce: Callable[[], bool]
 
-    def options(self, most_calls: int) -> list[tuple[str, int]]:
-        """The same in gRPC's words; `most_calls` one connection may have under way."""
+    def options(self) -> list[tuple[str, int]]:
+        """The same in gRPC's words. No grpc.max_concurrent_streams: of five thousand calls at once some are refused."""
         found = [
             ("grpc.max_allowed_incoming_connections", self.most),
             ("grpc.server_handshake_timeout_ms", int(HANDSHAKE_SECONDS * 1000)),
-            ("grpc.max_concurrent_streams", most_calls),
         ]
         if self.idle_seconds:
             found.append(("grpc.max_connection_idle_ms", max(1, int(self.idle_seconds * 1000))))
@@ -136,7 +132,7 @@ class GrpcServer(Service):
         arrivals = Arrivals(self._first_threads(), self._bridge.reactor.seconds)
         threads: Any = arrivals  # all that is needed of it is submit()
         slots = StreamSlots(self._max_streams, self._connections.scarce)
-        options = (*_OPTIONS, *self._connections.options(self._max_streams + CALLS_BESIDE_STREAMS))
+        options = (*_OPTIONS, *self._connections.options())
         server = grpc.server(threads, interceptors=[Admission(slots), ReadyMessages()], options=options)
         self._add_services(server)
         self.port = self._bind(server)

@@ -12,7 +12,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Any, Protocol
 
 import grpc
@@ -21,8 +21,14 @@ from txworker.jobs.errors import MessageLate, OutOfResources
 from txworker.rpc.threads import Work
 from txworker.wire.status import status_of
 
-MOST_CALLS = 64
-"""Calls other than starts whose message is on its way. Those that are complete never come near it."""
+MOST_CALLS = 256
+"""Calls other than starts whose message is on its way; more are there for YOUNG_SECONDS at most."""
+
+YOUNG_SECONDS = 0.25
+"""So long a complete call may take on a machine that has much to do: thousands may come at once."""
+
+MOST_BYTES = 1024 * 1024
+"""Of the message of a call that is no start: 25,000 jobs' ids."""
 
 CALL_SECONDS = 1.0
 """How long their messages may take."""
@@ -56,6 +62,7 @@ class Call(Protocol):
     """What is asked of incoming.Incoming, where each of these is described."""
 
     size: int
+    streams: bool
     future: Future[Any]
 
     @property
@@ -70,7 +77,7 @@ class Call(Protocol):
 
 class Calls:
     """
-    All but starts: begun at once. When there are too many, one is ended: of the address, and there of the connection,
+    All but starts: begun at once. When there are too many, some are ended: of the address, and there of the connection,
     that has most of them, the oldest.
     """
 
@@ -88,27 +95,31 @@ class Calls:
     def add(self, call: Call) -> None:
         """A call that has just come."""
         with self._lock:
-            victim = self._victim() if len(self._begun) >= MOST_CALLS else None
             self._begun[call] = self._now()
-        if victim is not None:
-            text = f"{MOST_CALLS} calls are waiting for their messages already, most of them from this client"
-            victim.refuse(status_of(OutOfResources(text, "HALF_SENT_CALLS")))
         if not call.receive(self._come):
             self._forget(call)
             call.drop()
 
     def look(self) -> None:
-        """End those that have taken too long."""
+        """End those that have taken too long, and those that are too many."""
         with self._lock:
-            begun = self._now() - CALL_SECONDS
-            late = [call for call, when in self._begun.items() if when < begun]
+            late = _older(self._begun, self._now() - CALL_SECONDS)
             for call in late:
+                del self._begun[call]
+            too_many = _heaviest(_older(self._begun, self._now() - YOUNG_SECONDS), len(self._begun) - MOST_CALLS)
+            for call in too_many:
                 del self._begun[call]
         for call in late:
             call.refuse(status_of(MessageLate(CALL_SECONDS)))
+        for call in too_many:
+            text = f"{MOST_CALLS} calls are waiting for their messages already, most of them from this client"
+            call.refuse(status_of(OutOfResources(text, "HALF_SENT_CALLS")))
 
     def _come(self, call: Call) -> None:
         self._forget(call)
+        if call.size > MOST_BYTES and not call.streams:
+            text = f"the call's message has {call.size} bytes; {MOST_BYTES} at most are taken of one that starts no job"
+            call.refuse(status_of(OutOfResources(text, "REQUEST_TOO_LARGE")))
         if call.over:
             call.drop()
         else:
@@ -117,14 +128,6 @@ class Calls:
     def _forget(self, call: Call) -> None:
         with self._lock:
             self._begun.pop(call, None)
-
-    def _victim(self) -> Call:
-        peers = {call: call.peer for call in self._begun}
-        connections = Counter(peers.values())
-        addresses = Counter(_address(peer) for peer in peers.values())
-        victim = max(peers, key=lambda call: (addresses[_address(peers[call])], connections[peers[call]]))
-        del self._begun[victim]
-        return victim
 
 
 class Starts:
@@ -242,11 +245,25 @@ class Starts:
 
     def _late(self, begun: dict[Call, float], seconds: float) -> list[Call]:
         with self._lock:
-            since = self._now() - seconds
-            late = [call for call, when in begun.items() if when < since]
+            late = _older(begun, self._now() - seconds)
             for call in late:
                 del begun[call]
             return late
+
+
+def _older(begun: dict[Call, float], than: float) -> list[Call]:
+    """They are in the order of their beginning."""
+    return [call for call, _ in takewhile(lambda item: item[1] < than, begun.items())]
+
+
+def _heaviest(calls: list[Call], count: int) -> list[Call]:
+    """So many of them, of those addresses, and there of those connections, that have most."""
+    if count <= 0:
+        return []
+    peers = {call: call.peer for call in calls}
+    connections = Counter(peers.values())
+    addresses = Counter(_address(peer) for peer in peers.values())
+    return sorted(calls, key=lambda call: (-addresses[_address(peers[call])], -connections[peers[call]]))[:count]
 
 
 def _address(peer: str) -> str:
