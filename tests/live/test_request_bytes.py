@@ -40,7 +40,7 @@ def test_bound(a_daemon: Callable[..., Daemon]) -> None:
 
 def test_large_questions(daemon: Daemon) -> None:
     """What starts no job may not hold megabytes either; the sentence names both numbers."""
-    with pytest.raises(grpc.RpcError, match=r"has 2097155 bytes; 1048576 at most") as caught:
+    with pytest.raises(grpc.RpcError, match=r"has 2097154 bytes; 1048576 at most") as caught:
         daemon.stub.QueryJob(pb.QueryJobReq(jobID="x" * (2 * 1024 * 1024 - 2)), timeout=LIMIT)
     assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
 

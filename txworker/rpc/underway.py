@@ -48,7 +48,7 @@ STUCK_SECONDS = 0.3
 SELDOM_SECONDS = 0.5
 """Until then one of them at such intervals: the others have their turns in order."""
 
-SHORT_TRIES = 64
+SHORT_TRIES = 32
 """So many at a time."""
 
 NEWEST = 1000
