@@ -35,9 +35,10 @@ class Arrivals(Executor):
 
     _log = Logger()
 
-    def __init__(self, threads: RpcThreads, now: Callable[[], float]) -> None:
+    def __init__(self, threads: RpcThreads, now: Callable[[], float], max_streams: int) -> None:
         self._threads = threads
         self._calls = Calls(threads.take, now)
+        self._streams = Calls(threads.take, now, max_streams)
         self._starts = Starts(threads.take, now)
         if not KNOWN:
             text = "This grpcio ({version}) is built differently: a call whose message never comes holds a thread."
@@ -49,7 +50,8 @@ class Arrivals(Executor):
         if isinstance(context, Context):
             call = Incoming.of(fn, args, context.get(IS_STREAM, False))
             if call is not None:
-                (self._starts if context.get(IS_ORDER, False) else self._calls).add(call)
+                calls = self._streams if call.streams else self._calls
+                (self._starts if context.get(IS_ORDER, False) else calls).add(call)
                 return call.future
         return self._threads.submit(fn, *args, **kwargs)
 
@@ -59,7 +61,7 @@ class Arrivals(Executor):
 
         To end a call takes a lock of gRPC's, so that is done in a thread.
         """
-        busy = [each for each in (self._calls, self._starts) if each.busy]
+        busy = [each for each in (self._calls, self._streams, self._starts) if each.busy]
         for each in busy:
             self._threads.submit(each.look)
         return LOOK_SECONDS if busy else IDLE_SECONDS

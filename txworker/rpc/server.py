@@ -129,7 +129,7 @@ class GrpcServer(Service):
             OSError: a certificate cannot be read, or the machine has no threads for it.
         """
         _check_free(self.host, self.port, self.address)
-        arrivals = Arrivals(self._first_threads(), self._bridge.reactor.seconds)
+        arrivals = Arrivals(self._first_threads(), self._bridge.reactor.seconds, self._max_streams)
         threads: Any = arrivals  # all that is needed of it is submit()
         slots = StreamSlots(self._max_streams, self._connections.scarce)
         options = (*_OPTIONS, *self._connections.options())

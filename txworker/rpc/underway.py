@@ -8,6 +8,7 @@ its place until it is answered. That bounds what the requests of all starts toge
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -78,12 +79,13 @@ class Call(Protocol):
 class Calls:
     """
     All but starts: begun at once. When there are too many, some are ended: of the address, and there of the connection,
-    that has most of them, the oldest.
+    that has most of them, the oldest. `most`: beyond it one is refused at once, as streams are.
     """
 
-    def __init__(self, take: Callable[[Work], None], now: Callable[[], float]) -> None:
+    def __init__(self, take: Callable[[Work], None], now: Callable[[], float], most: float = math.inf) -> None:
         self._take = take
         self._now = now
+        self._most = most
         self._lock = threading.Lock()
         self._begun: dict[Call, float] = {}
 
@@ -95,8 +97,13 @@ class Calls:
     def add(self, call: Call) -> None:
         """A call that has just come."""
         with self._lock:
-            self._begun[call] = self._now()
-        if not call.receive(self._come):
+            full = len(self._begun) >= self._most
+            if not full:
+                self._begun[call] = self._now()
+        if full:
+            text = f"grpc_server.max_streams: {self._most} streams are waiting for their messages already"
+            call.refuse(status_of(OutOfResources(text, "MAX_STREAMS")))
+        if full or not call.receive(self._come):
             self._forget(call)
             call.drop()
 
