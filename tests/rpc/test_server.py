@@ -9,7 +9,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from txworker.rpc.bridge import Bridge
-from txworker.rpc.server import CLOSING_SECONDS, GrpcServer
+from txworker.rpc.server import CLOSING_SECONDS, Connections, GrpcServer
 
 LIMIT = 10.0
 
@@ -42,7 +42,8 @@ class StopTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.reactor = FakeReactor()
         servicer = cast(Any, None)
-        self.service = GrpcServer("127.0.0.1", 0, servicer, Bridge(self.reactor), 1, None)
+        connections = Connections(100, 0, lambda: False)
+        self.service = GrpcServer("127.0.0.1", 0, servicer, Bridge(self.reactor), 1, None, connections)
         self.grpc = FakeGrpc()
         self.addCleanup(self.grpc.may_stop.set)
         self.service._server = cast(Any, self.grpc)

@@ -12,8 +12,8 @@ from contextvars import Context, ContextVar
 from typing import Any, TypeVar
 
 import grpc
-from twisted.logger import Logger
 
+from txworker.logs import Logger
 from txworker.rpc.incoming import KNOWN, Incoming
 from txworker.rpc.threads import IS_ORDER, RpcThreads
 from txworker.rpc.underway import Calls, Starts
