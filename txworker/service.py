@@ -5,8 +5,9 @@ from __future__ import annotations
 import gc
 import os
 import signal as signals
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import FrameType
@@ -66,6 +67,8 @@ class Options(usage.Options):
 
     def postOptions(self) -> None:
         """Read the configuration while mistakes in it can still be told on the terminal."""
+        if self.parent is not None:
+            check_twistd(self.parent)
         if self["config"] == "":
             raise CannotStart("txworker: --config: needs the name of a file")
         try:
@@ -76,6 +79,51 @@ class Options(usage.Options):
         if self["check"]:
             print(printable(f"txworker: {self.worker_config.source or 'the default configuration'} is good"))
             raise SystemExit(0)
+
+
+_NOT_WITH = {
+    "euid": "the worker could not see and end all that its jobs leave behind: use --uid alone, or jobs.user",
+    "chroot": "the worker needs /proc and Python's modules below it: use a container, or systemd's RootDirectory",
+    "debug": "the worker would serve while the debugger holds its reactor",
+}
+"""Options of twistd under which what the worker promises would be untrue, and why."""
+
+
+def check_twistd(options: Mapping[str, Any]) -> None:
+    """
+    twistd was not told anything under which the worker cannot keep its promises.
+
+    Raises:
+        CannotStart: it was; the sentence names the option.
+    """
+    for option, why in _NOT_WITH.items():
+        if options.get(option):
+            raise CannotStart(f"txworker: twistd --{option}: {why}")
+    for option, own in (("uid", os.geteuid()), ("gid", os.getegid())):
+        wanted = options.get(option)
+        if wanted is not None and wanted != own and os.geteuid() != 0:
+            raise CannotStart(
+                f"txworker: twistd --{option}: only root can become {option} {wanted}, this is uid {os.geteuid()}"
+            )
+    if getattr(sys.modules.get("twisted.internet.reactor"), "__class__", object).__name__ == "SelectReactor":
+        raise CannotStart(
+            "txworker: twistd --reactor=select: it knows no more than 1024 descriptors: use epoll, the default"
+        )
+
+
+def check_identity() -> None:
+    """
+    The worker is one user, by whatever way it was started.
+
+    Raises:
+        CannotStart: its real, effective and saved user or group differ.
+    """
+    for what, ids in (("user", os.getresuid()), ("group", os.getresgid())):
+        if len(set(ids)) > 1:
+            numbers = ", ".join(map(str, ids))
+            raise CannotStart(
+                f"txworker: the {what} ids of the worker differ ({numbers}; real, effective, saved): start it as one"
+            )
 
 
 class WorkerService(Service):
@@ -97,6 +145,7 @@ class WorkerService(Service):
         """
         super().startService()
         quicken(globalLogPublisher)
+        check_identity()
         hold_signals()
         environment = dict(os.environ)
         os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # its handlers stand in the way of every fork
@@ -105,10 +154,16 @@ class WorkerService(Service):
 
         use_monotonic_clock(reactor)
 
-        from txworker.assembly import NotUsable, assemble  # only now: it imports gRPC, and a daemon has forked by now
-        from txworker.jobs.errors import StoreBroken
-        from txworker.rpc.server import CannotListen
-        from txworker.store.errors import Unusable
+        try:
+            from txworker.assembly import (
+                NotUsable,
+                assemble,
+            )  # only now: it imports gRPC, and a daemon has forked by now
+            from txworker.jobs.errors import StoreBroken
+            from txworker.rpc.server import CannotListen
+            from txworker.store.errors import Unusable
+        except ImportError as error:  # by now we may be another user (--uid)
+            raise CannotStart(f"txworker: Python's modules cannot be read by uid {os.geteuid()}: {error}") from error
 
         try:
             self._running, drain = assemble(self._config, reactor, environment, self._umask)

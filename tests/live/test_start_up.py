@@ -148,3 +148,27 @@ def test_refusals_are_logged(daemon: Daemon) -> None:
         (", request night-7,", "command: 'no-such-program': no such executable"),
         ("", r"command: 'a\x00b' contains a NUL byte"),
     ]
+
+
+def test_options_of_twistd(tmp_path: Path) -> None:
+    """An option of twistd under which promises would be untrue is refused in one sentence that names it."""
+    (tmp_path / "worker.toml").write_text('[grpc_server]\naddr = "127.0.0.1:0"\n')
+    table = [
+        (["--uid=65534", "--euid"], "twistd --euid: "),
+        (["--euid"], "twistd --euid: "),
+        (["--chroot=/"], "twistd --chroot: "),
+        (["--debug"], "twistd --debug: "),
+        (["--reactor=select"], "twistd --reactor=select: "),
+    ]
+    for words, begin in table:
+        ended = subprocess.run(
+            [TWISTD, "-n", "--pidfile=", *words, "worker"],
+            cwd=tmp_path,
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            timeout=LIMIT,
+        )
+        printed = ended.stdout + ended.stderr
+        assert (ended.returncode, printed.count("\n"), f"txworker: {begin}" in printed) == (1, 1, True), printed
+    assert [path.name for path in tmp_path.iterdir()] == ["worker.toml"]
