@@ -40,8 +40,9 @@ from txworker.retention import Sweeper
 from txworker.rpc import server as rpc
 from txworker.rpc.bridge import Bridge
 from txworker.rpc.control import ControlServicer, control_door
+from txworker.rpc.pems import CertificateFiles
 from txworker.rpc.servicer import WorkerServicer
-from txworker.rpc.tls import CertificateFiles, server_credentials
+from txworker.rpc.tls import server_credentials
 from txworker.scheduler import Link, Registration
 from txworker.store.jobs import JobStore
 from txworker.store.lease import BEAT_SECONDS, boot_ticks

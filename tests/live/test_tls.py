@@ -64,6 +64,24 @@ def test_renewed_certificate(a_daemon: Callable[..., Daemon], authority: Authori
     assert ask(worker.addr, grpc.ssl_channel_credentials(renewed.pem))
 
 
+def test_unfit_certificate(a_daemon: Callable[..., Daemon], authority: Authority, tmp_path: Path) -> None:
+    """What cannot serve replaces nothing, whichever file it is in; the log says which, and never that it serves."""
+    worker = a_daemon(server=TLS + 'client_ca_file = "../ca.pem"\n')
+    ours = authority.sign("client")
+    trust = grpc.ssl_channel_credentials(authority.pem, ours.key, ours.crt)
+    for number, name in enumerate(("server.key", "server.pem", "ca.pem"), 1):
+        before = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(b"garbage")
+        assert ask(worker.addr, trust)
+        assert ask(worker.addr, trust)
+        told = [line for line in worker.log().splitlines() if "The old certificate goes on serving" in line]
+        assert len(told) == number
+        assert f"{tmp_path}/{name}" in told[-1].replace("worker0/../", "")
+        (tmp_path / name).write_bytes(before)
+        assert ask(worker.addr, trust)
+    assert "is now in" not in worker.log()
+
+
 def test_command_line(a_daemon: Callable[..., Daemon], authority: Authority, tmp_path: Path) -> None:
     """`txworker` says in one sentence what is wrong with the files, or with doing without them."""
     plain, worker = a_daemon(), a_daemon(server=TLS + 'client_ca_file = "../ca.pem"\n')

@@ -1,29 +1,113 @@
-"""Certificates that are read anew: what the log says of it."""
+"""What may take the place of a certificate that serves, and what is said of what may not."""
 
 from __future__ import annotations
 
+import datetime
 from pathlib import Path
 
-from twisted.logger import capturedLogs
+from twisted.internet.task import Clock
+from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import provider
 
 from tests.support.pems import Authority
-from txworker.rpc.tls import CertificateFiles, _Reloading
+from txworker.rpc import tls
+from txworker.rpc.pems import CertificateFiles, Unfit
+from txworker.rpc.tls import LOOK_AGAIN_SECONDS, Reloading
 
 
 class ReloadingTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.place = Path(self.mktemp())
+        self.place.mkdir()
+        self.authority = Authority()
+        self.authority.sign("worker").write(self.place, "server")
+        (self.place / "ca.pem").write_bytes(self.authority.pem)
+        self.clock = Clock()
+        names = ("server.pem", "server.key", "ca.pem")
+        self.reloading = Reloading(CertificateFiles(*(self.place / name for name in names)), self.clock.seconds)
+        self.said: list[str] = []
+
+        @provider(ILogObserver)
+        def observer(event: LogEvent) -> None:
+            self.said.append(formatEvent(event))
+
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
+
+    def assert_kept(self, *words: str) -> None:
+        """Nothing new is served, and one line says why, however many come."""
+        for _ in range(3):
+            self.assertIsNone(self.reloading())
+        (line,) = self.said
+        for word in ("The old certificate goes on serving", *words):
+            self.assertIn(word, line)
+        self.said.clear()
+
+    def test_renewed(self) -> None:
+        """A pair that belongs together is served at once, and is said to be."""
+        self.assertIsNone(self.reloading())
+        self.authority.sign("again").write(self.place, "server")
+        self.assertIsNotNone(self.reloading())
+        self.assertIsNone(self.reloading())
+        self.assertEqual([f"Serving the certificate that is now in {self.place}/server.pem."], self.said)
+
+    def test_garbage(self) -> None:
+        """Garbage, nothing, half a file or no file in place of any of them: the old one serves, the file is named."""
+        for name in ("server.pem", "server.key", "ca.pem"):
+            whole = (self.place / name).read_bytes()
+            for data in (b"garbage", b"", whole[: len(whole) // 2], whole[:-20], b"\xff" * 100):
+                (self.place / name).write_bytes(data)
+                self.assert_kept(f"{self.place}/{name}")
+                (self.place / name).write_bytes(whole)
+                self.assertIsNone(self.reloading())
+            (self.place / name).unlink()
+            self.assert_kept(f"{self.place}/{name}", "No such file")
+            (self.place / name).write_bytes(whole)
+            self.assertIsNone(self.reloading())
+
     def test_told_once(self) -> None:
-        """That the files cannot be read is said once, not for each of the handshakes that anybody may make."""
-        place = Path(self.mktemp())
-        place.mkdir()
-        Authority().sign("worker").write(place, "server")
-        crt, key = place / "server.pem", place / "server.key"
-        reloading = _Reloading(CertificateFiles(crt, key))
-        with capturedLogs() as events:
-            for _ in range(2):
-                key.rename(place / "away")
-                for _ in range(100):
-                    self.assertIsNone(reloading())
-                (place / "away").rename(key)
-                self.assertIsNone(reloading())
-        self.assertEqual(["warn", "warn"], [event["log_level"].name for event in events])
+        """It is said once, not for each of the handshakes that anybody may make; but each time that it happens."""
+        key = self.place / "server.key"
+        for _ in range(2):
+            key.rename(self.place / "away")
+            for _ in range(100):
+                self.assertIsNone(self.reloading())
+            (self.place / "away").rename(key)
+            self.assertIsNone(self.reloading())
+        self.assertEqual(2, len(self.said))
+
+    def test_mismatch(self) -> None:
+        """A certificate whose key is not there yet waits for it."""
+        renewed = self.authority.sign("renewed")
+        (self.place / "server.pem").write_bytes(renewed.crt)
+        self.assert_kept(
+            f"the key in {self.place}/server.key is not that of the certificate in {self.place}/server.pem"
+        )
+        (self.place / "server.key").write_bytes(renewed.key)
+        self.assertIsNotNone(self.reloading())
+
+    def test_validity(self) -> None:
+        """One that has expired, or is not valid yet, replaces none."""
+        day = datetime.timedelta(days=1)
+        self.authority.sign("old", shifted_by=-3 * day).write(self.place, "server")
+        self.assert_kept(f"{self.place}/server.pem", "has expired")
+        self.authority.sign("early", shifted_by=3 * day).write(self.place, "server")
+        self.assert_kept(f"{self.place}/server.pem", "not yet valid")
+
+    def test_becomes_valid(self) -> None:
+        """What was unfit is looked at again, untouched, but not at every handshake."""
+        looks: list[object] = []
+        answers = [Unfit("too early"), None]
+
+        def check(*arguments: object) -> None:
+            looks.append(arguments)
+            if answer := answers.pop(0):
+                raise answer
+
+        self.patch(tls, "check", check)
+        self.authority.sign("early").write(self.place, "server")
+        self.assert_kept("too early")
+        self.assertEqual(1, len(looks))
+        self.clock.advance(LOOK_AGAIN_SECONDS)
+        self.assertIsNotNone(self.reloading())

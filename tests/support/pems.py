@@ -34,17 +34,23 @@ class Authority:
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test authority")])
         self.pem = self._certificate(self._name, self._key, ca=True)
 
-    def sign(self, name: str) -> Signed:
-        """A new key and its certificate."""
+    def sign(self, name: str, shifted_by: datetime.timedelta = datetime.timedelta()) -> Signed:
+        """A new key and its certificate, whose validity from an hour ago to a day from now may be shifted."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         pem = key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
-        return Signed(self._certificate(subject, key, ca=False), pem)
+        return Signed(self._certificate(subject, key, False, shifted_by), pem)
 
-    def _certificate(self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, ca: bool) -> bytes:
-        now = datetime.datetime.now(datetime.timezone.utc)
+    def _certificate(
+        self,
+        subject: x509.Name,
+        key: ec.EllipticCurvePrivateKey,
+        ca: bool,
+        shifted_by: datetime.timedelta = datetime.timedelta(),
+    ) -> bytes:
+        now = datetime.datetime.now(datetime.timezone.utc) + shifted_by
         builder = (
             x509.CertificateBuilder()
             .subject_name(subject)

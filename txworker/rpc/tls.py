@@ -2,51 +2,64 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
+import time
+from collections.abc import Callable
 
 import grpc
 
 from txworker.logs import Logger
+from txworker.rpc.pems import CertificateFiles, Pems, Unfit, check, read
+
+LOOK_AGAIN_SECONDS = 30.0
+"""What was unfit and has not changed is looked at again after that: a certificate may not have been valid yet."""
 
 
-@dataclass(frozen=True)
-class CertificateFiles:
-    """PEM files; with client_ca clients must present a certificate of that authority."""
+class Reloading:
+    """
+    What gRPC asks for each handshake, in threads of its own. Only what can serve replaces what serves; what cannot is
+    told of once. monotonic() counts seconds.
+    """
 
-    crt: Path
-    key: Path
-    client_ca: Path | None = None
-
-
-class _Reloading:
     _log = Logger()
 
-    def __init__(self, files: CertificateFiles) -> None:
+    def __init__(self, files: CertificateFiles, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._files = files
-        self._read = _read(files)
-        self.initial = _configuration(self._read)
+        self._monotonic = monotonic
+        self._served = read(files)
+        self._unfit: Pems | None = None
+        self._look_again_at = 0.0
         self._told = ""
+        self.initial = _configuration(self._served)
 
     def __call__(self) -> grpc.ServerCertificateConfiguration | None:
-        """gRPC, for each handshake: the new configuration, or None when nothing changed."""
+        """The new configuration, or None when the old one goes on serving."""
         try:
-            read = _read(self._files)
+            pems = read(self._files)
         except OSError as error:
-            self._warn(str(error))
+            self._tell(f"{error.filename}: {error.strerror}")
             return None
-        self._told = ""
-        if read == self._read:
+        if pems == self._served:
+            self._told = ""
             return None
-        self._read = read
-        self._log.info("Serving the certificate that is now in {path}.", path=self._files.crt)
-        return _configuration(read)
+        return self._taken(pems)
 
-    def _warn(self, why: str) -> None:
-        """Once, not for each handshake: anybody who can connect may make as many as he likes."""
-        if why != self._told:
-            self._told = why
-            self._log.warn("The old certificate goes on serving, the new cannot be read: {error}.", error=why)
+    def _taken(self, pems: Pems) -> grpc.ServerCertificateConfiguration | None:
+        if pems == self._unfit and self._monotonic() < self._look_again_at:
+            return None
+        try:
+            check(self._files, pems)
+        except Unfit as error:
+            self._unfit, self._look_again_at = pems, self._monotonic() + LOOK_AGAIN_SECONDS
+            self._tell(str(error))
+            return None
+        self._served, self._unfit, self._told = pems, None, ""
+        self._log.info("Serving the certificate that is now in {path}.", path=self._files.crt)
+        return _configuration(pems)
+
+    def _tell(self, problem: str) -> None:
+        if problem != self._told:
+            self._told = problem
+            self._log.warn("The old certificate goes on serving, the new cannot: {problem}.", problem=problem)
 
 
 def server_credentials(files: CertificateFiles) -> grpc.ServerCredentials:
@@ -56,7 +69,7 @@ def server_credentials(files: CertificateFiles) -> grpc.ServerCredentials:
     Raises:
         OSError: a file cannot be read.
     """
-    reloading = _Reloading(files)
+    reloading = Reloading(files)
     return grpc.dynamic_ssl_server_credentials(
         reloading.initial,
         reloading,  # type: ignore[arg-type]  # None is documented as "nothing changed", the stubs do not know
@@ -64,11 +77,5 @@ def server_credentials(files: CertificateFiles) -> grpc.ServerCredentials:
     )
 
 
-def _read(files: CertificateFiles) -> tuple[bytes, bytes, bytes | None]:
-    client_ca = None if files.client_ca is None else files.client_ca.read_bytes()
-    return files.crt.read_bytes(), files.key.read_bytes(), client_ca
-
-
-def _configuration(read: tuple[bytes, bytes, bytes | None]) -> grpc.ServerCertificateConfiguration:
-    crt, key, client_ca = read
-    return grpc.ssl_server_certificate_configuration([(key, crt)], root_certificates=client_ca)
+def _configuration(pems: Pems) -> grpc.ServerCertificateConfiguration:
+    return grpc.ssl_server_certificate_configuration([(pems.key, pems.crt)], root_certificates=pems.client_ca)
