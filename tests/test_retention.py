@@ -34,6 +34,8 @@ class Shelf(FakeShelf):
 
 
 class SweeperTests(SynchronousTestCase):
+    wall_stepped_by = 0.0
+
     def setUp(self) -> None:
         self.clock = Clock()
         self.store, self.shelf, self.viewers = MemoryStore(), Shelf(), Viewers()
@@ -53,6 +55,7 @@ class SweeperTests(SynchronousTestCase):
             self.shelf,
             self.viewers,
             wanted,
+            lambda: 6 * DAY + self.wall_stepped_by + self.clock.seconds(),
             lambda: 6 * DAY + self.clock.seconds(),
         )
         sweeper.startService()
@@ -78,6 +81,16 @@ class SweeperTests(SynchronousTestCase):
         for _ in range(int(DAY / PAUSE_SECONDS) + 1):
             self.clock.advance(PAUSE_SECONDS)
         self.assert_kept(3, 4, 5)
+
+    def test_wall_clock(self) -> None:
+        """However the wall clock is set, it is what has elapsed that jobs are kept by."""
+        self.a_sweeper(Retention(days=5.5))
+        for self.wall_stepped_by in (400 * DAY, -400 * DAY):
+            self.clock.advance(PAUSE_SECONDS)
+            self.assert_kept(1, 2, 3, 4, 5)
+        self.clock.advance(DAY)
+        self.assert_kept(2, 3, 4, 5)
+        self.assertEqual([7 * DAY - 400 * DAY + 2 * PAUSE_SECONDS], list(self.store.removed.values()))
 
     def test_nothing_wanted(self) -> None:
         """Without limits it never looks."""

@@ -38,6 +38,7 @@ LEVELS = {
     "service": 4,
     "assembly": 4,
     "processes": 4,
+    "clockwatch": 4,
     "restart": 4,
     "drain": 4,
     "lifetime": 4,

@@ -17,11 +17,13 @@ class Active:
     Hears its child (ports.Listener): what it prints goes to its output, what becomes of it to overdue() and ended(),
     which are given this very object first. `running` is there once it is launched. `ending`: its end is known, and
     being written down. `told_grace`: the shortest time that the log has said it was given to end, in seconds.
+    `ahead`: by so much its times are ahead of World.elapsed, for as long as it runs.
     """
 
     __slots__ = (
         "_ended",
         "_overdue",
+        "ahead",
         "ending",
         "job",
         "output",
@@ -51,6 +53,7 @@ class Active:
         self.poured = output.poured
         self.ending = False
         self.told_grace = math.inf
+        self.ahead = 0.0
 
     @property
     def now(self) -> Job:

@@ -22,6 +22,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 
 from txworker import memory
+from txworker.clockwatch import ClockWatch
 from txworker.config import Config, GrpcServer, Jobs, Scheduler
 from txworker.config.checks import readers_of_key
 from txworker.directory import Directory, refusal
@@ -158,7 +159,8 @@ def _warn_of(key: str, path: Path, danger: str) -> None:
 
 def _worker(config: Jobs, processes: Processes, shelf: Shelf, store: JobStore, reactor: Any) -> Worker:
     policy = Policy(config.max_running, config.stop_grace_seconds, config.limits, config.ceilings)
-    world = World(time.time, boot_ticks, lambda: str(uuid.uuid4()), lambda call: reactor.callLater(0, call))
+    elapsed = store.lease.elapsed
+    world = World(time.time, elapsed, boot_ticks, lambda: str(uuid.uuid4()), lambda call: reactor.callLater(0, call))
     return Worker(processes.launcher, shelf, store, policy, world)
 
 
@@ -168,11 +170,14 @@ def _sweeper(config: Jobs, reactor: Any, store: JobStore, shelf: Shelf, worker: 
     def in_thread(call: Callable[[], Any]) -> Deferred[Any]:
         return deferToThreadPool(reactor, reactor.getThreadPool(), call)
 
-    return Sweeper(reactor, in_thread, store, shelf, worker.catalog.viewers, wanted, time.time)
+    return Sweeper(reactor, in_thread, store, shelf, worker.catalog.viewers, wanted, time.time, store.lease.elapsed)
 
 
 def _heart(store: JobStore) -> TimerService:
+    clock_watch = ClockWatch(time.time, store.lease.elapsed, store.lease.stepped)
+
     def beat() -> None:
+        clock_watch.look()
         with suppress(OSError):  # a disk that refuses is told of by the store itself
             store.lease.beat()
 

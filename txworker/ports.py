@@ -187,8 +187,8 @@ class Records(Protocol):
     ) -> Jobs:
         """At most so many jobs, with these labels, whose end has a revision beyond the one and up to the other."""
 
-    def expired(self, retention: Retention, now: float, most: int) -> list[Job]:
-        """At most so many finished jobs that are to be kept no longer, the first to have ended first."""
+    def expired(self, retention: Retention, elapsed: float, most: int) -> list[Job]:
+        """At most so many finished jobs that are to be kept no longer at that time, the first to have ended first."""
 
 
 class Store(Records, Protocol):
@@ -218,11 +218,13 @@ class Store(Records, Protocol):
 @dataclass(frozen=True)
 class World:
     """
-    What the worker reads of the world: now() is wall-clock time in seconds, for showing; ticks() is the time in clock
-    ticks since boot; new_id() makes a job's id; soon(call) makes a call a moment later.
+    What the worker reads of the world: now() is wall-clock time in seconds, for showing, and may be set at any time;
+    elapsed() is time in seconds that only passes, over restarts, too; ticks() is the time in clock ticks since boot;
+    new_id() makes a job's id; soon(call) makes a call a moment later.
     """
 
     now: Callable[[], float]
+    elapsed: Callable[[], float]
     ticks: Callable[[], int]
     new_id: Callable[[], str]
     soon: Callable[[Callable[[], None]], object]

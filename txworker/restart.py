@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Iterable
 
 from txworker.jobs import Job
@@ -13,7 +14,7 @@ from txworker.process.orphans import end_orphans
 from txworker.recovery import lost_text
 from txworker.store.errors import Unusable
 from txworker.store.jobs import JobStore
-from txworker.store.lease import Life
+from txworker.store.lease import TICKS_PER_SECOND, Lease, Life, boot_ticks
 from txworker.worker import Worker
 
 _log = Logger()
@@ -39,7 +40,7 @@ def recover(worker: Worker, store: JobStore, shelf: Shelf, end_stale: EndStale, 
     if not store.lease.rebooted:  # nothing outlives a restart of the machine
         _end_processes(store, shelf, end_stale, keep)
     try:
-        lost = worker.recover(_text(before, store.lease.rebooted))
+        lost = worker.recover(_text(before, store.lease.rebooted), _time_of(store.lease))
     except StoreBroken as error:
         raise Unusable(f"what became of an earlier worker's jobs cannot be written down: {error}") from error
     if lost:
@@ -65,6 +66,20 @@ def _end_processes(store: JobStore, shelf: Shelf, end_stale: EndStale, keep: boo
 def _dead(jobs: Iterable[Job], before: Life | None) -> list[DeadJob]:
     """Without a word from the worker before, nobody knows on which boot of the machine a number was a job's."""
     return [DeadJob(job.id, job.pid, job.started_ticks) if before else DeadJob(job.id, None, None) for job in jobs]
+
+
+def _time_of(lease: Lease) -> Callable[[Job], float] | None:
+    """To a job that was started since the machine was, the time that it would be had nobody set the wall clock."""
+    if lease.before is None or lease.rebooted:
+        return None
+    wall, ticks = time.time(), boot_ticks()
+
+    def at(job: Job) -> float:
+        if job.started_at is None or job.started_ticks is None:
+            return wall
+        return job.started_at + (ticks - job.started_ticks) / TICKS_PER_SECOND
+
+    return at
 
 
 def _text(before: Life | None, rebooted: bool) -> str:

@@ -28,7 +28,8 @@ FOUND = 10 * AT_ONCE
 
 class Sweeper(Service):
     """
-    Looks again and again. in_thread(call) makes a call in a thread and gives its Deferred; now() is the wall clock.
+    Looks again and again. in_thread(call) makes a call in a thread and gives its Deferred; now() is the wall clock, for
+    showing; elapsed() is what jobs are kept by, for the wall clock may be set to anything.
 
     Output goes first: were the worker to end in between, a record without output would be found and removed the
     next time, but nobody would ever find output without a record.
@@ -45,6 +46,7 @@ class Sweeper(Service):
         viewers: Viewers,
         wanted: Wanted,
         now: Callable[[], float],
+        elapsed: Callable[[], float],
     ) -> None:
         self._clock = clock
         self._in_thread = in_thread
@@ -53,6 +55,7 @@ class Sweeper(Service):
         self._viewers = viewers
         self._wanted = wanted
         self._now = now
+        self._elapsed = elapsed
         self._timer: Timer | None = None
 
     def startService(self) -> None:
@@ -74,7 +77,7 @@ class Sweeper(Service):
 
     async def _step(self) -> bool:
         """One look and what follows from it; whether the next one may find more."""
-        found: list[Job] = await self._in_thread(lambda: self._store.expired(self._wanted, self._now(), FOUND))
+        found: list[Job] = await self._in_thread(lambda: self._store.expired(self._wanted, self._elapsed(), FOUND))
         removed = 0
         for begin in range(0, len(found), AT_ONCE):
             if self.running:

@@ -46,7 +46,7 @@ class Worker:
         self._policy = policy
         self._world = world
         self._number, self._revision = store.last()
-        self._starting: dict[str, Job] = {}
+        self._starting: dict[str, float] = {}  # as Active.ahead
         self._active: dict[str, Active] = {}
         self._requests: dict[str, Job] = {}
         self._settled = Waiters()
@@ -54,25 +54,26 @@ class Worker:
         self._refusing = self._stopping = False
         self.catalog = Catalog(self._active, store, shelf, self._changes)
 
-    def recover(self, text: str) -> int:
+    def recover(self, text: str, at: Callable[[Job], float] | None = None) -> int:
         """
         Give up the jobs that an earlier worker left unfinished, for the reason that `text` says; how many they were.
+        at(job) says what time it is to that job; otherwise it is what the wall clock says.
 
         Blocks until that is written: before the reactor runs, and before anybody asks.
         """
         unfinished = self._store.unfinished()
         for job in unfinished:
-            fact = self._lost(job, text)
+            fact = self._lost(job, text, at(job) if at else self._world.now())
             self._store.save(after(job, fact, self._next_revision()))
             self._log.warn("Job {job_id} is {text}.", job_id=job.id, text=text)
         self._store.settle()
         self._changes.skip(self._revision)
         return len(unfinished)
 
-    def _lost(self, job: Job, text: str) -> Lost:
+    def _lost(self, job: Job, text: str, at: float) -> Lost:
         separate = job.spec.separate_stderr
         damaged = self._shelf.is_damaged(job.id, separate, begun=job.state is not JobState.PENDING)
-        return Lost(self._world.now(), text, self._shelf.recover(job.id, separate), damaged)
+        return Lost(at, text, self._shelf.recover(job.id, separate), damaged, self._world.elapsed())
 
     def submit(self, spec: JobSpec, wanted: Callable[[], bool] = lambda: True) -> Deferred[Job]:
         """
@@ -143,7 +144,7 @@ class Worker:
     async def _started(self, job: Job, limits: Limits, wanted: Callable[[], bool]) -> Job:
         """Write the order down, then launch it; that job, or the one that its request id has brought before."""
         request_id = job.spec.request_id
-        self._starting[job.id] = job
+        self._starting[job.id] = job.created_at - self._world.elapsed()
         if request_id:
             self._requests[request_id] = job
         try:
@@ -184,10 +185,11 @@ class Worker:
     async def _launch(self, job: Job, limits: Limits, check: Callable[[], None]) -> None:
         active = await self._launching.launch(job, limits, check)
         self._active[job.id] = active
+        active.ahead = self._starting[job.id]
         if job.spec.request_id:
             self._requests[job.spec.request_id] = active.job
         pid = active.running.pid
-        self._learn(active, Started(self._world.now(), pid, self._world.ticks()))
+        self._learn(active, Started(self._world.elapsed() + active.ahead, pid, self._world.ticks()))
         text = "Job {job_id} started as pid {pid}: {argv}"
         self._log.info(text, job_id=job.id, pid=pid, argv=shown_words(job.spec.argv))
         if self._stopping:  # since it was begun
@@ -233,7 +235,9 @@ class Worker:
         output = active.output
         active.ending = True
         output.finish()
-        fact = Exited(self._world.now(), exit_code, signal, usage, output.size, output.truncated, leftovers_ended)
+        elapsed = self._world.elapsed()
+        at = elapsed + active.ahead
+        fact = Exited(at, exit_code, signal, usage, output.size, output.truncated, leftovers_ended, elapsed)
         job = after(active.job, fact, self._next_revision())
         self._store.save(job).addCallback(lambda _: self._tell_end(active, job)).addErrback(self._not_written, job)
 

@@ -33,13 +33,13 @@ SPECS = [
     JobSpec("true", request_id="'; DROP TABLE jobs; --"),
     *(JobSpec("true", **{field.name: getattr(WHOLE, field.name)}) for field in fields(JobSpec)[1:]),
 ]
-EXIT = Exited(9.25, 3, None, Usage(0.5, 0.25, 2**40), 2**50, True, 7)
+EXIT = Exited(9.25, 3, None, Usage(0.5, 0.25, 2**40), 2**50, True, 7, 12.5)
 ENDS: list[tuple[Fact, ...]] = [
     (),
     (Started(2.5, 42, 1_000),),
     (Started(2.5, 42),),
     (Lost(9.5, "the worker died", 11),),
-    (Started(2.5, 42), Lost(9.5, "the worker died", 11)),
+    (Started(2.5, 42), Lost(9.5, "the worker died", 11, True, 12.5)),
     (Started(2.5, 42), EXIT),
     (Started(2.5, 42), replace(EXIT, exit_code=None, signal=9)),
     *((Started(2.5, 42), EndAsked(reason)) for reason in EndReason),

@@ -204,11 +204,16 @@ class House:
 
 
 def a_house(
-    max_running: int = 0, default: Limits = Limits(), ceiling: Limits = Limits(), store: MemoryStore | None = None
+    max_running: int = 0,
+    default: Limits = Limits(),
+    ceiling: Limits = Limits(),
+    store: MemoryStore | None = None,
+    wall: Callable[[], float] = lambda: 1_700_000_000.0,
+    elapsed: Callable[[], float] = lambda: 1_700_000_000.0,
 ) -> House:
     """A worker to ask, and its surroundings to look at; a store that has seen an earlier worker may be given."""
     launcher, shelf, store = FakeLauncher(), FakeShelf(), store or MemoryStore()
     ids = iter(range(len(store.kept) + 1, 10_000))
-    world = World(lambda: 1_700_000_000.0, lambda: 5_000, lambda: f"job-{next(ids)}", lambda call: call())
+    world = World(wall, elapsed, lambda: 5_000, lambda: f"job-{next(ids)}", lambda call: call())
     worker = Worker(launcher, shelf, store, Policy(max_running, 10, default, ceiling), world)
     return House(worker, launcher, shelf, store)

@@ -109,12 +109,12 @@ class MemoryStore:
         found = [job for job in self._finished() if beyond < job.revision <= upto and query.matches(job)]
         yield from sorted(found, key=lambda job: job.revision)[:most]
 
-    def expired(self, retention: Retention, now: float, most: int) -> list[Job]:
+    def expired(self, retention: Retention, elapsed: float, most: int) -> list[Job]:
         ended = sorted(self._finished(), key=lambda job: job.revision)
         found = []
         for index, job in enumerate(ended):
             rest = ended[index:]
-            too_old = retention.days and (job.finished_at or now) < now - retention.days * 86_400
+            too_old = retention.days and _ended(job, elapsed) < elapsed - retention.days * 86_400
             too_many = retention.jobs and len(rest) > retention.jobs
             too_much = retention.output_bytes and sum(one.output_bytes for one in rest) > retention.output_bytes
             if not (too_old or too_many or too_much):
@@ -132,3 +132,7 @@ class MemoryStore:
         answer: Deferred[None] = Deferred()
         self._waiting.append((write, answer))
         return answer
+
+
+def _ended(job: Job, otherwise: float) -> float:
+    return job.ended_elapsed if job.ended_elapsed is not None else job.finished_at or otherwise

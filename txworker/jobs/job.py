@@ -52,7 +52,9 @@ class Usage:
 @dataclass(frozen=True)
 class Job:
     """
-    A job at one moment. Times are seconds since the epoch, for showing only.
+    A job at one moment. Times are seconds since the epoch, for showing only; they are in order, and what lies between
+    them is what has passed, however the wall clock was set meanwhile. ended_elapsed: when it ended, in time that only
+    passes (World.elapsed); None of jobs of workers that did not know it.
 
     number counts the orders that this worker took, over all its restarts; revision counts the facts about all of its
     jobs, so of two records the later one has the higher revision, whosever they are. started_ticks: no later than
@@ -77,6 +79,7 @@ class Job:
     output_truncated: bool = False
     leftovers_ended: int = 0
     lost_text: str = ""
+    ended_elapsed: float | None = None
 
     def but(self, **changes: Any) -> Job:
         """As dataclasses.replace, in a tenth of its time: the making of a Job checks nothing. Fields by their names."""
@@ -138,6 +141,7 @@ class Exited:
     output_bytes: int
     output_truncated: bool = False
     leftovers_ended: int = 0
+    elapsed: float | None = None
 
 
 @dataclass(frozen=True)
@@ -148,6 +152,7 @@ class Lost:
     text: str
     output_bytes: int
     output_truncated: bool = False
+    elapsed: float | None = None
 
 
 Fact = Started | EndAsked | Exited | Lost
@@ -167,7 +172,7 @@ def after(job: Job, fact: Fact, revision: int) -> Job:
             return job.but(
                 state=JobState.RUNNING,
                 revision=revision,
-                started_at=fact.at,
+                started_at=max(fact.at, job.created_at),
                 pid=fact.pid,
                 started_ticks=fact.ticks,
             )
@@ -179,7 +184,8 @@ def after(job: Job, fact: Fact, revision: int) -> Job:
             return job.but(
                 state=_end_state(job, fact),
                 revision=revision,
-                finished_at=fact.at,
+                finished_at=_not_before(job, fact.at),
+                ended_elapsed=fact.elapsed,
                 exit_code=fact.exit_code,
                 signal=fact.signal,
                 usage=fact.usage,
@@ -191,7 +197,8 @@ def after(job: Job, fact: Fact, revision: int) -> Job:
             return job.but(
                 state=JobState.LOST,
                 revision=revision,
-                finished_at=fact.at,
+                finished_at=_not_before(job, fact.at),
+                ended_elapsed=fact.elapsed,
                 lost_text=fact.text,
                 output_bytes=fact.output_bytes,
                 output_truncated=fact.output_truncated,
@@ -204,6 +211,11 @@ def signal_name(number: int) -> str:
     """A signal as schedulers know it from the existing worker: "killed", "terminated", "segmentation fault"."""
     text = signals.strsignal(number) or f"signal {number}"
     return text if text.startswith("CPU") else text[0].lower() + text[1:]
+
+
+def _not_before(job: Job, at: float) -> float:
+    """An end, which is never shown before its beginning."""
+    return max(at, job.created_at if job.started_at is None else job.started_at)
 
 
 def _end_state(job: Job, fact: Exited) -> JobState:

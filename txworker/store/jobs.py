@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
@@ -14,6 +15,7 @@ from txworker.jobs import Job
 from txworker.jobs.errors import StoreBroken
 from txworker.store.batches import Kind
 from txworker.store.checkpoints import Checkpoints
+from txworker.store.elapsed import DAY_SECONDS
 from txworker.store.errors import Unusable
 from txworker.store.files import connect, has_room, prepare, suspicion
 from txworker.store.lease import Lease
@@ -85,6 +87,7 @@ class JobStore(Records):
             raise Unusable(f"{path}: {error}") from error
         try:
             self._open(directory, path, fsync, reactor, troubled)
+            self._bound_elapsed()
         except sqlite3.Error as error:
             self.lease.close()
             raise Unusable(f"{path}: {error}") from error
@@ -115,6 +118,15 @@ class JobStore(Records):
             at_once = connect(path, patience_seconds=_PATIENCE_SECONDS)
             self._writer = Turns(lambda: at_once, reactor, self._heard, self._checkpoints.wrote, roomy)
         self._checkpoints.start()
+
+    def _bound_elapsed(self) -> None:
+        """Who finds no word of an earlier worker, but jobs, has the wall clock alone: as after the machine was off."""
+        newest = None
+        with suppress(StoreBroken):  # a damaged page: told of by the reader
+            newest = self.newest_end()
+        if newest is not None:
+            unknown = self.lease.before is None
+            self.lease.elapsed.bound(newest, newest + DAY_SECONDS if unknown else math.inf)
 
     def add(self, job: Job) -> Deferred[Job]:
         """Fires with the job once it is written, or else with the one that the same request id has brought before."""

@@ -91,18 +91,23 @@ class Records:
         end = f"WHERE state >= 4 AND revision > ? AND revision <= ?{_ALSO * len(labels)} ORDER BY revision LIMIT ?"
         return self._jobs(end, (beyond, upto, *chain.from_iterable(labels.items()), most), check)
 
-    def expired(self, retention: Retention, now: float, most: int) -> list[Job]:
-        """At most so many finished jobs that are to be kept no longer, the first to have ended first."""
+    def expired(self, retention: Retention, elapsed: float, most: int) -> list[Job]:
+        """At most so many finished jobs that are to be kept no longer at that time, the first to have ended first."""
         too_many, too_much = self._excess(retention)
         found = []
         for job in self._jobs("WHERE state >= 4 ORDER BY revision LIMIT ?", (most,)):
-            too_old = retention.days and (job.finished_at or now) < now - retention.days * _DAY_SECONDS
+            too_old = retention.days and _ended(job, elapsed) < elapsed - retention.days * _DAY_SECONDS
             if not (too_old or too_many > 0 or too_much > 0):
                 break
             found.append(job)
             too_many -= 1
             too_much -= job.output_bytes
         return found
+
+    def newest_end(self) -> float | None:
+        """When the last of the finished jobs ended, in the same time."""
+        ended = self._one("WHERE state >= 4 ORDER BY revision DESC LIMIT 1")
+        return None if ended is None else _ended(ended, 0.0)
 
     def _excess(self, retention: Retention) -> tuple[int, int]:
         if not (retention.jobs or retention.output_bytes):
@@ -134,11 +139,18 @@ class Records:
         more = chain.from_iterable(others)
         return self._jobs(end, (*first, before, *(state.value for state in states), *more, most), check)
 
-    def _one(self, end: str, parameter: str) -> Job | None:
-        rows = self._reader.rows(f"SELECT {COLUMNS} FROM jobs {end}", (parameter,))
+    def _one(self, end: str, *parameters: str) -> Job | None:
+        rows = self._reader.rows(f"SELECT {COLUMNS} FROM jobs {end}", parameters)
         return job_from_row(rows[0]) if rows else None
 
     def _jobs(self, end: str, parameters: Sequence[object] = (), check: Check = None) -> Generator[Job, None, None]:
         with closing(self._reader.each(f"SELECT {COLUMNS} FROM jobs {end}", parameters, check)) as rows:
             for row in rows:
                 yield job_from_row(row)
+
+
+def _ended(job: Job, otherwise: float) -> float:
+    """An earlier worker knew the wall clock only, which is what elapsed time began as."""
+    if job.ended_elapsed is not None:
+        return job.ended_elapsed
+    return otherwise if job.finished_at is None else job.finished_at

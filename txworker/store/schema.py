@@ -70,6 +70,10 @@ STEPS: Sequence[str] = (
     INSERT INTO orders SELECT number, spec FROM jobs WHERE length(spec) > 4096 AND brief(spec) <> spec;
     UPDATE jobs SET spec = brief(spec) WHERE number IN (SELECT number FROM orders);
     """,
+    # When a job ended, in time that no step of the wall clock moves: what retention counts by.
+    """
+    ALTER TABLE jobs ADD COLUMN ended_elapsed REAL;
+    """,
 )
 
 
