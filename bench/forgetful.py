@@ -27,6 +27,9 @@ class ForgetfulStore(MemoryStore):
         self.lease = Lease(directory)
         self.forgot = False
 
+    def beat(self) -> None:
+        self.lease.beat()
+
     def close(self) -> Deferred[None]:
         self.lease.close()
         return succeed(None)

@@ -40,7 +40,7 @@ from txworker.restart import recover
 from txworker.retention import Sweeper
 from txworker.rpc import server as rpc
 from txworker.rpc.bridge import Bridge
-from txworker.rpc.control import ControlServicer, control_door
+from txworker.rpc.control import ControlServicer, SocketWatch, control_door
 from txworker.rpc.pems import CertificateFiles
 from txworker.rpc.servicer import WorkerServicer
 from txworker.rpc.tls import server_credentials
@@ -84,7 +84,7 @@ def assemble(config: Config, reactor: Any, environment: Mapping[str, str], umask
     shelf = _shelf(jobs.output_directory, processes.descriptors)
     worker = _worker(jobs, processes, shelf, store, reactor)
     recover(worker, store, shelf, processes.end_stale, keep=jobs.leftovers == "keep")
-    with suppress(OSError):  # as in _heart
+    with suppress(OSError):  # a disk that refuses is told of by the store itself
         store.lease.remember(processes.cgroups)
 
     bridge = Bridge(reactor)
@@ -106,7 +106,11 @@ def assemble(config: Config, reactor: Any, environment: Mapping[str, str], umask
     ending = Stopping("jobs", lambda: _end_jobs(worker, reactor, within))
     stages: list[list[Service]] = [
         [Stopping("log", limit.close), Stopping("log", limit_of_link.close)],
-        [Stopping("store", lambda: _close(store, reactor)), _heart(store), _watch(shelf, reactor)],
+        [
+            Stopping("store", lambda: _close(store, reactor)),
+            _heart(store, jobs.state_directory),
+            _watch(shelf, reactor),
+        ],
         [Stopping("processes", processes.close)],
         [server],
         [ending, *scheduler, _sweeper(jobs, reactor, store, shelf, worker), _memory(reactor)],
@@ -173,13 +177,14 @@ def _sweeper(config: Jobs, reactor: Any, store: JobStore, shelf: Shelf, worker: 
     return Sweeper(reactor, in_thread, store, shelf, worker.catalog.viewers, wanted, time.time, store.lease.elapsed)
 
 
-def _heart(store: JobStore) -> TimerService:
+def _heart(store: JobStore, directory: Path) -> TimerService:
+    socket = SocketWatch(directory)
     clock_watch = ClockWatch(time.time, store.lease.elapsed, store.lease.stepped)
 
     def beat() -> None:
         clock_watch.look()
-        with suppress(OSError):  # a disk that refuses is told of by the store itself
-            store.lease.beat()
+        socket.look()
+        store.beat()
 
     return TimerService(BEAT_SECONDS, beat)
 

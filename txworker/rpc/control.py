@@ -46,6 +46,28 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
             context.abort_with_status(status_of(error))
 
 
+class SocketWatch:
+    """Says when the socket is not there any more, or not the one that was bound: gRPC binds none a second time."""
+
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / SOCKET_NAME
+        self._bound: int | None = None
+        self._gone = False
+
+    def look(self) -> None:
+        """Reactor thread, once the door may be open."""
+        found = None
+        with suppress(OSError):
+            found = os.stat(self._path).st_ino
+        if self._bound is None:
+            self._bound = found
+        elif (found != self._bound) is not self._gone:
+            self._gone = not self._gone
+            if self._gone:
+                text = "The socket {path} is gone: `txworker drain` cannot be used until a restart, SIGUSR1 can."
+                _log.warn(text, path=self._path)
+
+
 def control_door(directory: Path, servicer: ControlServicer) -> Callable[[grpc.Server], None]:
     """What opens this door on a server: binds the socket and adds the service."""
 

@@ -80,6 +80,8 @@ class Batches:
         self.trouble: StoreBroken | None = None
         self.kept: list[Order] = []
         self.closing = False
+        self.held: StoreBroken | None = None
+        """Nothing is written meanwhile, for this reason; but at the very end it is, as nothing comes after that."""
 
     def attempt(self, connection: sqlite3.Connection, gathered: Sequence[Order]) -> None:
         """Write what was kept and what has gathered. Without either it finds out whether writing works again."""
@@ -87,7 +89,9 @@ class Batches:
         if self.kept:
             batch, self.kept = [*self.kept, *gathered], []
         self.closing = self.closing or any(order.last for order in batch)
-        if batch:
+        if self.held is not None and not self.closing:
+            self._put_off(batch, self.held)
+        elif batch:
             self._attempt(connection, batch)
         elif self.trouble is not None:
             self._probe(connection)

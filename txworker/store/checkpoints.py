@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 from txworker.logs import Logger
 
@@ -23,7 +23,9 @@ class Checkpoints:
     _log = Logger()
 
     def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
+        self._connect = connect
         self._connection = connect()
+        self._working = threading.Lock()
         self._commits = 0
         self._due = threading.Event()
         self._closing = False
@@ -40,6 +42,16 @@ class Checkpoints:
             self._commits = 0
             self._due.set()
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Inside it has no connection; afterwards a new one. Waits for a checkpoint that runs."""
+        with self._working:
+            self._connection.close()
+            try:
+                yield
+            finally:
+                self._connection = self._connect()
+
     def close(self) -> None:
         """No more of them; one that runs goes on, in its daemonic thread."""
         self._closing = True
@@ -52,7 +64,8 @@ class Checkpoints:
             if self._closing:
                 break
             try:
-                self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+                with self._working:
+                    self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
             except sqlite3.Error as error:
                 self._log.warn("The store's log could not be checkpointed: {error}.", error=error)
         with suppress(sqlite3.Error):

@@ -25,15 +25,17 @@ is looked through when there is a suspicion.
 _log = Logger()
 
 
-def connect(path: Path, fsync: bool = False, patience_seconds: float | None = None) -> sqlite3.Connection:
+def connect(
+    path: Path, fsync: bool = False, patience_seconds: float | None = None, existing: bool = False
+) -> sqlite3.Connection:
     """
     A connection for one thread at a time. fsync: a commit is on the disk, not only with the kernel. patience_seconds:
-    how long it waits when another program locks the file.
+    how long it waits when another program locks the file. existing: no file is made.
 
     Raises:
         sqlite3.Error: the file cannot be opened, or is none of SQLite's.
     """
-    connection = _opened(path, patience_seconds)
+    connection = opened(path, patience_seconds, existing)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute(f"PRAGMA synchronous = {'FULL' if fsync else 'NORMAL'}")
     connection.execute("PRAGMA wal_autocheckpoint = 0")  # checkpoints.py
@@ -49,7 +51,7 @@ def prepare(path: Path) -> bool:
         Unusable: the file is from a newer version, or is not ours.
         OSError, sqlite3.Error: nothing can be made or written there, or what is there is none of the worker's files.
     """
-    _make(path)
+    make(path)
     for ending in ("-wal", "-shm"):
         with suppress(FileNotFoundError):
             os.close(open_own(f"{path}{ending}", os.O_RDWR))
@@ -60,7 +62,7 @@ def prepare(path: Path) -> bool:
             raise
         _set_aside(path, error)
         suspicion(path).unlink(missing_ok=True)
-        _make(path)
+        make(path)
         _look_at(path)
         return True
     suspicion(path).unlink(missing_ok=True)
@@ -82,19 +84,21 @@ def suspicion(path: Path) -> Path:
     return path.with_name(f"{path.name}.suspect")
 
 
-def _opened(path: Path, patience_seconds: float | None = None) -> sqlite3.Connection:
+def opened(path: Path, patience_seconds: float | None = None, existing: bool = False) -> sqlite3.Connection:
+    """A connection as SQLite makes it; with `existing` it makes no file."""
     seconds = _BUSY_SECONDS if patience_seconds is None else patience_seconds
-    return sqlite3.connect(path, timeout=seconds, isolation_level=None, check_same_thread=False)
+    name = f"{path.absolute().as_uri()}?mode={'rw' if existing else 'rwc'}"
+    return sqlite3.connect(name, timeout=seconds, isolation_level=None, check_same_thread=False, uri=True)
 
 
-def _make(path: Path) -> None:
+def make(path: Path) -> None:
     """For nobody else; SQLite gives what it puts beside a file the file's own mode."""
     os.close(open_own(path, os.O_RDWR | os.O_CREAT))
 
 
 def _look_at(path: Path) -> None:
     try:
-        with closing(_opened(path)) as connection:
+        with closing(opened(path)) as connection:
             check_ours(connection)  # before anything is changed
         with closing(connect(path)) as connection:
             _check(connection, path)
@@ -118,8 +122,8 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
 def _back_up(connection: sqlite3.Connection, path: Path, version: int) -> None:
     backup = path.with_name(f"{path.name}.schema-{version}")
     backup.unlink(missing_ok=True)
-    _make(backup)
-    with closing(_opened(backup)) as copy:
+    make(backup)
+    with closing(opened(backup)) as copy:
         connection.backup(copy)
     _log.info(
         "The store is being upgraded from schema {version}; it was copied to {backup}.", version=version, backup=backup
@@ -127,7 +131,7 @@ def _back_up(connection: sqlite3.Connection, path: Path, version: int) -> None:
 
 
 def _set_aside(path: Path, error: sqlite3.Error) -> None:
-    aside = _free(f"{path}.damaged-{time.strftime('%Y%m%dT%H%M%S')}")
+    aside = free_name(f"{path}.damaged-{time.strftime('%Y%m%dT%H%M%S')}")
     for ending in ("", "-wal", "-shm"):
         with suppress(FileNotFoundError):
             os.replace(f"{path}{ending}", f"{aside}{ending}")
@@ -140,7 +144,7 @@ def _set_aside(path: Path, error: sqlite3.Error) -> None:
     )
 
 
-def _free(name: str) -> str:
+def free_name(name: str) -> str:
     """That name, or with a number behind it: nothing that was set aside is lost."""
     names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
     return next(name for name in names if not os.path.exists(name))

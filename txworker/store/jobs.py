@@ -15,11 +15,12 @@ from txworker.jobs import Job
 from txworker.jobs.errors import StoreBroken
 from txworker.store.batches import Kind
 from txworker.store.checkpoints import Checkpoints
+from txworker.store.custody import Custody
 from txworker.store.elapsed import DAY_SECONDS
 from txworker.store.errors import Unusable
 from txworker.store.files import connect, has_room, prepare, suspicion
 from txworker.store.lease import Lease
-from txworker.store.reader import Reader
+from txworker.store.reader import NotThere, Reader
 from txworker.store.records import Records
 from txworker.store.rows import (
     COLUMNS,
@@ -102,22 +103,32 @@ class JobStore(Records):
     ) -> None:
         self._suspicion = suspicion(path)
         self._troubled = troubled
-        super().__init__(Reader(lambda: connect(path), self._suspect))
+        super().__init__(Reader(self._connected_to_read, self._suspect))
         self._checkpoints = Checkpoints(lambda: connect(path))
         self._writer: Writer
+        self._path = path
+        self._heard_of: dict[str, StoreBroken | None] = {"writer": None, "files": None}
 
         def roomy() -> bool:
             return has_room(directory)
 
+        def connected() -> sqlite3.Connection:
+            return connect(path, fsync=True) if fsync else connect(path, patience_seconds=_PATIENCE_SECONDS)
+
         if fsync:
             call = reactor.callFromThread
-            self._writer = Threaded(
-                lambda: connect(path, fsync=True), call, self._heard, self._checkpoints.wrote, roomy
-            )
+            self._writer = Threaded(connected, call, self._heard, self._checkpoints.wrote, roomy)
         else:
-            at_once = connect(path, patience_seconds=_PATIENCE_SECONDS)
-            self._writer = Turns(lambda: at_once, reactor, self._heard, self._checkpoints.wrote, roomy)
+            self._writer = Turns(connected, reactor, self._heard, self._checkpoints.wrote, roomy)
         self._checkpoints.start()
+        self._custody = Custody(
+            path, self.lease, self._writer, self._reader, self._checkpoints, connected, self._heard_of_files
+        )
+        self._reader.open_one()
+
+    def beat(self) -> None:
+        """Once a second: write down that the worker lives, and look after the files."""
+        self._custody.beat()
 
     def _bound_elapsed(self) -> None:
         """Who finds no word of an earlier worker, but jobs, has the wall clock alone: as after the machine was off."""
@@ -130,6 +141,8 @@ class JobStore(Records):
 
     def add(self, job: Job) -> Deferred[Job]:
         """Fires with the job once it is written, or else with the one that the same request id has brought before."""
+        if not self._custody.place.has_files():  # or it might be lost before the next beat notices
+            self._custody.look()
         alone = not job.spec.labels and job.spec.brief().cut is None
         return self._writer.put(lambda connection: _add(connection, job), _ADD_ALONE if alone else _ADD)
 
@@ -163,7 +176,23 @@ class JobStore(Records):
     def _heard(self, trouble: StoreBroken | None) -> None:
         if trouble is not None:
             self._suspect(trouble)
-        self._troubled(trouble)
+        self._tell("writer", trouble)
+
+    def _heard_of_files(self, trouble: StoreBroken | None) -> None:
+        self._tell("files", trouble)
+
+    def _tell(self, whose: str, trouble: StoreBroken | None) -> None:
+        """Both may be in trouble; it is over when neither is."""
+        before = self._heard_of["files"] or self._heard_of["writer"]
+        self._heard_of[whose] = trouble
+        now = self._heard_of["files"] or self._heard_of["writer"]
+        if str(now) != str(before):
+            self._troubled(now)
+
+    def _connected_to_read(self) -> sqlite3.Connection:
+        if not self._custody.place.has_files():
+            raise NotThere("the store's files are not where they were")
+        return connect(self._path, existing=True)
 
     def _suspect(self, trouble: StoreBroken) -> None:
         if "malformed" in str(trouble):

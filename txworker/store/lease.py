@@ -14,6 +14,9 @@ from pathlib import Path
 from txworker.directory import open_own
 from txworker.store.elapsed import Elapsed, boot_seconds, gone_on
 from txworker.store.errors import InUse
+from txworker.store.place import identity
+
+FILE_NAME = "worker.lock"
 
 BEAT_SECONDS = 1.0
 """How often a worker writes down that it lives."""
@@ -54,21 +57,17 @@ class Lease:
     """
 
     def __init__(self, directory: Path) -> None:
-        self._fd = open_own(directory / "worker.lock", os.O_RDWR | os.O_CREAT)
+        self._directory = directory
+        self._held = _Held(directory)
+        self.before = self._held.before
         try:
-            self.before = _read(self._fd)
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self.id = self.before.id if self.before else uuid.uuid4().hex[:12]
             self.boot_id = boot_id()
             self.elapsed, self.stepped = self._time_goes_on()
             self._cgroups = self.before.cgroups if self.before else ""  # until somebody has looked there
             self.beat()
-        except BlockingIOError as error:
-            os.close(self._fd)
-            whose = f"the worker with pid {self.before.pid}" if self.before else "another worker"
-            raise InUse(f"{directory} is in use by {whose}; every worker needs a state directory of its own") from error
         except BaseException:
-            os.close(self._fd)
+            self._held.close()
             raise
 
     def beat(self) -> None:
@@ -77,11 +76,36 @@ class Lease:
         text = json.dumps(asdict(life))
         if len(text) >= _LENGTH:
             text = json.dumps(asdict(replace(life, cgroups="")))
-        os.pwrite(self._fd, text.ljust(_LENGTH - 1).encode() + b"\n", 0)
+        os.pwrite(self._held.fd, text.ljust(_LENGTH - 1).encode() + b"\n", 0)
 
     def remember(self, cgroups: str) -> None:
         """This is where our jobs' cgroups are; what the worker before had written down is forgotten. As beat()."""
         self._cgroups = cgroups
+        self.beat()
+
+    def problem(self) -> str:
+        """What has become of the locked file, in words; empty when it is what it was."""
+        found = identity(str(self._directory / FILE_NAME))
+        if found == identity(self._held.fd):
+            return ""
+        return f"{self._directory / FILE_NAME} was {'deleted or moved' if found is None else 'replaced'}"
+
+    @property
+    def directory_deleted(self) -> bool:
+        """The locked directory is nowhere any more."""
+        return not os.fstat(self._held.directory_fd).st_nlink
+
+    def retake(self) -> None:
+        """
+        Lock what is now at the name of the directory, and of the file in it.
+
+        Raises:
+            InUse: another worker has it. What was held stays held.
+            OSError: it cannot be made or written.
+        """
+        held = _Held(self._directory, self._held)
+        self._held.close(but=held)
+        self._held = held
         self.beat()
 
     @property
@@ -100,7 +124,56 @@ class Lease:
 
     def close(self) -> None:
         """Let others have it."""
-        os.close(self._fd)
+        self._held.close()
+
+
+class _Held:
+    """
+    What is locked of a directory: the file, and the directory itself, so that removing the file gives it to nobody.
+
+    A directory that is `already` locked is not locked again, for that would be refused to ourselves, too.
+    """
+
+    def __init__(self, directory: Path, already: _Held | None = None) -> None:
+        self.before: Life | None = None
+        self.fd = self.directory_fd = -1
+        try:
+            if already is not None and identity(str(directory)) == identity(already.directory_fd):
+                self.directory_fd = already.directory_fd
+            else:
+                self.directory_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            self.fd = open_own(FILE_NAME, os.O_RDWR | os.O_CREAT, dir_fd=self.directory_fd)
+            self.before = _read(self.fd)
+            if already is None or self.directory_fd != already.directory_fd:
+                _lock_directory(self.directory_fd)
+            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self.close(but=already)
+            whose = f"the worker with pid {self.before.pid}" if self.before else "another worker"
+            raise InUse(f"{directory} is in use by {whose}; every worker needs a state directory of its own") from error
+        except OSError as error:
+            self.close(but=already)
+            if error.filename == FILE_NAME:
+                error.filename = str(directory / FILE_NAME)
+            raise
+
+    def close(self, but: _Held | None = None) -> None:
+        """Let others have it, but for what that one has, too. Again is harmless."""
+        kept = () if but is None else (but.fd, but.directory_fd)
+        for fd in (self.fd, self.directory_fd):
+            if fd >= 0 and fd not in kept:
+                os.close(fd)
+        self.fd = self.directory_fd = -1
+
+
+def _lock_directory(fd: int) -> None:
+    """Where the file system locks no directories the file's lock is all there is (NFS)."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:
+        return
 
 
 def boot_id() -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
+import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from typing import Any
@@ -10,11 +12,17 @@ from typing import Any
 from txworker.jobs.errors import StoreBroken
 from txworker.store.batches import in_our_words
 
+_PATIENCE_SECONDS = 1.0
+
 _KEPT = 4
 """Connections that are kept open; more are made when more threads read at once."""
 
 _LOOK_STEPS = 50_000
 """Of SQLite's virtual machine: some 2 ms."""
+
+
+class NotThere(sqlite3.OperationalError):
+    """The file that is to be opened is not the one that is open."""
 
 
 class Reader:
@@ -29,6 +37,9 @@ class Reader:
         self._troubled = troubled
         self._idle: list[sqlite3.Connection] = []
         self._closed = False
+        self._reading = 0
+        self._change = threading.Condition()
+        self._paused = False
 
     def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """
@@ -50,6 +61,48 @@ class Reader:
         Raises:
             StoreBroken: the file cannot be read. Or what check() raises.
         """
+        with self._counted():
+            yield from self._each(sql, parameters, check)
+
+    def open_one(self) -> None:
+        """
+        One connection is there from now on, so that what is open can be read when no other can be opened.
+
+        Raises:
+            sqlite3.Error: it cannot be opened.
+        """
+        self._give_back(self._connect())
+
+    @contextmanager
+    def paused(self, within_seconds: float) -> Iterator[None]:
+        """
+        Inside no connection is open; who asks meanwhile waits, but not for longer than that.
+
+        Raises:
+            TimeoutError: somebody still reads.
+        """
+        with self._change:
+            self._paused = True
+            try:
+                if not self._change.wait_for(lambda: not self._reading, within_seconds):
+                    raise TimeoutError("the store is still being read")
+                while self._idle:
+                    self._idle.pop().close()
+                yield
+            finally:
+                self._paused = False
+                self._change.notify_all()
+
+    def close(self) -> None:
+        """Close what is idle now, and what comes back later."""
+        self._closed = True
+        while self._idle:
+            with suppress(IndexError):
+                self._idle.pop().close()
+
+    def _each(
+        self, sql: str, parameters: Sequence[Any], check: Callable[[], None] | None
+    ) -> Generator[tuple[Any, ...], None, None]:
         try:
             connection = self._taken()
         except sqlite3.Error as error:
@@ -66,23 +119,48 @@ class Reader:
             raise
         self._give_back(connection)
 
-    def close(self) -> None:
-        """Close what is idle now, and what comes back later."""
-        self._closed = True
-        while self._idle:
-            with suppress(IndexError):
-                self._idle.pop().close()
-
     def _trouble(self, error: sqlite3.Error) -> StoreBroken:
         trouble = in_our_words(error)
         self._troubled(trouble)
         return trouble
 
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        """Among those who read, until that question is answered or given up."""
+        self._enter()
+        try:
+            yield
+        finally:
+            self._leave()
+
+    def _enter(self) -> None:
+        with self._change:  # held inside paused(): who asks then waits here
+            self._change.wait_for(lambda: not self._paused, _PATIENCE_SECONDS)
+            self._reading += 1
+
+    def _leave(self) -> None:
+        with self._change:
+            self._reading -= 1
+            if self._paused:
+                self._change.notify_all()
+
     def _taken(self) -> sqlite3.Connection:
         try:
             return self._idle.pop()  # atomic, as append is
         except IndexError:
+            return self._opened()
+
+    def _opened(self) -> sqlite3.Connection:
+        """A new one, or where none can be opened now the next that somebody gives back."""
+        end = time.monotonic() + _PATIENCE_SECONDS
+        try:
             return self._connect()
+        except NotThere:
+            while time.monotonic() < end:
+                with suppress(IndexError):
+                    return self._idle.pop()
+                time.sleep(0.005)
+            raise
 
     def _give_back(self, connection: sqlite3.Connection) -> None:
         if self._closed or len(self._idle) >= _KEPT:

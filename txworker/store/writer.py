@@ -50,6 +50,16 @@ class Writer(Protocol):
             StoreBroken: it cannot be written now, or not so soon.
         """
 
+    def hold(self, reason: StoreBroken | None) -> None:
+        """From now on nothing is written, for that reason; with None it is again. As if the disk refused meanwhile."""
+
+    def exchange(self, make: Callable[[sqlite3.Connection], sqlite3.Connection]) -> None:
+        """
+        Write by another connection from now on: make() gets the old one, closes it and gives a new one. Blocks.
+
+        When it raises, the old one stays, and what it raised goes to the caller.
+        """
+
     def close(self) -> Deferred[None]:
         """Write what there is, give up what cannot be written; fires when that is done."""
 
@@ -93,6 +103,16 @@ class Turns:
             self._connection.close()
         return succeed(None)
 
+    def hold(self, reason: StoreBroken | None) -> None:
+        """As Writer has it."""
+        self._batches.held = reason
+        if reason is None and not self._batches.closing:
+            self._schedule(0.0)
+
+    def exchange(self, make: Callable[[sqlite3.Connection], sqlite3.Connection]) -> None:
+        """As Writer has it."""
+        self._connection = make(self._connection)
+
     def _schedule(self, seconds: float) -> None:
         due = self._clock.seconds() + seconds
         if self._timer is not None:
@@ -133,7 +153,9 @@ class Threaded:
         self._orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
         self._settling: tuple[Deferred[Any], threading.Event] | None = None
         self._closed = False
-        threading.Thread(target=self._run, args=(connect(),), name="txworker-store", daemon=True).start()
+        self._connection = connect()
+        self._writing = threading.Lock()
+        threading.Thread(target=self._run, name="txworker-store", daemon=True).start()
 
     def put(self, operation: Callable[[sqlite3.Connection], T], kind: Kind = ORDINARY) -> Deferred[T]:
         """As Writer has it."""
@@ -160,16 +182,29 @@ class Threaded:
         self._orders.put(order)
         return order.answer.addErrback(lambda failure: failure.trap(StoreBroken) and None)
 
+    def hold(self, reason: StoreBroken | None) -> None:
+        """As Writer has it."""
+        with self._writing:
+            self._batches.held = reason
+        self._orders.put(Order(lambda connection: None))
+
+    def exchange(self, make: Callable[[sqlite3.Connection], sqlite3.Connection]) -> None:
+        """As Writer has it."""
+        with self._writing:
+            self._connection = make(self._connection)
+
     def _tell(self, outcomes: list[Outcome]) -> None:
         self._call_from_thread(fire, outcomes)
         if self._settling is not None and any(answer is self._settling[0] for answer, _ in outcomes):
             self._settling[1].set()
 
-    def _run(self, connection: sqlite3.Connection) -> None:
+    def _run(self) -> None:
         while not self._batches.closing:
-            self._batches.attempt(connection, self._next())
+            taken = self._next()
+            with self._writing:
+                self._batches.attempt(self._connection, taken)
         with suppress(sqlite3.Error):
-            connection.close()
+            self._connection.close()
 
     def _next(self) -> list[Order]:
         """What has gathered; none when the disk refuses and it is time to try again."""

@@ -1,0 +1,163 @@
+"""The state directory, or a file in it, is deleted, replaced or cut while the worker runs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from tests.support.daemon import LIMIT, Daemon, cannot_start, wait_until
+from txworker.pb import worker_pb2 as pb
+
+ADaemon = Callable[..., Daemon]
+
+
+def healthy(worker: Daemon) -> bool:
+    answer = health_pb2_grpc.HealthStub(worker.channel).Check(health_pb2.HealthCheckRequest(), timeout=LIMIT)
+    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+
+def refusal(worker: Daemon) -> str:
+    """With what sentence a start is refused, once it is."""
+
+    def refused() -> str:
+        try:
+            worker.bash("true")
+        except grpc.RpcError as error:
+            return f"{error.code().name}: {error.details()}"
+        return ""
+
+    return str(wait_until(refused))
+
+
+def replace(file: Path) -> None:
+    """By somebody else's, at once."""
+    other = file.with_name("other")
+    if file.name.endswith("sqlite3"):
+        with closing(sqlite3.connect(other)) as connection:
+            connection.execute("CREATE TABLE other (a)")
+    else:
+        other.write_bytes(b"other")
+    os.replace(other, file)
+
+
+def copy_over(file: Path) -> None:
+    """Its own bytes in another file: what cp and mv, or an editor, leave."""
+    shutil.copyfile(file, file.with_name("other"))
+    os.replace(file.with_name("other"), file)
+
+
+DEEDS: list[tuple[str, Callable[[Path], object]]] = [
+    ("", shutil.rmtree),
+    ("jobs.sqlite3", os.unlink),
+    ("jobs.sqlite3", replace),
+    ("jobs.sqlite3", copy_over),
+    ("jobs.sqlite3-wal", os.unlink),
+    ("jobs.sqlite3-wal", replace),
+    ("jobs.sqlite3-shm", os.unlink),
+    ("worker.lock", os.unlink),
+    ("worker.lock", replace),
+]
+
+
+@pytest.mark.parametrize(
+    ("durability", "deeds"),
+    [
+        ("process", [DEEDS[0], DEEDS[2], DEEDS[4], DEEDS[7]]),
+        pytest.param("process", DEEDS, marks=pytest.mark.slow),
+        pytest.param("machine", DEEDS, marks=pytest.mark.slow),
+    ],
+)
+def test_put_right(a_daemon: ADaemon, durability: str, deeds: list[tuple[str, Callable[[Path], object]]]) -> None:
+    """
+    What others have done is told and put right; every job that was told is known, though the worker is killed then.
+    Meanwhile no other worker gets the directory.
+    """
+    settings = f'[jobs]\ndurability = "{durability}"\n'
+    worker = a_daemon(settings)
+    known = {worker.bash("echo $RANDOM; exit 3")}
+    os.mkfifo(worker.place / "end")
+    running = worker.bash("read < end; exit 4")
+    for number, (name, deed) in enumerate(deeds, 1):
+        known.add(worker.bash("exit 3", requestID=f"before-{number}"))
+        for job_id in known:
+            worker.end(job_id)
+        deed(worker.place / "state" / name)
+        if name == "worker.lock":
+            assert "is in use by " in cannot_start(worker.config)
+        wait_until(lambda number=number: worker.log().count("was written anew, nothing is lost") == number)  # type: ignore[misc]
+        assert healthy(worker)
+        known.add(worker.bash("exit 3", requestID=f"after-{number}"))
+        assert [worker.query(job_id).errorText for job_id in known if worker.end(job_id)] == ["exit status 3"] * len(
+            known
+        )
+    set_aside = sum(deed in (replace, copy_over) for name, deed in deeds if name.endswith("sqlite3"))
+    assert len(list((worker.place / "state").glob("jobs.sqlite3.replaced-*"))) == set_aside
+    worker.process.kill()
+    worker.process.wait()
+    again = Daemon(worker.place, settings)
+    try:
+        assert {again.query(job_id).errorText for job_id in known} == {"exit status 3"}
+        assert again.query(running).job.state == pb.JOB_STATE_LOST
+        assert again.bash("exit 3", requestID="before-1") in known
+        assert "is damaged" not in again.log()
+    finally:
+        again.close()
+
+
+def test_socket(a_daemon: ADaemon) -> None:
+    """The operator's socket cannot be made again, which is told once; everything else goes on."""
+    worker = a_daemon()
+    lease = worker.place / "state" / "worker.lock"
+    before = lease.read_text()
+    wait_until(lambda: lease.read_text() != before)  # a beat later it is known to be there
+    (worker.place / "state" / "control.sock").unlink()
+    wait_until(lambda: "control.sock is gone: `txworker drain` cannot be used until a restart" in worker.log())
+    worker.end(worker.bash("true"))
+    assert healthy(worker)
+
+
+def test_moved_away(a_daemon: ADaemon) -> None:
+    """A directory that is somewhere else is waited for; what is known is answered, and what ends is written then."""
+    worker = a_daemon()
+    os.mkfifo(worker.place / "end")
+    done, running = worker.bash("exit 3"), worker.bash("read < end; exit 4")
+    worker.end(done)
+    state, elsewhere = worker.place / "state", worker.place / "elsewhere"
+    for make_new in (False, True):
+        state.rename(elsewhere)
+        if make_new:
+            state.mkdir()
+        sentence = refusal(worker)
+        assert sentence.startswith("UNAVAILABLE: this worker's store of jobs does not work: ")
+        assert f"{state} was {'replaced' if make_new else 'deleted or moved'}" in sentence
+        assert not healthy(worker)
+        assert [worker.query(done).errorText for _ in range(8)] == ["exit status 3"] * 8
+        if make_new:
+            (worker.place / "end").write_text("")
+            state.rmdir()
+        elsewhere.rename(state)
+        wait_until(lambda: healthy(worker))
+    assert worker.end(running).errorText == "exit status 4"
+    assert worker.log().count("No new jobs until") == worker.log().count("The store can be written again.") == 2
+    worker.end(worker.bash("true"))
+
+
+def test_cut(a_daemon: ADaemon) -> None:
+    """A store that was cut cannot be made whole by a worker that runs: it refuses, and says why."""
+    worker = a_daemon()
+    worker.end(worker.bash("true"))
+    with closing(sqlite3.connect(worker.place / "state" / "jobs.sqlite3")) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    wait_until(lambda: (worker.place / "state" / "jobs.sqlite3-wal").stat().st_size == 0)
+    worker.end(worker.bash("true"))
+    os.truncate(worker.place / "state" / "jobs.sqlite3", 0)
+    assert "was cut from" in refusal(worker)
+    assert not healthy(worker)

@@ -1,0 +1,169 @@
+"""What becomes of the store's files behind the worker's back is seen."""
+
+from __future__ import annotations
+
+import errno
+import os
+from contextlib import closing
+from pathlib import Path
+
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.store.test_jobs import Reactor
+from txworker.jobs import Job, JobSpec, Lost, after
+from txworker.jobs.errors import StoreBroken
+from txworker.store.errors import InUse
+from txworker.store.files import connect, prepare
+from txworker.store.jobs import JobStore
+from txworker.store.lease import Lease
+from txworker.store.place import Place
+
+
+class PlaceTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.directory = Path(self.mktemp())
+        self.directory.mkdir()
+        self.path = self.directory / "jobs.sqlite3"
+        prepare(self.path)
+        self.connection = connect(self.path)
+        self.addCleanup(self.connection.close)
+        self.connection.execute("SELECT count(*) FROM jobs")
+        self.place = Place(self.path)
+
+    def test_ordinary(self) -> None:
+        """What SQLite itself does to the files is no problem: writing, reading, moving the log, more connections."""
+        with closing(connect(self.path)) as another:
+            another.execute("INSERT INTO removed (number, id, at) VALUES (1, 'x', 0)")
+            self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self.assertEqual(("", True), (self.place.problem(), self.place.has_files()))
+
+    def test_gone(self) -> None:
+        """Each file that is deleted or replaced is named; so is a directory."""
+        for ending in ("", "-wal", "-shm"):
+            name = Path(f"{self.path}{ending}")
+            name.rename(self.directory / "kept")
+            self.assertEqual((f"{name} was deleted or moved", False), (self.place.problem(), self.place.has_files()))
+            name.write_bytes(b"")
+            self.assertEqual((f"{name} was replaced", False), (self.place.problem(), self.place.has_files()))
+            (self.directory / "kept").rename(name)
+            self.assertEqual(("", True), (self.place.problem(), self.place.has_files()))
+        elsewhere = self.directory.with_name("elsewhere")
+        self.directory.rename(elsewhere)
+        self.assertEqual(
+            (f"{self.directory} was deleted or moved", False), (self.place.problem(), self.place.has_directory())
+        )
+        elsewhere.rename(self.directory)
+
+    def test_cut(self) -> None:
+        """A file that was cut stays so, though it grows again, until there is another."""
+        size = self.path.stat().st_size
+        os.truncate(self.path, 4096)
+        words = f"{self.path} was cut from {size} to 4096 bytes"
+        self.assertEqual(words, self.place.problem())
+        os.truncate(self.path, size)
+        self.assertEqual(words, self.place.problem())
+        self.place.remember()
+        self.assertEqual("", self.place.problem())
+
+
+class LockTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.directory = Path(self.mktemp())
+        self.directory.mkdir()
+        self.held = Lease(self.directory)
+        self.addCleanup(lambda: self.held.close())
+        self.file = self.directory / "worker.lock"
+
+    def test_without_the_file(self) -> None:
+        """Who removes or replaces the locked file gets the directory no sooner; the file is made again, and locked."""
+        for deed in (self.file.unlink, lambda: (self.directory / "new").replace(self.file)):
+            (self.directory / "new").write_text("")
+            deed()
+            self.assertIn("worker.lock was ", self.held.problem())
+            self.assertRaises(InUse, Lease, self.directory)
+            self.held.retake()
+            self.assertEqual("", self.held.problem())
+            self.assertIn(f'"pid": {os.getpid()}', self.file.read_text())
+            self.assertRaises(InUse, Lease, self.directory)
+
+    def test_another_directory(self) -> None:
+        """A directory in place of ours is taken only if it is nobody's."""
+        self.assertFalse(self.held.directory_deleted)
+        self.file.unlink()
+        self.directory.rmdir()
+        self.assertTrue(self.held.directory_deleted)
+        self.directory.mkdir()
+        others = Lease(self.directory)
+        descriptors = len(os.listdir("/proc/self/fd"))
+        self.assertRaises(InUse, self.held.retake)
+        self.assertEqual(descriptors, len(os.listdir("/proc/self/fd")))
+        others.close()
+        self.held.retake()
+        self.assertRaises(InUse, Lease, self.directory)
+
+
+class CustodyTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.directory = Path(self.mktemp())
+        self.clock = Reactor()
+        self.told: list[str] = []
+        self.store = JobStore(self.directory, False, self.clock, lambda trouble: self.told.append(str(trouble)))
+        self.addCleanup(self.store.close)
+
+    def added(self, number: int) -> Deferred[Job]:
+        answer = self.store.add(Job(f"job-{number}", JobSpec("true"), 1.0, number, revision=number))
+        self.clock.advance(0)
+        return answer
+
+    def test_no_sign_of_life(self) -> None:
+        """A disk on which nothing can be written is told of before anybody asks for anything; a full one is not."""
+
+        def refuse(error: int) -> None:
+            raise OSError(error, os.strerror(error))
+
+        ordinary = self.store.lease.beat
+        for error in (errno.EROFS, errno.EIO):
+            self.patch(self.store.lease, "beat", lambda error=error: refuse(error))
+            self.store.beat()
+            self.store.beat()
+            self.assertIn(f"the sign of life cannot be written: {os.strerror(error)}", self.told.pop())
+            self.failureResultOf(self.added(error), StoreBroken)
+            self.patch(self.store.lease, "beat", ordinary)
+            self.store.beat()
+            self.assertEqual(["None"], self.told)
+            self.told.clear()
+            self.successResultOf(self.added(100 + error))
+        self.patch(self.store.lease, "beat", lambda: refuse(errno.ENOSPC))
+        self.store.beat()
+        self.assertEqual([], self.told)
+
+    def test_noticed_at_once(self) -> None:
+        """An order that comes before the next beat is refused; an end waits; both roads open when it is put right."""
+        job = self.successResultOf(self.added(1))
+        (self.directory / "jobs.sqlite3").unlink()
+        self.failureResultOf(self.added(2), StoreBroken)
+        ended = after(job, Lost(2.0, "lost: testing", 0), 3)
+        saved = self.store.save(ended)
+        self.clock.advance(1)
+        self.assertNoResult(saved)
+        self.assertEqual("job-1", getattr(self.store.get("job-1"), "id", ""))
+        self.store.beat()
+        self.clock.advance(1)
+        self.successResultOf(saved)
+        self.successResultOf(self.added(3))
+        self.assertEqual("None", self.told[-1])
+        with closing(connect(self.directory / "jobs.sqlite3")) as connection:
+            found = connection.execute("SELECT id, state FROM jobs ORDER BY number").fetchall()
+        self.assertEqual([("job-1", 8), ("job-3", 1)], found)
+
+    def test_written_at_the_end(self) -> None:
+        """A worker that ends before it is put right writes into what it has: that may be somewhere still."""
+        job = self.successResultOf(self.added(1))
+        elsewhere = self.directory.with_name("elsewhere")
+        self.directory.rename(elsewhere)
+        self.store.beat()
+        self.store.save(after(job, Lost(2.0, "lost: testing", 0), 3))
+        self.store.close()
+        with closing(connect(elsewhere / "jobs.sqlite3")) as connection:
+            self.assertEqual([(8,)], connection.execute("SELECT state FROM jobs").fetchall())
