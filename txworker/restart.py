@@ -13,6 +13,7 @@ from txworker.process.evidence import DeadJob
 from txworker.process.orphans import end_orphans
 from txworker.recovery import lost_text
 from txworker.store.errors import Unusable
+from txworker.store.files import some
 from txworker.store.jobs import JobStore
 from txworker.store.lease import TICKS_PER_SECOND, Lease, Life, boot_ticks
 from txworker.worker import Worker
@@ -37,6 +38,8 @@ def recover(worker: Worker, store: JobStore, shelf: Shelf, end_stale: EndStale, 
         Unusable: it cannot be written down, as the disk is full or broken.
     """
     before = store.lease.before
+    if store.forgot:
+        _list_outputs(store, shelf)
     if not store.lease.rebooted:  # nothing outlives a restart of the machine
         _end_processes(store, shelf, end_stale, keep)
     try:
@@ -61,6 +64,14 @@ def _end_processes(store: JobStore, shelf: Shelf, end_stale: EndStale, keep: boo
     ended += end_stale([job.id for job in unfinished], before.cgroups if before else "")
     if ended:
         _log.warn("{count} processes of lost jobs still ran and were ended.", count=ended)
+
+
+def _list_outputs(store: JobStore, shelf: Shelf) -> None:
+    """Nothing is deleted of what is not known any more: retention looks at records."""
+    found = [job_id for job_id in shelf.job_ids() if store.get(job_id) is None]
+    if found:
+        text = "Output files without a record, which nobody removes: those of {count} jobs: {job_ids}."
+        _log.warn(text, count=len(found), job_ids=some(found))
 
 
 def _dead(jobs: Iterable[Job], before: Life | None) -> list[DeadJob]:

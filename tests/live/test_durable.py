@@ -179,11 +179,47 @@ def test_without_lock_file(a_daemon: ADaemon, again: Again) -> None:
     assert (after.raw(job_id), marked(job_id)) == (b"kept\n", [])
 
 
-@pytest.mark.parametrize("spoil", [lambda data: b"garbage" * 1000, lambda data: data[: len(data) // 2]])
-def test_damaged_store(a_daemon: ADaemon, again: Again, spoil: Callable[[bytes], bytes]) -> None:
+def test_damaged_page(a_daemon: ADaemon, again: Again) -> None:
+    """A damaged page costs the jobs on it and no other; the next job has the highest revision, and is listed first."""
+    worker = a_daemon()
+    told = [worker.bash(f"exit {number}", requestID=f"r-{number}") for number in range(60)]
+    for job_id in told:
+        worker.end(job_id)
+    assert worker.stop() == 0
+    store = store_of(worker)
+    with closing(sqlite3.connect(store)) as connection:
+        (page,) = connection.execute(
+            "SELECT max(pageno) FROM dbstat WHERE name = 'jobs' AND pagetype = 'leaf'"
+        ).fetchone()
+    with store.open("r+b") as file:
+        file.seek((page - 1) * 4096)
+        file.write(os.urandom(4096))
+    after = again(worker)
+    known = {job.jobID for job in after.stub.ListJobs(pb.ListJobsReq(pageSize=1000), timeout=LIMIT).jobs}
+    assert 20 < len(known) < 60
+    assert known < set(told)
+    for job_id in told:
+        if job_id in known:
+            after.raw(job_id)
+        else:
+            assert job_id in after.log()
+    newest = after.bash("true")
+    after.end(newest)
+    assert after.stub.ListJobs(pb.ListJobsReq(pageSize=1), timeout=LIMIT).jobs[0].jobID == newest
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda data: b"garbage" * 1000, "is damaged"),
+        (lambda data: data[:4096] + bytes(len(data) - 4096), "is damaged"),
+        (lambda data: b"", "was empty or not there, though a worker was here before"),
+    ],
+)
+def test_damaged_store(a_daemon: ADaemon, again: Again, spoil: Callable[[bytes], bytes], words: str) -> None:
     """
-    A damaged store is set aside and told of, and the worker serves. The outputs are where they were; what still ran of
-    a job that nobody knows any more is ended.
+    A damaged store is set aside and told of, and so is one that is empty; the worker serves. The outputs are where they
+    were, and are listed; what still ran of a job that nobody knows any more is ended.
     """
     worker = a_daemon()
     job_id = worker.bash("echo kept; exec sleep 300")
@@ -195,8 +231,9 @@ def test_damaged_store(a_daemon: ADaemon, again: Again, spoil: Callable[[bytes],
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     store.write_bytes(spoil(store.read_bytes()))
     after = again(worker)
-    assert "is damaged" in after.log()
-    assert len(list(store.parent.glob("jobs.sqlite3.damaged-*"))) == 1
+    assert words in after.log()
+    assert f"Output files without a record, which nobody removes: those of 1 jobs: {job_id}." in after.log()
+    assert len(list(store.parent.glob("jobs.sqlite3.damaged-*"))) == (words == "is damaged")
     assert code_of(lambda: after.query(job_id))[0] == grpc.StatusCode.NOT_FOUND
     assert (output.read_text(), marked(job_id)) == ("kept\n", [])
     after.end(after.bash("true"))

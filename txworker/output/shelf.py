@@ -110,6 +110,12 @@ class Shelf:
         """A job with that id has printed here."""
         return "/" not in job_id and self._directory.has(_name(job_id, stderr=False))
 
+    def job_ids(self) -> list[str]:
+        """Whose output is here."""
+        with suppress(OSError):
+            return sorted(name.removesuffix(".out") for name in os.listdir(self._directory) if name.endswith(".out"))
+        return []
+
     def remove(self, job_ids: Iterable[str]) -> None:
         """Delete the output of these jobs. Any thread; raises OSError."""
         for job_id in job_ids:

@@ -6,12 +6,15 @@ import itertools
 import os
 import sqlite3
 import time
+from collections.abc import Sequence
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from txworker.directory import open_own
 from txworker.logs import Logger
 from txworker.store.errors import Unusable
+from txworker.store.salvage import Saved, salvage
 from txworker.store.schema import ForeignFile, NewerSchema, check_ours, upgrade
 
 _BUSY_SECONDS = 5.0
@@ -22,7 +25,28 @@ Up to this size every page is looked at when the worker starts; that takes a fif
 is looked through when there is a suspicion.
 """
 
+_NUMBERS, _REVISIONS = 100_000, 1_000_000
+"""More than a worker can give in the second between two signs of life, or in what the damaged pages held."""
+
+_FORGOTTEN = (
+    " Other jobs are forgotten: their output files are untouched, and an order with a requestID of theirs starts a "
+    "new job."
+)
+
 _log = Logger()
+
+
+class Told(NamedTuple):
+    """The highest number and the highest revision that a worker has given."""
+
+    number: int = 0
+    revision: int = 0
+
+
+def some(words: Sequence[str], most: int = 50) -> str:
+    """As many of them as find room in a line."""
+    more = f" and {len(words) - most} more" if len(words) > most else ""
+    return ", ".join(words[:most]) + more
 
 
 def connect(
@@ -43,30 +67,39 @@ def connect(
     return connection
 
 
-def prepare(path: Path) -> bool:
+def prepare(path: Path, told: Told | None = None) -> bool:
     """
-    Leave a sound file of the newest schema at that path; whether one was set aside. For one process at a time.
+    Leave a sound file of the newest schema at that path; whether something was lost, for which a damaged file was set
+    aside, or which nobody knows the whereabouts of. For one process at a time.
+
+    told: what an earlier worker had come to, None: there was none. Numbers and revisions go on above it.
 
     Raises:
         Unusable: the file is from a newer version, or is not ours.
         OSError, sqlite3.Error: nothing can be made or written there, or what is there is none of the worker's files.
     """
+    gone = told is not None and not _size(path)
     make(path)
     for ending in ("-wal", "-shm"):
         with suppress(FileNotFoundError):
             os.close(open_own(f"{path}{ending}", os.O_RDWR))
     try:
-        _look_at(path)
+        _look_at(path, gone)
     except sqlite3.DatabaseError as error:
         if isinstance(error, sqlite3.OperationalError):  # the disk, not the file
             raise
-        _set_aside(path, error)
+        aside = _set_aside(path, error)
         suspicion(path).unlink(missing_ok=True)
         make(path)
         _look_at(path)
+        _save(path, aside, error, told or Told())
         return True
     suspicion(path).unlink(missing_ok=True)
-    return False
+    if told is not None and gone:
+        _log.error("The store {path} was empty or not there, though a worker was here before." + _FORGOTTEN, path=path)
+        with closing(connect(path)) as connection:
+            _go_on_above(connection, told)
+    return gone
 
 
 def has_room(directory: Path) -> bool:
@@ -96,7 +129,16 @@ def make(path: Path) -> None:
     os.close(open_own(path, os.O_RDWR | os.O_CREAT))
 
 
-def _look_at(path: Path) -> None:
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _look_at(path: Path, gone: bool = False) -> None:
+    if gone and _size(path.with_name(f"{path.name}-wal")):
+        raise sqlite3.DatabaseError("it is empty, and its log is not")
     try:
         with closing(opened(path)) as connection:
             check_ours(connection)  # before anything is changed
@@ -130,18 +172,42 @@ def _back_up(connection: sqlite3.Connection, path: Path, version: int) -> None:
     )
 
 
-def _set_aside(path: Path, error: sqlite3.Error) -> None:
+def _set_aside(path: Path, error: sqlite3.Error) -> Path:
     aside = free_name(f"{path}.damaged-{time.strftime('%Y%m%dT%H%M%S')}")
     for ending in ("", "-wal", "-shm"):
         with suppress(FileNotFoundError):
             os.replace(f"{path}{ending}", f"{aside}{ending}")
+    return Path(aside)
+
+
+def _save(path: Path, aside: Path, error: sqlite3.Error, told: Told) -> None:
+    with closing(connect(path)) as connection:
+        saved = Saved()
+        try:
+            saved = salvage(aside, connection)
+        except (sqlite3.Error, OSError) as problem:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            _log.error("Nothing could be read of {aside}: {error}.", aside=aside, error=problem)
+        _go_on_above(connection, Told(max(told.number, saved.number), max(told.revision, saved.revision)))
     _log.error(
-        "The store {path} is damaged ({error}) and was moved to {aside}; the worker begins a new one. Its jobs are "
-        "forgotten, their output files are untouched.",
+        "The store {path} is damaged ({error}) and was moved to {aside}. Records that could be read of it: {jobs} of "
+        "jobs, {removed} of removed ones." + _FORGOTTEN,
         path=path,
-        error=error,
+        error=" ".join(str(error).split()),
         aside=aside,
+        jobs=saved.jobs,
+        removed=saved.removed,
     )
+    if saved.lost:
+        text = "Records of {count} jobs could not be read: {job_ids}."
+        _log.error(text, count=len(saved.lost), job_ids=some(saved.lost))
+
+
+def _go_on_above(connection: sqlite3.Connection, told: Told) -> None:
+    """What was told after the last that is known is less than that."""
+    floor = (told.number + _NUMBERS, told.revision + _REVISIONS)
+    connection.execute("INSERT INTO floors (number, revision) VALUES (?, ?)", floor)
 
 
 def free_name(name: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sqlite3
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,7 +18,7 @@ from txworker.store.checkpoints import Checkpoints
 from txworker.store.custody import Custody
 from txworker.store.elapsed import DAY_SECONDS
 from txworker.store.errors import Unusable
-from txworker.store.files import connect, has_room, prepare, suspicion
+from txworker.store.files import Told, connect, has_room, prepare, suspicion
 from txworker.store.lease import Lease
 from txworker.store.reader import NotThere, Reader
 from txworker.store.records import Records
@@ -29,6 +29,7 @@ from txworker.store.rows import (
     UPDATE,
     changed_row,
     job_from_row,
+    labels_of,
     new_row,
     spec_from_text,
     spec_to_text,
@@ -76,9 +77,9 @@ class JobStore(Records):
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.lease = Lease(directory)
-            emptied = self.lease.before is not None and not _holds_anything(path)
+            before = self.lease.before
             try:
-                self.forgot = prepare(path) or emptied  # what an earlier worker knew is not known any more
+                self.forgot = prepare(path, Told(before.number, before.revision) if before else None)
             except BaseException:
                 self.lease.close()
                 raise
@@ -106,7 +107,7 @@ class JobStore(Records):
         super().__init__(Reader(self._connected_to_read, self._suspect))
         self._checkpoints = Checkpoints(lambda: connect(path))
         self._writer: Writer
-        self._path = path
+        self._path, self._name = path, str(path)
         self._heard_of: dict[str, StoreBroken | None] = {"writer": None, "files": None}
 
         def roomy() -> bool:
@@ -126,6 +127,11 @@ class JobStore(Records):
         )
         self._reader.open_one()
 
+    def last(self) -> tuple[int, int]:
+        """The highest number and the highest revision that were ever given, though the file be an older copy."""
+        number, revision = super().last()
+        return max(number, self.lease.number), max(revision, self.lease.revision)
+
     def beat(self) -> None:
         """Once a second: write down that the worker lives, and look after the files."""
         self._custody.beat()
@@ -141,13 +147,15 @@ class JobStore(Records):
 
     def add(self, job: Job) -> Deferred[Job]:
         """Fires with the job once it is written, or else with the one that the same request id has brought before."""
-        if not self._custody.place.has_files():  # or it might be lost before the next beat notices
+        if not self._custody.place.is_ours(self._name):  # or it might be lost before the next beat notices
             self._custody.look()
+        self.lease.number, self.lease.revision = job.number, job.revision
         alone = not job.spec.labels and job.spec.brief().cut is None
         return self._writer.put(lambda connection: _add(connection, job), _ADD_ALONE if alone else _ADD)
 
     def save(self, job: Job) -> Deferred[None]:
         """Fires once it is written, however long that takes."""
+        self.lease.revision = job.revision
         kind = Kind(hurry=job.done, one_statement=True, replaces=job.number)
         return self._writer.put(lambda connection: _update(connection, job), kind)
 
@@ -204,17 +212,12 @@ class JobStore(Records):
         self.lease.close()
 
 
-def _holds_anything(path: Path) -> bool:
-    return path.exists() and path.stat().st_size > 0
-
-
 def _add(connection: sqlite3.Connection, job: Job) -> Job:
     if not connection.execute(INSERT, new_row(job)).rowcount:
         found = connection.execute(f"SELECT {COLUMNS} FROM jobs WHERE request_id = ?", (job.spec.request_id,))
         return job_from_row(found.fetchone())
     if job.spec.labels:
-        rows = [(name, value, job.number) for name, value in job.spec.labels.items()]
-        connection.executemany("INSERT INTO labels (name, value, number) VALUES (?, ?, ?)", rows)
+        connection.executemany("INSERT INTO labels (name, value, number) VALUES (?, ?, ?)", labels_of(job))
     if job.spec.brief().cut is not None:
         connection.execute(INSERT_ORDER, (job.number, spec_to_text(job.spec)))
     return job
@@ -226,20 +229,19 @@ def _update(connection: sqlite3.Connection, job: Job) -> None:
 
 def _delete(connection: sqlite3.Connection, jobs: Collection[Job]) -> None:
     for job in jobs:
-        labels = [(name, value, job.number) for name, value in _labels(connection, job).items()]
+        labels = labels_of(_in_full(connection, job))
         connection.executemany("DELETE FROM labels WHERE name = ? AND value = ? AND number = ?", labels)
     numbers = [(job.number,) for job in jobs]
     connection.executemany("DELETE FROM orders WHERE number = ?", numbers)
     connection.executemany("DELETE FROM jobs WHERE number = ?", numbers)
 
 
-def _labels(connection: sqlite3.Connection, job: Job) -> Mapping[str, str]:
-    """All of them."""
-    spec = job.spec
-    if spec.cut is not None and spec.cut.labels:
-        found = connection.execute("SELECT spec FROM orders WHERE number = ?", (job.number,)).fetchone()
-        spec = spec if found is None else spec_from_text(found[0])
-    return spec.labels
+def _in_full(connection: sqlite3.Connection, job: Job) -> Job:
+    """With all of its labels."""
+    if job.spec.cut is None or not job.spec.cut.labels:
+        return job
+    found = connection.execute("SELECT spec FROM orders WHERE number = ?", (job.number,)).fetchone()
+    return job if found is None else job.but(spec=spec_from_text(found[0]))
 
 
 def _remove(connection: sqlite3.Connection, jobs: Collection[Job], at: float) -> None:

@@ -34,6 +34,7 @@ class Life:
 
     id is the directory's own: every worker that has it has the same. cgroups is the directory of its jobs' cgroups;
     empty when it has none, or one whose name finds no room here. elapsed: see elapsed.py; workers before this had none.
+    number, revision: the highest that were given.
     """
 
     id: str
@@ -43,6 +44,8 @@ class Life:
     alive_ticks: int
     cgroups: str = ""
     elapsed: float = 0.0
+    number: int = 0
+    revision: int = 0
 
 
 class Lease:
@@ -64,6 +67,7 @@ class Lease:
             self.id = self.before.id if self.before else uuid.uuid4().hex[:12]
             self.boot_id = boot_id()
             self.elapsed, self.stepped = self._time_goes_on()
+            self.number, self.revision = (self.before.number, self.before.revision) if self.before else (0, 0)
             self._cgroups = self.before.cgroups if self.before else ""  # until somebody has looked there
             self.beat()
         except BaseException:
@@ -72,7 +76,8 @@ class Lease:
 
     def beat(self) -> None:
         """Write down that we live. Raises OSError when it cannot be written."""
-        life = Life(self.id, os.getpid(), self.boot_id, time.time(), boot_ticks(), self._cgroups, self.elapsed())
+        told = self.number, self.revision
+        life = Life(self.id, os.getpid(), self.boot_id, time.time(), boot_ticks(), self._cgroups, self.elapsed(), *told)
         text = json.dumps(asdict(life))
         if len(text) >= _LENGTH:
             text = json.dumps(asdict(replace(life, cgroups="")))

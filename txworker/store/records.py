@@ -63,9 +63,11 @@ class Records:
     def last(self) -> tuple[int, int]:
         """The highest number and the highest revision that were ever given."""
         sql = (
-            "SELECT max((SELECT coalesce(max(number), 0) FROM jobs), (SELECT coalesce(max(number), 0) FROM removed)),"
+            "SELECT max((SELECT coalesce(max(number), 0) FROM jobs), (SELECT coalesce(max(number), 0) FROM removed),"
+            " (SELECT coalesce(max(number), 0) FROM floors)),"
             " max((SELECT coalesce(max(revision), 0) FROM jobs WHERE state >= 4),"
-            " (SELECT coalesce(max(revision), 0) FROM jobs WHERE state < 4))"
+            " (SELECT coalesce(max(revision), 0) FROM jobs WHERE state < 4),"
+            " (SELECT coalesce(max(revision), 0) FROM floors))"
         )
         number, revision = self._reader.rows(sql)[0]
         return number, revision

@@ -72,6 +72,11 @@ def changed_row(job: Job) -> tuple[Any, ...]:
     )
 
 
+def labels_of(job: Job) -> list[tuple[str, str, int]]:
+    """The rows of a job's labels."""
+    return [(name, value, job.number) for name, value in job.spec.labels.items()]
+
+
 def job_from_row(row: tuple[Any, ...]) -> Job:
     """The job of a row of COLUMNS."""
     number, job_id, revision, state, spec, created, started, finished, pid, ticks, reason, code, signal, *rest = row

@@ -70,9 +70,11 @@ STEPS: Sequence[str] = (
     INSERT INTO orders SELECT number, spec FROM jobs WHERE length(spec) > 4096 AND brief(spec) <> spec;
     UPDATE jobs SET spec = brief(spec) WHERE number IN (SELECT number FROM orders);
     """,
-    # When a job ended, in time that no step of the wall clock moves: what retention counts by.
+    # When a job ended, in time that no step of the wall clock moves: what retention counts by. And what numbers and
+    # revisions go on from, where rows were lost that had higher ones than those that are left.
     """
     ALTER TABLE jobs ADD COLUMN ended_elapsed REAL;
+    CREATE TABLE floors (number INTEGER NOT NULL, revision INTEGER NOT NULL);
     """,
 )
 

@@ -1,0 +1,151 @@
+"""What can still be read of a damaged store: each row on its own, around the pages that cannot be read."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from txworker.store.rows import COLUMNS, job_from_row, labels_of
+
+AT_ONCE = 1000
+"""Numbers that are read together, until one of them cannot be."""
+
+MOST_SECONDS = 20.0
+"""What was not read by then is given up: a worker that does not start is worth nothing."""
+
+Row = tuple[Any, ...]
+
+
+@dataclass
+class Saved:
+    """
+    How much that was. lost: ids of jobs that an index still knows, and whose record cannot be read. number, revision:
+    the highest that were seen anywhere.
+    """
+
+    jobs: int = 0
+    removed: int = 0
+    lost: tuple[str, ...] = ()
+    number: int = 0
+    revision: int = 0
+
+
+def salvage(damaged: Path, into: sqlite3.Connection) -> Saved:
+    """
+    Copy what can be read into a new store. The damaged one is read in a copy, as SQLite would change it.
+
+    Raises:
+        sqlite3.Error, OSError: the new one cannot be written, or there is no room for a copy.
+    """
+    copy = damaged.with_name(f"{damaged.name}.copy")
+    try:
+        for ending in ("", "-wal"):
+            with suppress(FileNotFoundError):
+                shutil.copyfile(f"{damaged}{ending}", f"{copy}{ending}")
+        with closing(sqlite3.connect(copy, isolation_level=None)) as source:
+            return _Salvage(source, into).run()
+    finally:
+        for ending in ("", "-wal", "-shm"):
+            Path(f"{copy}{ending}").unlink(missing_ok=True)
+
+
+class _Salvage:
+    def __init__(self, source: sqlite3.Connection, into: sqlite3.Connection) -> None:
+        self._source = source
+        self._into = into
+        self._end = time.monotonic() + MOST_SECONDS
+        self._saved = Saved()
+
+    def run(self) -> Saved:
+        saved = self._saved
+        known = self._known_ids()
+        saved.number = max(known, default=0)
+        self._into.execute("BEGIN")
+        columns = _columns(self._source, self._into, "jobs")
+        saved.jobs = sum(self._keep_job(columns, row) for row in self._rows("jobs", columns))
+        columns = _columns(self._source, self._into, "removed")
+        saved.removed = sum(self._keep("removed", columns, row) for row in self._rows("removed", columns))
+        self._into.execute("COMMIT")
+        kept = {number for (number,) in self._into.execute("SELECT number FROM jobs")}
+        saved.lost = tuple(job_id for number, job_id in sorted(known.items()) if number not in kept)
+        (number,) = self._into.execute(
+            "SELECT max((SELECT coalesce(max(number), 0) FROM jobs), (SELECT coalesce(max(number), 0) FROM removed))"
+        ).fetchone()
+        saved.number = max(saved.number, number)
+        (saved.revision,) = self._into.execute("SELECT coalesce(max(revision), 0) FROM jobs").fetchone()
+        return saved
+
+    def _known_ids(self) -> dict[int, str]:
+        """The index of ids has pages of its own: who stands in there, though the record may be lost."""
+        found: dict[int, str] = {}
+        for direction in ("", " DESC"):
+            with suppress(sqlite3.Error):
+                sql = f"SELECT number, id FROM jobs INDEXED BY sqlite_autoindex_jobs_1 ORDER BY id{direction}"
+                for number, job_id in self._source.execute(sql):  # those before the damage, if there is any
+                    found[number] = str(job_id)
+        return found
+
+    def _rows(self, table: str, columns: list[str]) -> Iterator[Row]:
+        if not columns:
+            return
+        lowest, highest = (self._edge(table, direction) for direction in ("", " DESC"))
+        known = max(self._saved.number, highest or 0)
+        sql = f"SELECT {', '.join(columns)} FROM {table} WHERE number BETWEEN ? AND ? ORDER BY number"
+        for first in range(lowest or 1, known + 1, AT_ONCE):
+            yield from self._between(sql, first, min(first + AT_ONCE - 1, known))
+
+    def _edge(self, table: str, direction: str) -> int | None:
+        with suppress(sqlite3.Error):
+            for (number,) in self._source.execute(f"SELECT number FROM {table} ORDER BY number{direction} LIMIT 1"):
+                return int(number)
+        return None
+
+    def _between(self, sql: str, first: int, last: int) -> list[Row]:
+        """Those with these numbers; where that fails each half by itself, to the single row."""
+        if time.monotonic() > self._end:
+            return []
+        try:
+            return self._source.execute(sql, (first, last)).fetchall()
+        except sqlite3.Error:
+            if first == last:
+                return []
+        middle = (first + last) // 2
+        return self._between(sql, first, middle) + self._between(sql, middle + 1, last)
+
+    def _keep_job(self, columns: list[str], row: Row) -> bool:
+        """A row may be readable and yet be nonsense."""
+        if not self._keep("jobs", columns, row):
+            return False
+        found = self._into.execute(f"SELECT {COLUMNS} FROM jobs WHERE number = ?", (row[0],)).fetchone()
+        try:
+            job = job_from_row(found)
+            self._into.executemany(
+                "INSERT OR IGNORE INTO labels (name, value, number) VALUES (?, ?, ?)", labels_of(job)
+            )
+        except Exception:  # whatever is in there
+            self._into.execute("DELETE FROM jobs WHERE number = ?", (row[0],))
+            return False
+        return True
+
+    def _keep(self, table: str, columns: list[str], row: Row) -> bool:
+        marks = ", ".join("?" * len(columns))
+        try:
+            sql = f"INSERT OR IGNORE INTO {table} ({', '.join(columns)}) VALUES ({marks})"
+            return bool(self._into.execute(sql, row).rowcount)
+        except sqlite3.IntegrityError:  # a NULL where none may be
+            return False
+
+
+def _columns(source: sqlite3.Connection, into: sqlite3.Connection, table: str) -> list[str]:
+    """Those of the damaged table that the new one has, too, the number first; none when nobody can tell."""
+    try:
+        theirs, ours = ([row[1] for row in one.execute(f"PRAGMA table_info({table})")] for one in (source, into))
+    except sqlite3.Error:
+        return []
+    return [name for name in ours if name in theirs]
