@@ -150,14 +150,28 @@ def test_moved_away(a_daemon: ADaemon) -> None:
     worker.end(worker.bash("true"))
 
 
-def test_cut(a_daemon: ADaemon) -> None:
-    """A store that was cut cannot be made whole by a worker that runs: it refuses, and says why."""
+def garbage(file: Path) -> None:
+    """In place, and of the same length."""
+    with file.open("r+b") as opened:
+        opened.write(os.urandom(file.stat().st_size))
+
+
+@pytest.mark.parametrize(
+    ("deed", "words"),
+    [(lambda file: os.truncate(file, 0), "was cut from"), (garbage, "another program has written into")],
+)
+def test_spoilt(a_daemon: ADaemon, deed: Callable[[Path], object], words: str) -> None:
+    """A store that was cut, or written over, cannot be made whole by a worker that runs: it refuses, and says why."""
     worker = a_daemon()
     worker.end(worker.bash("true"))
     with closing(sqlite3.connect(worker.place / "state" / "jobs.sqlite3")) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     wait_until(lambda: (worker.place / "state" / "jobs.sqlite3-wal").stat().st_size == 0)
     worker.end(worker.bash("true"))
-    os.truncate(worker.place / "state" / "jobs.sqlite3", 0)
-    assert "was cut from" in refusal(worker)
+    lease = worker.place / "state" / "worker.lock"
+    before = lease.read_text()
+    wait_until(lambda: lease.read_text() != before)
+    deed(worker.place / "state" / "jobs.sqlite3")
+    assert words in refusal(worker)
     assert not healthy(worker)
+    assert "a restart saves what " in wait_until(lambda: "cannot be put right" in worker.log() and worker.log())

@@ -26,6 +26,8 @@ class Checkpoints:
         self._connect = connect
         self._connection = connect()
         self._working = threading.Lock()
+        self.runs = 0
+        """How many there were, counted when each begins and again when it ends: what was written is theirs."""
         self._commits = 0
         self._due = threading.Event()
         self._closing = False
@@ -65,7 +67,9 @@ class Checkpoints:
                 break
             try:
                 with self._working:
+                    self.runs += 1
                     self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+                    self.runs += 1
             except sqlite3.Error as error:
                 self._log.warn("The store's log could not be checkpointed: {error}.", error=error)
         with suppress(sqlite3.Error):

@@ -29,6 +29,9 @@ from txworker.store.writer import Writer
 MOST_PAUSE_SECONDS = 60.0
 """Between attempts to put it right, which are a second apart at first."""
 
+LOOKED_THROUGH_BYTES = 16 * 1024 * 1024
+"""Up to this size the file is looked through when another program has written into it: 50 ms at most."""
+
 READERS_SECONDS = 2.0
 """So long the reactor waits for those who read just then."""
 
@@ -60,7 +63,8 @@ class Custody:
         self._changed = changed
         self.place = Place(path)
         self._trouble = ""
-        self._no_beat = ""
+        self._no_beat = self._damaged = ""
+        self._written = 0, 0
         self._pause_seconds = 1.0
         self._next_attempt = 0.0
 
@@ -73,12 +77,32 @@ class Custody:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):  # of a full disk the writer tells
                 self._no_beat = f"the sign of life cannot be written: {error.strerror}"
         self.look()
+        if not self._trouble:
+            self._look_at_others_writing()
         if self._trouble and time.monotonic() >= self._next_attempt:
             self._attempt()
 
     def look(self) -> None:
         """Notice what has become of the files."""
-        self._set(self.place.problem() or self._lease.problem() or self._no_beat)
+        self._set(self.place.problem() or self._damaged or self._lease.problem() or self._no_beat)
+
+    def _look_at_others_writing(self) -> None:
+        """Only checkpoints write into the file; another program may have made one, or have copied something over it."""
+        before, self._written = self._written, (self.place.written_at(), self._checkpoints.runs)
+        others = before[0] and before[0] != self._written[0] and before[1] == self._written[1]
+        if not others or self._checkpoints.runs % 2:
+            return
+        problem = ""
+        try:
+            with closing(opened(self._path, existing=True)) as connection:
+                if self._path.stat().st_size <= LOOKED_THROUGH_BYTES:
+                    (problem,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        except sqlite3.DatabaseError as error:
+            if not isinstance(error, sqlite3.OperationalError):  # the disk, not the file
+                problem = str(error)
+        if problem not in ("", "ok") and not self.place.problem():
+            self._damaged = f"another program has written into {self._path}, which is damaged now"
+            self.look()
 
     def _set(self, trouble: str) -> None:
         if trouble == self._trouble:
@@ -115,8 +139,9 @@ class Custody:
         if self.place.problem():
             self._writer.exchange(self._written_anew)
             self.place.remember()
-        if self._no_beat:
-            raise Unusable(self._no_beat)
+            self._written = 0, 0
+        if self._damaged or self._no_beat:
+            raise Unusable(self._no_beat or "a restart saves what can be read")
 
     def _check_ours(self) -> None:
         """Only what is in a directory of ours, or in one that is empty where ours is no more, may be written over."""

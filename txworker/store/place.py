@@ -41,9 +41,16 @@ class Place:
         self._size = size
         return self._cut
 
+    def written_at(self) -> int:
+        """When the file was written last, as the file system has it."""
+        try:
+            return os.stat(self._path).st_mtime_ns
+        except OSError:
+            return 0
+
     def has_files(self) -> bool:
-        """In short, for whoever is about to open them or to answer for them. Any thread."""
-        return all(self.is_ours(f"{self._path}{ending}") for ending in ENDINGS)
+        """For whoever is about to open them: SQLite removes the log of a file that is empty. Any thread."""
+        return all(self.is_ours(f"{self._path}{ending}") for ending in ENDINGS) and _size(self._path) >= self._size
 
     def has_directory(self) -> bool:
         """The directory is the same."""
