@@ -161,7 +161,11 @@ class Custody:
         Every connection to the old file is closed before there is one to the new: SQLite removes a log by its name.
         """
         anew = self._path.with_name(f"{self._path.name}.anew")
-        _copy(old, anew)
+        try:
+            _copy(old, anew)
+        except BaseException:
+            anew.unlink(missing_ok=True)  # a full disk has better use for it
+            raise
         self._set_aside_others()
         with self._reader.paused(READERS_SECONDS), self._checkpoints.paused():
             os.replace(anew, self._path)

@@ -105,7 +105,7 @@ class JobStore(Records):
         self._suspicion = suspicion(path)
         self._troubled = troubled
         super().__init__(Reader(self._connected_to_read, self._suspect))
-        self._checkpoints = Checkpoints(lambda: connect(path))
+        self._checkpoints = Checkpoints(lambda: connect(path, existing=True))
         self._writer: Writer
         self._path, self._name = path, str(path)
         self._heard_of: dict[str, StoreBroken | None] = {"writer": None, "files": None}
@@ -114,7 +114,9 @@ class JobStore(Records):
             return has_room(directory)
 
         def connected() -> sqlite3.Connection:
-            return connect(path, fsync=True) if fsync else connect(path, patience_seconds=_PATIENCE_SECONDS)
+            if fsync:
+                return connect(path, fsync=True, existing=True)
+            return connect(path, patience_seconds=_PATIENCE_SECONDS, existing=True)
 
         if fsync:
             call = reactor.callFromThread
