@@ -17,9 +17,11 @@ AT_ONCE = 1000
 """Numbers that are read together, until one of them cannot be."""
 
 MOST_SECONDS = 20.0
-"""What was not read by then is given up: a worker that does not start is worth nothing."""
+"""Spent on what cannot be read; then it is not looked for single rows in it any more, for the worker is to start."""
 
 Row = tuple[Any, ...]
+
+_NAMES = COLUMNS.split(", ")
 
 
 @dataclass
@@ -59,7 +61,7 @@ class _Salvage:
     def __init__(self, source: sqlite3.Connection, into: sqlite3.Connection) -> None:
         self._source = source
         self._into = into
-        self._end = time.monotonic() + MOST_SECONDS
+        self._spent = 0.0
         self._saved = Saved()
 
     def run(self) -> Saved:
@@ -68,9 +70,10 @@ class _Salvage:
         saved.number = max(known, default=0)
         self._into.execute("BEGIN")
         columns = _columns(self._source, self._into, "jobs")
-        saved.jobs = sum(self._keep_job(columns, row) for row in self._rows("jobs", columns))
+        saved.jobs = sum(self._keep_jobs(columns, rows) for rows in self._rows("jobs", columns))
         columns = _columns(self._source, self._into, "removed")
-        saved.removed = sum(self._keep("removed", columns, row) for row in self._rows("removed", columns))
+        saved.removed = sum(self._keep("removed", columns, rows) for rows in self._rows("removed", columns))
+        self._into.execute("DELETE FROM labels WHERE number NOT IN (SELECT number FROM jobs)")
         self._into.execute("COMMIT")
         kept = {number for (number,) in self._into.execute("SELECT number FROM jobs")}
         saved.lost = tuple(job_id for number, job_id in sorted(known.items()) if number not in kept)
@@ -91,14 +94,14 @@ class _Salvage:
                     found[number] = str(job_id)
         return found
 
-    def _rows(self, table: str, columns: list[str]) -> Iterator[Row]:
+    def _rows(self, table: str, columns: list[str]) -> Iterator[list[Row]]:
         if not columns:
             return
         lowest, highest = (self._edge(table, direction) for direction in ("", " DESC"))
         known = max(self._saved.number, highest or 0)
         sql = f"SELECT {', '.join(columns)} FROM {table} WHERE number BETWEEN ? AND ? ORDER BY number"
         for first in range(lowest or 1, known + 1, AT_ONCE):
-            yield from self._between(sql, first, min(first + AT_ONCE - 1, known))
+            yield self._between(sql, first, min(first + AT_ONCE - 1, known))
 
     def _edge(self, table: str, direction: str) -> int | None:
         with suppress(sqlite3.Error):
@@ -108,38 +111,33 @@ class _Salvage:
 
     def _between(self, sql: str, first: int, last: int) -> list[Row]:
         """Those with these numbers; where that fails each half by itself, to the single row."""
-        if time.monotonic() > self._end:
-            return []
+        begun = time.monotonic()
         try:
             return self._source.execute(sql, (first, last)).fetchall()
         except sqlite3.Error:
-            if first == last:
+            self._spent += time.monotonic() - begun
+            if first == last or self._spent > MOST_SECONDS:
                 return []
         middle = (first + last) // 2
         return self._between(sql, first, middle) + self._between(sql, middle + 1, last)
 
-    def _keep_job(self, columns: list[str], row: Row) -> bool:
+    def _keep_jobs(self, columns: list[str], rows: list[Row]) -> int:
         """A row may be readable and yet be nonsense."""
-        if not self._keep("jobs", columns, row):
-            return False
-        found = self._into.execute(f"SELECT {COLUMNS} FROM jobs WHERE number = ?", (row[0],)).fetchone()
-        try:
-            job = job_from_row(found)
-            self._into.executemany(
-                "INSERT OR IGNORE INTO labels (name, value, number) VALUES (?, ?, ?)", labels_of(job)
-            )
-        except Exception:  # whatever is in there
-            self._into.execute("DELETE FROM jobs WHERE number = ?", (row[0],))
-            return False
-        return True
+        sound: list[Row] = []
+        labels: list[Row] = []
+        for row in rows:
+            said = dict(zip(columns, row, strict=True))
+            with suppress(Exception):  # whatever is in there
+                labels += labels_of(job_from_row(tuple(said.get(name) for name in _NAMES)))
+                sound.append(row)
+        kept = self._keep("jobs", columns, sound)
+        self._into.executemany("INSERT OR IGNORE INTO labels (name, value, number) VALUES (?, ?, ?)", labels)
+        return kept
 
-    def _keep(self, table: str, columns: list[str], row: Row) -> bool:
-        marks = ", ".join("?" * len(columns))
-        try:
-            sql = f"INSERT OR IGNORE INTO {table} ({', '.join(columns)}) VALUES ({marks})"
-            return bool(self._into.execute(sql, row).rowcount)
-        except sqlite3.IntegrityError:  # a NULL where none may be
-            return False
+    def _keep(self, table: str, columns: list[str], rows: list[Row]) -> int:
+        """How many there were: OR IGNORE leaves out those that have a NULL where none may be, or an id of another."""
+        sql = f"INSERT OR IGNORE INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"
+        return max(self._into.executemany(sql, rows).rowcount, 0)
 
 
 def _columns(source: sqlite3.Connection, into: sqlite3.Connection, table: str) -> list[str]:
