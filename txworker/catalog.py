@@ -169,11 +169,12 @@ def _newest_first(job: Job) -> int:
 
 def check_same(before: Job, spec: JobSpec) -> None:
     """
-    That order is the one that its request id has brought before: a job in_full().
+    That order is the one that its request id has brought before: a job in_full(). If no more than its brief order could
+    be saved of a damaged store, that is what is compared.
 
     Raises:
         RequestReused: it is another.
     """
-    difference = before.spec.difference(spec)
+    difference = before.spec.difference(spec if before.spec.cut is None else spec.brief())
     if difference:
         raise RequestReused(spec.request_id, before.id, difference)

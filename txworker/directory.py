@@ -94,6 +94,14 @@ class Directory:
             return False
         return True
 
+    def names(self) -> list[str]:
+        """Of what is in it. Raises OSError."""
+        fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self.fd)
+        try:
+            return os.listdir(fd)
+        finally:
+            os.close(fd)
+
     def remove(self, name: str) -> None:
         """That name is gone, if it was there; never what a link leads to. Raises OSError."""
         with suppress(FileNotFoundError):

@@ -13,7 +13,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import provider
 
 from tests.store.test_jobs import Reactor
+from txworker.catalog import check_same
 from txworker.jobs import Exited, Job, JobSpec, Query, Started, Usage, after
+from txworker.jobs.errors import RequestReused
 from txworker.store.files import connect
 from txworker.store.jobs import FILE_NAME, JobStore
 
@@ -63,7 +65,7 @@ class SalvageTests(SynchronousTestCase):
 
     def restore(self, data: bytes) -> None:
         for left in self.place.glob("jobs*"):
-            left.unlink()
+            left.unlink(missing_ok=True)  # its store may be about to remove it
         self.path.write_bytes(data)
         self.said.clear()
 
@@ -106,6 +108,47 @@ class SalvageTests(SynchronousTestCase):
             self.assertIsNone(store.with_request_id(f"r-{min(lost)}"))
             store.close()
             self.restore(before)
+
+    def add_long(self) -> JobSpec:
+        """One more job, whose order has a row of its own, and so have labels that its record leaves out."""
+        spec = JobSpec(
+            "bash", "long", ("y" * 9000,), request_id="r-long", labels={f"n{n}": "v" * 400 for n in range(20)}
+        )
+        store = self.a_store()
+        job = Job("job-long", spec, 1.0, JOBS + 1, revision=3 * JOBS + 1)
+        store.add(job)
+        job = after(job, Started(2.0, 7, 9), 3 * JOBS + 2)
+        store.save(after(job, Exited(3.0, 0, None, Usage(), 5), 3 * JOBS + 3))
+        self.reactor.advance(1)
+        store.beat()
+        store.close()
+        with closing(connect(self.path)) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return spec
+
+    def test_long_order(self) -> None:
+        """A long order is saved whole, and with all of its labels."""
+        spec = self.add_long()
+        self.spoil(self.pages("jobs")[0], os.urandom(PAGE))
+        store, known = self.after_that()
+        self.assertIn(JOBS + 1, known)
+        self.assertEqual(spec, store.order("job-long"))
+        query = Query(labels={"n19": "v" * 400})
+        self.assertEqual([JOBS + 1], [job.number for job in store.finished_page(query, 2**62, 10)])
+
+    def test_long_order_lost(self) -> None:
+        """Of a job whose order cannot be read the brief one is left; another order with its request id is refused."""
+        spec = self.add_long()
+        with closing(sqlite3.connect(self.path)) as connection:
+            root = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'orders'").fetchone()[0]
+        self.spoil(root, os.urandom(PAGE))
+        store, known = self.after_that()
+        self.assertEqual(JOBS + 1, len(known))
+        job = store.get("job-long")
+        assert job is not None
+        self.assertEqual((spec.brief(), spec.brief()), (job.spec, store.order("job-long")))
+        check_same(job, spec)
+        self.assertRaises(RequestReused, check_same, job, JobSpec("bash", "other", request_id="r-long"))
 
     def test_index(self) -> None:
         """A damaged page of an index costs nothing."""

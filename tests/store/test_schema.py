@@ -86,21 +86,22 @@ class UpgradeTests(SynchronousTestCase):
 
     def test_long_orders_after(self) -> None:
         """Orders that were too long for their rows are brief there, and whole apart from them."""
-        prepare(self.a_store(2))
-        with closing(connect(self.path)) as connection:
-            found = connection.execute(f"SELECT {COLUMNS} FROM jobs ORDER BY number").fetchall()
-            orders = dict(connection.execute("SELECT number, spec FROM orders"))
-        first, second, third = map(job_from_row, found)
-        self.assertEqual(["count.sh"], [first.spec.path])
-        self.assertEqual(
-            [None, True, False], [job.spec.cut and job.spec.cut.in_record for job in (first, second, third)]
-        )
-        whole = spec_from_text(orders[2])
-        self.assertEqual(("x" * 5000, "y" * 5000), whole.args)
-        self.assertEqual(whole.brief(), second.spec)
-        self.assertTrue(second.spec.has_label("n29", "29" * 200))
-        self.assertEqual(({}, {"A": "z" * 5000}), (third.spec.env, spec_from_text(orders[3]).env))
-        self.assertEqual({2, 3}, orders.keys())
+        for version in (2, 3):
+            prepare(self.a_store(version))
+            with closing(connect(self.path)) as connection:
+                found = connection.execute(f"SELECT {COLUMNS} FROM jobs ORDER BY number").fetchall()
+                orders = dict(connection.execute("SELECT number, spec FROM orders"))
+            first, second, third = map(job_from_row, found)
+            self.assertEqual(["count.sh"], [first.spec.path])
+            self.assertEqual(
+                [None, True, False], [job.spec.cut and job.spec.cut.in_record for job in (first, second, third)]
+            )
+            whole = spec_from_text(orders[2])
+            self.assertEqual(("x" * 5000, "y" * 5000), whole.args)
+            self.assertEqual(whole.brief(), second.spec)
+            self.assertTrue(second.spec.has_label("n29", "29" * 200))
+            self.assertEqual(({}, {"A": "z" * 5000}), (third.spec.env, spec_from_text(orders[3]).env))
+            self.assertEqual({2, 3}, orders.keys())
 
     def test_copy_first(self) -> None:
         """Nothing is changed before the copy is made, and nothing at all when it cannot be."""

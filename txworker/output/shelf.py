@@ -113,7 +113,7 @@ class Shelf:
     def job_ids(self) -> list[str]:
         """Whose output is here."""
         with suppress(OSError):
-            return sorted(name.removesuffix(".out") for name in os.listdir(self._directory) if name.endswith(".out"))
+            return sorted(name.removesuffix(".out") for name in self._directory.names() if name.endswith(".out"))
         return []
 
     def remove(self, job_ids: Iterable[str]) -> None:

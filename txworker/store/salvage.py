@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 import time
@@ -11,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from txworker.store.rows import COLUMNS, job_from_row, labels_of
+from txworker.directory import open_own
+from txworker.store.rows import COLUMNS, job_from_row, labels_of, spec_from_text, spec_to_text
 
 AT_ONCE = 1000
 """Numbers that are read together, until one of them cannot be."""
@@ -22,6 +24,8 @@ MOST_SECONDS = 20.0
 Row = tuple[Any, ...]
 
 _NAMES = COLUMNS.split(", ")
+_ORDER = ["number", "spec"]
+_LABEL = ["name", "value", "number"]
 
 
 @dataclass
@@ -48,13 +52,20 @@ def salvage(damaged: Path, into: sqlite3.Connection) -> Saved:
     copy = damaged.with_name(f"{damaged.name}.copy")
     try:
         for ending in ("", "-wal"):
+            Path(f"{copy}{ending}").unlink(missing_ok=True)
             with suppress(FileNotFoundError):
-                shutil.copyfile(f"{damaged}{ending}", f"{copy}{ending}")
+                _copy(f"{damaged}{ending}", f"{copy}{ending}")
         with closing(sqlite3.connect(copy, isolation_level=None)) as source:
             return _Salvage(source, into).run()
     finally:
         for ending in ("", "-wal", "-shm"):
             Path(f"{copy}{ending}").unlink(missing_ok=True)
+
+
+def _copy(path: str, to: str) -> None:
+    """Into a new file that is the worker's own, whatever another has put there."""
+    with open(path, "rb") as there, open(open_own(to, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as here:
+        shutil.copyfileobj(there, here)
 
 
 class _Salvage:
@@ -71,9 +82,13 @@ class _Salvage:
         self._into.execute("BEGIN")
         columns = _columns(self._source, self._into, "jobs")
         saved.jobs = sum(self._keep_jobs(columns, rows) for rows in self._rows("jobs", columns))
+        columns = _columns(self._source, self._into, "orders")
+        for rows in self._rows("orders", columns):
+            self._keep_orders(rows)
         columns = _columns(self._source, self._into, "removed")
         saved.removed = sum(self._keep("removed", columns, rows) for rows in self._rows("removed", columns))
-        self._into.execute("DELETE FROM labels WHERE number NOT IN (SELECT number FROM jobs)")
+        for table in ("labels", "orders"):
+            self._into.execute(f"DELETE FROM {table} WHERE number NOT IN (SELECT number FROM jobs)")
         self._into.execute("COMMIT")
         kept = {number for (number,) in self._into.execute("SELECT number FROM jobs")}
         saved.lost = tuple(job_id for number, job_id in sorted(known.items()) if number not in kept)
@@ -124,15 +139,33 @@ class _Salvage:
     def _keep_jobs(self, columns: list[str], rows: list[Row]) -> int:
         """A row may be readable and yet be nonsense."""
         sound: list[Row] = []
+        orders: list[Row] = []
         labels: list[Row] = []
         for row in rows:
             said = dict(zip(columns, row, strict=True))
             with suppress(Exception):  # whatever is in there
-                labels += labels_of(job_from_row(tuple(said.get(name) for name in _NAMES)))
-                sound.append(row)
+                job = job_from_row(tuple(said.get(name) for name in _NAMES))
+                brief = job.but(spec=job.spec.brief())
+                labels += labels_of(job)
+                if brief.spec.cut is not job.spec.cut:  # as it was before there was a table for long orders
+                    orders.append((job.number, said["spec"]))
+                    said["spec"] = spec_to_text(brief.spec)
+                sound.append(tuple(said.values()))
         kept = self._keep("jobs", columns, sound)
-        self._into.executemany("INSERT OR IGNORE INTO labels (name, value, number) VALUES (?, ?, ?)", labels)
+        self._keep("orders", _ORDER, orders)
+        self._keep("labels", _LABEL, labels)
         return kept
+
+    def _keep_orders(self, rows: list[Row]) -> None:
+        """The labels that a brief order has left out are known from the whole one."""
+        sound: list[Row] = []
+        labels: list[Row] = []
+        for number, text in rows:
+            with suppress(Exception):  # as above
+                labels += [(name, value, number) for name, value in spec_from_text(text).labels.items()]
+                sound.append((number, text))
+        self._keep("orders", _ORDER, sound)
+        self._keep("labels", _LABEL, labels)
 
     def _keep(self, table: str, columns: list[str], rows: list[Row]) -> int:
         """How many there were: OR IGNORE leaves out those that have a NULL where none may be, or an id of another."""
