@@ -119,7 +119,7 @@ def test_told_in_time(a_daemon: Callable[..., Daemon]) -> None:
 
 
 def test_handshakes(a_daemon: Callable[..., Daemon], tmp_path: Path) -> None:
-    """Who only connects writes no line: no handshake that fails is one, nor is a certificate that cannot be read."""
+    """Who only connects writes no line: no handshake that fails is one, nor is a certificate that cannot serve, but once."""
     authority = Authority()
     authority.sign("worker").write(tmp_path, "server")
     daemon = a_daemon(server=TLS)
@@ -136,7 +136,7 @@ def test_handshakes(a_daemon: Callable[..., Daemon], tmp_path: Path) -> None:
                 pass
     assert daemon.stop() == 0
     log = daemon.log()
-    assert len(re.findall("cannot be read", log)) == 1
+    assert len(re.findall("The old certificate goes on serving", log)) == 1
     assert log.count("\n") - lines < 10, log
 
 
