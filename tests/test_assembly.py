@@ -12,7 +12,6 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from txworker.assembly import NotUsable, _own_state, _registration, _shelf, _warn_of_readers
 from txworker.config import Scheduler
-from txworker.process.descriptors import DescriptorLimit
 
 
 class FakeServer:
@@ -44,7 +43,7 @@ class UnsafePlacesTests(SynchronousTestCase):
         place.mkdir()
         place.chmod(0o777)
         for begin, key in [
-            (lambda path: _shelf(path, DescriptorLimit()), "jobs.output_directory"),
+            (_shelf, "jobs.output_directory"),
             (_own_state, "jobs.state_directory"),
         ]:
             danger = f"{place} can be written by others (mode 0777)"

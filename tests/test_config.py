@@ -43,8 +43,8 @@ MISTAKES = {
     "[scheduler]\nuse_tsl = true": "scheduler.use_tsl: unknown key; did you mean scheduler.use_tls?",
     "[jobs]\ncrt_file = 'x'": "jobs.crt_file: unknown key; did you mean grpc_server.crt_file?",
     '[jobs]\n"a\\nb" = 1': 'jobs."a\\nb": unknown key; known are directory, output_directory, '
-    "state_directory, durability, keep_days, keep_jobs, keep_output_bytes, stop_grace_seconds, max_running, leftovers, "
-    "pin_worker, use_cgroups, user, group, nice, oom_score_adj, limits, ceilings",
+    "state_directory, durability, keep_days, keep_jobs, keep_output_bytes, stop_grace_seconds, max_running, at_stop, "
+    "unattended_seconds, shim, leftovers, pin_worker, use_cgroups, user, group, nice, oom_score_adj, limits, ceilings",
     "[grpc_sever]": "grpc_sever: unknown section; did you mean grpc_server?",
     "[zzz]": "zzz: unknown section; known are grpc_server, scheduler, jobs",
     "addr = 'x:1'": "addr: unknown key; did you mean grpc_server.addr?",
@@ -73,6 +73,15 @@ MISTAKES = {
     "jobs.stop_grace_seconds = -0.5": "jobs.stop_grace_seconds: must be from 0 to 31536000 seconds, not -0.5",
     "jobs.stop_grace_seconds = nan": "jobs.stop_grace_seconds: must be from 0 to 31536000 seconds, not NaN",
     "jobs.stop_grace_seconds = inf": "jobs.stop_grace_seconds: must be from 0 to 31536000 seconds, not Infinity",
+    "[jobs]\nshim = false\nat_stop = 'leave'": "jobs.at_stop: needs the shim, which jobs.shim = false leaves out",
+    "[jobs]\nshim = false\nnice = 1": "jobs.nice: needs the shim, which jobs.shim = false leaves out",
+    "[jobs]\nshim = false\nuser = '0'": "jobs.user: needs the shim, which jobs.shim = false leaves out",
+    "[jobs]\nshim = false\ngroup = '0'": "jobs.group: needs the shim, which jobs.shim = false leaves out",
+    "[jobs]\nshim = false\n[jobs.limits]\nmax_cpu_seconds = 1": "jobs.limits.max_cpu_seconds: needs the shim, which "
+    "jobs.shim = false leaves out",
+    "[jobs]\nshim = false\n[jobs.ceilings]\nmax_output_bytes = 1\nmax_processes = 1": "jobs.ceilings.max_processes: "
+    "needs the shim, which jobs.shim = false leaves out",
+    "jobs.shim = 1": "jobs.shim: must be true or false, not 1",
     "jobs.nice = 20": "jobs.nice: must be from -20 to 19, not 20",
     "jobs.oom_score_adj = 1001": "jobs.oom_score_adj: must be from -1000 to 1000, not 1001",
     # words and names

@@ -43,7 +43,7 @@ class WireTests(SynchronousTestCase):
         """Field names and numbers are the interface; not one may move."""
         table = {
             "StartJobReq": "command=1 path=2 args=10 env=11 directory=12 requestID=13 timeout=14 stdin=15 limits=16 "
-            "labels=17 quietTimeout=18 separateStderr=19",
+            "labels=17 quietTimeout=18 separateStderr=19 leftovers=20",
             "StartJobRes": "jobID=1",
             "StopJobReq": "jobID=1 grace=10",
             "StopJobRes": "",
@@ -54,7 +54,7 @@ class WireTests(SynchronousTestCase):
             "Limits": "maxOutputBytes=1 maxMemoryBytes=2 maxCPU=3 maxOpenFiles=4 maxProcesses=5",
             "Job": "jobID=1 command=2 path=3 args=4 state=5 exitCode=6 signal=7 errorText=8 createdAt=9 startedAt=10 "
             "finishedAt=11 outputBytes=12 labels=13 requestID=14 userCPU=15 systemCPU=16 maxRSSBytes=17 "
-            "outputTruncated=18 pid=19 leftoversEnded=20 shortened=32",
+            "outputTruncated=18 pid=19 leftoversEnded=20 coreDumped=30 shortened=32",
             "ListJobsReq": "states=1 labels=2 pageSize=3 pageToken=4",
             "ListJobsRes": "jobs=1 nextPageToken=2",
             "WatchJobsReq": "jobIDs=1 labels=2",

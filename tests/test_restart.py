@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.support.fakes import a_house
+from tests.support.fakes import UNWATCHABLE, House, a_house
 from tests.support.memory_store import MemoryStore
-from txworker.jobs import JobSpec, JobState, Query
+from txworker.jobs import EndReason, Job, JobSpec, JobState, Query
 from txworker.jobs.errors import (
     StoreFull,
+    WorkerStopping,
 )
+from txworker.jobs.held import Held
 from txworker.jobs.query import LAST
 
 TRUE = JobSpec("true", "a/path", timeout_seconds=60)
 
 
-class RecoverTests(SynchronousTestCase):
+class LostTests(SynchronousTestCase):
     def test_lost(self) -> None:
         """What an earlier worker left unfinished is lost, for the reason that is known; what was done stays."""
         store = MemoryStore()
@@ -24,12 +28,12 @@ class RecoverTests(SynchronousTestCase):
         before.launcher.running[done.id].exit()
         self.successResultOf(before.worker.stop(stopping.id))
         after = a_house(store=store)
-        self.assertEqual(2, after.worker.recover("lost: testing"))
+        self.assertEqual((0, 2), after.worker.take_over({}, "lost: testing"))
         self.assertEqual(JobState.SUCCEEDED, after.catalog.get(done.id).state)
         for job_id in (running.id, stopping.id):
             job = after.catalog.get(job_id)
             self.assertEqual((JobState.LOST, "lost: testing", True), (job.state, job.error_text, job.failed))
-        self.assertEqual(0, a_house(store=store).worker.recover("lost: again"))
+        self.assertEqual((0, 0), a_house(store=store).worker.take_over({}, "lost: again"))
 
     def test_goes_on_counting(self) -> None:
         """Numbers and revisions go on where the earlier worker was: newest first stays newest first."""
@@ -37,7 +41,7 @@ class RecoverTests(SynchronousTestCase):
         before = a_house(store=store)
         old = self.successResultOf(before.worker.submit(TRUE))
         after = a_house(store=store)
-        after.worker.recover("lost: testing")
+        after.worker.take_over({}, "lost: testing")
         lost = after.catalog.get(old.id)
         new = self.successResultOf(after.worker.submit(TRUE))
         self.assertGreater(lost.revision, old.revision)
@@ -45,11 +49,11 @@ class RecoverTests(SynchronousTestCase):
         self.assertEqual([new.id, old.id], [job.id for job in after.catalog.page(Query(), LAST, 10)])
 
     def test_watched(self) -> None:
-        """Who watches the new worker is given the lost jobs from the store, and then what changes."""
+        """A watcher of the new worker is given the lost jobs from the store, and then what changes."""
         store = MemoryStore()
         old = self.successResultOf(a_house(store=store).worker.submit(TRUE))
         after = a_house(store=store)
-        after.worker.recover("lost: testing")
+        after.worker.take_over({}, "lost: testing")
         changed = self.successResultOf(after.catalog.changes.since(0))
         self.assertEqual((), changed.jobs)
         self.assertEqual([old.id], [job.id for job in after.catalog.ended_between(0, changed.in_store_upto, 10, {})])
@@ -64,14 +68,131 @@ class RecoverTests(SynchronousTestCase):
         spec = JobSpec("true", args=("x" * 10_000, "last"))
         job = self.successResultOf(a_house(store=store).worker.submit(spec))
         after = a_house(store=store)
-        after.worker.recover("lost: testing")
+        after.worker.take_over({}, "lost: testing")
         lost = after.catalog.get(job.id)
         self.assertEqual((JobState.LOST, spec.brief()), (lost.state, lost.spec))
         self.assertEqual(spec, after.catalog.in_full(lost).spec)
 
     def test_cannot_be_written(self) -> None:
-        """Nothing goes on before it is written: whoever starts the worker is told."""
+        """Nothing goes on before it is written: the caller is told."""
         store = MemoryStore()
         self.successResultOf(a_house(store=store).worker.submit(TRUE))
         store.broken = StoreFull("the disk is full")
-        self.assertRaises(StoreFull, a_house(store=store).worker.recover, "lost: testing")
+        self.assertRaises(StoreFull, a_house(store=store).worker.take_over, {}, "lost: testing")
+
+
+def held(job: Job, **more: Any) -> Held:
+    """As the shim has it."""
+    return Held(
+        **{"job_id": job.id, "pid": job.pid or 5000, "ticks": 7, "started_at": 1_700_000_100.0, "pipes": (), **more}
+    )
+
+
+class TakeOverTests(SynchronousTestCase):
+    """What the shim has kept goes on as if no worker had died."""
+
+    def setUp(self) -> None:
+        self.store = MemoryStore()
+        self.before = a_house(store=self.store)
+        self.job = self.successResultOf(self.before.worker.submit(TRUE))
+
+    def taken_over(self, **more: Any) -> House:
+        after = a_house(store=self.store)
+        self.assertEqual((1, 0), after.worker.take_over({self.job.id: held(self.job, **more)}, "lost: testing"))
+        return after
+
+    def test_runs_on(self) -> None:
+        """It is RUNNING as before, with the same start, can be stopped, and its end is its own."""
+        after = self.taken_over()
+        job = after.catalog.get(self.job.id)
+        self.assertEqual((JobState.RUNNING, self.job.started_at, self.job.pid), (job.state, job.started_at, job.pid))
+        self.successResultOf(after.worker.stop(self.job.id, 3.0))
+        self.assertEqual([3.0], after.launcher.running[self.job.id].stops)
+        after.launcher.running[self.job.id].exit(None, 15)
+        self.assertEqual(JobState.STOPPED, after.catalog.get(self.job.id).state)
+        self.assertTrue(after.launcher.running[self.job.id].released)
+
+    def test_released_when_it_is_written(self) -> None:
+        """The shim keeps an exit until the end is in the store: a worker that dies before finds it again."""
+        self.store.broken = StoreFull("the disk is full")
+        self.before.launcher.running[self.job.id].exit(3)
+        self.assertFalse(self.before.launcher.running[self.job.id].released)
+
+    def test_between_order_and_answer(self) -> None:
+        """An order that was written down and whose process runs is that job, started when it was started."""
+        self.store.kept[self.job.id] = self.job.but(state=JobState.PENDING, started_at=None, pid=None, revision=1)
+        job = self.taken_over(pid=4711).catalog.get(self.job.id)
+        self.assertEqual((JobState.RUNNING, 4711, 1_700_000_100.0), (job.state, job.pid, job.started_at))
+
+    def test_request_id(self) -> None:
+        """The same request again brings the job that was taken over."""
+        spec = JobSpec("true", request_id="once")
+        self.job = self.successResultOf(self.before.worker.submit(spec))
+        store, self.store = self.store, MemoryStore()
+        self.store.kept[self.job.id] = store.kept[self.job.id]
+        after = self.taken_over()
+        self.assertEqual(self.job.id, self.successResultOf(after.worker.submit(spec)).id)
+
+    def test_stop_under_way(self) -> None:
+        """A stop that was begun goes on with what is left of its grace period; one that was only decided begins."""
+        self.successResultOf(self.before.worker.stop(self.job.id, 5.0))
+        after = self.taken_over(stopping=True, kill_at=123.0)
+        self.assertEqual(
+            ([123.0], []), (after.launcher.running[self.job.id].resumed, after.launcher.running[self.job.id].stops)
+        )
+        after = self.taken_over()
+        self.assertEqual([10], after.launcher.running[self.job.id].stops)
+
+    def test_ended_by_the_shim(self) -> None:
+        """A limit that the shim enforced alone is told as what it was."""
+        after = self.taken_over(stopping=True, reason=EndReason.TIMEOUT, kill_at=5.0)
+        after.launcher.running[self.job.id].exit(None, 15)
+        job = after.catalog.get(self.job.id)
+        self.assertEqual((JobState.TIMED_OUT, "timed out after 60 s: signal: terminated"), (job.state, job.error_text))
+
+    def test_exited_meanwhile(self) -> None:
+        """An end that came meanwhile is told with its true time."""
+        after = self.taken_over(exit={"exit_code": 3, "signal": None, "at": 1_700_000_200.0})
+        job = after.catalog.get(self.job.id)
+        self.assertEqual((JobState.FAILED, 3, 1_700_000_200.0), (job.state, job.exit_code, job.finished_at))
+
+    def test_cannot_be_watched(self) -> None:
+        """One that cannot be taken over is lost, and said to be."""
+        after = a_house(store=self.store)
+        self.assertEqual(
+            (0, 1), after.worker.take_over({self.job.id: held(self.job, pid=UNWATCHABLE)}, "lost: testing")
+        )
+        self.assertEqual(JobState.LOST, after.catalog.get(self.job.id).state)
+
+
+class ShimLostTests(SynchronousTestCase):
+    def test_lost(self) -> None:
+        """When the shim has ended its jobs are lost, once what they printed is written down; the next ones run."""
+        house = a_house()
+        job = self.successResultOf(house.worker.submit(TRUE))
+        lost = house.worker.shim_lost([job.id, "no-such-job"], "lost: the shim ended")
+        self.assertNoResult(lost)
+        self.assertEqual(JobState.RUNNING, house.catalog.get(job.id).state)
+        house.launcher.running[job.id].abandoned.callback(None)
+        self.successResultOf(lost)
+        ended = house.catalog.get(job.id)
+        self.assertEqual((JobState.LOST, "lost: the shim ended"), (ended.state, ended.error_text))
+        self.assertEqual(JobState.RUNNING, self.successResultOf(house.worker.submit(TRUE)).state)
+
+
+class LeaveTests(SynchronousTestCase):
+    def test_left(self) -> None:
+        """
+        Jobs that are left stay RUNNING in the store; nothing new is taken; it fires when nothing is copied any
+        more.
+        """
+        store = MemoryStore()
+        house = a_house(store=store)
+        job = self.successResultOf(house.worker.submit(TRUE))
+        left = house.worker.leave_all()
+        self.failureResultOf(house.worker.submit(TRUE), WorkerStopping)
+        self.assertNoResult(left)
+        house.launcher.running[job.id].left.callback(None)
+        self.assertEqual(1, self.successResultOf(left))
+        self.assertEqual(JobState.RUNNING, store.kept[job.id].state)
+        self.assertTrue(house.shelf.outputs[job.id].closed)

@@ -11,6 +11,7 @@ TOP = Path(__file__).resolve().parent.parent
 
 LEVELS = {
     "printable": -1,
+    "descriptors": 1,
     "jobs": 0,
     "waiting": 0,
     "directory": 0,
@@ -18,6 +19,9 @@ LEVELS = {
     "ratelimit": 0,
     "config": 1,
     "output": 1,
+    "linux": 0,
+    "shim": 1,
+    "leftovers": 1,
     "process": 1,
     "store": 1,
     "pb": 1,
@@ -41,12 +45,15 @@ LEVELS = {
     "clockwatch": 4,
     "restart": 4,
     "drain": 4,
+    "handover": 4,
     "lifetime": 4,
 }
 
 SAME_LEVEL = {
     ("wire", "pb"),
     ("ratelimit", "logs"),
+    ("process", "shim"),
+    ("process", "leftovers"),
     ("worker", "ports"),
     ("retention", "ports"),
     ("active", "ports"),
@@ -76,7 +83,7 @@ THIRD_PARTIES = {
     "grpc_status": {"wire", "cli"},
     "sqlite3": {"store"},
     "tomli": {"config"},
-    "subprocess": {"process"},
+    "subprocess": set(),
 }
 """Where alone these may be imported."""
 
@@ -87,6 +94,8 @@ WITHOUT_TWISTED = (
     "txworker.config",
     "txworker.cli",
     "txworker.printable",
+    "txworker.linux",
+    "txworker.shim",
 )
 
 

@@ -9,22 +9,26 @@ from txworker.jobs import EndReason, Job, Usage
 from txworker.ports import Output, Running
 
 Overdue = Callable[["Active", EndReason], None]
+Hindered = Callable[["Active", str], None]
 Ended = Callable[["Active", int | None, int | None, Usage, int], None]
 
 
 class Active:
     """
-    Hears its child (ports.Listener): what it prints goes to its output, what becomes of it to overdue() and ended(),
-    which are given this very object first. `running` is there once it is launched. `ending`: its end is known, and
-    being written down. `told_grace`: the shortest time that the log has said it was given to end, in seconds.
+    Hears its child (ports.Listener): what it prints goes to its output, what becomes of it to overdue(), hindered() and
+    ended(), which are given this very object first. `running` is there once it is launched. `ending`: its end is known,
+    and being written down. `exited_before`: when it exited, if that was before this worker came.
+    `told_grace`: the shortest time that the log has said it was given to end, in seconds.
     `ahead`: by so much its times are ahead of World.elapsed, for as long as it runs.
     """
 
     __slots__ = (
         "_ended",
+        "_hindered",
         "_overdue",
         "ahead",
         "ending",
+        "exited_before",
         "job",
         "output",
         "pour",
@@ -41,9 +45,11 @@ class Active:
         job: Job,
         output: Output,
         overdue: Overdue,
+        hindered: Hindered,
         ended: Ended,
     ) -> None:
         self._overdue = overdue
+        self._hindered = hindered
         self._ended = ended
         self.job = job
         self.output = output
@@ -53,6 +59,7 @@ class Active:
         self.poured = output.poured
         self.ending = False
         self.told_grace = math.inf
+        self.exited_before: float | None = None
         self.ahead = 0.0
 
     @property
@@ -63,6 +70,10 @@ class Active:
     def overdue(self, reason: EndReason) -> None:
         """A time limit is over; it is being ended."""
         self._overdue(self, reason)
+
+    def hindered(self, problem: str) -> None:
+        """It is to end and does not."""
+        self._hindered(self, problem)
 
     def ended(self, exit_code: int | None, signal: int | None, usage: Usage, leftovers_ended: int) -> None:
         """It is over, and nobody is left of it."""

@@ -6,6 +6,7 @@ Imported when the service starts, not before: twistd forks to become a daemon, a
 
 from __future__ import annotations
 
+import os
 import random
 import time
 import uuid
@@ -25,18 +26,23 @@ from txworker import memory
 from txworker.clockwatch import ClockWatch
 from txworker.config import Config, GrpcServer, Jobs, Scheduler
 from txworker.config.checks import readers_of_key
+from txworker.descriptors import DescriptorLimit
 from txworker.directory import Directory, refusal
 from txworker.drain import Drain
+from txworker.handover import Handover
 from txworker.jobs import Retention
 from txworker.jobs.errors import StoreBroken
+from txworker.leftovers.evidence import DeadJob
+from txworker.leftovers.orphans import end_orphans
 from txworker.lifetime import InOrder, Stopping
+from txworker.linux.procfs import Process
 from txworker.logs import Logger
 from txworker.output.shelf import Shelf
 from txworker.ports import World
-from txworker.process.descriptors import DescriptorLimit
+from txworker.process.shim_start import ShimUnusable
 from txworker.processes import DRAIN_SECONDS, Processes
 from txworker.ratelimit import Allows, RateLimit
-from txworker.restart import recover
+from txworker.restart import take_over, unended_of
 from txworker.retention import Sweeper
 from txworker.rpc import server as rpc
 from txworker.rpc.bridge import Bridge
@@ -46,7 +52,7 @@ from txworker.rpc.servicer import WorkerServicer
 from txworker.rpc.tls import server_credentials
 from txworker.scheduler import Link, Registration
 from txworker.store.jobs import JobStore
-from txworker.store.lease import BEAT_SECONDS, boot_ticks
+from txworker.store.lease import BEAT_SECONDS, Lease, boot_ticks, take_lease
 from txworker.worker import Policy, Worker
 
 _LINES_OF_LINK = (10, 60.0)
@@ -65,7 +71,9 @@ class NotUsable(Exception):
     """What a key of the configuration names cannot be used; the sentence begins with the key."""
 
 
-def assemble(config: Config, reactor: Any, environment: Mapping[str, str], umask: int) -> tuple[InOrder, Drain]:
+def assemble(
+    config: Config, reactor: Any, environment: Mapping[str, str], umask: int
+) -> tuple[InOrder, Drain, Handover]:
     """
     Everything from the store to the scheduler's door, ready to be started in order; and how to drain it.
 
@@ -79,16 +87,21 @@ def assemble(config: Config, reactor: Any, environment: Mapping[str, str], umask
     jobs, serving = config.jobs, config.grpc_server
     trouble, limit, limit_of_link = _Trouble(), RateLimit(reactor), RateLimit(reactor, *_LINES_OF_LINK)
     _own_state(jobs.state_directory)
-    store = JobStore(jobs.state_directory, jobs.durability == "machine", reactor, trouble.heard)
-    processes = Processes(jobs, reactor, environment, umask, f"txworker-{store.lease.id}")
-    shelf = _shelf(jobs.output_directory, processes.descriptors)
+    lease = take_lease(jobs.state_directory)
+    shelf = _shelf(jobs.output_directory)
+    processes = _processes(jobs, reactor, environment, umask, lease)
+    # After the shim: where that refuses this version, the one before must still find its store as it was.
+    store = JobStore(jobs.state_directory, jobs.durability == "machine", reactor, trouble.heard, lease)
+    processes.is_kept = _IsKept(store, by_default=jobs.leftovers == "keep")
     worker = _worker(jobs, processes, shelf, store, reactor)
-    recover(worker, store, shelf, processes.end_stale, keep=jobs.leftovers == "keep")
+    take_over(worker, store, shelf, processes, keep=jobs.leftovers == "keep")
+    processes.lost = _ShimLost(worker, reactor).heard
     with suppress(OSError):  # a disk that refuses is told of by the store itself
         store.lease.remember(processes.cgroups)
 
     bridge = Bridge(reactor)
-    control = ControlServicer(bridge, lambda: drain.begin())
+    handover = Handover(worker, jobs.at_stop == "leave", lambda: processes.can_leave, reactor.stop)
+    control = ControlServicer(bridge, lambda: drain.begin(), handover.begin)
     door = control_door(jobs.state_directory, control)
     connections = _connections(serving, processes.descriptors)
     server = _server(serving, WorkerServicer(worker, bridge, limit.allows), bridge, connections, door)
@@ -103,7 +116,13 @@ def assemble(config: Config, reactor: Any, environment: Mapping[str, str], umask
 
     drain = Drain(reactor, worker, server.announce_stopping, scheduler, reactor.stop)
     within = jobs.stop_grace_seconds + DRAIN_SECONDS + 1.0
-    ending = Stopping("jobs", lambda: _end_jobs(worker, reactor, within))
+
+    def end() -> Deferred[None]:
+        if handover.wanted and not processes.can_leave:
+            _log.warn("Jobs cannot be left to the next worker, for they run without the shim; ending them.")
+        return _leave_jobs(worker) if handover.leaves else _end_jobs(worker, reactor, within)
+
+    ending = Stopping("jobs", end)
     stages: list[list[Service]] = [
         [Stopping("log", limit.close), Stopping("log", limit_of_link.close)],
         [
@@ -111,12 +130,12 @@ def assemble(config: Config, reactor: Any, environment: Mapping[str, str], umask
             _heart(store, jobs.state_directory),
             _watch(shelf, reactor),
         ],
-        [Stopping("processes", processes.close)],
+        [Stopping("processes", lambda: processes.close(handover.leaves))],
         [server],
         [ending, *scheduler, _sweeper(jobs, reactor, store, shelf, worker), _memory(reactor)],
         [Stopping("refusal", refuse)],
     ]
-    return InOrder(stages), drain
+    return InOrder(stages), drain, handover
 
 
 class _Trouble:
@@ -133,10 +152,60 @@ class _Trouble:
         self.announce(trouble is None)
 
 
-def _shelf(directory: Path, descriptors: DescriptorLimit) -> Shelf:
+class _IsKept:
+    """Of a finished job, whether what it left behind is to be left alone; of one that is not known, not."""
+
+    def __init__(self, store: JobStore, by_default: bool) -> None:
+        self._store = store
+        self._by_default = by_default
+
+    def __call__(self, job_id: str) -> bool:
+        try:
+            job = self._store.get(job_id)
+        except StoreBroken:  # then it cannot be known, and what is ended cannot be brought back
+            return True
+        if job is None or not job.done:
+            return False
+        return job.spec.leftovers == "keep" if job.spec.leftovers else self._by_default
+
+
+class _ShimLost:
+    """Ends what is left of the jobs of a shim that has ended, and gives them up."""
+
+    def __init__(self, worker: Worker, reactor: Any) -> None:
+        self._worker = worker
+        self._reactor = reactor
+
+    def heard(self, pid: int) -> None:
+        Deferred.fromCoroutine(self._give_up(pid)).addErrback(
+            lambda failure: _log.failure("giving up the jobs of a shim that has ended", failure)
+        )
+
+    async def _give_up(self, pid: int) -> None:
+        jobs = self._worker.running_jobs()
+        left: list[Process] = []
+        dead, now = [DeadJob(job.id, job.pid, job.started_ticks) for job in jobs], boot_ticks()
+        ended = await deferToThreadPool(
+            self._reactor, self._reactor.getThreadPool(), end_orphans, dead, lambda mark: False, now, left
+        )
+        if ended:
+            _log.warn("{count} processes of lost jobs still ran and were ended.", count=ended)
+        text = f"lost: the shim (pid {pid}), which had started it, ended without notice while it ran"
+        await self._worker.shim_lost([job.id for job in jobs], text, unended_of(jobs, left))
+
+
+def _processes(jobs: Jobs, reactor: Any, environment: Mapping[str, str], umask: int, lease: Lease) -> Processes:
+    output = os.open(jobs.output_directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return Processes(jobs, reactor, environment, umask, f"txworker-{lease.id}", output)
+    except ShimUnusable as error:
+        raise NotUsable(f"jobs.state_directory: {error}") from error
+
+
+def _shelf(directory: Path) -> Shelf:
     key = "jobs.output_directory"
     try:
-        shelf = Shelf(directory, descriptors.moved_up)
+        shelf = Shelf(directory)
     except OSError as error:
         raise NotUsable(f"{key}: {error.filename or directory}: {error.strerror}") from error
     _warn_of(key, directory, shelf.danger)
@@ -162,7 +231,8 @@ def _warn_of(key: str, path: Path, danger: str) -> None:
 
 
 def _worker(config: Jobs, processes: Processes, shelf: Shelf, store: JobStore, reactor: Any) -> Worker:
-    policy = Policy(config.max_running, config.stop_grace_seconds, config.limits, config.ceilings)
+    keeps = config.leftovers == "keep"
+    policy = Policy(config.max_running, config.stop_grace_seconds, config.limits, config.ceilings, keeps)
     elapsed = store.lease.elapsed
     world = World(time.time, elapsed, boot_ticks, lambda: str(uuid.uuid4()), lambda call: reactor.callLater(0, call))
     return Worker(processes.launcher, shelf, store, policy, world)
@@ -273,6 +343,16 @@ def _bytes(path: Path | None) -> bytes | None:
     return None if path is None else path.read_bytes()
 
 
+def _leave_jobs(worker: Worker) -> Deferred[None]:
+    """Fires when the next worker may have them."""
+
+    def left(count: int) -> None:
+        _log.info("{count} jobs are left to the next worker.", count=count)
+        worker.close()
+
+    return worker.leave_all().addCallback(left)
+
+
 def _end_jobs(worker: Worker, reactor: Any, within_seconds: float) -> Deferred[None]:
     """Fires when every job is done, or when even KILL did not end one (a process the kernel cannot end)."""
 
@@ -282,6 +362,7 @@ def _end_jobs(worker: Worker, reactor: Any, within_seconds: float) -> Deferred[N
             "Jobs {job_ids} could not be ended, or their ends not be written; the worker goes without them.",
             job_ids=worker.running_ids(),
         )
+        worker.give_up()
 
     return (
         worker.stop_all().addTimeout(within_seconds, reactor).addErrback(give_up).addCallback(lambda _: worker.close())

@@ -26,7 +26,15 @@ from txworker.viewers import Viewers
 class Catalog:
     """active: the jobs that are not done, by id; the worker's, who alone changes it. changes: of all jobs."""
 
-    def __init__(self, active: Mapping[str, Active], records: Records, shelf: Shelf, changes: Changes) -> None:
+    def __init__(
+        self,
+        active: Mapping[str, Active],
+        records: Records,
+        shelf: Shelf,
+        changes: Changes,
+        keeps_leftovers: bool = False,
+    ) -> None:
+        self._keeps_leftovers = keeps_leftovers
         self._active = active
         self._records = records
         self._shelf = shelf
@@ -127,6 +135,10 @@ class Catalog:
         """How many bytes of a job that is done are in that file, if nobody has done anything to it; None: who knows."""
         others = self._shelf.bytes_of(job.id, not stderr) if job.spec.separate_stderr else 0
         return None if others is None else job.output_bytes - others
+
+    def may_print_on(self, job: Job) -> bool:
+        """What a job left behind is left alone, and may print though the job is done."""
+        return job.spec.leftovers == "keep" if job.spec.leftovers else self._keeps_leftovers
 
     def recorded(self, job_id: str, stderr: bool) -> int:
         """Bytes that are in that file by now, if the job is not done; else 0."""

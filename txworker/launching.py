@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from txworker.active import Active, Ended, Overdue
+from txworker.active import Active, Ended, Hindered, Overdue
 from txworker.jobs import Job, Limits
 from txworker.jobs.errors import OutOfResources
+from txworker.jobs.held import Held
 from txworker.ports import Launcher, Output, Shelf
 
 
 @dataclass(frozen=True)
 class Launching:
-    """overdue() and ended() are what every Active here tells of its child. Reactor thread."""
+    """overdue(), hindered() and ended() are what every Active here tells of its child. Reactor thread."""
 
     launcher: Launcher
     shelf: Shelf
     overdue: Overdue
+    hindered: Hindered
     ended: Ended
 
     async def launch(self, job: Job, limits: Limits, check: Callable[[], None]) -> Active:
@@ -30,7 +32,7 @@ class Launching:
             TxWorkerError: it could not be started; no process and no output is left. Or whatever check() raises.
         """
         output = self._created(job, limits.max_output_bytes)
-        active = Active(job, output, self.overdue, self.ended)
+        active = Active(job, output, self.overdue, self.hindered, self.ended)
         try:
             spec = job.spec if limits == job.spec.limits else replace(job.spec, limits=limits)
             active.running = await self.launcher.launch(job.id, spec, active, check)
@@ -39,6 +41,19 @@ class Launching:
             raise
         brief = job.spec.brief()
         active.job = job if brief is job.spec else job.but(spec=brief)
+        return active
+
+    def take_over(self, job: Job, held: Held) -> Active:
+        """
+        The job with the process that an earlier worker has started.
+
+        Raises:
+            OSError: its pipes cannot be watched.
+        """
+        output = self.shelf.resume(job.id, job.spec.separate_stderr, held.max_output, held.lost, held.discarded)
+        active = Active(job, output, self.overdue, self.hindered, self.ended)
+        active.running = self.launcher.take_over(job.id, job.spec, active, held)
+        active.exited_before = held.exited_at
         return active
 
     def _created(self, job: Job, max_bytes: int) -> Output:

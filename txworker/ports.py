@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Generator, Iterable, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 
 from txworker.jobs import EndReason, Job, JobSpec, Loss, Query, Retention, Usage
+from txworker.jobs.held import Held
 
 Check = Callable[[], None] | None
 Jobs = Generator[Job, None, None]
@@ -92,6 +93,11 @@ class Shelf(Protocol):
     def is_damaged(self, job_id: str, separate_stderr: bool, begun: bool) -> bool:
         """Others have taken something away of a job's output; begun: there was one, though it be empty."""
 
+    def resume(
+        self, job_id: str, separate_stderr: bool, max_bytes: int, lost: Sequence[int], discarded: Sequence[int]
+    ) -> Output:
+        """The output of a job that an earlier worker has started, to be gone on with."""
+
     def recover(self, job_id: str, separate_stderr: bool) -> int:
         """Bytes that a dead worker has left of a job's output, which can be read from now on, though it be empty."""
 
@@ -117,6 +123,9 @@ class Listener(Protocol):
     def overdue(self, reason: EndReason) -> None:
         """A time limit is over; it is being ended."""
 
+    def hindered(self, problem: str) -> None:
+        """It is to end and does not, as that says: it may not be signalled, or the kernel cannot end it."""
+
     def ended(self, exit_code: int | None, signal: int | None, usage: Usage, leftovers_ended: int) -> None:
         """It exited, its output is drained and nobody is left of it; so many others had to be ended for that."""
 
@@ -129,8 +138,33 @@ class Running(Protocol):
         """Its process id, which is also that of its session and process group."""
 
     @property
-    def stop(self) -> Callable[[float], None]:
-        """Ends it: TERM now, KILL after that grace period in seconds. Again is harmless."""
+    def core_dumped(self) -> bool:
+        """It has exited by a signal, and left a core dump."""
+
+    @property
+    def problem(self) -> str:
+        """Why what it left behind could not be ended; empty: nothing is left."""
+
+    def note_start(self, at: float) -> None:
+        """When it was started, as clients are told: the next worker is to tell them the same."""
+
+    def stop(self, grace_seconds: float) -> None:
+        """TERM now, KILL after that grace period. Again is harmless."""
+
+    def resume_stop(self, kill_at: float | None) -> None:
+        """It was asked to end by an earlier worker: KILL is due then (monotonic clock); None: at once."""
+
+    def exited(self, how: Any) -> None:
+        """It had exited before this worker came (Held.exit)."""
+
+    def release(self) -> None:
+        """Its end is written down; its number may be given to another process."""
+
+    def leave(self) -> Deferred[None]:
+        """The worker ends and it runs on. Fires when nothing of its output is being copied here any more."""
+
+    def abandon(self) -> Deferred[None]:
+        """Its exit will never be known. Fires when what it printed is written down."""
 
 
 class Launcher(Protocol):
@@ -145,8 +179,11 @@ class Launcher(Protocol):
         """
         Start the order's process, or raise TxWorkerError and leave nothing behind. May be waited for.
 
-        check() is called last thing before the process is made, in whatever thread: what it raises is raised here.
+        check() is called last thing before the process is asked for, perhaps again: what it raises is raised here.
         """
+
+    def take_over(self, job_id: str, spec: JobSpec, listener: Listener, held: Held) -> Running:
+        """The process of a job that an earlier worker has started; raises OSError."""
 
 
 class Records(Protocol):

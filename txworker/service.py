@@ -14,7 +14,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger as TwistedLogger
 from twisted.logger import globalLogPublisher
@@ -23,6 +23,7 @@ from twisted.python import usage
 from txworker.config import Config, ConfigError, load
 from txworker.logs import Logger, quicken
 from txworker.printable import printable
+from txworker.process.environ import environment_as_started
 
 
 class CannotStart(SystemExit, Exception):
@@ -46,8 +47,9 @@ class Options(usage.Options):
     synopsis = "[options]"
     longdesc = (
         "Runs jobs for a remote scheduler. In the foreground: `twistd -n worker`; as a daemon: "
-        "`twistd --pidfile worker.pid --logfile worker.log worker`. SIGTERM and SIGINT end every job, then the worker; "
-        "SIGUSR1 takes no new jobs, lets those there are come to their end, then ends the worker."
+        "`twistd --pidfile worker.pid --logfile worker.log worker`. SIGTERM and SIGINT end every job, then the worker "
+        '(with jobs.at_stop = "leave" the jobs run on); SIGUSR1 takes no new jobs, lets those there are come to their '
+        "end, then ends the worker; SIGUSR2 ends the worker and leaves its jobs to the next one."
     )
     optParameters = (
         (
@@ -147,7 +149,7 @@ class WorkerService(Service):
         quicken(globalLogPublisher)
         check_identity()
         hold_signals()
-        environment = dict(os.environ)
+        environment = environment_as_started()
         os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # its handlers stand in the way of every fork
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # lines on stderr for every handshake that fails
         from twisted.internet import reactor
@@ -166,8 +168,8 @@ class WorkerService(Service):
             raise CannotStart(f"txworker: Python's modules cannot be read by uid {os.geteuid()}: {error}") from error
 
         try:
-            self._running, drain = assemble(self._config, reactor, environment, self._umask)
-            obey_signals(reactor, drain.begin, self._log)
+            self._running, drain, handover = assemble(self._config, reactor, environment, self._umask)
+            obey_signals(reactor, drain.begin, handover.begin, self._log)
             self._running.startService()
         except CannotListen as error:
             raise CannotStart(f"txworker: grpc_server.addr: {error}") from error
@@ -206,7 +208,7 @@ def use_monotonic_clock(reactor: Any) -> None:
     reactor.seconds = time.monotonic
 
 
-_SIGNALS = (signals.SIGTERM, signals.SIGINT, signals.SIGHUP, signals.SIGUSR1)
+_SIGNALS = (signals.SIGTERM, signals.SIGINT, signals.SIGHUP, signals.SIGUSR1, signals.SIGUSR2)
 
 
 def hold_signals() -> None:
@@ -214,9 +216,12 @@ def hold_signals() -> None:
     signals.pthread_sigmask(signals.SIG_BLOCK, _SIGNALS)
 
 
-def obey_signals(reactor: Any, drain: Callable[[], object], log: TwistedLogger) -> None:
+def obey_signals(
+    reactor: Any, drain: Callable[[], object], hand_over: Callable[[], object], log: TwistedLogger
+) -> None:
     """
-    Once the reactor runs SIGTERM, SIGINT and SIGHUP stop it in order, a second one changes nothing; SIGUSR1 drains.
+    Once the reactor runs SIGTERM, SIGINT and SIGHUP stop it in order, a second one changes nothing; SIGUSR1 drains,
+    SIGUSR2 hands over.
 
     Twisted's own handlers, which are put in place when the reactor starts, would make twistd end by the signal instead
     of with status 0: none is ever reached, for signals are held until ours are there.
@@ -232,8 +237,12 @@ def obey_signals(reactor: Any, drain: Callable[[], object], log: TwistedLogger) 
         except ReactorNotRunning:
             log.info("{signal}: already stopping.", signal=name)
 
+    def hand_over_or_not() -> None:
+        maybeDeferred(hand_over).addErrback(lambda failure: None)  # the log says why not
+
     def install() -> None:
         signals.signal(signals.SIGUSR1, lambda number, frame: reactor.callFromThread(drain))
+        signals.signal(signals.SIGUSR2, lambda number, frame: reactor.callFromThread(hand_over_or_not))
         signals.signal(signals.SIGTERM, stop)
         signals.signal(signals.SIGINT, stop)
         signals.signal(signals.SIGHUP, stop)  # the terminal is gone; by default that kills us and leaves the jobs

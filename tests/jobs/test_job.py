@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from twisted.trial.unittest import SynchronousTestCase
 
-from txworker.jobs import EndAsked, EndReason, Exited, Fact, Job, JobSpec, JobState, Lost, Started, Usage, after
+from txworker.jobs import (
+    EndAsked,
+    EndHindered,
+    EndReason,
+    Exited,
+    Fact,
+    Job,
+    JobSpec,
+    JobState,
+    Lost,
+    Started,
+    Usage,
+    after,
+)
 from txworker.jobs.errors import WrongState
 
 
@@ -20,6 +35,8 @@ def exited(exit_code: int | None = 0, signal: int | None = None) -> Exited:
 
 
 STARTED = Started(2.0, 42)
+DUMPED = replace(exited(None, 11), core_dumped=True)
+DUMPED_TEXT = "signal: segmentation fault (core dumped)"
 
 
 class AfterTests(SynchronousTestCase):
@@ -30,6 +47,13 @@ class AfterTests(SynchronousTestCase):
             ((exited(1),), JobState.FAILED, "exit status 1"),
             ((exited(None, 9),), JobState.FAILED, "signal: killed"),
             ((exited(None, 11),), JobState.FAILED, "signal: segmentation fault"),
+            ((DUMPED,), JobState.FAILED, "signal: segmentation fault (core dumped)"),
+            (
+                (replace(DUMPED, problem="process 7 still runs"),),
+                JobState.FAILED,
+                f"{DUMPED_TEXT}; process 7 still runs",
+            ),
+            ((EndHindered("process 42 still runs"), exited(1)), JobState.FAILED, "exit status 1"),
             ((EndAsked(EndReason.ASKED), exited(None, 15)), JobState.STOPPED, "signal: terminated"),
             ((EndAsked(EndReason.ASKED), exited(0)), JobState.STOPPED, "stopped: exit status 0"),
             ((EndAsked(EndReason.ASKED), exited(3)), JobState.STOPPED, "exit status 3"),
@@ -47,6 +71,14 @@ class AfterTests(SynchronousTestCase):
             self.assertTrue(job.done)
             self.assertEqual(bool(text), job.failed)
             self.assertEqual((9.0, 7), (job.finished_at, job.output_bytes))
+
+    def test_hindered(self) -> None:
+        """Why a job that is being stopped does not end is told before it is done; told again it changes nothing."""
+        job = a_job(STARTED, EndAsked(EndReason.ASKED), EndHindered("process 42 still runs"))
+        self.assertEqual((False, False, "process 42 still runs"), (job.done, job.failed, job.error_text))
+        self.assertIs(job, after(job, EndHindered("process 42 still runs"), 9))
+        self.assertEqual("", after(job, EndHindered(""), 9).error_text)
+        self.assertRaises(WrongState, after, a_job(STARTED, exited(0)), EndHindered("x"), 9)
 
     def test_first_reason_counts(self) -> None:
         """A job that timed out and is then stopped, too, stays one that timed out."""

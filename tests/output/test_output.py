@@ -169,7 +169,7 @@ class PourTests(SynchronousTestCase):
         """Near its limit output is cut exactly there, and what comes after is still taken from the pipe."""
         recorder = Recorder(self.mktemp(), max_bytes=12)
         os.write(self.writing, b"0123456789" * 3)
-        self.assertEqual([10, 10, 10], [recorder.pour(self.reading, 10) for _ in range(3)])
+        self.assertEqual([10, 2, 10, 8], [recorder.pour(self.reading, 10) for _ in range(4)])
         self.assertTrue(self.written(recorder).startswith(b"012345678901\n["))
 
     def test_where_the_kernel_cannot(self) -> None:

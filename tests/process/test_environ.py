@@ -1,14 +1,51 @@
-"""What a job's process is given to begin with."""
+"""What a job's process is given to begin with: its environment."""
 
 from __future__ import annotations
 
 import os
+import pwd
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from txworker.jobs import MARK, JobSpec
-from txworker.process.environ import environment, find_executable, places
+from txworker.process.environ import base_environment, environment, environment_as_started
+
+OTHER = pwd.struct_passwd(("other", "x", 7, 7, "", "/home/other", ""))
+
+
+class StartedTests(SynchronousTestCase):
+    def test_as_the_kernel_has_it(self) -> None:
+        """What Python has made up since is not in it; of a name that is there twice the first counts, to the byte."""
+        place = Path(self.mktemp())
+        place.write_bytes(b"A=1\0A=2\0EMPTY=\0B=\xff=\0odd\0")
+        self.assertEqual({"A": "1", "EMPTY": "", "B": "\udcff="}, environment_as_started(str(place)))
+
+    def test_not_shown(self) -> None:
+        """Where /proc shows nothing it is what Python says."""
+        self.assertEqual(dict(os.environ), environment_as_started("/no/such/file"))
+
+
+class BaseTests(SynchronousTestCase):
+    def test_of_the_worker(self) -> None:
+        """What speaks of the worker's own process goes; PWD is the jobs' directory."""
+        started = {"A": "1", "PWD": "/root", "OLDPWD": "/", "_": "x", "NOTIFY_SOCKET": "/run/x", "HOME": "/root"}
+        self.assertEqual({"A": "1", "HOME": "/root", "PWD": "/srv/jobs"}, base_environment(started, "/srv/./jobs/"))
+        self.assertNotIn("PWD", base_environment(started, "/srv/../jobs"))
+
+    def test_of_its_own_user(self) -> None:
+        """A user that is named, and the worker's own, is named in the environment, too; nothing else goes."""
+        own = pwd.struct_passwd(("me", "x", os.getuid(), 0, "", "/home/me", "/bin/zsh"))
+        found = base_environment({"MAIL": "m", "XDG_X": "x"}, "/", own)
+        self.assertEqual({"MAIL", "XDG_X", "HOME", "USER", "LOGNAME", "SHELL", "PWD"}, set(found))
+
+    def test_of_another_user(self) -> None:
+        """What speaks of the user that the worker runs as goes, too."""
+        started = {"A": "1", "MAIL": "m", "XDG_X": "x", "DBUS_X": "x", "SUDO_X": "x", "SSH_X": "x", "USERNAME": "root"}
+        self.assertEqual(
+            {"A": "1", "HOME": "/home/other", "USER": "other", "LOGNAME": "other", "SHELL": "/bin/sh", "PWD": "/"},
+            base_environment(started, "/", OTHER),
+        )
 
 
 class EnvironmentTests(SynchronousTestCase):
@@ -17,43 +54,18 @@ class EnvironmentTests(SynchronousTestCase):
         spec = JobSpec("true", env={"B": "order"})
         self.assertEqual(
             {"A": "worker", "B": "order", MARK: "id"},
-            environment({"A": "worker", "B": "worker", MARK: "outer"}, spec, "id"),
+            environment({"A": "worker", "B": "worker", MARK: "outer"}, spec, "id", "/"),
         )
 
-
-class ExecutableTests(SynchronousTestCase):
-    def setUp(self) -> None:
-        self.place = Path(self.mktemp()).resolve()
-        for directory in ("first", "second"):
-            (self.place / directory).mkdir(parents=True)
-
-    def a_file(self, name: str, mode: int) -> None:
-        (self.place / name).touch()
-        (self.place / name).chmod(mode)
-
-    def find(self, executable: str, path: str) -> str:
-        return find_executable(executable, {"PATH": path}, str(self.place))
-
-    def test_slash(self) -> None:
-        """A word with a slash is a path, and is not looked for."""
-        self.assertEqual("./x", self.find("./x", "/bin"))
-        self.assertEqual(["a/b"], list(places("a/b", {"PATH": "/bin"})))
-
-    def test_places(self) -> None:
-        """Each directory of the job's own PATH in order; an empty one is the job's directory; the usual without one."""
-        self.assertEqual(["/a/x", "./x", "/b/x"], list(places("x", {"PATH": "/a::/b"})))
-        self.assertEqual([f"{place}/x" for place in os.defpath.split(":")], list(places("x", {})))
-
-    def test_first_that_can_be_executed(self) -> None:
-        """One that may not be executed is passed over, as a shell does; places are seen from the job's directory."""
-        self.a_file("first/x", 0o644)
-        self.a_file("second/x", 0o755)
-        self.assertEqual(f"{self.place}/second/x", self.find("x", f"{self.place}/first:{self.place}/second"))
-        self.assertEqual("second/x", self.find("x", "first:second"))
-
-    def test_errors(self) -> None:
-        """Not permitted says more than not there; a directory is no file."""
-        self.a_file("first/x", 0o644)
-        self.assertRaises(PermissionError, self.find, "x", f"{self.place}/first:/nowhere")
-        self.assertRaises(FileNotFoundError, self.find, "y", f"{self.place}/first")
-        self.assertRaises(FileNotFoundError, self.find, "first", str(self.place))
+    def test_directory(self) -> None:
+        """PWD is the job's, unless the order says another, or a link may make it untrue."""
+        base = {"PWD": "/default"}
+        for spec, expected in (
+            (JobSpec("true"), "/default"),
+            (JobSpec("true", directory="below"), "/default/below"),
+            (JobSpec("true", directory=".."), None),
+            (JobSpec("true", directory="..", env={"PWD": "/mine"}), "/mine"),
+            (JobSpec("true", env={"PWD": "/mine"}), "/mine"),
+        ):
+            found = environment(base, spec, "id", os.path.join("/default", spec.directory))
+            self.assertEqual(expected, found.get("PWD"), spec)

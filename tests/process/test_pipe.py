@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 from collections import deque
@@ -14,7 +13,8 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from txworker.process import basin, pipe
+from txworker.process import intermediate_pipes, pipe
+from txworker.process.intermediate_pipes import IntermediatePipes
 from txworker.process.pipe import AGAIN_SECONDS, POURING_BYTES, Pipe
 
 BLOCK_BYTES = 256 * 1024
@@ -76,10 +76,8 @@ class FakeProtocol:
         self.asked += 1
         return self.room
 
-    def childDataReceived(self, childFD: int, data: bytes) -> None:
-        self.mistake()
-        self.data += data
-        self.told = len(self.data)
+    def childDataOwner(self, childFD: int) -> bytes:
+        return self.name.encode().ljust(64, b"\0")
 
     def childDataPours(self, childFD: int, fd: int, most: int) -> int:
         self.mistake()
@@ -108,6 +106,8 @@ class PipeTests(SynchronousTestCase):
         self.protocol = FakeProtocol()
         self.ended: list[int] = []
         self.writing: set[int] = set()
+        self.intermediate: IntermediatePipes | None = IntermediatePipes(2)
+        self.addCleanup(self.intermediate.close)
         self.patch(pipe, "PATIENCE_MILLISECONDS", 0)
 
     def a_pipe(self, protocol: FakeProtocol | None = None) -> tuple[Pipe, int]:
@@ -115,7 +115,8 @@ class PipeTests(SynchronousTestCase):
         os.set_blocking(reading, False)
         fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 1024 * 1024)
         self.writing.add(writing)
-        return Pipe(self.reactor, reading, protocol or self.protocol, 1, self.ended.append), writing
+        made = Pipe(self.reactor, reading, protocol or self.protocol, 1, self.ended.append, self.intermediate)
+        return made, writing
 
     def tearDown(self) -> None:
         for fd in list(self.writing):
@@ -133,9 +134,9 @@ class PipeTests(SynchronousTestCase):
         self.assertEqual([], self.reactor.readers)
         return made, writing
 
-    def small_basins(self) -> None:
+    def small_blocks(self) -> None:
         """What is taken from a pipe at once is one block."""
-        self.patch(basin, "PIPE_BYTES", BLOCK_BYTES)
+        self.patch(intermediate_pipes, "PIPE_BYTES", BLOCK_BYTES)
         self.patch(pipe, "enlarge", lambda fd: None)
 
     def test_no_thread(self) -> None:
@@ -166,7 +167,7 @@ class PipeTests(SynchronousTestCase):
         self.assertEqual((b"a line\n", 0), (self.protocol.data, len(self.reactor.threads)))
 
     def test_asked_once(self) -> None:
-        """Whether there is room is asked before the first bytes only, and by nobody who prints nothing."""
+        """Whether there is room is asked before the first bytes only, and never of a job that prints nothing."""
         for prints in (0, 3):
             self.protocol = FakeProtocol()
             _, writing = self.a_pipe()
@@ -220,22 +221,32 @@ class PipeTests(SynchronousTestCase):
         self.assertEqual((size, size), (len(self.protocol.data), self.protocol.told))
         self.assertEqual((1, 0), (len(self.reactor.readers), len(self.reactor.threads)))
 
-    def test_no_descriptor_left(self) -> None:
+    def test_no_intermediate_pipe(self) -> None:
         """Without a pipe of our own to take it over, the same is read from the job's."""
-
-        def refuse(flags: int) -> None:
-            raise OSError(errno.EMFILE, "Too many open files")
-
-        self.patch(os, "pipe2", refuse)
+        self.intermediate = None
         self.test_much()
         self.hang_up(next(iter(self.writing)))
         self.reactor.readable()
         self.assertEqual([1], self.ended)
 
+    def test_left(self) -> None:
+        """A pipe that is left is read no longer, and closed at once, or when the thread that reads it is through."""
+        made, writing = self.a_pipe()
+        os.write(writing, b"for the next worker")
+        self.successResultOf(made.leave())
+        self.reactor.readable()
+        self.assertEqual((b"", [], []), (self.protocol.data, self.ended, self.reactor.readers))
+        made, writing = self.pouring()
+        left = made.leave()
+        self.assertNoResult(left)
+        self.reactor.turn()
+        self.successResultOf(left)
+        self.assertEqual(([], 0), (self.ended, len(self.reactor.threads)))
+
     def test_turns(self) -> None:
         """Jobs that pour take turns: none has a second one before every other has had its first."""
         self.patch(pipe, "TURN_SECONDS", 0)
-        self.small_basins()
+        self.small_blocks()
         log: list[str] = []
         for name in "abc":
             _, writing = self.a_pipe(FakeProtocol(name, log))
@@ -270,7 +281,7 @@ class PipeTests(SynchronousTestCase):
 
     def test_closed_while_a_thread_reads(self) -> None:
         """The descriptor stays open as long as a thread reads from it, then it is closed and the end is told."""
-        self.small_basins()
+        self.small_blocks()
         made, writing = self.pouring()
         os.write(writing, bytes(3 * BLOCK_BYTES))
         self.protocol.mistake = made.close

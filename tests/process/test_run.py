@@ -109,6 +109,29 @@ class RunTests(SynchronousTestCase):
         self.run_.cleared()
         self.assertOver()
 
+    def test_may_not_be_signalled(self) -> None:
+        """That a child may not be signalled is told; KILL is tried again, for it may come to be allowed."""
+        self.a_run()
+        told: list[None] = []
+        self.parts.hindered = lambda: told.append(None)
+        self.child.forbidden = True
+        self.run_.stop(1)
+        self.assertEqual(2, len(told))
+        self.clock.pump([1, 1])
+        self.assertEqual(4, len(told))
+        self.child.forbidden = False
+        self.clock.advance(1)
+        self.assertEqual([SIGKILL], self.child.signals)
+
+    def test_does_not_end(self) -> None:
+        """That a child has been killed and has not ended is told once, some seconds later."""
+        self.a_run()
+        told: list[float] = []
+        self.parts.hindered = lambda: told.append(self.clock.seconds())
+        self.run_.stop(0)
+        self.clock.pump([0] + [1] * 8)
+        self.assertEqual(1, len(told))
+
     def test_stopped_is_not_overdue(self) -> None:
         """Once a stop was asked for, a time limit says nothing more."""
         self.a_run(timeout=5, quiet=5)

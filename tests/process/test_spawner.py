@@ -1,108 +1,179 @@
-"""The ends of a child's pipes: whatever fails on the way, none is left open. Real pipes, no child."""
+"""What is asked of the shim for one process, and what becomes of its answer. Real pipes, no child and no shim."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections import ChainMap
+from collections.abc import Mapping
 from typing import Any
 
+from twisted.internet.interfaces import IReactorProcess
 from twisted.internet.protocol import ProcessProtocol
-from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
 
-from txworker.process import spawner as room
-from txworker.process.place import Here
-from txworker.process.spawner import SAME_PIPE, Spawner, _Ends
-from txworker.process.transport import ChildTransport
+from tests.support.readers import FakeReaders
+from txworker.process.preparation import Preparation
+from txworker.process.shim_link import Start
+from txworker.process.spawner import SAME_PIPE, Spawner
 
-BOTH: Mapping[int, int | str] = {0: 0, 1: "r", 2: "r"}
-
-
-def opened() -> set[str]:
-    """The pipes of this process."""
-    links = [f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd")]
-    return {link for link in links if os.path.lexists(link) and os.readlink(link).startswith("pipe:")}
+BASE = {"PATH": "/bin"}
+PREPARATION = Preparation("job", (("limits.maxCPU", 0, 1, 2),), (1, 2, (3,)), 4, 5, "/cgroup", 6, 7.0, 8.0, 9.0, 10)
 
 
-def failing(times: int, call: Callable[..., Any]) -> Callable[..., Any]:
-    """As that one, but so many times only."""
-    left = iter(range(times))
+class FakeShim:
+    """Remembers what it is asked."""
 
-    def limited(*args: Any) -> Any:
-        if next(left, None) is None:
-            raise OSError(24, "Too many open files")
-        return call(*args)
+    def __init__(self) -> None:
+        self.starts: list[Start] = []
+        self.adopted: dict[str, Any] = {}
+        self.released: list[tuple[str, bool]] = []
+        self.enforced: list[tuple[str, str, float]] = []
 
-    return limited
+    def start(self, start: Start) -> None:
+        self.starts.append(start)
+
+    def adopt(self, job_id: str, child: Any) -> None:
+        self.adopted[job_id] = child
+
+    def release(self, job_id: str, keep: bool) -> None:
+        self.released.append((job_id, keep))
+
+    def note(self, job_id: str, started_at: float) -> None:
+        self.noted = job_id, started_at
+
+    def enforce(self, job_id: str, reason: str, kill_at: float) -> None:
+        self.enforced.append((job_id, reason, kill_at))
 
 
-class EndsTests(SynchronousTestCase):
+class Connected(ProcessProtocol):
+    """Knows whether it was."""
+
+    made = False
+
+    def connectionMade(self) -> None:
+        self.made = True
+
+
+class SpawnerTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.before = opened()
+        self.readers = FakeReaders()
+        self.shim = FakeShim()
+        self.protocol = Connected()
+        readers: Any = self.readers
+        self.spawner = Spawner(readers, self.shim, BASE)
 
-    def assertNothingLeft(self) -> None:
-        self.assertEqual(self.before, opened())
+    def spawn(self, env: Mapping[str, str] | None = None, fds: Mapping[int, int | str] | None = None) -> Any:
+        fds = fds or {0: None, 1: "r", 2: SAME_PIPE}  # type: ignore[dict-item]
+        return self.spawner.spawnProcess(
+            self.protocol, "prog", ["prog", "arg"], env, "/dir", childFDs=fds, preparation=PREPARATION
+        )
 
-    def test_started(self) -> None:
-        """The child's ends are closed when it has them; ours stay, and are read without blocking."""
-        ends = _Ends({0: 0, 1: "r", 2: SAME_PIPE}, lambda fd: fd)
-        self.assertEqual((0, ends.childs[1]), (ends.childs[0], ends.childs[2]))
-        child: Any = object()
-        self.assertIs(child, ends.over(child))
-        self.assertRaises(OSError, os.fstat, ends.childs[1])
-        self.assertFalse(os.get_blocking(ends.ours[1]))
-        os.close(ends.ours[1])
-        self.assertNothingLeft()
+    def pipe(self) -> int:
+        """The read end of one that has ended."""
+        reading, writing = os.pipe()
+        os.close(writing)
+        return reading
 
-    def test_not_started(self) -> None:
-        """When there is no child nothing is left open, and what was given stays open."""
-        given = os.dup(0)
-        ends = _Ends({**BOTH, 0: given}, lambda fd: fd)
-        failure = Failure(OSError("no child"))
-        self.assertIs(failure, ends.over(failure))
-        self.assertNothingLeft()
-        os.close(given)
+    def test_interface(self) -> None:
+        """It is an IReactorProcess."""
+        self.assertTrue(verifyObject(IReactorProcess, self.spawner))
 
-    def test_no_descriptor_left(self) -> None:
-        """Wherever on the way it fails, for the first pipe or the second."""
-        for name in ("pipe", "set_blocking"):
-            for times in (0, 1):
-                with self.subTest(name=name, times=times):
-                    patch = self.patch(os, name, failing(times, getattr(os, name)))
-                    self.assertRaises(OSError, _Ends, BOTH, lambda fd: fd)
-                    patch.restore()
-                    self.assertNothingLeft()
+    def test_not_offered(self) -> None:
+        """What a shim does not do is refused, not left out."""
+        for wrong in ({"uid": 1}, {"gid": 1}, {"usePTY": True}):
+            with self.assertRaises(ValueError):
+                self.spawner.spawnProcess(self.protocol, "prog", **wrong)
+        self.assertEqual([], self.shim.starts)
 
-    def test_cannot_be_kept(self) -> None:
-        """Nor when one of ours cannot be moved to where it is to be kept."""
-        for times in (0, 1):
-            self.assertRaises(OSError, _Ends, BOTH, failing(times, lambda fd: fd))
-            self.assertNothingLeft()
+    def test_message(self) -> None:
+        """All that the shim needs to know is in the message."""
+        self.spawn(ChainMap({"ADDED": "1"}, BASE))
+        (start,) = self.shim.starts
+        expected = {
+            "type": "spawn",
+            "job": "job",
+            "argv": ["prog", "arg"],
+            "env": {"ADDED": "1"},
+            "whole_env": False,
+            "directory": "/dir",
+            "stdin": False,
+            "separate_stderr": False,
+            "tag": 6,
+            "limits": PREPARATION.limits,
+            "user": PREPARATION.user,
+            "nice": 4,
+            "oom_score_adj": 5,
+            "cgroup": "/cgroup",
+            "timeout": 7.0,
+            "quiet": 8.0,
+            "grace": 9.0,
+            "max_output": 10,
+        }
+        self.assertEqual((expected, []), (start.message, start.descriptors))
+
+    def test_whole_environment(self) -> None:
+        """One that does not stand on what the shim knows is sent whole; an empty one is empty."""
+        for env, expected in [
+            ({"A": "1"}, {"A": "1"}),
+            ({}, {}),
+            (ChainMap({"A": "1"}, dict(BASE)), {"A": "1", **BASE}),
+        ]:
+            self.spawn(env)
+            message = self.shim.starts[-1].message
+            self.assertEqual((expected, True), (message["env"], message["whole_env"]))
+
+    def test_descriptors(self) -> None:
+        """An input goes with the message; a separate stderr is asked for."""
+        self.spawn(fds={0: 17, 1: "r", 2: "r"})
+        (start,) = self.shim.starts
+        self.assertEqual([17], start.descriptors)
+        self.assertTrue(start.message["stdin"])
+        self.assertTrue(start.message["separate_stderr"])
+
+    def test_begins(self) -> None:
+        """When the shim has it, it runs: the protocol is connected, then whoever waits is told."""
+        transport = self.spawn()
+        (start,) = self.shim.starts
+        self.assertFalse(self.protocol.made)
+        self.assertIs(transport, start.began(77, [self.pipe()]))
+        self.assertIs(transport, self.successResultOf(transport.started))
+        self.assertEqual((77, True, 1), (transport.pid, self.protocol.made, len(self.readers.readers)))
+        transport.release(keep=True)
+        self.assertEqual([("job", True)], self.shim.released)
+        transport.loseConnection()
+
+    def test_fails(self) -> None:
+        """When there is none the reason is told, and the protocol never hears of anything."""
+        transport = self.spawn()
+        (start,) = self.shim.starts
+        error = OSError(2, "No such file", "prog")
+        start.failed(error)
+        self.assertIs(error, self.failureResultOf(transport.started).value)
+        self.assertFalse(self.protocol.made)
 
     def test_cannot_be_watched(self) -> None:
-        """A child that nobody can watch is ended and waited for, and its pipes are closed."""
-
-        def begin(pid: int, pipes: Mapping[int, int]) -> None:
-            raise OSError(24, "Too many open files")
-
-        ended: list[object] = []
-        self.patch(os, "killpg", lambda *words: ended.append(words))
-        self.patch(os, "waitpid", lambda *words: ended.append(words))
-        self.patch(ChildTransport, "begin", lambda transport, pid, pipes: begin(pid, pipes))
-        starts: Any = self
-        descriptors: Any = self
-        reactor: Any = self
-        self.patch(room, "quickest_watch", lambda reactor, cores: reactor)
-        spawner = Spawner(reactor, starts, descriptors, Here(0o022))
-        transport = spawner.spawnProcess(ProcessProtocol(), "true", childFDs=BOTH)
+        """A child whose pipes cannot be watched is ended and released, and its pipes are closed."""
+        self.readers.room = 0
+        killed: list[tuple[int, int]] = []
+        self.patch(os, "killpg", lambda *words: killed.append(words))
+        transport = self.spawn()
+        (start,) = self.shim.starts
+        pipe = self.pipe()
+        start.began(77, [pipe])
         self.failureResultOf(transport.started, OSError)
-        self.assertEqual([(77, 9), (77, 0)], ended)
-        self.assertNothingLeft()
+        self.assertEqual(([(77, 9)], [("job", False)]), (killed, self.shim.released))
+        self.assertRaises(OSError, os.fstat, pipe)
+        self.assertFalse(self.protocol.made)
 
-    def start(self, *words: object) -> int:
-        """As Starts."""
-        return 77
+    def test_adopts(self) -> None:
+        """A process that was there before is the protocol's at once, and its exit will be heard."""
+        transport = self.spawner.adopt(self.protocol, "job", 77, [self.pipe()])
+        self.assertEqual({"job": transport}, self.shim.adopted)
+        self.assertEqual((77, True), (transport.pid, self.protocol.made))
+        transport.loseConnection()
 
-    def moved_up(self, fd: int) -> int:
-        """As DescriptorLimit."""
-        return fd
+    def test_enforce(self) -> None:
+        """What is to be enforced without the worker is passed on."""
+        self.spawner.enforce("job", "asked", 5.0)
+        self.assertEqual([("job", "asked", 5.0)], self.shim.enforced)

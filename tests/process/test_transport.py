@@ -1,55 +1,203 @@
-"""A child as it is watched from the beginning; on made-up readers, with real descriptors and no child."""
+"""A child of the shim's as its protocol sees it; on made-up readers, with real pipes and no child."""
 
 from __future__ import annotations
 
 import os
 from typing import Any
 
+from twisted.internet.error import ProcessDone, ProcessExitedAlready, ProcessTerminated
 from twisted.internet.protocol import ProcessProtocol
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from txworker.process.transport import ChildTransport
+from tests.support.readers import FakeReaders
+from txworker.jobs import Usage
+from txworker.process.transport import ABANDON_SECONDS, ChildTransport
+
+PID = 2**22 + 1
+"""No process has such a number (PID_MAX_LIMIT)."""
 
 
-class FakeReaders:
-    """Takes so many readers and no more."""
-
-    def __init__(self, room: int) -> None:
-        self.room = room
-        self.readers: list[Any] = []
-
-    def addReader(self, reader: Any) -> None:
-        if len(self.readers) >= self.room:
-            raise OSError(28, "No space left on device")
-        self.readers.append(reader)
-
-    def callLater(self, delay: float, callable: Any, *args: Any) -> None:
-        raise NotImplementedError
-
-    def removeReader(self, reader: Any) -> None:
-        if reader in self.readers:
-            self.readers.remove(reader)
+def how(exit_code: int | None = 0, signal: int | None = None, core_dumped: bool = False) -> dict[str, Any]:
+    return {
+        "exit_code": exit_code,
+        "signal": signal,
+        "core_dumped": core_dumped,
+        "at": 1234.5,
+        "user_cpu": 0.5,
+        "system_cpu": 0.25,
+        "max_rss_bytes": 4096,
+    }
 
 
-def pidfds() -> int:
-    """How many this process has."""
-    numbers = [f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd")]
-    return sum("pidfd" in os.readlink(number) for number in numbers if os.path.lexists(number))
+class Recording(ProcessProtocol):
+    """Remembers what it hears. What is in a pipe is read and thrown away."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+        self.reasons: list[BaseException | None] = []
+        self.connected: Any = None
+
+    def connectionMade(self) -> None:
+        self.heard.append("made")
+
+    def childDataReady(self, childFD: int) -> bool:
+        return True
+
+    def childDataPours(self, childFD: int, fd: int, most: int) -> int:
+        return len(os.read(fd, most))
+
+    def childDataPoured(self, childFD: int) -> None:
+        self.heard.append(f"data {childFD}")
+
+    def childConnectionLost(self, childFD: int) -> None:
+        self.heard.append(f"lost {childFD}")
+
+    def processExited(self, reason: Failure) -> None:
+        self.heard.append("exited")
+        self.reasons.append(reason.value)
+
+    def processEnded(self, reason: Failure) -> None:
+        self.heard.append("ended")
 
 
 class ChildTransportTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.readers = FakeReaders()
+        self.protocol = Recording()
+        self.released: list[bool] = []
+        readers: Any = self.readers
+        self.transport = ChildTransport(readers, self.protocol, self.released.append)
+        self.writing: dict[int, int] = {}
+
+    def begin(self, *child_fds: int) -> None:
+        pipes = {}
+        for child_fd in child_fds:
+            pipes[child_fd], self.writing[child_fd] = os.pipe()
+            os.set_blocking(pipes[child_fd], False)
+        self.transport.begin(PID, pipes)
+
+    def close(self, child_fd: int) -> None:
+        """The child's end of it; what watches ours notices."""
+        os.close(self.writing.pop(child_fd))
+        for reader in list(self.readers.readers):
+            reader.doRead()
+
+    def test_ends(self) -> None:
+        """Exited once the shim says so, ended once the pipes are closed as well."""
+        self.begin(1, 2)
+        self.transport.exited(how())
+        self.close(1)
+        self.close(2)
+        self.assertEqual(["made", "exited", "lost 1", "lost 2", "ended"], self.protocol.heard)
+        self.assertIsInstance(self.protocol.reasons[0], ProcessDone)
+        self.assertEqual([], self.readers.readers)
+
+    def test_closes_before_exit(self) -> None:
+        """Nor is it over when the pipes are closed and it has not exited."""
+        self.begin(1)
+        self.close(1)
+        self.assertEqual(["made", "lost 1"], self.protocol.heard)
+        self.transport.exited(how(exit_code=3))
+        self.assertEqual(["exited", "ended"], self.protocol.heard[2:])
+
+    def test_exit_is_told_once(self) -> None:
+        """However often it is said."""
+        self.begin()
+        self.transport.exited(how())
+        self.transport.exited(how(exit_code=1))
+        self.assertEqual(["made", "exited", "ended"], self.protocol.heard)
+
+    def test_how_it_exited(self) -> None:
+        """Code, signal, what it used, when, and whether it left a core dump."""
+        self.begin()
+        self.transport.exited(how(None, 11, core_dumped=True))
+        reason: Any = self.protocol.reasons[0]
+        self.assertIsInstance(reason, ProcessTerminated)
+        self.assertEqual((None, 11), (reason.exitCode, reason.signal))
+        self.assertEqual(
+            (Usage(0.5, 0.25, 4096), True, 1234.5),
+            (self.transport.usage, self.transport.core_dumped, self.transport.exited_at),
+        )
+
+    def test_group_until_released(self) -> None:
+        """Its group is signalled as long as the shim holds the number, and never again."""
+        signals: list[tuple[int, int]] = []
+        self.patch(os, "killpg", lambda *words: signals.append(words))
+        self.assertRaises(ProcessExitedAlready, self.transport.signalGroup, 15)
+        self.begin()
+        self.transport.signalGroup(15)
+        self.transport.exited(how())
+        self.transport.signalGroup(9)
+        self.transport.release(keep=False)
+        self.assertRaises(ProcessExitedAlready, self.transport.signalGroup, 9)
+        self.assertEqual([(PID, 15), (PID, 9)], signals)
+
+    def test_released_once(self) -> None:
+        """However often that is asked for."""
+        self.begin()
+        self.transport.release(keep=True)
+        self.transport.release(keep=False)
+        self.assertEqual([True], self.released)
+
+    def test_group_that_is_gone(self) -> None:
+        """A group that nothing is left of is said to be over."""
+        self.begin()
+        self.assertRaises(ProcessExitedAlready, self.transport.signalGroup, 15)
+
+    def test_lose_connection(self) -> None:
+        """Every pipe is closed, whatever holds its other end."""
+        self.begin(1, 2)
+        self.transport.exited(how())
+        self.transport.loseConnection()
+        self.assertEqual("ended", self.protocol.heard[-1])
+        for writing in self.writing.values():
+            self.assertRaises(BrokenPipeError, os.write, writing, b"x")
+            os.close(writing)
+
+    def test_abandon(self) -> None:
+        """When the shim is gone what is in the pipes is waited for, for so long at most; no end is told."""
+        self.begin(1)
+        done = self.transport.abandon()
+        self.assertNoResult(done)
+        self.readers.clock.advance(ABANDON_SECONDS)
+        self.successResultOf(done)
+        self.assertEqual(["made", "lost 1"], self.protocol.heard)
+        self.assertRaises(ProcessExitedAlready, self.transport.signalGroup, 9)
+        os.close(self.writing.pop(1))
+
+    def test_abandon_without_pipes(self) -> None:
+        """Nothing is waited for."""
+        self.begin()
+        self.successResultOf(self.transport.abandon())
+
+    def test_leave(self) -> None:
+        """What the pipes hold is left in them, and the protocol hears of nothing more."""
+        reading, writing = os.pipe()
+        kept = os.dup(reading)
+        os.set_blocking(reading, False)
+        self.transport.begin(PID, {1: reading})
+        os.write(writing, b"for the next")
+        self.successResultOf(self.transport.leave())
+        self.transport.exited(how())
+        self.assertEqual(["made", "exited"], self.protocol.heard)
+        self.assertEqual(([], b"for the next"), (self.readers.readers, os.read(kept, 100)))
+        for fd in (kept, writing):
+            os.close(fd)
+
     def test_cannot_be_watched(self) -> None:
         """Wherever the room for watching ends, nothing of it is left, and the pipes are still the caller's."""
         pipes = {1: os.pipe(), 2: os.pipe()}
         for fds in pipes.values():
             for fd in fds:
                 self.addCleanup(os.close, fd)
-        before = pidfds()
-        for room in range(3):
-            readers: Any = FakeReaders(room)
-            transport = ChildTransport(readers, ProcessProtocol())
+        for room in range(2):
+            self.readers.room = room
+            readers: Any = self.readers
+            transport = ChildTransport(readers, self.protocol)
             with self.assertRaises(OSError):
-                transport.begin(os.getpid(), {child_fd: fds[0] for child_fd, fds in pipes.items()})
-            self.assertEqual(([], before), (readers.readers, pidfds()))
+                transport.begin(PID, {child_fd: fds[0] for child_fd, fds in pipes.items()})
+            self.assertEqual([], self.readers.readers)
             for fds in pipes.values():
                 os.fstat(fds[0])
+        self.assertEqual([], self.protocol.heard)

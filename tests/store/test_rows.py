@@ -7,7 +7,20 @@ from dataclasses import fields, replace
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from txworker.jobs import EndAsked, EndReason, Exited, Fact, Job, JobSpec, Limits, Lost, Started, Usage, after
+from txworker.jobs import (
+    EndAsked,
+    EndHindered,
+    EndReason,
+    Exited,
+    Fact,
+    Job,
+    JobSpec,
+    Limits,
+    Lost,
+    Started,
+    Usage,
+    after,
+)
 from txworker.store import rows
 from txworker.store.schema import upgrade
 
@@ -24,6 +37,7 @@ WHOLE = JobSpec(
     quiet_timeout_seconds=1e-9,
     separate_stderr=True,
     stdin_sha256="ab" * 32,
+    leftovers="keep",
 )
 SPECS = [
     WHOLE,
@@ -33,7 +47,7 @@ SPECS = [
     JobSpec("true", request_id="'; DROP TABLE jobs; --"),
     *(JobSpec("true", **{field.name: getattr(WHOLE, field.name)}) for field in fields(JobSpec)[1:]),
 ]
-EXIT = Exited(9.25, 3, None, Usage(0.5, 0.25, 2**40), 2**50, True, 7, 12.5)
+EXIT = Exited(9.25, 3, None, Usage(0.5, 0.25, 2**40), 2**50, True, 7, elapsed=12.5)
 ENDS: list[tuple[Fact, ...]] = [
     (),
     (Started(2.5, 42, 1_000),),
@@ -42,6 +56,8 @@ ENDS: list[tuple[Fact, ...]] = [
     (Started(2.5, 42), Lost(9.5, "the worker died", 11, True, 12.5)),
     (Started(2.5, 42), EXIT),
     (Started(2.5, 42), replace(EXIT, exit_code=None, signal=9)),
+    (Started(2.5, 42), replace(EXIT, exit_code=None, signal=11, core_dumped=True, problem="process 7 still runs")),
+    (Started(2.5, 42), EndAsked(EndReason.ASKED), EndHindered("process 42 still runs")),
     *((Started(2.5, 42), EndAsked(reason)) for reason in EndReason),
     *((Started(2.5, 42), EndAsked(reason), EXIT) for reason in EndReason),
 ]

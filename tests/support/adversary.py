@@ -16,9 +16,9 @@ from google.protobuf.duration_pb2 import Duration
 
 from tests.support.daemon import LIMIT, Daemon, wait_until
 from txworker.jobs import MARK
+from txworker.leftovers.tags import mark_of
+from txworker.linux.cgroup import own_cgroup
 from txworker.pb import worker_pb2 as pb
-from txworker.process.cgroup import own_cgroup
-from txworker.process.procfs import mark_of
 from txworker.processes import DRAIN_SECONDS
 
 SCRIPTS = Path(__file__).with_name("scripts")
@@ -30,6 +30,7 @@ GRACE = Duration(nanos=500_000_000)
 TIMEOUT_SECONDS = 2
 
 CONFIG = f"[jobs]\nstop_grace_seconds = {GRACE_SECONDS}\n"
+WITHOUT_SHIM = CONFIG + "shim = false\n"
 WITHOUT_CGROUPS = CONFIG + "use_cgroups = false\n"
 
 

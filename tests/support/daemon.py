@@ -7,6 +7,8 @@ import json
 import os
 import re
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import time
@@ -16,10 +18,11 @@ from typing import Any
 
 import grpc
 
+from txworker.leftovers.tags import mark_of
+from txworker.linux.cgroup import end_elsewhere, end_stale, own_cgroup
 from txworker.pb import worker_pb2 as pb
 from txworker.pb.worker_pb2_grpc import WorkerStub
-from txworker.process.cgroup import end_elsewhere, end_stale, own_cgroup
-from txworker.process.procfs import mark_of
+from txworker.shim.messages import SOCKET_NAME
 
 LIMIT = 30.0
 TWISTD = str(Path(sys.executable).with_name("twistd"))
@@ -46,6 +49,7 @@ class Daemon:
     def __init__(self, place: Path, text: str = "", server: str = "", twistd: Sequence[str] = TWISTD_COMMAND) -> None:
         self.place = place
         self.settings = text
+        self.twistd = twistd
         self.config = place / "worker.toml"
         self.config.write_text(f'[grpc_server]\naddr = "127.0.0.1:0"\n{server}\n{text}')
         self.log_file = place / "log"
@@ -76,12 +80,18 @@ class Daemon:
         self.process.send_signal(number)
         return self.process.wait(limit_seconds)
 
+    def kill_with_shim(self) -> None:
+        """SIGKILL to the worker and to its shim, as when the machine's memory is short: its jobs are lost."""
+        self.stop(signal.SIGKILL)
+        end_shim(self.place / "state")
+
     def close(self) -> None:
         """Whatever state it is in, it is over."""
         self.channel.close()
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
+        end_shim(self.place / "state")
         self._end_leftovers()
 
     def _end_leftovers(self) -> None:
@@ -95,6 +105,10 @@ class Daemon:
             lease = json.loads((self.place / "state" / "worker.lock").read_text())
             end_stale(own_cgroup() / f"txworker-{lease['id']}")
             end_elsewhere(Path(lease["cgroups"]), f"txworker-{lease['id']}", None)
+
+    def shim(self) -> int:
+        """The pid of its shim: the child of the worker that started it, or of init."""
+        return next(int(name) for name in os.listdir("/proc") if name.isdecimal() and _is_shim(int(name), self.place))
 
     def descriptors(self) -> int:
         """How many it has open, but for those of its store, which reads over a few connections at a time."""
@@ -142,6 +156,38 @@ class Daemon:
         return self.query(job_id)
 
 
+def _is_shim(pid: int, place: Path) -> bool:
+    """It writes to shim.log in that place's state directory, and is no child of a shim that has not exec'ed yet."""
+    with contextlib.suppress(OSError):
+        status = Path(f"/proc/{pid}/status").read_text()
+        parent = int(status.partition("PPid:")[2].split()[0])
+        if parent and _is_shim(parent, place):
+            return False
+        return os.readlink(f"/proc/{pid}/fd/2") == f"{place}/state/shim.log"
+    return False
+
+
+def shim_pid(state: Path) -> int:
+    """Of the shim of that state directory, to which no worker is connected; 0: there is none."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
+        fd = os.open(state, os.O_RDONLY)
+        try:
+            connection.connect(f"/proc/self/fd/{fd}/{SOCKET_NAME}")
+        except (FileNotFoundError, ConnectionRefusedError):
+            return 0
+        finally:
+            os.close(fd)
+        pid, _, _ = struct.unpack("iII", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        return int(pid)
+
+
+def end_shim(state: Path) -> None:
+    """It would keep the jobs of a worker that was killed, for one that never comes."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        if pid := shim_pid(state):
+            os.kill(pid, signal.SIGKILL)
+
+
 @contextlib.contextmanager
 def running(words: Sequence[str], **more: Any) -> Iterator[subprocess.Popen[Any]]:
     """A command with its output in pipes, which ends with the test at the latest, or who fails would wait for it."""
@@ -152,9 +198,9 @@ def running(words: Sequence[str], **more: Any) -> Iterator[subprocess.Popen[Any]
             process.kill()
 
 
-def cannot_start(config: Path) -> str:
+def cannot_start(config: Path, twistd: Sequence[str] = TWISTD_COMMAND) -> str:
     """The one sentence with which a worker with that configuration refuses to start, in the foreground."""
-    command = [*TWISTD_COMMAND, "-n", "--pidfile=", "worker", "--config", str(config)]
+    command = [*twistd, "-n", "--pidfile=", "worker", "--config", str(config)]
     ended = subprocess.run(command, cwd=config.parent, capture_output=True, text=True, timeout=LIMIT, check=False)
     assert ended.returncode == 1, ended
     assert "Traceback" not in ended.stdout + ended.stderr, ended

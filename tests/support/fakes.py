@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ProcessExitedAlready
@@ -13,9 +14,13 @@ from tests.support.memory_store import MemoryStore
 from txworker.catalog import Catalog
 from txworker.jobs import JobSpec, Limits, Loss, Usage
 from txworker.jobs.errors import TxWorkerError
+from txworker.jobs.held import Held
 from txworker.ports import Listener, World
 from txworker.waiting import Waiters
 from txworker.worker import Policy, Worker
+
+UNWATCHABLE = 666
+"""The pid of a held process that cannot be taken over."""
 
 
 class FakeChild:
@@ -25,8 +30,11 @@ class FakeChild:
         self.signals: list[int] = []
         self.gone = False
         self.closed = False
+        self.forbidden = False
 
     def signalGroup(self, number: int) -> None:
+        if self.forbidden:
+            raise PermissionError
         if self.gone:
             raise ProcessExitedAlready()
         self.signals.append(number)
@@ -134,6 +142,11 @@ class FakeShelf:
     def is_damaged(self, job_id: str, separate_stderr: bool, begun: bool) -> bool:
         return False
 
+    def resume(
+        self, job_id: str, separate_stderr: bool, max_bytes: int, lost: Sequence[int], discarded: Sequence[int]
+    ) -> FakeOutput:
+        return self.outputs.setdefault(job_id, FakeOutput())
+
     def recover(self, job_id: str, separate_stderr: bool) -> int:
         return self.outputs[job_id].size if job_id in self.outputs else 0
 
@@ -148,11 +161,35 @@ class FakeRunning:
 
     pid: int
     listener: Listener
+    noted: list[float] = field(default_factory=list)
     stops: list[float] = field(default_factory=list)
+    core_dumped: bool = False
+    problem: str = ""
+    resumed: list[float | None] = field(default_factory=list)
+    released: bool = False
+    left: Deferred[None] = field(default_factory=Deferred)
+    abandoned: Deferred[None] = field(default_factory=Deferred)
 
-    @property
-    def stop(self) -> Callable[[float], None]:
-        return self.stops.append
+    def note_start(self, at: float) -> None:
+        self.noted.append(at)
+
+    def stop(self, grace_seconds: float) -> None:
+        self.stops.append(grace_seconds)
+
+    def resume_stop(self, kill_at: float | None) -> None:
+        self.resumed.append(kill_at)
+
+    def exited(self, how: Any) -> None:
+        self.listener.ended(how["exit_code"], how["signal"], Usage(), 0)
+
+    def release(self) -> None:
+        self.released = True
+
+    def leave(self) -> Deferred[None]:
+        return self.left
+
+    def abandon(self) -> Deferred[None]:
+        return self.abandoned
 
     def exit(self, exit_code: int | None = 0, signal: int | None = None, leftovers: int = 0) -> None:
         self.listener.ended(exit_code, signal, Usage(0.25, 0.5, 4096), leftovers)
@@ -185,6 +222,12 @@ class FakeLauncher:
             raise self.refusal
         self.specs[job_id] = spec
         self.running[job_id] = FakeRunning(1000 + len(self.running), listener)
+        return self.running[job_id]
+
+    def take_over(self, job_id: str, spec: JobSpec, listener: Listener, held: Held) -> FakeRunning:
+        if held.pid == UNWATCHABLE:
+            raise OSError(24, "Too many open files")
+        self.running[job_id] = FakeRunning(held.pid, listener)
         return self.running[job_id]
 
 

@@ -10,13 +10,18 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from tests.support.daemon import TWISTD, Daemon
-from tests.support.journal import Journal, integrity
+from tests.support.daemon import LIMIT, TWISTD, Daemon, wait_until
+from tests.support.journal import Journal, done, integrity, list_all
 from tests.support.load import Load
 from txworker.jobs import MARK
-from txworker.process.procfs import cgroup_of, mark_of
+from txworker.leftovers.tags import mark_of
+from txworker.linux.procfs import cgroup_of
+from txworker.pb import worker_pb2 as pb
 
 LONGEST_LOAD = 2.0
+LONGEST_AWAY = 3.0
+"""Seconds. For so long jobs may be without a worker."""
+
 STARTING = 0.8
 """Seconds. Of a start about as long as it takes; a kill in that time hits a worker that recovers, or serves at last."""
 
@@ -40,14 +45,15 @@ class Faults:
     def kill(self) -> None:
         """Load, kill, look at what it left, start again, look at what is told."""
         new = self._loaded_and_killed()
-        while self._rng.random() < 0.15:
+        time.sleep(self._rng.choice((0, 0, self._rng.uniform(0, LONGEST_AWAY))))
+        while self._rng.random() < 0.25:
             self._kill_starting()
         self._look_at_store()
         views = [view for view in list(self.journal.seen) if view[0] in new]
         self.journal.check_files(self.place / "output", views)
         self._daemon = Daemon(self.place, self._text)
-        self._look_for_processes()
         self.journal.check_jobs(self._daemon)
+        self.journal.check_outputs(self._daemon, self.token)
         self.journal.check_asked(self._daemon, new)
         self.journal.check_streams(self._daemon, self._rng.sample(views, min(5, len(views))))
         self._expect_no_mistakes()
@@ -63,7 +69,14 @@ class Faults:
         )
 
     def finish(self) -> None:
-        """The last of them is stopped in order; and everything is looked at once more."""
+        """The last of them ends every job, and is stopped in order; and everything is looked at once more."""
+        for job in list_all(self._daemon):
+            if not done(job):
+                self._daemon.stub.StopJob(pb.StopJobReq(jobID=job.jobID), timeout=LIMIT)
+        wait_until(lambda: all(map(done, list_all(self._daemon))))
+        self._look_for_processes()
+        self.journal.check_jobs(self._daemon)
+        self.journal.check_outputs(self._daemon, self.token)
         self.journal.check_files(self.place / "output", list(self.journal.seen))
         self.journal.check_runs(self.place / "runs")
         assert self._daemon.stop() == 0

@@ -10,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 from tests.support.daemon import LIMIT, Daemon
+from tests.support.output import expected_output
 from txworker.pb import worker_pb2 as pb
 
 View = tuple[str, bool]
@@ -33,6 +34,9 @@ class Journal:
         self.answers: dict[str, str] = {}
         self.seen: dict[View, bytes] = {}
         self.mistakes: list[str] = []
+        self.may_lose = False
+        self._checked: set[str] = set()
+        self._expected: dict[tuple[str, str], bytes | None] = {}
 
     def started(self, request: pb.StartJobReq, job_id: str) -> None:
         """StartJob answered."""
@@ -81,17 +85,17 @@ class Journal:
     def check_streams(self, daemon: Daemon, views: list[View]) -> None:
         """What these viewers were sent is sent again."""
         for job_id, stderr in views:
-            if not daemon.raw(job_id, stderr=stderr).startswith(self.seen[job_id, stderr]):
+            if not daemon.raw(job_id, stderr=stderr, noFollow=True).startswith(self.seen[job_id, stderr]):
                 self.mistakes.append(f"the stream of {job_id} does not begin with what an earlier viewer was sent")
 
     def check_jobs(self, daemon: Daemon) -> None:
-        """Before anything new is started: every job is known, and done, and each end is what it was."""
+        """Before anything new is started: every job is known, none is lost, and each end is what it was."""
         asked = time.monotonic()
         listed = {job.jobID: job for job in list_all(daemon)}
         self.mistakes += [f"{job_id} is not known any more" for job_id in self.ids - listed.keys()]
         for job in listed.values():
-            if not done(job):
-                self.mistakes.append(f"{job.jobID} is in state {job.state}, though its worker is dead")
+            if job.state == pb.JOB_STATE_LOST and not self.may_lose:
+                self.mistakes.append(f"{job.jobID} is lost: {job.errorText}")
             self.told(job, asked)
 
     def check_asked(self, daemon: Daemon, job_ids: list[str]) -> None:
@@ -100,9 +104,27 @@ class Journal:
             asked = time.monotonic()
             job = daemon.query(job_id).job
             self.told(job, asked)
+            if not done(job):
+                continue
             sizes = sum(file.stat().st_size for file in daemon.output.glob(f"{job_id}.*"))
             if sizes != job.outputBytes:
                 self.mistakes.append(f"{job_id} has {sizes} bytes of output, and says {job.outputBytes}")
+
+    def check_outputs(self, daemon: Daemon, token: str) -> None:
+        """What jobs that print what is known have printed so far, or in all: every byte, once, in order."""
+        for job in list_all(daemon):
+            kind = job.labels.get("kind", "")
+            if (kind, token) not in self._expected:
+                self._expected[kind, token] = expected_output(kind, token)
+            expected = self._expected[kind, token]
+            if expected is None or job.jobID in self._checked:
+                continue
+            printed = (daemon.output / f"{job.jobID}.out").read_bytes()
+            ended_by_itself = job.state in (pb.JOB_STATE_SUCCEEDED, pb.JOB_STATE_FAILED) and not job.signal
+            if not expected.startswith(printed) or (ended_by_itself and len(printed) < len(expected)):
+                self.mistakes.append(_difference(job, expected, printed))
+            if done(job):
+                self._checked.add(job.jobID)
 
     def check_runs(self, runs: Path) -> None:
         """No order was carried out twice. Each job appends its id to a file named by its order."""
@@ -110,6 +132,18 @@ class Journal:
             ran = file.read_text().split()
             if len(ran) > 1 or ran[:1] not in ([], [self.answers.get(file.name, *ran)]):
                 self.mistakes.append(f"{file.name} was answered {self.answers.get(file.name)} and ran as {ran}")
+
+
+def _difference(job: pb.Job, expected: bytes, printed: bytes) -> str:
+    same = next(
+        (i for i, (a, b) in enumerate(zip(expected, printed, strict=False)) if a != b), min(len(expected), len(printed))
+    )
+    return (
+        f"{job.jobID} ({job.labels['kind']}, state {job.state}, {job.errorText!r}) printed "
+        f"{len(printed)} of {len(expected)} bytes, "
+        f"different from byte {same} on: {printed[same - 20 : same + 40]!r} "
+        f"instead of {expected[same - 20 : same + 40]!r}"
+    )
 
 
 def done(job: pb.Job) -> bool:

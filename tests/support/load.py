@@ -13,6 +13,7 @@ import grpc
 
 from tests.support.daemon import LIMIT, Daemon
 from tests.support.journal import Journal, View, done
+from tests.support.output import LIMIT_BYTES, STDIN
 from txworker.pb import worker_pb2 as pb
 
 RUNNING = 50
@@ -33,16 +34,36 @@ case $1 in
     session) apart & echo both; wait ;;
     bare) env -i bash -c 'exec -a "$0" sleep 1000' "$token" & echo bare; nap ;;
     errors) echo out; echo err >&2; nap ;;
+    count) exec {f}<> <(:); for i in {1..10}; do seq "${i}00000" "${i}99999"; read -rt 0.02 -u "$f"; done; exit 7 ;;
+    copy) cat; cat >&2; exit 0 ;;
+    limit) seq 1 100000; exit 0 ;;
     hiding) (env -i setsid bash -c 'exec -a "$0" sleep 1000' "$token" &) >/dev/null 2>&1; echo hidden; nap ;;
 esac
 """
 """
 Run with a kind, the token that is in the command line of every process of every job, and a file for its id.
 
-What is hiding keeps neither its mark, nor its session, nor its parent.
+What is hiding keeps neither its mark, nor its session, nor its parent. What `count` prints at full speed, `lines`
+slowly, `limit` up to its limit and `copy` from its stdin is known to the byte (expected_output).
 """
 
-KINDS = ["short", "lines", "flood", "stubborn", "daemon", "leaver", "session", "bare", "errors", "hiding"]
+KINDS = [
+    "short",
+    "lines",
+    "lines",
+    "count",
+    "count",
+    "copy",
+    "limit",
+    "flood",
+    "stubborn",
+    "daemon",
+    "leaver",
+    "session",
+    "bare",
+    "errors",
+    "hiding",
+]
 
 
 class Load:
@@ -122,8 +143,11 @@ class Load:
             command="bash",
             path=str(self._script),
             args=[kind, self._token, str(self._daemon.place / "runs" / name)],
-            separateStderr=kind == "errors",
-            limits=pb.Limits(maxOpenFiles=200 if rng.random() < 0.1 else 0),
+            separateStderr=kind in ("errors", "copy"),
+            stdin=STDIN if kind == "copy" else b"",
+            limits=pb.Limits(
+                maxOpenFiles=200 if rng.random() < 0.1 else 0, maxOutputBytes=LIMIT_BYTES if kind == "limit" else 0
+            ),
             labels={"kind": kind},
         )
         if rng.random() < 0.6:

@@ -1,4 +1,4 @@
-"""`txworker drain`: over the socket in the worker's state directory."""
+"""`txworker drain` and `txworker handover`: over the socket in the worker's state directory."""
 
 from __future__ import annotations
 
@@ -23,6 +23,19 @@ def drain(stub: ControlStub, options: argparse.Namespace) -> int:
     process = _process_at(options.addr) if options.wait else None
     answer = stub.Drain(pb.DrainReq(), timeout=options.deadline)
     output.say(as_json(answer) if options.json else f"draining: {_running(answer.running)}")
+    if process is not None:
+        select.select([process], [], [])
+        os.close(process)
+    return 0
+
+
+def hand_over(stub: ControlStub, options: argparse.Namespace) -> int:
+    """Have the worker end and leave its jobs to the next one; with --wait, until it has ended."""
+    output.check_open()
+    process = _process_at(options.addr) if options.wait else None
+    answer = stub.Handover(pb.HandoverReq(), timeout=options.deadline)
+    jobs = "1 job is" if answer.running == 1 else f"{answer.running} jobs are"
+    output.say(as_json(answer) if options.json else f"handing over: {jobs} left to the next worker")
     if process is not None:
         select.select([process], [], [])
         os.close(process)

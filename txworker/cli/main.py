@@ -11,7 +11,7 @@ import grpc
 
 from txworker.cli import commands, many, output
 from txworker.cli.connect import channel, with_tls
-from txworker.cli.draining import drain
+from txworker.cli.draining import drain, hand_over
 from txworker.cli.failures import INTERRUPTED, REFUSED, Failed, failure
 from txworker.cli.output import CannotWrite
 from txworker.cli.parser import parse
@@ -30,6 +30,7 @@ COMMANDS: dict[str, Callable[[Any, argparse.Namespace], int]] = {
     "wait": many.wait,
     "watch": many.watch,
     "drain": drain,
+    "handover": hand_over,
 }
 
 
@@ -37,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line; the exit status. Never raises for anything a user or a worker can do."""
     output.prepare()
     options = parse(sys.argv[1:] if argv is None else argv)
-    stub: type = ControlStub if options.command_name == "drain" else WorkerStub
+    stub: type = ControlStub if options.command_name in ("drain", "handover") else WorkerStub
     try:
         with channel(options) as open_channel:
             return COMMANDS[options.command_name](stub(open_channel), options)

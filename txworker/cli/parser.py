@@ -58,6 +58,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
         ("wait", "wait until jobs are done", _add_wait),
         ("watch", "the jobs as they stand, then a line for every change", _add_watch),
         ("drain", "have the worker take no new jobs, and end when those it has have ended", _add_drain),
+        ("handover", "have the worker end now, and leave its jobs to the next worker", _add_drain),
     )
     for name, text, add in table:
         command = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
@@ -75,6 +76,12 @@ def _add_start(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stdin", metavar="FILE", help="what it reads; '-' is our own standard input")
     parser.add_argument("--request-id", default="", metavar="ID", help="the same id again brings the same job back")
     parser.add_argument("--separate-stderr", action="store_true", help="keep stderr in a file of its own")
+    parser.add_argument(
+        "--leftovers",
+        choices=("end", "keep"),
+        default="",
+        help="what becomes of processes that it leaves behind (default: as the worker has it)",
+    )
     limits = parser.add_argument_group("limits", "0 or absent: the worker's default; BYTES may end in K, M, G or T")
     limits.add_argument("--max-output", type=size, default=0, metavar="BYTES", help="what it prints beyond is dropped")
     limits.add_argument("--max-memory", type=size, default=0, metavar="BYTES", help="address space of each process")

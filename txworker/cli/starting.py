@@ -53,6 +53,7 @@ def _request(options: argparse.Namespace, stdin: bytes) -> pb.StartJobReq:
         quietTimeout=duration(options.quiet_timeout),
         stdin=stdin,
         separateStderr=options.separate_stderr,
+        leftovers=options.leftovers,
         limits=pb.Limits(
             maxOutputBytes=options.max_output,
             maxMemoryBytes=options.max_memory,

@@ -48,6 +48,8 @@ def check_jobs(jobs: Jobs) -> None:
         raise ConfigError("jobs.directory", f"{jobs.directory} is not a directory")
     if not os.access(jobs.directory, os.X_OK):
         raise ConfigError("jobs.directory", f"{jobs.directory} cannot be entered")
+    if not jobs.shim and (key := only_with_shim(jobs)):
+        raise ConfigError(key, "needs the shim, which jobs.shim = false leaves out")
     for key in ("user", "group"):
         if getattr(jobs, key) and os.geteuid() != 0:
             raise ConfigError(f"jobs.{key}", "only a worker that runs as root can run jobs as somebody else")
@@ -85,6 +87,20 @@ def _check_safe(key: str, path: Path) -> None:
         return
     if problem:
         raise ConfigError(key, f"{path}: {problem}")
+
+
+def only_with_shim(jobs: Jobs) -> str:
+    """The first key that asks for what only the shim does, and says something; empty: there is none."""
+    if jobs.at_stop == "leave":
+        return "jobs.at_stop"
+    said = next((key for key in ("user", "group", "nice") if getattr(jobs, key)), "")
+    if said:
+        return f"jobs.{said}"
+    for section in ("limits", "ceilings"):
+        for field in fields(Limits):
+            if field.name != "max_output_bytes" and getattr(getattr(jobs, section), field.name):
+                return f"jobs.{section}.{field.name}"
+    return ""
 
 
 def _check_certificates(key: str, path: Path) -> None:

@@ -51,6 +51,9 @@ class Jobs:
     keep_output_bytes: int = 0
     stop_grace_seconds: float = 10.0
     max_running: int = 0  # 0: no ceiling
+    at_stop: str = "end"  # or "leave": to the next worker
+    unattended_seconds: float = 0.0  # 0: for ever
+    shim: bool = True  # False: jobs end with the worker (docs/architecture.md)
     leftovers: str = "end"  # or "keep"
     pin_worker: bool = True  # its threads to one CPU; jobs run on all
     use_cgroups: bool = True  # where the kernel and our rights allow it

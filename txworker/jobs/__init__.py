@@ -1,7 +1,7 @@
 """What a job is: values and pure functions, usable from any thread."""
 
 from txworker.jobs.brief import Cut
-from txworker.jobs.job import EndAsked, EndReason, Exited, Fact, Job, JobState, Lost, Started, Usage, after
+from txworker.jobs.job import EndAsked, EndHindered, EndReason, Exited, Fact, Job, JobState, Lost, Started, Usage, after
 from txworker.jobs.limits import Limits
 from txworker.jobs.loss import Loss
 from txworker.jobs.query import Query, Retention
@@ -11,6 +11,7 @@ __all__ = [
     "MARK",
     "Cut",
     "EndAsked",
+    "EndHindered",
     "EndReason",
     "Exited",
     "Fact",

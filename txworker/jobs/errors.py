@@ -90,6 +90,18 @@ class NotPermitted(TxWorkerError):
         self.path = path
 
 
+class ExecutableBusy(TxWorkerError):
+    """A process has the executable, or its interpreter, open for writing at this moment."""
+
+    reason = "EXECUTABLE_BUSY"
+
+    def __init__(self, executable: str) -> None:
+        super().__init__(
+            f"command: {shown(executable)}: is being written to at this moment (text file busy): try again"
+        )
+        self.executable = executable
+
+
 class OutOfResources(TxWorkerError):
     """The machine or a ceiling of the worker allows no further job (or stream) now."""
 
@@ -98,6 +110,26 @@ class OutOfResources(TxWorkerError):
     def __init__(self, what: str, reason: str = "OUT_OF_RESOURCES") -> None:
         super().__init__(what)
         self.reason = reason
+
+
+class NotOffered(TxWorkerError):
+    """A request asks for what this worker, as it is configured or on this machine, does not do."""
+
+    reason = "NOT_OFFERED"
+
+    def __init__(self, field: str, value: object, problem: str) -> None:
+        super().__init__(f"{field}: {shown(value)} {problem}")
+        self.field = field
+        self.value = value
+
+
+class CannotLeave(TxWorkerError):
+    """A handover was asked for, and the jobs that run would end with the worker."""
+
+    reason = "CANNOT_LEAVE"
+
+    def __init__(self, running: int) -> None:
+        super().__init__(f"{running} jobs run without the shim and would end with this worker: nothing was handed over")
 
 
 class WorkerStopping(TxWorkerError):

@@ -38,6 +38,7 @@ class EndReason(enum.Enum):
     TIMEOUT = "timeout"
     QUIET = "quiet"
     WORKER_STOPPING = "worker stopping"
+    UNATTENDED = "unattended"
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,8 @@ class Job:
 
     number counts the orders that this worker took, over all its restarts; revision counts the facts about all of its
     jobs, so of two records the later one has the higher revision, whosever they are. started_ticks: no later than
-    that, in clock ticks since boot, was the process started (proc_pid_stat(5)).
+    that, in clock ticks since boot, was the process started (proc_pid_stat(5)). end_problem: why a process of it that
+    is to end does not.
     """
 
     id: str
@@ -79,6 +81,8 @@ class Job:
     output_truncated: bool = False
     leftovers_ended: int = 0
     lost_text: str = ""
+    core_dumped: bool = False
+    end_problem: str = ""
     ended_elapsed: float | None = None
 
     def but(self, **changes: Any) -> Job:
@@ -99,16 +103,25 @@ class Job:
 
     @property
     def error_text(self) -> str:
-        """Why it failed, in the two forms that schedulers know, if need be with a reason; empty when it did not."""
+        """
+        Why it failed, in the two forms that schedulers know, if need be with a reason; or why it does not end, though
+        it is being stopped. Empty when there is nothing of the kind.
+        """
         if not self.failed:
-            return ""
+            return "" if self.done else self.end_problem
         if self.state is JobState.LOST:
             return self.lost_text
         text = f"exit status {self.exit_code}" if self.signal is None else f"signal: {signal_name(self.signal)}"
+        if self.core_dumped:
+            text += " (core dumped)"
+        if self.end_problem:
+            text += f"; {self.end_problem}"
         if self.end_reason is EndReason.TIMEOUT:
             return f"timed out after {self.spec.timeout_seconds:g} s: {text}"
         if self.end_reason is EndReason.QUIET:
             return f"no output for {self.spec.quiet_timeout_seconds:g} s: {text}"
+        if self.end_reason is EndReason.UNATTENDED:
+            return f"no worker for too long (jobs.unattended_seconds): {text}"
         if self.state is JobState.STOPPED and self.exit_code == 0:
             return f"stopped: {text}"  # else it would read as if the job had failed by ending well
         return text
@@ -131,8 +144,18 @@ class EndAsked:
 
 
 @dataclass(frozen=True)
+class EndHindered:
+    """It is to end and does not, for the reason that the text says; empty: that is over."""
+
+    text: str
+
+
+@dataclass(frozen=True)
 class Exited:
-    """Its process has exited and its output is drained. Exactly one of exit_code and signal is set."""
+    """
+    Its process has exited and its output is drained. Exactly one of exit_code and signal is set. problem: what it left
+    behind could not be ended.
+    """
 
     at: float
     exit_code: int | None
@@ -141,6 +164,8 @@ class Exited:
     output_bytes: int
     output_truncated: bool = False
     leftovers_ended: int = 0
+    core_dumped: bool = False
+    problem: str = ""
     elapsed: float | None = None
 
 
@@ -155,14 +180,15 @@ class Lost:
     elapsed: float | None = None
 
 
-Fact = Started | EndAsked | Exited | Lost
+Fact = Started | EndAsked | EndHindered | Exited | Lost
 
 
 def after(job: Job, fact: Fact, revision: int) -> Job:
     """
     The job as it stands once the fact is known; `revision` is that of the fact, beyond every earlier one.
 
-    A reason to end that comes after another changes nothing: the job that is given comes back.
+    A reason to end that comes after another, or what hinders it told again, changes nothing: the job that is given
+    comes back.
 
     Raises:
         WrongState: the fact makes no sense in this state; nothing changed.
@@ -180,6 +206,8 @@ def after(job: Job, fact: Fact, revision: int) -> Job:
             return job.but(state=JobState.STOPPING, revision=revision, end_reason=fact.reason)
         case JobState.STOPPING, EndAsked():
             return job
+        case ((JobState.RUNNING | JobState.STOPPING), EndHindered()):
+            return job if job.end_problem == fact.text else job.but(revision=revision, end_problem=fact.text)
         case ((JobState.RUNNING | JobState.STOPPING), Exited()):
             return job.but(
                 state=_end_state(job, fact),
@@ -192,6 +220,8 @@ def after(job: Job, fact: Fact, revision: int) -> Job:
                 output_bytes=fact.output_bytes,
                 output_truncated=fact.output_truncated,
                 leftovers_ended=fact.leftovers_ended,
+                core_dumped=fact.core_dumped,
+                end_problem=fact.problem,
             )
         case ((JobState.PENDING | JobState.RUNNING | JobState.STOPPING), Lost()):
             return job.but(

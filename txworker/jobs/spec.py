@@ -29,6 +29,8 @@ LONGEST_ARGUMENT_BYTES = 128 * 1024 - 1
 
 LONGEST_NAME_BYTES = 4095
 """Of a file, or a directory, as system calls take it (PATH_MAX, with its NUL)."""
+LEFTOVERS = ("", "end", "keep")
+"""What becomes of the processes that a job leaves behind; empty: the worker's default."""
 
 _LONGEST_KEPT = 1000
 """Of a command whose words are kept in mind."""
@@ -78,6 +80,7 @@ class JobSpec:
     quiet_timeout_seconds: float | None = None
     separate_stderr: bool = False
     stdin_sha256: str = ""
+    leftovers: str = ""
     cut: Cut | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
@@ -91,6 +94,8 @@ class JobSpec:
         _check_text("directory", self.directory, most=LONGEST_NAME_BYTES)
         _check_seconds("timeout", self.timeout_seconds)
         _check_seconds("quietTimeout", self.quiet_timeout_seconds)
+        if self.leftovers not in LEFTOVERS:
+            raise InvalidRequest("leftovers", self.leftovers, "must be 'end' or 'keep'")
 
     @property
     def argv(self) -> tuple[str, ...]:

@@ -7,9 +7,9 @@ import os
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
-from txworker.directory import Directory, Foreign, open_and_look
+from txworker.directory import Directory, Foreign, open_and_look, open_own
 from txworker.jobs import Loss
-from txworker.output.losses import CUT, DELETED, REPLACED, Proof, lost_around, merged, proof_of, save
+from txworker.output.losses import CUT, DELETED, REPLACED, Proof, load, lost_around, merged, proof_of, save
 
 _FLAGS = os.O_RDWR | os.O_CREAT
 """Not O_APPEND: splice(2) cannot. Reading is for the proof. O_CREAT, should somebody have deleted it."""
@@ -21,7 +21,7 @@ PROOF_EVERY_BYTES = 64 * 1024 * 1024
 class Guarded:
     """
     A new, empty file, in `directory` or else the current one. It is open from open() on; kept(fd) may move the
-    descriptor.
+    descriptor. resumes: not a new one, but what an earlier worker and the shim have left, `begun` bytes.
 
     Methods are for the thread that writes at the time, except where said otherwise.
 
@@ -29,9 +29,11 @@ class Guarded:
         OSError: the file cannot be made; nothing is left behind.
     """
 
-    __slots__ = ("_directory", "_identity", "_kept", "astray", "fd", "losses", "name", "proof")
+    __slots__ = ("_directory", "_identity", "_kept", "astray", "begun", "fd", "losses", "name", "proof")
 
-    def __init__(self, name: str, directory: Directory | None, kept: Callable[[int], int]) -> None:
+    def __init__(
+        self, name: str, directory: Directory | None, kept: Callable[[int], int], resumes: bool = False
+    ) -> None:
         self._directory = directory
         self._kept = kept
         self._identity = (0, 0)  # device and inode, once it is open
@@ -40,6 +42,12 @@ class Guarded:
         self.astray = False  # what is written goes where nobody finds it
         self.losses: tuple[Loss, ...] = ()
         self.proof: Proof | None = None
+        self.begun = 0
+        if resumes:
+            self.losses = load(name, self._dir_fd)
+            with suppress(FileNotFoundError):  # deleted meanwhile: what comes makes it anew
+                self.begun = os.stat(name, dir_fd=self._dir_fd, follow_symlinks=False).st_size
+            return
         os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=self._dir_fd))
 
     @property
@@ -56,8 +64,20 @@ class Guarded:
             OSError: it cannot be opened.
         """
         if self.fd < 0:
-            self._take(*self._found(0))
+            self._take(*self._found(self.begun))
+            if self.begun:
+                os.lseek(self.fd, 0, os.SEEK_END)
         return self.fd
+
+    def tail(self, size: int) -> bytes:
+        """The last bytes of what was there before."""
+        with suppress(OSError):
+            fd = open_own(self.name, os.O_RDONLY, dir_fd=self._dir_fd)
+            try:
+                return os.pread(fd, size, self.begun - size)
+            finally:
+                os.close(fd)
+        return b""
 
     def close(self) -> None:
         """Again is harmless."""

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+import sys
+import termios
 from collections.abc import Callable
 
 from twisted.internet.defer import Deferred
@@ -38,6 +41,7 @@ class Recorder:
     """
 
     __slots__ = (
+        "_at_least",
         "_capped",
         "_changed",
         "_disturbed",
@@ -64,13 +68,17 @@ class Recorder:
         kept: Callable[[int], int] = lambda fd: fd,
         directory: Directory | None = None,
     ) -> None:
-        self._file = Guarded(name, directory, kept)
+        self._begin(Guarded(name, directory, kept), max_bytes)
+
+    def _begin(self, file: Guarded, max_bytes: int) -> None:
+        self._file = file
         self._disturbed = False  # look() has seen that somebody has done something to the file
         self._notice = b""  # what is to be said about that
         self._max_bytes = max_bytes
         self._capped = False
         self._lost_bytes = 0  # since the last line that said so
         self._refusal = ""
+        self._at_least = False  # an earlier worker may have lost more than is known
         self._rest_of_line = b""  # of ours: the disk took the beginning only
         self._last_line = b""
         self._splices = hasattr(os, "splice")
@@ -80,6 +88,43 @@ class Recorder:
         self.size = 0
         self.truncated = False
         self.closed = False
+
+    @classmethod
+    def resumed(
+        cls,
+        name: str,
+        max_bytes: int,
+        kept: Callable[[int], int],
+        directory: Directory | None,
+        lost: int,
+        discarded: int,
+    ) -> Recorder:
+        """
+        That of a job whose output an earlier worker, or the shim, has written so far; both of it are bytes.
+
+        lost: what the disk refused meanwhile; discarded: what came beyond max_bytes. A line says so, as ever.
+        """
+        recorder = cls.__new__(cls)
+        file = Guarded(name, directory, kept, resumes=True)
+        recorder._begin(file, max_bytes)
+        recorder.size = file.begun
+        if file.losses:
+            recorder.truncated = True
+        if lost:
+            recorder.truncated = True
+            recorder._lost_bytes = lost
+            recorder._refusal = "the disk refused them"
+            recorder._at_least = True
+        if discarded or (max_bytes and recorder.size > max_bytes):
+            recorder._resume_capped()
+        return recorder
+
+    def _resume_capped(self) -> None:
+        """Bytes were dropped: the last line says so, if it is not there already, whole or in part."""
+        self.truncated = self._capped = True
+        line = self._cap_line()
+        written = self._file.tail(self.size - self._max_bytes) if self.size > self._max_bytes else b""
+        self._last_line = line[len(written) :] if line.startswith(written) else line
 
     def ready(self) -> bool:
         """
@@ -100,17 +145,21 @@ class Recorder:
 
     def pour(self, pipe: int, most: int) -> int:
         """
-        Take what a pipe holds, `most` bytes at most; how many those were, 0: it has ended. poured() tells who waits.
+        Take what a pipe holds, `most` bytes at most; how many those were, 0: it has ended. poured() tells what waits.
 
-        Any thread, at a time when nobody else writes.
+        Any thread, at a time when no other writes. The kernel moves the bytes in one call, so a SIGKILL loses none.
+        Only
+        where the disk refused some, or the file system knows no splice(2), they are read and written: a SIGKILL between
+        the two loses what was read, 256 KiB at most.
 
         Raises:
             BlockingIOError: the pipe is empty.
         """
         self._see_to_it()
-        if self._splices and not self.truncated and not (self._max_bytes and self.size + most > self._max_bytes):
+        room = min(most, self._max_bytes - self.size) if self._max_bytes else most
+        if self._splices and not self.truncated and room > 0 and bytes_in(pipe):  # an ended pipe needs no file
             try:
-                moved = os.splice(pipe, self._file.open(), most, flags=_SPLICE_F_NONBLOCK)
+                moved = os.splice(pipe, self._file.open(), room, flags=_SPLICE_F_NONBLOCK)
             except BlockingIOError:
                 raise
             except OSError as error:  # nothing was taken: below it is known exactly what is lost, if anything is
@@ -186,7 +235,7 @@ class Recorder:
         if not self._capped:
             self._capped = True
             self._keep(data[: max(0, self._max_bytes - self.size)])
-            self._last_line = f"\n[output beyond {self._max_bytes} bytes was dropped]\n".encode()
+            self._last_line = self._cap_line()
             self._catch_up()
 
     def _keep(self, data: memoryview) -> None:
@@ -220,7 +269,8 @@ class Recorder:
     def _see_to_it(self) -> None:
         """Before anything is written: has somebody done something to the file? Then the next bytes get their place."""
         file = self._file
-        if file.fd >= 0 and not file.astray and (self._disturbed or not file.is_whole(self.size)):
+        told = bool(self._notice)  # and its line comes before the next bytes
+        if file.fd >= 0 and not file.astray and not told and (self._disturbed or not file.is_whole(self.size)):
             self._disturbed = False
             self._learn(file.put_right(self.size), self.size)
 
@@ -260,10 +310,14 @@ class Recorder:
                 return False
         return True
 
+    def _cap_line(self) -> bytes:
+        return f"\n[output beyond {self._max_bytes} bytes was dropped]\n".encode()
+
     def _gap_line(self) -> bytes:
         if not self._lost_bytes:
             return b""
-        return f"\n[{self._lost_bytes} bytes of output were lost here: {self._refusal}]\n".encode()
+        count = f"at least {self._lost_bytes}" if self._at_least else f"{self._lost_bytes}"
+        return f"\n[{count} bytes of output were lost here: {self._refusal}]\n".encode()
 
     def _let_wait(self, error: OSError) -> None:
         if not self._waits:
@@ -277,3 +331,8 @@ class Recorder:
         if not self.truncated:
             self.truncated = True
             self._log.warn("Output is being lost, {path} cannot be written: {error}", path=self.path, error=error)
+
+
+def bytes_in(pipe: int) -> int:
+    """How many a pipe holds."""
+    return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -57,6 +57,20 @@ class Shelf:
         output = Output(out, err)
         self._outputs[job_id] = output
         return output
+
+    def resume(
+        self, job_id: str, separate_stderr: bool, max_bytes: int, lost: Sequence[int], discarded: Sequence[int]
+    ) -> Output:
+        """The output of a job that an earlier worker has started, to be gone on with. As Recorder.resumed."""
+        out = self._resumed(job_id, False, max_bytes, lost[0], discarded[0])
+        err = self._resumed(job_id, True, max_bytes, lost[1], discarded[1]) if separate_stderr else None
+        output = Output(out, err)
+        self._outputs[job_id] = output
+        return output
+
+    def _resumed(self, job_id: str, stderr: bool, max_bytes: int, lost: int, discarded: int) -> Recorder:
+        name = _name(job_id, stderr)
+        return Recorder.resumed(name, max_bytes, self._kept, self._directory, lost, discarded)
 
     def path(self, job_id: str, stderr: bool) -> Path:
         """Where a job's output is, or its separate stderr. Any thread."""

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19txworker/pb/control.proto\x12\x08txworker\"\n\n\x08\x44rainReq\"\x1b\n\x08\x44rainRes\x12\x0f\n\x07running\x18\x01 \x01(\x05\x32:\n\x07\x43ontrol\x12/\n\x05\x44rain\x12\x12.txworker.DrainReq\x1a\x12.txworker.DrainResb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19txworker/pb/control.proto\x12\x08txworker\"\n\n\x08\x44rainReq\"\x1b\n\x08\x44rainRes\x12\x0f\n\x07running\x18\x01 \x01(\x05\"\r\n\x0bHandoverReq\"\x1e\n\x0bHandoverRes\x12\x0f\n\x07running\x18\x01 \x01(\x05\x32t\n\x07\x43ontrol\x12/\n\x05\x44rain\x12\x12.txworker.DrainReq\x1a\x12.txworker.DrainRes\x12\x38\n\x08Handover\x12\x15.txworker.HandoverReq\x1a\x15.txworker.HandoverResb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,6 +35,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DRAINREQ']._serialized_end=49
   _globals['_DRAINRES']._serialized_start=51
   _globals['_DRAINRES']._serialized_end=78
-  _globals['_CONTROL']._serialized_start=80
-  _globals['_CONTROL']._serialized_end=138
+  _globals['_HANDOVERREQ']._serialized_start=80
+  _globals['_HANDOVERREQ']._serialized_end=93
+  _globals['_HANDOVERRES']._serialized_start=95
+  _globals['_HANDOVERRES']._serialized_end=125
+  _globals['_CONTROL']._serialized_start=127
+  _globals['_CONTROL']._serialized_end=243
 # @@protoc_insertion_point(module_scope)

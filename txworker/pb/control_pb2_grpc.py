@@ -39,6 +39,11 @@ class ControlStub:
                 request_serializer=txworker_dot_pb_dot_control__pb2.DrainReq.SerializeToString,
                 response_deserializer=txworker_dot_pb_dot_control__pb2.DrainRes.FromString,
                 _registered_method=True)
+        self.Handover = channel.unary_unary(
+                '/txworker.Control/Handover',
+                request_serializer=txworker_dot_pb_dot_control__pb2.HandoverReq.SerializeToString,
+                response_deserializer=txworker_dot_pb_dot_control__pb2.HandoverRes.FromString,
+                _registered_method=True)
 
 
 class ControlServicer:
@@ -51,6 +56,13 @@ class ControlServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Handover(self, request, context):
+        """The worker ends now and leaves the jobs that run to the next worker, whatever jobs.at_stop says. Answers at once.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ControlServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -58,6 +70,11 @@ def add_ControlServicer_to_server(servicer, server):
                     servicer.Drain,
                     request_deserializer=txworker_dot_pb_dot_control__pb2.DrainReq.FromString,
                     response_serializer=txworker_dot_pb_dot_control__pb2.DrainRes.SerializeToString,
+            ),
+            'Handover': grpc.unary_unary_rpc_method_handler(
+                    servicer.Handover,
+                    request_deserializer=txworker_dot_pb_dot_control__pb2.HandoverReq.FromString,
+                    response_serializer=txworker_dot_pb_dot_control__pb2.HandoverRes.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -87,6 +104,33 @@ class Control:
             '/txworker.Control/Drain',
             txworker_dot_pb_dot_control__pb2.DrainReq.SerializeToString,
             txworker_dot_pb_dot_control__pb2.DrainRes.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Handover(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/txworker.Control/Handover',
+            txworker_dot_pb_dot_control__pb2.HandoverReq.SerializeToString,
+            txworker_dot_pb_dot_control__pb2.HandoverRes.FromString,
             options,
             channel_credentials,
             insecure,

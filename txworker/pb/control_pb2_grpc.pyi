@@ -35,12 +35,16 @@ class ControlStub:
     def __new__(cls, channel: _aio.Channel) -> ControlAsyncStub: ...
     Drain: _grpc.UnaryUnaryMultiCallable[_control_pb2.DrainReq, _control_pb2.DrainRes]
     """No new jobs from now on; those there are run to their end, then the worker ends. Answers at once; again is fine."""
+    Handover: _grpc.UnaryUnaryMultiCallable[_control_pb2.HandoverReq, _control_pb2.HandoverRes]
+    """The worker ends now and leaves the jobs that run to the next worker, whatever jobs.at_stop says. Answers at once."""
 
 @_typing.type_check_only
 class ControlAsyncStub(ControlStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Drain: _aio.UnaryUnaryMultiCallable[_control_pb2.DrainReq, _control_pb2.DrainRes]  # type: ignore[assignment]
     """No new jobs from now on; those there are run to their end, then the worker ends. Answers at once; again is fine."""
+    Handover: _aio.UnaryUnaryMultiCallable[_control_pb2.HandoverReq, _control_pb2.HandoverRes]  # type: ignore[assignment]
+    """The worker ends now and leaves the jobs that run to the next worker, whatever jobs.at_stop says. Answers at once."""
 
 class ControlServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -50,5 +54,13 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_control_pb2.DrainRes, _abc.Awaitable[_control_pb2.DrainRes]]:
         """No new jobs from now on; those there are run to their end, then the worker ends. Answers at once; again is fine."""
+
+    @_abc_1.abstractmethod
+    def Handover(
+        self,
+        request: _control_pb2.HandoverReq,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.HandoverRes, _abc.Awaitable[_control_pb2.HandoverRes]]:
+        """The worker ends now and leaves the jobs that run to the next worker, whatever jobs.at_stop says. Answers at once."""
 
 def add_ControlServicer_to_server(servicer: ControlServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18txworker/pb/worker.proto\x12\x0cjobscheduler\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcd\x03\n\x0bStartJobReq\x12\x0f\n\x07\x63ommand\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x0c\n\x04\x61rgs\x18\n \x03(\t\x12/\n\x03\x65nv\x18\x0b \x03(\x0b\x32\".jobscheduler.StartJobReq.EnvEntry\x12\x11\n\tdirectory\x18\x0c \x01(\t\x12\x11\n\trequestID\x18\r \x01(\t\x12*\n\x07timeout\x18\x0e \x01(\x0b\x32\x19.google.protobuf.Duration\x12\r\n\x05stdin\x18\x0f \x01(\x0c\x12$\n\x06limits\x18\x10 \x01(\x0b\x32\x14.jobscheduler.Limits\x12\x35\n\x06labels\x18\x11 \x03(\x0b\x32%.jobscheduler.StartJobReq.LabelsEntry\x12/\n\x0cquietTimeout\x18\x12 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x16\n\x0eseparateStderr\x18\x13 \x01(\x08\x1a*\n\x08\x45nvEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x1c\n\x0bStartJobRes\x12\r\n\x05jobID\x18\x01 \x01(\t\"\x8f\x01\n\x06Limits\x12\x16\n\x0emaxOutputBytes\x18\x01 \x01(\x03\x12\x16\n\x0emaxMemoryBytes\x18\x02 \x01(\x03\x12)\n\x06maxCPU\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x14\n\x0cmaxOpenFiles\x18\x04 \x01(\x05\x12\x14\n\x0cmaxProcesses\x18\x05 \x01(\x05\"E\n\nStopJobReq\x12\r\n\x05jobID\x18\x01 \x01(\t\x12(\n\x05grace\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\"\x0c\n\nStopJobRes\"\x1c\n\x0bQueryJobReq\x12\r\n\x05jobID\x18\x01 \x01(\t\"]\n\x0bQueryJobRes\x12\x0c\n\x04\x64one\x18\x01 \x01(\x08\x12\r\n\x05\x65rror\x18\x02 \x01(\x08\x12\x11\n\terrorText\x18\x03 \x01(\t\x12\x1e\n\x03job\x18\n \x01(\x0b\x32\x11.jobscheduler.Job\"\x8e\x01\n\x0cStreamJobReq\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\r\n\x05jobID\x18\n \x01(\t\x12\x0e\n\x06offset\x18\x0b \x01(\x03\x12\x10\n\x08noFollow\x18\x0c \x01(\x08\x12\x0b\n\x03raw\x18\r \x01(\x08\x12\x11\n\ttailLines\x18\x0e \x01(\x03\x12\x0e\n\x06stderr\x18\x0f \x01(\x08\x12\x0f\n\x07\x66romEnd\x18\x10 \x01(\x08\"<\n\x0cStreamJobRes\x12\x0e\n\x06output\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\n \x01(\x0c\x12\x0e\n\x06offset\x18\x0b \x01(\x03\"\xf1\x04\n\x03Job\x12\r\n\x05jobID\x18\x01 \x01(\t\x12\x0f\n\x07\x63ommand\x18\x02 \x01(\t\x12\x0c\n\x04path\x18\x03 \x01(\t\x12\x0c\n\x04\x61rgs\x18\x04 \x03(\t\x12%\n\x05state\x18\x05 \x01(\x0e\x32\x16.jobscheduler.JobState\x12\x10\n\x08\x65xitCode\x18\x06 \x01(\x05\x12\x0e\n\x06signal\x18\x07 \x01(\x05\x12\x11\n\terrorText\x18\x08 \x01(\t\x12-\n\tcreatedAt\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tstartedAt\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nfinishedAt\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0boutputBytes\x18\x0c \x01(\x03\x12-\n\x06labels\x18\r \x03(\x0b\x32\x1d.jobscheduler.Job.LabelsEntry\x12\x11\n\trequestID\x18\x0e \x01(\t\x12*\n\x07userCPU\x18\x0f \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\tsystemCPU\x18\x10 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x13\n\x0bmaxRSSBytes\x18\x11 \x01(\x03\x12\x17\n\x0foutputTruncated\x18\x12 \x01(\x08\x12\x0b\n\x03pid\x18\x13 \x01(\x05\x12\x16\n\x0eleftoversEnded\x18\x14 \x01(\x05\x12\x11\n\tshortened\x18  \x01(\x08\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xc0\x01\n\x0bListJobsReq\x12&\n\x06states\x18\x01 \x03(\x0e\x32\x16.jobscheduler.JobState\x12\x35\n\x06labels\x18\x02 \x03(\x0b\x32%.jobscheduler.ListJobsReq.LabelsEntry\x12\x10\n\x08pageSize\x18\x03 \x01(\x05\x12\x11\n\tpageToken\x18\x04 \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"E\n\x0bListJobsRes\x12\x1f\n\x04jobs\x18\x01 \x03(\x0b\x32\x11.jobscheduler.Job\x12\x15\n\rnextPageToken\x18\x02 \x01(\t\"\x85\x01\n\x0cWatchJobsReq\x12\x0e\n\x06jobIDs\x18\x01 \x03(\t\x12\x36\n\x06labels\x18\x02 \x03(\x0b\x32&.jobscheduler.WatchJobsReq.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"*\n\x08JobEvent\x12\x1e\n\x03job\x18\x01 \x01(\x0b\x32\x11.jobscheduler.Job*\xde\x01\n\x08JobState\x12\x19\n\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11JOB_STATE_PENDING\x10\x01\x12\x15\n\x11JOB_STATE_RUNNING\x10\x02\x12\x16\n\x12JOB_STATE_STOPPING\x10\x03\x12\x17\n\x13JOB_STATE_SUCCEEDED\x10\x04\x12\x14\n\x10JOB_STATE_FAILED\x10\x05\x12\x15\n\x11JOB_STATE_STOPPED\x10\x06\x12\x17\n\x13JOB_STATE_TIMED_OUT\x10\x07\x12\x12\n\x0eJOB_STATE_LOST\x10\x08\x32\x97\x03\n\x06Worker\x12@\n\x08StartJob\x12\x19.jobscheduler.StartJobReq\x1a\x19.jobscheduler.StartJobRes\x12=\n\x07StopJob\x12\x18.jobscheduler.StopJobReq\x1a\x18.jobscheduler.StopJobRes\x12@\n\x08QueryJob\x12\x19.jobscheduler.QueryJobReq\x1a\x19.jobscheduler.QueryJobRes\x12\x45\n\tStreamJob\x12\x1a.jobscheduler.StreamJobReq\x1a\x1a.jobscheduler.StreamJobRes0\x01\x12@\n\x08ListJobs\x12\x19.jobscheduler.ListJobsReq\x1a\x19.jobscheduler.ListJobsRes\x12\x41\n\tWatchJobs\x12\x1a.jobscheduler.WatchJobsReq\x1a\x16.jobscheduler.JobEvent0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18txworker/pb/worker.proto\x12\x0cjobscheduler\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe0\x03\n\x0bStartJobReq\x12\x0f\n\x07\x63ommand\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x0c\n\x04\x61rgs\x18\n \x03(\t\x12/\n\x03\x65nv\x18\x0b \x03(\x0b\x32\".jobscheduler.StartJobReq.EnvEntry\x12\x11\n\tdirectory\x18\x0c \x01(\t\x12\x11\n\trequestID\x18\r \x01(\t\x12*\n\x07timeout\x18\x0e \x01(\x0b\x32\x19.google.protobuf.Duration\x12\r\n\x05stdin\x18\x0f \x01(\x0c\x12$\n\x06limits\x18\x10 \x01(\x0b\x32\x14.jobscheduler.Limits\x12\x35\n\x06labels\x18\x11 \x03(\x0b\x32%.jobscheduler.StartJobReq.LabelsEntry\x12/\n\x0cquietTimeout\x18\x12 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x16\n\x0eseparateStderr\x18\x13 \x01(\x08\x12\x11\n\tleftovers\x18\x14 \x01(\t\x1a*\n\x08\x45nvEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x1c\n\x0bStartJobRes\x12\r\n\x05jobID\x18\x01 \x01(\t\"\x8f\x01\n\x06Limits\x12\x16\n\x0emaxOutputBytes\x18\x01 \x01(\x03\x12\x16\n\x0emaxMemoryBytes\x18\x02 \x01(\x03\x12)\n\x06maxCPU\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x14\n\x0cmaxOpenFiles\x18\x04 \x01(\x05\x12\x14\n\x0cmaxProcesses\x18\x05 \x01(\x05\"E\n\nStopJobReq\x12\r\n\x05jobID\x18\x01 \x01(\t\x12(\n\x05grace\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\"\x0c\n\nStopJobRes\"\x1c\n\x0bQueryJobReq\x12\r\n\x05jobID\x18\x01 \x01(\t\"]\n\x0bQueryJobRes\x12\x0c\n\x04\x64one\x18\x01 \x01(\x08\x12\r\n\x05\x65rror\x18\x02 \x01(\x08\x12\x11\n\terrorText\x18\x03 \x01(\t\x12\x1e\n\x03job\x18\n \x01(\x0b\x32\x11.jobscheduler.Job\"\x8e\x01\n\x0cStreamJobReq\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\r\n\x05jobID\x18\n \x01(\t\x12\x0e\n\x06offset\x18\x0b \x01(\x03\x12\x10\n\x08noFollow\x18\x0c \x01(\x08\x12\x0b\n\x03raw\x18\r \x01(\x08\x12\x11\n\ttailLines\x18\x0e \x01(\x03\x12\x0e\n\x06stderr\x18\x0f \x01(\x08\x12\x0f\n\x07\x66romEnd\x18\x10 \x01(\x08\"<\n\x0cStreamJobRes\x12\x0e\n\x06output\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\n \x01(\x0c\x12\x0e\n\x06offset\x18\x0b \x01(\x03\"\x85\x05\n\x03Job\x12\r\n\x05jobID\x18\x01 \x01(\t\x12\x0f\n\x07\x63ommand\x18\x02 \x01(\t\x12\x0c\n\x04path\x18\x03 \x01(\t\x12\x0c\n\x04\x61rgs\x18\x04 \x03(\t\x12%\n\x05state\x18\x05 \x01(\x0e\x32\x16.jobscheduler.JobState\x12\x10\n\x08\x65xitCode\x18\x06 \x01(\x05\x12\x0e\n\x06signal\x18\x07 \x01(\x05\x12\x11\n\terrorText\x18\x08 \x01(\t\x12-\n\tcreatedAt\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tstartedAt\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nfinishedAt\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0boutputBytes\x18\x0c \x01(\x03\x12-\n\x06labels\x18\r \x03(\x0b\x32\x1d.jobscheduler.Job.LabelsEntry\x12\x11\n\trequestID\x18\x0e \x01(\t\x12*\n\x07userCPU\x18\x0f \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\tsystemCPU\x18\x10 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x13\n\x0bmaxRSSBytes\x18\x11 \x01(\x03\x12\x17\n\x0foutputTruncated\x18\x12 \x01(\x08\x12\x0b\n\x03pid\x18\x13 \x01(\x05\x12\x16\n\x0eleftoversEnded\x18\x14 \x01(\x05\x12\x12\n\ncoreDumped\x18\x1e \x01(\x08\x12\x11\n\tshortened\x18  \x01(\x08\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xc0\x01\n\x0bListJobsReq\x12&\n\x06states\x18\x01 \x03(\x0e\x32\x16.jobscheduler.JobState\x12\x35\n\x06labels\x18\x02 \x03(\x0b\x32%.jobscheduler.ListJobsReq.LabelsEntry\x12\x10\n\x08pageSize\x18\x03 \x01(\x05\x12\x11\n\tpageToken\x18\x04 \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"E\n\x0bListJobsRes\x12\x1f\n\x04jobs\x18\x01 \x03(\x0b\x32\x11.jobscheduler.Job\x12\x15\n\rnextPageToken\x18\x02 \x01(\t\"\x85\x01\n\x0cWatchJobsReq\x12\x0e\n\x06jobIDs\x18\x01 \x03(\t\x12\x36\n\x06labels\x18\x02 \x03(\x0b\x32&.jobscheduler.WatchJobsReq.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"*\n\x08JobEvent\x12\x1e\n\x03job\x18\x01 \x01(\x0b\x32\x11.jobscheduler.Job*\xde\x01\n\x08JobState\x12\x19\n\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11JOB_STATE_PENDING\x10\x01\x12\x15\n\x11JOB_STATE_RUNNING\x10\x02\x12\x16\n\x12JOB_STATE_STOPPING\x10\x03\x12\x17\n\x13JOB_STATE_SUCCEEDED\x10\x04\x12\x14\n\x10JOB_STATE_FAILED\x10\x05\x12\x15\n\x11JOB_STATE_STOPPED\x10\x06\x12\x17\n\x13JOB_STATE_TIMED_OUT\x10\x07\x12\x12\n\x0eJOB_STATE_LOST\x10\x08\x32\x97\x03\n\x06Worker\x12@\n\x08StartJob\x12\x19.jobscheduler.StartJobReq\x1a\x19.jobscheduler.StartJobRes\x12=\n\x07StopJob\x12\x18.jobscheduler.StopJobReq\x1a\x18.jobscheduler.StopJobRes\x12@\n\x08QueryJob\x12\x19.jobscheduler.QueryJobReq\x1a\x19.jobscheduler.QueryJobRes\x12\x45\n\tStreamJob\x12\x1a.jobscheduler.StreamJobReq\x1a\x1a.jobscheduler.StreamJobRes0\x01\x12@\n\x08ListJobs\x12\x19.jobscheduler.ListJobsReq\x1a\x19.jobscheduler.ListJobsRes\x12\x41\n\tWatchJobs\x12\x1a.jobscheduler.WatchJobsReq\x1a\x16.jobscheduler.JobEvent0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,46 +43,46 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTJOBSREQ_LABELSENTRY']._serialized_options = b'8\001'
   _globals['_WATCHJOBSREQ_LABELSENTRY']._loaded_options = None
   _globals['_WATCHJOBSREQ_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_JOBSTATE']._serialized_start=2239
-  _globals['_JOBSTATE']._serialized_end=2461
+  _globals['_JOBSTATE']._serialized_start=2278
+  _globals['_JOBSTATE']._serialized_end=2500
   _globals['_STARTJOBREQ']._serialized_start=108
-  _globals['_STARTJOBREQ']._serialized_end=569
-  _globals['_STARTJOBREQ_ENVENTRY']._serialized_start=480
-  _globals['_STARTJOBREQ_ENVENTRY']._serialized_end=522
-  _globals['_STARTJOBREQ_LABELSENTRY']._serialized_start=524
-  _globals['_STARTJOBREQ_LABELSENTRY']._serialized_end=569
-  _globals['_STARTJOBRES']._serialized_start=571
-  _globals['_STARTJOBRES']._serialized_end=599
-  _globals['_LIMITS']._serialized_start=602
-  _globals['_LIMITS']._serialized_end=745
-  _globals['_STOPJOBREQ']._serialized_start=747
-  _globals['_STOPJOBREQ']._serialized_end=816
-  _globals['_STOPJOBRES']._serialized_start=818
-  _globals['_STOPJOBRES']._serialized_end=830
-  _globals['_QUERYJOBREQ']._serialized_start=832
-  _globals['_QUERYJOBREQ']._serialized_end=860
-  _globals['_QUERYJOBRES']._serialized_start=862
-  _globals['_QUERYJOBRES']._serialized_end=955
-  _globals['_STREAMJOBREQ']._serialized_start=958
-  _globals['_STREAMJOBREQ']._serialized_end=1100
-  _globals['_STREAMJOBRES']._serialized_start=1102
-  _globals['_STREAMJOBRES']._serialized_end=1162
-  _globals['_JOB']._serialized_start=1165
-  _globals['_JOB']._serialized_end=1790
-  _globals['_JOB_LABELSENTRY']._serialized_start=524
-  _globals['_JOB_LABELSENTRY']._serialized_end=569
-  _globals['_LISTJOBSREQ']._serialized_start=1793
-  _globals['_LISTJOBSREQ']._serialized_end=1985
-  _globals['_LISTJOBSREQ_LABELSENTRY']._serialized_start=524
-  _globals['_LISTJOBSREQ_LABELSENTRY']._serialized_end=569
-  _globals['_LISTJOBSRES']._serialized_start=1987
-  _globals['_LISTJOBSRES']._serialized_end=2056
-  _globals['_WATCHJOBSREQ']._serialized_start=2059
-  _globals['_WATCHJOBSREQ']._serialized_end=2192
-  _globals['_WATCHJOBSREQ_LABELSENTRY']._serialized_start=524
-  _globals['_WATCHJOBSREQ_LABELSENTRY']._serialized_end=569
-  _globals['_JOBEVENT']._serialized_start=2194
-  _globals['_JOBEVENT']._serialized_end=2236
-  _globals['_WORKER']._serialized_start=2464
-  _globals['_WORKER']._serialized_end=2871
+  _globals['_STARTJOBREQ']._serialized_end=588
+  _globals['_STARTJOBREQ_ENVENTRY']._serialized_start=499
+  _globals['_STARTJOBREQ_ENVENTRY']._serialized_end=541
+  _globals['_STARTJOBREQ_LABELSENTRY']._serialized_start=543
+  _globals['_STARTJOBREQ_LABELSENTRY']._serialized_end=588
+  _globals['_STARTJOBRES']._serialized_start=590
+  _globals['_STARTJOBRES']._serialized_end=618
+  _globals['_LIMITS']._serialized_start=621
+  _globals['_LIMITS']._serialized_end=764
+  _globals['_STOPJOBREQ']._serialized_start=766
+  _globals['_STOPJOBREQ']._serialized_end=835
+  _globals['_STOPJOBRES']._serialized_start=837
+  _globals['_STOPJOBRES']._serialized_end=849
+  _globals['_QUERYJOBREQ']._serialized_start=851
+  _globals['_QUERYJOBREQ']._serialized_end=879
+  _globals['_QUERYJOBRES']._serialized_start=881
+  _globals['_QUERYJOBRES']._serialized_end=974
+  _globals['_STREAMJOBREQ']._serialized_start=977
+  _globals['_STREAMJOBREQ']._serialized_end=1119
+  _globals['_STREAMJOBRES']._serialized_start=1121
+  _globals['_STREAMJOBRES']._serialized_end=1181
+  _globals['_JOB']._serialized_start=1184
+  _globals['_JOB']._serialized_end=1829
+  _globals['_JOB_LABELSENTRY']._serialized_start=543
+  _globals['_JOB_LABELSENTRY']._serialized_end=588
+  _globals['_LISTJOBSREQ']._serialized_start=1832
+  _globals['_LISTJOBSREQ']._serialized_end=2024
+  _globals['_LISTJOBSREQ_LABELSENTRY']._serialized_start=543
+  _globals['_LISTJOBSREQ_LABELSENTRY']._serialized_end=588
+  _globals['_LISTJOBSRES']._serialized_start=2026
+  _globals['_LISTJOBSRES']._serialized_end=2095
+  _globals['_WATCHJOBSREQ']._serialized_start=2098
+  _globals['_WATCHJOBSREQ']._serialized_end=2231
+  _globals['_WATCHJOBSREQ_LABELSENTRY']._serialized_start=543
+  _globals['_WATCHJOBSREQ_LABELSENTRY']._serialized_end=588
+  _globals['_JOBEVENT']._serialized_start=2233
+  _globals['_JOBEVENT']._serialized_end=2275
+  _globals['_WORKER']._serialized_start=2503
+  _globals['_WORKER']._serialized_end=2910
 # @@protoc_insertion_point(module_scope)

@@ -112,6 +112,7 @@ class StartJobReq(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     QUIETTIMEOUT_FIELD_NUMBER: _builtins.int
     SEPARATESTDERR_FIELD_NUMBER: _builtins.int
+    LEFTOVERS_FIELD_NUMBER: _builtins.int
     command: _builtins.str
     """Split into words as a POSIX shell splits them, without running a shell."""
     path: _builtins.str
@@ -124,6 +125,8 @@ class StartJobReq(_message.Message):
     """Fed to the job's standard input, which is empty otherwise."""
     separateStderr: _builtins.bool
     """Keep stderr in a file of its own instead of in order with stdout."""
+    leftovers: _builtins.str
+    """What becomes of processes that the job leaves behind: "end" or "keep"; empty: the worker's default."""
     @_builtins.property
     def args(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Exact arguments after path."""
@@ -159,10 +162,11 @@ class StartJobReq(_message.Message):
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         quietTimeout: _duration_pb2.Duration | None = ...,
         separateStderr: _builtins.bool = ...,
+        leftovers: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits", "quietTimeout", b"quietTimeout", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["args", b"args", "command", b"command", "directory", b"directory", "env", b"env", "labels", b"labels", "limits", b"limits", "path", b"path", "quietTimeout", b"quietTimeout", "requestID", b"requestID", "separateStderr", b"separateStderr", "stdin", b"stdin", "timeout", b"timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["args", b"args", "command", b"command", "directory", b"directory", "env", b"env", "labels", b"labels", "leftovers", b"leftovers", "limits", b"limits", "path", b"path", "quietTimeout", b"quietTimeout", "requestID", b"requestID", "separateStderr", b"separateStderr", "stdin", b"stdin", "timeout", b"timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -428,6 +432,7 @@ class Job(_message.Message):
     OUTPUTTRUNCATED_FIELD_NUMBER: _builtins.int
     PID_FIELD_NUMBER: _builtins.int
     LEFTOVERSENDED_FIELD_NUMBER: _builtins.int
+    COREDUMPED_FIELD_NUMBER: _builtins.int
     SHORTENED_FIELD_NUMBER: _builtins.int
     jobID: _builtins.str
     command: _builtins.str
@@ -444,6 +449,8 @@ class Job(_message.Message):
     pid: _builtins.int
     leftoversEnded: _builtins.int
     """Processes the job left behind that the worker ended."""
+    coreDumped: _builtins.bool
+    """The signal that ended it left a core dump."""
     shortened: _builtins.bool
     """args, labels, or a very long command or path are cut: QueryJob has all of them."""
     @_builtins.property
@@ -483,11 +490,12 @@ class Job(_message.Message):
         outputTruncated: _builtins.bool = ...,
         pid: _builtins.int = ...,
         leftoversEnded: _builtins.int = ...,
+        coreDumped: _builtins.bool = ...,
         shortened: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["createdAt", b"createdAt", "finishedAt", b"finishedAt", "startedAt", b"startedAt", "systemCPU", b"systemCPU", "userCPU", b"userCPU"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["args", b"args", "command", b"command", "createdAt", b"createdAt", "errorText", b"errorText", "exitCode", b"exitCode", "finishedAt", b"finishedAt", "jobID", b"jobID", "labels", b"labels", "leftoversEnded", b"leftoversEnded", "maxRSSBytes", b"maxRSSBytes", "outputBytes", b"outputBytes", "outputTruncated", b"outputTruncated", "path", b"path", "pid", b"pid", "requestID", b"requestID", "shortened", b"shortened", "signal", b"signal", "startedAt", b"startedAt", "state", b"state", "systemCPU", b"systemCPU", "userCPU", b"userCPU"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["args", b"args", "command", b"command", "coreDumped", b"coreDumped", "createdAt", b"createdAt", "errorText", b"errorText", "exitCode", b"exitCode", "finishedAt", b"finishedAt", "jobID", b"jobID", "labels", b"labels", "leftoversEnded", b"leftoversEnded", "maxRSSBytes", b"maxRSSBytes", "outputBytes", b"outputBytes", "outputTruncated", b"outputTruncated", "path", b"path", "pid", b"pid", "requestID", b"requestID", "shortened", b"shortened", "signal", b"signal", "startedAt", b"startedAt", "state", b"state", "systemCPU", b"systemCPU", "userCPU", b"userCPU"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

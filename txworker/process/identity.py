@@ -20,10 +20,9 @@ def identity(user: str, group: str) -> tuple[int, int, tuple[int, ...]]:
     return account.pw_uid, gid, tuple(groups)
 
 
-def home_of(user: str) -> dict[str, str]:
-    """The variables that name a user and where it is at home."""
-    account = _account(user)
-    return {"HOME": account.pw_dir, "USER": account.pw_name, "LOGNAME": account.pw_name}
+def account_of(user: str) -> pwd.struct_passwd | None:
+    """The account of that user; empty: None."""
+    return _account(user) if user else None
 
 
 def _account(user: str) -> pwd.struct_passwd:

@@ -6,7 +6,6 @@ Reactor thread only.
 
 from __future__ import annotations
 
-import contextlib
 import signal as signals
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,6 +15,9 @@ from twisted.internet.error import ProcessExitedAlready
 
 from txworker.jobs import EndReason
 from txworker.waiting import Clock, Timer
+
+ASKED = "asked"
+"""The reason that the shim is told for what the worker has begun to end; the store knows more."""
 
 
 class Group(Protocol):
@@ -43,7 +45,10 @@ class RunParts:
 
     overdue(reason) is told when the run ends the child for a time limit, over() once when all is over;
     drain_seconds is how long leftovers of a child that exited by itself may take to end, and then how long output is
-    waited for when somebody else still holds the pipe. Without `clearing` leftovers are kept.
+    waited for when another process still holds the pipe. hindered() hears that the child, which is to end, may not be
+    signalled or has not ended though it was killed. Without `clearing` leftovers are kept. enforce(reason, kill_at)
+    tells the shim when KILL is due. timeout_at and last_output are of the clock; set before the start they are those of
+    an earlier worker.
     """
 
     clock: Clock
@@ -54,9 +59,13 @@ class RunParts:
     timeout_seconds: float | None = None
     quiet_seconds: float | None = None
     clearing: Clears | None = None
+    enforce: Callable[[str, float], None] = lambda reason, kill_at: None
+    hindered: Callable[[], None] = lambda: None
+    timeout_at: float | None = None
     child: Group | None = None
     last_output: float = 0.0
     kill_at: float = 0.0
+    kills: int = 0
     drained_at: float = 0.0
     calls: dict[str, Timer] = field(default_factory=dict)
 
@@ -78,10 +87,14 @@ class RunParts:
                 call.cancel()
 
     def signal(self, number: int) -> None:
-        """Signal the child's process group, if there still is one."""
+        """Signal the child's process group, if there still is one and it is ours to signal."""
         assert self.child is not None
-        with contextlib.suppress(ProcessExitedAlready):  # what should end has ended
+        try:
             self.child.signalGroup(number)
+        except ProcessExitedAlready:
+            pass  # what should end has ended
+        except PermissionError:
+            self.hindered()
 
     def term(self) -> None:
         """Ask the group to end; CONT, because one that is stopped hears nothing."""
@@ -93,6 +106,7 @@ class RunParts:
         at = self.clock.seconds() + seconds
         if "kill" not in self.calls or at < self.kill_at:
             self.kill_at = at
+            self.enforce(ASKED, at)
             self.call_later("kill", seconds, over)
 
     def until_drained(self, seconds: float, over: Callable[[], None]) -> None:

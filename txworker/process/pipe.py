@@ -2,8 +2,10 @@
 A child's output pipe: read in the reactor while there is little, in a thread when it pours.
 
 A job that writes at full speed must cost the others nothing, and a disk that is slower than the job must hold up that
-job alone: so the thread both reads and writes, for a bounded time, and then others have their turn. Whoever writes
-also reads, for the kernel can then copy straight from the pipe to the file.
+job alone: so the thread both reads and writes, for a bounded time, and then others have their turn.
+
+Bytes are never held in memory between the pipe and the file: the kernel moves them, in one system call (splice(2)).
+So a SIGKILL of the worker at any moment loses and doubles none, and the shim or the next worker goes on.
 """
 
 from __future__ import annotations
@@ -12,10 +14,13 @@ import os
 import select
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any, Protocol
 
+from twisted.internet.defer import Deferred
+
 from txworker.logs import Logger
-from txworker.process.basin import PIPE_BYTES, Basin, a_basin, bytes_in, enlarge
+from txworker.process.intermediate_pipes import PIPE_BYTES, IntermediatePipe, IntermediatePipes, bytes_in, enlarge
 from txworker.process.readable import Descriptor, ReactorWithReaders
 from txworker.waiting import Timer
 
@@ -43,7 +48,7 @@ class Pours(Protocol):
 
     def childDataReady(self, childFD: int) -> bool: ...
 
-    def childDataReceived(self, childFD: int, data: bytes) -> None: ...
+    def childDataOwner(self, childFD: int) -> bytes: ...
 
     def childDataPours(self, childFD: int, fd: int, most: int) -> int: ...
 
@@ -60,6 +65,8 @@ class Pipe:
         "_descriptor",
         "_ended",
         "_fd",
+        "_intermediate",
+        "_left",
         "_pouring",
         "_protocol",
         "_reactor",
@@ -69,18 +76,26 @@ class Pipe:
     _log = Logger()
 
     def __init__(
-        self, reactor: ReactorWithReaders, fd: int, protocol: Any, child_fd: int, ended: Callable[[int], None]
+        self,
+        reactor: ReactorWithReaders,
+        fd: int,
+        protocol: Any,
+        child_fd: int,
+        ended: Callable[[int], None],
+        intermediate: IntermediatePipes | None = None,
     ) -> None:
         self._reactor = reactor
         self._fd = fd
         self._protocol: Pours = protocol
         self._child_fd = child_fd
         self._ended = ended
+        self._intermediate = intermediate
         self._pouring = False
         self._closing = False
         self._told = False
         self._begun = False
         self._waiting: Timer | None = None
+        self._left: Deferred[None] | None = None
         self._descriptor = Descriptor(reactor, fd, self._read)
 
     def close(self) -> None:
@@ -92,6 +107,19 @@ class Pipe:
             self._descriptor.close()
             self._ended(self._child_fd)
 
+    def leave(self) -> Deferred[None]:
+        """Whatever it holds is for another to read; fires when our end is closed, which a thread may still read."""
+        self._left = Deferred()
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
+        if self._pouring:
+            self._closing = True
+        else:
+            self._descriptor.close()
+            self._left.callback(None)
+        return self._left
+
     def give_back(self) -> None:
         """Before anything was read: our end is somebody else's again, open."""
         self._descriptor.give_back()
@@ -102,21 +130,29 @@ class Pipe:
             self._waiting = self._reactor.callLater(AGAIN_SECONDS, self._watch_again)
             return
         try:
-            data = os.read(self._fd, POURING_BYTES)
+            moved = self._move(POURING_BYTES)
         except BlockingIOError:
             return
-        if not data:
+        if not moved:
             self.close()
-            return
-        self._received(data)
-        if len(data) >= POURING_BYTES:
+        elif moved >= POURING_BYTES:
             enlarge(self._fd)
             self._reactor.removeReader(self._descriptor)
             self._hand_over()
 
-    def _received(self, data: bytes) -> None:
-        with self._log.failuresHandled("recording output"):  # or Twisted would watch this pipe no longer
-            self._protocol.childDataReceived(self._child_fd, data)
+    def _move(self, most: int) -> int:
+        """So many bytes at most to where they go, and tell of it; how many they were, 0: the pipe has ended."""
+        try:
+            moved = self._protocol.childDataPours(self._child_fd, self._fd, most)
+        except BlockingIOError:
+            raise
+        except Exception:  # a mistake of ours: what comes after these bytes is recorded, and the job does not wait
+            self._log.failure("recording output")
+            return len(os.read(self._fd, most))  # lost; what stayed in the pipe would be recorded in vain for ever
+        if moved:
+            with self._log.failuresHandled("telling what waits for output"):
+                self._protocol.childDataPoured(self._child_fd)
+        return moved
 
     def _is_to_wait(self) -> bool:
         """
@@ -141,14 +177,10 @@ class Pipe:
             return
         self._waiting.cancel()
         self._waiting = None
-        for _ in range(PIPE_BYTES // POURING_BYTES):  # somebody may go on writing
-            try:
-                data = os.read(self._fd, POURING_BYTES)
-            except BlockingIOError:
-                return
-            if not data:
-                return
-            self._received(data)
+        with suppress(BlockingIOError):
+            for _ in range(PIPE_BYTES // POURING_BYTES):  # another process may go on writing
+                if not self._move(POURING_BYTES):
+                    return
 
     def _hand_over(self) -> None:
         """To a thread; where the machine has none for it, the reactor goes on reading."""
@@ -163,20 +195,25 @@ class Pipe:
         """In a thread: until there is nothing to read, or the turn is over."""
         again = over = False
         try:
-            with a_basin() as basin:
-                again, over = self._copy(basin, time.monotonic() + TURN_SECONDS)
+            with self._lent() as intermediate:
+                again, over = self._copy(intermediate, time.monotonic() + TURN_SECONDS)
         except Exception:  # a mistake of ours must not leave the job on a pipe that nobody reads
             self._log.failure("copying output")
         self._reactor.callFromThread(self._turn_over, again, over)
 
-    def _copy(self, basin: Basin | None, end: float) -> tuple[bool, bool]:
+    def _lent(self) -> AbstractContextManager[IntermediatePipe | None]:
+        if self._intermediate is None:
+            return nullcontext()
+        return self._intermediate.lend(self._protocol.childDataOwner(self._child_fd))
+
+    def _copy(self, intermediate: IntermediatePipe | None, end: float) -> tuple[bool, bool]:
         """Whether the turn ended before the output did, and whether the pipe has."""
         ready = select.poll()
         ready.register(self._fd, select.POLLIN)
         tell = 0.0
         while not self._closing:
             try:
-                read = self._pour_once(basin)
+                read = self._pour_once(intermediate)
             except BlockingIOError:
                 self._tell_poured()
                 tell = 0.0
@@ -193,12 +230,12 @@ class Pipe:
                 return True, False
         return False, False
 
-    def _pour_once(self, basin: Basin | None) -> int:
-        if basin is None:
+    def _pour_once(self, intermediate: IntermediatePipe | None) -> int:
+        if intermediate is None:
             return self._protocol.childDataPours(self._child_fd, self._fd, PIPE_BYTES)
-        left = taken = basin.fill(self._fd)
+        left = taken = intermediate.fill(self._fd)
         while left:
-            left -= self._protocol.childDataPours(self._child_fd, basin.fd, left)
+            left -= self._protocol.childDataPours(self._child_fd, intermediate.fd, left)
         return taken
 
     def _tell_poured(self) -> None:
@@ -209,13 +246,16 @@ class Pipe:
 
     def _poured(self) -> None:
         self._told = False
-        with self._log.failuresHandled("telling who waits for output"):
+        with self._log.failuresHandled("telling what waits for output"):
             self._protocol.childDataPoured(self._child_fd)
 
     def _turn_over(self, again: bool, over: bool) -> None:
         self._poured()
         self._pouring = again and not self._closing
-        if over or self._closing:
+        if self._left is not None:
+            self._descriptor.close()
+            self._left.callback(None)
+        elif over or self._closing:
             self.close()
         elif again:
             self._hand_over()

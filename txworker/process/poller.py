@@ -29,7 +29,6 @@ class Poller:
     Has the reactor's methods for readers, threads and time, as ReactorWithReaders asks for them. Reactor thread.
 
     Raises:
-        AttributeError: there is no epoll here.
         OSError: no descriptor is left for it.
     """
 
@@ -93,11 +92,3 @@ class Poller:
         """Nothing is watched any more."""
         self._reactor.removeReader(self)
         self._epoll.close()
-
-
-def quickest_watch(reactor: Any, cores: Cores) -> Any:
-    """A Poller where there is epoll, otherwise the reactor itself. Raises OSError as Poller does."""
-    try:
-        return Poller(reactor, cores)
-    except AttributeError:
-        return reactor

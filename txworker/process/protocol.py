@@ -10,6 +10,7 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
 from txworker.jobs import Usage
+from txworker.shim.intermediate import owner_entry
 
 
 @dataclass(frozen=True)
@@ -36,11 +37,13 @@ class JobProtocol(ProcessProtocol):
 
     def __init__(
         self,
+        job_id: str,
         started: Callable[[Any], None],
         exited: Callable[[], None],
         ended: Callable[[int | None, int | None, Usage], None],
         sink: Sink,
     ) -> None:
+        self._job_id = job_id
         self._started = started
         self._exited = exited
         self._ended = ended
@@ -58,11 +61,16 @@ class JobProtocol(ProcessProtocol):
         """Twisted: the child wrote data to its descriptor."""
         self._sink.write(childFD, data)
 
+    def childDataOwner(self, childFD: int) -> bytes:
+        """Whose bytes those of that descriptor are, for an intermediate pipe."""
+        return owner_entry(self._job_id, childFD)
+
     def childDataPours(self, childFD: int, fd: int, most: int) -> int:
         """
-        The child writes faster than the reactor should read: at most so many bytes of that pipe; how many they were.
+        The child wrote: move so many bytes of that pipe at most to the output file; how many they were, 0: it has
+        ended.
 
-        In a thread, one call at a time. Raises BlockingIOError when the pipe is empty.
+        Reactor thread or, where much comes, another one; one call at a time. Raises BlockingIOError: the pipe is empty.
         """
         return self._sink.pour(childFD, fd, most)
 

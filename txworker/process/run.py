@@ -17,6 +17,9 @@ from txworker.process.parts import Group, RunParts
 _KILLED_SECONDS = 1.0
 """So long after KILL who is left of a job is looked for, though it has not been seen to exit; then again and again."""
 
+_HINDERED_KILLS = 5
+"""After so many, a second apart, a child that has not ended is told of."""
+
 _READING_SECONDS = 0.1
 """What is in the pipes is read within that time."""
 
@@ -26,6 +29,9 @@ class Run(Protocol):
 
     def stop(self, grace_seconds: float) -> None:
         """TERM to the process group now, KILL when the grace period is over; asked again, the earlier end counts."""
+
+    def resume_stop(self, kill_in_seconds: float) -> None:
+        """An earlier worker, or the shim, has sent TERM: KILL after so long."""
 
     def exited(self) -> None:
         """The child exited; what it left behind may live, and may hold its output open."""
@@ -71,6 +77,9 @@ for _state, *_harmless in (
     for _input in _harmless:
         _state.upon(_input).loop().returns(None)  # type: ignore[arg-type]  # the inputs differ in their parameters
 
+for _state in (_stopping, _killing, _exited, _emptied, _cleared, _over):
+    _state.upon(Run.resume_stop).loop().returns(None)
+
 
 @_running.upon(Run.stop).to(_stopping)
 def _ask(run: Run, parts: RunParts, grace_seconds: float) -> None:
@@ -78,6 +87,12 @@ def _ask(run: Run, parts: RunParts, grace_seconds: float) -> None:
     if grace_seconds > 0:
         parts.term()
     parts.patience(grace_seconds, run._patience_over)
+
+
+@_running.upon(Run.resume_stop).to(_stopping)
+def _resume(run: Run, parts: RunParts, kill_in_seconds: float) -> None:
+    parts.cancel("timeout", "quiet")
+    parts.patience(max(0.0, kill_in_seconds), run._patience_over)
 
 
 @_stopping.upon(Run.stop).loop()
@@ -101,7 +116,14 @@ def _kill(run: Run, parts: RunParts) -> None:
 
 @_killing.upon(Run._still_there).loop()
 def _strike_at_leftovers(run: Run, parts: RunParts) -> None:
-    """Its end is not shown to us while somebody traces it (ptrace(2)): one that it has left behind, most likely."""
+    """
+    Its end is not shown to us while another process traces it (ptrace(2)): one that it has left behind, most likely.
+    Or it may not be signalled, which an exec may change; or the kernel cannot end it yet.
+    """
+    parts.kills += 1
+    parts.signal(signals.SIGKILL)
+    if parts.kills == _HINDERED_KILLS:
+        parts.hindered()
     if parts.clearing is not None:
         parts.clearing.strike()
     parts.call_later("killed", _KILLED_SECONDS, run._still_there)
@@ -174,13 +196,19 @@ def new_run(parts: RunParts) -> Run:
 
 
 def begin(run: Run, parts: RunParts, child: Group) -> None:
-    """The child is there: its time limits count from now."""
+    """
+    The child is there: its time limits count from now, or from where an earlier worker has begun to count
+    (parts.timeout_at, parts.last_output).
+    """
+    now = parts.clock.seconds()
     parts.child = child
-    parts.last_output = parts.clock.seconds()
+    parts.last_output = parts.last_output or now
     if parts.timeout_seconds is not None:
-        parts.call_later("timeout", parts.timeout_seconds, lambda: run._timed_out(EndReason.TIMEOUT))
+        left = parts.timeout_seconds if parts.timeout_at is None else max(0.0, parts.timeout_at - now)
+        parts.call_later("timeout", left, lambda: run._timed_out(EndReason.TIMEOUT))
     if parts.quiet_seconds is not None:
-        parts.call_later("quiet", parts.quiet_seconds, lambda: _look_if_quiet(run, parts))
+        left = max(0.0, parts.last_output + parts.quiet_seconds - now)
+        parts.call_later("quiet", left, lambda: _look_if_quiet(run, parts))
 
 
 def _look_if_quiet(run: Run, parts: RunParts, last_time: bool = False) -> None:

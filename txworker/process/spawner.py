@@ -1,45 +1,63 @@
-"""An IReactorProcess for a daemon full of threads: never forks, own session for each child, exact errors."""
+"""An IReactorProcess over the shim: the process that is asked for is the shim's, its pipes and its exit are told us."""
 
 from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import ChainMap
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, Protocol
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorProcess
 from twisted.internet.protocol import ProcessProtocol
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from txworker.cores import NOBODY_PINNED, Cores
-from txworker.process.child import Starts
-from txworker.process.descriptors import DescriptorLimit
-from txworker.process.place import Place
-from txworker.process.poller import quickest_watch
-from txworker.process.prepared import Preparation
+from txworker.process.intermediate_pipes import IntermediatePipes
+from txworker.process.preparation import NOTHING, Preparation
 from txworker.process.readable import ReactorWithReaders
+from txworker.process.shim_link import Start
 from txworker.process.transport import ChildTransport
+from txworker.shim.messages import Message
 
 SAME_PIPE = "="
 """In childFDs: this descriptor shares the pipe of descriptor 1, so that the order of writes is kept."""
 
 
+class Shim(Protocol):
+    """What is asked of the shim (process/shim.py)."""
+
+    def start(self, start: Start) -> None: ...
+
+    def adopt(self, job_id: str, child: Any) -> None: ...
+
+    def release(self, job_id: str, keep: bool) -> None: ...
+
+    def note(self, job_id: str, started_at: float) -> None: ...
+
+    def enforce(self, job_id: str, reason: str, kill_at: float) -> None: ...
+
+
 @implementer(IReactorProcess)
 class Spawner:
-    """Nothing is done for each running child when one is launched or exits: no scan of descriptors, no waitpid."""
+    """
+    Nothing is done for each running child when one is launched or exits: no scan of descriptors, no waitpid.
+
+    base_environment: what the shim knows as the environment that every job inherits.
+    """
 
     def __init__(
         self,
         reactor: ReactorWithReaders,
-        starts: Starts,
-        descriptors: DescriptorLimit,
-        place: Place,
-        cores: Cores = NOBODY_PINNED,
+        shim: Shim,
+        base_environment: Mapping[str, str],
+        intermediate: IntermediatePipes | None = None,
     ) -> None:
-        self._reactor: ReactorWithReaders = quickest_watch(reactor, cores)
-        self._starts = starts
-        self._descriptors = descriptors
-        self._place = place
+        self._intermediate = intermediate
+        self._reactor = reactor
+        self._shim = shim
+        self._base = base_environment
 
     def spawnProcess(
         self,
@@ -52,76 +70,106 @@ class Spawner:
         gid: int | None = None,
         usePTY: bool = False,
         childFDs: Mapping[int, int | str] | None = None,
-        preparation: Preparation = Preparation(),
+        preparation: Preparation = NOTHING,
         check: Callable[[], None] = lambda: None,
     ) -> ChildTransport:
         """
-        As IReactorProcess has it, with childFDs of 0, 1 and 2: a descriptor of ours, "r" or SAME_PIPE. Reactor thread.
+        As IReactorProcess has it; in childFDs 0 is a descriptor of ours or None, 1 is "r", 2 is "r" or SAME_PIPE.
 
-        The child leads its own session. It runs, or could not be started, when the result's `started` fires; until then
-        descriptors of ours must stay open. preparation is what must be so before the child's first instruction; uid
-        and gid are part of it. check() is called last thing before the child is made, in whatever thread; what it
-        raises is what `started` fails with.
+        Reactor thread. The child leads its own session. It runs, or could not be started, when the result's `started`
+        fires; until then descriptors of ours must stay open. uid and gid are part of the preparation. check() is called
+        last thing before the shim is asked, perhaps again; what it raises is what `started` fails with.
 
         Raises:
-            OSError: no descriptor is left. `started` fails with this too, as start_child raises it; then no child and
-                no descriptor is left.
-            ValueError: something is asked for that is not offered here. `started` fails as start_child does.
+            ValueError: something is asked for that is not offered here. `started` fails with OSError: then there is no
+                child; `filename` is the directory, the executable or the step that failed.
         """
         if uid is not None or gid is not None or usePTY:
             raise ValueError("usePTY is not offered; uid and gid belong into the preparation")
-        ends = _Ends(childFDs or {}, self._descriptors.moved_up)
-        transport = ChildTransport(self._reactor, processProtocol, self._descriptors.moved_up)
-        argv, environment = args or [executable], os.environ if env is None else env
+        fds = childFDs or {}
+        transport = self._transport(processProtocol, preparation.job_id)
+        transport.started = Deferred()
+        message = self._message(args or [executable], env, path, fds, preparation)
+        stdin = [int(fds[0])] if message["stdin"] else []
 
-        def make(descriptors: Mapping[int, int]) -> int:
-            check()
-            return self._starts.start(argv, environment, path, descriptors, preparation)
+        def began(pid: int, pipes: Sequence[int]) -> ChildTransport:
+            self._begin(transport, pid, pipes)
+            return transport
 
-        made = self._place.make(make, ends.childs).addCallback(_watched, transport, ends.ours)
-        transport.started = made.addBoth(ends.over)
+        self._shim.start(Start(message, stdin, check, began, transport.started.errback))
         return transport
 
+    def adopt(self, protocol: ProcessProtocol, job_id: str, pid: int, pipes: Sequence[int]) -> ChildTransport:
+        """
+        The transport of a process that an earlier worker had started, from now on ours.
 
-class _Ends:
-    """The two ends of a child's pipes: `childs` to be given to it, as it is to have them; `ours` to be read."""
+        Raises:
+            OSError: no descriptor can be watched any more.
+        """
+        transport = self._transport(protocol, job_id)
+        transport.begin(pid, dict(enumerate(pipes, 1)))
+        self._shim.adopt(job_id, transport)
+        return transport
 
-    def __init__(self, wanted: Mapping[int, int | str], kept: Callable[[int], int]) -> None:
-        self.childs: dict[int, int] = {}
-        self.ours: dict[int, int] = {}
-        self._writing: list[int] = []
+    def note(self, job_id: str, started_at: float) -> None:
+        """When it was started, for the next worker (ShimLink.note)."""
+        self._shim.note(job_id, started_at)
+
+    def enforce(self, job_id: str, reason: str, kill_at: float) -> None:
+        """What the shim is to enforce should this worker die (ShimLink.enforce)."""
+        self._shim.enforce(job_id, reason, kill_at)
+
+    def _transport(self, protocol: ProcessProtocol, job_id: str) -> ChildTransport:
+        def release(keep: bool) -> None:
+            self._shim.release(job_id, keep)
+
+        return ChildTransport(self._reactor, protocol, release, self._intermediate)
+
+    def _begin(self, transport: ChildTransport, pid: int, pipes: Sequence[int]) -> None:
         try:
-            for child_fd, what in sorted(wanted.items()):
-                if what == "r":
-                    reading, writing = os.pipe()
-                    self._writing.append(writing)
-                    self.ours[child_fd] = reading
-                    self.ours[child_fd] = kept(reading)
-                    os.set_blocking(self.ours[child_fd], False)
-                    self.childs[child_fd] = writing
-                else:
-                    self.childs[child_fd] = self.childs[1] if what == SAME_PIPE else int(what)
-        except BaseException:
-            _close([*self._writing, *self.ours.values()])
-            raise
+            transport.begin(pid, dict(enumerate(pipes, 1)))
+        except OSError as error:  # a child that cannot be watched must not run
+            with suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGKILL)
+            for fd in pipes:
+                os.close(fd)
+            transport.release(keep=False)
+            transport.started.errback(error)
+        else:
+            transport.started.callback(transport)
 
-    def over(self, result: ChildTransport | Failure) -> ChildTransport | Failure:
-        """The child has what is its own; when there is none, nobody needs ours either."""
-        _close(self._writing)
-        if isinstance(result, Failure):
-            _close(self.ours.values())
-        return result
+    def _message(
+        self,
+        argv: Sequence[str],
+        env: Mapping[str, str] | None,
+        directory: str | None,
+        fds: Mapping[int, int | str],
+        preparation: Preparation,
+    ) -> Message:
+        added, whole = self._environment(env)
+        return {
+            "type": "spawn",
+            "job": preparation.job_id,
+            "argv": list(argv),
+            "env": added,
+            "whole_env": whole,
+            "directory": directory,
+            "stdin": fds.get(0) is not None,
+            "separate_stderr": fds.get(2) == "r",
+            "tag": preparation.tag,
+            "limits": preparation.limits,
+            "user": preparation.user,
+            "nice": preparation.nice,
+            "oom_score_adj": preparation.oom_score_adj,
+            "cgroup": preparation.cgroup,
+            "timeout": preparation.timeout_seconds,
+            "quiet": preparation.quiet_seconds,
+            "grace": preparation.grace_seconds,
+            "max_output": preparation.max_output,
+        }
 
-
-def _watched(pid: int, transport: ChildTransport, pipes: Mapping[int, int]) -> ChildTransport:
-    try:
-        return transport.begin(pid, pipes)
-    except OSError:  # a child that nobody can watch would be nobody's
-        os.killpg(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-        raise
-
-
-def _close(descriptors: Iterable[int]) -> None:
-    for fd in descriptors:
-        os.close(fd)
+    def _environment(self, env: Mapping[str, str] | None) -> tuple[dict[str, str], bool]:
+        """Of a ChainMap over the base only what is added has to be said; otherwise all of it."""
+        if isinstance(env, ChainMap) and len(env.maps) == 2 and env.maps[1] is self._base:
+            return dict(env.maps[0]), False
+        return dict(os.environ if env is None else env), True

@@ -1,8 +1,8 @@
 """
-A running child as Twisted sees one: its pipes and its exit, in the reactor. No decisions.
+A running child as Twisted sees one: its pipes, read in the reactor, and its exit, told by the shim. No decisions.
 
-The child stays unreaped until its pipes are closed: as long as the zombie holds its number, the process
-group can be signalled and nobody else can have been given that number.
+The shim holds the child as a zombie until it is released: as long as the zombie holds its number, the process group can
+be signalled, and no other process can have been given that number.
 """
 
 from __future__ import annotations
@@ -10,10 +10,8 @@ from __future__ import annotations
 import os
 import signal as signals
 from collections.abc import Callable, Mapping
-from typing import Protocol
 
-from twisted.internet import process
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.error import ProcessDone, ProcessExitedAlready, ProcessTerminated
 from twisted.internet.interfaces import IProcessTransport
 from twisted.internet.protocol import ProcessProtocol
@@ -22,50 +20,20 @@ from zope.interface import implementer
 
 from txworker.jobs import Usage
 from txworker.logs import Logger
+from txworker.process.intermediate_pipes import IntermediatePipes
 from txworker.process.pipe import Pipe
-from txworker.process.readable import Descriptor, ReactorWithReaders
+from txworker.process.readable import ReactorWithReaders
+from txworker.shim.messages import Message
 
-
-class ExitWatch(Protocol):
-    """Notices that a child has exited, without reaping it."""
-
-    def close(self) -> None:
-        """Stop watching; again is harmless."""
-
-
-class SigchldWatch:
-    """For platforms without pidfds: asks after its child whenever Twisted sees a SIGCHLD."""
-
-    def __init__(self, pid: int, look: Callable[[], None]) -> None:
-        self._pid = pid
-        self.reapProcess = look  # the name that Twisted calls
-        process.reapProcessHandlers[pid] = self  # type: ignore[assignment]  # all that is called of it is reapProcess
-
-    def close(self) -> None:
-        """Stop watching."""
-        process.reapProcessHandlers.pop(self._pid, None)
-
-
-def watch_exit(
-    reactor: ReactorWithReaders, pid: int, look: Callable[[], None], kept: Callable[[int], int]
-) -> ExitWatch:
-    """Calls look() when the child may have exited: by its pidfd, or plain Twisted's way where there is none."""
-    if hasattr(os, "pidfd_open"):
-        fd = kept(os.pidfd_open(pid))
-        try:
-            return Descriptor(reactor, fd, look)
-        except BaseException:
-            os.close(fd)
-            raise
-    return SigchldWatch(pid, look)
+ABANDON_SECONDS = 1.0
 
 
 @implementer(IProcessTransport)
 class ChildTransport:
     """
     One child. Its protocol hears connectionMade once it runs, childDataReceived, childConnectionLost, processExited (it
-    exited; its group may still be signalled) and, once every pipe is closed too, processEnded. kept(fd) may move a
-    descriptor that is held for long.
+    exited; its group may still be signalled) and, once every pipe is closed too, processEnded. release(keep) lets the
+    shim reap it.
 
     started fires with this object once the child runs, or fails with why there is none; pid is 0 until then.
     """
@@ -77,38 +45,78 @@ class ChildTransport:
         self,
         reactor: ReactorWithReaders,
         protocol: ProcessProtocol,
-        kept: Callable[[int], int] = lambda fd: fd,
+        release: Callable[[bool], None] = lambda keep: None,
+        intermediate: IntermediatePipes | None = None,
     ) -> None:
         self.pid = 0
         self.usage = Usage()
+        self.core_dumped = False
+        self.exited_at = 0.0
         self._reactor = reactor
         self._protocol = protocol
-        self._kept = kept
+        self._release = release
+        self._intermediate = intermediate
         self._status: Failure | None = None
-        self._reaped = False
+        self._ended = self._released = False
+        self._abandoned: Deferred[None] | None = None
         self._pipes: dict[int, Pipe] = {}
 
     def begin(self, pid: int, pipes: Mapping[int, int]) -> ChildTransport:
         """
-        It runs: watch it from now on, and its pipes, which are this object's then.
+        It runs: watch its pipes from now on, which are this object's then.
 
         Raises:
-            OSError: it cannot be watched; the caller still has the child and its pipes.
+            OSError: they cannot be watched; the caller still has them, and the child.
         """
-        self._watch = watch_exit(self._reactor, pid, self._look, self._kept)
         try:
             for child_fd, fd in pipes.items():
-                self._pipes[child_fd] = Pipe(self._reactor, fd, self._protocol, child_fd, self._pipe_ended)
+                self._pipes[child_fd] = Pipe(
+                    self._reactor, fd, self._protocol, child_fd, self._pipe_ended, self._intermediate
+                )
         except BaseException:
-            self._watch.close()
             for pipe in self._pipes.values():
                 pipe.give_back()
             raise
         self.pid = pid
         self._protocol.makeConnection(self)
-        if isinstance(self._watch, SigchldWatch):
-            self._look()  # it may have exited before anybody looked; a pidfd tells even then
         return self
+
+    def exited(self, how: Message) -> None:
+        """The shim has seen it exit, like this."""
+        if self._status is not None:
+            return
+        self.usage = Usage(how["user_cpu"], how["system_cpu"], how["max_rss_bytes"])
+        self.core_dumped = how["core_dumped"]
+        self.exited_at = how["at"]
+        self._status = _ended(how["exit_code"], how["signal"])
+        self._protocol.processExited(self._status)
+        self._end_if_over()
+
+    def release(self, keep: bool) -> None:
+        """Its end is written down: the number may be another's from now on. keep: leftovers may go on printing."""
+        if not self._released:
+            self._released = True
+            self._release(keep)
+
+    def abandon(self) -> Deferred[None]:
+        """
+        The shim has ended, and the child with it: its exit is never told. Fires when what it printed is read, or
+        another process has held its pipes for too long.
+        """
+        self._released = True
+        self._abandoned = Deferred()
+        if self._pipes:
+            self._reactor.callLater(ABANDON_SECONDS, self.loseConnection)
+        else:
+            self._abandoned.callback(None)
+        return self._abandoned
+
+    def leave(self) -> Deferred[None]:
+        """Read the pipes no longer; fires when no thread does either."""
+        left = [pipe.leave() for pipe in self._pipes.values()]
+        self._pipes = {}
+        self._ended = True
+        return gatherResults(left).addCallback(lambda _: None)
 
     def signalGroup(self, number: int) -> None:
         """
@@ -116,15 +124,14 @@ class ChildTransport:
 
         Raises:
             ProcessExitedAlready: all is over; the number may belong to somebody else by now.
+            PermissionError: none of them is ours to signal.
         """
-        if self._reaped or not self.pid:
+        if self._released or not self.pid:
             raise ProcessExitedAlready()
         try:
             os.killpg(self.pid, number)
         except ProcessLookupError as error:
             raise ProcessExitedAlready() from error
-        except PermissionError as error:
-            self._log.warn("Process group {pid} may not be signalled: {error}", pid=self.pid, error=error)
 
     def signalProcess(self, signalID: str | int) -> None:
         """Signal the child alone, by number or by name ("TERM")."""
@@ -174,28 +181,14 @@ class ChildTransport:
     def _pipe_ended(self, child_fd: int) -> None:
         del self._pipes[child_fd]
         self._protocol.childConnectionLost(child_fd)
-        self._end_if_over()
-
-    def _look(self) -> None:
-        if self._status is not None:
-            return
-        info = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        if info is None:
-            return
-        self._watch.close()
-        if info.si_code == os.CLD_EXITED:
-            self._status = _ended(info.si_status, None)
-        else:
-            self._status = _ended(None, info.si_status)
-        self._protocol.processExited(self._status)
+        if self._abandoned is not None and not self._pipes:
+            self._abandoned.callback(None)
         self._end_if_over()
 
     def _end_if_over(self) -> None:
-        if self._status is None or self._pipes or self._reaped:
+        if self._status is None or self._pipes or self._ended:
             return
-        self._reaped = True
-        _, _, resources = os.wait4(self.pid, 0)
-        self.usage = Usage(resources.ru_utime, resources.ru_stime, resources.ru_maxrss * 1024)
+        self._ended = True
         self._protocol.processEnded(self._status)
 
 

@@ -27,21 +27,33 @@ _log = Logger()
 
 
 class ControlServicer(control_pb2_grpc.ControlServicer):
-    """drain() is called in the reactor thread; its Deferred fires with how many jobs are not done yet."""
+    """
+    drain() and hand_over() are called in the reactor thread; their Deferreds fire with how many jobs are not done.
+    """
 
-    def __init__(self, bridge: Bridge, drain: Callable[[], Deferred[int]]) -> None:
+    def __init__(
+        self, bridge: Bridge, drain: Callable[[], Deferred[int]], hand_over: Callable[[], Deferred[int]]
+    ) -> None:
         self._bridge = bridge
         self._drain = drain
+        self._hand_over = hand_over
 
     def Drain(self, request: pb.DrainReq, context: grpc.ServicerContext) -> pb.DrainRes:
         """No new jobs; the worker ends when those there are have ended."""
+        return pb.DrainRes(running=self._asked("Drain", self._drain, context))
+
+    def Handover(self, request: pb.HandoverReq, context: grpc.ServicerContext) -> pb.HandoverRes:
+        """The worker ends, and leaves the jobs that run to the next one."""
+        return pb.HandoverRes(running=self._asked("Handover", self._hand_over, context))
+
+    def _asked(self, name: str, ask: Callable[[], Deferred[int]], context: grpc.ServicerContext) -> int:
         if not context.peer().startswith("unix:"):
             context.abort(
                 grpc.StatusCode.PERMISSION_DENIED,
-                f"Drain is served on the socket {SOCKET_NAME} in the worker's state directory only",
+                f"{name} is served on the socket {SOCKET_NAME} in the worker's state directory only",
             )
         try:
-            return pb.DrainRes(running=self._bridge.caller(context).call(self._drain))
+            return self._bridge.caller(context).call(ask)
         except TxWorkerError as error:
             context.abort_with_status(status_of(error))
 
@@ -74,7 +86,11 @@ def control_door(directory: Path, servicer: ControlServicer) -> Callable[[grpc.S
     def open_door(server: grpc.Server) -> None:
         path = directory / SOCKET_NAME
         if len(os.fsencode(path)) > _LONGEST_PATH_BYTES:
-            _log.warn("{path} is too long for a socket: `txworker drain` cannot be used, SIGUSR1 can.", path=path)
+            _log.warn(
+                "{path} is too long for a socket: `txworker drain` and `handover` cannot be used, SIGUSR1 and SIGUSR2 "
+                "can.",
+                path=path,
+            )
             return
         with suppress(FileNotFoundError):
             path.unlink()  # of a worker that is gone: the directory is ours alone

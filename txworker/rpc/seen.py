@@ -77,7 +77,10 @@ class Seen:
         return self._catalog.losses(self._job_id, self._stderr)
 
     def _end_of(self, job: Job) -> int:
-        """Of two files it is only known how long they are together, and of a lost job's how long it was when found."""
-        if job.spec.separate_stderr or job.state is JobState.LOST:
+        """
+        Of two files it is only known how long they are together, of a lost job's how long it was when found, and of one
+        whose leftovers are kept how long it was when the job was done.
+        """
+        if job.spec.separate_stderr or job.state is JobState.LOST or self._catalog.may_print_on(job):
             return _FARTHEST
         return job.output_bytes

@@ -19,7 +19,7 @@ from txworker.store.custody import Custody
 from txworker.store.elapsed import DAY_SECONDS
 from txworker.store.errors import Unusable
 from txworker.store.files import Told, connect, has_room, prepare, suspicion
-from txworker.store.lease import Lease
+from txworker.store.lease import Lease, take_lease
 from txworker.store.reader import NotThere, Reader
 from txworker.store.records import Records
 from txworker.store.rows import (
@@ -60,7 +60,7 @@ class JobStore(Records):
     Every job in `<directory>/jobs.sqlite3`; the directory is this worker's alone as long as it is open.
 
     fsync: what is committed survives the machine, not only the worker. troubled(error) hears in the reactor thread
-    that writing fails, and with None that it works again.
+    that writing fails, and with None that it works again. lease: of the directory, if the caller has taken it already.
 
     Raises:
         Unusable: the worker cannot have this directory; the sentence says why.
@@ -72,11 +72,11 @@ class JobStore(Records):
         fsync: bool,
         reactor: ReactorOfStore,
         troubled: Callable[[StoreBroken | None], None],
+        lease: Lease | None = None,
     ) -> None:
         path = directory / FILE_NAME
+        self.lease = lease or take_lease(directory)
         try:
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self.lease = Lease(directory)
             before = self.lease.before
             try:
                 self.forgot = prepare(path, Told(before.number, before.revision) if before else None)
@@ -211,7 +211,7 @@ class JobStore(Records):
 
     def _closed(self, _: object) -> None:
         self._reader.close()
-        self.lease.close()
+        self.lease.close(in_order=True)
 
 
 def _add(connection: sqlite3.Connection, job: Job) -> Job:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from txworker.directory import open_own
 from txworker.store.elapsed import Elapsed, boot_seconds, gone_on
-from txworker.store.errors import InUse
+from txworker.store.errors import InUse, Unusable
 from txworker.store.place import identity
 
 FILE_NAME = "worker.lock"
@@ -31,6 +31,7 @@ _LENGTH = 1024
 class Life:
     """
     Which worker, on which boot of the machine, and when it was last seen alive: wall clock, and ticks since boot.
+    stopped: it has ended in order.
 
     id is the directory's own: every worker that has it has the same. cgroups is the directory of its jobs' cgroups;
     empty when it has none, or one whose name finds no room here. elapsed: see elapsed.py; workers before this had none.
@@ -43,6 +44,7 @@ class Life:
     alive_at: float
     alive_ticks: int
     cgroups: str = ""
+    stopped: bool = False
     elapsed: float = 0.0
     number: int = 0
     revision: int = 0
@@ -76,8 +78,12 @@ class Lease:
 
     def beat(self) -> None:
         """Write down that we live. Raises OSError when it cannot be written."""
+        self._write(stopped=False)
+
+    def _write(self, stopped: bool) -> None:
         told = self.number, self.revision
-        life = Life(self.id, os.getpid(), self.boot_id, time.time(), boot_ticks(), self._cgroups, self.elapsed(), *told)
+        now = time.time(), boot_ticks()
+        life = Life(self.id, os.getpid(), self.boot_id, *now, self._cgroups, stopped, self.elapsed(), *told)
         text = json.dumps(asdict(life))
         if len(text) >= _LENGTH:
             text = json.dumps(asdict(replace(life, cgroups="")))
@@ -127,8 +133,11 @@ class Lease:
         now, stepped = gone_on(then, wall - before.alive_at, booted_since, boot_seconds())
         return Elapsed(now), stepped
 
-    def close(self) -> None:
-        """Let others have it."""
+    def close(self, in_order: bool = False) -> None:
+        """Let others have it. in_order: all was done that a worker does before it ends."""
+        if in_order:
+            with suppress(OSError):
+                self._write(stopped=True)
         self._held.close()
 
 
@@ -179,6 +188,20 @@ def _lock_directory(fd: int) -> None:
         raise
     except OSError:
         return
+
+
+def take_lease(directory: Path) -> Lease:
+    """
+    The lease on a state directory, which is made when it is not there.
+
+    Raises:
+        Unusable: it cannot be had; the sentence says why.
+    """
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return Lease(directory)
+    except OSError as error:
+        raise Unusable(f"{error.filename or directory}: {error.strerror}") from error
 
 
 def boot_id() -> str:

@@ -11,7 +11,7 @@ from txworker.jobs import Cut, EndReason, Job, JobSpec, JobState, Limits, Usage
 COLUMNS = (
     "number, id, revision, state, spec, created_at, started_at, finished_at, pid, started_ticks, end_reason, "
     "exit_code, signal, user_cpu_seconds, system_cpu_seconds, max_rss_bytes, output_bytes, output_truncated, "
-    "leftovers_ended, lost_text, ended_elapsed"
+    "leftovers_ended, lost_text, ended_elapsed, core_dumped, end_problem"
 )
 """Of a SELECT whose rows are for job_from_row."""
 
@@ -25,7 +25,8 @@ INSERT = (
 UPDATE = (
     "UPDATE jobs SET revision = ?, state = ?, started_at = ?, finished_at = ?, pid = ?, started_ticks = ?,"
     " end_reason = ?, exit_code = ?, signal = ?, user_cpu_seconds = ?, system_cpu_seconds = ?, max_rss_bytes = ?,"
-    " output_bytes = ?, output_truncated = ?, leftovers_ended = ?, lost_text = ?, ended_elapsed = ? WHERE number = ?"
+    " output_bytes = ?, output_truncated = ?, leftovers_ended = ?, lost_text = ?, ended_elapsed = ?,"
+    " core_dumped = ?, end_problem = ? WHERE number = ?"
 )
 
 _to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
@@ -68,6 +69,8 @@ def changed_row(job: Job) -> tuple[Any, ...]:
         job.leftovers_ended,
         job.lost_text,
         job.ended_elapsed,
+        job.core_dumped,
+        job.end_problem,
         job.number,
     )
 
@@ -80,7 +83,7 @@ def labels_of(job: Job) -> list[tuple[str, str, int]]:
 def job_from_row(row: tuple[Any, ...]) -> Job:
     """The job of a row of COLUMNS."""
     number, job_id, revision, state, spec, created, started, finished, pid, ticks, reason, code, signal, *rest = row
-    user, system, rss, output_bytes, truncated, leftovers, lost_text, ended_elapsed = rest
+    user, system, rss, output_bytes, truncated, leftovers, lost_text, ended_elapsed, core_dumped, end_problem = rest
     return Job(
         id=job_id,
         spec=spec_from_text(spec),
@@ -101,6 +104,8 @@ def job_from_row(row: tuple[Any, ...]) -> Job:
         leftovers_ended=leftovers,
         lost_text=lost_text,
         ended_elapsed=ended_elapsed,
+        core_dumped=bool(core_dumped),
+        end_problem=end_problem,
     )
 
 

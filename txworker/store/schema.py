@@ -76,6 +76,11 @@ STEPS: Sequence[str] = (
     ALTER TABLE jobs ADD COLUMN ended_elapsed REAL;
     CREATE TABLE floors (number INTEGER NOT NULL, revision INTEGER NOT NULL);
     """,
+    # What is known of an end beyond its signal, and what stands in the way of one.
+    """
+    ALTER TABLE jobs ADD COLUMN core_dumped INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE jobs ADD COLUMN end_problem TEXT NOT NULL DEFAULT '';
+    """,
 )
 
 

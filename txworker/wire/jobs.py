@@ -38,6 +38,7 @@ def spec_from_pb(request: pb.StartJobReq) -> JobSpec:
             seconds_from_pb("quietTimeout", request.quietTimeout) if request.HasField("quietTimeout") else None
         ),
         separate_stderr=request.separateStderr,
+        leftovers=request.leftovers,
     )
 
 
@@ -80,6 +81,7 @@ def job_to_pb(job: Job) -> pb.Job:
         pid=job.pid or 0,
         leftoversEnded=job.leftovers_ended,
         shortened=job.spec.cut is not None and job.spec.cut.in_record,
+        coreDumped=job.core_dumped,
     )
 
 

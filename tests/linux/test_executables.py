@@ -1,0 +1,48 @@
+"""Which file a job's first word means."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from txworker.linux.executables import candidates, find_executable
+
+
+class ExecutableTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.place = Path(self.mktemp()).resolve()
+        for directory in ("first", "second"):
+            (self.place / directory).mkdir(parents=True)
+
+    def a_file(self, name: str, mode: int) -> None:
+        (self.place / name).touch()
+        (self.place / name).chmod(mode)
+
+    def find(self, executable: str, path: str) -> str:
+        return find_executable(executable, {"PATH": path}, str(self.place))
+
+    def test_slash(self) -> None:
+        """A word with a slash is a path, and is not looked for."""
+        self.assertEqual("./x", self.find("./x", "/bin"))
+        self.assertEqual(["a/b"], list(candidates("a/b", {"PATH": "/bin"})))
+
+    def test_candidates(self) -> None:
+        """Each directory of the job's own PATH in order; an empty one is the job's directory; the usual without one."""
+        self.assertEqual(["/a/x", "./x", "/b/x"], list(candidates("x", {"PATH": "/a::/b"})))
+        self.assertEqual([f"{place}/x" for place in os.defpath.split(":")], list(candidates("x", {})))
+
+    def test_first_that_can_be_executed(self) -> None:
+        """One that may not be executed is passed over, as a shell does; places are seen from the job's directory."""
+        self.a_file("first/x", 0o644)
+        self.a_file("second/x", 0o755)
+        self.assertEqual(f"{self.place}/second/x", self.find("x", f"{self.place}/first:{self.place}/second"))
+        self.assertEqual("second/x", self.find("x", "first:second"))
+
+    def test_errors(self) -> None:
+        """Not permitted says more than not there; a directory is no file."""
+        self.a_file("first/x", 0o644)
+        self.assertRaises(PermissionError, self.find, "x", f"{self.place}/first:/nowhere")
+        self.assertRaises(FileNotFoundError, self.find, "y", f"{self.place}/first")
+        self.assertRaises(FileNotFoundError, self.find, "first", str(self.place))

@@ -1,0 +1,47 @@
+"""The number that a job's processes inherit in a resource limit."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+from unittest.mock import patch
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from txworker.leftovers.tags import tag_of
+from txworker.linux.rlimit_tag import LOCKS, as_limits, tagged
+
+UNLIMITED = resource.RLIM_INFINITY
+
+
+class TagTests(SynchronousTestCase):
+    def test_number(self) -> None:
+        """The same job has the same tag in every run of the worker, and no two have the same."""
+        self.assertEqual(tag_of("job"), tag_of("job"))
+        self.assertEqual(10_000, len({tag_of(f"job-{number}") for number in range(10_000)}))
+        self.assertTrue(0 < tag_of("") < UNLIMITED % (1 << 64))
+
+    def test_inherited(self) -> None:
+        """A child made meanwhile has it, and whatever that child makes; we have none afterwards."""
+        with tagged(123):
+            child = subprocess.run(
+                ["sh", "-c", "env -i sh -c 'cat /proc/self/limits' &  wait"], capture_output=True, text=True, check=True
+            )
+        self.assertRegex(child.stdout, r"Max file locks +123 +unlimited")
+        self.assertEqual((UNLIMITED, UNLIMITED), resource.getrlimit(LOCKS))
+
+    def test_none(self) -> None:
+        """0 tags nothing."""
+        with tagged(0):
+            self.assertEqual((UNLIMITED, UNLIMITED), resource.getrlimit(LOCKS))
+        self.assertEqual((), as_limits(0))
+
+    def test_limited_already(self) -> None:
+        """Where an operator has limited locks that stays as it is."""
+        with patch("txworker.linux.rlimit_tag.resource.getrlimit", return_value=(5, 9)), tagged(123):
+            self.assertEqual((), as_limits(123))
+        self.assertEqual((UNLIMITED, UNLIMITED), resource.getrlimit(LOCKS))
+
+    def test_for_children_that_set_limits(self) -> None:
+        """A child that sets its own limits gets it as one of them."""
+        self.assertEqual((("rlimit tag", LOCKS, 123, UNLIMITED),), as_limits(123))

@@ -1,0 +1,248 @@
+"""Starts on their way to the shim and back: how many, in which order, what is asked again. Real sockets, no shim."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.support.readers import FakeReaders
+from txworker.process.shim_link import IN_FLIGHT, RECALL_SECONDS, ShimLink, Start
+from txworker.shim.messages import Channel, Message
+from txworker.shim.spawn_thread import RECALLED
+
+EXIT = {"exit_code": 0, "signal": None}
+
+
+class FakeChild:
+    """Hears how it exited."""
+
+    def __init__(self) -> None:
+        self.exits: list[Message] = []
+
+    def exited(self, how: Message) -> None:
+        self.exits.append(how)
+
+
+def a_channel() -> tuple[Channel, Channel]:
+    """Both ends of one."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    for end in (ours, theirs):
+        end.setblocking(False)
+    return Channel(ours), Channel(theirs)
+
+
+class ShimLinkTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        ours, self.shim = a_channel()
+        self.readers = FakeReaders()
+        self.lost = 0
+        self.checked: list[str] = []
+        self.refused: dict[str, Exception] = {}
+        self.began: dict[str, tuple[int, list[int]]] = {}
+        self.failed: dict[str, Exception] = {}
+        self.children: dict[str, FakeChild] = {}
+        readers: Any = self.readers
+        self.link = ShimLink(readers, ours, 1, 2, self.ended)
+        self.addCleanup(self.shim.close)
+        self.addCleanup(self.link.close)
+
+    def ended(self) -> None:
+        self.lost += 1
+
+    def start(self, *job_ids: str, descriptors: tuple[int, ...] = ()) -> None:
+        for job_id in job_ids:
+            self.link.start(self.a_start(job_id, descriptors))
+
+    def a_start(self, job_id: str, descriptors: tuple[int, ...]) -> Start:
+        def check() -> None:
+            self.checked.append(job_id)
+            if job_id in self.refused:
+                raise self.refused[job_id]
+
+        def began(pid: int, pipes: Any) -> FakeChild:
+            self.began[job_id] = pid, list(pipes)
+            self.children[job_id] = FakeChild()
+            return self.children[job_id]
+
+        def failed(error: Exception) -> None:
+            self.assertNotIn(job_id, {**self.began, **self.failed})
+            self.failed[job_id] = error
+
+        return Start({"type": "spawn", "job": job_id}, descriptors, check, began, failed)
+
+    def received(self) -> list[str]:
+        """What the shim's end has got: the jobs that are to be started, other messages by their type."""
+        found: list[str] = []
+        while True:
+            try:
+                message, descriptors = self.shim.receive()
+            except BlockingIOError:
+                return found
+            for fd in descriptors:
+                os.close(fd)
+            found.append(message["job"] if message["type"] == "spawn" else message["type"])
+
+    def answer(self, kind: str, job_id: str, descriptors: tuple[int, ...] = (), **more: Any) -> None:
+        self.shim.send({"type": kind, "job": job_id, **more}, descriptors)
+        self.link.doRead()
+
+    def started(self, job_id: str) -> None:
+        self.answer("started", job_id, pid=77)
+
+    def recalled(self, job_id: str) -> None:
+        self.answer("failed", job_id, errno=1, step=RECALLED)
+
+    def test_started(self) -> None:
+        """A start is answered by a process with its pipes, and its exit is that child's."""
+        with open(os.devnull) as given:
+            self.start("a", descriptors=(given.fileno(),))
+            self.assertEqual(["a"], self.received())
+            self.answer("started", "a", (given.fileno(),), pid=77)
+        pid, (pipe,) = self.began["a"]
+        self.assertEqual(77, pid)
+        os.close(pipe)
+        self.answer("exited", "a", exit=EXIT)
+        self.assertEqual([EXIT], self.children["a"].exits)
+
+    def test_failed(self) -> None:
+        """Or by the error, with the step that failed as its file name."""
+        self.start("a", "b")
+        self.answer("failed", "a", errno=2, step="prog")
+        self.answer("failed", "b", errno=24, step="")
+        first, second = self.failed["a"], self.failed["b"]
+        assert isinstance(first, OSError)
+        assert isinstance(second, OSError)
+        self.assertEqual((2, "prog"), (first.errno, first.filename))
+        self.assertEqual((24, None), (second.errno, second.filename))
+
+    def test_in_flight(self) -> None:
+        """Only so many are with the shim at a time; the next goes when one is answered, and is checked only then."""
+        names = [f"job-{number}" for number in range(IN_FLIGHT + 2)]
+        self.start(*names)
+        self.assertEqual(names[:IN_FLIGHT], self.received())
+        self.assertEqual(names[:IN_FLIGHT], self.checked)
+        self.started(names[0])
+        self.assertEqual([names[IN_FLIGHT]], self.received())
+        self.answer("failed", names[1], errno=2, step="")
+        self.assertEqual([names[IN_FLIGHT + 1]], self.received())
+
+    def test_not_wanted(self) -> None:
+        """What check() raises is what the start fails with, a moment later; the shim never hears of it."""
+        self.refused["a"] = ValueError("not wanted")
+        self.start("a", "b")
+        self.assertEqual({}, self.failed)
+        self.readers.clock.advance(0)
+        self.assertEqual(({"a": self.refused["a"]}, ["b"]), (self.failed, self.received()))
+
+    def test_recall(self) -> None:
+        """Those behind a start that hangs come back, and are checked again when it is through."""
+        self.start("hangs", "b", "c")
+        self.received()
+        self.readers.clock.advance(RECALL_SECONDS)
+        self.start("d")
+        self.assertEqual(["recall"], self.received())
+        self.refused["c"] = ValueError("its caller is gone")
+        self.checked.clear()
+        self.started("hangs")
+        for job_id in ("b", "c"):
+            self.recalled(job_id)
+        self.readers.clock.advance(0)
+        self.assertEqual(["d", "b", "c"], self.checked)
+        self.assertEqual((["d", "b"], ["c"]), (self.received(), list(self.failed)))
+
+    def test_nothing_goes_to_one_that_hangs(self) -> None:
+        """One alone is not recalled; what comes meanwhile waits here."""
+        self.start("hangs")
+        self.received()
+        self.readers.clock.advance(10 * RECALL_SECONDS)
+        self.start("b")
+        self.assertEqual([], self.received())
+        self.started("hangs")
+        self.assertEqual(["b"], self.received())
+
+    def test_answers_in_time(self) -> None:
+        """A shim that answers each in time is not asked to give any back."""
+        self.start("a", "b")
+        for _ in range(3):
+            self.readers.clock.advance(0.9 * RECALL_SECONDS)
+            self.start("c")
+            self.started("c")
+        self.assertNotIn("recall", self.received())
+
+    def test_order_of_messages(self) -> None:
+        """What is said to the shim arrives as it was said."""
+        self.link.enforce("a", "asked", 5.0)
+        self.link.release("a", keep=True)
+        self.assertEqual(["enforce", "release"], self.received())
+
+    def test_exit_of_others(self) -> None:
+        """An exit is the adopted child's, and after its release nothing's."""
+        child = FakeChild()
+        self.link.adopt("a", child)
+        self.answer("exited", "a", exit=EXIT)
+        self.link.release("a", keep=False)
+        self.answer("exited", "a", exit=EXIT)
+        self.assertEqual([EXIT], child.exits)
+
+    def test_answer_to_nothing(self) -> None:
+        """Descriptors of a process that was not asked for are closed."""
+        reading, writing = os.pipe()
+        self.answer("started", "unknown", (reading,), pid=77)
+        os.close(reading)
+        self.assertRaises(BrokenPipeError, os.write, writing, b"x")
+        os.close(writing)
+
+    def test_shim_ends(self) -> None:
+        """All that waits fails, what is in flight too, and only then the end is told; once."""
+        names = [f"job-{number}" for number in range(IN_FLIGHT + 2)]
+        self.start(*names)
+        self.shim.close()
+        self.link.doRead()
+        self.assertEqual((names, 1), (list(self.failed), self.lost))
+        self.link.doRead()
+        self.assertEqual(([], 1), (self.readers.readers, self.lost))
+        self.assertEqual([], self.readers.clock.getDelayedCalls())
+
+    def test_ends_while_a_message_is_sent(self) -> None:
+        """To speak to a shim that has ended is no error; its end is heard when it is read."""
+        self.shim.close()
+        self.link.release("a", keep=False)
+        self.start("b")
+        self.assertEqual(0, self.lost)
+        self.link.doRead()
+        self.assertEqual(1, self.lost)
+        self.readers.clock.advance(0)
+        self.assertEqual(["b"], list(self.failed))
+
+    def test_closed(self) -> None:
+        """A worker that leaves fails what has not begun, and hears nothing more."""
+        self.start("a")
+        self.link.close()
+        self.assertEqual((["a"], 0), (list(self.failed), self.lost))
+        self.assertEqual(([], []), (self.readers.readers, self.readers.clock.getDelayedCalls()))
+
+    def test_started_when_closed(self) -> None:
+        """A start after the end fails instead of waiting for ever."""
+        self.shim.close()
+        self.link.doRead()
+        self.start("late")
+        self.readers.clock.advance(0)
+        self.assertEqual(["late"], list(self.failed))
+
+    def test_channel_full(self) -> None:
+        """What the socket does not take at once goes later, in order, and nothing is lost."""
+        count = 0
+        while not self.link._channel.full:
+            self.link.enforce(f"job-{count}", "asked" * 100, 1.0)
+            count += 1
+        self.link.release("last", keep=False)
+        self.assertNotEqual([], self.readers.clock.getDelayedCalls())
+        got: list[str] = []
+        while new := self.received():
+            got += new
+            self.readers.clock.advance(0.01)
+        self.assertEqual(count * ["enforce"] + ["release"], got)
+        self.assertEqual([], self.readers.clock.getDelayedCalls())

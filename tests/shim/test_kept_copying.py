@@ -1,0 +1,70 @@
+"""What the shim copies of leftovers that are kept."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from txworker.shim.copying import Copying, KeptCopying
+from txworker.shim.held_job import HeldJob
+
+
+class KeptCopyingTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.place = Path(self.mktemp())
+        self.place.mkdir()
+        self.file = self.place / "id.out"
+        self.file.write_bytes(b"before ")
+        self.overs: list[Copying] = []
+        reading, self.writing = os.pipe()
+        os.set_blocking(reading, False)
+        self.pipes = {1: reading}
+        self.addCleanup(os.close, reading)
+
+    def a_copying(self, most: int = 0) -> KeptCopying:
+        order: Any = {"job": "id", "timeout": None, "max_output": most, "separate_stderr": False}
+        order.update(grace=1.0, cgroup=None, quiet=None)
+        directory = os.open(self.place, os.O_RDONLY)
+        copying = KeptCopying(directory, HeldJob(order, 1, 1, dict(self.pipes)), 1, self.overs.append)
+        os.close(directory)  # as the loop does when the next worker brings another
+        self.addCleanup(copying.close)
+        return copying
+
+    def write(self, data: bytes, copying: KeptCopying) -> bytes:
+        os.write(self.writing, data)
+        copying.ready()
+        return self.file.read_bytes() if self.file.exists() else b""
+
+    def test_goes_on(self) -> None:
+        """What comes is put behind what is there, until the pipe ends, which is told once."""
+        copying = self.a_copying()
+        self.assertEqual(b"before after", self.write(b"after", copying))
+        os.close(self.writing)
+        copying.ready()
+        self.assertEqual([copying], self.overs)
+
+    def test_ceiling(self) -> None:
+        """No more than the job may print, and one line that says so; what comes then is dropped."""
+        copying = self.a_copying(10)
+        self.write(b"12345", copying)
+        expected = b"before 123\n[output beyond 10 bytes was dropped]\n"
+        self.assertEqual(expected, self.write(b"6", copying))
+        os.close(self.writing)
+
+    def test_ceiling_told_already(self) -> None:
+        """Where the worker has written that line it is not written again."""
+        self.file.write_bytes(whole := b"before 123\n[output beyond 10 bytes was dropped]\n")
+        self.assertEqual(whole, self.write(b"6", self.a_copying(10)))
+        os.close(self.writing)
+
+    def test_deleted(self) -> None:
+        """A file that retention has deleted is not made anew, and holds no disk; what prints does not wait."""
+        copying = self.a_copying()
+        self.file.unlink()
+        self.assertEqual(b"", self.write(b"x", copying))
+        self.assertEqual(b"", self.write(b"y", self.a_copying()))
+        self.assertFalse(self.file.exists())
+        os.close(self.writing)

@@ -1,0 +1,125 @@
+"""Messages between the worker and the shim: whole, in order, with their descriptors. Real sockets."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from txworker.shim.messages import Channel
+
+LONG = "x" * 3_000_000
+ODD = os.fsdecode(b"\xff\xfe") + "ü\0\n"
+
+
+def opened() -> int:
+    """How many descriptors this process has."""
+    return len(os.listdir("/proc/self/fd"))
+
+
+class ChannelTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        for end in (ours, theirs):
+            end.setblocking(False)
+        self.ours, self.theirs = Channel(ours), Channel(theirs)
+        self.addCleanup(self.ours.close)
+        self.addCleanup(self.theirs.close)
+
+    def fill(self) -> int:
+        """Send until something has to wait; how many messages that were."""
+        count = 0
+        while not self.ours.full:
+            self.ours.send({"type": "filling", "number": count, "text": "x" * 1000})
+            count += 1
+        return count
+
+    def drain(self) -> list[dict[str, Any]]:
+        """All that arrives, as there is room."""
+        found: list[dict[str, Any]] = []
+        while True:
+            try:
+                message, descriptors = self.theirs.receive()
+            except BlockingIOError:
+                if not self.ours.full:
+                    return found
+                self.ours.flush()
+                continue
+            found.append({**message, "descriptors": descriptors})
+
+    def test_as_it_was_sent(self) -> None:
+        """Whatever words are in it, and however long it is: one that is too long for a datagram goes as a file."""
+        before = opened()
+        for message in (
+            {"type": "a", "n": [1, 2.5, None, True]},
+            {"type": ODD},
+            {"type": "long", "words": [LONG, ODD]},
+        ):
+            self.ours.send(message)
+            self.assertEqual((message, []), self.theirs.receive())
+        self.assertEqual(before, opened())
+
+    def test_descriptors(self) -> None:
+        """They come in their order, with a long message too, and are not inherited by children."""
+        for text in ("short", LONG):
+            pipes = [os.pipe() for _ in range(2)]
+            self.ours.send({"type": text}, [writing for _, writing in pipes])
+            for _, writing in pipes:
+                os.close(writing)
+            _, came = self.theirs.receive()
+            for number, (fd, (reading, _)) in enumerate(zip(came, pipes, strict=True)):
+                self.assertFalse(os.get_inheritable(fd))
+                os.write(fd, b"%d" % number)
+                self.assertEqual(b"%d" % number, os.read(reading, 10))
+                os.close(fd)
+                os.close(reading)
+
+    def test_nothing_there(self) -> None:
+        """Nobody waits."""
+        self.assertRaises(BlockingIOError, self.theirs.receive)
+
+    def test_full(self) -> None:
+        """What there is no room for waits, with its descriptors, and goes in its turn."""
+        before = opened()
+        count = self.fill()
+        reading, writing = os.pipe()
+        self.ours.send({"type": "short"}, [writing])
+        self.ours.send({"type": "long", "text": LONG}, [writing])
+        os.close(writing)
+        messages = self.drain()
+        self.assertEqual(list(range(count)), [message["number"] for message in messages[:count]])
+        short, long = messages[count:]
+        self.assertEqual(("short", "long", LONG), (short["type"], long["type"], long["text"]))
+        for message in (short, long):
+            (fd,) = message["descriptors"]
+            os.write(fd, b"x")
+            os.close(fd)
+        self.assertEqual(b"xx", os.read(reading, 10))
+        os.close(reading)
+        self.assertEqual(before, opened())
+
+    def test_closed_while_full(self) -> None:
+        """What waits is gone, and its descriptors are closed."""
+        before = opened()
+        self.fill()
+        with open(os.devnull) as given:
+            self.ours.send({"type": "waits"}, [given.fileno()])
+            self.ours.send({"type": "long", "text": LONG}, [given.fileno()])
+        self.ours.close()
+        self.assertEqual(before - 1, opened())
+
+    def test_other_end_is_gone(self) -> None:
+        """To read and to write are errors then, of the same family; what was sent before is read first."""
+        self.ours.send({"type": "last"})
+        self.ours.close()
+        self.assertEqual(({"type": "last"}, []), self.theirs.receive())
+        self.assertRaises(ConnectionResetError, self.theirs.receive)
+        self.assertRaises(OSError, self.theirs.send, {"type": "too late"})
+
+    def test_gone_while_full(self) -> None:
+        """What waits for room hears of it as well."""
+        self.fill()
+        self.theirs.close()
+        self.assertRaises(OSError, self.ours.flush)

@@ -1,0 +1,127 @@
+"""The two ways in which jobs' processes are made, each with a launcher: a shim of the test's own, or the reactor."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest_twisted
+from twisted.internet import reactor
+from twisted.internet.task import deferLater
+
+from txworker.cores import NOBODY_PINNED
+from txworker.leftovers.census import Census
+from txworker.leftovers.clearing import Finder
+from txworker.leftovers.scan import Scan
+from txworker.linux.procfs import children, read_process
+from txworker.process.intermediate_pipes import IntermediatePipes
+from txworker.process.job_process import Patience
+from txworker.process.launcher import JobDefaults, Launcher, Starter
+from txworker.process.poller import Poller
+from txworker.process.reactor_spawner import ReactorSpawner
+from txworker.process.shim import Shim
+from txworker.process.shim_start import Handshake, connect
+from txworker.process.spawner import Spawner
+
+ENVIRONMENT: Mapping[str, str] = {"PATH": os.environ["PATH"], "HOME": "/of/the/worker"}
+UMASK = 0o027
+DESCRIPTOR_LIMIT = (512, 4096)
+LIMIT = 20
+real: Any = reactor
+
+
+@dataclass
+class Provider:
+    """One of the ways; `shim` is None when it is the reactor. ENVIRONMENT, UMASK and DESCRIPTOR_LIMIT are inherited."""
+
+    spawner: Starter
+    census: Finder
+    shim: Shim | None = None
+    poller: Poller | None = None
+
+    def launcher(self, directory: Path, grace_seconds: float = 5.0) -> Launcher:
+        """It runs jobs there. What they leave behind is ended."""
+        defaults = JobDefaults(ENVIRONMENT, str(directory))
+        return Launcher(self.spawner, real, self.census, None, defaults, Patience(grace_seconds, 0.2))
+
+
+@contextmanager
+def a_shim(place: Path) -> Iterator[tuple[Shim, Poller, IntermediatePipes]]:
+    """A real one, with its state and the output in that directory. It ends with the test, and so do its jobs."""
+    state, output = place / "state", place / "output"
+    state.mkdir()
+    output.mkdir()
+    directory = os.open(output, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    pipes = IntermediatePipes(2)
+    defaults = {
+        "environment": dict(ENVIRONMENT),
+        "umask": UMASK,
+        "descriptor_limit": DESCRIPTOR_LIMIT,
+        "unattended_seconds": 0.0,
+    }
+
+    def connected() -> Handshake:
+        return connect(real, state, defaults, directory, pipes.descriptors, "of a test")
+
+    poller = Poller(real, NOBODY_PINNED)
+    shim = Shim(poller, real, connected)
+    try:
+        yield shim, poller, pipes
+    finally:
+        pid = shim.pid
+        left = [pid for pid in children(pid) if (process := read_process(pid)) and not process.zombie]
+        shim.close()
+        poller.close()
+        pipes.close()
+        os.close(directory)
+        _end(pid, left)
+
+
+@contextmanager
+def through_shim(place: Path) -> Iterator[Provider]:
+    """Processes of a shim of their own."""
+    with a_shim(place) as (shim, poller, pipes):
+        census = Census(real, shim.pid, shim.thread_id)
+        try:
+            yield Provider(Spawner(poller, shim, ENVIRONMENT, pipes), census, shim, poller)
+        finally:
+            census.close()
+
+
+@contextmanager
+def by_reactor() -> Iterator[Provider]:
+    """Processes of Twisted's reactor."""
+    spawner, census = ReactorSpawner(real, UMASK, DESCRIPTOR_LIMIT), Scan()
+    try:
+        yield Provider(spawner, census)
+    finally:
+        spawner.close()
+        census.close()
+
+
+def turn_until(true: Callable[[], Any], limit_seconds: float = LIMIT) -> None:
+    """Let the reactor run until that is so."""
+    end = time.monotonic() + limit_seconds
+    while not true():
+        assert time.monotonic() < end, f"still not so after {limit_seconds} s: {true}"
+        pytest_twisted.blockon(deferLater(real, 0.005))
+
+
+def _end(shim_pid: int, left: list[int]) -> None:
+    """A shim ends by itself when it has no job; one with a job that a failed test has left is killed, and the job."""
+    for pid in left:
+        with suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)
+    try:
+        turn_until(lambda: read_process(shim_pid) is None)
+    except AssertionError:
+        os.kill(shim_pid, signal.SIGKILL)
+        turn_until(lambda: read_process(shim_pid) is None)
+        raise
+    assert not left, f"the shim still had children: {left}"

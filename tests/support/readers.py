@@ -1,0 +1,35 @@
+"""A reactor's readers and timers without a reactor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.task import Clock
+
+
+class FakeReaders:
+    """Takes so many readers and no more; `clock` is its time."""
+
+    def __init__(self, room: int = 1000) -> None:
+        self.room = room
+        self.readers: list[Any] = []
+        self.clock = Clock()
+
+    def addReader(self, reader: Any) -> None:
+        if len(self.readers) >= self.room:
+            raise OSError(28, "No space left on device")
+        self.readers.append(reader)
+
+    def removeReader(self, reader: Any) -> None:
+        if reader in self.readers:
+            self.readers.remove(reader)
+
+    def callLater(self, delay: float, callable: Callable[..., Any], *args: Any) -> Any:
+        return self.clock.callLater(delay, callable, *args)
+
+    def callInThread(self, callable: Callable[..., Any], *args: Any) -> None:
+        raise NotImplementedError
+
+    def callFromThread(self, callable: Callable[..., Any], *args: Any) -> None:
+        raise NotImplementedError

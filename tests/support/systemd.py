@@ -1,0 +1,97 @@
+"""A real systemd, of the test's own: process 1 of namespaces, which knows the units in a directory and no others."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import uuid
+from contextlib import suppress
+from pathlib import Path
+
+from tests.support.adversary import cgroup_root
+from tests.support.daemon import wait_until
+from txworker.linux.procfs import children
+
+PROGRAM = "/lib/systemd/systemd"
+_BOOT = """
+set -e
+mount --make-rprivate /
+umount -R -l /sys/fs/cgroup
+mount -t cgroup2 cgroup2 /sys/fs/cgroup
+mount -t proc proc /proc
+mount -t tmpfs tmpfs /run
+if [ -e /etc/machine-id ]; then
+    echo 0123456789abcdef0123456789abcdef >/run/machine-id
+    mount --bind /run/machine-id /etc/machine-id
+fi
+exec "$0" --system --unit=nothing.target --show-status=0
+"""
+
+
+def why_not() -> str:
+    """Why none can be booted here; empty: one can."""
+    if not os.access(PROGRAM, os.X_OK) or not shutil.which("unshare") or not shutil.which("nsenter"):
+        return "there is no systemd here, or no unshare or nsenter"
+    if os.geteuid() or not cgroup_root():
+        return "booting systemd needs root, and a cgroup v2 hierarchy that can be written"
+    return ""
+
+
+class Systemd:
+    """
+    units are the texts of its unit files, by their names.
+
+    Raises:
+        AssertionError: it does not come up; so it is where namespaces are not to be had.
+    """
+
+    def __init__(self, place: Path, units: dict[str, str]) -> None:
+        self._cgroup = Path(cgroup_root()) / f"systemd-{uuid.uuid4()}"
+        self._cgroup.mkdir()
+        for name in ("units", "generators"):
+            (place / name).mkdir()
+        for name, text in {"nothing.target": "[Unit]\n", **units}.items():
+            (place / "units" / name).write_text(text)
+        environment = {
+            "PATH": os.environ["PATH"],
+            "container": "lxc",
+            "SYSTEMD_UNIT_PATH": str(place / "units"),
+            "SYSTEMD_GENERATOR_PATH": str(place / "generators"),
+            "SYSTEMD_LOG_TARGET": "null",
+        }
+        enter = f"echo $$ >{self._cgroup}/cgroup.procs; exec unshare --pid --mount --uts --ipc --cgroup --fork"
+        words = ["sh", "-c", f'{enter} --kill-child sh -c "$@"', "sh", _BOOT, PROGRAM]
+        self._unshare = subprocess.Popen(
+            words, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        try:
+            wait_until(lambda: self.systemctl("is-system-running").stdout.strip() in ("running", "degraded"), 15)
+        except BaseException:
+            self.close()
+            raise
+
+    def systemctl(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """What it says, and its status."""
+        first = next(iter(children(self._unshare.pid)), 0)
+        nsenter = ["nsenter", "-t", str(first), "-a", "systemctl", "--no-pager", *words]
+        return subprocess.run(nsenter, capture_output=True, text=True, timeout=60, check=False)
+
+    def close(self) -> None:
+        """All of it ends: unshare kills process 1, and the kernel whatever else is in its namespace."""
+        with suppress(OSError):
+            (self._cgroup / "cgroup.kill").write_text("1")
+        self._unshare.send_signal(signal.SIGKILL)
+        self._unshare.wait()
+        wait_until(lambda: not any(map(_processes, [self._cgroup, *self._cgroup.rglob("*/")])))
+        for directory in sorted(self._cgroup.rglob("*/"), key=lambda path: -len(path.parts)):
+            directory.rmdir()
+        self._cgroup.rmdir()
+
+
+def _processes(cgroup: Path) -> str:
+    try:
+        return (cgroup / "cgroup.procs").read_text()
+    except OSError:
+        return ""

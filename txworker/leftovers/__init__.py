@@ -1,0 +1,1 @@
+"""What a job leaves behind: found, and ended until nothing of the job runs."""

@@ -1,0 +1,1 @@
+"""The kernel's interfaces, thin and typed. No decisions, standard library only."""

@@ -1,0 +1,54 @@
+"""Which file a job's first word means (execvp(3), with the job's own PATH and directory)."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator, Mapping
+
+
+def candidates(executable: str, environment: Mapping[str, str]) -> Iterator[str]:
+    """Where that executable may be: itself when it holds a slash, else in each directory of the job's own PATH."""
+    if "/" in executable:
+        yield executable
+        return
+    for directory in environment.get("PATH", os.defpath).split(os.pathsep):
+        yield os.path.join(directory or os.curdir, executable)
+
+
+def find_executable(executable: str, environment: Mapping[str, str], directory: str | None) -> str:
+    """
+    The file to execute, seen from the job's directory. Asks the disk: in a thread that may wait for it.
+
+    Raises:
+        OSError: with a word without a slash, no directory of PATH has it, or none that may be executed.
+    """
+    if "/" in executable:
+        return executable
+    problem = errno.ENOENT
+    for candidate in candidates(executable, environment):
+        seen_from_here = os.path.join(directory or os.curdir, candidate)
+        if os.path.isfile(seen_from_here):
+            if os.access(seen_from_here, os.X_OK):
+                return candidate
+            problem = errno.EACCES
+    raise OSError(problem, os.strerror(problem), executable)
+
+
+def execute(argv: list[str], environment: Mapping[str, str]) -> None:
+    """
+    Become that program, the first candidate that can be executed.
+
+    Raises:
+        OSError: none can be; the error that says most: not permitted before not there.
+    """
+    problem: OSError | None = None
+    whole = dict(environment)
+    for candidate in candidates(argv[0], environment):
+        try:
+            os.execve(candidate, argv, whole)
+        except (FileNotFoundError, NotADirectoryError) as error:  # noqa: PERF203 a handful of times, once a start
+            problem = problem or error
+        except PermissionError as error:
+            problem = error
+    raise problem or FileNotFoundError(errno.ENOENT, "no place to look")

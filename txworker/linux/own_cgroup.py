@@ -1,0 +1,25 @@
+"""Where this process is in the cgroup v2 hierarchy (cgroups(7))."""
+
+from __future__ import annotations
+
+
+def own_cgroup_path() -> str:
+    """
+    The directory of this process's cgroup.
+
+    Raises:
+        OSError: there is no such hierarchy.
+    """
+    own = [line for line in _lines("/proc/self/cgroup") if line.startswith("0::")]
+    mounts = [line.split() for line in _lines("/proc/self/mountinfo") if " - cgroup2 " in line]
+    if not own or not mounts:
+        raise FileNotFoundError("cgroup v2 is not mounted")
+    root, mounted = mounts[0][3], mounts[0][4]
+    inside = own[0][3:]
+    inside = inside[len(root) :] if root != "/" and inside.startswith(root) else inside
+    return mounted + inside
+
+
+def _lines(path: str) -> list[str]:
+    with open(path) as file:
+        return file.read().splitlines()

@@ -1,0 +1,12 @@
+"""Resource limits of this process (getrlimit(2))."""
+
+from __future__ import annotations
+
+import resource
+
+
+def raise_descriptor_limit() -> tuple[int, int]:
+    """The soft limit of open descriptors becomes the hard one; what both were before."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (before[1], before[1]))
+    return before

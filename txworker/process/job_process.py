@@ -1,0 +1,208 @@
+"""What belongs together of one job's process: its run, what hears it, what is left of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred
+
+from txworker.jobs import EndReason, JobSpec, Usage
+from txworker.leftovers.clearing import Clearing, Family, Finder
+from txworker.leftovers.unended import why_alive
+from txworker.linux.cgroup import JobCgroup
+from txworker.process.parts import RunParts
+from txworker.process.protocol import JobProtocol, Sink
+from txworker.process.run import Run, begin, new_run
+from txworker.waiting import Clock
+
+
+class Listener(Protocol):
+    """What hears of a job's process. Reactor thread."""
+
+    def ready(self, child_fd: int) -> bool: ...
+
+    def wrote(self, child_fd: int, data: bytes) -> None: ...
+
+    def pour(self, child_fd: int, fd: int, most: int) -> int: ...
+
+    def poured(self, child_fd: int) -> None: ...
+
+    def overdue(self, reason: EndReason) -> None: ...
+
+    def hindered(self, problem: str) -> None: ...
+
+    def ended(self, exit_code: int | None, signal: int | None, usage: Usage, leftovers_ended: int) -> None: ...
+
+
+@dataclass(frozen=True)
+class Patience:
+    """
+    grace_seconds is what a time limit gives between TERM and KILL; drain_seconds is how long what an exited process
+    left behind may take to end, and then how long its output is waited for when another process holds the pipe.
+    """
+
+    grace_seconds: float
+    drain_seconds: float
+
+
+class JobProcess:
+    """
+    One job's process, from before its start until its end is written down. Reactor thread.
+
+    enforce(reason, kill_at) says what the shim is to enforce should this worker die.
+    """
+
+    def __init__(
+        self,
+        job_id: str,
+        spec: JobSpec,
+        listener: Listener,
+        clock: Clock,
+        census: Finder,
+        cgroup: JobCgroup | None,
+        patience: Patience,
+        keep_leftovers: bool,
+        enforce: Callable[[str, float], None],
+        note: Callable[[float], None],
+    ) -> None:
+        self._census = census
+        self._job_id = job_id
+        self._listener = listener
+        self._leftovers = 0
+        self._note = note
+        self._pid = census.expect(job_id)
+        self._end: tuple[int | None, int | None, Usage] = (None, None, Usage())
+        self._family = Family(job_id, census, cgroup)
+        self._keep = keep_leftovers
+        self._transport: Any = None
+        self._problem = ""
+        self.parts = RunParts(
+            clock,
+            listener.overdue,
+            self._over,
+            patience.grace_seconds,
+            patience.drain_seconds,
+            spec.timeout_seconds,
+            spec.quiet_timeout_seconds,
+            None if keep_leftovers else self._clearing(clock, job_id),
+            enforce=enforce,
+            hindered=self._hindered,
+        )
+        self.run: Run = new_run(self.parts)
+        self.protocol = JobProtocol(job_id, self._started, self._exited, self._ended, self._sink(spec))
+
+    @property
+    def pid(self) -> int:
+        """Of the process that was started."""
+        return self._pid
+
+    @property
+    def exited_at(self) -> float | None:
+        """When it exited, in seconds since the epoch; None: it runs."""
+        return self._transport.exited_at or None
+
+    @property
+    def core_dumped(self) -> bool:
+        """It was ended by a signal, and left a core dump."""
+        return bool(self._transport.core_dumped)
+
+    @property
+    def problem(self) -> str:
+        """Why processes that it left behind could not be ended; empty: none is left."""
+        return self._problem
+
+    def note_start(self, at: float) -> None:
+        """When it was started, as clients are told: the next worker is to tell them the same."""
+        self._note(at)
+
+    def stop(self, grace_seconds: float) -> None:
+        """TERM now, KILL when the grace period is over."""
+        self.run.stop(grace_seconds)
+
+    def resume_stop(self, kill_at: float | None) -> None:
+        """It was asked to end before this worker came: KILL is due then, or at once when that is not known."""
+        clock = self.parts.clock
+        self.run.resume_stop(0.0 if kill_at is None else kill_at - clock.seconds())
+
+    def exited(self, how: Mapping[str, Any]) -> None:
+        """It had exited before this worker came."""
+        self._transport.exited(how)
+
+    def release(self) -> None:
+        """Its end is written down: the process may be reaped."""
+        self._transport.release(self._keep)
+
+    def launch_failed(self) -> None:
+        """There is no process."""
+        self._census.leave(self._pid)
+
+    def abandon(self) -> Deferred[None]:
+        """The shim has ended: hear of nothing more. Fires when what is left in the pipes is written down."""
+        self.parts.cancel()
+        self._census.leave(self._pid)
+        self._family.close()
+        drained: Deferred[None] = self._transport.abandon()
+        return drained
+
+    def leave(self) -> Deferred[None]:
+        """The worker ends and the process runs on. Fires when nothing of its output is being copied here any more."""
+        self.parts.cancel()
+        left: Deferred[None] = self._transport.leave()
+        return left
+
+    def _started(self, transport: Any) -> None:
+        self._census.leave(self._pid)
+        self._transport = transport
+        self._pid = transport.pid
+        self._census.enter(self._pid, self._job_id)
+        begin(self.run, self.parts, transport)
+
+    def _clearing(self, clock: Clock, job_id: str) -> Clearing:
+        clearing = Clearing(clock, job_id, self._family, lambda count: self._cleared(count, clearing.problem))
+        clearing.hindered = self._listener.hindered
+        return clearing
+
+    def _hindered(self) -> None:
+        self._listener.hindered(why_alive([self._pid]))
+
+    def _sink(self, spec: JobSpec) -> Sink:
+        listener = self._listener
+        if spec.quiet_timeout_seconds is None:
+            return Sink(listener.ready, listener.wrote, listener.pour, listener.poured)
+        return Sink(self._ready, self._wrote, listener.pour, self._poured)
+
+    def _ready(self, child_fd: int) -> bool:
+        """It has printed, though that may have to wait."""
+        self.parts.last_output = self.parts.clock.seconds()
+        return self._listener.ready(child_fd)
+
+    def _wrote(self, child_fd: int, data: bytes) -> None:
+        self.parts.last_output = self.parts.clock.seconds()
+        self._listener.wrote(child_fd, data)
+
+    def _poured(self, child_fd: int) -> None:
+        self.parts.last_output = self.parts.clock.seconds()
+        self._listener.poured(child_fd)
+
+    def _exited(self) -> None:
+        self._census.exited(self._pid)
+        self.run.exited()
+
+    def _cleared(self, leftovers: int, problem: str) -> None:
+        self._leftovers = leftovers
+        self._problem = problem
+        self.run.cleared()
+
+    def _ended(self, exit_code: int | None, signal: int | None, usage: Usage) -> None:
+        self._end = (exit_code, signal, usage)
+        self.run.ended()
+
+    def _over(self) -> None:
+        if self._keep:
+            self._family.close()
+            self._census.keep(self._pid, self._job_id)
+        else:
+            self._census.leave(self._pid)
+        self._listener.ended(*self._end, self._leftovers)

@@ -1,0 +1,204 @@
+"""
+Copying what jobs print to their output files, while no worker does, or for good when leftovers are kept.
+
+splice(2) moves bytes from the pipe to the file in one system call, so a SIGKILL at any moment loses and doubles none:
+what has left the pipe is in the file, and the file's length says where the next byte goes. Where the file system or a
+full disk refuses it, bytes are read and thrown away, or written; then a SIGKILL between the two loses what was read.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import select
+import stat
+import sys
+import termios
+import time
+from collections.abc import Callable
+
+from txworker.shim.held_job import HeldJob
+
+_OPEN = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+_SPLICE_F_NONBLOCK = 2  # <fcntl.h>; os has it from Python 3.12 on
+_BLOCK = 1024 * 1024
+_READ_BYTES = 64 * 1024
+_BLOCKS_AT_ONCE = 4
+"""Of one pipe in one turn of the loop; then others have theirs."""
+
+
+class Copying:
+    """
+    One pipe of one job. over(copying) is told once, when the pipe has ended. Registered with the epoll set by the
+    caller.
+
+    directory: the output directory, open.
+    """
+
+    def __init__(self, directory: int, job: HeldJob, child_fd: int, over: Callable[[Copying], None]) -> None:
+        self.job = job
+        self.child_fd = child_fd
+        self.pipe = job.pipes[child_fd]
+        self._over = over
+        self._directory = directory
+        self._most: int = job.order["max_output"]
+        self._file = -1
+        self._splices = True
+
+    def ready(self) -> None:
+        """The pipe can be read, or has ended."""
+        for _ in range(_BLOCKS_AT_ONCE):
+            try:
+                moved = self.take(self.pipe, _BLOCK)
+            except BlockingIOError:
+                return
+            if not moved:
+                self._over(self)
+                return
+
+    def take(self, pipe: int, most: int) -> int:
+        """
+        Move so many bytes at most; how many left the pipe, 0: it has ended.
+
+        Raises:
+            BlockingIOError: it is empty.
+        """
+        room = most
+        try:
+            if self._most:
+                room = min(most, self._most - self._size())
+            if room > 0:
+                moved = self._move(pipe, room)
+                self.job.last_output = time.monotonic()
+                return moved
+        except BlockingIOError:
+            raise
+        except OSError:
+            return self._throw_away(pipe, most, self.job.lost)
+        return self._throw_away(pipe, most, self.job.discarded)
+
+    def close(self) -> None:
+        """No more."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def _move(self, pipe: int, most: int) -> int:
+        if not bytes_in(pipe):  # an ended pipe needs no file
+            return _nothing_from(pipe)
+        if self._splices:
+            try:
+                return os.splice(pipe, self._opened(), most, flags=_SPLICE_F_NONBLOCK)
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+                self._splices = False
+        return self._copy(pipe, most)
+
+    def _copy(self, pipe: int, most: int) -> int:
+        """Where splice cannot be had. A SIGKILL between read and write loses this block."""
+        data = os.read(pipe, min(most, _READ_BYTES))
+        rest = memoryview(data)
+        try:
+            while rest:
+                rest = rest[os.write(self._opened(), rest) :]
+        except OSError:
+            self.job.lost[self.child_fd] += len(rest)
+        return len(data)
+
+    def _throw_away(self, pipe: int, most: int, counted: dict[int, int]) -> int:
+        data = os.read(pipe, min(most, _READ_BYTES))
+        counted[self.child_fd] += len(data)
+        if data:
+            self.job.last_output = time.monotonic()
+        return len(data)
+
+    def _size(self) -> int:
+        return os.fstat(self._opened()).st_size
+
+    def _opened(self, flags: int = _OPEN) -> int:
+        if self._file < 0:
+            name = f"{self.job.id}.{'err' if self.child_fd == 2 and self.job.order['separate_stderr'] else 'out'}"
+            self._file = _open_own(name, flags, self._directory)
+            os.lseek(self._file, 0, os.SEEK_END)
+        return self._file
+
+
+def _open_own(name: str, flags: int, directory: int) -> int:
+    """
+    Raises:
+        OSError: also when what has that name is no regular file, has another name, too, or is another user's.
+    """
+    fd = os.open(name, flags, 0o600, dir_fd=directory)
+    found = os.fstat(fd)
+    if stat.S_ISREG(found.st_mode) and found.st_nlink == 1 and found.st_uid == os.geteuid():
+        return fd
+    os.close(fd)
+    raise FileExistsError(errno.EEXIST, "it is none of the worker's files", name)
+
+
+class KeptCopying(Copying):
+    """
+    Of a job that is over, whose leftovers are kept: no worker goes on with its output any more.
+
+    The file is opened now, while the directory is open. It is not made anew when it has been deleted, as retention
+    does; from then on what comes is thrown away. Lines of ours, which a worker would have written, are written here.
+    """
+
+    def __init__(self, directory: int, job: HeldJob, child_fd: int, over: Callable[[Copying], None]) -> None:
+        super().__init__(directory, job, child_fd, over)
+        self._gone = False
+        self._told_cap = bool(job.discarded[child_fd])
+        try:
+            self._opened(_OPEN & ~os.O_CREAT)
+            self._told_cap = self._told_cap or (bool(self._most) and self._size() > self._most)
+        except OSError:
+            self._gone = True
+
+    def take(self, pipe: int, most: int) -> int:
+        """As in Copying, but for a file that is gone."""
+        if self._gone or not os.fstat(self._file).st_nlink:
+            self._gone = True
+            self.close()
+            return self._throw_away(pipe, most, self.job.discarded)
+        taken = super().take(pipe, most)
+        if self.job.lost[self.child_fd]:
+            self._tell_lost()
+        if self.job.discarded[self.child_fd] and not self._told_cap:
+            self._told_cap = self._write(f"\n[output beyond {self._most} bytes was dropped]\n")
+        return taken
+
+    def _tell_lost(self) -> None:
+        lost = self.job.lost[self.child_fd]
+        if self._write(f"\n[at least {lost} bytes of output were lost here: the disk refused them]\n"):
+            self.job.lost[self.child_fd] = 0
+
+    def _write(self, line: str) -> bool:
+        """Whether the disk took it, or some of it."""
+        try:
+            return bool(os.write(self._file, line.encode()))
+        except OSError:
+            return False
+
+
+def bytes_in(pipe: int) -> int:
+    """How many a pipe holds."""
+    return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
+
+
+def _nothing_from(pipe: int) -> int:
+    """0: it has ended, and holds nothing. A byte may have come since it was found empty: so none is read here."""
+    poll = select.poll()
+    poll.register(pipe, select.POLLIN)
+    events = poll.poll(0)
+    if events and not events[0][1] & select.POLLIN:
+        return 0
+    raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+
+def is_readable(pipe: int) -> bool:
+    """It holds bytes, or has ended."""
+    poll = select.poll()
+    poll.register(pipe, select.POLLIN)
+    return bool(poll.poll(0))

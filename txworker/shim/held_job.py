@@ -1,0 +1,106 @@
+"""A job that the shim has: its process, the read ends of its pipes, and what to enforce while no worker is there."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from contextlib import suppress
+
+from txworker.linux.wait import Exit
+from txworker.shim.starts import Order
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # the module itself costs a small program a megabyte
+    from typing import Any
+
+
+_KEPT = ("grace", "cgroup", "separate_stderr", "max_output", "quiet")
+"""Of an order once its process runs; the rest, which may be long, is not needed any more."""
+
+
+class HeldJob:
+    """
+    Times are of the monotonic clock, which is the same for every process, except where they are called wall times.
+
+    pipes: the read end by the job's descriptor, 1 and 2. reason: why it is being ended; kill_at: when KILL is due.
+    """
+
+    def __init__(self, order: Order, pid: int, ticks: int, pipes: dict[int, int]) -> None:
+        now = time.monotonic()
+        self.order = {name: order[name] for name in _KEPT}
+        self.id: str = order["job"]
+        self.pid = pid
+        self.ticks = ticks
+        self.pipes = pipes
+        self.pidfd = -1
+        self.started_wall = time.time()
+        self.timeout_at: float | None = None if order["timeout"] is None else now + order["timeout"]
+        self.last_output = now
+        self.reason: str | None = None
+        self.kill_at: float | None = None
+        self.exit: Exit | None = None
+        self.exit_wall = 0.0
+        self.lost = {1: 0, 2: 0}
+        self.discarded = {1: 0, 2: 0}
+
+    def signal_group(self, number: int) -> None:
+        """To its process group, which cannot be another's: the number stays taken until the job is released."""
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, number)
+
+    def end(self, reason: str) -> None:
+        """TERM now, KILL when the order's grace period is over."""
+        self.reason = reason
+        self.kill_at = time.monotonic() + self.order["grace"]
+        self.signal_group(signal.SIGTERM)
+        self.signal_group(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """KILL to its process group, and to all of its cgroup."""
+        self.kill_at = None
+        self.signal_group(signal.SIGKILL)
+        if self.order["cgroup"]:
+            with suppress(OSError), open(f"{self.order['cgroup']}/cgroup.kill", "w") as file:
+                file.write("1")
+
+    def close(self) -> None:
+        """Its descriptors are not needed any more."""
+        for fd in [*self.pipes.values(), *([self.pidfd] if self.pidfd >= 0 else [])]:
+            os.close(fd)
+        self.pipes = {}
+        self.pidfd = -1
+
+    def record(self) -> dict[str, Any]:
+        """All of it that the next worker needs to know."""
+        return {
+            "type": "job",
+            "job": self.id,
+            "pid": self.pid,
+            "ticks": self.ticks,
+            "started_wall": self.started_wall,
+            "separate_stderr": self.order["separate_stderr"],
+            "cgroup": self.order["cgroup"],
+            "max_output": self.order["max_output"],
+            "timeout_at": self.timeout_at,
+            "last_output": self.last_output,
+            "reason": self.reason,
+            "kill_at": self.kill_at,
+            "lost": [self.lost[1], self.lost[2]],
+            "discarded": [self.discarded[1], self.discarded[2]],
+            "exit": self.exit_record(),
+        }
+
+    def exit_record(self) -> dict[str, Any] | None:
+        """How it exited; None: it runs."""
+        if self.exit is None:
+            return None
+        return {
+            "exit_code": self.exit.exit_code,
+            "signal": self.exit.signal,
+            "core_dumped": self.exit.core_dumped,
+            "at": self.exit_wall,
+            "user_cpu": self.exit.user_cpu,
+            "system_cpu": self.exit.system_cpu,
+            "max_rss_bytes": self.exit.max_rss_bytes,
+        }

@@ -1,0 +1,61 @@
+"""
+The shim as a program: `python -I -S main.py VERSION`, with the listening socket as descriptor 3.
+
+Run by its path, as an isolated Python finds no packages. All that it needs is imported here, for an upgrade replaces
+the files under a shim that runs.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import socket
+import sys
+
+sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+
+from txworker.linux.clone import NEVER_SECONDS
+from txworker.linux.rlimits import raise_descriptor_limit
+from txworker.linux.signals import default_internal_signals
+from txworker.linux.threads import become_subreaper, set_name
+from txworker.shim.loop import Loop
+from txworker.shim.spawn_thread import SpawnThread
+
+_LISTENER = 3
+_BACKLOG = 8
+_IGNORED = (
+    signal.SIGHUP,
+    signal.SIGINT,
+    signal.SIGTERM,
+    signal.SIGQUIT,
+    signal.SIGPIPE,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+)
+
+
+def main() -> None:
+    """Serve until there are neither jobs nor a worker."""
+    for number in _IGNORED:  # a terminal or a service manager that ends the worker must not end its jobs
+        signal.signal(number, signal.SIG_IGN)
+    default_internal_signals()
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    if os.getpid() != os.getsid(0):
+        os.setsid()
+    os.chdir("/")
+    set_name("txworker-shim")
+    sys.setswitchinterval(NEVER_SECONDS)  # both threads give up Python's lock by themselves, at their next system call
+    raise_descriptor_limit()
+    become_subreaper()
+    listener = socket.socket(fileno=_LISTENER)
+    listener.set_inheritable(False)
+    listener.listen(_BACKLOG)  # again: SO_PEERCRED of a connection is what listened last, and shall be the shim
+    thread = SpawnThread()
+    thread.start()
+    gc.freeze()
+    Loop(listener, thread, sys.argv[1]).run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,168 @@
+"""
+What the worker and the shim say to each other, over a Unix socket of type SOCK_SEQPACKET.
+
+A message is one JSON object, with descriptors beside it (SCM_RIGHTS). One that is too long for a datagram is in a
+memfd,
+which is then the first descriptor. JSON because the two ends may run different Pythons, and because a parser of the
+privileged end must be safe: marshal and pickle are not.
+
+| worker to shim | |
+| --- | --- |
+| hello | protocol, version, pid, defaults (what every job inherits); descriptors: the output directory |
+| pipes | descriptors: the owners' memfd and the read ends of the worker's intermediate pipes |
+| more | the worker has taken the last lot of jobs that run: send the next |
+| spawn | job, and how it is to be started; descriptors: its stdin, if it has one |
+| recall | do not start what waits for its turn behind a start that hangs: answer `recalled` |
+| note | job, started: the wall time at which it was started, as its clients are told |
+| enforce | job, and what to enforce while no worker is there: reason, kill_at |
+| release | job: it is over; wait for its process, close its pipes. keep: go on copying what its leftovers print |
+| forget | what is being started is not wanted any more: kill it |
+| quit | end, if there is no job |
+
+| shim to worker | |
+| --- | --- |
+| hello | protocol, version, pid, thread (that spawns), jobs (how many), kept (jobs whose leftovers print on) |
+| job | the record of one that it has; descriptors: the read ends of its pipes |
+| lot | some jobs were sent: answer `more` |
+| ready | all jobs were sent |
+| started | job, pid; descriptors: the read ends of its pipes |
+| failed | job, errno, step: there is no process |
+| exited | job, and how (exit_code or signal, core_dumped, at, user_cpu, system_cpu, max_rss_bytes) |
+"""
+
+from __future__ import annotations
+
+import array
+import json
+import os
+import socket
+from collections import deque
+from collections.abc import Iterable, Sequence
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # the module itself costs a small program a megabyte
+    from typing import Any
+
+    Message = dict[str, Any]
+else:
+    Message = dict
+
+_encode = json.JSONEncoder(check_circular=False, separators=(",", ":")).encode
+_decode = json.JSONDecoder().decode
+
+PROTOCOL = 1
+"""Goes up when one end of an older version cannot understand the other any more."""
+
+SOCKET_NAME = "shim.sock"
+"""In the worker's state directory."""
+
+LOT = 64
+"""So many jobs are sent at a time: descriptors in flight are bounded (RLIMIT_NOFILE, ETOOMANYREFS; unix(7))."""
+
+_DATAGRAM_BYTES = 32 * 1024
+_MOST_DESCRIPTORS = 32
+_IN_MEMFD = b"@"
+"""In place of a message: it is in the first descriptor."""
+
+
+class Channel:
+    """
+    One end of the connection. One thread.
+
+    What the socket does not take at once is kept, in order, with duplicates of its descriptors.
+
+    Raises:
+        OSError: from every method: the other end is gone.
+    """
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket = connection
+        self._waiting: deque[tuple[bytes, list[int]]] = deque()
+
+    def fileno(self) -> int:
+        """For whoever watches it."""
+        return self._socket.fileno()
+
+    @property
+    def full(self) -> bool:
+        """Something waits for room: flush() when the socket can be written."""
+        return bool(self._waiting)
+
+    def send(self, message: Message, descriptors: Sequence[int] = ()) -> None:
+        """Never blocks. The descriptors stay the caller's, who may close them at once."""
+        data = _encode(message).encode()
+        if len(data) > _DATAGRAM_BYTES:
+            with open(os.memfd_create("message"), "w+b", buffering=0) as body:
+                _write_all(body.fileno(), data)
+                self._put(_IN_MEMFD, [body.fileno(), *descriptors])
+        else:
+            self._put(data, descriptors)
+
+    def flush(self) -> None:
+        """Send what waits, as far as there is room."""
+        while self._waiting:
+            data, descriptors = self._waiting[0]
+            if not self._sent(data, descriptors):
+                return
+            self._waiting.popleft()
+            _close(descriptors)
+
+    def receive(self) -> tuple[Message, list[int]]:
+        """
+        The next message, and its descriptors, which are the caller's from now on.
+
+        Raises:
+            BlockingIOError: there is none yet.
+            ConnectionResetError: the other end is gone.
+        """
+        size = socket.CMSG_SPACE(_MOST_DESCRIPTORS * 4)
+        data, ancillary, _, _ = self._socket.recvmsg(2 * _DATAGRAM_BYTES, size, socket.MSG_CMSG_CLOEXEC)
+        descriptors = array.array("i")
+        for _, _, content in ancillary:
+            descriptors.frombytes(content[: len(content) - len(content) % 4])
+        fds = descriptors.tolist()
+        if not data:
+            raise ConnectionResetError("the other end is gone")
+        if data == _IN_MEMFD:
+            data = _read_all(fds.pop(0))
+        message: Message = _decode(data.decode())
+        return message, fds
+
+    def close(self) -> None:
+        """Nothing is sent or received any more."""
+        self._socket.close()
+        while self._waiting:
+            _close(self._waiting.popleft()[1])
+
+    def _put(self, data: bytes, descriptors: Sequence[int]) -> None:
+        if self._waiting or not self._sent(data, descriptors):
+            self._waiting.append((data, [os.dup(fd) for fd in descriptors]))
+
+    def _sent(self, data: bytes, descriptors: Sequence[int]) -> bool:
+        try:
+            if descriptors:
+                rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))]
+                self._socket.sendmsg([data], rights)
+            else:
+                self._socket.send(data)
+        except BlockingIOError:
+            return False
+        return True
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(fd, rest) :]
+
+
+def _read_all(fd: int) -> bytes:
+    try:
+        return os.pread(fd, os.fstat(fd).st_size, 0)
+    finally:
+        os.close(fd)
+
+
+def _close(descriptors: Iterable[int]) -> None:
+    for fd in descriptors:
+        os.close(fd)

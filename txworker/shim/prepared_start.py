@@ -1,0 +1,129 @@
+"""
+A start that takes code in the child: limits, another user, a niceness, or to be born in a cgroup.
+
+The spawn thread forks. The shim's other thread, the loop, is then in a system call or waits for Python's lock, so what
+the child runs up to its exec needs nothing that the loop may hold, as long as it does not let go of that lock.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import struct
+from collections.abc import Mapping
+
+from txworker.linux import in_child
+from txworker.linux.clone import clone_into_cgroup
+from txworker.linux.executables import execute
+from txworker.linux.rlimit_tag import as_limits
+from txworker.linux.signals import default_dispositions
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # the module itself costs a small program a megabyte
+    from typing import Any, NoReturn
+
+_NO_MEMORY = struct.pack("i", errno.ENOMEM) + b"command"  # made before there is a limit
+
+
+class CannotClone(OSError):
+    """There is no child at all, whatever it was to become."""
+
+
+def start_prepared(
+    order: Mapping[str, Any],
+    environment: Mapping[str, str],
+    descriptors: Mapping[int, int],
+    descriptor_limit: tuple[int, int],
+) -> int:
+    """
+    The pid of the order's process, which runs. descriptors maps its 0, 1 and 2 to ours.
+
+    Raises:
+        CannotClone: no process could be made.
+        OSError: a step failed, and there is no process; `filename` is the directory, the first word or the step.
+    """
+    report, told = os.pipe2(os.O_CLOEXEC)
+    try:
+        limits = (("maxOpenFiles", resource.RLIMIT_NOFILE, *descriptor_limit), *order["limits"])
+        pid = _fork(order["cgroup"])
+        if pid == 0:
+            _become(order, environment, descriptors, (*limits, *as_limits(order["tag"])), told)
+        os.close(told)
+        told = -1
+        failure = os.read(report, 64)  # ends empty when the exec succeeded, which closes the other end
+    finally:
+        os.close(report)
+        if told >= 0:
+            os.close(told)
+    if failure:
+        os.waitpid(pid, 0)
+        raise _failed(failure, order)
+    return pid
+
+
+def _failed(failure: bytes, order: Mapping[str, Any]) -> OSError:
+    number, step = struct.unpack_from("i", failure)[0], failure[4:].decode()
+    filename = {"directory": order["directory"], "command": order["argv"][0]}.get(step, step)
+    return OSError(number, os.strerror(number), filename)
+
+
+def _fork(cgroup: str | None) -> int:
+    try:
+        if not cgroup:
+            return os.fork()
+        directory = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        pid = -1
+        try:
+            pid = clone_into_cgroup(directory)
+        finally:
+            if pid != 0:  # the child's closes at its exec, and os.close() is none of what it may call
+                os.close(directory)
+        return pid
+    except OSError as error:
+        raise CannotClone(error.errno, error.strerror, "clone") from error
+
+
+def _become(
+    order: Mapping[str, Any],
+    environment: Mapping[str, str],
+    descriptors: Mapping[int, int],
+    limits: tuple[tuple[str, int, int, int], ...],
+    told: int,
+) -> NoReturn:
+    """In the child: every step, then the job itself. A step that fails is told by its name and errno."""
+    step = "session"
+    try:
+        os.setsid()
+        step = "descriptors"
+        for child_fd, fd in sorted(descriptors.items()):  # all of ours are above 2 and close at the exec
+            in_child.dup2(fd, child_fd)
+        step = "oom_score_adj"
+        if order["oom_score_adj"]:
+            in_child.write_file("/proc/self/oom_score_adj", b"%d" % order["oom_score_adj"])
+        step = "nice"
+        if order["nice"]:
+            os.nice(order["nice"])
+        for name, number, soft, hard in limits:
+            step = name
+            resource.setrlimit(number, (soft, hard))
+        step = "user"
+        if order["user"] is not None:
+            uid, gid, groups = order["user"]
+            os.setgroups(groups)
+            os.setgid(gid)
+            os.setuid(uid)
+        step = "directory"
+        if order["directory"] is not None:
+            in_child.chdir(order["directory"])
+        step = "command"
+        default_dispositions()
+        execute(order["argv"], environment)
+    except OSError as error:
+        in_child.write(told, struct.pack("i", error.errno or 1) + step.encode()[:32])
+    except MemoryError:  # so low a limit
+        in_child.write(told, _NO_MEMORY)
+    except BaseException:
+        in_child.write(told, struct.pack("i", errno.EINVAL) + step.encode()[:32])
+    finally:
+        os._exit(127)

@@ -1,0 +1,197 @@
+"""
+The thread in which jobs' processes are made, one after another.
+
+vfork suspends the calling thread until the child execs, and a disk or a network that does not answer may put that off
+for long. So it is not the loop's thread: an exec that hangs holds up launches, and no end, no output, no takeover.
+Its table of descriptors is its own, for the kernel copies the table for each child, and so are its umask and directory.
+Jobs are its children, orphans that the shim adopts are the loop's: the kernel gives orphans to a process's first
+thread.
+"""
+
+from __future__ import annotations
+
+import array
+import errno
+import os
+import signal
+import socket
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+
+from txworker.linux.threads import own_descriptor_table, own_umask, set_name
+from txworker.linux.wait import reap
+from txworker.shim.starts import Order, Starts
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # the module itself costs a small program a megabyte
+    from typing import Any
+
+    Defaults = Mapping[str, Any]
+else:
+    Defaults = Mapping
+
+Result = tuple[str, int, int, str]
+"""job, pid (0: there is no process), errno, the step that failed."""
+
+RECALLED = "recalled"
+"""The step that a recalled start failed at."""
+
+_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+
+
+class SpawnThread:
+    """
+    `results` has an entry more, and descriptor `fileno()` can be read, when a start has succeeded or failed. The loop's
+    thread.
+
+    job_pids: the processes that were started here and not released yet.
+    """
+
+    def __init__(self) -> None:
+        self.results: deque[Result] = deque()
+        self.job_pids: set[int] = set()
+        self.thread_id = 0
+        self.busy_with = 0
+        self._tasks: deque[tuple[str, Any]] = deque()
+        self._recalled: set[str] = set()
+        self._here, self._there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._here.setblocking(False)
+        self._ready = threading.Event()
+        self._problem: BaseException | None = None
+
+    def start(self) -> None:
+        """
+        Begin.
+
+        Raises:
+            OSError: the kernel does not offer what the thread needs.
+            AttributeError: libc does not.
+        """
+        threading.Thread(target=self._run, name="spawn", daemon=True).start()
+        self._ready.wait()
+        if self._problem is not None:
+            raise self._problem
+
+    def fileno(self) -> int:
+        """Can be read when there are results."""
+        return self._here.fileno()
+
+    def taken(self) -> None:
+        """Results are about to be taken."""
+        with suppress(BlockingIOError):
+            while True:
+                self._here.recv(1)
+
+    def set_defaults(self, defaults: Defaults) -> None:
+        """What jobs inherit from now on."""
+        self._put("defaults", defaults, ())
+
+    def spawn(self, order: Order, descriptors: Sequence[int]) -> None:
+        """Start this when its turn comes. descriptors: stdin if the order has one, stdout, stderr if it is apart."""
+        self.busy_with += 1
+        self._put("spawn", order, descriptors)
+
+    def sweep(self) -> None:
+        """Reap children of the thread that are no jobs and have exited: a job made them its siblings (CLONE_PARENT)."""
+        self._put("sweep", None, ())
+
+    def recall(self) -> None:
+        """What has not begun fails with RECALLED."""
+        self._recalled.update(order["job"] for kind, order in list(self._tasks) if kind == "spawn")
+
+    def kill_starting(self) -> None:
+        """End the child that waits for its exec, on a disk or a network that does not answer."""
+        for pid in children_of_thread(self.thread_id):
+            if pid not in self.job_pids:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+    def _put(self, kind: str, what: Any, descriptors: Sequence[int]) -> None:
+        """
+        Raises:
+            BlockingIOError: the thread hangs, and too much waits for it already.
+        """
+        self._tasks.append((kind, what))
+        try:
+            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
+            self._here.sendmsg([b"."], rights)
+        except OSError:
+            self._tasks.pop()
+            self.busy_with -= kind == "spawn"
+            raise
+
+    def _run(self) -> None:
+        try:
+            self.thread_id = threading.get_native_id()
+            set_name("spawn")
+            own_descriptor_table(self._there.fileno())
+            self._no_input = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+            self._starts = Starts()
+        except BaseException as error:
+            self._problem = error
+            return
+        finally:
+            self._ready.set()
+        while True:
+            self._next()
+
+    def _next(self) -> None:
+        _, ancillary, _, _ = self._there.recvmsg(1, socket.CMSG_SPACE(16), socket.MSG_CMSG_CLOEXEC)
+        descriptors = array.array("i")
+        for _, _, data in ancillary:
+            descriptors.frombytes(data)
+        kind, what = self._tasks.popleft()
+        if kind == "spawn":
+            self._spawn(what, descriptors.tolist())
+        elif kind == "sweep":
+            self._sweep()
+        else:
+            self._set_defaults(what)
+
+    def _set_defaults(self, defaults: Defaults) -> None:
+        self._starts.environment = defaults["environment"]
+        self._starts.descriptor_limit = tuple(defaults["descriptor_limit"])
+        own_umask(defaults["umask"])
+
+    def _spawn(self, order: Order, descriptors: list[int]) -> None:
+        job = order["job"]
+        try:
+            self.results.append((job, self._started(order, descriptors), 0, ""))
+        except OSError as error:
+            self.results.append((job, 0, error.errno or 1, str(error.filename or "")))
+        except Exception:  # a mistake of ours: the worker must hear that there is no process, and shim.log of the rest
+            traceback.print_exc()
+            self.results.append((job, 0, errno.EINVAL, ""))
+        finally:
+            for fd in descriptors:
+                os.close(fd)
+        self._there.send(b".")
+
+    def _started(self, order: Order, descriptors: list[int]) -> int:
+        if order["job"] in self._recalled:
+            self._recalled.discard(order["job"])
+            raise OSError(1, RECALLED, RECALLED)
+        stdin, *outputs = descriptors if order["stdin"] else [self._no_input, *descriptors]
+        pid = self._starts.start(order, {0: stdin, 1: outputs[0], 2: outputs[-1]})
+        self.job_pids.add(pid)
+        return pid
+
+    def _sweep(self) -> None:
+        for pid in children_of_thread(self.thread_id):
+            if pid not in self.job_pids:
+                reap(pid)
+
+
+def children_of_thread(thread_id: int) -> list[int]:
+    """The children of one of this process's threads."""
+    with open(f"/proc/self/task/{thread_id}/children") as file:
+        return list(map(int, file.read().split()))
+
+
+def ticks_now() -> int:
+    """Clock ticks since boot, as the kernel counts the start of a process."""
+    return int(time.clock_gettime(time.CLOCK_BOOTTIME) * _TICKS_PER_SECOND)

@@ -1,0 +1,131 @@
+"""
+What the shim does for the worker while none is there: copies output, and enforces what the worker would have enforced.
+
+Deadlines are of the monotonic clock. Leftovers of a job that ends meanwhile are ended by the next worker.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+
+from txworker.shim.copying import Copying, KeptCopying, is_readable
+from txworker.shim.events import Events
+from txworker.shim.held_job import HeldJob
+from txworker.shim.intermediate import IntermediatePipes, drain
+
+TIMEOUT, QUIET, UNATTENDED = "timeout", "quiet", "unattended"
+"""Why a job was ended here; the next worker tells it."""
+
+_LOOK_SECONDS = 0.1
+"""Between two looks at the deadlines of all jobs."""
+
+
+class Unattended:
+    """jobs: those that the shim has, by their ids, whichever they are when it is asked."""
+
+    def __init__(self, events: Events, jobs: Mapping[str, HeldJob], pipes: IntermediatePipes) -> None:
+        self._events = events
+        self._jobs = jobs
+        self._pipes = pipes
+        self._copying: dict[tuple[str, int], Copying] = {}
+        self._kept: set[Copying] = set()
+        self._directory = -1
+        self._since = 0.0
+        self._seconds = 0.0
+        self.active = False
+
+    @property
+    def keeps(self) -> bool:
+        """Leftovers of a job that is over still print."""
+        return bool(self._kept)
+
+    @property
+    def kept(self) -> list[tuple[str, int]]:
+        """The jobs whose leftovers these are, with the pids that their own processes had."""
+        return sorted({(copying.job.id, copying.job.pid) for copying in self._kept})
+
+    def begin(self, directory: int, seconds: float) -> None:
+        """The worker is gone. directory: where output goes; seconds: after so long every job is ended, 0: never."""
+        self.active = True
+        self._directory = directory
+        self._since = time.monotonic()
+        self._seconds = seconds
+        for job_id, child_fd, pipe in self._pipes.left():
+            job = self._jobs.get(job_id)
+            if job is not None and child_fd in job.pipes:
+                copying = Copying(directory, job, child_fd, self._over)
+                drain(copying, pipe)
+                copying.close()
+        for job in self._jobs.values():
+            self.add(job)
+
+    def add(self, job: HeldJob) -> None:
+        """One more job to copy from, as no worker is there."""
+        for child_fd in job.pipes:
+            if (job.id, child_fd) not in self._copying:
+                self._add(Copying(self._directory, job, child_fd, self._over))
+
+    def end(self) -> None:
+        """A worker is there."""
+        self.active = False
+        for copying in self._copying.values():
+            self._stop(copying)
+        self._copying.clear()
+
+    def keep(self, directory: int, job: HeldJob) -> bool:
+        """The job is over; go on copying what its leftovers print, until nothing holds the pipes. Whether any does."""
+        for child_fd, pipe in list(job.pipes.items()):
+            kept = KeptCopying(directory, job, child_fd, self._kept_over)
+            self._kept.add(kept)
+            self._events.watch(pipe, kept.ready)
+        return bool(job.pipes)
+
+    def enforce(self) -> float | None:
+        """End what is overdue; after how many seconds to ask again, None: when something happens."""
+        if not self.active:
+            return None
+        now = time.monotonic()
+        unattended = bool(self._seconds) and now - self._since >= self._seconds
+        waits = [self._enforce(job, now, unattended) for job in self._jobs.values()]
+        return _LOOK_SECONDS if any(waits) or (self._seconds and not unattended) else None
+
+    def _enforce(self, job: HeldJob, now: float, unattended: bool) -> bool:
+        """Whether the job has a deadline that is still to come."""
+        if job.kill_at is not None:
+            if now >= job.kill_at:
+                job.kill()
+            return job.kill_at is not None
+        if job.exit is not None or job.reason is not None:
+            return False
+        reason = self._overdue(job, now) or (UNATTENDED if unattended else None)
+        if reason:
+            job.end(reason)
+            return True
+        return job.timeout_at is not None or job.order["quiet"] is not None
+
+    def _overdue(self, job: HeldJob, now: float) -> str | None:
+        if job.timeout_at is not None and now >= job.timeout_at:
+            return TIMEOUT
+        quiet = job.order["quiet"]
+        if quiet is not None and now - job.last_output >= quiet and not any(map(is_readable, job.pipes.values())):
+            return QUIET
+        return None
+
+    def _add(self, copying: Copying) -> None:
+        self._copying[copying.job.id, copying.child_fd] = copying
+        self._events.watch(copying.pipe, copying.ready)
+
+    def _over(self, copying: Copying) -> None:
+        """The pipe has ended; its read end stays open, so that the worker sees the end, too."""
+        self._stop(copying)
+
+    def _stop(self, copying: Copying) -> None:
+        self._events.unwatch(copying.pipe)
+        copying.close()
+
+    def _kept_over(self, copying: Copying) -> None:
+        self._stop(copying)
+        self._kept.discard(copying)
+        os.close(copying.job.pipes.pop(copying.child_fd))
