@@ -12,6 +12,7 @@ from tests.support.adversary import (
     CONFIG,
     ENDINGS,
     WITHOUT_CGROUPS,
+    WITHOUT_SHIM,
     Adversary,
     Witnesses,
     cgroup_root,
@@ -38,12 +39,13 @@ def attack(tmp_path: Path, witnesses: Witnesses) -> Iterator[Callable[..., list[
     """Rounds of one adversary for each ending, all at once; witnesses beside the worker carry marks of its jobs."""
     done: list[Adversary] = []
 
-    def rounds(daemon: Daemon, count: int, cgroup: str = "") -> list[Adversary]:
+    def rounds(daemon: Daemon, count: int, cgroup: str = "", tagged_outsiders: bool = True) -> list[Adversary]:
         for number in range(count):
             adversaries = [Adversary(daemon, tmp_path, ending, cgroup) for ending in ENDINGS]
             done.extend(adversaries)
             if number == 0:
-                outsiders(witnesses, "no job's", *[adversary.job_id for adversary in adversaries])
+                tags = [adversary.job_id for adversary in adversaries if tagged_outsiders]
+                outsiders(witnesses, "no job's", *tags)
             for adversary in adversaries:
                 check(adversary)
         return done
@@ -122,7 +124,22 @@ def test_often_without_cgroups(
     attack_without_cgroups(a_daemon(WITHOUT_CGROUPS), attack, witnesses, OFTEN)
 
 
-@pytest.mark.parametrize("text", [CONFIG, WITHOUT_CGROUPS])
+@pytest.mark.slow
+def test_without_shim(
+    a_daemon: Callable[..., Daemon], attack: Callable[..., list[Adversary]], witnesses: Witnesses
+) -> None:
+    """
+    Without the shim nothing survives that keeps session or tags, and what keeps nothing does. There is no descent to go
+    by, so the environment tag of a job makes any process the job's; others are not touched.
+    """
+    daemon = a_daemon(WITHOUT_SHIM)
+    job_of_witnesses(daemon, witnesses)
+    for adversary in attack(daemon, 2, tagged_outsiders=False):
+        assert len(adversary.lost_ones()) == 1
+    assert witnesses.signalled() == []
+
+
+@pytest.mark.parametrize("text", [CONFIG, WITHOUT_CGROUPS, WITHOUT_SHIM])
 def test_children_from_before(tmp_path: Path, witnesses: Witnesses, text: str) -> None:
     """A worker that a script became (exec) has children that are no job's: they outlive every job, and the worker."""
     script = tmp_path / "twistd"

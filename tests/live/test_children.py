@@ -1,9 +1,14 @@
-"""Real children through the real spawner: own session, exact errors, nothing left behind."""
+"""
+What every way of making jobs' processes promises, through a real shim and by Twisted's reactor alone: one set of tests.
+
+What differs between the two is said in the test, and in docs/architecture.md.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import resource
 import signal
@@ -17,56 +22,78 @@ from typing import Any
 import pytest
 import pytest_twisted
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.error import ProcessDone
 from twisted.internet.interfaces import IProcessTransport, IReactorProcess
+from twisted.internet.protocol import ProcessProtocol
 from twisted.internet.task import deferLater
+from twisted.logger import capturedLogs
+from twisted.python.failure import Failure
 from zope.interface.verify import verifyClass, verifyObject
 
-from tests.support.apart import thread_apart
 from tests.support.daemon import wait_until
+from tests.support.hanging import exec_that_waits
+from tests.support.providers import (
+    DESCRIPTOR_LIMIT,
+    ENVIRONMENT,
+    LIMIT,
+    UMASK,
+    Provider,
+    by_reactor,
+    through_shim,
+)
 from txworker.jobs import EndReason, JobSpec, Limits, Usage
 from txworker.jobs.errors import (
     InvalidRequest,
     NoSuchDirectory,
     NoSuchExecutable,
+    NotOffered,
     NotPermitted,
     OutOfResources,
     TxWorkerError,
+    WorkerStopping,
 )
-from txworker.process import child, native, transport
-from txworker.process.census import Census
-from txworker.process.child import Starts, quickest_start
-from txworker.process.descriptors import DescriptorLimit
-from txworker.process.launcher import Launcher, Places
-from txworker.process.place import Here, Place
-from txworker.process.prepared import Preparation, PreparedStart
-from txworker.process.procfs import read_process
-from txworker.process.spawner import Spawner
+from txworker.linux.procfs import read_process
+from txworker.process.job_process import JobProcess
+from txworker.process.preparation import Preparation
+from txworker.process.reactor_spawner import ReactorTransport
+from txworker.process.shim_link import RECALL_SECONDS
 from txworker.process.transport import ChildTransport
 
-LIMIT = 20
-NO_INPUT = os.open(os.devnull, os.O_RDONLY)
+End = tuple[int | None, int | None, Usage]
+real: Any = reactor
 
 
 @dataclass
 class Heard:
     """What became of one child."""
 
-    printed: bytes = b""
-    errors: bytes = b""
+    stdout: bytearray = field(default_factory=bytearray)
+    stderr: bytearray = field(default_factory=bytearray)
     pourings: int = 0
     leftovers_ended: int = 0
     overdue_for: list[EndReason] = field(default_factory=list)
-    end: Deferred[tuple[int | None, int | None, Usage]] = field(default_factory=Deferred)
+    end: Deferred[End] = field(default_factory=Deferred)
+    running: JobProcess | None = None
+
+    @property
+    def printed(self) -> bytes:
+        """To its stdout, or to both where they are one."""
+        return bytes(self.stdout)
+
+    @property
+    def errors(self) -> bytes:
+        """To its separate stderr."""
+        return bytes(self.stderr)
 
     def ready(self, child_fd: int) -> bool:
         return True
 
     def wrote(self, child_fd: int, data: bytes) -> None:
         if child_fd == 2:
-            self.errors += data
+            self.stderr += data
         else:
-            self.printed += data
+            self.stdout += data
 
     def pour(self, child_fd: int, fd: int, most: int) -> int:
         data = os.read(fd, most)
@@ -76,6 +103,9 @@ class Heard:
     def poured(self, child_fd: int) -> None:
         self.pourings += 1
 
+    def hindered(self, problem: str) -> None:
+        raise AssertionError(problem)
+
     def overdue(self, reason: EndReason) -> None:
         self.overdue_for.append(reason)
 
@@ -83,53 +113,17 @@ class Heard:
         self.leftovers_ended = leftovers_ended
         self.end.callback((exit_code, signal, usage))
 
-    async def over(self) -> tuple[int | None, int | None, Usage]:
-        return await self.end.addTimeout(LIMIT, reactor)
-
-
-@pytest.fixture(params=["here", "apart"])
-def place(request: pytest.FixtureRequest, nothing_left: None) -> Iterator[Place]:
-    """Both of them, one after the other."""
-    if request.param == "here":
-        yield Here(0o022)
-    else:
-        with thread_apart() as apart:
-            yield apart
-
-
-def a_launcher(directory: Path, place: Place, prepared: PreparedStart | None = None) -> Launcher:
-    real: Any = reactor
-    places = Places(dict(os.environ), str(directory), NO_INPUT)
-    spawner = a_spawner(place, prepared)
-    return Launcher(spawner, real, Census(real), None, places, grace_seconds=5, drain_seconds=0.2)
-
-
-def a_spawner(place: Place, prepared: PreparedStart | None = None) -> Spawner:
-    real: Any = reactor
-    limit = DescriptorLimit()
-    prepared = prepared or PreparedStart(lambda pid: None, descriptors=limit.original)
-    return Spawner(real, Starts(quickest_start(), prepared, limit), limit, place)
-
-
-def held() -> list[str]:
-    """The pipes, pidfds and memory files of this process; sockets are gRPC's, which comes and goes as it likes."""
-    links = []
-    for fd in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(FileNotFoundError):  # the descriptor of this very listing
-            links.append(os.readlink(f"/proc/self/fd/{fd}"))
-    return sorted(link for link in links if link.startswith(("pipe:", "anon_inode:[pidfd]", "/memfd:")))
-
-
-def alive_in_session(session: int) -> list[int]:
-    """Zombies are not: who was not ours is waited for by init, when it likes."""
-    everybody = [read_process(int(name)) for name in os.listdir("/proc") if name.isdecimal()]
-    return [one.pid for one in everybody if one is not None and one.session == session and not one.zombie]
+    async def over(self) -> End:
+        """Its end, which is then written down as far as its process knows."""
+        end = await self.end.addTimeout(LIMIT, real)
+        assert self.running is not None
+        self.running.release()
+        return end
 
 
 @pytest.fixture(autouse=True)
 def nothing_left() -> Iterator[None]:
     """Every test gives back the descriptors and children it had."""
-    real: Any = reactor
     pytest_twisted.blockon(deferLater(real, 0))  # the reactor has its own descriptors by now
     before = held()
     yield
@@ -138,126 +132,258 @@ def nothing_left() -> Iterator[None]:
         os.waitpid(-1, os.WNOHANG)
 
 
-def test_interfaces() -> None:
-    """The spawner is an IReactorProcess and what it makes is an IProcessTransport."""
-    assert verifyObject(IReactorProcess, a_spawner(Here(0o022)))
-    assert verifyClass(IProcessTransport, ChildTransport)
+@pytest.fixture(params=["shim", "reactor"])
+def provider(request: pytest.FixtureRequest, nothing_left: None, tmp_path: Path) -> Iterator[Provider]:
+    """Both of them, one after the other."""
+    with through_shim(tmp_path) if request.param == "shim" else by_reactor() as one:
+        yield one
 
 
-@pytest_twisted.ensureDeferred
-async def test_session_and_usage(tmp_path: Path, place: Place) -> None:
-    """A child leads its own session and group, and the kernel's account of it arrives."""
+@pytest.fixture
+def shim(nothing_left: None, tmp_path: Path) -> Iterator[Provider]:
+    """That one alone."""
+    with through_shim(tmp_path) as one:
+        yield one
+
+
+@pytest.fixture
+def odd_signals() -> Iterator[None]:
+    """Where the worker was started these were ignored, or blocked."""
+    ignored = (signal.SIGUSR2, signal.SIGALRM, signal.SIGTSTP, signal.SIGTTIN, signal.SIGXCPU, signal.SIGPIPE)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in ignored}
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGWINCH, signal.SIGQUIT})
+    yield
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def held(pid: int | str = "self") -> list[str]:
+    """The pipes, pidfds and memory files of a process; sockets are gRPC's, which comes and goes as it likes."""
+    links = []
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):  # the descriptor of this very listing
+            links.append(os.readlink(f"/proc/{pid}/fd/{fd}"))
+    return sorted(link for link in links if link.startswith(("pipe:", "anon_inode:[pidfd]", "/memfd:")))
+
+
+async def held_by_shim(provider: Provider) -> list[str]:
+    """The same of the shim, if there is one, when it has done all that it was asked before."""
+    with pytest.raises(NoSuchExecutable):
+        await provider.launcher(Path("/")).launch("last", JobSpec("no-such-program"), Heard())
+    return [] if provider.shim is None else held(provider.shim.pid)
+
+
+def alive_in_session(session: int) -> list[int]:
+    """Zombies are not: who was not ours is waited for by init, when it likes."""
+    everybody = [read_process(int(name)) for name in os.listdir("/proc") if name.isdecimal()]
+    return [one.pid for one in everybody if one is not None and one.session == session and not one.zombie]
+
+
+async def launch(
+    provider: Provider, directory: Path, spec: JobSpec, heard: Heard, job_id: str = "id", **more: Any
+) -> JobProcess:
+    """Start it there."""
+    heard.running = await provider.launcher(directory).launch(job_id, spec, heard, **more)
+    return heard.running
+
+
+async def run(provider: Provider, directory: Path, spec: JobSpec) -> Heard:
+    """Start it there; what it was, when it is over."""
     heard = Heard()
-    code = "import os; print(os.getsid(0) == os.getpgrp() == os.getpid(), os.getcwd())"
-    await a_launcher(tmp_path, place).launch("id", JobSpec(sys.executable, "-c", (code,)), heard)
-    exit_code, signal, usage = await heard.over()
-    assert (exit_code, signal, heard.printed.decode()) == (0, None, f"True {tmp_path}\n")
-    assert usage.max_rss_bytes > 1_000_000
-    assert usage.user_cpu_seconds + usage.system_cpu_seconds > 0
-
-
-@pytest_twisted.ensureDeferred
-async def test_descriptors_of_a_child(tmp_path: Path, place: Place) -> None:
-    """A child has 0, 1 and 2 and nothing of ours, the preparer's socket least of all."""
-    prepared = PreparedStart(lambda pid: None)
-    launcher = a_launcher(tmp_path, place, prepared)
-    for limits in (Limits(), Limits(max_open_files=50)):
-        heard = Heard()
-        await launcher.launch("id", JobSpec("ls", "/proc/self/fd", limits=limits), heard)
-        await heard.over()
-        assert heard.printed.split() == [b"0", b"1", b"2", b"3"]  # 3 is ls reading the directory
-    place.close(prepared.close)
-
-
-@pytest_twisted.ensureDeferred
-async def test_state_of_a_child(tmp_path: Path, place: Place) -> None:
-    """A child is an ordinary process, to which every signal means what it means by default."""
-    heard = Heard()
-    script = "cat /proc/self/status; chrt -p $$; nice"
-    await a_launcher(tmp_path, place).launch("id", JobSpec("sh", "-c", (script,)), heard)
+    await launch(provider, directory, spec, heard)
     await heard.over()
-    lines = heard.printed.decode().splitlines()
+    return heard
+
+
+def test_interfaces(provider: Provider) -> None:
+    """A provider is an IReactorProcess and what it makes is an IProcessTransport."""
+    assert verifyObject(IReactorProcess, provider.spawner)
+    for transport in (ChildTransport, ReactorTransport):
+        assert verifyClass(IProcessTransport, transport)
+
+
+@pytest_twisted.ensureDeferred
+async def test_session_and_usage(tmp_path: Path, provider: Provider) -> None:
+    """
+    A child leads its own session and group in its directory. The shim tells what it used; Twisted's wait does not.
+    """
+    heard = Heard()
+    code = "import os; print(os.getsid(0) == os.getpgrp() == os.getpid(), os.getpid(), os.getcwd())"
+    running = await launch(provider, tmp_path, JobSpec(sys.executable, "-c", (code,)), heard)
+    exit_code, number, usage = await heard.over()
+    assert (exit_code, number, heard.printed.decode()) == (0, None, f"True {running.pid} {tmp_path}\n")
+    assert running.exited_at is not None
+    assert not running.core_dumped
+    if provider.shim is None:
+        assert usage == Usage()
+    else:
+        assert usage.max_rss_bytes > 1_000_000
+        assert usage.user_cpu_seconds + usage.system_cpu_seconds > 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_how_it_ended(tmp_path: Path, provider: Provider) -> None:
+    """Its exit code, or the signal that ended it."""
+    for script, expected in [("exit 0", (0, None)), ("exit 7", (7, None)), ("kill -USR1 $$", (None, signal.SIGUSR1))]:
+        heard = Heard()
+        await launch(provider, tmp_path, JobSpec("sh", "-c", (script,)), heard)
+        assert (await heard.over())[:2] == expected
+
+
+@pytest_twisted.ensureDeferred
+async def test_descriptors_of_a_child(tmp_path: Path, provider: Provider) -> None:
+    """A child has 0, 1 and 2 and nothing of ours, with an input and with a separate stderr, too."""
+    inheritable = os.dup(0)
+    os.set_inheritable(inheritable, True)
+    for spec in [
+        JobSpec("ls", "/proc/self/fd"),
+        JobSpec("ls", "/proc/self/fd", stdin=b"x", separate_stderr=True),
+    ]:
+        heard = await run(provider, tmp_path, spec)
+        assert heard.printed.split() == [b"0", b"1", b"2", b"3"]  # 3 is ls reading the directory
+    os.close(inheritable)
+
+
+@pytest_twisted.ensureDeferred
+async def test_state_of_a_child(odd_signals: None, tmp_path: Path, provider: Provider) -> None:
+    """
+    A child is an ordinary process: every signal means what it means by default, and none is blocked, whatever was
+    ignored where the worker was started; umask and limits are those that the worker was started with.
+    """
+    script = "cat /proc/self/status; umask; ulimit -n; ulimit -Hn; nice"
+    lines = (await run(provider, tmp_path, JobSpec("sh", "-c", (script,)))).printed.decode().splitlines()
     found = dict(line.split(":", 1) for line in lines if ":" in line)
     assert [int(found[name], 16) & 2**31 - 1 for name in ("SigBlk", "SigIgn", "SigCgt")] == [0, 0, 0]  # beyond: libc's
-    assert any(line.endswith("scheduling policy: SCHED_OTHER") for line in lines)
-    assert lines[-1] == "0"
+    umask, soft, hard, nice = lines[-4:]
+    assert int(umask, 8) == UMASK
+    assert int(soft) == DESCRIPTOR_LIMIT[0]
+    assert int(hard) >= DESCRIPTOR_LIMIT[1]
+    assert nice == "0"
 
 
 @pytest_twisted.ensureDeferred
-async def test_stdin(tmp_path: Path, place: Place) -> None:
+async def test_stdin(tmp_path: Path, provider: Provider) -> None:
     """Stdin is what was given, to the last byte, then ends; nothing given is an empty one."""
     for data in (b"", b"x", os.urandom(3_000_000)):
-        heard = Heard()
-        await a_launcher(tmp_path, place).launch("id", JobSpec("cat", stdin=data), heard)
-        await heard.over()
-        assert heard.printed == data
+        assert (await run(provider, tmp_path, JobSpec("cat", stdin=data))).printed == data
 
 
 @pytest_twisted.ensureDeferred
-async def test_stderr_apart(tmp_path: Path, place: Place) -> None:
-    """With separate stderr the two do not mix."""
-    heard = Heard()
-    spec = JobSpec("bash", "-c", ("echo out; echo err >&2",), separate_stderr=True)
-    await a_launcher(tmp_path, place).launch("id", spec, heard)
-    await heard.over()
-    assert (heard.printed, heard.errors) == (b"out\n", b"err\n")
+async def test_stderr(tmp_path: Path, provider: Provider) -> None:
+    """With separate stderr the two do not mix; else they share a pipe, in the order of the writes."""
+    script = "for n in 1 2 3; do echo out; echo err >&2; done"
+    heard = await run(provider, tmp_path, JobSpec("bash", "-c", (script,), separate_stderr=True))
+    assert (heard.printed, heard.errors) == (3 * b"out\n", 3 * b"err\n")
+    heard = await run(provider, tmp_path, JobSpec("bash", "-c", (script,)))
+    assert (heard.printed, heard.errors) == (3 * b"out\nerr\n", b"")
 
 
 @pytest_twisted.ensureDeferred
-async def test_environment(tmp_path: Path, place: Place) -> None:
-    """What the order adds stands beside what the worker has, and the mark is set."""
-    heard = Heard()
-    await a_launcher(tmp_path, place).launch("the-id", JobSpec("env", env={"ADDED": "a b", "HOME": "/changed"}), heard)
-    await heard.over()
-    lines = heard.printed.decode().splitlines()
-    assert {"ADDED=a b", "HOME=/changed", "TXWORKER_JOB_ID=the-id", f"PATH={os.environ['PATH']}"} <= set(lines)
+async def test_environment(tmp_path: Path, provider: Provider) -> None:
+    """What the order adds stands beside what the worker has, and the tag is set; there is nothing else, to the byte."""
+    odd = os.fsdecode(b"\xff\xfe=")
+    spec = JobSpec("env", args=("-0",), env={"ADDED": "a\nb", "HOME": "/changed", "ODD": odd})
+    expected = {**ENVIRONMENT, "ADDED": "a\nb", "HOME": "/changed", "ODD": odd, "TXWORKER_JOB_ID": "id"}
+    entries = (await run(provider, tmp_path, spec)).printed.split(b"\0")
+    assert sorted(entries) == sorted([b"", *(os.fsencode(f"{name}={value}") for name, value in expected.items())])
 
 
 @pytest_twisted.ensureDeferred
-async def test_stop_reaches_the_group(tmp_path: Path, place: Place) -> None:
+async def test_large_order(tmp_path: Path, provider: Provider) -> None:
+    """Arguments and environment of more than a message holds arrive whole."""
+    words = tuple(f"{number:04}" + "x" * 996 for number in range(500))
+    script = 'printf %s "$@" "$BIG" | sha256sum'
+    heard = await run(provider, tmp_path, JobSpec("bash", "-c", (script, "name", *words), env={"BIG": "y" * 100_000}))
+    expected = hashlib.sha256(("".join(words) + "y" * 100_000).encode()).hexdigest()
+    assert heard.printed.split()[0].decode() == expected
+
+
+@pytest_twisted.ensureDeferred
+async def test_path_of_the_job(tmp_path: Path, provider: Provider) -> None:
+    """A word without a slash is looked for in the job's own PATH, seen from its directory, and may be executed."""
+    for place, mode in [("first", 0o644), ("second", 0o755)]:
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "program").write_text(f"#!/bin/sh\necho {place}\n")
+        (tmp_path / place / "program").chmod(mode)
+    heard = await run(provider, tmp_path, JobSpec("program", env={"PATH": f"first:second:{os.environ['PATH']}"}))
+    assert heard.printed == b"second\n"
+
+
+@pytest_twisted.ensureDeferred
+async def test_pouring(tmp_path: Path, provider: Provider) -> None:
+    """What a job prints at full speed arrives to the byte."""
+    script = "yes $(seq 1 2000) | head -c 20000000 | tee sums | sha256sum > sum; exec cat sums"
+    heard = await run(provider, tmp_path, JobSpec("bash", "-c", (script,)))
+    assert len(heard.printed) == 20_000_000
+    assert hashlib.sha256(heard.printed).hexdigest() == (tmp_path / "sum").read_text().split()[0]
+
+
+@pytest_twisted.ensureDeferred
+async def test_short_jobs(tmp_path: Path, provider: Provider) -> None:
+    """Many at once, which are over before anybody looks: each is told whole, once."""
+    jobs = {f"job-{number}": Heard() for number in range(20)}
+    launches = [
+        ensureDeferred(launch(provider, tmp_path, JobSpec("echo", job_id), heard, job_id))
+        for job_id, heard in jobs.items()
+    ]
+    for launched in launches:
+        await launched
+    for job_id, heard in jobs.items():
+        assert (await heard.over())[:2] == (0, None)
+        assert heard.printed.decode() == f"{job_id}\n"
+
+
+@pytest_twisted.ensureDeferred
+async def test_stop_reaches_the_group(tmp_path: Path, provider: Provider) -> None:
     """A stop ends the job's children, too, also one that ignores TERM."""
     heard = Heard()
     script = "trap '' TERM; sleep 100 & echo ready; wait; wait"
-    running = await a_launcher(tmp_path, place).launch("id", JobSpec("bash", "-c", (script,)), heard)
+    running = await launch(provider, tmp_path, JobSpec("bash", "-c", (script,)), heard)
     running.stop(0.3)
     assert (await heard.over())[1] in (9, 15)
     wait_until(lambda: not alive_in_session(running.pid))  # whoever closed the pipe last may still be on its way out
 
 
 @pytest_twisted.ensureDeferred
-async def test_pipe_held_by_a_daemon(tmp_path: Path, place: Place) -> None:
-    """A child that left its session with our pipe in hand does not keep the job from ending."""
+async def test_stop_of_a_job_that_is_over(tmp_path: Path, provider: Provider) -> None:
+    """It signals nothing, and changes nothing."""
     heard = Heard()
-    await a_launcher(tmp_path, place).launch("id", JobSpec("bash", "-c", ("setsid sleep 3 & echo out",)), heard)
-    await heard.over()
-    assert heard.printed == b"out\n"
+    running = await launch(provider, tmp_path, JobSpec("true"), heard)
+    assert (await heard.over())[:2] == (0, None)
+    running.stop(0.0)
 
 
 @pytest_twisted.ensureDeferred
-async def test_timeouts(tmp_path: Path, place: Place) -> None:
+async def test_leftovers(tmp_path: Path, provider: Provider) -> None:
+    """
+    What left the session, or shed its environment, is found and ended when the job is over. What shed its rlimit tag,
+    too, is found by descent, which needs the shim.
+    """
+    leave = "setsid sleep 100 & env -i /usr/bin/setsid sleep 101 & (setsid -f sleep 102) & wait %3; sleep 0.1; echo out"
+    heard = await run(provider, tmp_path, JobSpec("bash", "-c", (leave,)))
+    assert (heard.printed, heard.leftovers_ended) == (b"out\n", 3)
+    if provider.shim is not None:
+        shed = "ulimit -S -x unlimited; env -i /usr/bin/setsid sleep 100 & sleep 0.1; echo out"
+        heard = await run(provider, tmp_path, JobSpec("bash", "-c", (shed,)))
+        assert (heard.printed, heard.leftovers_ended) == (b"out\n", 1)
+
+
+@pytest_twisted.ensureDeferred
+async def test_timeouts(tmp_path: Path, provider: Provider) -> None:
     """Too long, or too quiet, ends a job, and it is told which."""
     for spec, reason in [
         (JobSpec("sleep", "100", timeout_seconds=0.1), EndReason.TIMEOUT),
         (JobSpec("sleep", "100", quiet_timeout_seconds=0.1), EndReason.QUIET),
     ]:
         heard = Heard()
-        await a_launcher(tmp_path, place).launch("id", spec, heard)
+        await launch(provider, tmp_path, spec, heard)
         assert (await heard.over())[1] == 15
         assert heard.overdue_for == [reason]
 
 
 @pytest_twisted.ensureDeferred
-async def test_without_pidfds(tmp_path: Path, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the platform has no pidfds, plain Twisted's SIGCHLD tells of the end."""
-    monkeypatch.delattr(os, "pidfd_open")
-    heard = Heard()
-    await a_launcher(tmp_path, place).launch("id", JobSpec("sh", "-c", ("echo out; exit 3",)), heard)
-    assert (await heard.over())[:2] == (3, None)
-    assert heard.printed == b"out\n"
-
-
-@pytest_twisted.ensureDeferred
-async def test_exact_errors(tmp_path: Path, place: Place) -> None:
+async def test_exact_errors(tmp_path: Path, provider: Provider) -> None:
     """What cannot be started says why, by the field's name, and leaves no child and no descriptor."""
     for name, mode, text in [
         ("plain", 0o644, "x"),
@@ -267,7 +393,6 @@ async def test_exact_errors(tmp_path: Path, place: Place) -> None:
     ]:
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(mode | stat.S_IRUSR)
-    launcher = a_launcher(tmp_path, place)
     table: list[tuple[JobSpec, type[TxWorkerError], str]] = [
         (JobSpec("no-such-program"), NoSuchExecutable, "command: 'no-such-program'"),
         (JobSpec("", "./no-such-script"), NoSuchExecutable, "command: './no-such-script'"),
@@ -275,6 +400,7 @@ async def test_exact_errors(tmp_path: Path, place: Place) -> None:
         (JobSpec("", "./windows"), NoSuchExecutable, "CR LF"),
         (JobSpec("", "./plain/below"), NoSuchExecutable, "command: './plain/below'"),
         (JobSpec("", "./plain"), NotPermitted, "command: './plain': is not executable"),
+        (JobSpec("plain", env={"PATH": str(tmp_path)}), NotPermitted, "command: 'plain'"),
         (JobSpec("", str(tmp_path)), NotPermitted, f"command: {str(tmp_path)!r}: is a directory"),
         (JobSpec("", "./garbage"), InvalidRequest, "#! line"),
         (JobSpec("ls", directory="/no/such/dir"), NoSuchDirectory, "directory: '/no/such/dir'"),
@@ -282,15 +408,17 @@ async def test_exact_errors(tmp_path: Path, place: Place) -> None:
         (JobSpec("/" + "x" * 5000), InvalidRequest, "too long"),
         (JobSpec("ls", args=("x" * 100_000,) * 40), InvalidRequest, "too long"),
     ]
+    before = await held_by_shim(provider)
     for spec, error_class, words in table:
         with pytest.raises(error_class) as caught:
-            await launcher.launch("id", spec, Heard())
+            await launch(provider, tmp_path, spec, Heard())
         assert words in str(caught.value)
+    assert await held_by_shim(provider) == before
 
 
 @pytest_twisted.ensureDeferred
-async def test_no_descriptors_left(tmp_path: Path, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wherever on the way the descriptors or processes run out, the order is refused whole."""
+async def test_no_descriptors_left(tmp_path: Path, provider: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever on the way the descriptors or processes run out, the order is refused whole, and the next one is not."""
 
     def refuse(number: int) -> Callable[..., Any]:
         def refused(*args: object, **kwargs: object) -> None:
@@ -298,58 +426,174 @@ async def test_no_descriptors_left(tmp_path: Path, place: Place, monkeypatch: py
 
         return refused
 
-    for module, name, number in [
-        (os, "pipe", 24),
-        (child.os, "memfd_create", 24),  # type: ignore[attr-defined]
-        (native.NativeStart, "_run", 11),
-        (transport.os, "pidfd_open", 24),  # type: ignore[attr-defined]
-    ]:
+    table: list[tuple[Any, str, int]] = [(os, "memfd_create", 24)]
+    if provider.shim is None:
+        table += [(os, "pipe", 24), (os, "posix_spawnp", 11)]
+    else:
+        table += [(provider.poller, "addReader", 28)]
+    for place, name, number in table:
         with monkeypatch.context() as patch:
-            patch.setattr(module, name, refuse(number))
+            patch.setattr(place, name, refuse(number))
             with pytest.raises(OutOfResources):
-                await a_launcher(tmp_path, place).launch("id", JobSpec("sleep", "100", stdin=b"x"), Heard())
+                await launch(provider, tmp_path, JobSpec("sleep", "100", stdin=b"x"), Heard())
+    assert (await run(provider, tmp_path, JobSpec("cat", stdin=b"x"))).printed == b"x"
 
 
 @pytest_twisted.ensureDeferred
-async def test_preparer_dies(tmp_path: Path, place: Place) -> None:
-    """A preparer that was killed is started anew for the next child; the children it made go on, and hold up nobody."""
-    preparers: list[int] = []
-    prepared = PreparedStart(preparers.append)
-    launcher = a_launcher(tmp_path, place, prepared)
-    limited = JobSpec("sleep", "1000", limits=Limits(max_open_files=50))
-    first, second = Heard(), Heard()
-    running = [await launcher.launch("first", limited, first)]
-    os.kill(preparers[0], 9)
-    os.waitid(os.P_PID, preparers[0], os.WEXITED | os.WNOWAIT)
-    running.append(await launcher.launch("second", limited, second))
-    for one, heard in zip(running, (first, second), strict=True):
-        one.stop(0.2)
-        assert (await heard.over())[:2] == (None, signal.SIGTERM)
-    assert len(preparers) == 2
-    place.close(prepared.close)
+async def test_check(tmp_path: Path, provider: Provider) -> None:
+    """What is no longer wanted when its turn comes is not started, and nothing is left of it."""
+
+    def check() -> None:
+        raise WorkerStopping
+
+    with pytest.raises(WorkerStopping):
+        await launch(provider, tmp_path, JobSpec("touch", "made"), Heard(), check=check)
+    assert not (tmp_path / "made").exists()
 
 
-def test_prepared_errors(tmp_path: Path) -> None:
-    """Whatever step of the preparation fails is told by its name, and neither child nor descriptor is left."""
-    prepared = PreparedStart(lambda pid: None)
-    too_many = Preparation((("limits.maxOpenFiles", resource.RLIMIT_NOFILE, 2**40, 2**40),))
+@pytest_twisted.ensureDeferred
+async def test_limits(tmp_path: Path, provider: Provider) -> None:
+    """Limits that the kernel holds need the shim; without it they are refused by name."""
+    spec = JobSpec("sh", "-c", ("ulimit -n",), limits=Limits(max_open_files=50))
+    if provider.shim is None:
+        with pytest.raises(NotOffered, match=r"limits\.maxOpenFiles: 50 needs the shim"):
+            await run(provider, tmp_path, spec)
+    else:
+        assert (await run(provider, tmp_path, spec)).printed == b"50\n"
+
+
+@pytest_twisted.ensureDeferred
+async def test_exec_that_hangs(tmp_path: Path, provider: Provider) -> None:
+    """An exec that waits for a disk holds up no end, no output and no stop; and when it is through the job runs."""
+    talking = Heard()
+    await launch(provider, tmp_path, JobSpec("cat", stdin=b"x" * 100_000), talking, "talking")
+    sleeping = Heard()
+    stopped = await launch(provider, tmp_path, JobSpec("sleep", "100"), sleeping, "sleeping")
+    late = Heard()
+    with exec_that_waits(tmp_path, "echo through") as (program, tried):
+        launched = ensureDeferred(launch(provider, tmp_path, JobSpec(str(program)), late, "late"))
+        await until(tried.is_set)
+        stopped.stop(5.0)
+        assert (await sleeping.over())[1] == signal.SIGTERM
+        assert (await talking.over())[:2] == (0, None)
+        assert talking.printed == b"x" * 100_000
+        assert not launched.called
+    await launched
+    assert (await late.over())[:2] == (0, None)
+    assert late.printed == b"through\n"
+
+
+@pytest_twisted.ensureDeferred
+async def test_recalled(tmp_path: Path, shim: Provider) -> None:
+    """
+    Launches behind one that hangs come back from the shim, and whether they are still wanted is asked again.
+    """
+    asked: list[str] = []
+    first = Heard()
+    others = {name: Heard() for name in ("second", "third", "fourth")}
+
+    def wanted(name: str) -> Callable[[], None]:
+        def check() -> None:
+            asked.append(name)
+            if name == "third" and asked.count(name) > 1:
+                raise WorkerStopping
+
+        return check
+
+    with exec_that_waits(tmp_path, "true") as (program, tried):
+        launched = ensureDeferred(launch(shim, tmp_path, JobSpec(str(program)), first, "first"))
+        behind = {
+            name: ensureDeferred(launch(shim, tmp_path, JobSpec("true"), heard, name, check=wanted(name)))
+            for name, heard in others.items()
+        }
+        assert asked == list(others)
+        await until(tried.is_set)
+        await deferLater(real, 2 * RECALL_SECONDS)  # a start that takes so long hangs: the recall is under way
+    await launched
+    await first.over()
+    with pytest.raises(WorkerStopping):
+        await behind.pop("third")
+    for name, launching in behind.items():
+        await launching
+        assert (await others[name].over())[:2] == (0, None)
+    assert asked == [*others, *others]
+
+
+@pytest_twisted.ensureDeferred
+async def test_steps_that_fail(tmp_path: Path, shim: Provider) -> None:
+    """Whatever step of a prepared start fails is told by its name, and neither child nor descriptor is left."""
+    too_many = Preparation("id", (("limits.maxOpenFiles", resource.RLIMIT_NOFILE, 2**40, 2**40),))
     table: list[tuple[Preparation, str, str, int, str]] = [
         (too_many, "true", "/", errno.EINVAL, "limits.maxOpenFiles"),
-        (Preparation(nice=1), "no-such-program", "/", errno.ENOENT, "no-such-program"),
-        (Preparation(nice=1), "true", "/no/such/dir", errno.ENOENT, "/no/such/dir"),
-        (Preparation(nice=1), str(tmp_path), "/", errno.EACCES, str(tmp_path)),
+        (Preparation("id", nice=1), "no-such-program", "/", errno.ENOENT, "no-such-program"),
+        (Preparation("id", nice=1), "true", "/no/such/dir", errno.ENOENT, "/no/such/dir"),
+        (Preparation("id", nice=1), str(tmp_path), "/", errno.EACCES, str(tmp_path)),
+        (Preparation("id", cgroup="/no/such/cgroup"), "true", "/", errno.ENOENT, "/no/such/cgroup"),
     ]
+    before = await held_by_shim(shim)
     for preparation, program, directory, number, name in table:
+        transport = shim.spawner.spawnProcess(
+            ProcessProtocol(), program, [program], ENVIRONMENT, directory, preparation=preparation
+        )
         with pytest.raises(OSError) as caught:  # noqa: PT011 the errno is looked at
-            prepared([program], {"PATH": os.environ["PATH"]}, directory, {0: 0, 1: 1, 2: 2}, preparation)
+            await transport.started
         assert (caught.value.errno, caught.value.filename) == (number, name)
-    prepared.close()
+    assert await held_by_shim(shim) == before
 
 
-def test_cgroup_that_takes_nobody(tmp_path: Path) -> None:
-    """Where a child cannot be made inside its cgroup (no clone3, no such cgroup) it is started and moved as before."""
-    starts = Starts(quickest_start(), PreparedStart(lambda pid: None), DescriptorLimit())
-    pid = starts.start(["true"], dict(os.environ), "/", {0: 0, 1: 1, 2: 2}, Preparation(cgroup=f"{tmp_path}/job"))
-    assert os.waitpid(pid, 0) == (pid, 0)
+@pytest_twisted.ensureDeferred
+async def test_cgroup_that_takes_nothing(tmp_path: Path, shim: Provider) -> None:
+    """Where a child cannot be made inside its cgroup (no clone3, no such cgroup) it is started all the same."""
+    ended: Deferred[object] = Deferred()
+
+    class Ending(ProcessProtocol):
+        def childDataPours(self, childFD: int, fd: int, most: int) -> int:
+            return len(os.read(fd, most))
+
+        def processEnded(self, reason: Failure) -> None:
+            ended.callback(reason.value)
+
+    preparation = Preparation("id", cgroup=f"{tmp_path}/job")
+    transport = shim.spawner.spawnProcess(Ending(), "true", ["true"], ENVIRONMENT, "/", preparation=preparation)
+    await transport.started
+    assert isinstance(await ended.addTimeout(LIMIT, real), ProcessDone)
+    transport.release(False)
     assert (tmp_path / "job").is_dir()
-    starts.prepared.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_close_with_a_launch_that_hangs(tmp_path: Path, nothing_left: None) -> None:
+    """By the reactor: what has not come to its exec when the worker ends never does."""
+    with exec_that_waits(tmp_path, f"touch {tmp_path}/ran") as (program, tried):
+        with by_reactor() as provider:
+            launched = ensureDeferred(launch(provider, tmp_path, JobSpec(str(program)), Heard()))
+            await until(tried.is_set)
+        with pytest.raises(TxWorkerError):
+            await launched.addTimeout(LIMIT, real)
+    assert not (tmp_path / "ran").exists()
+
+
+async def until(true: Callable[[], Any]) -> None:
+    """The reactor goes on meanwhile."""
+    end = real.seconds() + LIMIT
+    while not true():
+        assert real.seconds() < end
+        await deferLater(real, 0.005)
+
+
+@pytest_twisted.ensureDeferred
+async def test_recording_that_fails(tmp_path: Path, shim: Provider) -> None:
+    """A mistake of ours in what records output costs output, and neither the job's end nor anybody's time."""
+    heard = Heard()
+    tries: list[int] = []
+
+    def fail(child_fd: int, fd: int, most: int) -> int:
+        tries.append(most)
+        raise RuntimeError("a mistake")
+
+    heard.pour = fail  # type: ignore[method-assign]
+    with capturedLogs() as events:
+        await launch(shim, tmp_path, JobSpec("head", args=("-c", "300000", "/dev/zero")), heard)
+        assert (await heard.over())[:2] == (0, None)
+    assert len(events) >= len(tries) > 0
+    assert len(tries) < 100

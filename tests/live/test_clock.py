@@ -60,8 +60,7 @@ def test_set_while_none_runs(start: Callable[[float], Daemon], days: float) -> N
     worker = start(0)
     runs, done = worker.bash("exec sleep 300"), worker.bash("sleep 0.1")
     worker.end(done)  # and the other's beginning is written by now
-    worker.process.kill()
-    worker.process.wait()
+    worker.kill_with_shim()
     again = start(days)
     again.end(again.bash("sleep 0.5"))
     assert again.query(done).done

@@ -61,8 +61,8 @@ def marked(job_id: str) -> list[int]:
 
 def test_killed(a_daemon: ADaemon, again: Again) -> None:
     """
-    Every id that was answered is known; every end that was told is told the same, field for field; what ran is LOST,
-    done, an error, and says when and why; its output streams to the last byte.
+    Every id that was answered is known; every end that was told is told the same, field for field. When the shim was
+    killed, too, what ran is LOST, done, an error, and says when and why; its output streams to the last byte.
     """
     worker = a_daemon()
     ends = [worker.bash(f"echo {code}; exit {code}") for code in range(4)]
@@ -73,7 +73,7 @@ def test_killed(a_daemon: ADaemon, again: Again) -> None:
     running = [worker.bash(f"head -c {size} /dev/zero; exec sleep 300") for size in (0, 1, 70_000)]
     wait_until(lambda: [worker.query(job_id).job.outputBytes for job_id in running] == [0, 1, 70_000])
     just_now = [worker.bash("sleep 300", requestID=f"r-{number}") for number in range(10)]
-    worker.stop(signal.SIGKILL)
+    worker.kill_with_shim()
 
     after = again(worker)
     assert {job_id: after.query(job_id) for job_id in told} == told
@@ -100,13 +100,13 @@ def names(pids: list[int]) -> list[str]:
 
 
 def test_processes(a_daemon: ADaemon, again: Again) -> None:
-    """Nothing of a dead worker's jobs runs on when the new one serves, however it hid; nobody else is touched."""
+    """Nothing of a dead shim's jobs runs on when the new worker serves, however it hid; no other process is touched."""
     worker = a_daemon()
     bystander = subprocess.Popen(["sleep", "300"], env={**os.environ, MARK: "somebody else's"})
     try:
         job_id = worker.bash("trap '' TERM; setsid sleep 300 & (setsid sleep 300 &) ; sleep 300; true")
         wait_until(lambda: names(marked(job_id)) == ["bash", "sleep", "sleep", "sleep"])  # no subshell any more
-        worker.stop(signal.SIGKILL)
+        worker.kill_with_shim()
         assert names(marked(job_id)) == ["bash", "sleep", "sleep", "sleep"]
         again(worker)
         assert marked(job_id) == []
@@ -164,11 +164,11 @@ def test_newer_store(a_daemon: ADaemon) -> None:
 
 
 def test_without_lock_file(a_daemon: ADaemon, again: Again) -> None:
-    """When nobody knows any more which worker was there, its jobs are lost all the same, and do not run on."""
+    """When it is not known any more which worker was there, its jobs are lost all the same, and do not run on."""
     worker = a_daemon()
     job_id = worker.bash("echo kept; exec sleep 300")
     wait_until(lambda: worker.query(job_id).job.outputBytes)
-    worker.stop(signal.SIGKILL)
+    worker.kill_with_shim()
     store_of(worker).with_name("worker.lock").unlink()
     after = again(worker)
     answer = after.query(job_id)

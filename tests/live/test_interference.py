@@ -116,8 +116,7 @@ def test_output_directory_of_two(a_daemon: ADaemon, tmp_path: Path) -> None:
     shared = f'[jobs]\noutput_directory = "{tmp_path}/shared"\nstate_directory = "state"\n'
     mine, others = a_daemon(shared), a_daemon(shared)
     lost, running = mine.start("sleep", "1000"), others.start("sleep", "1000")
-    mine.process.kill()
-    mine.process.wait()
+    mine.kill_with_shim()
     again = Daemon(mine.place, shared)
     try:
         assert again.query(lost).job.state == pb.JOB_STATE_LOST

@@ -119,7 +119,10 @@ def test_told_in_time(a_daemon: Callable[..., Daemon]) -> None:
 
 
 def test_handshakes(a_daemon: Callable[..., Daemon], tmp_path: Path) -> None:
-    """Who only connects writes no line: no handshake that fails is one, nor is a certificate that cannot serve, but once."""
+    """
+    Who only connects writes no line: no handshake that fails is one, nor is a certificate that cannot serve, but
+    once.
+    """
     authority = Authority()
     authority.sign("worker").write(tmp_path, "server")
     daemon = a_daemon(server=TLS)

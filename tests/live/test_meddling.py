@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import sys
 import uuid
 from collections.abc import Callable
@@ -204,7 +203,7 @@ def test_known_after_a_restart(a_daemon: ADaemon, tmp_path: Path) -> None:
     lost = Waiting(worker, tmp_path)
     cut(lost.path)
     wait_until(lambda: worker.query(lost.job_id).job.outputTruncated)
-    worker.stop(signal.SIGKILL)
+    worker.kill_with_shim()
     again = Daemon(worker.place)
     try:
         assert refused(lambda: again.raw(job.job_id))[0] is grpc.StatusCode.DATA_LOSS

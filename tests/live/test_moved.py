@@ -60,8 +60,7 @@ def test_what_is_left_elsewhere(cgroup: Path, started: Callable[..., Daemon], cg
     become = "exec -a $0 sleep 300"
     worker.bash(f"(ulimit -Sx unlimited; env -i setsid /bin/bash -c '{become}' {lost} &); sleep 300")
     pid = wait_until(lambda: became_it(lost))
-    worker.process.kill()
-    worker.process.wait()
+    worker.kill_with_shim()
     os.kill(pid, 0)
     try:
         again = started(Path(cgroup_root()), f"[jobs]\nuse_cgroups = {cgroups}\n")

@@ -15,9 +15,10 @@ import pytest
 from tests.support.adversary import cgroup_root
 from tests.support.daemon import LIMIT, wait_until
 from txworker.jobs import MARK
-from txworker.process.cgroup import Cgroups
-from txworker.process.evidence import DeadJob
-from txworker.process.procfs import mark_of, read_process, ticks_since_boot
+from txworker.leftovers.evidence import DeadJob
+from txworker.leftovers.tags import mark_of
+from txworker.linux.cgroup import Cgroups
+from txworker.linux.procfs import read_process, ticks_since_boot
 
 CHAIN = """
 import os, sys
@@ -36,9 +37,9 @@ def now() -> int:
 
 SUCCESSOR = """
 import sys
-from txworker.process import orphans
-from txworker.process.evidence import DeadJob
-from txworker.process.orphans import end_orphans
+from txworker.leftovers import orphans
+from txworker.leftovers.evidence import DeadJob
+from txworker.leftovers.orphans import end_orphans
 pid, start, known, until, seconds = sys.argv[2:]
 orphans._SECONDS = float(seconds)
 jobs = [DeadJob(sys.argv[1], int(pid), int(start))] if pid else []

@@ -59,7 +59,7 @@ def as_many_as_it_takes(worker: Daemon, script: str) -> list[str]:
 
 
 def test_output(short: Daemon, tmp_path: Path) -> None:
-    """Jobs that all begin to print when there are descriptors for a few wait for theirs; no byte is lost."""
+    """As many jobs as there are descriptors for may all begin to print at once; no byte is lost."""
     go = tmp_path / "go"
     os.mkfifo(go)
     job_ids = as_many_as_it_takes(short, f"read <{go}; head -c 100000 /dev/zero; echo the end")
@@ -71,8 +71,18 @@ def test_output(short: Daemon, tmp_path: Path) -> None:
     for job_id in job_ids:
         assert not short.query(job_id).job.outputTruncated
         assert short.raw(job_id) == bytes(100_000) + b"the end\n"
-    assert "has to wait" in short.log()
     assert short.stop() == 0
+
+
+def test_output_waits(short: Daemon, tmp_path: Path) -> None:
+    """A job that begins to print when there is no descriptor for its file waits for one; no byte is lost."""
+    os.mkfifo(tmp_path / "go")
+    job_id = short.bash(f"read <{tmp_path / 'go'}; head -c 100000 /dev/zero; echo the end")
+    with none_left(short):
+        (tmp_path / "go").write_text("\n")
+        wait_until(lambda: "has to wait" in short.log())
+    assert short.raw(job_id) == bytes(100_000) + b"the end\n"
+    assert not short.query(job_id).job.outputTruncated
 
 
 def a_job_that_leaves(worker: Daemon, name: str, go: Path) -> str:

@@ -14,9 +14,9 @@ import pytest
 
 from tests.support.adversary import GRACE, SCRIPTS, named
 from tests.support.daemon import Daemon, wait_until
+from txworker.leftovers.siblings import FEW
+from txworker.linux.procfs import children, read_process
 from txworker.pb import worker_pb2 as pb
-from txworker.process.procfs import children, read_process
-from txworker.process.siblings import FEW
 
 ADaemon = Callable[..., Daemon]
 CGROUPS = pytest.mark.parametrize("cgroups", ["true", "false"])
@@ -41,7 +41,7 @@ def made(place: Path) -> int:
 
 
 def zombies(daemon: Daemon) -> list[int]:
-    processes = [read_process(pid) for pid in children(daemon.process.pid)]
+    processes = [read_process(pid) for pid in children(daemon.shim())]
     return [process.pid for process in processes if process is not None and process.zombie]
 
 

@@ -24,7 +24,7 @@ from twisted.logger import Logger
 from txworker.service import hold_signals, obey_signals
 hold_signals()
 os.kill(os.getpid(), signal.SIGTERM)
-obey_signals(reactor, lambda: print("drained"), Logger())
+obey_signals(reactor, lambda: print("drained"), lambda: None, Logger())
 os.kill(os.getpid(), signal.SIGUSR1)
 reactor.addSystemEventTrigger("during", "startup", os.kill, os.getpid(), signal.SIGINT)
 reactor.run()

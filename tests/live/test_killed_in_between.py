@@ -1,0 +1,172 @@
+"""The worker is killed at moments that a random kill seldom meets: between an order and its answer, in a takeover."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from tests.live.test_takeover import Again, again, runs
+from tests.support.daemon import LIMIT, Daemon, wait_until
+from tests.support.hanging import exec_that_waits
+from txworker.pb import worker_pb2 as pb
+from txworker.shim.messages import PROTOCOL, SOCKET_NAME, Channel
+
+__all__ = ["again"]  # a fixture
+
+ADaemon = Callable[..., Daemon]
+SCRIPT = 'echo "$TXWORKER_JOB_ID" >>ran; exec sleep 1000'
+
+
+@contextmanager
+def _stopped(pid: int) -> Iterator[None]:
+    """A process that stands still meanwhile."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        wait_until(lambda: Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T")
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def _jobs(worker: Daemon) -> list[pb.Job]:
+    return list(worker.stub.ListJobs(pb.ListJobsReq(), timeout=LIMIT).jobs)
+
+
+def _is_stored(worker: Daemon) -> bool:
+    """An order is written down before its process starts; it is shown only then."""
+    path = f"file:{worker.place}/state/jobs.sqlite3?mode=ro"
+    with closing(sqlite3.connect(path, uri=True)) as store:
+        return bool(store.execute("SELECT count(*) FROM jobs").fetchone()[0])
+
+
+def _check_once(worker: Daemon, request: pb.StartJobReq) -> None:
+    """The job was started exactly once, and its request id brings it back."""
+    (job,) = _jobs(worker)
+    assert (job.state, runs(job.pid)) == (pb.JOB_STATE_RUNNING, True), job
+    ran = worker.place / "ran"
+    wait_until(lambda: ran.exists() and ran.read_text())
+    assert worker.stub.StartJob(request, timeout=LIMIT).jobID == job.jobID
+    assert ran.read_text().split() == [job.jobID]
+    assert worker.stop() == 0
+    assert not runs(job.pid)
+    assert ran.read_text().split() == [job.jobID]
+
+
+def test_before_the_shim_reads_the_order(a_daemon: ADaemon, again: Again) -> None:
+    """The order is in the socket when its sender dies: the shim carries it out, and the next worker finds the job."""
+    worker = a_daemon()
+    request = pb.StartJobReq(command="bash", args=["-c", SCRIPT], path="", requestID="once")
+    with _stopped(worker.shim()):
+        call = worker.stub.StartJob.future(request, timeout=LIMIT)
+        wait_until(lambda: _is_stored(worker))
+        time.sleep(0.2)  # what is sent to the shim follows in the next turns, and nothing tells of it
+        worker.stop(signal.SIGKILL)
+    with pytest.raises(grpc.RpcError):
+        call.result()
+    _check_once(again(worker), request)
+
+
+def test_before_the_worker_reads_the_answer(a_daemon: ADaemon, again: Again, tmp_path: Path) -> None:
+    """The job runs, and its worker dies before it hears so: the next one finds it."""
+    worker = a_daemon()
+    with exec_that_waits(tmp_path, SCRIPT) as (program, tried):
+        request = pb.StartJobReq(path=str(program), requestID="once")
+        call = worker.stub.StartJob.future(request, timeout=LIMIT)
+        assert tried.wait(LIMIT)
+        worker.process.send_signal(signal.SIGSTOP)
+    wait_until((worker.place / "ran").exists)
+    worker.stop(signal.SIGKILL)
+    with pytest.raises(grpc.RpcError):
+        call.result()
+    _check_once(again(worker), request)
+
+
+def test_while_it_asks_the_shim(a_daemon: ADaemon, again: Again) -> None:
+    """Killed in the takeover, twice in a row, when it has the lease and waits for the shim's first word."""
+    worker = a_daemon()
+    ids = [worker.bash("i=0; while [ ! -e go ]; do echo $((i++)); sleep 0.01; done; exit 3") for _ in range(5)]
+    wait_until(lambda: all(worker.query(job_id).job.outputBytes for job_id in ids))
+    shim = worker.shim()
+    worker.stop(signal.SIGKILL)
+    with _stopped(shim):
+        for _ in range(2):
+            starting = subprocess.Popen(
+                [*worker.twistd, "-n", "--pidfile=", "worker", "--config", str(worker.config)],
+                cwd=worker.place,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+            wait_until(lambda pid=starting.pid: _waits_for_shim(worker.place, pid))  # type: ignore[misc]
+            starting.kill()
+            starting.wait()
+    _check_lines(again(worker), ids)
+
+
+def test_between_two_lots(a_daemon: ADaemon, again: Again) -> None:
+    """Killed in the takeover, twice in a row, when it has been given some of the jobs, and their pipes, and not all."""
+    worker = a_daemon()
+    ids = [worker.bash("i=0; while [ ! -e go ]; do echo $((i++)); sleep 0.1; done; exit 3") for _ in range(70)]
+    worker.stop(signal.SIGKILL)
+    for answers in (0, 1):
+        _take_over_in_part(worker.place, answers)
+    _check_lines(again(worker), ids)
+
+
+def _waits_for_shim(place: Path, pid: int) -> bool:
+    """It has the lease, and nothing but a poll of the shim's connection keeps it."""
+    lease = json.loads((place / "state" / "worker.lock").read_text())
+    if lease["pid"] != pid:
+        return False
+    call = Path(f"/proc/{pid}/wchan").read_text()
+    links = [os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir() if link.is_symlink()]
+    return "poll" in call and any(link.startswith("socket:") for link in links)
+
+
+def _take_over_in_part(place: Path, answers: int) -> None:
+    """What a worker does until it is killed there: after so many answers to a lot of jobs."""
+    state, output = (os.open(place / name, os.O_RDONLY | os.O_DIRECTORY) for name in ("state", "output"))
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    connection.connect(f"/proc/self/fd/{state}/{SOCKET_NAME}")
+    channel = Channel(connection)
+    defaults: dict[str, Any] = {
+        "environment": dict(os.environ),
+        "umask": 0o022,
+        "descriptor_limit": [1024, 4096],
+        "unattended_seconds": 0.0,
+    }
+    hello = {"type": "hello", "protocol": PROTOCOL, "version": "of a test", "pid": os.getpid(), "defaults": defaults}
+    channel.send(hello, [output])
+    for _ in range(answers + 1):
+        while True:
+            message, descriptors = channel.receive()
+            for fd in descriptors:
+                os.close(fd)
+            if message["type"] in ("lot", "ready"):
+                break
+        if message["type"] == "lot" and answers:
+            channel.send({"type": "more"})
+    channel.close()
+    os.close(state)
+    os.close(output)
+
+
+def _check_lines(worker: Daemon, ids: list[str]) -> None:
+    """All run; then they end as they do, and what they printed is there, every line once."""
+    assert {worker.query(job_id).job.state for job_id in ids} == {pb.JOB_STATE_RUNNING}
+    (worker.place / "go").touch()
+    for job_id in ids:
+        assert worker.end(job_id).job.exitCode == 3
+        printed = worker.raw(job_id).split()
+        assert printed == [str(number).encode() for number in range(len(printed))]

@@ -1,0 +1,285 @@
+"""
+A worker goes, by SIGKILL, by a handover or because it leaves its jobs when it stops; the next one goes on with
+them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import grpc
+import pytest
+from google.protobuf.duration_pb2 import Duration
+
+from tests.support.daemon import LIMIT, Daemon, wait_until
+from tests.support.hanging import exec_that_waits
+from txworker.linux.procfs import read_process
+from txworker.pb import worker_pb2 as pb
+
+ADaemon = Callable[..., Daemon]
+Again = Callable[..., Daemon]
+
+
+@pytest.fixture
+def again() -> Iterator[Again]:
+    """Starts a worker in the place of one that is gone."""
+    made: list[Daemon] = []
+
+    def make(before: Daemon, settings: str | None = None) -> Daemon:
+        made.append(Daemon(before.place, before.settings if settings is None else settings))
+        return made[-1]
+
+    yield make
+    for worker in made:
+        worker.close()
+
+
+def until(name: str) -> str:
+    """A piece of a script that waits for a file."""
+    return f"until [ -e {name} ]; do sleep 0.02; done"
+
+
+def _holds(file: Path, size: int) -> bool:
+    return file.stat().st_size > size
+
+
+def _ended(pid: int) -> bool:
+    return not runs(pid)
+
+
+def runs(pid: int) -> bool:
+    process = read_process(pid)
+    return process is not None and not process.zombie
+
+
+def test_killed(a_daemon: ADaemon, again: Again) -> None:
+    """
+    A job runs on: the same process, the same record, its output without a gap while no worker was there, and its own
+    exit code in the end. A viewer that comes back by offset misses nothing.
+    """
+    worker = a_daemon()
+    script = f"for i in 1 2 3; do echo $i; {until('go-$i')}; done; echo last >&2; exit 7"
+    job_id = worker.bash(script, separateStderr=True, stdin=b"unused", labels={"a": "b"})
+    wait_until(lambda: worker.query(job_id).job.outputBytes == 2)
+    before = worker.query(job_id).job
+    worker.stop(signal.SIGKILL)
+    (worker.place / "go-1").touch()
+    wait_until(lambda: (worker.output / f"{job_id}.out").read_bytes() == b"1\n2\n")  # by the shim
+    after = again(worker)
+    job = after.query(job_id).job
+    job.outputBytes = before.outputBytes
+    assert job == before
+    stream = after.stub.StreamJob(pb.StreamJobReq(jobID=job_id, raw=True, offset=2), timeout=LIMIT)
+    (worker.place / "go-2").touch()
+    (worker.place / "go-3").touch()
+    assert b"".join(message.data for message in stream) == b"2\n3\n"
+    ended = after.end(job_id).job
+    assert (ended.state, ended.exitCode, after.raw(job_id, stderr=True)) == (pb.JOB_STATE_FAILED, 7, b"last\n")
+
+
+def test_ended_meanwhile(a_daemon: ADaemon, again: Again) -> None:
+    """Ends that came while no worker was there are told as they were: code, signal, usage, time, leftovers ended."""
+    worker = a_daemon()
+    burn = "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done"
+    code = worker.bash(f"{until('go')}; {burn}; echo done; exit 5")
+    killed = worker.bash(f"{until('go')}; kill -USR1 $$")
+    leaves = worker.bash(f"{until('go')}; setsid sleep 1000 & {until('go')}; exit 0")
+    pids = [worker.query(job_id).job.pid for job_id in (code, killed, leaves)]
+    worker.stop(signal.SIGKILL)
+    (worker.place / "go").touch()
+    wait_until(lambda: not any(map(runs, pids)))
+    ended_at = time.time()
+    after = again(worker)
+    jobs = [after.end(job_id).job for job_id in (code, killed, leaves)]
+    assert [(job.state, job.exitCode, job.signal) for job in jobs] == [
+        (pb.JOB_STATE_FAILED, 5, 0),
+        (pb.JOB_STATE_FAILED, 0, signal.SIGUSR1),
+        (pb.JOB_STATE_SUCCEEDED, 0, 0),
+    ]
+    assert jobs[0].userCPU.ToMilliseconds() > 10
+    assert all(
+        job.finishedAt.ToMicroseconds() / 1e6 <= ended_at + 0.4 for job in jobs
+    )  # a worker takes longer to start
+    assert jobs[2].leftoversEnded >= 1
+    assert after.raw(code) == b"done\n"
+
+
+def test_time_limits(a_daemon: ADaemon, again: Again) -> None:
+    """
+    Limits count from where they began, and the shim enforces them alone: one that comes due while no worker is there
+    ends its job then, TERM first and KILL after the grace period; one that comes due later is the next worker's.
+    """
+    worker = a_daemon("[jobs]\nstop_grace_seconds = 0.3\n")
+    timed = worker.bash("exec sleep 1000", timeout={"nanos": 900_000_000})
+    quiet = worker.bash("echo once; exec sleep 1000", quietTimeout={"nanos": 900_000_000})
+    stubborn = worker.bash("trap '' TERM; echo; while :; do sleep 0.05; done", timeout={"nanos": 900_000_000})
+    later = worker.bash("exec sleep 1000", timeout={"seconds": 5})
+    wait_until(lambda: worker.query(stubborn).job.outputBytes)
+    pids = [worker.query(job_id).job.pid for job_id in (timed, quiet, stubborn)]
+    worker.stop(signal.SIGKILL)
+    wait_until(lambda: not any(map(runs, pids)))
+    after = again(worker)
+    ends = [after.end(job_id).job for job_id in (timed, quiet, stubborn, later)]
+    assert {job.state for job in ends} == {pb.JOB_STATE_TIMED_OUT}
+    assert [job.signal for job in ends] == [signal.SIGTERM, signal.SIGTERM, signal.SIGKILL, signal.SIGTERM]
+    assert ends[0].errorText == "timed out after 0.9 s: signal: terminated"
+    assert ends[1].errorText.startswith("no output for 0.9 s")
+    seconds = (ends[3].finishedAt.ToMilliseconds() - ends[3].startedAt.ToMilliseconds()) / 1000
+    assert 4.8 < seconds < 9
+
+
+def test_stop_under_way(a_daemon: ADaemon, again: Again) -> None:
+    """A stop that was begun goes on: KILL comes when the grace period is over, with a worker or without."""
+    worker = a_daemon()
+    stubborn = "trap 'echo term' TERM; echo; while :; do sleep 0.02; done"
+    short, long = worker.bash(stubborn), worker.bash(stubborn)
+    wait_until(lambda: worker.query(short).job.outputBytes and worker.query(long).job.outputBytes)
+    worker.stub.StopJob(pb.StopJobReq(jobID=short, grace=Duration(nanos=500_000_000)), timeout=LIMIT)
+    worker.stub.StopJob(pb.StopJobReq(jobID=long, grace=Duration(seconds=4)), timeout=LIMIT)
+    pids = [worker.query(job_id).job.pid for job_id in (short, long)]
+    wait_until(lambda: b"term" in worker.raw(long, noFollow=True))
+    worker.stop(signal.SIGKILL)
+    wait_until(lambda: not runs(pids[0]))
+    after = again(worker)
+    assert after.query(long).job.state == pb.JOB_STATE_STOPPING
+    ends = [after.end(job_id).job for job_id in (short, long)]
+    assert [(job.state, job.signal) for job in ends] == [(pb.JOB_STATE_STOPPED, signal.SIGKILL)] * 2
+
+
+def test_pours_through_five_kills(a_daemon: ADaemon, again: Again) -> None:
+    """A job that pours is never blocked for long and loses nothing: its output is what it printed, to the byte."""
+    worker = a_daemon()
+    program = (
+        "import hashlib, os, random, time\n"
+        "block, sha, longest, last = random.randbytes(65536), hashlib.sha256(), 0.0, time.monotonic()\n"
+        "for number in range(int(os.environ['BLOCKS'])):\n"
+        "    data = number.to_bytes(8, 'big') + block\n"
+        "    sha.update(data); rest = memoryview(data)\n"
+        "    while rest: rest = rest[os.write(1, rest):]\n"
+        "    now = time.monotonic(); longest, last = max(longest, now - last), now\n"
+        "os.write(2, f'{sha.hexdigest()} {longest}'.encode())\n"
+    )
+    job_id = worker.start(sys.executable, "-c", program, separateStderr=True, env={"BLOCKS": "6000"})
+    current = worker
+    for kills in range(1, 6):
+        wait_until(partial(_holds, worker.output / f"{job_id}.out", kills * 50_000_000))
+        current.stop(signal.SIGKILL)
+        current = again(current)
+    end = current.end(job_id).job
+    assert end.state == pb.JOB_STATE_SUCCEEDED
+    digest, longest = current.raw(job_id, stderr=True).decode().split()
+    assert hashlib.sha256((worker.output / f"{job_id}.out").read_bytes()).hexdigest() == digest
+    assert float(longest) < 5  # it waits for a CPU here, never for a worker
+
+
+@pytest.mark.parametrize("how", [signal.SIGUSR2, "handover", "leave"])
+def test_left(a_daemon: ADaemon, again: Again, how: signal.Signals | str) -> None:
+    """
+    A handover, or at_stop = "leave", leaves the jobs once: the worker ends with 0, streams end UNAVAILABLE and not as
+    if the job were done, the log says how many were left; and an ordinary stop of the next worker ends them.
+    """
+    settings = '[jobs]\nat_stop = "leave"\n' if how == "leave" else ""
+    worker = a_daemon(settings)
+    jobs = [worker.bash(f"echo {number}; exec sleep 1000") for number in range(5)]
+    wait_until(lambda: all(worker.query(job_id).job.outputBytes for job_id in jobs))
+    stream = worker.stub.StreamJob(pb.StreamJobReq(jobID=jobs[0]), timeout=LIMIT)
+    next(stream)
+    if how == "handover":
+        program = [str(Path(sys.executable).with_name("txworker")), "handover", "--wait"]
+        words = [*program, "--state-directory", str(worker.place / "state")]
+        said = subprocess.run(words, capture_output=True, text=True, timeout=LIMIT, check=True).stdout
+        assert said == "handing over: 5 jobs are left to the next worker\n"
+        assert worker.process.wait(LIMIT) == 0
+    else:
+        assert worker.stop(signal.SIGTERM if how == "leave" else signal.Signals(int(how))) == 0
+    with pytest.raises(grpc.RpcError) as cut:
+        next(stream)
+    assert cut.value.code() == grpc.StatusCode.UNAVAILABLE
+    assert "5 jobs are left to the next worker" in worker.log()
+    after = again(worker, "")
+    assert {after.query(job_id).job.state for job_id in jobs} == {pb.JOB_STATE_RUNNING}
+    pids = [after.query(job_id).job.pid for job_id in jobs]
+    assert after.stop() == 0
+    assert not any(map(runs, pids))
+
+
+def test_unattended(a_daemon: ADaemon, again: Again) -> None:
+    """After unattended_seconds without a worker the shim ends every job; the next worker says why."""
+    worker = a_daemon("[jobs]\nunattended_seconds = 0.5\nstop_grace_seconds = 0.2\n")
+    job_id = worker.bash("exec sleep 1000")
+    pid = worker.query(job_id).job.pid
+    worker.stop(signal.SIGKILL)
+    wait_until(lambda: not runs(pid))
+    after = again(worker)
+    job = after.end(job_id).job
+    assert (job.state, job.errorText) == (
+        pb.JOB_STATE_STOPPED,
+        "no worker for too long (jobs.unattended_seconds): signal: terminated",
+    )
+
+
+def test_shim_killed(a_daemon: ADaemon) -> None:
+    """
+    When the shim is killed its jobs are ended, with all they left, and LOST with a sentence that says so; what they
+    printed is kept; the worker starts another shim and goes on serving.
+    """
+    worker = a_daemon()
+    job_id = worker.bash("echo kept; setsid sleep 1000 & echo too; exec sleep 1000")
+    wait_until(lambda: worker.query(job_id).job.outputBytes == 9)
+    pid, first = worker.query(job_id).job.pid, worker.shim()
+    os.kill(first, signal.SIGKILL)
+    answer = wait_until(lambda: (now := worker.query(job_id)).done and now)
+    assert answer.job.state == pb.JOB_STATE_LOST
+    assert answer.errorText.startswith(f"lost: the shim (pid {first})")
+    assert (worker.raw(job_id), runs(pid)) == (b"kept\ntoo\n", False)
+    assert worker.end(worker.bash("exit 3")).job.exitCode == 3
+    assert worker.shim() != first
+    assert worker.stop() == 0
+
+
+def test_shim_ends(a_daemon: ADaemon) -> None:
+    """A shim without jobs ends with its worker, however that ends."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        worker = a_daemon()
+        worker.end(worker.bash("true"))
+        pid = worker.shim()
+        worker.stop(number)
+        wait_until(partial(_ended, pid))
+
+
+def test_hanging_start(a_daemon: ADaemon, again: Again, tmp_path: Path) -> None:
+    """
+    An exec that hangs holds up launches alone: ends, output, stops and a takeover go on; then it is not told
+    twice.
+    """
+    worker = a_daemon()
+    runs_on, ends = worker.bash("exec sleep 1000"), worker.bash(f"{until('go')}; echo out")
+    with exec_that_waits(tmp_path, "exec sleep 1000") as (program, tried):
+        hangs = threading.Thread(target=_refused, args=(worker, str(program)), daemon=True)
+        hangs.start()
+        assert tried.wait(LIMIT)
+        (worker.place / "go").touch()
+        assert (worker.end(ends).job.state, worker.raw(ends)) == (pb.JOB_STATE_SUCCEEDED, b"out\n")
+        worker.stop(signal.SIGKILL)
+        hangs.join(LIMIT)
+        after = again(worker)
+        assert after.query(runs_on).job.state == pb.JOB_STATE_RUNNING
+        after.stub.StopJob(pb.StopJobReq(jobID=runs_on), timeout=LIMIT)
+        assert after.end(runs_on).job.state == pb.JOB_STATE_STOPPED
+    assert after.end(after.bash("true")).job.state == pb.JOB_STATE_SUCCEEDED
+    states = {job.state for job in after.stub.ListJobs(pb.ListJobsReq(), timeout=LIMIT).jobs}
+    assert pb.JOB_STATE_RUNNING not in states
+
+
+def _refused(worker: Daemon, path: str) -> None:
+    with pytest.raises(grpc.RpcError):
+        worker.start(path)
