@@ -11,6 +11,7 @@ from pathlib import Path
 from bench.adversary import adversary
 from bench.capture import capture
 from bench.clients import a_worker
+from bench.faults import faults
 from bench.flood import flood
 from bench.fuzz import fuzz
 from bench.history import history
@@ -21,6 +22,7 @@ from bench.report import Figure, as_json, table
 from bench.soak import soak
 from bench.store import store
 from bench.stream import stream
+from bench.takeover import takeover
 from bench.viewers import stalled, viewers
 from bench.watchers import watchers
 from tests.support.daemon import Daemon
@@ -52,6 +54,8 @@ PARTS: dict[str, Part] = {
     "store": store,
     "watchers": watchers,
     "recovery": recovery,
+    "faults": faults,
+    "takeover": takeover,
     "history": history,
     "flood": flood,
 }

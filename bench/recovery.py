@@ -1,8 +1,7 @@
-"""Kills: after how many of them all was as it had been told, and how soon a worker serves again."""
+"""How soon a worker serves again when it and its shim were killed."""
 
 from __future__ import annotations
 
-import random
 import signal
 from pathlib import Path
 from statistics import median
@@ -12,27 +11,13 @@ from bench.history import Place, start_seconds
 from bench.launch import crowd
 from bench.report import Figure
 from tests.support.daemon import Daemon
-from tests.support.faults import Faults
 
 JOBS, RUNNING = 10_000, 50
-KILLS_A_ROUND = 4
 
 
 def recovery(place: Path, rounds: int) -> list[Figure]:
-    """Some kills under load, each looked into; then the seconds of a start after a kill."""
-    return [_kills(place / "kills", rounds * KILLS_A_ROUND), *_seconds(place, rounds)]
-
-
-def _kills(place: Path, kills: int) -> Figure:
-    place.mkdir()
-    faults = Faults(place, str(random.randrange(10**6)), "")
-    try:
-        while faults.kills < kills:
-            faults.kill()
-        faults.finish()
-    finally:
-        faults.close()
-    return Figure("kills under load after which all was as told", faults.kills, kills, faults.summary)
+    """The seconds of a start after a kill."""
+    return _seconds(place, rounds)
 
 
 def _seconds(place: Path, rounds: int) -> list[Figure]:

@@ -1,0 +1,101 @@
+"""Kills, of the worker, of the shim and of both: after how many of them all was as it had been told."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+from bench.report import Figure
+from tests.support.daemon import LIMIT, Daemon, end_shim, wait_until
+from tests.support.faults import Faults
+from txworker.pb import worker_pb2 as pb
+
+KILLS = 200
+SHIM_KILLS = 20
+JOBS = 10
+"""That run when the shim is killed."""
+
+
+def faults(place: Path, rounds: int) -> list[Figure]:
+    """
+    200 kills of the worker under load, some of them while the next one takes over; 20 of the shim; 20 of both.
+
+    rounds: of two hundred kills of the worker each; there is nothing to take a median of.
+    """
+    return [_worker_kills(place / "worker"), _shim_kills(place / "shim"), _both_kills(place / "both")]
+
+
+def _worker_kills(place: Path) -> Figure:
+    place.mkdir()
+    run = Faults(place, str(random.randrange(10**6)), "")
+    try:
+        while run.kills < KILLS:
+            run.kill()
+        run.finish()
+    finally:
+        run.close()
+    return Figure("kills of the worker under load after which all was as told", run.kills, KILLS, run.summary)
+
+
+def _shim_kills(place: Path) -> Figure:
+    """Its jobs are ended and LOST with a sentence that says so, and the worker serves on with another one."""
+    place.mkdir()
+    daemon = Daemon(place)
+    good = 0
+    try:
+        for _ in range(SHIM_KILLS):
+            jobs = _some_jobs(daemon)
+            shim = daemon.shim()
+            os.kill(shim, signal.SIGKILL)
+            good += all(_is_lost(daemon, job_id, f"lost: the shim (pid {shim})") for job_id in jobs)
+        daemon.stop()
+    finally:
+        daemon.close()
+    return Figure("kills of the shim after which its jobs were LOST, and the worker served on", good, SHIM_KILLS)
+
+
+def _both_kills(place: Path) -> Figure:
+    place.mkdir()
+    daemon = Daemon(place)
+    good = 0
+    try:
+        for _ in range(SHIM_KILLS):
+            jobs = _some_jobs(daemon)
+            daemon.stop(signal.SIGKILL)
+            end_shim(place / "state")
+            daemon.close()
+            daemon = Daemon(place)
+            good += all(_is_lost(daemon, job_id, "lost: the worker (pid ") for job_id in jobs)
+        daemon.stop()
+    finally:
+        daemon.close()
+    return Figure("kills of both at once after which the jobs were LOST at the next start", good, SHIM_KILLS)
+
+
+def _some_jobs(daemon: Daemon) -> list[str]:
+    jobs = [daemon.bash("echo up; setsid sleep 1000 & exec sleep 1000") for _ in range(JOBS)]
+    wait_until(lambda: all(daemon.query(job_id).job.outputBytes for job_id in jobs))
+    return jobs
+
+
+def _is_lost(daemon: Daemon, job_id: str, words: str) -> bool:
+    """It is said to be, nothing of it runs, and its output is there."""
+    answer = wait_until(lambda: (now := daemon.query(job_id)).done and now)
+    lost = answer.job.state == pb.JOB_STATE_LOST and answer.errorText.startswith(words)
+    return bool(lost and not _lives(answer.job.pid) and daemon.raw(job_id) == b"up\n")
+
+
+def _lives(pid: int) -> bool:
+    deadline = time.monotonic() + LIMIT
+    while time.monotonic() < deadline:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except FileNotFoundError:
+            return False
+        if state == "Z":
+            return False
+        time.sleep(0.05)
+    return True

@@ -1,0 +1,54 @@
+"""How soon a worker serves again that takes over many jobs, and what the shim holds for them."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+from statistics import median
+
+from bench.launch import crowd
+from bench.report import Figure
+from tests.support.daemon import LIMIT, Daemon
+from txworker.pb import worker_pb2 as pb
+
+SIZES = ((1000, 1.0), (5000, 4.0))
+"""Jobs that run, and within how many seconds the next worker is to serve."""
+
+
+def takeover(place: Path, rounds: int) -> list[Figure]:
+    """Kill and start again, beside so many running jobs; then the same with none, for what a start takes anyway."""
+    figures = []
+    daemon = Daemon(place)
+    try:
+        daemon.end(daemon.start("/bin/true"))
+        empty = _resident_bytes(daemon.shim())
+        figures.append(Figure("memory of the shim without jobs, MiB", empty / 2**20, 16, at_most=True))
+        ids: list[str] = []
+        for size, wanted in SIZES:
+            ids += crowd(daemon, size - len(ids))
+            per_job = (_resident_bytes(daemon.shim()) - empty) / size / 1024
+            seconds = []
+            for _ in range(rounds):
+                daemon.stop(signal.SIGKILL)
+                begun = time.perf_counter()
+                daemon = Daemon(place)
+                seconds.append(time.perf_counter() - begun)
+                running = daemon.stub.ListJobs(
+                    pb.ListJobsReq(states=[pb.JOB_STATE_RUNNING], pageSize=1), timeout=LIMIT
+                ).jobs
+                assert running, "the jobs were not taken over"
+            name = f"takeover of {size} running jobs, seconds from the start of the process until it serves"
+            figures.append(Figure(name, median(seconds), wanted, at_most=True))
+            figures.append(Figure(f"memory of the shim for each of {size} jobs, KiB", per_job, 4, at_most=True))
+    finally:
+        for job_id in ids:
+            daemon.stub.StopJob.future(pb.StopJobReq(jobID=job_id), timeout=LIMIT)
+        daemon.stop()
+        daemon.close()
+    return figures
+
+
+def _resident_bytes(pid: int) -> int:
+    fields = Path(f"/proc/{pid}/status").read_text().split()
+    return int(fields[fields.index("VmRSS:") + 1]) * 1024
