@@ -17,9 +17,8 @@ class Held:
 
     reason: why the shim is ending it, when no worker was there to decide. stopping: it was asked to end, by the worker
     or by the shim; KILL is due at kill_at, None: it was sent. lost and discarded: bytes of stdout and of stderr that
-    the
-    disk refused, and that came beyond max_output. exit: how it exited, None: it runs. pipes: descriptors, stdout first;
-    whatever takes the job over owns them.
+    the disk refused, and that came beyond max_output. exit: how it exited, None: it runs. pipes: descriptors, stdout
+    first; whatever takes the job over owns them.
     """
 
     job_id: str
