@@ -156,7 +156,7 @@ def test_after_a_kill(a_daemon: Callable[..., Daemon]) -> None:
     try:
         jobs = {job.jobID: job for job in after.stub.ListJobs(pb.ListJobsReq(), timeout=LIMIT).jobs}
         assert [jobs[job_id].shortened for job_id in (done, running)] == [True, True]
-        for job_id, state in ((done, pb.JOB_STATE_SUCCEEDED), (running, pb.JOB_STATE_LOST)):
+        for job_id, state in ((done, pb.JOB_STATE_SUCCEEDED), (running, pb.JOB_STATE_RUNNING)):
             job = after.query(job_id).job
             assert (job.state, list(job.args[1:]), len(job.labels)) == (state, ARGS, 22)
         assert start(after, 2, "exec sleep 1000") == running
