@@ -132,7 +132,7 @@ class Catalog:
         return active is None or active.output.is_proven(fd, stderr)
 
     def output_bytes(self, job: Job, stderr: bool) -> int | None:
-        """How many bytes of a job that is done are in that file, if nobody has done anything to it; None: who knows."""
+        """How many bytes of a job that is done are in that file, if it is unchanged; None: not known."""
         others = self._shelf.bytes_of(job.id, not stderr) if job.spec.separate_stderr else 0
         return None if others is None else job.output_bytes - others
 

@@ -2,7 +2,7 @@
 Directories that are the worker's own, and files in them: whatever others put there is neither followed nor trusted.
 
 A path is looked up once and component by component; what is done in a directory afterwards goes by its descriptor. So
-who can write to a parent cannot lead a worker that is root elsewhere, however quick they are.
+who can write to a parent cannot lead a worker that is root elsewhere, not even between two of its calls.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ more, which stops the job as Ctrl-C and the loss of the terminal do.
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        """Says what is wrong, whose words it ever repeats (those of a script that names files, for example)."""
+        """Says what is wrong. The text may repeat arguments, such as names of files, so it is made printable."""
         super().error(printable(message))
 
 

@@ -100,7 +100,7 @@ class Guarded:
             found = os.stat(self.name, dir_fd=self._dir_fd, follow_symlinks=False)
         except FileNotFoundError:
             return Loss(0, size, DELETED)
-        except OSError:  # who knows
+        except OSError:  # not known
             return None
         if not self.owns(found):
             return Loss(0, size, REPLACED)

@@ -156,7 +156,7 @@ class Shelf:
             return False
         except FileNotFoundError:
             return not begun
-        except OSError:  # who knows
+        except OSError:  # not known
             pass
         return True
 
