@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.scripts.twistd import run
 
 from tests.support.memory_store import MemoryStore
-from txworker import assembly
+from txworker.daemon import assembly
 from txworker.store.lease import Lease
 
 

@@ -1,156 +1,163 @@
-"""Who may import whom: down the levels, never up, never sideways (docs/architecture.md)."""
+"""Which room may import which: down the levels, never up, never sideways (docs/architecture.md)."""
 
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
 TOP = Path(__file__).resolve().parent.parent
 
-LEVELS = {
-    "printable": -1,
-    "descriptors": 1,
-    "jobs": 0,
-    "waiting": 0,
-    "directory": 0,
-    "logs": 0,
-    "ratelimit": 0,
-    "config": 1,
-    "output": 1,
-    "linux": 0,
-    "shim": 1,
-    "leftovers": 1,
-    "process": 1,
-    "store": 1,
-    "pb": 1,
-    "wire": 1,
-    "ports": 2,
-    "catalog": 2,
-    "active": 2,
-    "launching": 2,
-    "worker": 2,
-    "changes": 1,
-    "viewers": 1,
-    "cores": 0,
-    "memory": 0,
-    "recovery": 1,
-    "retention": 2,
-    "rpc": 3,
-    "scheduler": 3,
-    "service": 4,
-    "assembly": 4,
-    "processes": 4,
-    "clockwatch": 4,
-    "restart": 4,
-    "drain": 4,
-    "handover": 4,
-    "lifetime": 4,
+ROOMS: dict[str, set[str]] = {
+    "base": set(),
+    "linux": set(),
+    "jobs": {"base.printable"},
+    "pb": set(),
+    "ports": {"jobs", "base"},
+    "shim": {"linux"},
+    "config": {"jobs", "base"},
+    "output": {"jobs", "base", "ports"},
+    "store": {"jobs", "base", "ports"},
+    "wire": {"jobs", "pb"},
+    "leftovers": {"jobs", "base", "ports", "linux"},
+    "process": {"jobs", "base", "ports", "linux", "leftovers", "shim.messages", "shim.intermediate"},
+    "worker": {"jobs", "base", "ports"},
+    "rpc": {"jobs", "base", "ports", "wire", "pb", "output.tail", "worker"},
+    "scheduler": {"base", "pb"},
+    "daemon": {
+        *("jobs", "base", "ports", "linux", "config", "output", "store", "leftovers", "process", "worker"),
+        *("rpc", "scheduler"),
+    },
+    "cli": {"base.printable", "pb"},
 }
+"""From the lowest to the highest: each room, and all that it may import of the others: rooms, or modules of them."""
 
-SAME_LEVEL = {
-    ("wire", "pb"),
-    ("ratelimit", "logs"),
-    ("process", "shim"),
-    ("process", "leftovers"),
-    ("worker", "ports"),
-    ("retention", "ports"),
-    ("active", "ports"),
-    ("worker", "active"),
-    ("worker", "catalog"),
-    ("worker", "launching"),
-    ("launching", "active"),
-    ("launching", "ports"),
-    ("catalog", "ports"),
-    ("catalog", "active"),
+INSIDE: dict[str, tuple[set[str], ...]] = {
+    "shim": (
+        {"messages", "cgroup_moves", "events", "prepared_start"},
+        {"starts"},
+        {"held_job", "spawn_thread"},
+        {"copying"},
+        {"intermediate"},
+        {"unattended"},
+        {"loop"},
+        {"main"},
+    ),
 }
-"""wire is the one room whose business is pb; level 2 sees the world through ports."""
+"""The layers of the bigger rooms, from the lowest: a module imports lower ones only."""
 
-TOP_LEVEL = 4
-"""One piece: its rooms import each other freely."""
-
-FOR_THE_WORKER = {"changes", "recovery", "viewers"}
-"""Waiting and words, which need no port; everything else of level 1 is handed to level 2."""
-
-FOR_DOORS = {"txworker.output.tail", "txworker.wire", "txworker.pb"}
-"""All that level 3 takes of level 1."""
-
-THIRD_PARTIES = {
+THIRD_PARTIES: dict[str, set[str]] = {
+    "twisted": {"base", "ports", "output", "store", "leftovers", "process", "worker", "rpc", "scheduler", "daemon"},
+    "zope": {"output", "process", "worker", "daemon"},
+    "automat": {"process"},
     "grpc": {"rpc", "scheduler", "wire", "cli", "pb"},
     "grpc_health": {"rpc", "scheduler"},
     "grpc_reflection": {"rpc"},
     "grpc_status": {"wire", "cli"},
+    "google": {"pb", "wire", "rpc", "scheduler", "cli"},
     "sqlite3": {"store"},
     "tomli": {"config"},
     "subprocess": set(),
 }
 """Where alone these may be imported."""
 
-WITHOUT_TWISTED = (
-    "txworker.jobs",
-    "txworker.wire",
-    "txworker.output.tail",
-    "txworker.config",
-    "txworker.cli",
-    "txworker.printable",
-    "txworker.linux",
-    "txworker.shim",
-)
+WITHOUT_TWISTED = {"txworker.output.tail", "txworker.base.printable", "txworker.base.directory"}
+"""Modules without Twisted, in rooms that have it."""
+
+Mistake = str
 
 
-def imports(source: str) -> set[str]:
-    """The full names of the modules that a source imports, wherever in it."""
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module} if node.module != "txworker" else {f"txworker.{alias.name}" for alias in node.names}
-            if node.module.count(".") == 1 and node.module.startswith("txworker."):
-                found |= {f"{node.module}.{alias.name}" for alias in node.names if alias.name.islower()}
+def modules() -> dict[str, Path]:
+    """Every module of the package but generated ones, by its full name; a package is its __init__."""
+    found = {}
+    for path in sorted((TOP / "txworker").rglob("*.py")):
+        parts = path.relative_to(TOP).with_suffix("").parts
+        if len(parts) > 2 and parts[1] == "pb":
+            continue
+        found[".".join(part for part in parts if part != "__init__")] = path
     return found
 
 
-def mistakes(module: str, source: str) -> list[str]:
+KNOWN = set(modules())
+
+
+def imports(source: str) -> Iterator[str]:
+    """The full names of the modules that a source imports, wherever in it; a relative import is "."."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from _imported_from(node)
+        elif isinstance(node, ast.Call) and "import" in ast.unparse(node.func).rpartition(".")[2]:
+            first = node.args[0] if node.args else None  # import_module(), __import__()
+            yield str(first.value) if isinstance(first, ast.Constant) else "."
+
+
+def _imported_from(node: ast.ImportFrom) -> Iterator[str]:
+    if node.level or not node.module:
+        yield "."
+        return
+    for alias in node.names:
+        deeper = f"{node.module}.{alias.name}"
+        yield deeper if deeper in KNOWN or node.module == "txworker" else node.module
+
+
+def mistakes(module: str, source: str) -> list[Mistake]:
     """What a module imports and should not."""
+    return [f"{module} imports {name}" for name in sorted(set(imports(source))) if not _allowed(module, name)]
+
+
+def _allowed(module: str, name: str) -> bool:
     room = module.split(".")[1]
-    wrong = [name for name in imports(source) if not _allowed(module, room, name)]
-    return [f"{module} imports {name}" for name in sorted(wrong)]
-
-
-def _allowed(module: str, room: str, name: str) -> bool:
-    first = name.split(".")[0]
+    first, _, rest = name.partition(".")
     if first != "txworker":
-        twisted_here = not any(module == one or module.startswith(f"{one}.") for one in WITHOUT_TWISTED)
-        return room in THIRD_PARTIES.get(first, {room}) and (first != "twisted" or twisted_here)
-    other = name.split(".")[1]
-    if other == room or (room, other) in SAME_LEVEL or LEVELS.get(room) == LEVELS.get(other) == TOP_LEVEL:
+        if first == "twisted" and module in WITHOUT_TWISTED:
+            return False
+        return bool(first) and room in THIRD_PARTIES.get(first, {room})
+    if rest.split(".")[0] == room:
+        return _allowed_inside(room, module, name)
+    return any(rest == one or rest.startswith(f"{one}.") for one in ROOMS[room])
+
+
+def _allowed_inside(room: str, module: str, name: str) -> bool:
+    """Within a room: downwards only, where its layers are told."""
+    levels = {one: number for number, layer in enumerate(INSIDE.get(room, ())) for one in layer}
+    here, there = module.split(".")[2:], name.split(".")[2:]
+    if not levels or not here or not there:
         return True
-    if room == "cli":
-        return other in ("pb", "printable")
-    if LEVELS[room] == 2 and LEVELS[other] == 1:
-        return other in FOR_THE_WORKER
-    if LEVELS[room] == 3 and LEVELS[other] == 1:
-        return any(name == one or name.startswith(f"{one}.") or one.startswith(f"{name}.") for one in FOR_DOORS)
-    return LEVELS[other] < LEVELS[room]
+    return levels[there[0]] < levels[here[0]]
 
 
 class RoomsTests(SynchronousTestCase):
     def test_every_import(self) -> None:
-        """No room reaches up, sideways, or past its neighbour."""
-        found: list[str] = []
-        for path in sorted((TOP / "txworker").rglob("*.py")):
-            parts = path.relative_to(TOP).with_suffix("").parts
-            if (len(parts) > 2 and parts[1] == "pb") or parts[-1] in ("__main__",) or parts == ("txworker", "__init__"):
-                continue
-            name = ".".join(part for part in parts if part != "__init__")
-            found += mistakes(name, path.read_text(encoding="utf-8"))
+        """No room reaches up, sideways, or past what it is allowed of another."""
+        found: list[Mistake] = []
+        for name, path in modules().items():
+            if name not in ("txworker", "txworker.__main__"):  # __main__ is the command's
+                found += mistakes(name, path.read_text(encoding="utf-8"))
         self.assertEqual([], found)
 
+    def test_levels(self) -> None:
+        """Every room imports rooms below it only, so there is no cycle."""
+        order = list(ROOMS)
+        for room, below in ROOMS.items():
+            for other in below:
+                self.assertLess(order.index(other.split(".")[0]), order.index(room), (room, other))
+
+    def test_every_module_has_its_place(self) -> None:
+        """Nothing lies loose at the top, every room is known, and every module of a layered room has a layer."""
+        loose = [name for name, path in modules().items() if name.count(".") == 1 and path.name != "__init__.py"]
+        self.assertEqual(["txworker.__main__"], loose)
+        self.assertEqual(set(ROOMS), {name.split(".")[1] for name in KNOWN if "." in name} - {"__main__"} | {"pb"})
+        for room, layers in INSIDE.items():
+            found = {name.split(".")[2] for name in KNOWN if name.startswith(f"txworker.{room}.")}
+            self.assertEqual(set.union(*layers), found)
+
     def test_one_logger(self) -> None:
-        """Every room's lines are those of txworker.logs, whose fields are printable."""
-        log = ("txworker/logs.py", "txworker/service.py")
+        """Every room's lines are those of txworker.base.logs, whose fields are printable."""
+        log = ("txworker/base/logs.py", "txworker/daemon/service.py")
         names = (
             "from twisted.logger import Logger",
             "twisted.python import log",
@@ -171,16 +178,22 @@ class RoomsTests(SynchronousTestCase):
             ("txworker.jobs.job", "from txworker.output.tail import Tail"),
             ("txworker.process.run", "from txworker.output.recorder import Recorder"),
             ("txworker.process.run", "from txworker import output"),
+            ("txworker.process.run", "from txworker.shim.loop import Loop"),
             ("txworker.output.tail", "from twisted.internet import defer"),
-            ("txworker.worker", "from txworker.store.memory import MemoryStore"),
-            ("txworker.worker", "import grpc"),
+            ("txworker.worker.worker", "from txworker.store.jobs import JobStore"),
+            ("txworker.worker.worker", "import grpc"),
             ("txworker.rpc.streams", "from txworker.output.recorder import Recorder"),
-            ("txworker.rpc.streams", "from txworker.store.memory import MemoryStore"),
+            ("txworker.rpc.streams", "from txworker.output import recorder"),
+            ("txworker.rpc.streams", "from txworker import output"),
+            ("txworker.rpc.streams", "import txworker.output"),
+            ("txworker.rpc.streams", "import importlib; importlib.import_module('txworker.output.recorder')"),
+            ("txworker.rpc.streams", "from ..output import recorder"),
             ("txworker.rpc.server", "from txworker.scheduler import Link"),
             ("txworker.process.child", "import sqlite3"),
-            ("txworker.config", "from txworker.jobs import Job; import grpc"),
+            ("txworker.config.load", "from txworker.jobs import Job; import grpc"),
             ("txworker.cli.main", "from txworker.wire.jobs import job_to_pb"),
-            ("txworker.worker", "from txworker.service import makeService"),
+            ("txworker.worker.worker", "from txworker.daemon.service import makeService"),
+            ("txworker.shim.events", "from txworker.shim.loop import Loop"),
         ]
         for module, source in table:
             self.assertEqual(1, len(mistakes(module, source)), (module, source, mistakes(module, source)))

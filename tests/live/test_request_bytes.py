@@ -10,7 +10,7 @@ import pytest
 from bench.launch import resident_bytes
 from bench.viewers import peak_bytes
 from tests.support.daemon import LIMIT, Daemon, wait_until
-from txworker.memory import LOOK_SECONDS
+from txworker.daemon.memory import LOOK_SECONDS
 from txworker.pb import worker_pb2 as pb
 
 STDIN_BYTES = 4 * 1024 * 1024 - 300  # with the rest of the request just what gRPC takes

@@ -21,7 +21,7 @@ SIGNALLED_EARLY = """
 import os, signal
 from twisted.internet import reactor
 from twisted.logger import Logger
-from txworker.service import hold_signals, obey_signals
+from txworker.daemon.service import hold_signals, obey_signals
 hold_signals()
 os.kill(os.getpid(), signal.SIGTERM)
 obey_signals(reactor, lambda: print("drained"), lambda: None, Logger())

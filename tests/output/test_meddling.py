@@ -10,7 +10,7 @@ from unittest import mock
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
-from txworker.directory import Foreign
+from txworker.base.directory import Foreign
 from txworker.jobs import Loss
 from txworker.output import losses
 from txworker.output.recorder import Recorder

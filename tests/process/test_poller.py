@@ -10,7 +10,7 @@ from twisted.internet.interfaces import IReadDescriptor
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from txworker.cores import NOBODY_PINNED
+from txworker.linux.cpus import NOBODY_PINNED
 from txworker.process import poller as room
 from txworker.process.poller import Poller
 

@@ -10,8 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.readers import FakeReaders
 from txworker.process.shim_link import IN_FLIGHT, RECALL_SECONDS, ShimLink, Start
-from txworker.shim.messages import Channel, Message
-from txworker.shim.spawn_thread import RECALLED
+from txworker.shim.messages import RECALLED, Channel, Message
 
 EXIT = {"exit_code": 0, "signal": None}
 

@@ -10,9 +10,9 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
+from txworker.base.waiting import Waiters
 from txworker.jobs.errors import CallerGone
 from txworker.rpc.crowd import TURNS, Crowd, Crowds, Follower
-from txworker.waiting import Waiters
 
 LIMIT = 10.0
 

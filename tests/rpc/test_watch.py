@@ -13,13 +13,13 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.fakes import a_house
 from tests.support.memory_store import MemoryStore
-from txworker import changes
 from txworker.jobs import Job, JobSpec
 from txworker.jobs.errors import CallerGone, InvalidRequest, NoSuchJob, WorkerStopping
 from txworker.pb import worker_pb2 as pb
 from txworker.rpc import watch as watching
 from txworker.rpc.bridge import Caller
 from txworker.rpc.watch import watch
+from txworker.worker import change_feed as changes
 
 T = TypeVar("T")
 

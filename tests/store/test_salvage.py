@@ -13,11 +13,11 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import provider
 
 from tests.store.test_jobs import Reactor
-from txworker.catalog import check_same
 from txworker.jobs import Exited, Job, JobSpec, Query, Started, Usage, after
 from txworker.jobs.errors import RequestReused
 from txworker.store.files import connect
 from txworker.store.jobs import FILE_NAME, JobStore
+from txworker.worker.catalog import check_same
 
 JOBS = 200
 PAGE = 4096

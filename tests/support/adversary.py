@@ -15,11 +15,11 @@ from signal import SIGKILL
 from google.protobuf.duration_pb2 import Duration
 
 from tests.support.daemon import LIMIT, Daemon, wait_until
+from txworker.daemon.processes import DRAIN_SECONDS
 from txworker.jobs import MARK
 from txworker.leftovers.tags import mark_of
 from txworker.linux.cgroup import own_cgroup
 from txworker.pb import worker_pb2 as pb
-from txworker.processes import DRAIN_SECONDS
 
 SCRIPTS = Path(__file__).with_name("scripts")
 ENDINGS = ("end", "stop", "timeout")

@@ -11,13 +11,13 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import ProcessExitedAlready
 
 from tests.support.memory_store import MemoryStore
-from txworker.catalog import Catalog
+from txworker.base.waiting import Waiters
 from txworker.jobs import JobSpec, Limits, Loss, Usage
 from txworker.jobs.errors import TxWorkerError
 from txworker.jobs.held import Held
 from txworker.ports import Listener, World
-from txworker.waiting import Waiters
-from txworker.worker import Policy, Worker
+from txworker.worker.catalog import Catalog
+from txworker.worker.worker import Policy, Worker
 
 UNWATCHABLE = 666
 """The pid of a held process that cannot be taken over."""

@@ -15,10 +15,10 @@ import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.task import deferLater
 
-from txworker.cores import NOBODY_PINNED
 from txworker.leftovers.census import Census
 from txworker.leftovers.clearing import Finder
 from txworker.leftovers.scan import Scan
+from txworker.linux.cpus import NOBODY_PINNED
 from txworker.linux.procfs import children, read_process
 from txworker.process.intermediate_pipes import IntermediatePipes
 from txworker.process.job_process import Patience

@@ -7,6 +7,7 @@ import argparse
 import grpc
 from google.protobuf.duration_pb2 import Duration
 
+from txworker.base.printable import cut
 from txworker.cli import output
 from txworker.cli.connect import with_tls
 from txworker.cli.failures import UNREACHABLE, failure
@@ -15,7 +16,6 @@ from txworker.cli.show import MOST_CHARACTERS, as_json, command_line, state_name
 from txworker.cli.values import duration
 from txworker.pb import worker_pb2 as pb
 from txworker.pb.worker_pb2_grpc import WorkerStub
-from txworker.printable import cut
 
 
 def stop(stub: WorkerStub, options: argparse.Namespace) -> int:

@@ -11,12 +11,12 @@ from itertools import chain, islice
 
 import grpc
 
+from txworker.base.printable import cut
 from txworker.cli import output
 from txworker.cli.failures import REFUSED, TIMED_OUT, Failed
 from txworker.cli.show import MOST_CHARACTERS, as_json, exit_status, header, is_done, row, seconds, state_name
 from txworker.pb import worker_pb2 as pb
 from txworker.pb.worker_pb2_grpc import WorkerStub
-from txworker.printable import cut
 
 _PAGE = 500
 

@@ -9,9 +9,9 @@ import sys
 from collections.abc import Iterable
 from contextlib import suppress
 
+from txworker.base.printable import cut, printable
 from txworker.cli.failures import REFUSED, Failed
 from txworker.pb import worker_pb2 as pb
-from txworker.printable import cut, printable
 
 STDOUT, STDERR = 1, 2
 

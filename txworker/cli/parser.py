@@ -6,9 +6,9 @@ import argparse
 from collections.abc import Callable
 from typing import NoReturn
 
+from txworker.base.printable import printable
 from txworker.cli import common
 from txworker.cli.values import SOCKET_NAME, Pairs, count, pair, seconds, size, socket_in, some_seconds, states
-from txworker.printable import printable
 
 _EPILOG = """\
 examples:

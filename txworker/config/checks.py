@@ -8,8 +8,8 @@ import stat
 from dataclasses import fields
 from pathlib import Path
 
+from txworker.base.directory import danger_of, refusal
 from txworker.config.values import ConfigError, GrpcServer, Jobs, Scheduler
-from txworker.directory import danger_of, refusal
 from txworker.jobs import Limits
 
 

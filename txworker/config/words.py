@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 
-from txworker.printable import printable
+from txworker.base.printable import printable
 
 
 def quoted(key: str) -> str:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable
 
+from txworker.base.printable import cut, printable
 from txworker.jobs.loss import Loss
-from txworker.printable import cut, printable
 
 _MOST = 2000
 """Characters of a whole sentence."""

@@ -16,6 +16,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
+from txworker.base.reactor import Clock
 from txworker.leftovers.carried import Carried
 from txworker.leftovers.descendants import Descendants, Start
 from txworker.leftovers.killing import Killing
@@ -25,7 +26,6 @@ from txworker.leftovers.strangers import Strangers
 from txworker.leftovers.sweeping import Sweeping
 from txworker.leftovers.tags import tag_of
 from txworker.linux.procfs import Process, ticks_since_boot
-from txworker.waiting import Clock
 
 _SHARE = 10
 """A census may take a tenth of the reactor's time; with many jobs running it serves all that ended meanwhile."""

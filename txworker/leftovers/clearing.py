@@ -10,11 +10,11 @@ from typing import Protocol
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
+from txworker.base.logs import Logger
+from txworker.base.reactor import Clock, Timer
 from txworker.leftovers.unended import why_alive
 from txworker.linux.cgroup import JobCgroup
 from txworker.linux.procfs import Process, read_process, send
-from txworker.logs import Logger
-from txworker.waiting import Clock, Timer
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.002, 0.1
 _GIVE_UP_SECONDS = 10.0

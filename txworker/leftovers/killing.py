@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Container
 
+from txworker.base.logs import Logger
 from txworker.leftovers.carried import Carried
 from txworker.leftovers.descendants import Descendants
 from txworker.leftovers.hunt import Choice, hunt
 from txworker.leftovers.strangers import Strangers
 from txworker.linux.procfs import Process
-from txworker.logs import Logger
 
 _LAST_SECONDS = 2.0
 _LAST_PAUSE = 0.002

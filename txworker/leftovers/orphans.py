@@ -13,12 +13,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from signal import SIGKILL, SIGSTOP
 
+from txworker.base.logs import Logger
 from txworker.leftovers.evidence import DeadJob, Evidence, family
 from txworker.leftovers.owners import Sign
 from txworker.leftovers.tags import mark_of
 from txworker.leftovers.unended import may_signal
 from txworker.linux.procfs import Process, is_still, read_process, rlimit_tag_of, send
-from txworker.logs import Logger
 
 _SECONDS = 4.0
 """In all. Longer than that only a process lives that the kernel cannot end, or that is not ours to signal."""

@@ -13,12 +13,12 @@ from collections.abc import Callable, Container, Iterable
 
 from twisted.internet.defer import Deferred, execute
 
+from txworker.base.logs import Logger
 from txworker.leftovers.evidence import MOMENT_TICKS, DeadJob, Evidence
 from txworker.leftovers.hunt import hunt
 from txworker.leftovers.orphans import signs
 from txworker.leftovers.owners import Sign
 from txworker.linux.procfs import Process, read_process, ticks_since_boot
-from txworker.logs import Logger
 
 _LAST_SECONDS = 2.0
 _LAST_PAUSE = 0.002

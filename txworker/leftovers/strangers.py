@@ -11,8 +11,8 @@ import os
 import select
 from contextlib import suppress
 
+from txworker.base.reactor import Clock
 from txworker.linux.procfs import Process
-from txworker.waiting import Clock
 
 APART_SECONDS = 0.2
 """Between the two looks: in the midst of an exec nobody seems to carry anything."""

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from txworker.base.logs import Logger
+from txworker.base.reactor import Clock, Timer
 from txworker.leftovers.carried import Carried
 from txworker.leftovers.descendants import Descendants
 from txworker.leftovers.killing import Killing
 from txworker.leftovers.owners import Main, owners
 from txworker.leftovers.siblings import Siblings
 from txworker.linux.procfs import Process
-from txworker.logs import Logger
-from txworker.waiting import Clock, Timer
 
 SWEEP_SECONDS = 1.0
 """Between two, if a child has exited since the last, or a job is over that nobody has looked for."""

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
-from txworker.directory import Directory, Foreign, open_and_look, open_own
+from txworker.base.directory import Directory, Foreign, open_and_look, open_own
 from txworker.jobs import Loss
 from txworker.output.losses import CUT, DELETED, REPLACED, Proof, load, lost_around, merged, proof_of, save
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
-from txworker.directory import open_own
+from txworker.base.directory import open_own
 from txworker.jobs import Loss
 
 CUT, DELETED, REPLACED = "cut", "deleted", "replaced"

@@ -11,11 +11,11 @@ from collections.abc import Callable
 
 from twisted.internet.defer import Deferred
 
-from txworker.directory import Directory
+from txworker.base.directory import Directory
+from txworker.base.logs import Logger
+from txworker.base.waiting import Waiters
 from txworker.jobs import Loss
-from txworker.logs import Logger
 from txworker.output.guarded import Guarded
-from txworker.waiting import Waiters
 
 _READ_BYTES = 256 * 1024
 _SPLICE_F_NONBLOCK = 2  # <fcntl.h>; os has it from Python 3.12 on

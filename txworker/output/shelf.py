@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from txworker.directory import Directory, Foreign, refusal
+from txworker.base.directory import Directory, Foreign, refusal
+from txworker.base.logs import Logger
 from txworker.jobs import Loss
-from txworker.logs import Logger
 from txworker.output.both import Output
 from txworker.output.losses import ENDING, load
 from txworker.output.recorder import Recorder

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from txworker.directory import open_own
+from txworker.base.directory import open_own
 
 BLOCK_BYTES = 256 * 1024
 """Of one read, so of one message: larger ones carry no more (docs/architecture.md)."""

@@ -20,7 +20,7 @@ import termios
 from collections import deque
 from collections.abc import Iterator
 
-from txworker.logs import Logger
+from txworker.base.logs import Logger
 from txworker.shim.intermediate import SLOT_BYTES
 
 PIPE_BYTES = 1024 * 1024

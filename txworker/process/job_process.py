@@ -4,36 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from txworker.jobs import EndReason, JobSpec, Usage
+from txworker.base.reactor import Clock
+from txworker.jobs import JobSpec, Usage
 from txworker.leftovers.clearing import Clearing, Family, Finder
 from txworker.leftovers.unended import why_alive
 from txworker.linux.cgroup import JobCgroup
+from txworker.ports import Listener
 from txworker.process.parts import RunParts
 from txworker.process.protocol import JobProtocol, Sink
 from txworker.process.run import Run, begin, new_run
-from txworker.waiting import Clock
-
-
-class Listener(Protocol):
-    """What hears of a job's process. Reactor thread."""
-
-    def ready(self, child_fd: int) -> bool: ...
-
-    def wrote(self, child_fd: int, data: bytes) -> None: ...
-
-    def pour(self, child_fd: int, fd: int, most: int) -> int: ...
-
-    def poured(self, child_fd: int) -> None: ...
-
-    def overdue(self, reason: EndReason) -> None: ...
-
-    def hindered(self, problem: str) -> None: ...
-
-    def ended(self, exit_code: int | None, signal: int | None, usage: Usage, leftovers_ended: int) -> None: ...
 
 
 @dataclass(frozen=True)

@@ -9,21 +9,22 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol
 
+from txworker.base.reactor import Clock
 from txworker.jobs import JobSpec
 from txworker.jobs.held import Held
 from txworker.leftovers.clearing import Finder
 from txworker.leftovers.tags import tag_of
 from txworker.linux.cgroup import Cgroups, JobCgroup
 from txworker.linux.memfd import file_of
+from txworker.ports import Listener
 from txworker.process.arguments import ArgumentRoom
 from txworker.process.environ import environment
-from txworker.process.job_process import JobProcess, Listener, Patience
+from txworker.process.job_process import JobProcess, Patience
 from txworker.process.launch_errors import to_worker_error
 from txworker.process.limits import kernel_limits
 from txworker.process.obstacle import Subject
 from txworker.process.preparation import NOTHING, Preparation
 from txworker.process.spawner import SAME_PIPE
-from txworker.waiting import Clock
 
 
 class Starter(Protocol):

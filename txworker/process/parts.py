@@ -13,8 +13,8 @@ from typing import Protocol
 
 from twisted.internet.error import ProcessExitedAlready
 
+from txworker.base.reactor import Clock, Timer
 from txworker.jobs import EndReason
-from txworker.waiting import Clock, Timer
 
 ASKED = "asked"
 """The reason that the shim is told for what the worker has begun to end; the store knows more."""

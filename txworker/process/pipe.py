@@ -19,10 +19,10 @@ from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 
-from txworker.logs import Logger
+from txworker.base.logs import Logger
+from txworker.base.reactor import Timer, WatchingReactor
 from txworker.process.intermediate_pipes import PIPE_BYTES, IntermediatePipe, IntermediatePipes, bytes_in, enlarge
-from txworker.process.readable import Descriptor, ReactorWithReaders
-from txworker.waiting import Timer
+from txworker.process.readable import Descriptor
 
 POURING_BYTES = 64 * 1024
 """
@@ -77,7 +77,7 @@ class Pipe:
 
     def __init__(
         self,
-        reactor: ReactorWithReaders,
+        reactor: WatchingReactor,
         fd: int,
         protocol: Any,
         child_fd: int,

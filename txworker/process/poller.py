@@ -16,8 +16,8 @@ from twisted.internet.interfaces import IReadDescriptor
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from txworker.cores import Cores
-from txworker.logs import Logger
+from txworker.base.logs import Logger
+from txworker.linux.cpus import Cores
 
 _AT_ONCE = 64
 """Of one turn; what is ready beyond that comes in the next, so that others have theirs."""
@@ -26,7 +26,7 @@ _AT_ONCE = 64
 @implementer(IReadDescriptor)
 class Poller:
     """
-    Has the reactor's methods for readers, threads and time, as ReactorWithReaders asks for them. Reactor thread.
+    Has the reactor's methods for readers, threads and time, as WatchingReactor asks for them. Reactor thread.
 
     Raises:
         OSError: no descriptor is left for it.

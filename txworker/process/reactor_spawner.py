@@ -25,10 +25,10 @@ from twisted.python.components import proxyForInterface
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from txworker.base.logs import Logger
 from txworker.jobs import Usage
 from txworker.jobs.errors import NotOffered
 from txworker.linux.memfd import file_of
-from txworker.logs import Logger
 from txworker.process import bootstrap
 from txworker.process.bootstrap import FAILED, NUMBER, ORDER, REPORT
 from txworker.process.preparation import NOTHING, Preparation

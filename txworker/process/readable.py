@@ -4,25 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any, Protocol
 
 from twisted.internet.interfaces import IReadDescriptor
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-
-class ReactorWithReaders(Protocol):
-    """What is asked of the reactor."""
-
-    def addReader(self, reader: Any) -> None: ...
-
-    def removeReader(self, reader: Any) -> None: ...
-
-    def callInThread(self, callable: Callable[..., Any], *args: Any) -> None: ...
-
-    def callFromThread(self, callable: Callable[..., Any], *args: Any) -> None: ...
-
-    def callLater(self, delay: float, callable: Callable[..., Any], *args: Any) -> Any: ...
+from txworker.base.reactor import WatchingReactor
 
 
 @implementer(IReadDescriptor)
@@ -36,7 +23,7 @@ class Descriptor:
 
     __slots__ = ("_fd", "_reactor", "_readable")
 
-    def __init__(self, reactor: ReactorWithReaders, fd: int, readable: Callable[[], None]) -> None:
+    def __init__(self, reactor: WatchingReactor, fd: int, readable: Callable[[], None]) -> None:
         self._reactor = reactor
         self._fd = fd
         self._readable = readable

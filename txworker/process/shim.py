@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from txworker.base.logs import Logger
+from txworker.base.reactor import Clock, WatchingReactor
 from txworker.jobs.held import Held
-from txworker.logs import Logger
-from txworker.process.readable import ReactorWithReaders
 from txworker.process.shim_link import ShimLink, Start
 from txworker.process.shim_start import Handshake, ShimUnusable
-from txworker.waiting import Clock
 
 RETRY_SECONDS = 1.0
 
@@ -27,7 +26,7 @@ class Shim:
 
     _log = Logger()
 
-    def __init__(self, readers: ReactorWithReaders, clock: Clock, connect: Callable[[], Handshake]) -> None:
+    def __init__(self, readers: WatchingReactor, clock: Clock, connect: Callable[[], Handshake]) -> None:
         self._readers = readers
         self._clock = clock
         self._connect = connect

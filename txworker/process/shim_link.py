@@ -13,11 +13,9 @@ from twisted.internet.interfaces import IReadDescriptor
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from txworker.logs import Logger
-from txworker.process.readable import ReactorWithReaders
-from txworker.shim.messages import Channel, Message
-from txworker.shim.spawn_thread import RECALLED
-from txworker.waiting import Timer
+from txworker.base.logs import Logger
+from txworker.base.reactor import Timer, WatchingReactor
+from txworker.shim.messages import RECALLED, Channel, Message
 
 IN_FLIGHT = 8
 """So many starts are with the shim at a time: enough that it never waits for one, few enough to be recalled."""
@@ -64,7 +62,7 @@ class ShimLink:
     _log = Logger()
 
     def __init__(
-        self, reactor: ReactorWithReaders, channel: Channel, shim_pid: int, thread_id: int, lost: Callable[[], None]
+        self, reactor: WatchingReactor, channel: Channel, shim_pid: int, thread_id: int, lost: Callable[[], None]
     ) -> None:
         self.shim_pid = shim_pid
         self.thread_id = thread_id

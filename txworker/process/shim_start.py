@@ -19,9 +19,9 @@ from typing import Any
 
 from twisted.internet.protocol import ProcessProtocol
 
+from txworker.base.logs import Logger
 from txworker.jobs import EndReason
 from txworker.jobs.held import Held
-from txworker.logs import Logger
 from txworker.process.parts import ASKED
 from txworker.shim import messages
 from txworker.shim.messages import Channel, Message

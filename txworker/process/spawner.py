@@ -14,9 +14,9 @@ from twisted.internet.interfaces import IReactorProcess
 from twisted.internet.protocol import ProcessProtocol
 from zope.interface import implementer
 
+from txworker.base.reactor import WatchingReactor
 from txworker.process.intermediate_pipes import IntermediatePipes
 from txworker.process.preparation import NOTHING, Preparation
-from txworker.process.readable import ReactorWithReaders
 from txworker.process.shim_link import Start
 from txworker.process.transport import ChildTransport
 from txworker.shim.messages import Message
@@ -49,7 +49,7 @@ class Spawner:
 
     def __init__(
         self,
-        reactor: ReactorWithReaders,
+        reactor: WatchingReactor,
         shim: Shim,
         base_environment: Mapping[str, str],
         intermediate: IntermediatePipes | None = None,

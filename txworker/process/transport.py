@@ -18,11 +18,11 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from txworker.base.logs import Logger
+from txworker.base.reactor import WatchingReactor
 from txworker.jobs import Usage
-from txworker.logs import Logger
 from txworker.process.intermediate_pipes import IntermediatePipes
 from txworker.process.pipe import Pipe
-from txworker.process.readable import ReactorWithReaders
 from txworker.shim.messages import Message
 
 ABANDON_SECONDS = 1.0
@@ -43,7 +43,7 @@ class ChildTransport:
 
     def __init__(
         self,
-        reactor: ReactorWithReaders,
+        reactor: WatchingReactor,
         protocol: ProcessProtocol,
         release: Callable[[bool], None] = lambda keep: None,
         intermediate: IntermediatePipes | None = None,

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import grpc
 
-from txworker.logs import Logger
+from txworker.base.logs import Logger
 from txworker.rpc.incoming import KNOWN, Incoming
 from txworker.rpc.threads import IS_ORDER, RpcThreads
 from txworker.rpc.underway import Calls, Starts

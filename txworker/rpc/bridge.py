@@ -11,15 +11,16 @@ import math
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import grpc
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.threads import blockingCallFromThread
 
+from txworker.base.logs import Logger
+from txworker.base.reactor import ClockWithThreads
 from txworker.jobs.errors import CallerGone, CallLate, WorkerStopping
-from txworker.logs import Logger
 from txworker.rpc.crowd import Ask, Crowds, Follower
 
 T = TypeVar("T")
@@ -28,20 +29,10 @@ LOOK_SECONDS = 1.0
 """How often limits are looked at: a timer for each call costs more than all the rest of its crossing."""
 
 
-class Reactor(Protocol):
-    """What is asked of the reactor."""
-
-    def seconds(self) -> float: ...
-
-    def callFromThread(self, callable: Callable[..., Any], *args: Any) -> None: ...
-
-    def callLater(self, delay: float, callable: Callable[..., Any], *args: Any) -> Any: ...
-
-
 class Bridge:
     """Makes callers, one for each RPC; closing it frees every thread that waits."""
 
-    def __init__(self, reactor: Reactor) -> None:
+    def __init__(self, reactor: ClockWithThreads) -> None:
         self.reactor = reactor
         self.ferry = Ferry(reactor)
         self._waiting: dict[Caller, float] = {}
@@ -54,21 +45,21 @@ class Bridge:
         return Caller(self, context)
 
     def close(self) -> None:
-        """No further crossing; those who wait are sent home. Reactor thread."""
+        """No further crossing; those who wait are sent home. ClockWithThreads thread."""
         self.closed = True
         for caller in list(self._waiting):
             caller.cancel()
         self.crowds.ring()
 
     def waits(self, caller: Caller, within_seconds: float | None) -> None:
-        """That caller waits for its answer from now on. Reactor thread."""
+        """That caller waits for its answer from now on. ClockWithThreads thread."""
         self._waiting[caller] = math.inf if within_seconds is None else self.reactor.seconds() + within_seconds
         if within_seconds is not None and not self._looking:
             self._looking = True
             self.reactor.callLater(LOOK_SECONDS, self._look)
 
     def answered(self, caller: Caller) -> None:
-        """It does not wait any more. Reactor thread."""
+        """It does not wait any more. ClockWithThreads thread."""
         self._waiting.pop(caller, None)
 
     def _look(self) -> None:
@@ -91,7 +82,7 @@ class Ferry:
 
     _log = Logger()
 
-    def __init__(self, reactor: Reactor) -> None:
+    def __init__(self, reactor: ClockWithThreads) -> None:
         self._reactor = reactor
         self._calls: deque[tuple[Callable[..., Any], tuple[Any, ...]]] = deque()
         self._called = False
@@ -200,6 +191,6 @@ class Caller:
             self._bridge.ferry.callFromThread(self.cancel)
 
     def cancel(self) -> None:
-        """Stop waiting. Reactor thread."""
+        """Stop waiting. ClockWithThreads thread."""
         if self._waiting is not None:
             self._waiting.cancel()

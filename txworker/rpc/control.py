@@ -11,8 +11,8 @@ from urllib.parse import quote
 import grpc
 from twisted.internet.defer import Deferred
 
+from txworker.base.logs import Logger
 from txworker.jobs.errors import TxWorkerError
-from txworker.logs import Logger
 from txworker.pb import control_pb2 as pb
 from txworker.pb import control_pb2_grpc
 from txworker.rpc.bridge import Bridge

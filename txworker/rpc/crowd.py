@@ -11,10 +11,11 @@ import threading
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, Protocol
 
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.python.failure import Failure
+
+from txworker.base.reactor import FromThreads
 
 TURNS = 1
 """
@@ -23,13 +24,7 @@ Followers of one thing that are under way at a time, from being woken to having 
 """
 
 Ask = Callable[[int], "Deferred[None]"]
-"""Reactor thread: fires when there is something beyond that level, or nothing more will come."""
-
-
-class Reactor(Protocol):
-    """What is asked of the reactor."""
-
-    def callFromThread(self, callable: Callable[..., Any], *args: Any) -> None: ...
+"""FromThreads thread: fires when there is something beyond that level, or nothing more will come."""
 
 
 class Follower:
@@ -73,7 +68,7 @@ class Follower:
 class Crowd:
     """All who follow one thing. Any thread, except where said otherwise."""
 
-    def __init__(self, reactor: Reactor, ask: Ask) -> None:
+    def __init__(self, reactor: FromThreads, ask: Ask) -> None:
         self._reactor = reactor
         self._ask = ask
         self._lock = threading.Lock()
@@ -165,7 +160,7 @@ class Crowd:
 class Crowds:
     """A crowd for each thing that is followed, as long as it is. Any thread."""
 
-    def __init__(self, reactor: Reactor) -> None:
+    def __init__(self, reactor: FromThreads) -> None:
         self._reactor = reactor
         self._lock = threading.Lock()
         self._crowds: dict[Hashable, Crowd] = {}

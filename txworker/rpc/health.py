@@ -17,9 +17,9 @@ from grpc_health.v1 import health_pb2 as pb
 from grpc_health.v1 import health_pb2_grpc
 from twisted.internet.defer import Deferred
 
+from txworker.base.waiting import Waiters
 from txworker.jobs.errors import TxWorkerError, WorkerStopping, shown
 from txworker.rpc.bridge import Bridge, Caller
-from txworker.waiting import Waiters
 from txworker.wire.status import status_of
 
 NAME = pb.DESCRIPTOR.services_by_name["Health"].full_name

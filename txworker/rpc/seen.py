@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from txworker.catalog import Catalog
 from txworker.jobs import Job, JobState, Loss
 from txworker.jobs.errors import OutputGone
 from txworker.output.tail import Tail
+from txworker.worker.catalog import Catalog
 
 _FARTHEST = 2**63
 

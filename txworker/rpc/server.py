@@ -15,7 +15,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 
-from txworker.logs import Logger
+from txworker.base.logs import Logger
 from txworker.pb import worker_bare_pb2, worker_bare_pb2_grpc, worker_pb2, worker_pb2_grpc
 from txworker.rpc import health
 from txworker.rpc.admission import Admission, StreamSlots

@@ -9,19 +9,19 @@ from typing import Any, NoReturn, TypeVar
 import grpc
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 
+from txworker.base.logs import Logger
+from txworker.base.ratelimit import Allows
 from txworker.jobs import Job
 from txworker.jobs.errors import CallerGone, InvalidRequest, TxWorkerError, shown_words
-from txworker.logs import Logger
 from txworker.pb import worker_pb2 as pb
 from txworker.pb import worker_pb2_grpc
-from txworker.ratelimit import Allows
 from txworker.rpc.bridge import Bridge, Caller
 from txworker.rpc.streams import job_of, stream
 from txworker.rpc.watch import watch
 from txworker.wire.jobs import job_to_pb, query_to_pb, seconds_from_pb, spec_from_pb
 from txworker.wire.lists import page_size, page_start, page_to_pb, query_from_pb
 from txworker.wire.status import status_of
-from txworker.worker import Worker
+from txworker.worker.worker import Worker
 
 T = TypeVar("T")
 

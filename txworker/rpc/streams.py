@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from txworker.catalog import Catalog
 from txworker.jobs import Job
 from txworker.jobs.errors import InvalidRequest, OffsetBeyondEnd
 from txworker.output.tail import Tail, TextDecoder
@@ -13,6 +12,7 @@ from txworker.rpc.bridge import Caller
 from txworker.rpc.crowd import Follower
 from txworker.rpc.seen import Seen
 from txworker.wire.blocks import raw_message, text_message
+from txworker.worker.catalog import Catalog
 
 Encode = Callable[[bytes, int, bool], bytes]
 """A block, its offset, and whether it is the last: a message, or nothing as long as nothing is certain."""

@@ -9,7 +9,7 @@ from concurrent.futures import Executor, Future
 from contextvars import Context, ContextVar
 from typing import Any, TypeVar
 
-from txworker.logs import Logger
+from txworker.base.logs import Logger
 
 T = TypeVar("T")
 

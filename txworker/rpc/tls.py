@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import grpc
 
-from txworker.logs import Logger
+from txworker.base.logs import Logger
 from txworker.rpc.pems import CertificateFiles, Pems, Unfit, check, read
 
 LOOK_AGAIN_SECONDS = 30.0

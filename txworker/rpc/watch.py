@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from functools import partial
 from itertools import chain
 
-from txworker.catalog import Catalog
 from txworker.jobs import Job, Query
 from txworker.jobs.errors import InvalidRequest
 from txworker.pb import worker_pb2 as pb
 from txworker.rpc.bridge import Caller
 from txworker.wire.lists import labels_from_pb
+from txworker.worker.catalog import Catalog
 
 _FROM_STORE = 100
 """Jobs that are read from the store at a time, and held up by a watcher that reads nothing."""

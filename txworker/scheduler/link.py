@@ -7,16 +7,17 @@ No thread of ours: gRPC's futures and its connectivity watch call back in gRPC's
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
+from txworker.base.reactor import FromThreads
+from txworker.base.waiting import Waiters
 from txworker.pb import scheduler_pb2 as pb
 from txworker.pb import scheduler_pb2_grpc
-from txworker.waiting import Waiters
 
 _OPTIONS = (
     ("grpc.enable_retries", 0),  # how often to try is decided in registration.py alone
@@ -34,12 +35,6 @@ _SETTLED = (grpc.ChannelConnectivity.READY, grpc.ChannelConnectivity.TRANSIENT_F
 _GONE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
 
 
-class Reactor(Protocol):
-    """What is asked of the reactor."""
-
-    def callFromThread(self, callable: Callable[..., Any], *args: Any) -> None: ...
-
-
 class CallFailed(Exception):
     """A call to the scheduler failed; the sentence says how. `code` is None when it was answered, but with nonsense."""
 
@@ -49,10 +44,10 @@ class CallFailed(Exception):
 
 
 class Link:
-    """A connection to the scheduler at `target`, kept open from open() to close(). Reactor thread."""
+    """A connection to the scheduler at `target`, kept open from open() to close(). FromThreads thread."""
 
     def __init__(
-        self, reactor: Reactor, target: str, *, root_certificates: bytes | None = None, use_tls: bool = False
+        self, reactor: FromThreads, target: str, *, root_certificates: bytes | None = None, use_tls: bool = False
     ) -> None:
         self._reactor = reactor
         self._target = target

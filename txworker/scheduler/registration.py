@@ -9,9 +9,10 @@ from typing import Any, Protocol
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred
 
-from txworker.logs import Logger
-from txworker.ratelimit import Allows
-from txworker.waiting import Clock, Waiters
+from txworker.base.logs import Logger
+from txworker.base.ratelimit import Allows
+from txworker.base.reactor import Clock
+from txworker.base.waiting import Waiters
 
 
 class SchedulerLink(Protocol):

@@ -59,6 +59,9 @@ SOCKET_NAME = "shim.sock"
 LOT = 64
 """So many jobs are sent at a time: descriptors in flight are bounded (RLIMIT_NOFILE, ETOOMANYREFS; unix(7))."""
 
+RECALLED = "recalled"
+"""The step that a recalled start fails at (message failed)."""
+
 _DATAGRAM_BYTES = 32 * 1024
 _MOST_DESCRIPTORS = 32
 _IN_MEMFD = b"@"

@@ -24,6 +24,7 @@ from contextlib import suppress
 
 from txworker.linux.threads import own_descriptor_table, own_umask, set_name
 from txworker.linux.wait import reap
+from txworker.shim.messages import RECALLED
 from txworker.shim.starts import Order, Starts
 
 TYPE_CHECKING = False
@@ -36,9 +37,6 @@ else:
 
 Result = tuple[str, int, int, str]
 """job, pid (0: there is no process), errno, the step that failed."""
-
-RECALLED = "recalled"
-"""The step that a recalled start failed at."""
 
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 

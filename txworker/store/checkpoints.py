@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from txworker.logs import Logger
+from txworker.base.logs import Logger
 
 COMMITS = 400
 """So many commits are about 4 MiB of log."""

@@ -15,9 +15,9 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-from txworker.directory import danger_of, refusal
+from txworker.base.directory import danger_of, refusal
+from txworker.base.logs import Logger
 from txworker.jobs.errors import StoreBroken
-from txworker.logs import Logger
 from txworker.store.checkpoints import Checkpoints
 from txworker.store.errors import Unusable
 from txworker.store.files import free_name, make, opened

@@ -11,8 +11,8 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from txworker.directory import open_own
-from txworker.logs import Logger
+from txworker.base.directory import open_own
+from txworker.base.logs import Logger
 from txworker.store.errors import Unusable
 from txworker.store.salvage import Saved, salvage
 from txworker.store.schema import ForeignFile, NewerSchema, check_ours, upgrade

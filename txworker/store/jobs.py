@@ -7,10 +7,10 @@ import sqlite3
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 
+from txworker.base.reactor import ClockWithThreads
 from txworker.jobs import Job
 from txworker.jobs.errors import StoreBroken
 from txworker.store.batches import Kind
@@ -35,7 +35,6 @@ from txworker.store.rows import (
     spec_to_text,
 )
 from txworker.store.writer import Threaded, Turns, Writer
-from txworker.waiting import Clock
 
 FILE_NAME = "jobs.sqlite3"
 REMEMBERED = 1_000_000
@@ -46,13 +45,6 @@ _ADD_ALONE = Kind(refusable=True, one_statement=True)
 _LONGEST_WAIT = 10.0
 _PATIENCE_SECONDS = 0.1
 """So long the reactor waits for another program that locks the file; then it tries again later."""
-
-
-class ReactorOfStore(Clock, Protocol):
-    """What is asked of the reactor."""
-
-    def callFromThread(self, callable: Callable[..., Any], *args: Any) -> None:
-        """Call it in the reactor thread, soon."""
 
 
 class JobStore(Records):
@@ -70,7 +62,7 @@ class JobStore(Records):
         self,
         directory: Path,
         fsync: bool,
-        reactor: ReactorOfStore,
+        reactor: ClockWithThreads,
         troubled: Callable[[StoreBroken | None], None],
         lease: Lease | None = None,
     ) -> None:
@@ -99,7 +91,7 @@ class JobStore(Records):
         directory: Path,
         path: Path,
         fsync: bool,
-        reactor: ReactorOfStore,
+        reactor: ClockWithThreads,
         troubled: Callable[[StoreBroken | None], None],
     ) -> None:
         self._suspicion = suspicion(path)

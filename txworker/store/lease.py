@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
-from txworker.directory import open_own
+from txworker.base.directory import open_own
 from txworker.store.elapsed import Elapsed, boot_seconds, gone_on
 from txworker.store.errors import InUse, Unusable
 from txworker.store.place import identity

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from txworker.directory import open_own
+from txworker.base.directory import open_own
 from txworker.store.rows import COLUMNS, job_from_row, labels_of, spec_from_text, spec_to_text
 
 AT_ONCE = 1000

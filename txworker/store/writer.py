@@ -16,9 +16,9 @@ from typing import Any, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred, fail, succeed
 
+from txworker.base.reactor import Clock, Timer
 from txworker.jobs.errors import StoreBroken
 from txworker.store.batches import MOST_AT_ONCE, ORDINARY, RETRY_SECONDS, Batches, Kind, Order, Outcome, fire
-from txworker.waiting import Clock, Timer
 
 T = TypeVar("T")
 

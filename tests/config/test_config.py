@@ -1,0 +1,349 @@
+"""What a configuration file means, and the sentence for each mistake in one."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import os
+import re
+import tempfile
+from pathlib import Path
+
+import tomli
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import NameOID
+from twisted.trial.unittest import SynchronousTestCase
+
+from txworker.config import Config, ConfigError, GrpcServer, Jobs, Scheduler, load
+from txworker.config.readers import READERS
+
+EXAMPLE = Path(__file__).parents[2] / "worker.toml"
+
+# The table of spec/worker.md, word for word; server.pem and server.key are not there.
+EXISTING = """
+[grpc_server]
+addr = "127.0.0.1:30000"
+use_tls = false
+crt_file = "server.pem"
+key_file = "server.key"
+
+[scheduler]
+addr = "127.0.0.1:50000"
+"""
+
+_TLS = "[grpc_server]\nuse_tls = true\n"
+_PAIR = _TLS + 'crt_file = "a.crt"\nkey_file = "a.key"\n'
+
+# A configuration -> its sentence, where DIR is the file's directory.
+MISTAKES = {
+    # unknown names
+    "[grpc_server]\nmax_stream = 4": "grpc_server.max_stream: unknown key; did you mean grpc_server.max_streams?",
+    "[scheduler]\nuse_tsl = true": "scheduler.use_tsl: unknown key; did you mean scheduler.use_tls?",
+    "[jobs]\ncrt_file = 'x'": "jobs.crt_file: unknown key; did you mean grpc_server.crt_file?",
+    '[jobs]\n"a\\nb" = 1': 'jobs."a\\nb": unknown key; known are directory, output_directory, '
+    "state_directory, durability, keep_days, keep_jobs, keep_output_bytes, stop_grace_seconds, max_running, at_stop, "
+    "unattended_seconds, shim, leftovers, pin_worker, use_cgroups, user, group, nice, oom_score_adj, limits, ceilings",
+    "[grpc_sever]": "grpc_sever: unknown section; did you mean grpc_server?",
+    "[zzz]": "zzz: unknown section; known are grpc_server, scheduler, jobs",
+    "addr = 'x:1'": "addr: unknown key; did you mean grpc_server.addr?",
+    # types
+    "jobs = 3": "jobs: must be a table, [jobs], not 3",
+    "[[jobs]]": "jobs: must be a table, [jobs], not an array",
+    "grpc_server.use_tls = 'yes'": 'grpc_server.use_tls: must be true or false, not "yes"',
+    "grpc_server.use_tls = 1": "grpc_server.use_tls: must be true or false, not 1",
+    "grpc_server.addr = 30000": "grpc_server.addr: must be a string, not 30000",
+    "grpc_server.crt_file = 1979-05-27": "grpc_server.crt_file: must be a string, not a date or time",
+    "scheduler.addr = {}": "scheduler.addr: must be a string, not a table",
+    "grpc_server.max_streams = true": "grpc_server.max_streams: must be an integer, not true",
+    "grpc_server.max_streams = 8.0": "grpc_server.max_streams: must be an integer, not 8.0",
+    "jobs.stop_grace_seconds = '5'": 'jobs.stop_grace_seconds: must be a number of seconds, not "5"',
+    "jobs.stop_grace_seconds = true": "jobs.stop_grace_seconds: must be a number of seconds, not true",
+    "jobs.max_running = false": "jobs.max_running: must be an integer, not false",
+    "jobs.durability = 'disk'": 'jobs.durability: must be "process" or "machine", not "disk"',
+    "jobs.keep_days = '1'": 'jobs.keep_days: must be a number of days, not "1"',
+    # ranges
+    "jobs.keep_days = -1": "jobs.keep_days: must be from 0 to 36500 days, not -1",
+    "jobs.keep_jobs = -1": "jobs.keep_jobs: must be from 0 to 4611686018427387904, not -1",
+    "grpc_server.max_streams = 0": "grpc_server.max_streams: must be from 1 to 10000, not 0",
+    "grpc_server.max_streams = 10001": "grpc_server.max_streams: must be from 1 to 10000, not 10001",
+    f"grpc_server.max_streams = 0x{'f' * 5000}": "grpc_server.max_streams: must be from 1 to 10000, not a huge integer",
+    "jobs.max_running = -1": "jobs.max_running: must be from 0 to 1000000, not -1",
+    "jobs.stop_grace_seconds = -0.5": "jobs.stop_grace_seconds: must be from 0 to 31536000 seconds, not -0.5",
+    "jobs.stop_grace_seconds = nan": "jobs.stop_grace_seconds: must be from 0 to 31536000 seconds, not NaN",
+    "jobs.stop_grace_seconds = inf": "jobs.stop_grace_seconds: must be from 0 to 31536000 seconds, not Infinity",
+    "[jobs]\nshim = false\nat_stop = 'leave'": "jobs.at_stop: needs the shim, which jobs.shim = false leaves out",
+    "[jobs]\nshim = false\nnice = 1": "jobs.nice: needs the shim, which jobs.shim = false leaves out",
+    "[jobs]\nshim = false\nuser = '0'": "jobs.user: needs the shim, which jobs.shim = false leaves out",
+    "[jobs]\nshim = false\ngroup = '0'": "jobs.group: needs the shim, which jobs.shim = false leaves out",
+    "[jobs]\nshim = false\n[jobs.limits]\nmax_cpu_seconds = 1": "jobs.limits.max_cpu_seconds: needs the shim, which "
+    "jobs.shim = false leaves out",
+    "[jobs]\nshim = false\n[jobs.ceilings]\nmax_output_bytes = 1\nmax_processes = 1": "jobs.ceilings.max_processes: "
+    "needs the shim, which jobs.shim = false leaves out",
+    "jobs.shim = 1": "jobs.shim: must be true or false, not 1",
+    "jobs.nice = 20": "jobs.nice: must be from -20 to 19, not 20",
+    "jobs.oom_score_adj = 1001": "jobs.oom_score_adj: must be from -1000 to 1000, not 1001",
+    # words and names
+    "jobs.leftovers = 'kill'": 'jobs.leftovers: must be "end" or "keep", not "kill"',
+    'jobs.user = "a\\u0000b"': 'jobs.user: no such user: "a\\u0000b"',
+    "jobs.user = 'nobody here'": 'jobs.user: no such user: "nobody here"',
+    "jobs.user = '4000000000'": 'jobs.user: no such user: "4000000000"',
+    "jobs.group = 'nobody here'": 'jobs.group: no such group: "nobody here"',
+    # limits
+    "jobs.limits = 3": "jobs.limits: must be a table of limits, not 3",
+    "jobs.limits.max_open_file = 3": "jobs.limits.max_open_file: unknown key; did you mean max_open_files?",
+    "jobs.limits.zzz = 3": "jobs.limits.zzz: unknown key; known are max_output_bytes, max_memory_bytes, "
+    "max_cpu_seconds, max_open_files, max_processes",
+    "jobs.ceilings.max_processes = -1": f"jobs.ceilings.max_processes: must be from 0 to {2**30}, not -1",
+    "[jobs]\nlimits.max_processes = 9\nceilings.max_processes = 8": "jobs.limits.max_processes: 9 is more than "
+    "jobs.ceilings.max_processes allows",
+    # addresses
+    **{
+        f"grpc_server.addr = '{text}'": "grpc_server.addr: must be host:port, such as 127.0.0.1:30000 or [::1]:30000, "
+        f'not "{text}"'
+        for text in ("", "localhost", "::1:30000", "[::g]:1", "[]:1", "a b:1", "h:", "h:-1", "h:1 ", "h:٣")
+    },
+    "grpc_server.addr = 'h:65536'": 'grpc_server.addr: port must be from 0 to 65535 in "h:65536"',
+    f"grpc_server.addr = 'h:{'9' * 5000}'": f'grpc_server.addr: port must be from 0 to 65535 in "h:{"9" * 73}...',
+    "scheduler.addr = ':50000'": "scheduler.addr: must be host:port, such as 127.0.0.1:30000 or [::1]:30000, "
+    'not ":50000"',
+    "scheduler.addr = 'h:0'": 'scheduler.addr: port must be from 1 to 65535 in "h:0"',
+    "scheduler.addr = 'h:70000'": 'scheduler.addr: port must be from 0 to 65535 in "h:70000"',
+    "scheduler.advertise_addr = 'me'": "scheduler.advertise_addr: must be host:port, such as 127.0.0.1:30000 or "
+    '[::1]:30000, not "me"',
+    "scheduler.advertise_addr = 'me:0'": 'scheduler.advertise_addr: port must be from 1 to 65535 in "me:0"',
+    # directories
+    "jobs.directory = 'none'": "jobs.directory: DIR/none is not a directory",
+    "jobs.directory = 'a.crt'": "jobs.directory: DIR/a.crt is not a directory",
+    "jobs.directory = '~'": "jobs.directory: DIR/~ is not a directory",
+    f"jobs.directory = '{'x' * 300}'": f"jobs.directory: DIR/{'x' * 300} is not a directory",
+    'jobs.directory = "a\\u0000b"': 'jobs.directory: must not hold a NUL, as "a\\u0000b" does',
+    "jobs.output_directory = 'a.crt'": "jobs.output_directory: DIR/a.crt is not a directory",
+    "jobs.state_directory = 'a.crt'": "jobs.state_directory: DIR/a.crt is not a directory",
+    "jobs.output_directory = 'a.crt/out'": "jobs.output_directory: DIR/a.crt is not a directory",
+    # TLS
+    _TLS: "grpc_server.crt_file: must be given with grpc_server.use_tls = true",
+    _TLS + "crt_file = ''\nkey_file = 'a.key'": "grpc_server.crt_file: must be given with grpc_server.use_tls = true",
+    _TLS + "crt_file = 'a.crt'": "grpc_server.key_file: must be given with grpc_server.use_tls = true",
+    _TLS + "crt_file = 'no'\nkey_file = 'a.key'": "grpc_server.crt_file: no such file DIR/no",
+    _TLS + "crt_file = 'a.crt'\nkey_file = 'no'": "grpc_server.key_file: no such file DIR/no",
+    _TLS + "crt_file = '.'\nkey_file = 'a.key'": "grpc_server.crt_file: DIR is not a file",
+    _TLS + "crt_file = 'pipe'\nkey_file = 'a.key'": "grpc_server.crt_file: DIR/pipe is not a file",
+    _TLS + "crt_file = 'a.crt/x'\nkey_file = 'a.key'": "grpc_server.crt_file: cannot read DIR/a.crt/x: Not a directory",
+    _TLS + "crt_file = 'a.key'\nkey_file = 'a.key'": "grpc_server.crt_file: no certificate (PEM) in DIR/a.key",
+    _TLS + "crt_file = 'a.crt'\nkey_file = 'b.key'": "grpc_server.key_file: the key in DIR/b.key is not that of the "
+    "certificate in DIR/a.crt",
+    _TLS
+    + "crt_file = 'a.crt'\nkey_file = 'rsa.key'": "grpc_server.key_file: the key in DIR/rsa.key is not that of the "
+    "certificate in DIR/a.crt",
+    _TLS + "crt_file = 'a.crt'\nkey_file = 'locked.key'": "grpc_server.key_file: the key in DIR/locked.key needs a "
+    "password, and the worker has none to give",
+    _TLS + "crt_file = 'a.crt'\nkey_file = 'a.crt'": "grpc_server.key_file: no private key (PEM) in DIR/a.crt usable "
+    "with DIR/a.crt: ...",
+    _PAIR + "client_ca_file = 'no'": "grpc_server.client_ca_file: no such file DIR/no",
+    _PAIR + "client_ca_file = 'empty'": "grpc_server.client_ca_file: no certificate (PEM) in DIR/empty",
+    _PAIR + "client_ca_file = 'revoked.crl'": "grpc_server.client_ca_file: no certificate (PEM) in DIR/revoked.crl",
+    "grpc_server.client_ca_file = 'a.crt'": "grpc_server.client_ca_file: needs grpc_server.use_tls = true",
+    "scheduler.ca_file = 'a.crt'": "scheduler.ca_file: needs scheduler.use_tls = true",
+    "[scheduler]\nuse_tls = true\nca_file = 'no'": "scheduler.ca_file: no such file DIR/no",
+    "[scheduler]\nuse_tls = true\nca_file = 'empty'": "scheduler.ca_file: no certificate (PEM) in DIR/empty",
+    # the file itself
+    "[jobs": "not TOML: ...",
+    "[jobs]\n[jobs]": "not TOML: ...",
+    f"jobs.max_running = {'9' * 5000}": "not TOML: ...",
+    f"x = {'[' * 5000}": "not TOML: ...",
+}
+
+
+class Desk(SynchronousTestCase):
+    """Two directories of its own: `place` holds the file, and `cwd`, the current one, is elsewhere."""
+
+    def setUp(self) -> None:
+        desk = tempfile.TemporaryDirectory()
+        self.addCleanup(desk.cleanup)
+        self.addCleanup(os.chdir, os.getcwd())
+        self.place, self.cwd = Path(desk.name).resolve() / "place", Path(desk.name).resolve() / "cwd"
+        self.place.mkdir()
+        self.cwd.mkdir()
+        os.chdir(self.cwd)
+
+    def load(self, text: str) -> Config:
+        path = self.place / "worker.toml"
+        path.write_text(text, encoding="utf-8")
+        return load(path)
+
+    def sentence(self, path: Path | None) -> str:
+        return str(self.assertRaises(ConfigError, load, path))
+
+
+class MistakeTests(Desk):
+    def test_each_has_its_sentence(self) -> None:
+        """Each mistake is told in one line: the file, the dotted key, what is wrong; and nothing is made or left."""
+        write_pems(self.place)
+        found = {text: self.told(text) for text in MISTAKES}
+        self.assertEqual({text: matching(found[text], wanted) for text, wanted in MISTAKES.items()}, found)
+        self.assertEqual([], [sentence for sentence in found.values() if "\n" in sentence])
+        self.assertFalse((self.place / "output").exists())
+
+    def told(self, text: str) -> str:
+        try:
+            self.load(text)
+        except ConfigError as error:
+            return str(error).removeprefix(f"{self.place}/worker.toml: ").replace(str(self.place), "DIR")
+        return "loads"
+
+    def test_fields(self) -> None:
+        """The error carries key and problem apart; its text begins with the file's name as it was given."""
+        Path("worker.toml").write_text("jobs.max_running = -1")
+        error = self.assertRaises(ConfigError, load, Path("worker.toml"))
+        self.assertEqual(("jobs.max_running", "must be from 0 to 1000000, not -1"), (error.key, error.problem))
+        self.assertEqual("worker.toml: jobs.max_running: must be from 0 to 1000000, not -1", str(error))
+        self.assertEqual(str(error), self.sentence(None))
+
+    def test_no_file_to_name(self) -> None:
+        """A mistake that no file made is told without one."""
+        Path("output").touch()
+        self.assertEqual(f"jobs.output_directory: {self.cwd}/output is not a directory", self.sentence(None))
+
+    def test_dangling_output_directory(self) -> None:
+        """A link that leads nowhere cannot become the output directory."""
+        Path("output").symlink_to("nowhere")
+        self.assertEqual(f"jobs.output_directory: {self.cwd}/output is not a directory", self.sentence(None))
+
+    def test_files_that_cannot_be_read(self) -> None:
+        """A file that was asked for must be there, be a file, and hold UTF-8."""
+        Path("latin.toml").write_bytes(b"# caf\xe9")
+        self.assertEqual("none.toml: no such file", self.sentence(Path("none.toml")))
+        self.assertEqual(f"{self.place}: cannot be read: Is a directory", self.sentence(self.place))
+        self.assertEqual("latin.toml: not UTF-8 (at byte 5)", self.sentence(Path("latin.toml")))
+
+    def test_current_file_is_never_passed_over(self) -> None:
+        """A worker.toml in the current directory that cannot be read is a mistake, not a reason for the defaults."""
+        Path("worker.toml").symlink_to("nowhere")
+        self.assertEqual("worker.toml: no such file", self.sentence(None))
+
+
+class LoadTests(Desk):
+    def test_defaults(self) -> None:
+        """Without any file the worker serves at 127.0.0.1:30000, knows no scheduler, and works where it was started."""
+        server = GrpcServer("127.0.0.1", 30000, False, None, None, None, 256)
+        jobs = Jobs(self.cwd, self.cwd / "output", self.cwd / "state")
+        self.assertEqual(Config(server, Scheduler("", "", False, None), jobs, None), load())
+
+    def test_existing_file(self) -> None:
+        """A file of the existing worker loads unchanged, though the PEM files that it names are not there."""
+        loaded = self.load(EXISTING)
+        server = GrpcServer(crt_file=self.place / "server.pem", key_file=self.place / "server.key")
+        jobs = Jobs(self.cwd, self.place / "output", self.place / "state")
+        self.assertEqual(
+            Config(server, Scheduler("127.0.0.1:50000"), jobs, self.place / "worker.toml"),
+            loaded,
+        )
+
+    def test_every_key(self) -> None:
+        """Every key arrives in its field, and relative file names start from the file's directory."""
+        write_pems(self.place)
+        loaded = self.load(
+            "[grpc_server]\naddr = '[::1]:0'\nuse_tls = true\ncrt_file = 'a.crt'\nkey_file = 'a.key'\n"
+            "client_ca_file = 'b.crt'\nmax_streams = 10000\n"
+            "[scheduler]\naddr = 's.example:65535'\nadvertise_addr = 'w:1'\nuse_tls = true\nca_file = 'b.crt'\n"
+            "[jobs]\ndirectory = '.'\noutput_directory = '/deep/down/~'\nstop_grace_seconds = 3\nmax_running = 7\n"
+            "state_directory = 's'\ndurability = 'machine'\nkeep_days = 1\nkeep_jobs = 2\nkeep_output_bytes = 3\n"
+        )
+        crt, key, ca = (self.place / name for name in ("a.crt", "a.key", "b.crt"))
+        self.assertEqual(GrpcServer("::1", 0, True, crt, key, ca, 10000), loaded.grpc_server)
+        self.assertEqual(Scheduler("s.example:65535", "w:1", True, ca), loaded.scheduler)
+        self.assertEqual(
+            Jobs(self.place, Path("/deep/down/~"), self.place / "s", "machine", 1.0, 2, 3, 3.0, 7), loaded.jobs
+        )
+        self.assertIsInstance(loaded.jobs.stop_grace_seconds, float)
+
+    def test_state_beside_output(self) -> None:
+        """The worker's memory is beside the output directory, wherever that is."""
+        self.assertEqual(Path("/deep/state"), self.load("jobs.output_directory = '/deep/out'").jobs.state_directory)
+
+    def test_current_file(self) -> None:
+        """worker.toml in the current directory is found by itself, and every path that comes of it is absolute."""
+        Path("worker.toml").write_text("[grpc_server]\ncrt_file = 'x.pem'\n[jobs]\nmax_running = 3", encoding="utf-8")
+        loaded = load()
+        self.assertEqual(3, loaded.jobs.max_running)
+        self.assertEqual(self.cwd / "worker.toml", loaded.source)
+        self.assertEqual(self.cwd / "x.pem", loaded.grpc_server.crt_file)
+
+    def test_empty_strings_are_absent(self) -> None:
+        """An empty file name or dialled address means the default, as if the key were not there."""
+        text = "grpc_server = {crt_file = '', key_file = '', client_ca_file = ''}\n"
+        text += "scheduler = {addr = '', advertise_addr = '', ca_file = ''}\n"
+        text += "jobs = {directory = '', output_directory = ''}"
+        self.assertEqual(self.load(""), self.load(text))
+
+    def test_byte_order_mark(self) -> None:
+        """A byte order mark, as some editors write, is no mistake."""
+        self.assertEqual(3, self.load("\ufeffjobs.max_running = 3").jobs.max_running)
+
+    def test_addr(self) -> None:
+        """The server's address can be dialled as it is shown: IPv6 in brackets."""
+        self.assertEqual("[::1]:5", GrpcServer("::1", 5).addr)
+        self.assertEqual("localhost:5", GrpcServer("localhost", 5).addr)
+
+
+class ExampleTests(Desk):
+    def test_says_the_defaults(self) -> None:
+        """The worked example at the top level loads, wherever it lies, and changes nothing."""
+        loaded = self.load(EXAMPLE.read_text(encoding="utf-8"))
+        self.assertEqual(self.load(""), loaded)
+        self.assertEqual(load(EXAMPLE).grpc_server, loaded.grpc_server)
+
+    def test_shows_every_key(self) -> None:
+        """Every key stands in the example, and what is commented out loads as well once it is wanted."""
+        text = re.sub(r"^# (\w+ = )", r"\1", EXAMPLE.read_text(encoding="utf-8"), flags=re.MULTILINE)
+        shown = {section: set(keys) for section, keys in tomli.loads(text).items()}
+        self.assertEqual({section: set(keys) for section, keys in READERS.items()}, shown)
+
+    def test_every_field_has_a_key(self) -> None:
+        """A field without a key could not be set, a key without a field would not load."""
+        fields = [{field.name for field in dataclasses.fields(section)} for section in (GrpcServer, Scheduler, Jobs)]
+        fields[0] = fields[0] - {"host", "port"} | {"addr"}
+        self.assertEqual(fields, [set(keys) for keys in READERS.values()])
+        self.assertEqual([*READERS, "source"], [field.name for field in dataclasses.fields(Config)])
+
+
+def matching(found: str, wanted: str) -> str:
+    """What was found, where the sentence wanted leaves its end (`...`) to a library's words; else what was wanted."""
+    return found if wanted.endswith(": ...") and found.startswith(wanted[:-3]) else wanted
+
+
+def write_pems(place: Path) -> None:
+    """Pairs a and b; a locked key, one of another kind; a revocation list; an empty file; a pipe without a writer."""
+    for name in ("a", "b"):
+        key = ec.generate_private_key(ec.SECP256R1())
+        (place / f"{name}.crt").write_bytes(certificate(key).public_bytes(serialization.Encoding.PEM))
+        (place / f"{name}.key").write_bytes(pem_of(key, serialization.NoEncryption()))
+    (place / "locked.key").write_bytes(pem_of(key, serialization.BestAvailableEncryption(b"secret")))
+    (place / "revoked.crl").write_bytes(revocations(key).public_bytes(serialization.Encoding.PEM))
+    (place / "rsa.key").write_bytes(pem_of(rsa.generate_private_key(65537, 2048), serialization.NoEncryption()))
+    (place / "empty").touch()
+    os.mkfifo(place / "pipe")
+
+
+_NAME = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "worker")])
+_NOW = datetime.datetime(2026, 1, 1)
+_LATER = datetime.datetime(2036, 1, 1)
+
+
+def certificate(key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
+    blank = x509.CertificateBuilder().subject_name(_NAME).issuer_name(_NAME).public_key(key.public_key())
+    dated = blank.serial_number(1).not_valid_before(_NOW).not_valid_after(_LATER)
+    return dated.sign(key, hashes.SHA256())
+
+
+def revocations(key: ec.EllipticCurvePrivateKey) -> x509.CertificateRevocationList:
+    blank = x509.CertificateRevocationListBuilder().issuer_name(_NAME)
+    return blank.last_update(_NOW).next_update(_LATER).sign(key, hashes.SHA256())
+
+
+def pem_of(
+    key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey, lock: serialization.KeySerializationEncryption
+) -> bytes:
+    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, lock)

@@ -1,0 +1,30 @@
+"""Which way of being started the worker refuses, whatever user the test runs as."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from txworker.daemon import service
+from txworker.daemon.service import CannotStart, check_identity, check_twistd
+
+
+class RefusalTests(SynchronousTestCase):
+    def test_not_root(self) -> None:
+        """Who is not root can become nobody else, and is told so before twistd tries."""
+        self.patch(service.os, "geteuid", lambda: 1000)  # type: ignore[attr-defined]
+        self.patch(service.os, "getegid", lambda: 1001)  # type: ignore[attr-defined]
+        for option in ("uid", "gid"):
+            refusal = self.assertRaises(CannotStart, check_twistd, {option: 7})
+            self.assertIn(f"twistd --{option}: only root can become {option} 7, this is uid 1000", str(refusal))
+        check_twistd({"uid": 1000, "gid": 1001})
+
+    def test_root(self) -> None:
+        """Root may become somebody else for good."""
+        self.patch(service.os, "geteuid", lambda: 0)  # type: ignore[attr-defined]
+        check_twistd({"uid": 7, "gid": 7, "euid": 0, "chroot": None, "debug": 0})
+
+    def test_two_users_at_once(self) -> None:
+        """A worker whose user ids or group ids differ, through a set-user-ID program say, is refused."""
+        check_identity()
+        self.patch(service.os, "getresuid", lambda: (1000, 0, 0))  # type: ignore[attr-defined]
+        self.assertIn("user ids of the worker differ (1000, 0, 0;", str(self.assertRaises(CannotStart, check_identity)))

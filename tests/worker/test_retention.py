@@ -1,0 +1,206 @@
+"""Finished jobs that are kept no longer, in a time that the test moves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from typing import Any
+from unittest import mock
+
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.support.fakes import FakeShelf
+from tests.support.memory_store import MemoryStore
+from txworker.jobs import Job, JobSpec, JobState, Retention
+from txworker.jobs.errors import NoSuchJob, StoreFull
+from txworker.worker import retention
+from txworker.worker.retention import PAUSE_SECONDS, Sweeper
+from txworker.worker.viewers import Viewers
+
+DAY = 86_400.0
+
+
+class Shelf(FakeShelf):
+    """Refuses to remove when the test says so, and says what was in the store when it was asked."""
+
+    removal_refused: OSError | None = None
+
+    def remove(self, job_ids: Iterable[str]) -> None:
+        wanted = list(job_ids)
+        if self.removal_refused is not None:
+            raise self.removal_refused
+        super().remove(wanted)
+
+
+class SweeperTests(SynchronousTestCase):
+    wall_stepped_by = 0.0
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.store, self.shelf, self.viewers = MemoryStore(), Shelf(), Viewers()
+        self.threads: list[tuple[Callable[[], Any], Deferred[Any]]] = []
+        self.in_thread: Callable[[Callable[[], Any]], Deferred[Any]] = maybeDeferred
+        for number in range(1, 6):
+            job_id = f"job-{number}"
+            job = Job(job_id, JobSpec("true"), 0.0, number, JobState.SUCCEEDED, number, finished_at=number * DAY)
+            self.store.kept[job_id] = job
+            self.shelf.create(job_id, False, 0)
+
+    def a_sweeper(self, wanted: Retention) -> Sweeper:
+        sweeper = Sweeper(
+            self.clock,
+            lambda call: self.in_thread(call),
+            self.store,
+            self.shelf,
+            self.viewers,
+            wanted,
+            lambda: 6 * DAY + self.wall_stepped_by + self.clock.seconds(),
+            lambda: 6 * DAY + self.clock.seconds(),
+        )
+        sweeper.startService()
+        self.addCleanup(sweeper.stopService)
+        return sweeper
+
+    def assert_kept(self, *numbers: int) -> None:
+        expected = [f"job-{number}" for number in numbers]
+        self.assertEqual((expected, expected), (list(self.store.kept), list(self.shelf.outputs)))
+
+    def test_removes(self) -> None:
+        """What is to be kept no longer goes, record and output; its removal is remembered with the time."""
+        self.a_sweeper(Retention(jobs=2))
+        self.clock.advance(0)
+        self.assert_kept(4, 5)
+        self.assertEqual([6 * DAY] * 3, list(self.store.removed.values()))
+
+    def test_again_and_again(self) -> None:
+        """It looks again after a pause, and finds what has become too old since."""
+        self.a_sweeper(Retention(days=5))
+        self.clock.advance(0)
+        self.assert_kept(1, 2, 3, 4, 5)
+        for _ in range(int(DAY / PAUSE_SECONDS) + 1):
+            self.clock.advance(PAUSE_SECONDS)
+        self.assert_kept(3, 4, 5)
+
+    def test_wall_clock(self) -> None:
+        """However the wall clock is set, it is what has elapsed that jobs are kept by."""
+        self.a_sweeper(Retention(days=5.5))
+        for self.wall_stepped_by in (400 * DAY, -400 * DAY):
+            self.clock.advance(PAUSE_SECONDS)
+            self.assert_kept(1, 2, 3, 4, 5)
+        self.clock.advance(DAY)
+        self.assert_kept(2, 3, 4, 5)
+        self.assertEqual([7 * DAY - 400 * DAY + 2 * PAUSE_SECONDS], list(self.store.removed.values()))
+
+    def test_nothing_wanted(self) -> None:
+        """Without limits it never looks."""
+        self.a_sweeper(Retention())
+        self.assertEqual([], self.clock.getDelayedCalls())
+
+    def test_viewed(self) -> None:
+        """What somebody looks at stays, and goes when nobody does any more; the others do not wait for it."""
+        self.a_sweeper(Retention(jobs=2))
+        with self.viewers.looking("job-2"):
+            self.clock.advance(0)
+            self.assert_kept(2, 4, 5)
+        self.clock.advance(PAUSE_SECONDS)
+        self.assert_kept(4, 5)
+
+    def test_output_first(self) -> None:
+        """Output goes before the record: while the record cannot go, the job is found without it and goes later."""
+        self.in_thread = self.later
+        self.a_sweeper(Retention(jobs=4))
+        self.clock.advance(0)
+        self.run_thread()
+        self.assertRaises(NoSuchJob, self.enter, "job-1")
+        self.run_thread()
+        self.assert_kept(2, 3, 4, 5)
+
+    def later(self, call: Callable[[], Any]) -> Deferred[Any]:
+        answer: Deferred[Any] = Deferred()
+        self.threads.append((call, answer))
+        return answer
+
+    def run_thread(self) -> None:
+        call, answer = self.threads.pop(0)
+        maybeDeferred(call).chainDeferred(answer)
+
+    def enter(self, job_id: str) -> None:
+        with self.viewers.looking(job_id):
+            pass
+
+    def test_disk_refuses(self) -> None:
+        """When output cannot be deleted its record stays; that is no reason to give up, and anybody may look again."""
+        self.a_sweeper(Retention(jobs=4))
+        self.shelf.removal_refused = OSError(30, "Read-only file system")
+        self.clock.advance(0)
+        self.assert_kept(1, 2, 3, 4, 5)
+        self.enter("job-1")
+        self.shelf.removal_refused = None
+        self.clock.advance(PAUSE_SECONDS)
+        self.assert_kept(2, 3, 4, 5)
+        self.assertEqual([], self.flushLoggedErrors())
+
+    def test_store_refuses(self) -> None:
+        """A store that cannot be read is asked again later."""
+        self.a_sweeper(Retention(jobs=4))
+        refusing = self.patch(self.store, "expired", self.refuse)
+        self.clock.advance(0)
+        refusing.restore()
+        self.clock.advance(PAUSE_SECONDS)
+        self.assert_kept(2, 3, 4, 5)
+        self.assertEqual([], self.flushLoggedErrors())
+
+    def refuse(self, *arguments: object) -> list[Job]:
+        raise StoreFull("the disk is full")
+
+    def test_mistake(self) -> None:
+        """A mistake of ours is logged as one, and ends nothing."""
+        self.a_sweeper(Retention(jobs=4))
+        del self.shelf.outputs["job-1"]
+        self.clock.advance(0)
+        self.assertEqual(1, len(self.flushLoggedErrors(KeyError)))
+        self.shelf.create("job-1", False, 0)
+        self.clock.advance(PAUSE_SECONDS)
+        self.assertNotIn("job-1", self.store.kept)
+
+    def test_steps(self) -> None:
+        """Many are removed in steps of bounded size, without a pause between them."""
+        self.patch(retention, "AT_ONCE", 2)
+        self.patch(retention, "FOUND", 4)
+        looks = mock.Mock(side_effect=self.store.expired)
+        self.patch(self.store, "expired", looks)
+        steps: list[int] = []
+        remove = self.store.remove
+
+        def counted(jobs: Collection[Job], at: float) -> Deferred[None]:
+            steps.append(len(jobs))
+            return remove(jobs, at)
+
+        self.patch(self.store, "remove", counted)
+        self.a_sweeper(Retention(days=0.5))
+        self.clock.advance(0)
+        self.assert_kept()
+        self.assertEqual(([2, 2, 1], 2), (steps, looks.call_count))
+
+    def test_all_viewed(self) -> None:
+        """A step in which everything is looked at is followed by a pause, not by the same step at once."""
+        self.patch(retention, "FOUND", 2)
+        self.a_sweeper(Retention(jobs=1))
+        with self.viewers.looking("job-1"), self.viewers.looking("job-2"):
+            self.clock.advance(0)
+            self.assertEqual(1, len(self.clock.getDelayedCalls()))
+        self.assert_kept(1, 2, 3, 4, 5)
+
+    def test_stops(self) -> None:
+        """Stopped, it leaves no timer; what is being removed goes, and nothing is begun any more."""
+        for calls, kept in ((1, (1, 2, 3, 4, 5)), (2, (2, 3, 4, 5))):
+            self.in_thread = self.later
+            sweeper = self.a_sweeper(Retention(jobs=4))
+            self.clock.advance(0)
+            for _ in range(calls - 1):
+                self.run_thread()
+            sweeper.stopService()
+            self.run_thread()
+            self.assertEqual(([], []), (self.clock.getDelayedCalls(), self.threads))
+            self.assert_kept(*kept)

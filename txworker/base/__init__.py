@@ -1,0 +1,1 @@
+"""What every room uses: the log, waiting, text and directories of others."""

@@ -1,0 +1,48 @@
+"""Says when the wall clock was set: times that are shown follow it, and nothing else does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from txworker.base.logs import Logger
+
+STEP_SECONDS = 5.0
+"""A clock that is only kept right (adjtimex(2)) does not move by so much in a second."""
+
+_HOUR_SECONDS, _DAY_SECONDS = 3600.0, 86_400.0
+
+
+class ClockWatch:
+    """now() is the wall clock, elapsed() what has passed. stepped: by how much it was set while no worker ran."""
+
+    _log = Logger()
+
+    def __init__(self, now: Callable[[], float], elapsed: Callable[[], float], stepped: float) -> None:
+        self._now = now
+        self._elapsed = elapsed
+        self._ahead = now() - elapsed()
+        self._tell(stepped, " while no worker ran here")
+
+    def look(self) -> None:
+        """Compare them."""
+        ahead = self._now() - self._elapsed()
+        self._tell(ahead - self._ahead)
+        self._ahead = ahead
+
+    def _tell(self, stepped: float, when: str = "") -> None:
+        if abs(stepped) >= STEP_SECONDS:
+            self._log.warn(
+                "The wall clock went {direction} by {much}{when}. Times of new jobs follow it; retention, durations "
+                "and time limits go by the time that has passed.",
+                direction="ahead" if stepped > 0 else "back",
+                much=_in_words(abs(stepped)),
+                when=when,
+            )
+
+
+def _in_words(seconds: float) -> str:
+    if seconds < 2 * _HOUR_SECONDS:
+        return f"{seconds:.0f} s"
+    return (
+        f"{seconds / _HOUR_SECONDS:.1f} hours" if seconds < 2 * _DAY_SECONDS else f"{seconds / _DAY_SECONDS:.1f} days"
+    )

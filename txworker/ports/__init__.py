@@ -1,0 +1,8 @@
+"""What the worker asks of the world, as narrow as it asks it; daemon/assembly.py hands the real ones in."""
+
+from txworker.ports.output import Output, Shelf
+from txworker.ports.processes import Launcher, Listener, Running
+from txworker.ports.store import Check, Jobs, Records, Store
+from txworker.ports.world import World
+
+__all__ = ["Check", "Jobs", "Launcher", "Listener", "Output", "Records", "Running", "Shelf", "Store", "World"]
