@@ -1,4 +1,4 @@
-"""Which directories are safe for a worker that is root, and what is opened in them."""
+"""Which directories are safe for a worker that runs as root, and which files are opened in them."""
 
 from __future__ import annotations
 
@@ -10,40 +10,40 @@ from unittest import mock, skipIf
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from txworker.base.directory import Directory, Foreign, danger_of, open_own, refusal
+from txworker.base.directory import Directory, NotOurFile, open_own, permission_problem_of, refusal_for_root
 
 NOBODY = 65534
-NOT_ROOT = skipIf(os.geteuid() != 0, "needs root, to make what belongs to others")
+NOT_ROOT = skipIf(os.geteuid() != 0, "needs root, to create files of other users")
 
 
 class WalkTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.place = Path(tempfile.mkdtemp())
-        self.addCleanup(os.system, f"rm -rf {self.place}")
+        self.top = Path(tempfile.mkdtemp())
+        self.addCleanup(os.system, f"rm -rf {self.top}")
 
-    def made(self, name: str, mode: int = 0o755, owner: int = -1) -> Path:
-        path = self.place / name
+    def make(self, name: str, mode: int = 0o755, owner: int = -1) -> Path:
+        path = self.top / name
         path.mkdir()
         path.chmod(mode)
         os.chown(path, owner, -1)
         return path
 
-    def test_made(self) -> None:
-        """What is not there is made, for nobody else, whatever the umask; its parents cannot be written by others."""
+    def test_created(self) -> None:
+        """A missing directory is created with mode 0700, whatever the umask; missing parents with 0755."""
         before = os.umask(0)
         self.addCleanup(os.umask, before)
-        directory = Directory(self.place / "a" / "b")
+        directory = Directory(self.top / "a" / "b")
         self.addCleanup(directory.close)
-        modes = [stat.S_IMODE((self.place / name).stat().st_mode) for name in ("a", "a/b")]
-        self.assertEqual(([0o755, 0o700], "", True), (modes, directory.danger, directory.in_place))
+        modes = [stat.S_IMODE((self.top / name).stat().st_mode) for name in ("a", "a/b")]
+        self.assertEqual(([0o755, 0o700], "", True), (modes, directory.permission_problem, directory.in_place))
 
-    def test_only_looked_at(self) -> None:
-        """A check makes nothing."""
-        self.assertEqual("", danger_of(self.place / "a" / "b"))
-        self.assertEqual([], os.listdir(self.place))
+    def test_check_creates_nothing(self) -> None:
+        """permission_problem_of() creates nothing."""
+        self.assertEqual("", permission_problem_of(self.top / "a" / "b"))
+        self.assertEqual([], os.listdir(self.top))
 
     def test_written_by_others(self) -> None:
-        """The directory itself, or any on the way, by anybody or by a group; sticky ones are good as parents only."""
+        """A directory on the way that group or others can write is unsafe; a sticky one is safe as a parent only."""
         for mode, parent, itself in [
             (0o777, True, True),
             (0o775, True, True),
@@ -53,29 +53,30 @@ class WalkTests(SynchronousTestCase):
             (0o755, False, False),
             (0o700, False, False),
         ]:
-            path = self.made(f"{mode:o}", mode)
+            path = self.make(f"{mode:o}", mode)
             (path / "below").mkdir(0o700)
-            self.assertEqual(itself, bool(danger_of(path)), oct(mode))
+            self.assertEqual(itself, bool(permission_problem_of(path)), oct(mode))
             for below in (path / "below", path / "not there", path / "not" / "there"):
-                self.assertEqual(parent, bool(danger_of(below)), (oct(mode), below))
+                self.assertEqual(parent, bool(permission_problem_of(below)), (oct(mode), below))
         self.assertEqual(
-            f"{self.place}/777 can be written by others (mode 0777)", danger_of(self.place / "777" / "below" / "deep")
+            f"{self.top}/777 can be written by others (mode 0777)",
+            permission_problem_of(self.top / "777" / "below" / "deep"),
         )
 
     @NOT_ROOT
     def test_owned_by_others(self) -> None:
-        """Who owns a directory decides what is in it, sticky or not."""
+        """A directory that another user owns is unsafe, sticky or not: its owner can change its content."""
         for mode in (0o755, 0o700, 0o1777):
-            path = self.made(f"{mode:o}", mode, NOBODY)
+            path = self.make(f"{mode:o}", mode, NOBODY)
             (path / "below").mkdir(0o700)
             for wanted in (path, path / "below", path / "not there"):
-                self.assertEqual(f"{path} belongs to user nobody", danger_of(wanted))
+                self.assertEqual(f"{path} belongs to user nobody", permission_problem_of(wanted))
 
     def test_links(self) -> None:
-        """A link is as good as where it is and where it leads, over however many links and .. that is."""
-        safe, unsafe = self.made("safe"), self.made("unsafe", 0o777)
+        """A symbolic link is safe if its directory and its target are, through any number of links and `..`."""
+        safe, unsafe = self.make("safe"), self.make("unsafe", 0o777)
         (safe / "deep").mkdir()
-        for name, target, danger in [
+        for name, target, problem in [
             ("absolute", safe, False),
             ("relative", "safe/deep", False),
             ("up", "safe/deep/../../safe", False),
@@ -84,47 +85,47 @@ class WalkTests(SynchronousTestCase):
             ("through unsafe", "unsafe/../safe", True),
             ("over unsafe", "unsafe/link", True),
         ]:
-            (self.place / name).symlink_to(str(target))
+            (self.top / name).symlink_to(str(target))
             if name == "over unsafe":
                 (unsafe / "link").symlink_to(safe)
-            self.assertEqual(danger, bool(danger_of(self.place / name)), name)
-        self.assertTrue(os.path.samefile(safe, Directory(self.place / "up").path))
-        (self.place / "loop").symlink_to("loop")
-        self.assertRaises(OSError, danger_of, self.place / "loop")
+            self.assertEqual(problem, bool(permission_problem_of(self.top / name)), name)
+        self.assertTrue(os.path.samefile(safe, Directory(self.top / "up").path))
+        (self.top / "loop").symlink_to("loop")
+        self.assertRaises(OSError, permission_problem_of, self.top / "loop")
 
     @NOT_ROOT
     def test_links_of_others(self) -> None:
-        """Who made a link can make it lead elsewhere."""
-        sticky, safe = self.made("sticky", 0o1777), self.made("safe")
-        for owner, danger in [(NOBODY, f"{sticky}/{NOBODY} is a symbolic link of user nobody's"), (0, "")]:
+        """A symbolic link of another user is unsafe: its owner can point it elsewhere."""
+        sticky, safe = self.make("sticky", 0o1777), self.make("safe")
+        for owner, problem in [(NOBODY, f"{sticky}/{NOBODY} is a symbolic link of user nobody's"), (0, "")]:
             link = sticky / str(owner)
             link.symlink_to(safe)
             os.chown(link, owner, -1, follow_symlinks=False)
-            self.assertEqual([danger] * 2, [danger_of(link), danger_of(link / "below")])
+            self.assertEqual([problem] * 2, [permission_problem_of(link), permission_problem_of(link / "below")])
 
     def test_no_directory(self) -> None:
-        """A file on the way, or at its end, is named."""
-        (self.place / "file").touch()
-        for path in (self.place / "file", self.place / "file" / "below"):
+        """The error names the component that is not a directory."""
+        (self.top / "file").touch()
+        for path in (self.top / "file", self.top / "file" / "below"):
             with self.assertRaises(NotADirectoryError) as caught:
                 Directory(path)
-            self.assertEqual(str(self.place / "file"), caught.exception.filename)
+            self.assertEqual(str(self.top / "file"), caught.exception.filename)
 
-    def test_no_descriptor_left(self) -> None:
-        """Neither a look nor a refusal keeps one."""
-        (self.place / "file").touch()
+    def test_no_descriptor_leaks(self) -> None:
+        """No descriptor leaks, whether the walk succeeds or fails."""
+        (self.top / "file").touch()
         before = len(os.listdir("/proc/self/fd"))
-        danger_of(self.place)
-        danger_of(self.place / "not" / "there")
-        self.assertRaises(OSError, Directory, self.place / "file")
-        Directory(self.place / "new").close()
+        permission_problem_of(self.top)
+        permission_problem_of(self.top / "not" / "there")
+        self.assertRaises(OSError, Directory, self.top / "file")
+        Directory(self.top / "new").close()
         self.assertEqual(before, len(os.listdir("/proc/self/fd")))
 
-    def test_whom_it_matters_to(self) -> None:
-        """Others' directories are a worker's ruin when it is root; without that right, it is warned of them."""
+    def test_refusal_for_root(self) -> None:
+        """Only a worker that runs as root refuses an unsafe directory."""
         for uid, refused in [(0, True), (1000, False)]:
             with mock.patch("os.geteuid", return_value=uid):
-                self.assertEqual([refused, False], [bool(refusal("danger")), bool(refusal(""))])
+                self.assertEqual([refused, False], [bool(refusal_for_root("a problem")), bool(refusal_for_root(""))])
 
 
 class OwnFileTests(SynchronousTestCase):
@@ -132,8 +133,8 @@ class OwnFileTests(SynchronousTestCase):
         self.directory = Directory(Path(self.mktemp()))
         self.addCleanup(self.directory.close)
 
-    def test_made_and_found(self) -> None:
-        """A file of ours is what we get, whether it was there or not."""
+    def test_created_then_opened(self) -> None:
+        """A file of the worker is created or opened."""
         for data in (b"", b"data"):
             fd = self.directory.open("a", os.O_RDWR | os.O_CREAT)
             self.assertEqual(data, os.read(fd, 10))
@@ -141,18 +142,18 @@ class OwnFileTests(SynchronousTestCase):
             os.close(fd)
 
     @NOT_ROOT
-    def test_anothers(self) -> None:
-        """A file of another user's is none of ours, even if we may write to it."""
-        self.directory.make("a")
+    def test_owned_by_another_user(self) -> None:
+        """Root refuses a file that another user owns, although it may write to it."""
+        self.directory.create("a")
         os.chown(self.directory.path / "a", NOBODY, -1)
-        with self.assertRaises(Foreign) as caught:
+        with self.assertRaises(NotOurFile) as caught:
             self.directory.open("a", os.O_RDONLY)
         self.assertEqual("it belongs to user nobody", caught.exception.strerror)
 
-    def test_swapped(self) -> None:
-        """Whatever has the directory's path, the files are those of the one that was opened."""
+    def test_directory_replaced(self) -> None:
+        """Files are opened in the directory that was opened first, whatever is at its path now."""
         path = self.directory.path
-        self.directory.make("a")
+        self.directory.create("a")
         path.rename(f"{path}.old")
         path.mkdir()
         (path / "a").write_bytes(b"another's")
@@ -163,8 +164,8 @@ class OwnFileTests(SynchronousTestCase):
         self.assertTrue(self.directory.in_place)
 
     def test_a_pipe_with_a_reader(self) -> None:
-        """Somebody who listens at the other end hears nothing."""
+        """A named pipe is refused even if a process reads its other end."""
         os.mkfifo("pipe")
         reader = os.open("pipe", os.O_RDONLY | os.O_NONBLOCK)
         self.addCleanup(os.close, reader)
-        self.assertRaises(Foreign, open_own, "pipe", os.O_WRONLY)
+        self.assertRaises(NotOurFile, open_own, "pipe", os.O_WRONLY)

@@ -1,4 +1,4 @@
-"""Waiting by level, alone or in a crowd."""
+"""Level-triggered waiting, and operations whose callers stop waiting."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from txworker.base.waiting import Waiters, detached
 
 class WaitersTests(SynchronousTestCase):
     def test_late_waiter_misses_nothing(self) -> None:
-        """What already holds fires at once."""
+        """A condition that is already true fires at once."""
         self.assertIsNone(self.successResultOf(Waiters().until(lambda: True)))
 
     def test_each_by_its_own_condition(self) -> None:
-        """A wake tells those whose condition holds now, and only those."""
+        """wake() fires the waiters whose condition is true, and only these."""
         level = [0]
         waiters = Waiters()
         first, second = waiters.until(lambda: level[0] > 0), waiters.until(lambda: level[0] > 1)
@@ -25,20 +25,20 @@ class WaitersTests(SynchronousTestCase):
         self.successResultOf(first)
         self.assertNoResult(second)
 
-    def test_leaving_alone(self) -> None:
-        """Cancelling one waiter touches nobody else and leaves nothing behind."""
+    def test_cancelling_one(self) -> None:
+        """Cancelling one waiter removes it and does not affect the others."""
         level = [False]
         waiters = Waiters()
-        leaves, stays = waiters.until(lambda: level[0]), waiters.until(lambda: level[0])
-        leaves.cancel()
-        self.failureResultOf(leaves, CancelledError)
+        cancelled, other = waiters.until(lambda: level[0]), waiters.until(lambda: level[0])
+        cancelled.cancel()
+        self.failureResultOf(cancelled, CancelledError)
         self.assertEqual(1, len(waiters))
         level[0] = True
         waiters.wake()
-        self.successResultOf(stays)
+        self.successResultOf(other)
 
-    def test_waiter_that_makes_another_leave(self) -> None:
-        """A woken waiter may cancel a neighbour; that one is not told a second time."""
+    def test_waiter_that_cancels_another(self) -> None:
+        """A callback may cancel another waiter; that one does not fire a second time."""
         waiters = Waiters()
         level = [False]
         first = waiters.until(lambda: level[0])
@@ -52,33 +52,33 @@ class WaitersTests(SynchronousTestCase):
 
 class DetachedTests(SynchronousTestCase):
     def test_passes_results_and_failures(self) -> None:
-        """The view tells what the order came to."""
+        """The returned Deferred fires with the result or the failure of the operation."""
         good: Deferred[int] = Deferred()
         bad: Deferred[int] = Deferred()
-        good_view, bad_view = detached(good, OSError), detached(bad, OSError)
+        good_waiter, bad_waiter = detached(good, OSError), detached(bad, OSError)
         good.callback(3)
         bad.errback(ValueError("no"))
-        self.assertEqual(3, self.successResultOf(good_view))
-        self.failureResultOf(bad_view, ValueError)
+        self.assertEqual(3, self.successResultOf(good_waiter))
+        self.failureResultOf(bad_waiter, ValueError)
 
     def test_cancelling_stops_the_waiting_only(self) -> None:
-        """A caller who gives up does not take the order back."""
+        """Cancelling the returned Deferred does not cancel the operation."""
         cancelled: list[object] = []
-        order: Deferred[int] = Deferred(cancelled.append)
-        view = detached(order, OSError)
-        view.cancel()
-        self.failureResultOf(view, CancelledError)
+        operation: Deferred[int] = Deferred(cancelled.append)
+        waiter = detached(operation, OSError)
+        waiter.cancel()
+        self.failureResultOf(waiter, CancelledError)
         self.assertEqual([], cancelled)
-        order.callback(1)
+        operation.callback(1)
 
-    def test_failure_that_nobody_waits_for(self) -> None:
-        """An expected one is nobody's; a mistake is logged."""
+    def test_failure_after_cancelling(self) -> None:
+        """An expected failure is dropped; an unexpected one is logged."""
         for error, logged in [(FileNotFoundError(), 0), (ValueError(), 1)]:
-            order: Deferred[int] = Deferred()
-            view = detached(order, OSError)
-            view.cancel()
-            self.failureResultOf(view, CancelledError)
-            order.errback(error)
-            del order
+            operation: Deferred[int] = Deferred()
+            waiter = detached(operation, OSError)
+            waiter.cancel()
+            self.failureResultOf(waiter, CancelledError)
+            operation.errback(error)
+            del operation
             gc.collect()
             self.assertEqual(logged, len(self.flushLoggedErrors(ValueError)))

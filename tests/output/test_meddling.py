@@ -10,7 +10,7 @@ from unittest import mock
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
-from txworker.base.directory import Foreign
+from txworker.base.directory import NotOurFile
 from txworker.jobs import Loss
 from txworker.output import losses
 from txworker.output.recorder import Recorder
@@ -262,8 +262,8 @@ class ForeignTests(SynchronousTestCase):
                 self.lay(name)
                 self.output.write(1, b"printed")
                 self.assertTrue(self.output.truncated)
-                self.assertRaises(Foreign, Tail, self.path)
-                self.assertRaises(Foreign, self.shelf.open, "a", stderr=False)
+                self.assertRaises(NotOurFile, Tail, self.path)
+                self.assertRaises(NotOurFile, self.shelf.open, "a", stderr=False)
                 self.assertEqual(0, self.shelf.recover("a", separate_stderr=False))
                 self.assertTrue(self.shelf.is_damaged("a", separate_stderr=False, begun=False))
                 self.assertEqual(b"secret", self.secret.read_bytes())

@@ -1,8 +1,8 @@
 """
-Directories that are the worker's own, and files in them: whatever others put there is neither followed nor trusted.
+Opens directories and files that belong to the worker, without following or trusting what other users put there.
 
-A path is looked up once and component by component; what is done in a directory afterwards goes by its descriptor. So
-who can write to a parent cannot lead a worker that is root elsewhere, not even between two of its calls.
+A path is resolved once, one component at a time. Later operations use the directory's descriptor, so a user who can
+write to a parent directory cannot redirect a worker that runs as root, not even between two of its system calls.
 """
 
 from __future__ import annotations
@@ -15,44 +15,46 @@ from collections import deque
 from contextlib import suppress
 from pathlib import Path
 
-_LOOK = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_MOST_LINKS = 40
-"""On the way to a directory, as with the kernel (path_resolution(7))."""
+_PATH_ONLY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_MAX_SYMLINKS = 40
+"""The kernel's own limit on the way to a file (path_resolution(7))."""
 
-_OTHERS = stat.S_IWGRP | stat.S_IWOTH
+_WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
-def refusal(danger: str) -> str:
+def refusal_for_root(permission_problem: str) -> str:
     """
-    Why a directory with that danger will not do; empty: it does.
+    Why a worker that runs as root does not use a directory with this permission problem; "" when it may be used.
 
-    A worker that is root reads and writes files for jobs that may be of another user's, so it can be led to anybody's.
+    Root reads and writes files on behalf of jobs that may run as other users, so a redirected path reaches any file.
     """
-    return f"not safe for a worker that is root: {danger}" if danger and os.geteuid() == 0 else ""
+    if not permission_problem or os.geteuid() != 0:
+        return ""
+    return f"not safe for a worker that is root: {permission_problem}"
 
 
-class Foreign(OSError):
-    """What stands in the place of a file of the worker's is none; strerror says what it is."""
+class NotOurFile(OSError):
+    """The file at this path is not one that the worker made; strerror says what it is instead."""
 
 
 class Directory:
     """
-    A directory, made if it was not there, and held by a descriptor from now on.
+    A directory, created if it does not exist, and held open by a descriptor.
 
-    `danger`: how others than the worker's user and root can change what is in it, or put another in its place; empty:
-    they cannot. `path` is what it was looked up by.
+    `permission_problem`: how users other than the worker's user and root can change the directory's content or
+    replace the directory; "" when they cannot. `path` is the path it was opened by.
 
     Raises:
-        OSError: it cannot be made or entered.
+        OSError: it cannot be created or entered.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.fd, self.danger = _walk(path, make=True)
+        self.fd, self.permission_problem = _walk(path, create=True)
 
     @property
     def in_place(self) -> bool:
-        """Whoever looks up its path finds this very directory."""
+        """The path still leads to this very directory."""
         try:
             found = os.stat(self.path)
         except OSError:
@@ -61,41 +63,41 @@ class Directory:
         return (found.st_dev, found.st_ino) == (held.st_dev, held.st_ino)
 
     def replace(self, other: Directory) -> None:
-        """Be that directory from now on, under the same descriptor; the other is closed. Any thread."""
+        """Become the other directory and keep the descriptor number; the other one is closed. Any thread."""
         os.dup2(other.fd, self.fd, inheritable=False)
         os.close(other.fd)
 
     def close(self) -> None:
-        """Hold it no longer."""
+        """Close the descriptor."""
         os.close(self.fd)
 
     def open(self, name: str, flags: int, mode: int = 0o600) -> int:
-        """As open_own."""
+        """As open_own, for a name in this directory."""
         return open_own(name, flags, mode, self.fd)
 
-    def make(self, name: str) -> None:
+    def create(self, name: str) -> None:
         """
-        A new, empty file, for nobody else.
+        Create an empty file with mode 0600.
 
         Raises:
-            OSError: there is something by that name, or it cannot be made.
+            OSError: the name exists already, or the file cannot be created.
         """
         os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=self.fd))
 
-    def status(self, name: str) -> os.stat_result:
-        """Of what has that name in it, links not followed. Raises OSError."""
+    def stat(self, name: str) -> os.stat_result:
+        """The status of a name in it; symbolic links are not followed. Raises OSError."""
         return os.stat(name, dir_fd=self.fd, follow_symlinks=False)
 
     def has(self, name: str) -> bool:
-        """There is something by that name in it, be it a link to nowhere."""
+        """The name exists in it; a dangling symbolic link counts."""
         try:
-            self.status(name)
+            self.stat(name)
         except OSError:
             return False
         return True
 
     def names(self) -> list[str]:
-        """Of what is in it. Raises OSError."""
+        """The names in it. Raises OSError."""
         fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self.fd)
         try:
             return os.listdir(fd)
@@ -103,68 +105,69 @@ class Directory:
             os.close(fd)
 
     def remove(self, name: str) -> None:
-        """That name is gone, if it was there; never what a link leads to. Raises OSError."""
+        """Remove the name if it exists, never the target of a link. Raises OSError."""
         with suppress(FileNotFoundError):
             os.unlink(name, dir_fd=self.fd)
 
 
 def open_own(name: str | Path, flags: int, mode: int = 0o600, dir_fd: int | None = None) -> int:
     """
-    A descriptor of a file that is the worker's: a regular file under this one name, and for root, of root's.
+    Open a file that belongs to the worker: a regular file with a single name; if the worker is root, owned by root.
 
-    Waits for nobody, and changes nothing of what it refuses: O_TRUNC is not for here.
+    Never blocks (O_NONBLOCK). Callers must not pass O_TRUNC, because it would change a file that is then refused.
 
     Raises:
-        Foreign: it is something else.
+        NotOurFile: it is something else.
         OSError: it cannot be opened.
     """
-    return open_and_look(name, flags, mode, dir_fd)[0]
+    return open_own_and_stat(name, flags, mode, dir_fd)[0]
 
 
-def open_and_look(
+def open_own_and_stat(
     name: str | Path, flags: int, mode: int = 0o600, dir_fd: int | None = None
 ) -> tuple[int, os.stat_result]:
-    """As open_own, with the status of what was opened."""
+    """As open_own, with the status of the opened file."""
     try:
         fd = os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, mode, dir_fd=dir_fd)
     except OSError as error:
         if error.errno == errno.ELOOP:
-            raise Foreign(errno.ELOOP, "it is a symbolic link", str(name)) from error
+            raise NotOurFile(errno.ELOOP, "it is a symbolic link", str(name)) from error
         raise
     found = os.fstat(fd)
-    problem = _foreign(found)
+    problem = _why_not_ours(found)
     if problem:
         os.close(fd)
-        raise Foreign(errno.EPERM, problem, str(name))
+        raise NotOurFile(errno.EPERM, problem, str(name))
     return fd, found
 
 
-def danger_of(path: Path) -> str:
+def permission_problem_of(path: Path) -> str:
     """
-    As Directory.danger, of as much of that path as there is; nothing is made.
+    As Directory.permission_problem, for the part of the path that exists; creates nothing.
 
     Raises:
-        OSError: something on the way is no directory, or cannot be entered.
+        OSError: a component is not a directory, or cannot be entered.
     """
-    fd, danger = _walk(path, make=False)
+    fd, problem = _walk(path, create=False)
     if fd >= 0:
         os.close(fd)
-    return danger
+    return problem
 
 
-def _foreign(found: os.stat_result) -> str:
+def _why_not_ours(found: os.stat_result) -> str:
     if not stat.S_ISREG(found.st_mode):
         return "it is not a regular file"
-    if os.geteuid() == 0 != found.st_uid:  # others may have a file system that gives their files to somebody else
-        return f"it belongs to {_name(found.st_uid)}"
+    # Only for root: a file system may report another owner for files that an unprivileged worker created.
+    if os.geteuid() == 0 and found.st_uid != 0:
+        return f"it belongs to {_user(found.st_uid)}"
     if found.st_nlink > 1:
         return f"it has {found.st_nlink} names (hard links)"
     return ""
 
 
-def _walk(path: Path, make: bool) -> tuple[int, str]:
-    """A descriptor of the directory, -1: it is not there and was not to be made; and the first danger on the way."""
-    walk = _Walk(make)
+def _walk(path: Path, create: bool) -> tuple[int, str]:
+    """The directory's descriptor, -1 if it does not exist and `create` is false; the first permission problem met."""
+    walk = _Walk(create)
     try:
         walk.go(str(path) if path.is_absolute() else os.path.join(os.getcwd(), path))
     except BaseException:
@@ -172,98 +175,103 @@ def _walk(path: Path, make: bool) -> tuple[int, str]:
         raise
     if walk.missing:
         os.close(walk.fd)
-        return -1, walk.danger
-    return walk.fd, walk.danger
+        return -1, walk.problem
+    return walk.fd, walk.problem
 
 
 class _Walk:
-    """From the root directory down; `fd` is where it is."""
+    """Resolves a path from the root directory down; `fd` and `path` are the directory reached so far."""
 
-    def __init__(self, make: bool) -> None:
-        self._make = make
-        self._trusted = {*_trusted(), *_of_nobody_here()}
-        self._links = 0
-        self.fd = os.open("/", _LOOK)
-        self.here = Path("/")
-        self.danger = ""
+    def __init__(self, create: bool) -> None:
+        self._create = create
+        self._trusted = {0, os.geteuid(), *_overflow_uid()}
+        self._symlinks = 0
+        self.fd = os.open("/", _PATH_ONLY)
+        self.path = Path("/")
+        self.problem = ""
         self.missing = False
 
     def go(self, path: str) -> None:
-        """Down that path, as far as there is any."""
-        names = deque(_names(path))
-        self._judge(last=not names)
+        """Enter each component in turn; stop at the first one that does not exist and is not to be created."""
+        names = deque(_components(path))
+        self._check_permissions(last=not names)
         while names and not self.missing:
             name = names.popleft()
             target = self._step(name, last=not names)
             if target:
-                names.extendleft(reversed(_names(target)))
+                names.extendleft(reversed(_components(target)))
 
     def _step(self, name: str, last: bool) -> str:
-        """Into that directory; or, if it is a link, where that leads to."""
+        """Enter the directory `name`; if it is a symbolic link, return the link's target instead."""
         try:
             found = os.stat(name, dir_fd=self.fd, follow_symlinks=False)
         except FileNotFoundError:
-            if not self._make:
+            if not self._create:
                 self.missing = True
                 return ""
-            self._made(name, last)
+            self._mkdir(name, last)
         else:
             if stat.S_ISLNK(found.st_mode):
-                return self._followed(name, found)
+                return self._read_link(name, found)
         self._enter(name)
-        self._judge(last)
+        self._check_permissions(last)
         return ""
 
-    def _followed(self, name: str, link: os.stat_result) -> str:
-        self._links += 1
-        if self._links > _MOST_LINKS:
-            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(self.here / name))
+    def _read_link(self, name: str, link: os.stat_result) -> str:
+        self._symlinks += 1
+        if self._symlinks > _MAX_SYMLINKS:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(self.path / name))
         if link.st_uid not in self._trusted:
-            self._note(f"{self.here / name} is a symbolic link of {_name(link.st_uid)}'s")
+            self._note(f"{self.path / name} is a symbolic link of {_user(link.st_uid)}'s")
         target = os.readlink(name, dir_fd=self.fd)
         if target.startswith("/"):
             self._enter("/")
         return target
 
-    def _made(self, name: str, last: bool) -> None:
+    def _mkdir(self, name: str, last: bool) -> None:
         try:
             os.mkdir(name, 0o700 if last else 0o755, dir_fd=self.fd)
-        except FileExistsError:  # by another, just now
+        except FileExistsError:  # another process has just created it
             pass
         except OSError as error:
-            raise OSError(error.errno, error.strerror, str(self.here / name)) from error
+            raise OSError(error.errno, error.strerror, str(self.path / name)) from error
 
     def _enter(self, name: str) -> None:
-        place = self.here / name if name != ".." else self.here.parent
+        path = self.path / name if name != ".." else self.path.parent
         try:
-            fd = os.open(name, _LOOK, dir_fd=self.fd)
+            fd = os.open(name, _PATH_ONLY, dir_fd=self.fd)
         except OSError as error:
-            raise OSError(error.errno, error.strerror, str(place)) from error
+            raise OSError(error.errno, error.strerror, str(path)) from error
         os.close(self.fd)
-        self.fd, self.here = fd, place
+        self.fd, self.path = fd, path
 
-    def _judge(self, last: bool) -> None:
-        """Whether others decide what is in here; in a sticky directory, they decide about what is theirs only."""
+    def _check_permissions(self, last: bool) -> None:
+        """
+        Note whether other users can change this directory.
+
+        A sticky directory is safe on the way, because users can rename only their own entries in it; it is not safe as
+        the last component, because they can add entries.
+        """
         found = os.fstat(self.fd)
         if found.st_uid not in self._trusted:
-            self._note(f"{self.here} belongs to {_name(found.st_uid)}")
-        elif found.st_mode & _OTHERS and (last or not found.st_mode & stat.S_ISVTX):
-            self._note(f"{self.here} can be written by others (mode {stat.S_IMODE(found.st_mode):04o})")
+            self._note(f"{self.path} belongs to {_user(found.st_uid)}")
+        elif found.st_mode & _WRITABLE_BY_OTHERS and (last or not found.st_mode & stat.S_ISVTX):
+            self._note(f"{self.path} can be written by others (mode {stat.S_IMODE(found.st_mode):04o})")
 
-    def _note(self, danger: str) -> None:
-        self.danger = self.danger or danger
+    def _note(self, problem: str) -> None:
+        self.problem = self.problem or problem
 
 
-def _names(path: str) -> list[str]:
+def _components(path: str) -> list[str]:
     return [name for name in path.split("/") if name not in ("", ".")]
 
 
-def _trusted() -> tuple[int, int]:
-    return 0, os.geteuid()
+def _overflow_uid() -> set[int]:
+    """
+    The uid that stands for root in a user namespace that does not map the overflow uid (user_namespaces(7)).
 
-
-def _of_nobody_here() -> set[int]:
-    """What root's directories seem to belong to in a user namespace that has hardly any users (user_namespaces(7))."""
+    Empty where that uid is mapped, because it is then a user's own.
+    """
     with suppress(OSError, ValueError):
         overflow = int(Path("/proc/sys/kernel/overflowuid").read_text())
         ranges = [line.split() for line in Path("/proc/self/uid_map").read_text().splitlines()]
@@ -272,7 +280,7 @@ def _of_nobody_here() -> set[int]:
     return set()
 
 
-def _name(uid: int) -> str:
+def _user(uid: int) -> str:
     try:
         return f"user {pwd.getpwuid(uid).pw_name}"
     except KeyError:

@@ -99,7 +99,7 @@ class QuickText:
 
 def _lines(text: str) -> str:
     """What is one entry may have several lines: a traceback has. A tab is what tells the further ones from entries."""
-    return printable(cut(text, _MOST_IN_ENTRY), but="\n\t")
+    return printable(cut(text, _MOST_IN_ENTRY), keep="\n\t")
 
 
 def _writes_as_twistd(formatted: FormatEvent) -> bool:

@@ -1,4 +1,4 @@
-"""A reactor as far as the rooms use it: Twisted's interfaces, with types."""
+"""The parts of a Twisted reactor that the worker uses, as typed protocols."""
 
 from __future__ import annotations
 
@@ -7,44 +7,44 @@ from typing import Any, Protocol
 
 
 class Timer(Protocol):
-    """A call that is still to come."""
+    """A scheduled call (IDelayedCall)."""
 
     def cancel(self) -> None:
-        """It shall not come."""
+        """Cancel the call."""
 
 
 class Clock(Protocol):
-    """A reactor's time (IReactorTime); seconds."""
+    """A reactor's time (IReactorTime), in seconds."""
 
     def seconds(self) -> float:
-        """Now; only differences mean anything."""
+        """The current time; only differences are meaningful."""
 
     def callLater(self, delay: float, callable: Callable[..., Any], *args: Any) -> Timer:
-        """Call it so many seconds from now."""
+        """Call it after `delay` seconds."""
 
 
 class FromThreads(Protocol):
-    """The way back to the reactor (IReactorFromThreads)."""
+    """The way from other threads to the reactor (IReactorFromThreads)."""
 
     def callFromThread(self, callable: Callable[..., Any], *args: Any) -> None:
-        """Call it in the reactor thread, soon. Any thread."""
+        """Call it soon in the reactor thread. Any thread."""
 
 
 class ClockWithThreads(Clock, FromThreads, Protocol):
-    """Both."""
+    """A clock that other threads may use by callFromThread."""
 
 
 class WatchingReactor(FromThreads, Protocol):
-    """A reactor that watches descriptors (IReactorFDSet) and has threads (IReactorInThreads)."""
+    """A reactor that watches descriptors (IReactorFDSet) and has a thread pool (IReactorInThreads)."""
 
     def addReader(self, reader: Any) -> None:
-        """Watch it for reading."""
+        """Call reader.doRead() whenever its descriptor is readable."""
 
     def removeReader(self, reader: Any) -> None:
-        """Watch it no longer."""
+        """Stop watching it."""
 
     def callInThread(self, callable: Callable[..., Any], *args: Any) -> None:
         """Call it in a thread of the reactor's pool."""
 
     def callLater(self, delay: float, callable: Callable[..., Any], *args: Any) -> Timer:
-        """Call it so many seconds from now."""
+        """Call it after `delay` seconds."""

@@ -1,6 +1,4 @@
-"""
-Many wait for one thing, and each may give up alone. Reactor thread only.
-"""
+"""Lets many callers wait for one thing, and each of them stop waiting on its own. Reactor thread only."""
 
 from __future__ import annotations
 
@@ -15,9 +13,9 @@ T = TypeVar("T")
 
 class Waiters:
     """
-    Waiting by level, not by edge: each waiter names the condition it waits for, so a late one misses nothing.
+    Level-triggered waiting: each waiter gives the condition that it waits for, so a late waiter misses nothing.
 
-    Cancelling a waiter's Deferred makes that one leave and touches nobody else.
+    Cancelling a waiter's Deferred removes that waiter and does not affect the others.
     """
 
     __slots__ = ("_waiting",)
@@ -29,8 +27,8 @@ class Waiters:
         return len(self._waiting)
 
     def until(self, condition: Callable[[], bool]) -> Deferred[None]:
-        """Fires at once when the condition holds, otherwise at the first wake() after which it does."""
-        waiter: Deferred[None] = Deferred(self._leave)
+        """Fires at once if the condition is true, else at the first wake() at which it is."""
+        waiter: Deferred[None] = Deferred(self._remove)
         if condition():
             waiter.callback(None)
         else:
@@ -38,30 +36,30 @@ class Waiters:
         return waiter
 
     def wake(self) -> None:
-        """Something changed: tell those whose condition holds now."""
+        """Check every condition again and fire the waiters whose condition is true."""
         for waiter, condition in list(self._waiting.items()):
-            if waiter in self._waiting and condition():
+            if waiter in self._waiting and condition():  # an earlier callback may have cancelled it
                 del self._waiting[waiter]
                 waiter.callback(None)
 
-    def _leave(self, waiter: Deferred[None]) -> None:
+    def _remove(self, waiter: Deferred[None]) -> None:
         self._waiting.pop(waiter, None)
 
 
-def detached(order: Deferred[T], expected: type[Exception]) -> Deferred[T]:
+def detached(operation: Deferred[T], expected: type[Exception]) -> Deferred[T]:
     """
-    A view of an order that runs to its end: cancelling the view stops the waiting only.
+    A Deferred that fires with the operation's result; cancelling it leaves the operation running, as asyncio.shield().
 
-    The order's result or failure goes to the view. When nobody waits any more an expected failure is nobody's; any
-    other stays on the order and is logged by Twisted.
+    If the operation fails after the returned Deferred was cancelled, a failure of type `expected` is dropped; any other
+    one stays on the operation, so Twisted logs it as an unhandled error.
     """
-    view: Deferred[T] = Deferred(lambda _: None)
+    waiter: Deferred[T] = Deferred(lambda _: None)
 
-    def tell(result: object) -> object:
-        if view.called:
+    def pass_on(result: object) -> object:
+        if waiter.called:
             return None if isinstance(result, Failure) and result.check(expected) else result
-        view.callback(result)  # type: ignore[arg-type]  # a Failure given to callback() travels the errback road
+        waiter.callback(result)  # type: ignore[arg-type]  # callback() with a Failure starts the errback chain
         return None
 
-    order.addBoth(tell)
-    return view
+    operation.addBoth(pass_on)
+    return waiter

@@ -8,7 +8,7 @@ import stat
 from dataclasses import fields
 from pathlib import Path
 
-from txworker.base.directory import danger_of, refusal
+from txworker.base.directory import permission_problem_of, refusal_for_root
 from txworker.config.values import ConfigError, GrpcServer, Jobs, Scheduler
 from txworker.jobs import Limits
 
@@ -82,7 +82,7 @@ def readers_of_key(path: Path) -> str:
 def _check_safe(key: str, path: Path) -> None:
     """Here already, so that --check tells; when the worker starts it looks again."""
     try:
-        problem = refusal(danger_of(path))
+        problem = refusal_for_root(permission_problem_of(path))
     except OSError:  # told of when it is used
         return
     if problem:

@@ -22,7 +22,7 @@ from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 
-from txworker.base.directory import Directory, refusal
+from txworker.base.directory import Directory, refusal_for_root
 from txworker.base.logs import Logger
 from txworker.base.ratelimit import Allows, RateLimit
 from txworker.config import Config, GrpcServer, Jobs, Scheduler
@@ -208,7 +208,7 @@ def _shelf(directory: Path) -> Shelf:
         shelf = Shelf(directory)
     except OSError as error:
         raise NotUsable(f"{key}: {error.filename or directory}: {error.strerror}") from error
-    _warn_of(key, directory, shelf.danger)
+    _warn_of(key, directory, shelf.permission_problem)
     return shelf
 
 
@@ -220,9 +220,9 @@ def _own_state(path: Path) -> None:
     except OSError as error:
         raise NotUsable(f"{key}: {error.filename or path}: {error.strerror}") from error
     directory.close()
-    if refusal(directory.danger):
-        raise NotUsable(f"{key}: {path}: {refusal(directory.danger)}")
-    _warn_of(key, path, directory.danger)
+    if refusal_for_root(directory.permission_problem):
+        raise NotUsable(f"{key}: {path}: {refusal_for_root(directory.permission_problem)}")
+    _warn_of(key, path, directory.permission_problem)
 
 
 def _warn_of(key: str, path: Path, danger: str) -> None:

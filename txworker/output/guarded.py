@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
-from txworker.base.directory import Directory, Foreign, open_and_look, open_own
+from txworker.base.directory import Directory, NotOurFile, open_own, open_own_and_stat
 from txworker.jobs import Loss
 from txworker.output.losses import CUT, DELETED, REPLACED, Proof, load, lost_around, merged, proof_of, save
 
@@ -60,7 +60,7 @@ class Guarded:
         Its descriptor.
 
         Raises:
-            Foreign: something else is in its place.
+            NotOurFile: something else is in its place.
             OSError: it cannot be opened.
         """
         if self.fd < 0:
@@ -161,10 +161,10 @@ class Guarded:
 
     def _found(self, most: int) -> tuple[int, os.stat_result]:
         """What is there by its name, if that may be written from so many bytes on; or a new file."""
-        fd, found = open_and_look(self.name, _FLAGS, dir_fd=self._dir_fd)
+        fd, found = open_own_and_stat(self.name, _FLAGS, dir_fd=self._dir_fd)
         if found.st_size > most:
             os.close(fd)
-            raise Foreign(errno.EEXIST, "somebody else's bytes are in it", self.name)
+            raise NotOurFile(errno.EEXIST, "somebody else's bytes are in it", self.name)
         return fd, found
 
     def _take(self, fd: int, found: os.stat_result) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from txworker.base.directory import Directory, Foreign, refusal
+from txworker.base.directory import Directory, NotOurFile, refusal_for_root
 from txworker.base.logs import Logger
 from txworker.jobs import Loss
 from txworker.output.both import Output
@@ -35,7 +35,7 @@ class Shelf:
         self._outputs: dict[str, Output] = {}  # those that are not closed, and some that are
         self._missing = ""
         self._directory = self._opened(directory)
-        self.danger = self._directory.danger
+        self.permission_problem = self._directory.permission_problem
 
     def create(self, job_id: str, separate_stderr: bool, max_bytes: int = 0) -> Output:
         """
@@ -82,7 +82,7 @@ class Shelf:
 
         Raises:
             FileNotFoundError: it is not there.
-            Foreign: what is there is none of the worker's files.
+            NotOurFile: what is there is none of the worker's files.
             OSError: it cannot be opened.
         """
         return self._directory.open(_name(job_id, stderr), os.O_RDONLY)
@@ -90,7 +90,7 @@ class Shelf:
     def bytes_of(self, job_id: str, stderr: bool) -> int | None:
         """How many are in that file; None when it is not there. Any thread."""
         with suppress(OSError):
-            return self._directory.status(_name(job_id, stderr)).st_size
+            return self._directory.stat(_name(job_id, stderr)).st_size
         return None
 
     def losses(self, job_id: str, stderr: bool) -> tuple[Loss, ...]:
@@ -152,7 +152,7 @@ class Shelf:
     def _is_whole(self, name: str, begun: bool) -> bool:
         try:
             os.close(self._directory.open(name, os.O_RDONLY))
-        except Foreign:
+        except NotOurFile:
             return False
         except FileNotFoundError:
             return not begun
@@ -168,7 +168,7 @@ class Shelf:
     def _opened(self, path: Path) -> Directory:
         directory = Directory(path)
         try:
-            problem = refusal(directory.danger)
+            problem = refusal_for_root(directory.permission_problem)
             if problem:
                 raise PermissionError(errno.EPERM, problem, str(path))
             _check_writable(directory)
@@ -213,7 +213,7 @@ def _check_writable(directory: Directory) -> None:
     probe = f".txworker-{os.getpid()}"
     try:
         directory.remove(probe)
-        directory.make(probe)
+        directory.create(probe)
         directory.remove(probe)
     except OSError as error:
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT):

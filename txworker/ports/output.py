@@ -74,7 +74,7 @@ class Shelf(Protocol):
         """
         A descriptor to read it by. Any thread.
 
-        Raises FileNotFoundError, another OSError, or Foreign, which is one: it is none of the worker's files.
+        Raises FileNotFoundError, another OSError, or NotOurFile, which is one: it is none of the worker's files.
         """
 
     def bytes_of(self, job_id: str, stderr: bool) -> int | None:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-from txworker.base.directory import danger_of, refusal
+from txworker.base.directory import permission_problem_of, refusal_for_root
 from txworker.base.logs import Logger
 from txworker.jobs.errors import StoreBroken
 from txworker.store.checkpoints import Checkpoints
@@ -132,7 +132,7 @@ class Custody:
             self._check_ours()
         if self._lease.problem():
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            unsafe = refusal(danger_of(self._path.parent))
+            unsafe = refusal_for_root(permission_problem_of(self._path.parent))
             if unsafe:
                 raise Unusable(f"{self._path.parent} is {unsafe}")
             self._lease.retake()

@@ -13,7 +13,7 @@ from itertools import groupby, islice
 
 from twisted.internet.defer import Deferred, succeed
 
-from txworker.base.directory import Foreign
+from txworker.base.directory import NotOurFile
 from txworker.jobs import Job, JobSpec, Loss, Query
 from txworker.jobs.errors import JobRemoved, NoSuchJob, OutOfResources, OutputGone, RequestReused
 from txworker.ports import Check, Jobs, Records, Shelf
@@ -111,7 +111,7 @@ class Catalog:
         except FileNotFoundError as error:
             self.get(job_id)  # says so when the job was removed meanwhile
             raise OutputGone(job_id, "deleted") from error
-        except Foreign as error:
+        except NotOurFile as error:
             raise OutputGone(job_id, "replaced") from error
         except OSError as error:
             raise OutOfResources(f"the output of job {job_id!r} cannot be read: {error}") from error
