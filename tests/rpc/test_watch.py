@@ -19,7 +19,7 @@ from txworker.pb import worker_pb2 as pb
 from txworker.rpc import watch as watching
 from txworker.rpc.bridge import Caller
 from txworker.rpc.watch import watch
-from txworker.worker import change_feed as changes
+from txworker.worker import change_feed
 
 T = TypeVar("T")
 
@@ -99,7 +99,7 @@ class WatchTests(SynchronousTestCase):
 
     def test_slow(self) -> None:
         """Who is many changes late is given the newest record of a job, not every one that there was meanwhile."""
-        self.patch(changes, "CHANGES_HELD", 1)
+        self.patch(change_feed, "HELD_CHANGES", 1)
         job = self.start()
         events = self.events()
         self.assertEqual("RUNNING", next(events).state.name)
@@ -109,8 +109,8 @@ class WatchTests(SynchronousTestCase):
 
     def test_catches_up(self) -> None:
         """What is held no longer comes from the store, in blocks: nothing is missed, nothing comes twice."""
-        self.patch(changes, "ENDED_HELD", 3)
-        self.patch(changes, "CHANGES_HELD", 3)
+        self.patch(change_feed, "HELD_ENDS", 3)
+        self.patch(change_feed, "HELD_CHANGES", 3)
         self.patch(watching, "_FROM_STORE", 2)
         running = self.start()
         events = self.events()
@@ -125,7 +125,7 @@ class WatchTests(SynchronousTestCase):
 
     def test_so_many_at_once(self) -> None:
         """However few are handed over at a time: each job once as it stands, then each change."""
-        self.patch(changes, "TOLD_AT_ONCE", 2)
+        self.patch(change_feed, "BATCH_JOBS", 2)
         jobs = [self.start() for _ in range(7)]
         for job in jobs[::2]:
             self.end(job)
@@ -139,7 +139,7 @@ class WatchTests(SynchronousTestCase):
 
     def test_leaves_while_nothing_is_meant(self) -> None:
         """Whoever wants what no job is, and leaves, is noticed while the store is looked through."""
-        self.patch(changes, "ENDED_HELD", 1)
+        self.patch(change_feed, "HELD_ENDS", 1)
         for _ in range(5):
             self.end(self.start())
         asked: list[Any] = []

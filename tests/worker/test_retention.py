@@ -15,7 +15,7 @@ from tests.support.memory_store import MemoryStore
 from txworker.jobs import Job, JobSpec, JobState, Retention
 from txworker.jobs.errors import NoSuchJob, StoreFull
 from txworker.worker import retention
-from txworker.worker.retention import PAUSE_SECONDS, Sweeper
+from txworker.worker.retention import PAUSE_SECONDS, RetentionService
 from txworker.worker.viewers import Viewers
 
 DAY = 86_400.0
@@ -33,7 +33,7 @@ class Shelf(FakeShelf):
         super().remove(wanted)
 
 
-class SweeperTests(SynchronousTestCase):
+class RetentionTests(SynchronousTestCase):
     wall_stepped_by = 0.0
 
     def setUp(self) -> None:
@@ -47,8 +47,8 @@ class SweeperTests(SynchronousTestCase):
             self.store.kept[job_id] = job
             self.shelf.create(job_id, False, 0)
 
-    def a_sweeper(self, wanted: Retention) -> Sweeper:
-        sweeper = Sweeper(
+    def a_service(self, wanted: Retention) -> RetentionService:
+        service = RetentionService(
             self.clock,
             lambda call: self.in_thread(call),
             self.store,
@@ -58,9 +58,9 @@ class SweeperTests(SynchronousTestCase):
             lambda: 6 * DAY + self.wall_stepped_by + self.clock.seconds(),
             lambda: 6 * DAY + self.clock.seconds(),
         )
-        sweeper.startService()
-        self.addCleanup(sweeper.stopService)
-        return sweeper
+        service.startService()
+        self.addCleanup(service.stopService)
+        return service
 
     def assert_kept(self, *numbers: int) -> None:
         expected = [f"job-{number}" for number in numbers]
@@ -68,14 +68,14 @@ class SweeperTests(SynchronousTestCase):
 
     def test_removes(self) -> None:
         """What is to be kept no longer goes, record and output; its removal is remembered with the time."""
-        self.a_sweeper(Retention(jobs=2))
+        self.a_service(Retention(jobs=2))
         self.clock.advance(0)
         self.assert_kept(4, 5)
         self.assertEqual([6 * DAY] * 3, list(self.store.removed.values()))
 
     def test_again_and_again(self) -> None:
         """It looks again after a pause, and finds what has become too old since."""
-        self.a_sweeper(Retention(days=5))
+        self.a_service(Retention(days=5))
         self.clock.advance(0)
         self.assert_kept(1, 2, 3, 4, 5)
         for _ in range(int(DAY / PAUSE_SECONDS) + 1):
@@ -84,7 +84,7 @@ class SweeperTests(SynchronousTestCase):
 
     def test_wall_clock(self) -> None:
         """However the wall clock is set, it is what has elapsed that jobs are kept by."""
-        self.a_sweeper(Retention(days=5.5))
+        self.a_service(Retention(days=5.5))
         for self.wall_stepped_by in (400 * DAY, -400 * DAY):
             self.clock.advance(PAUSE_SECONDS)
             self.assert_kept(1, 2, 3, 4, 5)
@@ -94,12 +94,12 @@ class SweeperTests(SynchronousTestCase):
 
     def test_nothing_wanted(self) -> None:
         """Without limits it never looks."""
-        self.a_sweeper(Retention())
+        self.a_service(Retention())
         self.assertEqual([], self.clock.getDelayedCalls())
 
     def test_viewed(self) -> None:
         """What somebody looks at stays, and goes when nobody does any more; the others do not wait for it."""
-        self.a_sweeper(Retention(jobs=2))
+        self.a_service(Retention(jobs=2))
         with self.viewers.looking("job-2"):
             self.clock.advance(0)
             self.assert_kept(2, 4, 5)
@@ -109,7 +109,7 @@ class SweeperTests(SynchronousTestCase):
     def test_output_first(self) -> None:
         """Output goes before the record: while the record cannot go, the job is found without it and goes later."""
         self.in_thread = self.later
-        self.a_sweeper(Retention(jobs=4))
+        self.a_service(Retention(jobs=4))
         self.clock.advance(0)
         self.run_thread()
         self.assertRaises(NoSuchJob, self.enter, "job-1")
@@ -131,7 +131,7 @@ class SweeperTests(SynchronousTestCase):
 
     def test_disk_refuses(self) -> None:
         """When output cannot be deleted its record stays; that is no reason to give up, and anybody may look again."""
-        self.a_sweeper(Retention(jobs=4))
+        self.a_service(Retention(jobs=4))
         self.shelf.removal_refused = OSError(30, "Read-only file system")
         self.clock.advance(0)
         self.assert_kept(1, 2, 3, 4, 5)
@@ -143,7 +143,7 @@ class SweeperTests(SynchronousTestCase):
 
     def test_store_refuses(self) -> None:
         """A store that cannot be read is asked again later."""
-        self.a_sweeper(Retention(jobs=4))
+        self.a_service(Retention(jobs=4))
         refusing = self.patch(self.store, "expired", self.refuse)
         self.clock.advance(0)
         refusing.restore()
@@ -156,7 +156,7 @@ class SweeperTests(SynchronousTestCase):
 
     def test_mistake(self) -> None:
         """A mistake of ours is logged as one, and ends nothing."""
-        self.a_sweeper(Retention(jobs=4))
+        self.a_service(Retention(jobs=4))
         del self.shelf.outputs["job-1"]
         self.clock.advance(0)
         self.assertEqual(1, len(self.flushLoggedErrors(KeyError)))
@@ -178,7 +178,7 @@ class SweeperTests(SynchronousTestCase):
             return remove(jobs, at)
 
         self.patch(self.store, "remove", counted)
-        self.a_sweeper(Retention(days=0.5))
+        self.a_service(Retention(days=0.5))
         self.clock.advance(0)
         self.assert_kept()
         self.assertEqual(([2, 2, 1], 2), (steps, looks.call_count))
@@ -186,7 +186,7 @@ class SweeperTests(SynchronousTestCase):
     def test_all_viewed(self) -> None:
         """A step in which everything is looked at is followed by a pause, not by the same step at once."""
         self.patch(retention, "FOUND", 2)
-        self.a_sweeper(Retention(jobs=1))
+        self.a_service(Retention(jobs=1))
         with self.viewers.looking("job-1"), self.viewers.looking("job-2"):
             self.clock.advance(0)
             self.assertEqual(1, len(self.clock.getDelayedCalls()))
@@ -196,11 +196,11 @@ class SweeperTests(SynchronousTestCase):
         """Stopped, it leaves no timer; what is being removed goes, and nothing is begun any more."""
         for calls, kept in ((1, (1, 2, 3, 4, 5)), (2, (2, 3, 4, 5))):
             self.in_thread = self.later
-            sweeper = self.a_sweeper(Retention(jobs=4))
+            service = self.a_service(Retention(jobs=4))
             self.clock.advance(0)
             for _ in range(calls - 1):
                 self.run_thread()
-            sweeper.stopService()
+            service.stopService()
             self.run_thread()
             self.assertEqual(([], []), (self.clock.getDelayedCalls(), self.threads))
             self.assert_kept(*kept)

@@ -52,7 +52,7 @@ from txworker.rpc.tls import server_credentials
 from txworker.scheduler import Link, Registration
 from txworker.store.jobs import JobStore
 from txworker.store.lease import BEAT_SECONDS, Lease, boot_ticks, take_lease
-from txworker.worker.retention import Sweeper
+from txworker.worker.retention import RetentionService
 from txworker.worker.worker import Policy, Worker
 
 _LINES_OF_LINK = (10, 60.0)
@@ -132,7 +132,7 @@ def assemble(
         ],
         [Stopping("processes", lambda: processes.close(handover.leaves))],
         [server],
-        [ending, *scheduler, _sweeper(jobs, reactor, store, shelf, worker), _memory(reactor)],
+        [ending, *scheduler, _retention(jobs, reactor, store, shelf, worker), _memory(reactor)],
         [Stopping("refusal", refuse)],
     ]
     return InOrder(stages), drain, handover
@@ -238,13 +238,15 @@ def _worker(config: Jobs, processes: Processes, shelf: Shelf, store: JobStore, r
     return Worker(processes.launcher, shelf, store, policy, world)
 
 
-def _sweeper(config: Jobs, reactor: Any, store: JobStore, shelf: Shelf, worker: Worker) -> Sweeper:
+def _retention(config: Jobs, reactor: Any, store: JobStore, shelf: Shelf, worker: Worker) -> RetentionService:
     wanted = Retention(config.keep_days, config.keep_jobs, config.keep_output_bytes)
 
     def in_thread(call: Callable[[], Any]) -> Deferred[Any]:
         return deferToThreadPool(reactor, reactor.getThreadPool(), call)
 
-    return Sweeper(reactor, in_thread, store, shelf, worker.catalog.viewers, wanted, time.time, store.lease.elapsed)
+    return RetentionService(
+        reactor, in_thread, store, shelf, worker.catalog.viewers, wanted, time.time, store.lease.elapsed
+    )
 
 
 def _heart(store: JobStore, directory: Path) -> TimerService:

@@ -17,8 +17,8 @@ from txworker.base.directory import NotOurFile
 from txworker.jobs import Job, JobSpec, Loss, Query
 from txworker.jobs.errors import JobRemoved, NoSuchJob, OutOfResources, OutputGone, RequestReused
 from txworker.ports import Check, Jobs, Records, Shelf
-from txworker.worker.active import Active
-from txworker.worker.change_feed import Changes
+from txworker.worker.active_job import ActiveJob
+from txworker.worker.change_feed import ChangeFeed
 from txworker.worker.recovery import utc
 from txworker.worker.viewers import Viewers
 
@@ -28,10 +28,10 @@ class Catalog:
 
     def __init__(
         self,
-        active: Mapping[str, Active],
+        active: Mapping[str, ActiveJob],
         records: Records,
         shelf: Shelf,
-        changes: Changes,
+        changes: ChangeFeed,
         keeps_leftovers: bool = False,
     ) -> None:
         self._keeps_leftovers = keeps_leftovers
@@ -169,7 +169,7 @@ class Catalog:
         job = self._records.get(job_id) if active is None else active.now
         return job if job is not None and (job.done or active is not None) else None
 
-    def _shown(self, active: Active) -> Job:
+    def _shown(self, active: ActiveJob) -> Job:
         """An end is known as soon as it is written, for whoever reads the store (a list) knows it from then on."""
         written = self._records.get(active.job.id) if active.ending else None
         return written if written is not None and written.done else active.now

@@ -1,9 +1,9 @@
 """
-Which jobs have changed, for those who watch: each change, in the order in which it became known.
+The feed of job changes for watchers, in the order of their revisions.
 
-Level, not edge: a watcher says up to which revision it knows everything. One that reads slowly costs nothing here: the
-last changes are held, and one that comes back later gets the newest record of each job; what ended so long ago that
-it is not held here any more, it reads from the store. Reactor thread only.
+Level-triggered: a watcher says up to which revision it knows everything. There is no queue per watcher, so a slow one
+costs nothing. The feed holds the last changes; a watcher that is later than those gets the newest record of each job,
+and reads from the store the jobs that ended too long ago to be held here. Reactor thread only.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from txworker.base.waiting import Waiters
 from txworker.jobs import Job
 from txworker.jobs.errors import WorkerStopping
 
-ENDED_HELD = 500
-"""So many finished jobs are held for watchers that are late; the rest read the store."""
+HELD_ENDS = 500
+"""How many finished jobs are held for late watchers; earlier ends are read from the store."""
 
-TOLD_AT_ONCE = 100
-"""So many jobs one answer has at most: a watcher that reads nothing holds up no more."""
+BATCH_JOBS = 100
+"""The most jobs in one batch: a watcher that reads nothing keeps no more than these in memory."""
 
-CHANGES_HELD = 1000
-"""So many changes are held for watchers that keep up: they are told of each."""
+HELD_CHANGES = 1000
+"""How many changes are held for watchers that keep up: those get every single change."""
 
 
 @dataclass(frozen=True)
-class Changed:
+class ChangeBatch:
     """
-    What changed beyond the revision that was asked for, up to revision `upto`; newest: of all that there was.
+    What changed beyond the requested revision, up to revision `upto`. newest: the newest revision there is.
 
-    jobs: oldest change first; the newest record of each job, or each of its records. Finished jobs whose end has a
-    revision beyond the one asked for and up to `in_store_upto` are not among them.
+    jobs: oldest change first; either the newest record of each job, or every record. Finished jobs whose end has a
+    revision beyond the requested one and up to `in_store_upto` are missing: they are in the store.
     """
 
     jobs: tuple[Job, ...]
@@ -44,10 +44,10 @@ class Changed:
 
 
 @dataclass(frozen=True)
-class ChangedOf:
+class JobChanges:
     """
-    What changed of some jobs. jobs: each change, oldest first; or, where those are not held any more, late: which jobs
-    are to be looked up. Up to revision `upto` everything is known then.
+    What changed of the requested jobs, up to revision `upto`. jobs: every change, oldest first. Where the changes are
+    no longer held, `jobs` is empty and `late` has the ids of the jobs to look up instead.
     """
 
     jobs: list[Job]
@@ -55,10 +55,10 @@ class ChangedOf:
     upto: int
 
 
-class Changes:
+class ChangeFeed:
     """
-    soon(call) makes a call a moment later, so that watchers are woken once for many changes. Everything up to
-    revision `known` is in the store only.
+    soon(call) schedules a call for the next reactor turn, so that many changes wake the watchers once. Changes up to
+    revision `known` are in the store only.
     """
 
     def __init__(self, known: int, soon: Callable[[Callable[[], None]], object]) -> None:
@@ -73,45 +73,46 @@ class Changes:
         self._waking = False
         self._closed = False
 
-    def skip(self, known: int) -> None:
-        """Everything up to that revision is in the store only. Before anything is told, or anybody watches."""
+    def start_after(self, known: int) -> None:
+        """Changes up to that revision are in the store only. To be called before the first publish() or watcher."""
         self._in_store_upto = self._upto = self._last_beyond = known
 
-    def tell(self, job: Job) -> None:
-        """This is how a job stands now, and it is written down. Revisions must come in their order."""
+    def publish(self, job: Job) -> None:
+        """Add a job's new record, which is in the store already. Revisions must come in ascending order."""
         self._newest.pop(job.id, None)
         self._newest[job.id] = job
         self._upto = job.revision
         self._last.append(job)
-        if len(self._last) > CHANGES_HELD:
+        if len(self._last) > HELD_CHANGES:
             self._last_beyond = self._last.popleft().revision
         if job.done:
             self._ended.append(job.id)
-            if len(self._ended) > ENDED_HELD:
+            if len(self._ended) > HELD_ENDS:
                 self._in_store_upto = self._newest.pop(self._ended.popleft()).revision
         if self._watchers and not self._waking:
             self._waking = True
             self._soon(self._wake)
 
-    def since(self, beyond: int, each: bool = False) -> Deferred[Changed]:
+    def since(self, beyond: int, each: bool = False) -> Deferred[ChangeBatch]:
         """
-        Fires when something changed beyond that revision, with how the jobs stand then, or each change if it is held.
+        Fires when something changed beyond that revision, with the newest record of each changed job; with `each`, and
+        while the feed holds them, with every single change.
 
-        Cancelling leaves alone.
+        Cancelling removes only this waiter.
 
         Raises (through the Deferred):
             WorkerStopping: nothing will change any more.
         """
-        each = each or self._upto <= beyond  # there is nothing that stands: all that comes are changes
+        each = each or self._upto <= beyond  # the watcher is up to date: all that comes is a change
         return self._watchers.until(lambda: self._upto > beyond or self._closed).addCallback(
-            lambda _: self._changed(beyond, each)
+            lambda _: self._batch_beyond(beyond, each)
         )
 
-    def of(self, known: Mapping[str, int], upto: int = 0) -> Deferred[ChangedOf]:
+    def of(self, known: Mapping[str, int], upto: int = 0) -> Deferred[JobChanges]:
         """
-        Fires when some of these jobs have changed beyond the revisions that are known of them. Cancelling leaves alone.
+        Fires when some of these jobs have changed beyond their known revisions. Cancelling removes only this waiter.
 
-        upto: what an earlier answer said.
+        upto: JobChanges.upto of the answer before this one.
 
         Raises (through the Deferred):
             WorkerStopping: nothing will change any more.
@@ -123,7 +124,7 @@ class Changes:
         )
 
     def close(self) -> None:
-        """No more changes will come; every watcher is told."""
+        """End the feed: every waiting watcher fails with WorkerStopping."""
         self._closed = True
         self._watchers.wake()
 
@@ -131,19 +132,19 @@ class Changes:
         return any(self._is_beyond(job_id, revision) for job_id, revision in known.items())
 
     def _is_beyond(self, job_id: str, revision: int) -> bool:
-        """A job that is not held here has either not been told of yet, or ended long ago."""
+        """A job that is not held here either has not been published yet, or ended long ago."""
         job = self._newest.get(job_id)
         return job.revision > revision if job is not None else self._in_store_upto > revision
 
-    def _changes_of(self, known: Mapping[str, int], upto: int) -> ChangedOf:
+    def _changes_of(self, known: Mapping[str, int], upto: int) -> JobChanges:
         if not self._any_beyond(known):
             raise WorkerStopping
         if upto >= self._last_beyond:
             changes = [job for job in self._last_changes(upto) if job.revision > known.get(job.id, job.revision)]
-            told = changes[:TOLD_AT_ONCE]
-            return ChangedOf(told, [], self._upto if told == changes else told[-1].revision)
+            batch = changes[:BATCH_JOBS]
+            return JobChanges(batch, [], self._upto if batch == changes else batch[-1].revision)
         late = [job_id for job_id, revision in known.items() if self._is_beyond(job_id, revision)]
-        return ChangedOf([], late, self._upto)
+        return JobChanges([], late, self._upto)
 
     def _wake(self) -> None:
         self._waking = False
@@ -152,24 +153,24 @@ class Changes:
     def _last_changes(self, beyond: int) -> list[Job]:
         return _beyond(beyond, reversed(self._last))
 
-    def _changed(self, beyond: int, each: bool) -> Changed:
+    def _batch_beyond(self, beyond: int, each: bool) -> ChangeBatch:
         if self._closed and self._upto <= beyond:
             raise WorkerStopping
         if each and beyond >= self._last_beyond:
-            return self._part(self._last_changes(beyond), beyond)
-        return self._part(_beyond(beyond, reversed(self._newest.values())), self._in_store_upto)
+            return self._batch(self._last_changes(beyond), beyond)
+        return self._batch(_beyond(beyond, reversed(self._newest.values())), self._in_store_upto)
 
-    def _part(self, jobs: list[Job], in_store_upto: int) -> Changed:
-        """All of it, or as many as may be told at once, and then what is in the store up to there."""
-        if len(jobs) <= TOLD_AT_ONCE:
-            return Changed(tuple(jobs), in_store_upto, self._upto, self._upto)
-        told = jobs[:TOLD_AT_ONCE]
-        upto = told[-1].revision
-        return Changed(tuple(told), min(in_store_upto, upto), upto, self._upto)
+    def _batch(self, jobs: list[Job], in_store_upto: int) -> ChangeBatch:
+        """All these jobs; or the first BATCH_JOBS, and of the store what is not newer than the last of them."""
+        if len(jobs) <= BATCH_JOBS:
+            return ChangeBatch(tuple(jobs), in_store_upto, self._upto, self._upto)
+        first = jobs[:BATCH_JOBS]
+        upto = first[-1].revision
+        return ChangeBatch(tuple(first), min(in_store_upto, upto), upto, self._upto)
 
 
 def _beyond(revision: int, newest_first: Iterator[Job]) -> list[Job]:
-    """Those with a higher revision, oldest first."""
+    """The jobs with a higher revision, oldest first."""
     jobs: list[Job] = []
     for job in newest_first:
         if job.revision <= revision:

@@ -26,7 +26,7 @@ FOUND = 10 * AT_ONCE
 """Jobs of one look: it counts the whole history, which takes half a second when that is a million jobs."""
 
 
-class Sweeper(Service):
+class RetentionService(Service):
     """
     Looks again and again. in_thread(call) makes a call in a thread and gives its Deferred; now() is the wall clock, for
     showing; elapsed() is what jobs are kept by, for the wall clock may be set to anything.

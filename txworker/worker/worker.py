@@ -33,10 +33,10 @@ from txworker.jobs.errors import CallerGone, OutOfResources, TxWorkerError, Work
 from txworker.jobs.held import Held
 from txworker.jobs.limits import effective
 from txworker.ports import Launcher, Shelf, Store, World
-from txworker.worker.active import Active
+from txworker.worker.active_job import ActiveJob
 from txworker.worker.catalog import Catalog, check_same
-from txworker.worker.change_feed import Changes
-from txworker.worker.launching import Launching
+from txworker.worker.change_feed import ChangeFeed
+from txworker.worker.job_launcher import JobLauncher
 
 
 @dataclass(frozen=True)
@@ -59,19 +59,19 @@ class Worker:
     _log = Logger()
 
     def __init__(self, launcher: Launcher, shelf: Shelf, store: Store, policy: Policy, world: World) -> None:
-        self._launching = Launching(launcher, shelf, self._overdue, self._hindered, self._ended)
+        self._job_launcher = JobLauncher(launcher, shelf, self._overdue, self._hindered, self._ended)
         self._shelf = shelf
         self._store = store
         self._policy = policy
         self._world = world
         self._number, self._revision = store.last()
-        self._starting: dict[str, float] = {}  # as Active.ahead
-        self._active: dict[str, Active] = {}
+        self._starting: dict[str, float] = {}  # as ActiveJob.ahead
+        self._active: dict[str, ActiveJob] = {}
         self._requests: dict[str, Job] = {}
         self._settled = Waiters()
-        self._changes = Changes(self._revision, world.soon)
+        self._feed = ChangeFeed(self._revision, world.soon)
         self._refusing = self._stopping = False
-        self.catalog = Catalog(self._active, store, shelf, self._changes, policy.keeps_leftovers)
+        self.catalog = Catalog(self._active, store, shelf, self._feed, policy.keeps_leftovers)
 
     def take_over(
         self,
@@ -102,7 +102,7 @@ class Worker:
             if job not in lost:
                 self._forget(job)
         self._store.settle()
-        self._changes.skip(self._revision)
+        self._feed.start_after(self._revision)
         return len(taken), len(lost)
 
     def _forget(self, job: Job) -> None:
@@ -120,7 +120,7 @@ class Worker:
     def _taken_over(self, job: Job, held: Held, at: Callable[[Job], float] | None) -> bool:
         """Whether it is; nothing happens to it yet."""
         try:
-            active = self._launching.take_over(job, held)
+            active = self._job_launcher.take_over(job, held)
         except OSError as error:
             self._log.error("Job {job_id} cannot be taken over: {error}.", job_id=job.id, error=error)
             return False
@@ -135,7 +135,7 @@ class Worker:
         self._log.info("Job {job_id}, pid {pid}, is taken over.", job_id=job.id, pid=held.pid)
         return True
 
-    def _go_on(self, active: Active, held: Held) -> None:
+    def _go_on(self, active: ActiveJob, held: Held) -> None:
         """With a stop that was begun, or that was decided and not begun; with an exit that nobody has seen."""
         if held.stopping:
             active.running.resume_stop(held.kill_at)
@@ -158,7 +158,7 @@ class Worker:
         ]
         return gatherResults([Deferred.fromCoroutine(one) for one in lost]).addCallback(lambda _: None)
 
-    async def _lose_active(self, active: Active, text: str) -> None:
+    async def _lose_active(self, active: ActiveJob, text: str) -> None:
         if active.ending:
             return
         active.ending = True
@@ -180,7 +180,7 @@ class Worker:
         left = gatherResults([one.running.leave() for one in active])
         return left.addCallback(lambda _: self._close_outputs(active))
 
-    def _close_outputs(self, active: Collection[Active]) -> int:
+    def _close_outputs(self, active: Collection[ActiveJob]) -> int:
         for one in active:
             one.output.finish()
             one.output.close()
@@ -240,7 +240,7 @@ class Worker:
 
     def close(self) -> None:
         """Nothing will change any more: those who watch are told."""
-        self._changes.close()
+        self._feed.close()
 
     def running_ids(self) -> list[str]:
         """The jobs that are not done, those that are being launched included. Any thread."""
@@ -258,7 +258,7 @@ class Worker:
             if job is not None:
                 return job  # else it could not be started; perhaps it can be now, and if not we shall know why
         self._check_room()
-        self._launching.launcher.check(spec)
+        self._job_launcher.launcher.check(spec)
         limits = effective(spec.limits, self._policy.default_limits, self._policy.ceilings)
         self._number += 1
         job = Job(self._world.new_id(), spec, self._world.now(), self._number, revision=self._next_revision())
@@ -312,7 +312,7 @@ class Worker:
             raise OutOfResources(f"jobs.max_running: {ceiling} may run at once, and do", "MAX_RUNNING")
 
     async def _launch(self, job: Job, limits: Limits, check: Callable[[], None]) -> None:
-        active = await self._launching.launch(job, limits, check)
+        active = await self._job_launcher.launch(job, limits, check)
         self._active[job.id] = active
         active.ahead = self._starting[job.id]
         if job.spec.request_id:
@@ -337,35 +337,35 @@ class Worker:
             active.running.stop(grace)
         return active.now
 
-    def _say_stopping(self, active: Active, grace_seconds: float, reason: EndReason) -> None:
+    def _say_stopping(self, active: ActiveJob, grace_seconds: float, reason: EndReason) -> None:
         """Not each time that it is asked for, but once, and when there is to be less than half of the time."""
         if grace_seconds < active.told_grace / 2:
             active.told_grace = grace_seconds
             text = "Job {job_id} is being stopped, {grace} s of grace ({reason})."
             self._log.info(text, job_id=active.job.id, grace=grace_seconds, reason=reason.value)
 
-    def _learn(self, active: Active, fact: Fact) -> None:
+    def _learn(self, active: ActiveJob, fact: Fact) -> None:
         """Decide at once, write it down, then tell."""
         job = after(active.job, fact, self._next_revision())
         if job is not active.job:
             active.job = job
-            self._store.save(job).addCallback(lambda _: self._changes.tell(job)).addErrback(self._not_written, job)
+            self._store.save(job).addCallback(lambda _: self._feed.publish(job)).addErrback(self._not_written, job)
 
     def _next_revision(self) -> int:
         self._revision += 1
         return self._revision
 
-    def _overdue(self, active: Active, reason: EndReason) -> None:
+    def _overdue(self, active: ActiveJob, reason: EndReason) -> None:
         self._log.info("Job {job_id} is being ended ({reason}).", job_id=active.job.id, reason=reason.value)
         self._learn(active, EndAsked(reason))
 
-    def _hindered(self, active: Active, problem: str) -> None:
+    def _hindered(self, active: ActiveJob, problem: str) -> None:
         if problem and problem != active.job.end_problem:
             self._log.error("Job {job_id} does not end: {problem}.", job_id=active.job.id, problem=problem)
             self._learn(active, EndHindered(problem))
 
     def _ended(
-        self, active: Active, exit_code: int | None, signal: int | None, usage: Usage, leftovers_ended: int
+        self, active: ActiveJob, exit_code: int | None, signal: int | None, usage: Usage, leftovers_ended: int
     ) -> None:
         """An end is shown to nobody before it is written down, for it must never be taken back."""
         output = active.output
@@ -387,7 +387,7 @@ class Worker:
         job = after(active.job, fact, self._next_revision())
         self._store.save(job).addCallback(lambda _: self._tell_end(active, job)).addErrback(self._not_written, job)
 
-    def _tell_end(self, active: Active, job: Job) -> None:
+    def _tell_end(self, active: ActiveJob, job: Job) -> None:
         active.job = job
         del self._active[job.id]
         self._requests.pop(job.spec.request_id, None)
@@ -401,7 +401,7 @@ class Worker:
             output_bytes=job.output_bytes,
             leftovers=f", leftovers ended: {job.leftovers_ended}" if job.leftovers_ended else "",
         )
-        self._changes.tell(job)
+        self._feed.publish(job)
         self._settled.wake()
 
     def _not_written(self, failure: Any, job: Job) -> None:

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from txworker.jobs import EndReason, Job, Usage
 from txworker.ports import Output, Running
 
-Overdue = Callable[["Active", EndReason], None]
-Hindered = Callable[["Active", str], None]
-Ended = Callable[["Active", int | None, int | None, Usage, int], None]
+Overdue = Callable[["ActiveJob", EndReason], None]
+Hindered = Callable[["ActiveJob", str], None]
+Ended = Callable[["ActiveJob", int | None, int | None, Usage, int], None]
 
 
-class Active:
+class ActiveJob:
     """
     Hears its child (ports.Listener): what it prints goes to its output, what becomes of it to overdue(), hindered() and
     ended(), which are given this very object first. `running` is there once it is launched. `ending`: its end is known,

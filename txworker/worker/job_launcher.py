@@ -9,12 +9,12 @@ from txworker.jobs import Job, Limits
 from txworker.jobs.errors import OutOfResources
 from txworker.jobs.held import Held
 from txworker.ports import Launcher, Output, Shelf
-from txworker.worker.active import Active, Ended, Hindered, Overdue
+from txworker.worker.active_job import ActiveJob, Ended, Hindered, Overdue
 
 
 @dataclass(frozen=True)
-class Launching:
-    """overdue(), hindered() and ended() are what every Active here tells of its child. Reactor thread."""
+class JobLauncher:
+    """overdue(), hindered() and ended() are what every ActiveJob here tells of its child. Reactor thread."""
 
     launcher: Launcher
     shelf: Shelf
@@ -22,7 +22,7 @@ class Launching:
     hindered: Hindered
     ended: Ended
 
-    async def launch(self, job: Job, limits: Limits, check: Callable[[], None]) -> Active:
+    async def launch(self, job: Job, limits: Limits, check: Callable[[], None]) -> ActiveJob:
         """
         The job with its process, which runs under these limits, not only under those that were ordered.
 
@@ -32,7 +32,7 @@ class Launching:
             TxWorkerError: it could not be started; no process and no output is left. Or whatever check() raises.
         """
         output = self._created(job, limits.max_output_bytes)
-        active = Active(job, output, self.overdue, self.hindered, self.ended)
+        active = ActiveJob(job, output, self.overdue, self.hindered, self.ended)
         try:
             spec = job.spec if limits == job.spec.limits else replace(job.spec, limits=limits)
             active.running = await self.launcher.launch(job.id, spec, active, check)
@@ -43,7 +43,7 @@ class Launching:
         active.job = job if brief is job.spec else job.but(spec=brief)
         return active
 
-    def take_over(self, job: Job, held: Held) -> Active:
+    def take_over(self, job: Job, held: Held) -> ActiveJob:
         """
         The job with the process that an earlier worker has started.
 
@@ -51,7 +51,7 @@ class Launching:
             OSError: its pipes cannot be watched.
         """
         output = self.shelf.resume(job.id, job.spec.separate_stderr, held.max_output, held.lost, held.discarded)
-        active = Active(job, output, self.overdue, self.hindered, self.ended)
+        active = ActiveJob(job, output, self.overdue, self.hindered, self.ended)
         active.running = self.launcher.take_over(job.id, job.spec, active, held)
         active.exited_before = held.exited_at
         return active
