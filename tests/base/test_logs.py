@@ -1,7 +1,8 @@
-"""The same lines as twistd's own, made faster, and with nothing in them that is not for showing."""
+"""The log has the same lines as twistd's own, and all of them are printable."""
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import io
 from pathlib import Path
@@ -9,15 +10,12 @@ from typing import Any
 
 from twisted.internet.defer import fail
 from twisted.logger import FileLogObserver, Logger, globalLogPublisher, textFileLogObserver
-from twisted.logger import LogPublisher as TypedPublisher
 from twisted.python import log
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from txworker.base import logs
-from txworker.base.logs import QuickText, quicken
-
-LogPublisher: Any = TypedPublisher  # which asks for what zope declares and mypy does not see
+from txworker.base.logs import file_observer, observer_for
 
 
 class Thing:
@@ -27,18 +25,18 @@ class Thing:
         return "called"
 
 
-class Unspeakable:
+class Unprintable:
     def __str__(self) -> str:
         raise ValueError("no words")
 
 
-def say_much(log: Logger) -> None:
+def log_many_kinds(log: Logger) -> None:
     log.info("Job {job_id} started as pid {pid}: {argv}.", job_id="a-b", pid=7, argv=("ls", "-l"))
     log.warn("several\nlines {text!r:>10} {thing.name} {list[1]}", text="x\n", thing=Thing(), list=[1, 2])
     log.info("more\nlines: {text}", text="a\nb")
     log.error("{thing.call()} {call()}", thing=Thing(), call=Thing().call)
     log.info("{missing}")
-    log.info("{bad}", bad=Unspeakable())
+    log.info("{bad}", bad=Unprintable())
     log.info("{unbalanced")
     log.info("")
     log.info("braces {{}} and {text}", text="{text}")
@@ -50,52 +48,67 @@ def say_much(log: Logger) -> None:
         log.failure("it failed: {text}", text="so")
 
 
-class QuickTextTests(SynchronousTestCase):
+class EventFormatterTests(SynchronousTestCase):
     def test_same_lines(self) -> None:
-        """Whatever is said: several lines, calls, failures, sentences that cannot be made: the text is twistd's."""
+        """Several lines, calls, failures, formats that cannot be filled in: the text is always twistd's."""
         events: Any = []
-        say_much(Logger("some.where", observer=events.append))
-        slow, quick = textFileLogObserver(io.StringIO()), QuickText(textFileLogObserver(io.StringIO()).formatEvent)
+        log_many_kinds(Logger("some.where", observer=events.append))
+        twistds, ours = textFileLogObserver(io.StringIO()), file_observer(io.StringIO())
         for event in events:
-            self.assertEqual(slow.formatEvent(dict(event)), quick(dict(event)))
+            self.assertEqual(twistds.formatEvent(dict(event)), ours.formatEvent(dict(event)))
 
-    def test_time_goes_on(self) -> None:
-        """Each second has its own time of day."""
-        slow, quick = textFileLogObserver(io.StringIO()), QuickText(textFileLogObserver(io.StringIO()).formatEvent)
+    def test_time(self) -> None:
+        """The cached time of day is replaced when the second changes."""
+        twistds, ours = textFileLogObserver(io.StringIO()), file_observer(io.StringIO())
         events: Any = []
         Logger("some.where", observer=events.append).info("words")
         for at in (1.0, 1.9, 2.0, 86_401.5, 1.2):
             event = {**events[0], "log_time": at}
-            self.assertEqual(slow.formatEvent(event), quick(event))
+            self.assertEqual(twistds.formatEvent(event), ours.formatEvent(event))
 
 
-class QuickenTests(SynchronousTestCase):
-    def test_as_twistd_has_it(self) -> None:
-        """The observer that twistd sets up goes on writing to its file."""
-        file = io.StringIO()
-        publisher = LogPublisher(textFileLogObserver(file))
-        self.assertEqual(1, quicken(publisher))
-        Logger("some.where", observer=publisher).info("words")
-        self.assertRegex(file.getvalue(), r"^\S+ \[some.where#info\] words\n$")
+def log_of(observer: FileLogObserver) -> Logger:
+    """A logger whose events go to this observer only."""
+    receive: Any = observer
+    return Logger("some.where", observer=receive)
 
+
+class ObserverTests(SynchronousTestCase):
     def test_ascii(self) -> None:
-        """No line is lost because standard output cannot show a character of it."""
+        """A character that standard output cannot encode becomes an escape, and the line is not lost."""
         binary = io.BytesIO()
         file = io.TextIOWrapper(binary, encoding="ascii", write_through=True)
-        publisher = LogPublisher(textFileLogObserver(file))
-        quicken(publisher)
-        Logger("some.where", observer=publisher).info("größe")
+        log_of(file_observer(file)).info("größe")
         self.assertRegex(binary.getvalue(), rb"^\S+ \[some.where#info\] gr\\xf6\\xdfe\n$")
 
-    def test_others_stay(self) -> None:
-        """An observer of the operator's own, or with another format of time, is left alone."""
-        own: list[object] = []
-        publisher = LogPublisher(
-            own.append,
-            FileLogObserver(io.StringIO(), lambda event: "mine"),
-            textFileLogObserver(io.StringIO(), timeFormat="%H:%M"),
-        )
-        self.assertEqual(0, quicken(publisher))
+    def test_log_file(self) -> None:
+        """Lines go to the file that twistd's --logfile names; a daemon's default is twistd.log."""
+        table: list[tuple[str, dict[str, Any]]] = [
+            ("a.log", {"logfile": "a.log"}),
+            ("b.log", {"logfile": "b.log", "nodaemon": 1}),
+            ("twistd.log", {}),
+        ]
+        for name, options in table:
+            observer = observer_for(options)
+            assert observer is not None
+            log_of(observer).info("words")
+            self.assertRegex(Path(name).read_text(), r"^\S+ \[some.where#info\] words\n$")
+
+    def test_standard_output(self) -> None:
+        """In the foreground lines go to standard output, unless a file is named."""
+        for name in (None, "-"):
+            with contextlib.redirect_stdout(io.StringIO()) as out:
+                observer = observer_for({"nodaemon": 1, "logfile": name})
+            assert observer is not None
+            log_of(observer).info("words")
+            self.assertRegex(out.getvalue(), r"^\S+ \[some.where#info\] words\n$")
+
+    def test_left_to_twistd(self) -> None:
+        """twistd makes the observer for --logger and --syslog, and refuses a daemon that logs to standard output."""
+        table: list[dict[str, Any]] = [{"logger": print}, {"syslog": 1, "logfile": "c.log"}, {"logfile": "-"}]
+        for options in table:
+            self.assertIsNone(observer_for(options))
+        self.assertFalse(Path("c.log").exists())
 
 
 EVIL = "\x1b]0;x\x07\r\n2026-01-01 [forged#info] a line\u009b2J\u202e\u2028\ufeff\ud800"
@@ -103,7 +116,7 @@ SHOWN = r"\x1b]0;x\x07\r\n2026-01-01 [forged#info] a line\x9b2J\u202e\u2028\ufef
 
 
 def forget(error: Exception) -> None:
-    """A Deferred that fails, and is gone before anybody asked it."""
+    """Let a failed Deferred be garbage-collected without an errback."""
     fail(error)
     gc.collect()
 
@@ -115,7 +128,7 @@ class LoggerTests(SynchronousTestCase):
         self.log = logs.Logger("some.where", observer=observer)
 
     def test_fields(self) -> None:
-        """Whatever observer an operator has: texts, errors, files' names and lists in a line's fields are printable."""
+        """Texts, errors, paths and lists in fields are printable for any observer."""
         self.log.info("{a} {b} {c} {d}", a=EVIL, b=OSError(2, EVIL), c=Path(EVIL), d=[EVIL])
         (event,) = self.events
         self.assertEqual((SHOWN, SHOWN), (event["a"], event["c"]))
@@ -123,52 +136,51 @@ class LoggerTests(SynchronousTestCase):
             self.assertTrue(event[name].isprintable(), event[name])
 
     def test_left_alone(self) -> None:
-        """Numbers stay numbers, for those who count with them, and what can be read stays as it is."""
+        """Numbers stay numbers, and printable texts stay unchanged."""
         self.log.info("{a} {b} {c}", a=1, b=0.5, c="größe", d=None, e=True)
         (event,) = self.events
         self.assertEqual((1, 0.5, "größe", None, True), tuple(event[name] for name in "abcde"))
 
     def test_long(self) -> None:
-        """A field that is as long as somebody likes is cut."""
+        """A long field is cut."""
         self.log.info("{a} {b}", a="x" * 10**6, b=list(range(10**5)))
         (event,) = self.events
         self.assertTrue(event["a"].endswith("… (1000000 characters)"))
         self.assertLess(max(len(event["a"]), len(event["b"])), 1100)
 
-    def test_unspeakable(self) -> None:
-        """What cannot be said does not stop whoever wanted to say it."""
-        self.log.info("{a}", a=Unspeakable())
+    def test_str_fails(self) -> None:
+        """A field whose str() fails does not make the logging call fail."""
+        self.log.info("{a}", a=Unprintable())
         self.assertEqual(1, len(self.events))
 
     def test_namespace(self) -> None:
-        """Lines are of the module that says them."""
+        """A logger has the namespace of the module that creates it."""
         self.assertEqual(__name__, logs.Logger().namespace)
 
 
 class PrintableLinesTests(SynchronousTestCase):
-    """What others than our own rooms say, Twisted above all, as twistd's file has it."""
+    """Lines that come from outside txworker, above all from Twisted, in the log file."""
 
     def written(self, say: Any) -> str:
         file = io.StringIO()
-        publisher = LogPublisher(textFileLogObserver(file))
-        quicken(publisher)
-        say(Logger("twisted.internet.defer", observer=publisher))
+        observer: Any = file_observer(file)
+        say(Logger("twisted.internet.defer", observer=observer))
         return file.getvalue()
 
     def assert_plain(self, text: str) -> None:
-        """Every line begins an entry of Twisted's, or goes on with one; and each can be read."""
+        """Each line begins an entry or continues one with a tab, and is printable."""
         for line in text.removesuffix("\n").split("\n"):
             self.assertRegex(line, r"^(\t|\S+ \[(twisted|-|\\x1b))")
             self.assertTrue(line.replace("\t", "").isprintable(), line)
 
     def test_sentence(self) -> None:
-        """A line that is made of a text of others' is printable."""
+        """A field that contains text from outside is printable."""
         text = self.written(lambda log: log.info("{log_io}", log_io=EVIL))
         self.assertIn(r"\x1b]0;x\x07\r", text)
         self.assert_plain(text)
 
     def test_error_not_handled(self) -> None:
-        """A traceback keeps its lines, and what the error says is printable."""
+        """A traceback keeps its lines, and the error's text is printable."""
 
         def say(log: Logger) -> None:
             log.failure("Unhandled error in {what}", Failure(OSError(EVIL)), what=EVIL)
@@ -179,12 +191,11 @@ class PrintableLinesTests(SynchronousTestCase):
         self.assert_plain(text)
 
     def test_legacy(self) -> None:
-        """So is an event of Twisted's older log, and an error in a Deferred that nobody has handled."""
+        """Events of twisted.python.log and unhandled errors in Deferreds are printable."""
         file = io.StringIO()
-        publisher = LogPublisher(textFileLogObserver(file))
-        quicken(publisher)
-        globalLogPublisher.addObserver(publisher)
-        self.addCleanup(globalLogPublisher.removeObserver, publisher)
+        observer: Any = file_observer(file)
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
         for say in (
             lambda: log.err(Failure(OSError(EVIL)), EVIL),
             lambda: log.msg(EVIL),
@@ -198,6 +209,6 @@ class PrintableLinesTests(SynchronousTestCase):
         self.assertEqual(2, len(self.flushLoggedErrors(OSError)))
 
     def test_long(self) -> None:
-        """An entry is cut at some 20,000 characters."""
+        """An entry is cut at about 20,000 characters."""
         for words in ("{text}", "{text!r}()"):
             self.assertLess(len(self.written(lambda log, words=words: log.info(words, text="x" * 10**6))), 20_200)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from twisted.application.service import Application
+from twisted.logger import ILogObserver
 from twisted.trial.unittest import SynchronousTestCase
 
+from txworker.base.logs import observer_for
+from txworker.config import Config
 from txworker.daemon import service
-from txworker.daemon.service import CannotStart, check_identity, check_twistd
+from txworker.daemon.service import CannotStart, WorkerService, check_identity, check_twistd
 
 
 class RefusalTests(SynchronousTestCase):
@@ -28,3 +32,12 @@ class RefusalTests(SynchronousTestCase):
         check_identity()
         self.patch(service.os, "getresuid", lambda: (1000, 0, 0))  # type: ignore[attr-defined]
         self.assertIn("user ids of the worker differ (1000, 0, 0;", str(self.assertRaises(CannotStart, check_identity)))
+
+
+class LogTests(SynchronousTestCase):
+    def test_observer(self) -> None:
+        """twistd finds our log observer on its application and uses it instead of making one."""
+        observer = observer_for({"logfile": "worker.log"})
+        application = Application("worker")
+        WorkerService(Config(), 0o022, observer).setServiceParent(application)
+        self.assertIs(observer, application.getComponent(ILogObserver))

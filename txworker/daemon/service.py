@@ -16,11 +16,12 @@ from typing import Any, NoReturn
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.error import ReactorNotRunning
+from twisted.logger import FileLogObserver, ILogObserver
 from twisted.logger import Logger as TwistedLogger
-from twisted.logger import globalLogPublisher
 from twisted.python import usage
+from twisted.python.components import Componentized
 
-from txworker.base.logs import Logger, quicken
+from txworker.base.logs import Logger, observer_for
 from txworker.base.printable import printable
 from txworker.config import Config, ConfigError, load
 from txworker.process.environ import environment_as_started
@@ -133,10 +134,17 @@ class WorkerService(Service):
 
     _log = Logger()
 
-    def __init__(self, config: Config, umask: int) -> None:
+    def __init__(self, config: Config, umask: int, log_observer: FileLogObserver | None = None) -> None:
         self._config = config
         self._umask = umask
+        self._log_observer = log_observer
         self._running: Any = None
+
+    def setServiceParent(self, parent: Any) -> None:
+        """Join twistd's application, and give it the log observer, which twistd then uses instead of its own."""
+        super().setServiceParent(parent)
+        if self._log_observer is not None and isinstance(parent, Componentized):
+            parent.setComponent(ILogObserver, self._log_observer)
 
     def startService(self) -> None:
         """
@@ -146,7 +154,6 @@ class WorkerService(Service):
             CannotStart: an address, a directory or a certificate cannot be used.
         """
         super().startService()
-        quicken(globalLogPublisher)
         check_identity()
         hold_signals()
         environment = environment_as_started()
@@ -253,7 +260,8 @@ def obey_signals(
 
 def makeService(options: Options) -> Service:
     """Twisted: the service for these options."""
-    return WorkerService(options.worker_config, options.umask)
+    log_observer = None if options.parent is None else observer_for(options.parent)
+    return WorkerService(options.worker_config, options.umask, log_observer)
 
 
 def _version() -> str:
