@@ -7,7 +7,7 @@ from twisted.logger import ILogObserver
 from twisted.trial.unittest import SynchronousTestCase
 
 from txworker.base.logs import observer_for
-from txworker.config import Config
+from txworker.config import load
 from txworker.daemon import service
 from txworker.daemon.service import CannotStart, WorkerService, check_identity, check_twistd
 
@@ -39,5 +39,5 @@ class LogTests(SynchronousTestCase):
         """twistd finds our log observer on its application and uses it instead of making one."""
         observer = observer_for({"logfile": "worker.log"})
         application = Application("worker")
-        WorkerService(Config(), 0o022, observer).setServiceParent(application)
+        WorkerService(load(None), 0o022, observer).setServiceParent(application)
         self.assertIs(observer, application.getComponent(ILogObserver))
