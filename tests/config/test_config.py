@@ -1,4 +1,4 @@
-"""What a configuration file means, and the sentence for each mistake in one."""
+"""Every key of a configuration file arrives, and every mistake in one has its error message."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ addr = "127.0.0.1:50000"
 _TLS = "[grpc_server]\nuse_tls = true\n"
 _PAIR = _TLS + 'crt_file = "a.crt"\nkey_file = "a.key"\n'
 
-# A configuration -> its sentence, where DIR is the file's directory.
+# A configuration -> its error message, where DIR is the file's directory.
 MISTAKES = {
     # unknown names
     "[grpc_server]\nmax_stream = 4": "grpc_server.max_stream: unknown key; did you mean grpc_server.max_streams?",
@@ -84,7 +84,7 @@ MISTAKES = {
     "jobs.shim = 1": "jobs.shim: must be true or false, not 1",
     "jobs.nice = 20": "jobs.nice: must be from -20 to 19, not 20",
     "jobs.oom_score_adj = 1001": "jobs.oom_score_adj: must be from -1000 to 1000, not 1001",
-    # words and names
+    # choices and names
     "jobs.leftovers = 'kill'": 'jobs.leftovers: must be "end" or "keep", not "kill"',
     'jobs.user = "a\\u0000b"': 'jobs.user: no such user: "a\\u0000b"',
     "jobs.user = 'nobody here'": 'jobs.user: no such user: "nobody here"',
@@ -156,94 +156,94 @@ MISTAKES = {
 }
 
 
-class Desk(SynchronousTestCase):
-    """Two directories of its own: `place` holds the file, and `cwd`, the current one, is elsewhere."""
+class ConfigTestCase(SynchronousTestCase):
+    """Two new directories: `directory` for the configuration file, and `cwd`, the current directory."""
 
     def setUp(self) -> None:
-        desk = tempfile.TemporaryDirectory()
-        self.addCleanup(desk.cleanup)
+        top = tempfile.TemporaryDirectory()
+        self.addCleanup(top.cleanup)
         self.addCleanup(os.chdir, os.getcwd())
-        self.place, self.cwd = Path(desk.name).resolve() / "place", Path(desk.name).resolve() / "cwd"
-        self.place.mkdir()
+        self.directory, self.cwd = Path(top.name).resolve() / "directory", Path(top.name).resolve() / "cwd"
+        self.directory.mkdir()
         self.cwd.mkdir()
         os.chdir(self.cwd)
 
     def load(self, text: str) -> Config:
-        path = self.place / "worker.toml"
+        path = self.directory / "worker.toml"
         path.write_text(text, encoding="utf-8")
         return load(path)
 
-    def sentence(self, path: Path | None) -> str:
+    def message(self, path: Path | None) -> str:
         return str(self.assertRaises(ConfigError, load, path))
 
 
-class MistakeTests(Desk):
-    def test_each_has_its_sentence(self) -> None:
-        """Each mistake is told in one line: the file, the dotted key, what is wrong; and nothing is made or left."""
-        write_pems(self.place)
-        found = {text: self.told(text) for text in MISTAKES}
+class MistakeTests(ConfigTestCase):
+    def test_each_has_its_message(self) -> None:
+        """Each mistake is one line: the file, the dotted key, what is wrong. Loading creates nothing."""
+        write_pems(self.directory)
+        found = {text: self.message_for(text) for text in MISTAKES}
         self.assertEqual({text: matching(found[text], wanted) for text, wanted in MISTAKES.items()}, found)
-        self.assertEqual([], [sentence for sentence in found.values() if "\n" in sentence])
-        self.assertFalse((self.place / "output").exists())
+        self.assertEqual([], [message for message in found.values() if "\n" in message])
+        self.assertFalse((self.directory / "output").exists())
 
-    def told(self, text: str) -> str:
+    def message_for(self, text: str) -> str:
         try:
             self.load(text)
         except ConfigError as error:
-            return str(error).removeprefix(f"{self.place}/worker.toml: ").replace(str(self.place), "DIR")
+            return str(error).removeprefix(f"{self.directory}/worker.toml: ").replace(str(self.directory), "DIR")
         return "loads"
 
     def test_fields(self) -> None:
-        """The error carries key and problem apart; its text begins with the file's name as it was given."""
+        """The error has key and problem as fields; its text begins with the file name that was given."""
         Path("worker.toml").write_text("jobs.max_running = -1")
         error = self.assertRaises(ConfigError, load, Path("worker.toml"))
         self.assertEqual(("jobs.max_running", "must be from 0 to 1000000, not -1"), (error.key, error.problem))
         self.assertEqual("worker.toml: jobs.max_running: must be from 0 to 1000000, not -1", str(error))
-        self.assertEqual(str(error), self.sentence(None))
+        self.assertEqual(str(error), self.message(None))
 
     def test_no_file_to_name(self) -> None:
-        """A mistake that no file made is told without one."""
+        """Without a configuration file the message names none."""
         Path("output").touch()
-        self.assertEqual(f"jobs.output_directory: {self.cwd}/output is not a directory", self.sentence(None))
+        self.assertEqual(f"jobs.output_directory: {self.cwd}/output is not a directory", self.message(None))
 
     def test_dangling_output_directory(self) -> None:
-        """A link that leads nowhere cannot become the output directory."""
+        """A dangling symbolic link cannot become the output directory."""
         Path("output").symlink_to("nowhere")
-        self.assertEqual(f"jobs.output_directory: {self.cwd}/output is not a directory", self.sentence(None))
+        self.assertEqual(f"jobs.output_directory: {self.cwd}/output is not a directory", self.message(None))
 
     def test_files_that_cannot_be_read(self) -> None:
-        """A file that was asked for must be there, be a file, and hold UTF-8."""
+        """A configuration file that is named must exist, be a file, and hold UTF-8."""
         Path("latin.toml").write_bytes(b"# caf\xe9")
-        self.assertEqual("none.toml: no such file", self.sentence(Path("none.toml")))
-        self.assertEqual(f"{self.place}: cannot be read: Is a directory", self.sentence(self.place))
-        self.assertEqual("latin.toml: not UTF-8 (at byte 5)", self.sentence(Path("latin.toml")))
+        self.assertEqual("none.toml: no such file", self.message(Path("none.toml")))
+        self.assertEqual(f"{self.directory}: cannot be read: Is a directory", self.message(self.directory))
+        self.assertEqual("latin.toml: not UTF-8 (at byte 5)", self.message(Path("latin.toml")))
 
     def test_current_file_is_never_passed_over(self) -> None:
-        """A worker.toml in the current directory that cannot be read is a mistake, not a reason for the defaults."""
+        """A worker.toml in the current directory that cannot be read is an error; the defaults do not replace it."""
         Path("worker.toml").symlink_to("nowhere")
-        self.assertEqual("worker.toml: no such file", self.sentence(None))
+        self.assertEqual("worker.toml: no such file", self.message(None))
 
 
-class LoadTests(Desk):
+class LoadTests(ConfigTestCase):
     def test_defaults(self) -> None:
-        """Without any file the worker serves at 127.0.0.1:30000, knows no scheduler, and works where it was started."""
+        """Without a file the worker serves at 127.0.0.1:30000, has no scheduler, and works in the current directory."""
         server = GrpcServer("127.0.0.1", 30000, False, None, None, None, 256)
         jobs = Jobs(self.cwd, self.cwd / "output", self.cwd / "state")
         self.assertEqual(Config(server, Scheduler("", "", False, None), jobs, None), load())
 
     def test_existing_file(self) -> None:
-        """A file of the existing worker loads unchanged, though the PEM files that it names are not there."""
+        """A file of the existing worker loads unchanged, even when the PEM files that it names do not exist."""
         loaded = self.load(EXISTING)
-        server = GrpcServer(crt_file=self.place / "server.pem", key_file=self.place / "server.key")
-        jobs = Jobs(self.cwd, self.place / "output", self.place / "state")
+        server = GrpcServer(crt_file=self.directory / "server.pem", key_file=self.directory / "server.key")
+        jobs = Jobs(self.cwd, self.directory / "output", self.directory / "state")
         self.assertEqual(
-            Config(server, Scheduler("127.0.0.1:50000"), jobs, self.place / "worker.toml"),
+            Config(server, Scheduler("127.0.0.1:50000"), jobs, self.directory / "worker.toml"),
             loaded,
         )
 
     def test_every_key(self) -> None:
-        """Every key arrives in its field, and relative file names start from the file's directory."""
-        write_pems(self.place)
+        """Every key sets its field; relative file names start from the directory of the configuration file."""
+        write_pems(self.directory)
         loaded = self.load(
             "[grpc_server]\naddr = '[::1]:0'\nuse_tls = true\ncrt_file = 'a.crt'\nkey_file = 'a.key'\n"
             "client_ca_file = 'b.crt'\nmax_streams = 10000\n"
@@ -251,20 +251,20 @@ class LoadTests(Desk):
             "[jobs]\ndirectory = '.'\noutput_directory = '/deep/down/~'\nstop_grace_seconds = 3\nmax_running = 7\n"
             "state_directory = 's'\ndurability = 'machine'\nkeep_days = 1\nkeep_jobs = 2\nkeep_output_bytes = 3\n"
         )
-        crt, key, ca = (self.place / name for name in ("a.crt", "a.key", "b.crt"))
+        crt, key, ca = (self.directory / name for name in ("a.crt", "a.key", "b.crt"))
         self.assertEqual(GrpcServer("::1", 0, True, crt, key, ca, 10000), loaded.grpc_server)
         self.assertEqual(Scheduler("s.example:65535", "w:1", True, ca), loaded.scheduler)
         self.assertEqual(
-            Jobs(self.place, Path("/deep/down/~"), self.place / "s", "machine", 1.0, 2, 3, 3.0, 7), loaded.jobs
+            Jobs(self.directory, Path("/deep/down/~"), self.directory / "s", "machine", 1.0, 2, 3, 3.0, 7), loaded.jobs
         )
         self.assertIsInstance(loaded.jobs.stop_grace_seconds, float)
 
     def test_state_beside_output(self) -> None:
-        """The worker's memory is beside the output directory, wherever that is."""
+        """The state directory is beside the output directory by default."""
         self.assertEqual(Path("/deep/state"), self.load("jobs.output_directory = '/deep/out'").jobs.state_directory)
 
     def test_current_file(self) -> None:
-        """worker.toml in the current directory is found by itself, and every path that comes of it is absolute."""
+        """worker.toml in the current directory is read without being named, and every path in the result is absolute."""
         Path("worker.toml").write_text("[grpc_server]\ncrt_file = 'x.pem'\n[jobs]\nmax_running = 3", encoding="utf-8")
         loaded = load()
         self.assertEqual(3, loaded.jobs.max_running)
@@ -272,37 +272,37 @@ class LoadTests(Desk):
         self.assertEqual(self.cwd / "x.pem", loaded.grpc_server.crt_file)
 
     def test_empty_strings_are_absent(self) -> None:
-        """An empty file name or dialled address means the default, as if the key were not there."""
+        """An empty file name or address means the default, as if the key were absent."""
         text = "grpc_server = {crt_file = '', key_file = '', client_ca_file = ''}\n"
         text += "scheduler = {addr = '', advertise_addr = '', ca_file = ''}\n"
         text += "jobs = {directory = '', output_directory = ''}"
         self.assertEqual(self.load(""), self.load(text))
 
     def test_byte_order_mark(self) -> None:
-        """A byte order mark, as some editors write, is no mistake."""
+        """A byte order mark, which some editors write, is accepted."""
         self.assertEqual(3, self.load("\ufeffjobs.max_running = 3").jobs.max_running)
 
     def test_addr(self) -> None:
-        """The server's address can be dialled as it is shown: IPv6 in brackets."""
+        """addr is an address that can be dialled: IPv6 is in brackets."""
         self.assertEqual("[::1]:5", GrpcServer("::1", 5).addr)
         self.assertEqual("localhost:5", GrpcServer("localhost", 5).addr)
 
 
-class ExampleTests(Desk):
+class ExampleTests(ConfigTestCase):
     def test_says_the_defaults(self) -> None:
-        """The worked example at the top level loads, wherever it lies, and changes nothing."""
+        """The worker.toml that ships loads from any directory and equals the defaults."""
         loaded = self.load(EXAMPLE.read_text(encoding="utf-8"))
         self.assertEqual(self.load(""), loaded)
         self.assertEqual(load(EXAMPLE).grpc_server, loaded.grpc_server)
 
     def test_shows_every_key(self) -> None:
-        """Every key stands in the example, and what is commented out loads as well once it is wanted."""
+        """The worker.toml that ships shows every key, and its commented-out keys load, too."""
         text = re.sub(r"^# (\w+ = )", r"\1", EXAMPLE.read_text(encoding="utf-8"), flags=re.MULTILINE)
         shown = {section: set(keys) for section, keys in tomli.loads(text).items()}
         self.assertEqual({section: set(keys) for section, keys in READERS.items()}, shown)
 
     def test_every_field_has_a_key(self) -> None:
-        """A field without a key could not be set, a key without a field would not load."""
+        """Fields and keys correspond: each field can be set, each key has a field."""
         fields = [{field.name for field in dataclasses.fields(section)} for section in (GrpcServer, Scheduler, Jobs)]
         fields[0] = fields[0] - {"host", "port"} | {"addr"}
         self.assertEqual(fields, [set(keys) for keys in READERS.values()])
@@ -310,21 +310,21 @@ class ExampleTests(Desk):
 
 
 def matching(found: str, wanted: str) -> str:
-    """What was found, where the sentence wanted leaves its end (`...`) to a library's words; else what was wanted."""
+    """The found message when the wanted one ends in `...` (a library's text) and matches up to there; else the wanted."""
     return found if wanted.endswith(": ...") and found.startswith(wanted[:-3]) else wanted
 
 
-def write_pems(place: Path) -> None:
-    """Pairs a and b; a locked key, one of another kind; a revocation list; an empty file; a pipe without a writer."""
+def write_pems(directory: Path) -> None:
+    """Pairs a and b; an encrypted key; an RSA key; a revocation list; an empty file; a pipe without a writer."""
     for name in ("a", "b"):
         key = ec.generate_private_key(ec.SECP256R1())
-        (place / f"{name}.crt").write_bytes(certificate(key).public_bytes(serialization.Encoding.PEM))
-        (place / f"{name}.key").write_bytes(pem_of(key, serialization.NoEncryption()))
-    (place / "locked.key").write_bytes(pem_of(key, serialization.BestAvailableEncryption(b"secret")))
-    (place / "revoked.crl").write_bytes(revocations(key).public_bytes(serialization.Encoding.PEM))
-    (place / "rsa.key").write_bytes(pem_of(rsa.generate_private_key(65537, 2048), serialization.NoEncryption()))
-    (place / "empty").touch()
-    os.mkfifo(place / "pipe")
+        (directory / f"{name}.crt").write_bytes(certificate(key).public_bytes(serialization.Encoding.PEM))
+        (directory / f"{name}.key").write_bytes(pem_of(key, serialization.NoEncryption()))
+    (directory / "locked.key").write_bytes(pem_of(key, serialization.BestAvailableEncryption(b"secret")))
+    (directory / "revoked.crl").write_bytes(revocations(key).public_bytes(serialization.Encoding.PEM))
+    (directory / "rsa.key").write_bytes(pem_of(rsa.generate_private_key(65537, 2048), serialization.NoEncryption()))
+    (directory / "empty").touch()
+    os.mkfifo(directory / "pipe")
 
 
 _NAME = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "worker")])

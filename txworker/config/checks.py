@@ -1,4 +1,4 @@
-"""Checks of values that belong together, and of the files they name. Nothing is created, bound or dialled."""
+"""Checks of values that depend on each other, and of the files that they name. Nothing is created, bound or dialled."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from txworker.jobs import Limits
 
 def check_server(server: GrpcServer) -> None:
     """
-    Raises ConfigError at the first mistake.
+    Checks the section [grpc_server]. Raises ConfigError at the first mistake.
 
-    Files are looked at only with TLS: existing configurations name some that are not there.
+    Certificate files are checked only with TLS: existing configurations name files that do not exist.
     """
     if not server.use_tls:
         if server.client_ca_file:
@@ -34,7 +34,7 @@ def check_server(server: GrpcServer) -> None:
 
 
 def check_scheduler(scheduler: Scheduler) -> None:
-    """As check_server."""
+    """Checks the section [scheduler]. Raises ConfigError at the first mistake."""
     if not scheduler.ca_file:
         return
     if not scheduler.use_tls:
@@ -43,8 +43,8 @@ def check_scheduler(scheduler: Scheduler) -> None:
 
 
 def check_jobs(jobs: Jobs) -> None:
-    """As check_server."""
-    if not os.path.isdir(jobs.directory):  # Path.is_dir raises on a name too long
+    """Checks the section [jobs]. Raises ConfigError at the first mistake."""
+    if not os.path.isdir(jobs.directory):  # Path.is_dir raises when the name is too long
         raise ConfigError("jobs.directory", f"{jobs.directory} is not a directory")
     if not os.access(jobs.directory, os.X_OK):
         raise ConfigError("jobs.directory", f"{jobs.directory} cannot be entered")
@@ -52,7 +52,7 @@ def check_jobs(jobs: Jobs) -> None:
         raise ConfigError(key, "needs the shim, which jobs.shim = false leaves out")
     for key in ("user", "group"):
         if getattr(jobs, key) and os.geteuid() != 0:
-            raise ConfigError(f"jobs.{key}", "only a worker that runs as root can run jobs as somebody else")
+            raise ConfigError(f"jobs.{key}", "only a worker that runs as root can run jobs as another user")
     if jobs.nice < 0 and os.geteuid() != 0:
         raise ConfigError("jobs.nice", f"only root may go below 0, as {jobs.nice} does")
     if jobs.oom_score_adj < 0 and os.geteuid() != 0:
@@ -62,40 +62,40 @@ def check_jobs(jobs: Jobs) -> None:
         if ceiling and default > ceiling:
             raise ConfigError(f"jobs.limits.{field.name}", f"{default} is more than jobs.ceilings.{field.name} allows")
     for key in ("output_directory", "state_directory"):
-        wanted: Path = getattr(jobs, key)
-        nearest = next(place for place in (wanted, *wanted.parents) if os.path.lexists(place))
+        directory: Path = getattr(jobs, key)
+        nearest = next(path for path in (directory, *directory.parents) if os.path.lexists(path))
         if not os.path.isdir(nearest):
             raise ConfigError(f"jobs.{key}", f"{nearest} is not a directory")
-        _check_safe(f"jobs.{key}", wanted)
+        _check_safe(f"jobs.{key}", directory)
 
 
 def readers_of_key(path: Path) -> str:
-    """Who else can read a private key, as the end of a sentence; empty: only the worker's user and root."""
-    found = path.stat()
-    if found.st_uid not in (0, os.geteuid()):
-        return f"belongs to user {found.st_uid}"
-    # a worker that does not own the file reads it by its group
-    too_many = stat.S_IROTH | (stat.S_IRGRP if os.geteuid() in (0, found.st_uid) else 0)
-    return f"can be read by others (mode {stat.S_IMODE(found.st_mode):04o})" if found.st_mode & too_many else ""
+    """Why other users can read a private key, as the end of a sentence; empty: only the worker's user and root can."""
+    status = path.stat()
+    if status.st_uid not in (0, os.geteuid()):
+        return f"belongs to user {status.st_uid}"
+    # a worker that does not own the file needs the group's permission to read it
+    forbidden = stat.S_IROTH | (stat.S_IRGRP if os.geteuid() in (0, status.st_uid) else 0)
+    return f"can be read by others (mode {stat.S_IMODE(status.st_mode):04o})" if status.st_mode & forbidden else ""
 
 
 def _check_safe(key: str, path: Path) -> None:
-    """Here already, so that --check tells; when the worker starts it looks again."""
+    """Raises ConfigError when other users control the path. The worker checks again when it opens the directory."""
     try:
         problem = refusal_for_root(permission_problem_of(path))
-    except OSError:  # told of when it is used
+    except OSError:  # opening the directory reports it
         return
     if problem:
         raise ConfigError(key, f"{path}: {problem}")
 
 
 def only_with_shim(jobs: Jobs) -> str:
-    """The first key that asks for what only the shim does, and says something; empty: there is none."""
+    """The first key with a value that only the shim can act on, dotted; empty: there is none."""
     if jobs.at_stop == "leave":
         return "jobs.at_stop"
-    said = next((key for key in ("user", "group", "nice") if getattr(jobs, key)), "")
-    if said:
-        return f"jobs.{said}"
+    for key in ("user", "group", "nice"):
+        if getattr(jobs, key):
+            return f"jobs.{key}"
     for section in ("limits", "ceilings"):
         for field in fields(Limits):
             if field.name != "max_output_bytes" and getattr(getattr(jobs, section), field.name):
@@ -110,19 +110,19 @@ def _check_certificates(key: str, path: Path) -> None:
         context.load_verify_locations(path)
     except ssl.SSLError as error:
         raise ConfigError(key, f"no certificate (PEM) in {path}") from error
-    if not context.cert_store_stats()["x509"]:  # revocation lists load as well
+    if not context.cert_store_stats()["x509"]:  # a revocation list loads without an error, too
         raise ConfigError(key, f"no certificate (PEM) in {path}")
 
 
 def _check_key(key: str, path: Path, crt_file: Path) -> None:
-    def no_password() -> str:  # without this, OpenSSL asks on the terminal
+    def no_password() -> str:  # without this function OpenSSL asks on the terminal
         raise ConfigError(key, f"the key in {path} needs a password, and the worker has none to give")
 
     _check_readable(key, path)
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(crt_file, path, no_password)
     except ssl.SSLError as error:
-        if error.reason in ("KEY_VALUES_MISMATCH", "NO_CERTIFICATE_ASSIGNED"):  # the second: another kind of key
+        if error.reason in ("KEY_VALUES_MISMATCH", "NO_CERTIFICATE_ASSIGNED"):  # the second: the key is of another type
             raise ConfigError(key, f"the key in {path} is not that of the certificate in {crt_file}") from error
         reason = (error.reason or "not PEM").replace("_", " ").lower()
         raise ConfigError(key, f"no private key (PEM) in {path} usable with {crt_file}: {reason}") from error
@@ -130,7 +130,7 @@ def _check_key(key: str, path: Path, crt_file: Path) -> None:
 
 def _check_readable(key: str, path: Path) -> None:
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # asked first: opening a pipe would wait
+        if not stat.S_ISREG(path.stat().st_mode):  # before open(), which waits on a pipe without a writer
             raise ConfigError(key, f"{path} is not a file")
         path.open("rb").close()
     except FileNotFoundError as error:

@@ -1,4 +1,4 @@
-"""Reading worker.toml: from the file to values, by each key's reader."""
+"""Reads worker.toml into a Config; readers.py has the reader of each key."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from typing import Any
 import tomli
 
 from txworker.config.checks import check_jobs, check_scheduler, check_server
+from txworker.config.quoting import quoted, shown
 from txworker.config.readers import READERS, Wrong, host_and_port
 from txworker.config.values import Config, ConfigError, GrpcServer, Jobs, Scheduler
-from txworker.config.words import quoted, shown
 
 _FILE_NAME = "worker.toml"
 
 
 def load(path: Path | None = None) -> Config:
     """
-    The configuration in that file; without one, of worker.toml in the current directory, if there, else the defaults.
+    The configuration in the file `path`. Without a path: that of worker.toml in the current directory, or the defaults
+    when there is no such file.
 
     Raises:
-        ConfigError: the first mistake found.
+        ConfigError: the first mistake in the file.
     """
     if path is None and os.path.lexists(_FILE_NAME):
         path = Path(_FILE_NAME)
@@ -40,26 +41,26 @@ def load(path: Path | None = None) -> Config:
 
 def _document(path: Path) -> dict[str, Any]:
     try:
-        return tomli.loads(path.read_bytes().decode("utf-8-sig"))  # -sig: some editors begin a file with a BOM
+        return tomli.loads(path.read_bytes().decode("utf-8-sig"))  # -sig: some editors write a BOM first
     except FileNotFoundError as error:
         raise ConfigError("", "no such file") from error
     except OSError as error:
         raise ConfigError("", f"cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ConfigError("", f"not UTF-8 (at byte {error.start})") from error
-    except (ValueError, RecursionError) as error:  # not only TOMLDecodeError: a number of 5,000 digits, a deep nest
+    except (ValueError, RecursionError) as error:  # not TOMLDecodeError only: 5,000 digits, deep nesting
         raise ConfigError("", f"not TOML: {error}") from error
 
 
 def _config(document: dict[str, Any], path: Path | None) -> Config:
     source = path.absolute() if path else None
-    here = _current_directory()
-    base = source.parent if source else here
+    current = _current_directory()
+    base = source.parent if source else current
     _refuse_unknown(document)
     server, scheduler, jobs = (_section(name, document.get(name, {}), base) for name in READERS)
     if "addr" in server:
         server["host"], server["port"] = host_and_port(server.pop("addr"))
-    jobs = {"directory": here, "output_directory": base / "output"} | jobs
+    jobs = {"directory": current, "output_directory": base / "output"} | jobs
     jobs = {"state_directory": jobs["output_directory"].parent / "state"} | jobs
     return Config(GrpcServer(**server), Scheduler(**scheduler), Jobs(**jobs), source)
 
@@ -72,7 +73,7 @@ def _current_directory() -> Path:
 
 
 def _section(name: str, given: Any, base: Path) -> dict[str, Any]:
-    """What the section's keys say; one that says nothing, such as an empty file name, is left to the default."""
+    """The section's keys and their values. A key that means the default, such as an empty file name, is left out."""
     if not isinstance(given, dict):
         raise ConfigError(name, f"must be a table, [{name}], not {shown(given)}")
     values = {}
@@ -98,12 +99,12 @@ def _refuse_unknown(document: Mapping[str, Any]) -> None:
 
 
 def _hint(section: str, key: str) -> str:
-    """The known key nearest to this one, by its last part; the section's own come before those of others."""
+    """Suggests the known key that is most similar by its last part; the section's own keys are preferred."""
 
-    def nearness(known: tuple[str, str]) -> tuple[float, bool]:
+    def similarity(known: tuple[str, str]) -> tuple[float, bool]:
         return difflib.SequenceMatcher(None, key, known[1]).ratio(), known[0] == section
 
-    nearest = max(((name, known) for name in READERS for known in READERS[name]), key=nearness)
-    if nearness(nearest)[0] >= 0.6:
+    nearest = max(((name, known) for name in READERS for known in READERS[name]), key=similarity)
+    if similarity(nearest)[0] >= 0.6:
         return f"did you mean {'.'.join(nearest)}?"
     return f"known are {', '.join(READERS.get(section, READERS))}"

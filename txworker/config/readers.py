@@ -1,5 +1,6 @@
 """
-Each key's reader: a value as TOML gives it, and the directory that file names are relative to -> the value we keep.
+The reader of each key: a function that takes the value from TOML and the directory that relative file names start from,
+and returns the value for Config. It raises Wrong.
 """
 
 from __future__ import annotations
@@ -13,21 +14,21 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from txworker.config.words import quoted, shown
+from txworker.config.quoting import quoted, shown
 from txworker.jobs import Limits
 
 _HIGHEST_PORT = 65535
-_HIGHEST_STREAMS = 10_000  # each stream holds a thread; more than this is a slip of the finger
-_HIGHEST_CONNECTIONS = 1_000_000  # more than a machine has descriptors for; 0 is the way to leave it to the worker
-_HIGHEST_RUNNING = 1_000_000  # more processes than a machine has; 0 is the way to say no ceiling
-_LONGEST_SECONDS = 365 * 86_400  # a year: timers take it, and nobody means more
-_LONGEST_DAYS = 36_500  # a century, which is as good as for ever
+_HIGHEST_STREAMS = 10_000  # each stream needs a thread; a higher number is a typing mistake
+_HIGHEST_CONNECTIONS = 1_000_000  # more than a machine has descriptors; 0 lets the worker decide
+_HIGHEST_RUNNING = 1_000_000  # more processes than a machine can have; 0 means no ceiling
+_LONGEST_SECONDS = 365 * 86_400  # a year, which timers accept; a longer time is a typing mistake
+_LONGEST_DAYS = 36_500  # a century; 0 means for ever
 
 _Reader = Callable[[object, Path], Any]
 
 
 class Wrong(Exception):
-    """What is wrong with a value; the key is added where it is known. `below`: of a table, the key in it."""
+    """A value is wrong; the caller adds the key. `below` is the key inside a table's value, with its dot."""
 
     def __init__(self, problem: str, below: str = "") -> None:
         super().__init__(problem)
@@ -47,7 +48,7 @@ def _text(value: object, base: Path) -> str:
 
 
 def _path(value: object, base: Path) -> Path | None:
-    """Absent when empty. `~` is a name like any other."""
+    """None when empty. `~` is not expanded."""
     name = _text(value, base)
     if "\0" in name:
         raise Wrong(f"must not hold a NUL, as {shown(name)} does")
@@ -68,7 +69,7 @@ def _whole(lowest: int, highest: int) -> _Reader:
 def _seconds(value: object, base: Path) -> float:
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise Wrong(f"must be a number of seconds, not {shown(value)}")
-    if not 0 <= value <= _LONGEST_SECONDS:  # nan is not either
+    if not 0 <= value <= _LONGEST_SECONDS:  # false for NaN, too
         raise Wrong(f"must be from 0 to {_LONGEST_SECONDS} seconds, not {shown(value)}")
     return float(value)
 
@@ -92,7 +93,7 @@ def _one_of(*words: str) -> _Reader:
 
 
 def _user(value: object, base: Path) -> str:
-    """A name, or a number as a string."""
+    """A name, or a number in a string; empty: not set."""
     text = _text(value, base)
     try:
         if text:
@@ -103,7 +104,7 @@ def _user(value: object, base: Path) -> str:
 
 
 def _group(value: object, base: Path) -> str:
-    """A name, or a number as a string."""
+    """A name, or a number in a string; empty: not set."""
     text = _text(value, base)
     try:
         if text:
@@ -114,24 +115,24 @@ def _group(value: object, base: Path) -> str:
 
 
 def _limits(value: object, base: Path) -> Limits:
-    """A table of limits; each may be left out."""
+    """A table of limits; every limit is optional."""
     if not isinstance(value, dict):
         raise Wrong(f"must be a table of limits, not {shown(value)}")
-    read: dict[str, Any] = {}
+    limits: dict[str, Any] = {}
     for key, limit in value.items():
         if key not in LIMITS:
             near = difflib.get_close_matches(key, LIMITS, 1)
             hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(LIMITS)}"
             raise Wrong(f"unknown key; {hint}", f".{quoted(key)}")
         try:
-            read[key] = LIMITS[key](limit, base)
+            limits[key] = LIMITS[key](limit, base)
         except Wrong as wrong:
             raise Wrong(str(wrong), f".{key}") from wrong
-    return Limits(**read)
+    return Limits(**limits)
 
 
 def _listen_addr(value: object, base: Path) -> str:
-    """As Go's net.Listen has it, an address without a host means every one the machine has."""
+    """An address without a host means every address of the machine, as in Go's net.Listen."""
     text = _text(value, base)
     text = f"0.0.0.0{text}" if text.startswith(":") and text.count(":") == 1 else text
     host_and_port(text)
@@ -139,7 +140,7 @@ def _listen_addr(value: object, base: Path) -> str:
 
 
 def _dial_addr(value: object, base: Path) -> str:
-    """May be empty; port 0 cannot be dialled."""
+    """An address or empty. Port 0 cannot be dialled."""
     text = _text(value, base)
     if text and host_and_port(text)[1] == 0:
         raise Wrong(f"port must be from 1 to {_HIGHEST_PORT} in {shown(text)}")
@@ -150,7 +151,7 @@ _ADDR = re.compile(r"(?:\[(?P<ipv6>[^\[\]]+)\]|(?P<host>[A-Za-z0-9._-]+)):(?P<po
 
 
 def host_and_port(text: str) -> tuple[str, int]:
-    """IPv6 without its brackets. Raises Wrong."""
+    """The host (IPv6 without brackets) and the port. Raises Wrong."""
     found = _ADDR.fullmatch(text)
     if not found or (found["ipv6"] and not _is_ipv6(found["ipv6"])):
         raise Wrong(f"must be host:port, such as 127.0.0.1:30000 or [::1]:30000, not {shown(text)}")

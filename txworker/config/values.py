@@ -1,4 +1,4 @@
-"""What the configuration says: one frozen value for each section."""
+"""The configuration: one frozen value for each section."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class GrpcServer:
     use_tls: bool = False
     crt_file: Path | None = None
     key_file: Path | None = None
-    client_ca_file: Path | None = None  # given: clients must present a certificate of this CA
+    client_ca_file: Path | None = None  # set: clients must present a certificate of this CA
     max_streams: int = 256
-    max_connections: int = 0  # 0: as many as the limit of open descriptors allows with a reserve
-    max_idle_seconds: float = 60.0  # a connection without a call; 0: for ever
+    max_connections: int = 0  # 0: as many as the limit of open descriptors allows, less a reserve
+    max_idle_seconds: float = 60.0  # before a connection without a call is closed; 0: never
 
     @property
     def addr(self) -> str:
@@ -30,35 +30,35 @@ class GrpcServer:
 
 @dataclass(frozen=True)
 class Scheduler:
-    """The section [scheduler]: who is told that the worker is there."""
+    """The section [scheduler]: the scheduler that the worker registers with."""
 
     addr: str = ""  # empty: no scheduler
     advertise_addr: str = ""  # empty: the server's own address
     use_tls: bool = False
-    ca_file: Path | None = None  # absent: the CAs that gRPC trusts by itself
+    ca_file: Path | None = None  # None: the CAs that gRPC trusts by default
 
 
 @dataclass(frozen=True)
 class Jobs:
-    """The section [jobs]: what jobs are given, and how many there may be."""
+    """The section [jobs]: how jobs run, how many at a time, and how long finished ones are kept."""
 
     directory: Path
     output_directory: Path
-    state_directory: Path  # beside the output directory, where nothing is said
+    state_directory: Path  # default: beside the output directory
     durability: str = "process"  # or "machine"
-    keep_days: float = 0.0  # 0: for ever, as with the next two
+    keep_days: float = 0.0  # 0: no limit, as in the next two
     keep_jobs: int = 0
     keep_output_bytes: int = 0
     stop_grace_seconds: float = 10.0
     max_running: int = 0  # 0: no ceiling
-    at_stop: str = "end"  # or "leave": to the next worker
-    unattended_seconds: float = 0.0  # 0: for ever
+    at_stop: str = "end"  # or "leave": jobs run on for the next worker
+    unattended_seconds: float = 0.0  # 0: no limit
     shim: bool = True  # False: jobs end with the worker (docs/architecture.md)
     leftovers: str = "end"  # or "keep"
-    pin_worker: bool = True  # its threads to one CPU; jobs run on all
-    use_cgroups: bool = True  # where the kernel and our rights allow it
-    user: str = ""  # empty: the worker's own
-    group: str = ""  # empty: the user's
+    pin_worker: bool = True  # the worker's threads use one CPU; jobs use all
+    use_cgroups: bool = True  # where the kernel and the worker's rights allow it
+    user: str = ""  # empty: the worker's user
+    group: str = ""  # empty: the user's group
     nice: int = 0
     oom_score_adj: int = 500
     limits: Limits = Limits()
@@ -67,16 +67,16 @@ class Jobs:
 
 @dataclass(frozen=True)
 class Config:
-    """All paths are absolute: twistd changes directory when it becomes a daemon."""
+    """The whole file. All paths are absolute, because twistd changes its directory when it becomes a daemon."""
 
     grpc_server: GrpcServer
     scheduler: Scheduler
     jobs: Jobs
-    source: Path | None  # the file that was read
+    source: Path | None  # the file that was read; None: the defaults
 
 
 class ConfigError(Exception):
-    """One mistake, as one sentence. `key` is dotted, or empty when the file as a whole is at fault."""
+    """One mistake, in one sentence. `key` is dotted, or empty when the file as a whole is wrong."""
 
     def __init__(self, key: str, problem: str, source: Path | None = None) -> None:
         super().__init__(key, problem, source)
