@@ -264,7 +264,7 @@ class LoadTests(ConfigTestCase):
         self.assertEqual(Path("/deep/state"), self.load("jobs.output_directory = '/deep/out'").jobs.state_directory)
 
     def test_current_file(self) -> None:
-        """worker.toml in the current directory is read without being named, and every path in the result is absolute."""
+        """worker.toml in the current directory is read by default, and every path in the result is absolute."""
         Path("worker.toml").write_text("[grpc_server]\ncrt_file = 'x.pem'\n[jobs]\nmax_running = 3", encoding="utf-8")
         loaded = load()
         self.assertEqual(3, loaded.jobs.max_running)
@@ -310,7 +310,7 @@ class ExampleTests(ConfigTestCase):
 
 
 def matching(found: str, wanted: str) -> str:
-    """The found message when the wanted one ends in `...` (a library's text) and matches up to there; else the wanted."""
+    """The found message where the wanted one ends in `...` (a library's text) and matches up to it; else the wanted."""
     return found if wanted.endswith(": ...") and found.startswith(wanted[:-3]) else wanted
 
 

@@ -15,7 +15,7 @@ from tests.support.fakes import a_house
 from tests.support.memory_store import MemoryStore
 from txworker.daemon.clockwatch import ClockWatch
 from txworker.daemon.service import use_monotonic_clock
-from txworker.jobs import Exited, Job, JobSpec, Lost, Started, Usage, after
+from txworker.jobs import Exit, Exited, Job, JobSpec, Lost, Started, after
 
 JUMP = """
 import time
@@ -97,7 +97,7 @@ class JumpTests(SynchronousTestCase):
         pending = Job("job", JobSpec("true"), 100.0)
         running = after(pending, Started(50.0, 1), 2)
         self.assertEqual(100.0, running.started_at)
-        self.assertEqual(100.0, after(running, Exited(60.0, 0, None, Usage(), 0), 3).finished_at)
+        self.assertEqual(100.0, after(running, Exited(60.0, Exit(0), 0), 3).finished_at)
         self.assertEqual(100.0, after(running, Lost(60.0, "lost", 0), 3).finished_at)
         self.assertEqual(100.0, after(pending, Lost(60.0, "lost", 0), 2).finished_at)
 

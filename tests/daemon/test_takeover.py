@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -120,7 +121,7 @@ class TakeOverTests(SynchronousTestCase):
 
     def test_between_order_and_answer(self) -> None:
         """An order that was written down and whose process runs is that job, started when it was started."""
-        self.store.kept[self.job.id] = self.job.but(state=JobState.PENDING, started_at=None, pid=None, revision=1)
+        self.store.kept[self.job.id] = replace(self.job, state=JobState.PENDING, started_at=None, pid=None, revision=1)
         job = self.taken_over(pid=4711).catalog.get(self.job.id)
         self.assertEqual((JobState.RUNNING, 4711, 1_700_000_100.0), (job.state, job.pid, job.started_at))
 

@@ -10,6 +10,7 @@ from txworker.jobs import (
     EndAsked,
     EndHindered,
     EndReason,
+    Exit,
     Exited,
     Fact,
     Job,
@@ -31,11 +32,11 @@ def a_job(*facts: Fact) -> Job:
 
 
 def exited(exit_code: int | None = 0, signal: int | None = None) -> Exited:
-    return Exited(9.0, exit_code, signal, Usage(1, 2, 3), output_bytes=7)
+    return Exited(9.0, Exit(exit_code, signal, Usage(1, 2, 3)), output_bytes=7)
 
 
 STARTED = Started(2.0, 42)
-DUMPED = replace(exited(None, 11), core_dumped=True)
+DUMPED = Exit(None, 11, core_dumped=True)
 DUMPED_TEXT = "signal: segmentation fault (core dumped)"
 
 
@@ -47,9 +48,9 @@ class AfterTests(SynchronousTestCase):
             ((exited(1),), JobState.FAILED, "exit status 1"),
             ((exited(None, 9),), JobState.FAILED, "signal: killed"),
             ((exited(None, 11),), JobState.FAILED, "signal: segmentation fault"),
-            ((DUMPED,), JobState.FAILED, "signal: segmentation fault (core dumped)"),
+            ((Exited(9.0, DUMPED, 7),), JobState.FAILED, "signal: segmentation fault (core dumped)"),
             (
-                (replace(DUMPED, problem="process 7 still runs"),),
+                (Exited(9.0, replace(DUMPED, end_problem="process 7 still runs"), 7),),
                 JobState.FAILED,
                 f"{DUMPED_TEXT}; process 7 still runs",
             ),

@@ -42,7 +42,7 @@ from tests.support.providers import (
     by_reactor,
     through_shim,
 )
-from txworker.jobs import EndReason, JobSpec, Limits, Usage
+from txworker.jobs import EndReason, Exit, JobSpec, Limits, Usage
 from txworker.jobs.errors import (
     InvalidRequest,
     NoSuchDirectory,
@@ -71,7 +71,7 @@ class Heard:
     stdout: bytearray = field(default_factory=bytearray)
     stderr: bytearray = field(default_factory=bytearray)
     pourings: int = 0
-    leftovers_ended: int = 0
+    exit: Exit = field(default_factory=Exit)
     overdue_for: list[EndReason] = field(default_factory=list)
     end: Deferred[End] = field(default_factory=Deferred)
     running: JobProcess | None = None
@@ -109,9 +109,9 @@ class Heard:
     def overdue(self, reason: EndReason) -> None:
         self.overdue_for.append(reason)
 
-    def ended(self, exit_code: int | None, signal: int | None, usage: Usage, leftovers_ended: int) -> None:
-        self.leftovers_ended = leftovers_ended
-        self.end.callback((exit_code, signal, usage))
+    def ended(self, exit: Exit) -> None:
+        self.exit = exit
+        self.end.callback((exit.exit_code, exit.signal, exit.usage))
 
     async def over(self) -> End:
         """Its end, which is then written down as far as its process knows."""
@@ -214,7 +214,7 @@ async def test_session_and_usage(tmp_path: Path, provider: Provider) -> None:
     exit_code, number, usage = await heard.over()
     assert (exit_code, number, heard.printed.decode()) == (0, None, f"True {running.pid} {tmp_path}\n")
     assert running.exited_at is not None
-    assert not running.core_dumped
+    assert not heard.exit.core_dumped
     if provider.shim is None:
         assert usage == Usage()
     else:
@@ -362,11 +362,11 @@ async def test_leftovers(tmp_path: Path, provider: Provider) -> None:
     """
     leave = "setsid sleep 100 & env -i /usr/bin/setsid sleep 101 & (setsid -f sleep 102) & wait %3; sleep 0.1; echo out"
     heard = await run(provider, tmp_path, JobSpec("bash", "-c", (leave,)))
-    assert (heard.printed, heard.leftovers_ended) == (b"out\n", 3)
+    assert (heard.printed, heard.exit.leftovers_ended) == (b"out\n", 3)
     if provider.shim is not None:
         shed = "ulimit -S -x unlimited; env -i /usr/bin/setsid sleep 100 & sleep 0.1; echo out"
         heard = await run(provider, tmp_path, JobSpec("bash", "-c", (shed,)))
-        assert (heard.printed, heard.leftovers_ended) == (b"out\n", 1)
+        assert (heard.printed, heard.exit.leftovers_ended) == (b"out\n", 1)
 
 
 @pytest_twisted.ensureDeferred

@@ -18,7 +18,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.memory_store import MemoryStore
-from txworker.jobs import Exited, Job, JobSpec, JobState, Query, Retention, Started, Usage, after
+from txworker.jobs import Exit, Exited, Job, JobSpec, JobState, Query, Retention, Started, after
 from txworker.jobs.errors import CallerGone, StoreBroken
 from txworker.jobs.query import LAST
 from txworker.ports import Store
@@ -82,7 +82,7 @@ class StoreTests:
         return job
 
     def end(self, job: Job, exit_code: int = 0, at: float = 300.0, output_bytes: int = 0) -> Job:
-        job = after(job, Exited(at, exit_code, None, Usage(), output_bytes), self.next_revision())
+        job = after(job, Exited(at, Exit(exit_code), output_bytes), self.next_revision())
         self.result(self.store.save(job))
         return job
 
@@ -366,7 +366,7 @@ class TurnsStoreTests(StoreTests, SynchronousTestCase):
     def test_settle(self) -> None:
         """Before the reactor runs, what was put can be waited for."""
         job = self.a_job(1)
-        ended = after(job, Exited(1.0, 0, None, Usage(), 3), self.next_revision())
+        ended = after(job, Exited(1.0, Exit(0), 3), self.next_revision())
         answer = self.store.save(ended)
         self.store.settle()
         self.assertEqual(ended, self.store.get(job.id))
@@ -432,7 +432,7 @@ class TurnsStoreTests(StoreTests, SynchronousTestCase):
         self.patch(self.store, "_troubled", troubles.append)
         with closing(sqlite3.connect(self.place / FILE_NAME, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
-            ended = after(job, Exited(1.0, 0, None, Usage(), 3), self.next_revision())
+            ended = after(job, Exited(1.0, Exit(0), 3), self.next_revision())
             answer = self.store.save(ended)
             self.run_until(lambda: troubles)
             self.assertNoResult(answer)

@@ -11,6 +11,7 @@ from txworker.jobs import (
     EndAsked,
     EndHindered,
     EndReason,
+    Exit,
     Exited,
     Fact,
     Job,
@@ -47,7 +48,9 @@ SPECS = [
     JobSpec("true", request_id="'; DROP TABLE jobs; --"),
     *(JobSpec("true", **{field.name: getattr(WHOLE, field.name)}) for field in fields(JobSpec)[1:]),
 ]
-EXIT = Exited(9.25, 3, None, Usage(0.5, 0.25, 2**40), 2**50, True, 7, elapsed=12.5)
+USAGE = Usage(0.5, 0.25, 2**40)
+EXIT = Exited(9.25, Exit(3, None, USAGE, 7), 2**50, True, elapsed=12.5)
+CORE_DUMP = Exit(None, 11, USAGE, 7, core_dumped=True, end_problem="process 7 still runs")
 ENDS: list[tuple[Fact, ...]] = [
     (),
     (Started(2.5, 42, 1_000),),
@@ -55,8 +58,8 @@ ENDS: list[tuple[Fact, ...]] = [
     (Lost(9.5, "the worker died", 11),),
     (Started(2.5, 42), Lost(9.5, "the worker died", 11, True, 12.5)),
     (Started(2.5, 42), EXIT),
-    (Started(2.5, 42), replace(EXIT, exit_code=None, signal=9)),
-    (Started(2.5, 42), replace(EXIT, exit_code=None, signal=11, core_dumped=True, problem="process 7 still runs")),
+    (Started(2.5, 42), replace(EXIT, exit=Exit(None, 9, USAGE, 7))),
+    (Started(2.5, 42), replace(EXIT, exit=CORE_DUMP)),
     (Started(2.5, 42), EndAsked(EndReason.ASKED), EndHindered("process 42 still runs")),
     *((Started(2.5, 42), EndAsked(reason)) for reason in EndReason),
     *((Started(2.5, 42), EndAsked(reason), EXIT) for reason in EndReason),

@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import provider
 
 from tests.store.test_jobs import Reactor
-from txworker.jobs import Exited, Job, JobSpec, Query, Started, Usage, after
+from txworker.jobs import Exit, Exited, Job, JobSpec, Query, Started, after
 from txworker.jobs.errors import RequestReused
 from txworker.store.files import connect
 from txworker.store.jobs import FILE_NAME, JobStore
@@ -41,7 +41,7 @@ class SalvageTests(SynchronousTestCase):
             job = Job(f"job-{number:04}", spec, 1.0, number, revision=3 * number - 2)
             store.add(job)
             job = after(job, Started(2.0, 7, 9), 3 * number - 1)
-            store.save(after(job, Exited(3.0, 0, None, Usage(), 5), 3 * number))
+            store.save(after(job, Exited(3.0, Exit(0), 5), 3 * number))
         self.reactor.advance(1)
         store.beat()
         store.close()
@@ -118,7 +118,7 @@ class SalvageTests(SynchronousTestCase):
         job = Job("job-long", spec, 1.0, JOBS + 1, revision=3 * JOBS + 1)
         store.add(job)
         job = after(job, Started(2.0, 7, 9), 3 * JOBS + 2)
-        store.save(after(job, Exited(3.0, 0, None, Usage(), 5), 3 * JOBS + 3))
+        store.save(after(job, Exited(3.0, Exit(0), 5), 3 * JOBS + 3))
         self.reactor.advance(1)
         store.beat()
         store.close()

@@ -12,7 +12,7 @@ from twisted.internet.error import ProcessExitedAlready
 
 from tests.support.memory_store import MemoryStore
 from txworker.base.waiting import Waiters
-from txworker.jobs import JobSpec, Limits, Loss, Usage
+from txworker.jobs import Exit, JobSpec, Limits, Loss, Usage
 from txworker.jobs.errors import TxWorkerError
 from txworker.jobs.held import Held
 from txworker.ports import Listener, World
@@ -163,8 +163,6 @@ class FakeRunning:
     listener: Listener
     noted: list[float] = field(default_factory=list)
     stops: list[float] = field(default_factory=list)
-    core_dumped: bool = False
-    problem: str = ""
     resumed: list[float | None] = field(default_factory=list)
     released: bool = False
     left: Deferred[None] = field(default_factory=Deferred)
@@ -180,7 +178,7 @@ class FakeRunning:
         self.resumed.append(kill_at)
 
     def exited(self, how: Any) -> None:
-        self.listener.ended(how["exit_code"], how["signal"], Usage(), 0)
+        self.listener.ended(Exit(how["exit_code"], how["signal"]))
 
     def release(self) -> None:
         self.released = True
@@ -192,7 +190,7 @@ class FakeRunning:
         return self.abandoned
 
     def exit(self, exit_code: int | None = 0, signal: int | None = None, leftovers: int = 0) -> None:
-        self.listener.ended(exit_code, signal, Usage(0.25, 0.5, 4096), leftovers)
+        self.listener.ended(Exit(exit_code, signal, Usage(0.25, 0.5, 4096), leftovers))
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 
 from twisted.internet.defer import Deferred, succeed
 
@@ -44,11 +45,11 @@ class MemoryStore:
                 before = self.with_request_id(job.spec.request_id) if job.spec.request_id else None
                 if before is None:
                     self.orders[job.id] = job.spec
-                    self.kept[job.id] = job.but(spec=job.spec.brief())
+                    self.kept[job.id] = replace(job, spec=job.spec.brief())
                 answer.callback(before or job)
 
     def save(self, job: Job) -> Deferred[None]:
-        return self._promised(lambda: self.kept.update({job.id: job.but(spec=job.spec.brief())}))
+        return self._promised(lambda: self.kept.update({job.id: replace(job, spec=job.spec.brief())}))
 
     def drop(self, job: Job) -> Deferred[None]:
         self.orders.pop(job.id, None)

@@ -1,7 +1,20 @@
 """What a job is: values and pure functions, usable from any thread."""
 
 from txworker.jobs.brief import Cut
-from txworker.jobs.job import EndAsked, EndHindered, EndReason, Exited, Fact, Job, JobState, Lost, Started, Usage, after
+from txworker.jobs.job import (
+    EndAsked,
+    EndHindered,
+    EndReason,
+    Exit,
+    Exited,
+    Fact,
+    Job,
+    JobState,
+    Lost,
+    Started,
+    Usage,
+    after,
+)
 from txworker.jobs.limits import Limits
 from txworker.jobs.loss import Loss
 from txworker.jobs.query import Query, Retention
@@ -13,6 +26,7 @@ __all__ = [
     "EndAsked",
     "EndHindered",
     "EndReason",
+    "Exit",
     "Exited",
     "Fact",
     "Job",

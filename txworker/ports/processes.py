@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 
-from txworker.jobs import EndReason, JobSpec, Usage
+from txworker.jobs import EndReason, Exit, JobSpec
 from txworker.jobs.held import Held
 
 
@@ -32,8 +32,8 @@ class Listener(Protocol):
     def hindered(self, problem: str) -> None:
         """It is to end and does not, as that says: it may not be signalled, or the kernel cannot end it."""
 
-    def ended(self, exit_code: int | None, signal: int | None, usage: Usage, leftovers_ended: int) -> None:
-        """It exited, its output is drained and nobody is left of it; so many others had to be ended for that."""
+    def ended(self, exit: Exit) -> None:
+        """The process exited, all of its output was handed over, and no other process of the job is left."""
 
 
 class Running(Protocol):
@@ -42,14 +42,6 @@ class Running(Protocol):
     @property
     def pid(self) -> int:
         """Its process id, which is also that of its session and process group."""
-
-    @property
-    def core_dumped(self) -> bool:
-        """It has exited by a signal, and left a core dump."""
-
-    @property
-    def problem(self) -> str:
-        """Why what it left behind could not be ended; empty: nothing is left."""
 
     def note_start(self, at: float) -> None:
         """When it was started, as clients are told: the next worker is to tell them the same."""

@@ -9,7 +9,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from txworker.base.reactor import Clock
-from txworker.jobs import JobSpec, Usage
+from txworker.jobs import Exit, JobSpec, Usage
 from txworker.leftovers.clearing import Clearing, Family, Finder
 from txworker.leftovers.unended import why_alive
 from txworker.linux.cgroup import JobCgroup
@@ -85,16 +85,6 @@ class JobProcess:
     def exited_at(self) -> float | None:
         """When it exited, in seconds since the epoch; None: it runs."""
         return self._transport.exited_at or None
-
-    @property
-    def core_dumped(self) -> bool:
-        """It was ended by a signal, and left a core dump."""
-        return bool(self._transport.core_dumped)
-
-    @property
-    def problem(self) -> str:
-        """Why processes that it left behind could not be ended; empty: none is left."""
-        return self._problem
 
     def note_start(self, at: float) -> None:
         """When it was started, as clients are told: the next worker is to tell them the same."""
@@ -188,4 +178,5 @@ class JobProcess:
             self._census.keep(self._pid, self._job_id)
         else:
             self._census.leave(self._pid)
-        self._listener.ended(*self._end, self._leftovers)
+        core_dumped = bool(self._transport.core_dumped)
+        self._listener.ended(Exit(*self._end, self._leftovers, core_dumped, self._problem))

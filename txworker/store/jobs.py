@@ -6,6 +6,7 @@ import math
 import sqlite3
 from collections.abc import Callable, Collection
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from twisted.internet.defer import Deferred
@@ -235,7 +236,7 @@ def _in_full(connection: sqlite3.Connection, job: Job) -> Job:
     if job.spec.cut is None or not job.spec.cut.labels:
         return job
     found = connection.execute("SELECT spec FROM orders WHERE number = ?", (job.number,)).fetchone()
-    return job if found is None else job.but(spec=spec_from_text(found[0]))
+    return job if found is None else replace(job, spec=spec_from_text(found[0]))
 
 
 def _remove(connection: sqlite3.Connection, jobs: Collection[Job], at: float) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -90,7 +92,7 @@ def query_to_pb(job: Job) -> pb.QueryJobRes:
     answer = pb.QueryJobRes(done=job.done, error=job.failed, errorText=job.error_text, job=job_to_pb(job))
     brief = job.spec.brief()
     if brief is not job.spec and answer.ByteSize() > LARGEST_BYTES:
-        return query_to_pb(job.but(spec=brief))
+        return query_to_pb(replace(job, spec=brief))
     return answer
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
-from txworker.jobs import EndReason, Job, Usage
+from txworker.jobs import EndReason, Exit, Job
 from txworker.ports import Output, Running
 
 Overdue = Callable[["ActiveJob", EndReason], None]
 Hindered = Callable[["ActiveJob", str], None]
-Ended = Callable[["ActiveJob", int | None, int | None, Usage, int], None]
+Ended = Callable[["ActiveJob", Exit], None]
 
 
 class ActiveJob:
@@ -65,7 +66,7 @@ class ActiveJob:
     @property
     def now(self) -> Job:
         """As it stands at this moment. Any thread."""
-        return self.job.but(output_bytes=self.output.size, output_truncated=self.output.truncated)
+        return replace(self.job, output_bytes=self.output.size, output_truncated=self.output.truncated)
 
     def overdue(self, reason: EndReason) -> None:
         """A time limit is over; it is being ended."""
@@ -75,6 +76,6 @@ class ActiveJob:
         """It is to end and does not."""
         self._hindered(self, problem)
 
-    def ended(self, exit_code: int | None, signal: int | None, usage: Usage, leftovers_ended: int) -> None:
+    def ended(self, exit: Exit) -> None:
         """It is over, and nobody is left of it."""
-        self._ended(self, exit_code, signal, usage, leftovers_ended)
+        self._ended(self, exit)

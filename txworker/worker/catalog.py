@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import groupby, islice
 
 from twisted.internet.defer import Deferred, succeed
@@ -60,7 +61,7 @@ class Catalog:
     def in_full(self, job: Job) -> Job:
         """That job with all of its order, where the long parts of that are not held."""
         order = None if job.spec.cut is None else self._records.order(job.id)
-        return job if order is None else job.but(spec=order)
+        return job if order is None else replace(job, spec=order)
 
     def find(self, name: str) -> Job:
         """
@@ -129,7 +130,7 @@ class Catalog:
     def output_holds(self, job_id: str, fd: int, stderr: bool) -> bool:
         """What was read just now by that descriptor was there, or losses() says what was not."""
         active = self._active.get(job_id)
-        return active is None or active.output.is_proven(fd, stderr)
+        return active is None or active.output.is_intact(fd, stderr)
 
     def output_bytes(self, job: Job, stderr: bool) -> int | None:
         """How many bytes of a job that is done are in that file, if it is unchanged; None: not known."""

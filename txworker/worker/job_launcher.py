@@ -40,7 +40,7 @@ class JobLauncher:
             output.discard()
             raise
         brief = job.spec.brief()
-        active.job = job if brief is job.spec else job.but(spec=brief)
+        active.job = job if brief is job.spec else replace(job, spec=brief)
         return active
 
     def take_over(self, job: Job, held: Held) -> ActiveJob:

@@ -18,6 +18,7 @@ from txworker.jobs import (
     EndAsked,
     EndHindered,
     EndReason,
+    Exit,
     Exited,
     Fact,
     Job,
@@ -26,7 +27,6 @@ from txworker.jobs import (
     Limits,
     Lost,
     Started,
-    Usage,
     after,
 )
 from txworker.jobs.errors import CallerGone, OutOfResources, TxWorkerError, WorkerStopping, shown_words
@@ -364,26 +364,14 @@ class Worker:
             self._log.error("Job {job_id} does not end: {problem}.", job_id=active.job.id, problem=problem)
             self._learn(active, EndHindered(problem))
 
-    def _ended(
-        self, active: ActiveJob, exit_code: int | None, signal: int | None, usage: Usage, leftovers_ended: int
-    ) -> None:
+    def _ended(self, active: ActiveJob, exit: Exit) -> None:
         """An end is shown to nobody before it is written down, for it must never be taken back."""
         output = active.output
         active.ending = True
         output.finish()
         elapsed = self._world.elapsed()
-        fact = Exited(
-            active.exited_before or elapsed + active.ahead,
-            exit_code,
-            signal,
-            usage,
-            output.size,
-            output.truncated,
-            leftovers_ended,
-            active.running.core_dumped,
-            active.running.problem,
-            elapsed,
-        )
+        at = active.exited_before or elapsed + active.ahead
+        fact = Exited(at, exit, output.size, output.truncated, elapsed)
         job = after(active.job, fact, self._next_revision())
         self._store.save(job).addCallback(lambda _: self._tell_end(active, job)).addErrback(self._not_written, job)
 
