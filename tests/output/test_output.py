@@ -1,4 +1,4 @@
-"""Recording output and reading it back, in a temporary directory: files are the thing itself."""
+"""Recording output and reading it back, with real files in a temporary directory."""
 
 from __future__ import annotations
 
@@ -12,9 +12,14 @@ from unittest import mock
 from twisted.trial.unittest import SynchronousTestCase
 
 from txworker.output import recorder, tail
+from txworker.output.output_file import OutputFile
 from txworker.output.recorder import Recorder
 from txworker.output.shelf import Shelf
 from txworker.output.tail import Tail, TextDecoder
+
+
+def a_recorder(path: str, max_bytes: int = 0) -> Recorder:
+    return Recorder(OutputFile.create(path), max_bytes)
 
 
 class ShelfTests(SynchronousTestCase):
@@ -22,14 +27,14 @@ class ShelfTests(SynchronousTestCase):
         self.shelf = Shelf(Path(self.mktemp()) / "deep" / "output")
 
     def test_private(self) -> None:
-        """What jobs print is for nobody else on the machine."""
+        """Files have mode 0600 and the directory 0700."""
         self.shelf.create("a", separate_stderr=False)
         path = self.shelf.path("a", stderr=False)
         modes = [stat.S_IMODE(os.stat(name).st_mode) for name in (path, path.parent)]
         self.assertEqual([0o600, 0o700], modes)
 
-    def test_stderr_apart_or_in_order(self) -> None:
-        """Descriptor 2 goes to a file of its own only where that was asked for."""
+    def test_separate_stderr(self) -> None:
+        """Descriptor 2 has a file of its own only if that is requested."""
         for separate, expected in [(False, [b"outerr"]), (True, [b"out", b"err"])]:
             job_id = f"job-{separate}"
             output = self.shelf.create(job_id, separate)
@@ -40,7 +45,7 @@ class ShelfTests(SynchronousTestCase):
             self.assertEqual(expected, [path.read_bytes() for path in paths if path.exists()])
 
     def test_recover(self) -> None:
-        """What a dead worker has left is counted; what it had no time to make is made, empty and private."""
+        """Output of a killed worker is counted; missing files are created, empty and with mode 0600."""
         self.shelf.create("a", separate_stderr=True).write(1, b"out")
         self.shelf.path("a", stderr=True).unlink()
         self.assertEqual(3, self.shelf.recover("a", separate_stderr=True))
@@ -51,14 +56,14 @@ class ShelfTests(SynchronousTestCase):
         self.assertFalse(self.shelf.path("b", stderr=True).exists())
 
     def test_discard_leaves_nothing(self) -> None:
-        """A job that never was has no file, and its descriptors are given back."""
+        """discard() leaves neither a file nor a descriptor."""
         before = len(os.listdir("/proc/self/fd"))
         self.shelf.create("a", separate_stderr=True).discard()
         self.assertEqual([], os.listdir(self.shelf.path("a", stderr=False).parent))
         self.assertEqual(before, len(os.listdir("/proc/self/fd")))
 
     def test_second_file_refused(self) -> None:
-        """When the second file cannot be made the first is not left behind."""
+        """If the second file cannot be created, the first is removed."""
         self.shelf.path("a", stderr=True).mkdir()
         self.assertRaises(OSError, self.shelf.create, "a", separate_stderr=True)
         self.assertFalse(self.shelf.path("a", stderr=False).exists())
@@ -66,10 +71,10 @@ class ShelfTests(SynchronousTestCase):
 
 class RecorderTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.recorder = Recorder(self.mktemp())
+        self.recorder = a_recorder(self.mktemp())
 
     def test_waiting_for_more(self) -> None:
-        """A waiter hears of the first byte beyond what it has, and of the end."""
+        """A reader is woken by the first byte beyond its offset, and by the end."""
         first, second = self.recorder.more(0), self.recorder.more(3)
         self.recorder.append(b"abc")
         self.successResultOf(first)
@@ -78,9 +83,9 @@ class RecorderTests(SynchronousTestCase):
         self.successResultOf(second)
 
     def test_silent(self) -> None:
-        """A job that prints nothing has its file, and costs no descriptor."""
+        """A job that prints nothing has a file but no open descriptor."""
         held = [len(os.listdir("/proc/self/fd"))]
-        silent = Recorder(self.mktemp())
+        silent = a_recorder(self.mktemp())
         held.append(len(os.listdir("/proc/self/fd")))
         silent.append(b"a")
         held.append(len(os.listdir("/proc/self/fd")))
@@ -90,7 +95,7 @@ class RecorderTests(SynchronousTestCase):
         self.assertEqual(b"a", Path(silent.path).read_bytes())
 
     def test_cannot_be_opened(self) -> None:
-        """A file that cannot be opened for the first byte is as a disk that refuses: tried again with the next."""
+        """If the file cannot be opened, the bytes are lost, and the next ones try again."""
         path = Path(self.recorder.path)
         path.unlink()
         path.mkdir()
@@ -101,7 +106,7 @@ class RecorderTests(SynchronousTestCase):
         self.assertEqual(b"\n[3 bytes of output were lost here: Is a directory]\ndef", path.read_bytes())
 
     def test_no_descriptor_left(self) -> None:
-        """Where only a descriptor is missing that is told before anything is lost; other refusals are the disk's."""
+        """ready() is false only while no descriptor is free, so nothing is lost for that reason."""
         for number, ready in [(errno.EMFILE, False), (errno.ENFILE, False), (errno.EACCES, True)]:
             with mock.patch("os.open", side_effect=OSError(number, os.strerror(number))):
                 self.assertEqual([ready] * 2, [self.recorder.ready(), self.recorder.ready()])
@@ -110,8 +115,8 @@ class RecorderTests(SynchronousTestCase):
         self.assertEqual((b"all of it", False), (Path(self.recorder.path).read_bytes(), self.recorder.truncated))
 
     def test_ceiling(self) -> None:
-        """Beyond its ceiling output is dropped, a last line says so once, and the bytes before it are all there."""
-        recorder = Recorder(self.mktemp(), max_bytes=10)
+        """Output beyond the ceiling is dropped, one last line says so, and all bytes before it are in the file."""
+        recorder = a_recorder(self.mktemp(), 10)
         for data in (b"01234567", b"89abcdef", b"more"):
             recorder.append(data)
         recorder.finish()
@@ -120,7 +125,7 @@ class RecorderTests(SynchronousTestCase):
 
 
 class FullDisk:
-    """os.write for a disk on which there is room for so many bytes."""
+    """os.write for a disk with `room` free bytes."""
 
     def __init__(self, room: int) -> None:
         self.room = room
@@ -135,7 +140,7 @@ class FullDisk:
 
 
 class PourTests(SynchronousTestCase):
-    """Output that a thread copies from the job's pipe by itself."""
+    """Output that a thread moves from the job's pipe to the file."""
 
     def setUp(self) -> None:
         self.reading, self.writing = os.pipe()
@@ -153,8 +158,8 @@ class PourTests(SynchronousTestCase):
         return Path(recorder.path).read_bytes()
 
     def test_all_of_it(self) -> None:
-        """What the pipe holds follows what was appended before; empty and ended are told apart."""
-        recorder = Recorder(self.mktemp())
+        """Poured bytes follow appended ones; an empty pipe raises BlockingIOError, an ended one returns 0."""
+        recorder = a_recorder(self.mktemp())
         recorder.append(b"before ")
         self.assertRaises(BlockingIOError, recorder.pour, self.reading, 100)
         os.write(self.writing, b"0123456789")
@@ -165,17 +170,17 @@ class PourTests(SynchronousTestCase):
         self.assertEqual(0, recorder.pour(self.reading, 100))
         self.assertEqual(b"before 0123456789 after", self.written(recorder))
 
-    def test_up_to_the_limit(self) -> None:
-        """Near its limit output is cut exactly there, and what comes after is still taken from the pipe."""
-        recorder = Recorder(self.mktemp(), max_bytes=12)
+    def test_up_to_the_ceiling(self) -> None:
+        """Output is cut exactly at the ceiling, and later bytes are still taken from the pipe."""
+        recorder = a_recorder(self.mktemp(), 12)
         os.write(self.writing, b"0123456789" * 3)
         self.assertEqual([10, 2, 10, 8], [recorder.pour(self.reading, 10) for _ in range(4)])
         self.assertTrue(self.written(recorder).startswith(b"012345678901\n["))
 
-    def test_where_the_kernel_cannot(self) -> None:
-        """A file system without splice(2), or a full disk at that moment, costs nothing but time."""
+    def test_without_splice(self) -> None:
+        """Where splice(2) fails, because of the file system or a full disk, the bytes are read and written."""
         for number in (errno.EINVAL, errno.ENOSPC):
-            recorder = Recorder(self.mktemp())
+            recorder = a_recorder(self.mktemp())
             os.write(self.writing, b"0123456789")
             with mock.patch.object(os, "splice", side_effect=OSError(number, "no")):
                 self.assertEqual(10, recorder.pour(self.reading, 100))
@@ -183,7 +188,7 @@ class PourTests(SynchronousTestCase):
 
 
 class FullDiskTests(SynchronousTestCase):
-    """What the disk refuses is lost and counted; where that was is marked as soon as it takes something again."""
+    """Bytes that the disk refuses are lost and counted; a notice follows as soon as the disk takes bytes again."""
 
     def setUp(self) -> None:
         self.disk = FullDisk(4)
@@ -191,10 +196,10 @@ class FullDiskTests(SynchronousTestCase):
         self.patch(recorder.os, "write", self.disk.write)  # type: ignore[attr-defined]
 
     def a_recorder(self, max_bytes: int = 0) -> Recorder:
-        return Recorder(self.mktemp(), max_bytes)
+        return a_recorder(self.mktemp(), max_bytes)
 
     def assert_written(self, *parts: bytes | int) -> None:
-        """Bytes as they are, and for a number the line about so many lost ones."""
+        """The file has these bytes, and for each number the notice of so many lost bytes."""
         line = "\n[{} bytes of output were lost here: No space left on device]\n"
         expected = b"".join(part if isinstance(part, bytes) else line.format(part).encode() for part in parts)
         self.assertEqual(expected, Path(self.recorder.path).read_bytes())
@@ -202,7 +207,7 @@ class FullDiskTests(SynchronousTestCase):
         self.assertTrue(self.recorder.truncated)
 
     def test_gap(self) -> None:
-        """One line for one gap, however many writes were lost in it; partial writes count exactly."""
+        """One gap has one notice, also if several writes were lost; partial writes count exactly."""
         for data in (b"01", b"23456", b"789"):
             self.recorder.append(data)
         self.assert_written(b"0123")
@@ -212,7 +217,7 @@ class FullDiskTests(SynchronousTestCase):
         self.assert_written(b"0123", 6, b"abcdef")
 
     def test_second_gap(self) -> None:
-        """Every gap has a line of its own."""
+        """Each gap has its own notice."""
         self.recorder.append(b"01234")
         self.disk.room = 1000
         self.recorder.append(b"a")
@@ -223,7 +228,7 @@ class FullDiskTests(SynchronousTestCase):
         self.assert_written(b"0123", 1, b"a", 2, b"d")
 
     def test_room_for_half_a_line(self) -> None:
-        """A line that fits in part only is finished later, and what is lost meanwhile gets the next one."""
+        """A notice that fits only in part is finished later; bytes lost meanwhile are in the next one."""
         self.recorder.append(b"01234")
         self.disk.room = 10
         self.recorder.append(b"ab")
@@ -232,7 +237,7 @@ class FullDiskTests(SynchronousTestCase):
         self.assert_written(b"0123", 1, 2, b"c")
 
     def test_room_for_the_line_only(self) -> None:
-        """When there is room for the line and not for the bytes, these are lost and counted."""
+        """If there is room for the notice but not for the bytes, these are lost and counted."""
         self.recorder.append(b"01234")
         self.disk.room = len("\n[1 bytes of output were lost here: No space left on device]\n") + 1
         self.recorder.append(b"abc")
@@ -241,7 +246,7 @@ class FullDiskTests(SynchronousTestCase):
         self.assert_written(b"0123", 1, b"a", 2, b"d")
 
     def test_at_the_end(self) -> None:
-        """A gap at the very end is marked when the job is done, if the disk takes it then; closing adds nothing."""
+        """A gap at the end gets its notice when the job is done, if the disk takes it; close() adds nothing."""
         self.recorder.append(b"01234567")
         waiter = self.recorder.more(4)
         self.disk.room = 1000
@@ -251,14 +256,14 @@ class FullDiskTests(SynchronousTestCase):
         self.assert_written(b"0123", 4)
 
     def test_still_full_at_the_end(self) -> None:
-        """A disk that is full to the end leaves what there was, and the record says that something is missing."""
+        """If the disk stays full, `truncated` says that bytes are missing."""
         self.recorder.append(b"01234567")
         self.recorder.finish()
         self.recorder.close()
         self.assert_written(b"0123")
 
     def test_ceiling(self) -> None:
-        """What the ceiling drops is not lost on the disk: each has its own line, the ceiling's comes last and once."""
+        """Refused and dropped bytes have separate notices; the ceiling's comes last and once."""
         self.recorder = self.a_recorder(max_bytes=100)
         self.recorder.append(b"012345")
         self.disk.room = 1000
@@ -268,7 +273,7 @@ class FullDiskTests(SynchronousTestCase):
         self.assert_written(b"0123", 2, b"x" * 30, b"y" * 5, b"\n[output beyond 100 bytes was dropped]\n")
 
     def test_full_at_the_ceiling(self) -> None:
-        """A last line that finds no room is written when the job is done."""
+        """A ceiling's notice that found no room is written when the job is done."""
         self.recorder = self.a_recorder(max_bytes=3)
         self.disk.room = 2
         self.recorder.append(b"01234567")
@@ -286,7 +291,7 @@ class TailTests(SynchronousTestCase):
         return opened
 
     def test_blocks(self) -> None:
-        """What is read is what is there, from any offset to any end, however the blocks fall."""
+        """Reads from any offset to any end give the file's bytes, for any block boundaries."""
         data = os.urandom(1000)
         self.patch(tail, "BLOCK_BYTES", 7)
         opened = self.a_tail(data)
@@ -298,7 +303,7 @@ class TailTests(SynchronousTestCase):
             self.assertEqual(data[offset:end], found)
 
     def test_first_blocks_are_small(self) -> None:
-        """Who has taken little is given little, and who takes much whole blocks."""
+        """Reads are small at first and whole blocks after much was read."""
         opened = self.a_tail(bytes(64 * tail.BLOCK_BYTES + 1))
         sizes, position = [], 0
         while block := opened.read(position):
@@ -309,7 +314,7 @@ class TailTests(SynchronousTestCase):
         self.assertEqual(tail.BLOCK_BYTES, len(opened.read(0)))
 
     def test_lines_back(self) -> None:
-        """The last lines begin where tail(1) says, wherever the blocks are cut."""
+        """The last lines begin where tail(1) begins, for any block boundaries."""
         table = [
             (b"", 1, b""),
             (b"a\nb\nc\n", 1, b"c\n"),
@@ -329,20 +334,20 @@ class TailTests(SynchronousTestCase):
                 self.assertEqual(expected, data[opened.lines_back(lines) :], (block_bytes, data, lines))
 
     def test_lines_back_reads_little(self) -> None:
-        """Only what is sent afterwards is read, and nothing where there cannot be so many lines; a look before each."""
+        """Only the blocks of the result are read, none if the file cannot have so many lines; check() precedes each."""
         self.patch(tail, "BLOCK_BYTES", 10)
         opened = self.a_tail(b"line\n" * 100)
-        for lines, looks in ((1, 1), (2, 2), (3, 2), (20, 11), (499, 50), (500, 0), (2**62, 0)):
-            looked: list[None] = []
-            opened.lines_back(lines, lambda looked=looked: looked.append(None))  # type: ignore[misc]
-            self.assertEqual(looks, len(looked), lines)
+        for lines, blocks in ((1, 1), (2, 2), (3, 2), (20, 11), (499, 50), (500, 0), (2**62, 0)):
+            checks: list[None] = []
+            opened.lines_back(lines, lambda checks=checks: checks.append(None))  # type: ignore[misc]
+            self.assertEqual(blocks, len(checks), lines)
 
 
 class TextDecoderTests(SynchronousTestCase):
     DATA = "aé€𝄞".encode() + b"\xff\xc3(\xe2\x82" + b"z" + b"\xf0\x9d\x84"
 
     def test_any_cut(self) -> None:
-        """However the bytes are cut, the pieces are valid text and together what decoding the whole would give."""
+        """For any block boundaries the pieces are valid text, and together the decoded whole."""
         whole = self.DATA.decode("utf-8", "replace")
         for size in range(1, len(self.DATA) + 1):
             decoder = TextDecoder(0)
@@ -351,7 +356,7 @@ class TextDecoderTests(SynchronousTestCase):
             self.assertEqual(whole, "".join(text for text, _ in pieces))
 
     def test_offsets(self) -> None:
-        """A piece's offset is that of its first byte, held back or not."""
+        """The offset of a piece is that of its first byte, also if that byte was held back."""
         decoder = TextDecoder(100)
         self.assertEqual(("a", 100), decoder.decode(b"a\xc3"))
         self.assertEqual(("é", 101), decoder.decode(b"\xa9"))

@@ -1,1 +1,1 @@
-"""What jobs print: written by the reactor, read by threads."""
+"""The output files of jobs: one side records, and threads that serve viewers read."""

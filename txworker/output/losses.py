@@ -1,4 +1,4 @@
-"""Which bytes of a job's output others have taken away: how it is found, and how it is kept beside the file."""
+"""Byte ranges of an output file that another process has removed: finding them, and the file that lists them."""
 
 from __future__ import annotations
 
@@ -12,32 +12,36 @@ from txworker.jobs import Loss
 
 CUT, DELETED, REPLACED = "cut", "deleted", "replaced"
 
-ENDING = ".lost"
-"""Of the file beside an output file that says what is not in it."""
+SUFFIX = ".lost"
+"""Of the file beside an output file that lists the losses."""
 
 _WINDOW_BYTES = 64 * 1024
-"""More than a block of any file system has."""
+"""More than the block size of any file system."""
 
 
-class Proof(NamedTuple):
-    """Some bytes that were written down, not all of them NUL: as long as they are found, nothing before was cut."""
+class Sample(NamedTuple):
+    """A few bytes of an output file, not all of them NUL. While they are there, the file was not cut before them."""
 
     offset: int
     data: bytes
 
-    def holds(self, fd: int) -> bool:
-        """They are found. Any thread."""
+    def matches(self, fd: int) -> bool:
+        """The open file still has these bytes. Any thread."""
         return os.pread(fd, len(self.data), self.offset) == self.data
 
 
-def proof_of(offset: int, data: bytes | memoryview) -> Proof | None:
-    """Of the first of these bytes, which are in the file from that offset on; None: they prove nothing."""
-    few = bytes(data[:16])
-    return Proof(offset, few) if few.strip(b"\0") else None
+def sample_of(offset: int, data: bytes | memoryview) -> Sample | None:
+    """
+    A sample of data that the file has at this offset.
+
+    None if it is all NUL, because a file that was cut and then written beyond its end has NULs there as well.
+    """
+    first = bytes(data[:16])
+    return Sample(offset, first) if first.strip(b"\0") else None
 
 
 def merged(losses: Iterable[Loss]) -> tuple[Loss, ...]:
-    """The same, in order, and none beside or in another."""
+    """The losses in order, with adjacent and overlapping ones joined."""
     found: list[Loss] = []
     for loss in sorted(losses):
         if found and loss.begin <= found[-1].end:
@@ -47,17 +51,17 @@ def merged(losses: Iterable[Loss]) -> tuple[Loss, ...]:
     return tuple(found)
 
 
-def lost_around(fd: int, at: int, size: int) -> tuple[int, int]:
+def gap_around(fd: int, offset: int, size: int) -> tuple[int, int]:
     """
-    What was cut off of a file that was written on since, up to `size`: from where to where around `at` it holds NULs.
+    Begin and end of the gap around `offset` in a file that was cut and then written again up to `size`.
 
-    What was cut is not in the file at all (a hole), but for parts of a block at both ends. In doubt more is said to be
-    lost than is. Moves the descriptor's own offset.
+    The file has a hole there, and NULs in the rest of the first and the last block. NULs that the job printed beside
+    the gap count as lost. Moves the descriptor's file offset.
     """
-    begin = min(_sought(fd, 0, os.SEEK_HOLE, size), at)
+    begin = min(_seek(fd, 0, os.SEEK_HOLE, size), offset)
     before = os.pread(fd, min(begin, _WINDOW_BYTES), max(0, begin - _WINDOW_BYTES))
     begin -= len(before) - len(before.rstrip(b"\0"))
-    end = min(_sought(fd, at, os.SEEK_DATA, size), size)
+    end = min(_seek(fd, offset, os.SEEK_DATA, size), size)
     while end < size and (behind := os.pread(fd, min(size - end, _WINDOW_BYTES), end)):
         nuls = len(behind) - len(behind.lstrip(b"\0"))
         end += nuls
@@ -66,20 +70,20 @@ def lost_around(fd: int, at: int, size: int) -> tuple[int, int]:
     return begin, end
 
 
-def _sought(fd: int, offset: int, what: int, otherwise: int) -> int:
+def _seek(fd: int, offset: int, whence: int, otherwise: int) -> int:
     try:
-        return os.lseek(fd, offset, what)
-    except OSError:  # ENXIO: there is none any more
+        return os.lseek(fd, offset, whence)
+    except OSError:  # ENXIO: no hole, or no data, at or after the offset
         return otherwise
 
 
 def save(name: str, losses: Sequence[Loss], dir_fd: int | None) -> None:
-    """Write down what is lost of the output file by that name, for who looks at it later. Raises OSError."""
+    """Write the list of losses beside the output file `name`, or remove it when there are none. Raises OSError."""
     if not losses:
         with suppress(FileNotFoundError):
-            os.unlink(name + ENDING, dir_fd=dir_fd)
+            os.unlink(name + SUFFIX, dir_fd=dir_fd)
         return
-    fd = open_own(name + ENDING, os.O_WRONLY | os.O_CREAT, dir_fd=dir_fd)
+    fd = open_own(name + SUFFIX, os.O_WRONLY | os.O_CREAT, dir_fd=dir_fd)
     try:
         text = "".join(f"{loss.begin} {loss.end} {loss.what}\n" for loss in losses).encode()
         os.pwrite(fd, text, 0)
@@ -89,9 +93,9 @@ def save(name: str, losses: Sequence[Loss], dir_fd: int | None) -> None:
 
 
 def load(name: str, dir_fd: int | None) -> tuple[Loss, ...]:
-    """What save() has written of the output file by that name; nothing where it has not."""
+    """The losses that save() wrote for the output file `name`; none if there is no list, or it cannot be read."""
     with suppress(OSError, ValueError):
-        fd = open_own(name + ENDING, os.O_RDONLY, dir_fd=dir_fd)
+        fd = open_own(name + SUFFIX, os.O_RDONLY, dir_fd=dir_fd)
         with open(fd, encoding="ascii") as file:
             return tuple(_loss(line) for line in file)
     return ()

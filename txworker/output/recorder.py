@@ -1,4 +1,4 @@
-"""Writing down what a job prints, and telling who waits for more. Reactor thread, except where said otherwise."""
+"""Records one stream of a job's output and wakes its readers. Reactor thread, except where said otherwise."""
 
 from __future__ import annotations
 
@@ -7,53 +7,44 @@ import fcntl
 import os
 import sys
 import termios
-from collections.abc import Callable
 
 from twisted.internet.defer import Deferred
 
-from txworker.base.directory import Directory
 from txworker.base.logs import Logger
 from txworker.base.waiting import Waiters
 from txworker.jobs import Loss
-from txworker.output.guarded import Guarded
+from txworker.output.notices import Notices
+from txworker.output.output_file import OutputFile
 
 _READ_BYTES = 256 * 1024
-_SPLICE_F_NONBLOCK = 2  # <fcntl.h>; os has it from Python 3.12 on
+_SPLICE_F_NONBLOCK = 2  # <fcntl.h>; Python's os module has it from 3.12 on
 
 
 class Recorder:
     """
-    One stream of a job's output, appended to a new file of its own (0600), in `directory` or else the current one.
+    Appends one stream of a job's output to its file, and never makes the job wait for the disk.
 
-    The file is held open from the first byte on only: each descriptor that the worker holds is copied for each child
-    that it makes, and many jobs sleep. kept(fd) may move it.
+    The file is open from the first byte on only: the kernel copies the descriptor table for each child that the worker
+    starts, and many jobs print nothing.
 
-    `size` may be read from any thread: bytes below it are in the file. Beyond max_bytes (0: no ceiling) output is
-    dropped, and a last line says so. What the disk refuses is lost, so that the job never blocks on us; where that
-    was, and how much, a line says as soon as the disk takes one.
+    Beyond `max_bytes` (0: no ceiling) output is dropped. What the disk refuses is lost. Both are said in the file by a
+    notice: a ceiling's is the last line, a refusal's is where the bytes are missing.
 
-    What others do to the file is noticed before the next bytes are written, or by look(). What they have cut off or
-    deleted is lost, and the next bytes, before which a line says so, keep their offsets. `truncated`: any of all this
-    has happened.
+    A change to the file by another process is noticed before the next write, or by check(). What was cut off or deleted
+    is lost; a notice says so before the next bytes, which keep their offsets.
 
-    Raises:
-        OSError: the file cannot be made; nothing is left behind.
+    `size` is the number of bytes in the file, readable from any thread. `truncated`: something of all this happened.
     """
 
     __slots__ = (
-        "_at_least",
+        "_can_splice",
         "_capped",
         "_changed",
-        "_disturbed",
         "_file",
-        "_last_line",
-        "_lost_bytes",
         "_max_bytes",
-        "_notice",
-        "_refusal",
-        "_rest_of_line",
-        "_splices",
-        "_waits",
+        "_no_descriptor",
+        "_notices",
+        "_tampered",
         "closed",
         "path",
         "size",
@@ -62,188 +53,146 @@ class Recorder:
     _log = Logger()
 
     def __init__(
-        self,
-        name: str,
-        max_bytes: int = 0,
-        kept: Callable[[int], int] = lambda fd: fd,
-        directory: Directory | None = None,
+        self, file: OutputFile, max_bytes: int = 0, refused_before: int = 0, discarded_before: int = 0
     ) -> None:
-        self._begin(Guarded(name, directory, kept), max_bytes)
-
-    def _begin(self, file: Guarded, max_bytes: int) -> None:
+        """
+        The last two are for the output of a job that an earlier worker, or the shim, has recorded so far: bytes that
+        the disk refused, and bytes that came beyond the ceiling.
+        """
         self._file = file
-        self._disturbed = False  # look() has seen that somebody has done something to the file
-        self._notice = b""  # what is to be said about that
         self._max_bytes = max_bytes
+        self._notices = Notices(refused_before)
         self._capped = False
-        self._lost_bytes = 0  # since the last line that said so
-        self._refusal = ""
-        self._at_least = False  # an earlier worker may have lost more than is known
-        self._rest_of_line = b""  # of ours: the disk took the beginning only
-        self._last_line = b""
-        self._splices = hasattr(os, "splice")
-        self._waits = False
+        self._tampered = False  # check() has found that another process changed the file
+        self._can_splice = hasattr(os, "splice")
+        self._no_descriptor = False
         self._changed = Waiters()
-        self.path = self._file.path
-        self.size = 0
-        self.truncated = False
+        self.path = file.path
+        self.size = file.initial_size
+        self.truncated = bool(file.losses) or refused_before > 0
         self.closed = False
-
-    @classmethod
-    def resumed(
-        cls,
-        name: str,
-        max_bytes: int,
-        kept: Callable[[int], int],
-        directory: Directory | None,
-        lost: int,
-        discarded: int,
-    ) -> Recorder:
-        """
-        That of a job whose output an earlier worker, or the shim, has written so far; both of it are bytes.
-
-        lost: what the disk refused meanwhile; discarded: what came beyond max_bytes. A line says so, as ever.
-        """
-        recorder = cls.__new__(cls)
-        file = Guarded(name, directory, kept, resumes=True)
-        recorder._begin(file, max_bytes)
-        recorder.size = file.begun
-        if file.losses:
-            recorder.truncated = True
-        if lost:
-            recorder.truncated = True
-            recorder._lost_bytes = lost
-            recorder._refusal = "the disk refused them"
-            recorder._at_least = True
-        if discarded or (max_bytes and recorder.size > max_bytes):
-            recorder._resume_capped()
-        return recorder
-
-    def _resume_capped(self) -> None:
-        """Bytes were dropped: the last line says so, if it is not there already, whole or in part."""
-        self.truncated = self._capped = True
-        line = self._cap_line()
-        written = self._file.tail(self.size - self._max_bytes) if self.size > self._max_bytes else b""
-        self._last_line = line[len(written) :] if line.startswith(written) else line
+        excess = max(0, self.size - max_bytes) if max_bytes else 0
+        if discarded_before or excess:
+            self.truncated = self._capped = True
+            self._notices.ceiling(max_bytes, file.read_before_start(excess) if excess else b"")
 
     def ready(self) -> bool:
         """
-        The file is open, or never will be; False: no descriptor is left, which passes. Asked before the first byte.
+        Whether the first byte can be taken now. False: no descriptor is free, so the caller asks again later.
+
+        True also where the file cannot be opened for another reason: then the bytes are taken, and lost.
         """
         try:
             self._file.open()
         except OSError as error:
             if error.errno in (errno.EMFILE, errno.ENFILE):
-                self._let_wait(error)
+                self._wait_for_descriptor(error)
                 return False
         return True
 
     def append(self, data: bytes) -> None:
-        """Write down all of it, or as much as the disk takes."""
-        self._take(memoryview(data))
+        """Write the data, or as much of it as the disk takes."""
+        self._record(memoryview(data))
         self._changed.wake()
 
     def pour(self, pipe: int, most: int) -> int:
         """
-        Take what a pipe holds, `most` bytes at most; how many those were, 0: it has ended. poured() tells what waits.
+        Move up to `most` bytes from a pipe to the file; return how many, 0 at the end of the pipe. Any thread, one at a
+        time; afterwards the reactor thread calls poured().
 
-        Any thread, at a time when no other writes. The kernel moves the bytes in one call, so a SIGKILL loses none.
-        Only
-        where the disk refused some, or the file system knows no splice(2), they are read and written: a SIGKILL between
-        the two loses what was read, 256 KiB at most.
+        splice(2) moves the bytes in one system call, so a SIGKILL loses none. They are read and written only where the
+        disk refused some, near the ceiling, and on file systems without splice(2): a SIGKILL between the two calls then
+        loses up to 256 KiB.
 
         Raises:
             BlockingIOError: the pipe is empty.
         """
-        self._see_to_it()
+        self._repair_if_tampered()
         room = min(most, self._max_bytes - self.size) if self._max_bytes else most
-        if self._splices and not self.truncated and room > 0 and bytes_in(pipe):  # an ended pipe needs no file
+        if self._can_splice and not self.truncated and room > 0 and bytes_in(pipe):  # an ended pipe needs no open file
             try:
                 moved = os.splice(pipe, self._file.open(), room, flags=_SPLICE_F_NONBLOCK)
             except BlockingIOError:
                 raise
-            except OSError as error:  # nothing was taken: below it is known exactly what is lost, if anything is
-                self._splices = error.errno != errno.EINVAL
+            except OSError as error:  # no byte was moved; the way below finds out what the disk takes
+                self._can_splice = error.errno != errno.EINVAL
             else:
                 self._spliced(moved)
                 return moved
         data = os.read(pipe, min(most, _READ_BYTES))
-        self._take(memoryview(data))
+        self._record(memoryview(data))
         return len(data)
 
     def poured(self) -> None:
-        """Something was poured."""
+        """Wake the readers after pour()."""
         self._changed.wake()
 
     def finish(self) -> None:
-        """The job prints nothing more; the last chance for a line of ours. From now on `size` stays as it is."""
+        """The job prints nothing more: write the notices that are due. From now on `size` does not change."""
         if not self.closed:
-            self.look()
-            self._disturbed = self._disturbed or not self._file.is_proven()
-            self._see_to_it()
-            if self._catch_up():
+            self.check()
+            self._tampered = self._tampered or not self._file.matches_sample()
+            self._repair_if_tampered()
+            if self._write_notices():
                 self._changed.wake()
             self._file.finish(self.size)
 
-    def look(self) -> None:
-        """Has somebody done something to the file? At the end, and now and then before. Any thread."""
-        if self._file.fd >= 0 and not self._file.astray and not self._disturbed:
-            size = self.size  # before the file's own: it grows
-            trouble = self._file.trouble(size) if size else None
-            if trouble is not None:
-                self.truncated = self._disturbed = True
-                self._file.note(trouble)
+    def check(self) -> None:
+        """Look whether another process has changed the file. Any thread."""
+        if self._file.fd >= 0 and not self._file.unreachable and not self._tampered:
+            size = self.size  # read before the file's own size, because both grow
+            damage = self._file.damage(size) if size else None
+            if damage is not None:
+                self.truncated = self._tampered = True
+                self._file.save_damage(damage)
 
     @property
     def losses(self) -> tuple[Loss, ...]:
-        """What others have taken away of it. Any thread."""
+        """The bytes that other processes have removed from the file. Any thread."""
         return self._file.losses
 
-    def is_proven(self, fd: int) -> bool:
-        """What was written at first is in that open file; else something was cut off just now. Any thread."""
-        proof = self._file.proof
-        return proof is None or proof.holds(fd)
+    def is_intact(self, fd: int) -> bool:
+        """The open file has the sampled bytes, so nothing was cut that is not in `losses`. Any thread."""
+        sample = self._file.sample
+        return sample is None or sample.matches(fd)
 
     def owns(self, found: os.stat_result) -> bool:
-        """That is the file in which all of this is. Any thread."""
+        """The status is that of the recorded file. Any thread."""
         return self._file.owns(found)
 
     def discard(self) -> None:
-        """The job never was: close, and leave no file."""
+        """Close and remove the file, because the job was not started."""
         self.close()
         self._file.remove()
 
     def close(self) -> None:
-        """Nothing more will come; every waiter is told."""
+        """Nothing more comes: close the file and wake every reader. May be called again."""
         if not self.closed:
             self.closed = True
             self._file.close()
             self._changed.wake()
 
     def more(self, beyond: int) -> Deferred[None]:
-        """Fires when there is a byte at or after offset `beyond`, or nothing more will come."""
+        """Fires when the file has a byte at offset `beyond`, or nothing more comes."""
         return self._changed.until(lambda: self.size > beyond or self.closed)
 
-    def _take(self, data: memoryview) -> None:
-        if self._max_bytes and self.size + len(data) > self._max_bytes:
-            self._cap(data)
-        else:
+    def _record(self, data: memoryview) -> None:
+        if not self._max_bytes or self.size + len(data) <= self._max_bytes:
             self._keep(data)
-
-    def _cap(self, data: memoryview) -> None:
+            return
         self.truncated = True
         if not self._capped:
             self._capped = True
             self._keep(data[: max(0, self._max_bytes - self.size)])
-            self._last_line = self._cap_line()
-            self._catch_up()
+            self._notices.ceiling(self._max_bytes)
+            self._write_notices()
 
     def _keep(self, data: memoryview) -> None:
-        self._see_to_it()
-        if self.truncated and not self._catch_up():
-            self._lost_bytes += len(data)
+        self._repair_if_tampered()
+        if self.truncated and not self._write_notices():
+            self._notices.refused_bytes += len(data)
         else:
-            self._lost_bytes += len(data) - self._write(data)
+            self._notices.refused_bytes += len(data) - self._write(data)
 
     def _write(self, data: bytes | memoryview) -> int:
         """How many of these bytes the disk took."""
@@ -254,85 +203,66 @@ class Recorder:
         except OSError as error:
             self._refused(error)
         if written:
-            self._file.prove(self.size, data[:written])
+            self._file.take_sample(self.size, data[:written])
         self.size += written
         return written
 
-    def _spliced(self, moved: int) -> None:
-        """So many bytes have come; somebody may have cut the file just then, which no size tells."""
-        if not self._file.is_proven():
-            self._learn(self._file.put_right(self.size + moved), self.size + moved)
-        if moved:
-            self._file.prove(self.size)
-        self.size += moved
-
-    def _see_to_it(self) -> None:
-        """Before anything is written: has somebody done something to the file? Then the next bytes get their place."""
-        file = self._file
-        told = bool(self._notice)  # and its line comes before the next bytes
-        if file.fd >= 0 and not file.astray and not told and (self._disturbed or not file.is_whole(self.size)):
-            self._disturbed = False
-            self._learn(file.put_right(self.size), self.size)
-
-    def _learn(self, loss: Loss | None, position: int) -> None:
-        if loss is not None:
-            self.truncated = True
-            count, done = loss.end - loss.begin, f"somebody has {loss.what} the file"
-            where = "were lost here" if loss.end == position else f"from offset {loss.begin} on were lost"
-            self._notice = f"\n[{count} bytes of output {where}: {done}]\n".encode()
-            self._log.warn(
-                "Output of job {job_id} is lost, {count} bytes from offset {begin} on: "
-                "somebody has {what} {path}{astray}.",
-                job_id=os.path.basename(self.path).partition(".")[0],
-                count=count,
-                begin=loss.begin,
-                what=loss.what,
-                path=self.path,
-                astray=", and what it prints from now on cannot be found, either" if self._file.astray else "",
-            )
-
-    def _catch_up(self) -> bool:
-        """Write the lines of ours that are due; whether they all are there."""
-        while line := self._rest_of_line or self._gap_line() or self._notice or self._last_line:
-            written = self._write(line)
-            if not written:  # by the next time it may have to say more
-                return False
-            if self._rest_of_line:
-                pass
-            elif self._lost_bytes:
-                self._lost_bytes = 0
-            elif self._notice:
-                self._notice = b""
-            else:
-                self._last_line = b""
-            self._rest_of_line = line[written:]
-            if self._rest_of_line:
+    def _write_notices(self) -> bool:
+        """Write the notices that are due; whether the disk took all of them."""
+        while notice := self._notices.next():
+            written = self._write(notice)
+            if written:
+                self._notices.took(notice, written)
+            if written < len(notice):
                 return False
         return True
 
-    def _cap_line(self) -> bytes:
-        return f"\n[output beyond {self._max_bytes} bytes was dropped]\n".encode()
+    def _spliced(self, moved: int) -> None:
+        """Account for spliced bytes. If the file was cut meanwhile its size does not show it, but the sample does."""
+        if not self._file.matches_sample():
+            self._report(self._file.repair(self.size + moved), self.size + moved)
+        if moved:
+            self._file.take_sample(self.size)
+        self.size += moved
 
-    def _gap_line(self) -> bytes:
-        if not self._lost_bytes:
-            return b""
-        count = f"at least {self._lost_bytes}" if self._at_least else f"{self._lost_bytes}"
-        return f"\n[{count} bytes of output were lost here: {self._refusal}]\n".encode()
+    def _repair_if_tampered(self) -> None:
+        """Before a write: if another process has changed the file, make the next byte go to its own offset."""
+        file = self._file
+        if file.fd < 0 or file.unreachable or self._notices.has_tampering:  # the last one's notice comes first
+            return
+        if self._tampered or not file.has_size(self.size):
+            self._tampered = False
+            self._report(file.repair(self.size), self.size)
 
-    def _let_wait(self, error: OSError) -> None:
-        if not self._waits:
-            self._waits = True
+    def _report(self, loss: Loss | None, position: int) -> None:
+        if loss is not None:
+            self.truncated = True
+            self._notices.tampered(loss, position)
+            self._log.warn(
+                "Output of job {job_id} is lost, {count} bytes from offset {begin} on: "
+                "somebody has {what} {path}{unreachable}.",
+                job_id=os.path.basename(self.path).partition(".")[0],
+                count=loss.end - loss.begin,
+                begin=loss.begin,
+                what=loss.what,
+                path=self.path,
+                unreachable=", and its further output is lost as well" if self._file.unreachable else "",
+            )
+
+    def _wait_for_descriptor(self, error: OSError) -> None:
+        if not self._no_descriptor:
+            self._no_descriptor = True
             self._log.warn(
                 "A job that prints has to wait, {path} cannot be opened: {error}", path=self.path, error=error
             )
 
     def _refused(self, error: OSError) -> None:
-        self._refusal = error.strerror or str(error)
+        self._notices.reason = error.strerror or str(error)
         if not self.truncated:
             self.truncated = True
             self._log.warn("Output is being lost, {path} cannot be written: {error}", path=self.path, error=error)
 
 
 def bytes_in(pipe: int) -> int:
-    """How many a pipe holds."""
+    """How many bytes a pipe holds."""
     return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)

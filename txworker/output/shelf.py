@@ -1,4 +1,4 @@
-"""Which file belongs to which job."""
+"""The output directory: which files belong to which job."""
 
 from __future__ import annotations
 
@@ -11,121 +11,122 @@ from pathlib import Path
 from txworker.base.directory import Directory, NotOurFile, refusal_for_root
 from txworker.base.logs import Logger
 from txworker.jobs import Loss
-from txworker.output.both import Output
-from txworker.output.losses import ENDING, load
+from txworker.output.job_output import Output
+from txworker.output.losses import SUFFIX, load
+from txworker.output.output_file import OutputFile
 from txworker.output.recorder import Recorder
 
 
 class Shelf:
     """
-    A directory of output files: `<job id>.out`, and `<job id>.err` where stderr is kept apart. kept(fd) may move a
-    descriptor that is held for long.
+    The output directory: `<job id>.out` for each job, `<job id>.err` for a separate stderr, and lists of losses.
 
-    The directory is opened once; whatever becomes of its path, the files are in this one. look() sees to it that it
-    stays the one that has the path.
+    The directory is opened once, and files are opened relative to its descriptor, whatever happens to its path;
+    check() opens it anew if the path leads elsewhere. relocate_fd(fd) may return another number for a descriptor that
+    stays open for long.
 
     Raises:
-        OSError: the directory cannot be made, or not be written; or others could lead the worker elsewhere by it.
+        OSError: the directory cannot be created or written, or is unsafe for a worker that runs as root.
     """
 
     _log = Logger()
 
-    def __init__(self, directory: Path, kept: Callable[[int], int] = lambda fd: fd) -> None:
-        self._kept = kept
-        self._outputs: dict[str, Output] = {}  # those that are not closed, and some that are
-        self._missing = ""
-        self._directory = self._opened(directory)
+    def __init__(self, directory: Path, relocate_fd: Callable[[int], int] = lambda fd: fd) -> None:
+        self._relocate_fd = relocate_fd
+        self._outputs: dict[str, Output] = {}  # all that are open, and closed ones that check() has not removed yet
+        self._problem = ""  # why no new output can be created
+        self._directory = self._open_directory(directory)
         self.permission_problem = self._directory.permission_problem
 
     def create(self, job_id: str, separate_stderr: bool, max_bytes: int = 0) -> Output:
         """
-        New, empty output for a job, of so many bytes at most (0: no ceiling) in each file. Reactor thread.
+        Create empty output for a job, of at most `max_bytes` (0: no ceiling) in each file. Reactor thread.
 
         Raises:
-            OSError: a file cannot be made; none is left.
+            OSError: a file cannot be created; none is left behind.
         """
         try:
-            out = self._recorder(job_id, False, max_bytes)
-        except FileNotFoundError:  # the directory itself is not there any more
-            self._look_at_directory()
-            out = self._recorder(job_id, False, max_bytes)
+            out = self._create_recorder(job_id, False, max_bytes)
+        except FileNotFoundError:  # the directory was deleted
+            self._check_directory()
+            out = self._create_recorder(job_id, False, max_bytes)
         try:
-            err = self._recorder(job_id, True, max_bytes) if separate_stderr else None
+            err = self._create_recorder(job_id, True, max_bytes) if separate_stderr else None
         except OSError:
             out.discard()
             raise
-        output = Output(out, err)
-        self._outputs[job_id] = output
-        return output
+        return self._remember(job_id, out, err)
 
     def resume(
         self, job_id: str, separate_stderr: bool, max_bytes: int, lost: Sequence[int], discarded: Sequence[int]
     ) -> Output:
-        """The output of a job that an earlier worker has started, to be gone on with. As Recorder.resumed."""
-        out = self._resumed(job_id, False, max_bytes, lost[0], discarded[0])
-        err = self._resumed(job_id, True, max_bytes, lost[1], discarded[1]) if separate_stderr else None
-        output = Output(out, err)
-        self._outputs[job_id] = output
-        return output
+        """
+        The output of a job that an earlier worker has started; recording goes on at its end.
 
-    def _resumed(self, job_id: str, stderr: bool, max_bytes: int, lost: int, discarded: int) -> Recorder:
-        name = _name(job_id, stderr)
-        return Recorder.resumed(name, max_bytes, self._kept, self._directory, lost, discarded)
+        `lost` and `discarded`, each for stdout and stderr: bytes that the disk refused meanwhile, and bytes that came
+        beyond the ceiling.
+        """
+        out, *err = (
+            Recorder(OutputFile.existing(name, self._directory, self._relocate_fd), max_bytes, refused, dropped)
+            for name, refused, dropped in zip(_names(job_id, separate_stderr), lost, discarded, strict=False)
+        )
+        return self._remember(job_id, out, err[0] if err else None)
 
     def path(self, job_id: str, stderr: bool) -> Path:
-        """Where a job's output is, or its separate stderr. Any thread."""
+        """The path of a job's output, or of its separate stderr. Any thread."""
         return self._directory.path / _name(job_id, stderr)
 
     def open(self, job_id: str, stderr: bool) -> int:
         """
-        A descriptor to read it by. Any thread.
+        Open a file for reading; return the descriptor. Any thread.
 
         Raises:
-            FileNotFoundError: it is not there.
-            NotOurFile: what is there is none of the worker's files.
+            FileNotFoundError: it does not exist.
+            NotOurFile: the worker did not make what is there.
             OSError: it cannot be opened.
         """
         return self._directory.open(_name(job_id, stderr), os.O_RDONLY)
 
     def bytes_of(self, job_id: str, stderr: bool) -> int | None:
-        """How many are in that file; None when it is not there. Any thread."""
+        """The size of a file in bytes; None if it does not exist. Any thread."""
         with suppress(OSError):
             return self._directory.stat(_name(job_id, stderr)).st_size
         return None
 
     def losses(self, job_id: str, stderr: bool) -> tuple[Loss, ...]:
-        """What others have taken away of it while its job ran. Any thread."""
+        """The bytes that other processes removed from a file while its job ran. Any thread."""
         return load(_name(job_id, stderr), self._directory.fd)
 
     def recover(self, job_id: str, separate_stderr: bool) -> int:
         """
-        Bytes that a dead worker has left of a job's output.
+        The size in bytes of the output that a worker left behind when it was killed.
 
-        It may have died between writing the job down and making the files: what is missing is made, empty, so that
-        the output can be asked for like any other.
+        Creates missing files, empty: that worker may have been killed before it created them, and every job's output
+        can be asked for.
         """
         size = 0
-        for stderr in (False, True)[: 1 + separate_stderr]:
-            with suppress(OSError):  # a disk that is full now must not keep the worker from starting
-                fd = self._directory.open(_name(job_id, stderr), os.O_WRONLY | os.O_CREAT)
+        for name in _names(job_id, separate_stderr):
+            with suppress(OSError):  # a full disk must not keep the worker from starting
+                fd = self._directory.open(name, os.O_WRONLY | os.O_CREAT)
                 size += os.fstat(fd).st_size
                 os.close(fd)
         return size
 
     def is_damaged(self, job_id: str, separate_stderr: bool, begun: bool) -> bool:
         """
-        Others have taken something away of what a job printed: a worker has seen it, or it is plain to see. begun: its
-        files were there once.
+        Another process has removed output of the job: an earlier worker has noted it, or a file is not ours or missing.
+
+        begun: the files once existed, so a missing one is damage.
         """
-        names = [_name(job_id, stderr) for stderr in (False, True)[: 1 + separate_stderr]]
-        return any(self._directory.has(name + ENDING) or not self._is_whole(name, begun) for name in names)
+        names = _names(job_id, separate_stderr)
+        return any(self._directory.has(name + SUFFIX) or not self._is_ours(name, begun) for name in names)
 
     def has(self, job_id: str) -> bool:
-        """A job with that id has printed here."""
+        """There is output of a job with this id."""
         return "/" not in job_id and self._directory.has(_name(job_id, stderr=False))
 
     def job_ids(self) -> list[str]:
-        """Whose output is here."""
+        """The ids of the jobs that have output here."""
         with suppress(OSError):
             return sorted(name.removesuffix(".out") for name in self._directory.names() if name.endswith(".out"))
         return []
@@ -133,39 +134,45 @@ class Shelf:
     def remove(self, job_ids: Iterable[str]) -> None:
         """Delete the output of these jobs. Any thread; raises OSError."""
         for job_id in job_ids:
-            for stderr in (False, True):
-                self._directory.remove(_name(job_id, stderr))
-                self._directory.remove(_name(job_id, stderr) + ENDING)
+            for name in _names(job_id, separate_stderr=True):
+                self._directory.remove(name)
+                self._directory.remove(name + SUFFIX)
 
-    def look(self) -> None:
+    def check(self) -> None:
         """
-        Has somebody done something to the directory, or to a file in use? Once a second, in any thread, for a disk may
-        not answer; one call at a time.
+        Look whether another process has changed the directory, or a file in use.
+
+        Called once a second, in any thread because the disk may not answer; one call at a time.
         """
-        self._look_at_directory()
+        self._check_directory()
         for job_id, output in list(self._outputs.items()):
             if output.closed:
                 self._outputs.pop(job_id, None)
             else:
-                output.look()
+                output.check()
 
-    def _is_whole(self, name: str, begun: bool) -> bool:
+    def _is_ours(self, name: str, begun: bool) -> bool:
         try:
             os.close(self._directory.open(name, os.O_RDONLY))
         except NotOurFile:
             return False
         except FileNotFoundError:
             return not begun
-        except OSError:  # not known
+        except OSError:  # unknown
             pass
         return True
 
-    def _recorder(self, job_id: str, stderr: bool, max_bytes: int) -> Recorder:
-        if self._missing:
-            raise OSError(errno.ENOENT, self._missing, str(self._directory.path))
-        return Recorder(_name(job_id, stderr), max_bytes, self._kept, self._directory)
+    def _create_recorder(self, job_id: str, stderr: bool, max_bytes: int) -> Recorder:
+        if self._problem:
+            raise OSError(errno.ENOENT, self._problem, str(self._directory.path))
+        file = OutputFile.create(_name(job_id, stderr), self._directory, self._relocate_fd)
+        return Recorder(file, max_bytes)
 
-    def _opened(self, path: Path) -> Directory:
+    def _remember(self, job_id: str, out: Recorder, err: Recorder | None) -> Output:
+        output = self._outputs[job_id] = Output(out, err)
+        return output
+
+    def _open_directory(self, path: Path) -> Directory:
         directory = Directory(path)
         try:
             problem = refusal_for_root(directory.permission_problem)
@@ -177,25 +184,25 @@ class Shelf:
             raise
         return directory
 
-    def _look_at_directory(self) -> None:
-        """Somebody has deleted it, or put another in its place: go on in the one that has its path, or in a new one."""
+    def _check_directory(self) -> None:
+        """If the directory was deleted or replaced, continue in the one at its path, or in a new one."""
         path = self._directory.path
         if self._directory.in_place:
-            self._missing = ""
+            self._problem = ""
             return
         try:
-            self._directory.replace(self._opened(path))
+            self._directory.replace(self._open_directory(path))
         except OSError as error:
-            if not self._missing:
+            if not self._problem:
                 self._log.error(
                     "The output directory {path} has been deleted or replaced: no new jobs until there is one that can "
                     "be used ({error}).",
                     path=path,
                     error=error,
                 )
-            self._missing = f"the directory has been deleted or replaced: {error.strerror or error}"
+            self._problem = f"the directory has been deleted or replaced: {error.strerror or error}"
         else:
-            self._missing = ""
+            self._problem = ""
             self._log.warn(
                 "The output directory {path} has been deleted or replaced. New output goes to the one that is there "
                 "now; what was in the other is not found any more.",
@@ -204,12 +211,20 @@ class Shelf:
 
 
 def _name(job_id: str, stderr: bool) -> str:
-    """For each launch: to make a Path is dear."""
+    """A text and not a Path, because a Path takes longer to build and each launch needs one."""
     return f"{job_id}.{'err' if stderr else 'out'}"
 
 
+def _names(job_id: str, separate_stderr: bool) -> list[str]:
+    return [_name(job_id, stderr) for stderr in (False, True)[: 1 + separate_stderr]]
+
+
 def _check_writable(directory: Directory) -> None:
-    """By making a file, for os.access() knows nothing of what root may not do either. A full disk passes."""
+    """
+    Create and remove a file, because os.access() does not know what root may not do (a read-only file system).
+
+    Errors of a full disk are ignored.
+    """
     probe = f".txworker-{os.getpid()}"
     try:
         directory.remove(probe)

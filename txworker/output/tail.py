@@ -1,7 +1,7 @@
 """
-Reading a growing output file, and making valid text of its bytes.
+Reads a growing output file, and decodes its bytes to valid text.
 
-For threads: reads block, nothing here knows of the reactor.
+For threads, because reads block; nothing here uses the reactor.
 """
 
 from __future__ import annotations
@@ -14,26 +14,27 @@ from pathlib import Path
 from txworker.base.directory import open_own
 
 BLOCK_BYTES = 256 * 1024
-"""Of one read, so of one message: larger ones carry no more (docs/architecture.md)."""
+"""Of one read, and so of one message: larger messages are not faster."""
 
 _FARTHEST = 2**62
-"""No file is so large; pread(2) takes no offset beyond 2**63."""
+"""No file is larger; pread(2) refuses offsets of 2**63 and more."""
 
 FIRST_BYTES = 16 * 1024
 SHARE = 64
 """
-A read is FIRST_BYTES at first and then up to a 64th of all that was read, until it is a whole block: a viewer that
-stops taking, be it after the 4 MB that gRPC takes for it, holds up little.
+A read is FIRST_BYTES at first, then a 64th of all that was read, up to a whole block. So a viewer that stops reading
+holds little in memory, even after the 4 MB that gRPC buffers for it.
 """
 
 
 class Tail:
     """
-    A file open for reading at any offset: one of the worker's, by its path or by a descriptor, which is this one's from
-    now on. Close it, or use it in a `with`.
+    An output file, open for reading at any offset: by its path, or by a descriptor that the Tail then owns.
+
+    A context manager, which closes the file.
 
     Raises:
-        OSError: the file cannot be opened, or is not the worker's.
+        OSError: the file cannot be opened, or is not one of the worker's.
     """
 
     def __init__(self, file: Path | int) -> None:
@@ -47,11 +48,11 @@ class Tail:
         os.close(self._fd)
 
     def fileno(self) -> int:
-        """Its descriptor."""
+        """The descriptor."""
         return self._fd
 
-    def turn_to(self, fd: int) -> bool:
-        """Go on in that file, if it is another one; else it is closed. Whether it is."""
+    def switch_to(self, fd: int) -> bool:
+        """Read from `fd` from now on if it is another file, and return whether it is. Closes the other descriptor."""
         new, old = os.fstat(fd), os.fstat(self._fd)
         another = (new.st_dev, new.st_ino) != (old.st_dev, old.st_ino)
         if another:
@@ -61,11 +62,11 @@ class Tail:
 
     @property
     def size(self) -> int:
-        """Bytes in the file now."""
+        """The size of the file now, in bytes."""
         return os.fstat(self._fd).st_size
 
     def read(self, offset: int, end: int | None = None) -> bytes:
-        """A block of what is there from offset on; up to `end`, or to where the file ends now. Empty: nothing is."""
+        """The next bytes at `offset`, at most a block, up to `end` or the end of the file; empty if there are none."""
         wanted = min(BLOCK_BYTES, max(FIRST_BYTES, self._read // SHARE))
         if offset > _FARTHEST:
             return b""
@@ -79,10 +80,10 @@ class Tail:
         """
         The offset at which the last `lines` lines begin; an unfinished last line counts as one.
 
-        Reads no more than is to be sent from there, and a block. Before each block check() is called, which may raise.
+        Reads at most one block more than the result's bytes. Calls check() before each block; it may raise.
         """
         end = position = self.size
-        if lines >= end:  # a line has a byte
+        if lines >= end:  # each line has at least one byte
             return 0
         while position > 0:
             check()
@@ -100,10 +101,10 @@ class Tail:
 
 class TextDecoder:
     """
-    Blocks of bytes to valid text whose every piece knows its offset.
+    Decodes blocks of bytes to valid text, and gives the offset of each piece of text.
 
-    A character cut between blocks is held back until it is whole; invalid bytes become U+FFFD, exactly as
-    `bytes.decode("utf-8", "replace")` makes of the whole.
+    Holds back a character that is split between blocks until it is complete. Invalid bytes become U+FFFD: all pieces
+    together are `bytes.decode("utf-8", "replace")` of all blocks together.
     """
 
     def __init__(self, offset: int) -> None:
@@ -112,7 +113,7 @@ class TextDecoder:
         self._held = 0
 
     def decode(self, block: bytes, final: bool = False) -> tuple[str, int]:
-        """The text that is certain now, and the offset of its first byte. `final`: nothing follows."""
+        """The text that is complete now, and the offset of its first byte. `final`: no block follows."""
         offset = self._offset
         held_before = self._held
         text = self._decoder.decode(block, final)

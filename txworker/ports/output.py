@@ -51,7 +51,7 @@ class Output(Protocol):
     def owns(self, found: os.stat_result, stderr: bool) -> bool:
         """That is the file in which one of them is, as far as can be told. Any thread."""
 
-    def is_proven(self, fd: int, stderr: bool) -> bool:
+    def is_intact(self, fd: int, stderr: bool) -> bool:
         """Nothing was cut off of that open file just now that is not in losses() yet. Any thread."""
 
     def finish(self) -> None:

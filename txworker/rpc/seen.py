@@ -56,7 +56,7 @@ class Seen:
             recorded = max(recorded, self._catalog.output_bytes(job, self._stderr) or 0)
         if offset >= recorded:
             return False
-        if self._tail.turn_to(self._catalog.open_output(self._job_id, self._stderr)):
+        if self._tail.switch_to(self._catalog.open_output(self._job_id, self._stderr)):
             return True
         self.checked(offset, b"?")  # says what is known of it
         raise OutputGone(self._job_id, "cut")

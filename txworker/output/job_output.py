@@ -1,4 +1,4 @@
-"""All that one job prints, on its way to one file or to two. Reactor thread, except where said otherwise."""
+"""The whole output of one job, in one file or in two. Reactor thread, except where said otherwise."""
 
 from __future__ import annotations
 
@@ -11,7 +11,12 @@ from txworker.output.recorder import Recorder
 
 
 class Output:
-    """All that one job prints: stdout and stderr in order in one file, or stderr in a file of its own."""
+    """
+    The output of one job: stdout and stderr in one file in the order of writes, or stderr in a file of its own.
+
+    A method with `child_fd` is for the file to which the child's descriptor 1 or 2 goes; one with `stderr`, for the
+    separate stderr file if there is one. They behave as Recorder's methods of the same name.
+    """
 
     __slots__ = ("err", "out")
 
@@ -21,75 +26,75 @@ class Output:
 
     @property
     def size(self) -> int:
-        """Bytes written down so far, of both. Any thread."""
+        """Bytes in both files so far. Any thread."""
         return self.out.size + (self.err.size if self.err else 0)
 
     @property
     def truncated(self) -> bool:
-        """Something was dropped. Any thread."""
+        """Bytes are missing from either file. Any thread."""
         return self.out.truncated or (self.err is not None and self.err.truncated)
 
     def ready(self, child_fd: int) -> bool:
-        """As Recorder.ready, of the pipe that the child's descriptor leads to."""
+        """Whether the first byte can be taken now."""
         return self._recorder(child_fd == 2).ready()
 
     def write(self, child_fd: int, data: bytes) -> None:
-        """Bytes that came out of the child's descriptor 1 or 2."""
+        """Append data that the child wrote."""
         self._recorder(child_fd == 2).append(data)
 
     def pour(self, child_fd: int, fd: int, most: int) -> int:
-        """As Recorder.pour, of the pipe that the child's descriptor leads to."""
+        """Move bytes from pipe `fd` to the file. Any thread, one at a time."""
         return self._recorder(child_fd == 2).pour(fd, most)
 
     def poured(self, child_fd: int) -> None:
-        """Something was poured."""
+        """Wake the readers after pour()."""
         self._recorder(child_fd == 2).poured()
 
     def recorded(self, stderr: bool) -> int:
-        """Bytes written down so far of one of them. Any thread."""
+        """Bytes in one file so far. Any thread."""
         return self._recorder(stderr).size
 
     def more(self, beyond: int, stderr: bool) -> Deferred[None]:
-        """Fires when there is a byte at or after offset `beyond`, or nothing more will come."""
+        """Fires when the file has a byte at offset `beyond`, or nothing more comes."""
         return self._recorder(stderr).more(beyond)
 
     def losses(self, stderr: bool) -> tuple[Loss, ...]:
-        """As Recorder.losses, of one of them."""
+        """The bytes that other processes have removed from one file. Any thread."""
         return self._recorder(stderr).losses
 
-    def is_proven(self, fd: int, stderr: bool) -> bool:
-        """As Recorder.is_proven, of one of them."""
-        return self._recorder(stderr).is_proven(fd)
+    def is_intact(self, fd: int, stderr: bool) -> bool:
+        """Nothing was cut off the open file that is not in losses(). Any thread."""
+        return self._recorder(stderr).is_intact(fd)
 
     def owns(self, found: os.stat_result, stderr: bool) -> bool:
-        """As Recorder.owns, of one of them."""
+        """The status is that of the recorded file. Any thread."""
         return self._recorder(stderr).owns(found)
 
     @property
     def closed(self) -> bool:
-        """Nothing more will come."""
+        """Nothing more comes."""
         return self.out.closed
 
-    def look(self) -> None:
-        """Has somebody done something to the files? As Recorder.look."""
-        self.out.look()
+    def check(self) -> None:
+        """Look whether another process has changed a file. Any thread."""
+        self.out.check()
         if self.err is not None:
-            self.err.look()
+            self.err.check()
 
     def finish(self) -> None:
-        """The job prints nothing more; from now on `size` stays as it is."""
+        """The job prints nothing more; from now on `size` does not change."""
         self.out.finish()
         if self.err is not None:
             self.err.finish()
 
     def close(self) -> None:
-        """Nothing more will come."""
+        """Close the files and wake every reader."""
         self.out.close()
         if self.err is not None:
             self.err.close()
 
     def discard(self) -> None:
-        """The job never was: close, and leave no file."""
+        """Close and remove the files, because the job was not started."""
         self.out.discard()
         if self.err is not None:
             self.err.discard()
