@@ -88,7 +88,7 @@ class JumpTests(SynchronousTestCase):
         started = self.successResultOf(self.house.worker.submit(JobSpec("true")))
         self.pass_by(5, -400 * 86_400)
         again = a_house(store=self.store, wall=lambda: self.wall, elapsed=lambda: self.elapsed)
-        again.worker.take_over({}, "lost: testing")
+        again.take_over()
         lost = again.catalog.get(started.id)
         self.assertEqual((started.started_at, self.elapsed), (lost.finished_at, lost.ended_elapsed))
 

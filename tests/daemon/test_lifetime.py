@@ -6,7 +6,7 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from txworker.daemon.lifetime import InOrder, Stopping
+from txworker.daemon.lifetime import StagedServices, StopStep
 
 
 class Noted(Service):
@@ -23,12 +23,12 @@ class Noted(Service):
         return self.stopped
 
 
-class InOrderTests(SynchronousTestCase):
+class StagedServicesTests(SynchronousTestCase):
     def test_one_after_another(self) -> None:
         """Stages stop last to first, each when the one before is through; within a stage all stop together."""
         notes: list[str] = []
         store, jobs, door = (Noted(name, notes) for name in ("store", "jobs", "door"))
-        house = InOrder([[store], [jobs, door]])
+        house = StagedServices([[store], [jobs, door]])
         house.startService()
         over = house.stopService()
         self.assertEqual(["store starts", "jobs starts", "door starts", "jobs stops", "door stops"], notes)
@@ -44,7 +44,7 @@ class InOrderTests(SynchronousTestCase):
         """A service that fails to stop is logged and keeps nobody else from stopping."""
         notes: list[str] = []
         store = Noted("store", notes)
-        house = InOrder([[store], [Stopping("broken", lambda: 1 / 0)]])
+        house = StagedServices([[store], [StopStep("broken", lambda: 1 / 0)]])
         over = house.stopService()
         store.stopped.callback(None)
         self.successResultOf(over)

@@ -9,6 +9,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from txworker.rpc.bridge import Bridge
+from txworker.rpc.health import Health
 from txworker.rpc.server import CLOSING_SECONDS, Connections, GrpcServer
 
 LIMIT = 10.0
@@ -43,7 +44,8 @@ class StopTests(SynchronousTestCase):
         self.reactor = FakeReactor()
         servicer = cast(Any, None)
         connections = Connections(100, 0, lambda: False)
-        self.service = GrpcServer("127.0.0.1", 0, servicer, Bridge(self.reactor), 1, None, connections)
+        bridge = Bridge(self.reactor)
+        self.service = GrpcServer("127.0.0.1", 0, servicer, bridge, Health(bridge, ()), 1, None, connections)
         self.grpc = FakeGrpc()
         self.addCleanup(self.grpc.may_stop.set)
         self.service._server = cast(Any, self.grpc)

@@ -171,7 +171,7 @@ class WatchTests(SynchronousTestCase):
         done, lost = self.start(), self.start()
         self.end(done, 1)
         self.house = a_house(store=store)
-        self.house.worker.take_over({}, "lost: testing")
+        self.house.take_over()
         self.caller.happens = [self.start]
         expected = [(done.id, "FAILED"), (lost.id, "LOST"), ("job-3", "RUNNING")]
         self.assertEqual(expected, self.told(self.events()))

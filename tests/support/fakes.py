@@ -17,6 +17,7 @@ from txworker.jobs.errors import TxWorkerError
 from txworker.jobs.held import Held
 from txworker.ports import Listener, World
 from txworker.worker.catalog import Catalog
+from txworker.worker.takeover import ShimJobs, decide
 from txworker.worker.worker import Policy, Worker
 
 UNWATCHABLE = 666
@@ -103,7 +104,7 @@ class FakeOutput:
     def owns(self, found: os.stat_result, stderr: bool) -> bool:
         return True
 
-    def is_proven(self, fd: int, stderr: bool) -> bool:
+    def is_intact(self, fd: int, stderr: bool) -> bool:
         return True
 
     def finish(self) -> None:
@@ -242,6 +243,11 @@ class House:
     def catalog(self) -> Catalog:
         """The jobs that the worker has."""
         return self.worker.catalog
+
+    def take_over(self, *held: Held, text: str = "lost: testing") -> tuple[int, int]:
+        """Take over an earlier worker's jobs, of which a new shim holds these; how many run on, how many are lost."""
+        shim = ShimJobs({one.job_id: one for one in held})
+        return self.worker.take_over(decide(self.store.unfinished(), shim, text))
 
 
 def a_house(

@@ -145,7 +145,7 @@ class RequestTests(SynchronousTestCase):
         before = a_house(store=store)
         job = self.successResultOf(before.worker.submit(self.SPEC))
         after = a_house(store=store)
-        after.worker.take_over({}, "lost: testing")
+        after.take_over()
         again = self.successResultOf(after.worker.submit(self.SPEC))
         self.assertEqual((job.id, JobState.LOST), (again.id, again.state))
         self.failureResultOf(after.worker.submit(JobSpec("false", request_id="r")), RequestReused)

@@ -1,4 +1,4 @@
-"""Services that start one after another and stop in the opposite order, each waiting for the one before."""
+"""Services that start one after another and stop in reverse order, each waiting for the one before."""
 
 from __future__ import annotations
 
@@ -11,30 +11,28 @@ from zope.interface import implementer
 
 from txworker.base.logs import Logger
 
-Stop = Callable[[], Any]
-
 
 @implementer(IService)
-class Stopping(Service):
-    """A step that is only there for the way down; stop() may give a Deferred, which is waited for."""
+class StopStep(Service):
+    """A step of the shutdown only. stop() may return a Deferred, which is waited for."""
 
-    def __init__(self, name: str, stop: Stop) -> None:
+    def __init__(self, name: str, stop: Callable[[], Any]) -> None:
         self.name = name
         self._stop = stop
 
     def stopService(self) -> Deferred[None]:
-        """Does the step; fires when it is done."""
+        """Take the step; fires when it is done."""
         super().stopService()
         stopped: Deferred[None] = maybeDeferred(self._stop)
         return stopped
 
 
 @implementer(IService)
-class InOrder(Service):
+class StagedServices(Service):
     """
-    Stages of services. Stages start first to last; they stop last to first, those within one stage together.
+    Stages of services, which start first to last and stop last to first. Those within one stage stop together.
 
-    MultiService stops all its children at once, but jobs must end before the door through which they are seen closes.
+    MultiService stops all its children at once, but jobs must end before the server that streams their output closes.
     """
 
     _log = Logger()
@@ -50,7 +48,7 @@ class InOrder(Service):
                 service.startService()
 
     def stopService(self) -> Deferred[None]:
-        """Stop every stage; fires when the first-started has stopped. One that fails to stop is logged and passed."""
+        """Stop every stage; fires when the first stage has stopped. A service that fails to stop is logged only."""
         super().stopService()
         return Deferred.fromCoroutine(self._stop_all())
 

@@ -1,9 +1,9 @@
-"""The room of processes, put together as the configuration and the machine have it."""
+"""Puts the rooms process/ and leftovers/ together, as the configuration and the machine require."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from importlib.metadata import PackageNotFoundError, version
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from txworker.base.logs import Logger
 from txworker.config import Jobs
 from txworker.config.checks import only_with_shim
 from txworker.daemon.descriptors import DescriptorLimit
-from txworker.jobs.held import Held
+from txworker.daemon.version import own_version
 from txworker.leftovers.census import Census
 from txworker.leftovers.clearing import Finder
 from txworker.leftovers.scan import Scan
@@ -30,29 +30,44 @@ from txworker.process.reactor_spawner import ReactorSpawner
 from txworker.process.shim import Shim
 from txworker.process.shim_start import Handshake, ShimCannotRun, ShimUnusable, check_none_needed, connect
 from txworker.process.spawner import Spawner
+from txworker.worker.takeover import ShimJobs
 
 DRAIN_SECONDS = 2.0
-"""How long output is waited for when a job's process has exited but something it left behind holds the pipe."""
+"""How long output is awaited when a job's process has exited and one of its leftovers holds the pipe open."""
 
 COPYING_THREADS = 10
 """
-They copy what jobs pour, and are there from the beginning, whatever jobs do to the machine. The disk may hold up each.
+Size of the reactor's thread pool, whose threads copy large output; each may block on the disk. All are started at once,
+because a job may use up the machine's threads later.
 """
+
+IsKept = Callable[[str], bool]
+"""Whether that job is finished and its leftovers stay alive."""
 
 _log = Logger()
 
 
+@dataclass(frozen=True)
+class _Backend:
+    """What starts processes, the shim or the reactor, and what finds leftovers. close(leave): see Processes.close."""
+
+    starter: Starter
+    finder: Finder
+    close: Callable[[bool], None]
+    shim: Shim | None = None
+    cgroups: Cgroups | None = None
+
+
 class Processes:
     """
-    Launches jobs, through the shim or, where there is none, by the reactor; close() when none is left, or when those
-    there are are left to the next worker. Reactor thread.
+    Launches jobs through the shim, or by the reactor where the configuration or the machine allows no shim.
+    Reactor thread.
 
-    is_kept(job_id): that job is over, and what it left behind is to be left alone.
-
-    environment and umask are what jobs inherit; `name` is that of the cgroup with theirs. output_directory is open.
+    environment and umask are what jobs inherit. name: of the cgroup that has the jobs' cgroups. output_directory: an
+    open descriptor.
 
     Raises:
-        ShimUnusable: there is a shim that cannot be used, or there can be none and what is configured needs one.
+        ShimUnusable: a shim is there and cannot be used; or none can run, and the configuration needs one.
     """
 
     def __init__(
@@ -66,116 +81,129 @@ class Processes:
     ) -> None:
         reactor.getThreadPool().adjustPoolsize(COPYING_THREADS, COPYING_THREADS)
         self.descriptors = DescriptorLimit()
-        limit = self.descriptors.original
         self._config = config
         self._reactor = reactor
         self._name = name
         self._cores = Cores(config.pin_worker)
         self._keep = config.leftovers == "keep"
-        self.is_kept: Callable[[str], bool] = lambda job_id: False
         self._inherited = base_environment(environment, str(config.directory), account_of(config.user))
-        self._close_starter: Callable[[bool], None] = lambda leave: None
-        self._cgroups: Cgroups | None = None
-        self.shim: Shim | None = None
-        self.lost: Callable[[int], None] = lambda pid: None
-        defaults = {
-            "environment": self._inherited,
-            "umask": umask,
-            "descriptor_limit": limit,
-            "unattended_seconds": config.unattended_seconds,
-        }
-        self.launcher = self._through_shim(defaults, output_directory) or self._by_reactor(umask, limit)
+        self._backend = self._with_shim(umask, output_directory) or self._without_shim(umask)
+        self.launcher = Launcher(
+            self._backend.starter,
+            reactor,
+            self._backend.finder,
+            self._backend.cgroups,
+            _defaults(config, self._inherited),
+            Patience(config.stop_grace_seconds, DRAIN_SECONDS),
+        )
+
+    def on_shim_loss(self, settle: Callable[[int], None]) -> None:
+        """
+        From now on settle(pid) is called when the shim with that pid has ended and the next one runs.
+
+        Not an argument of __init__: settling is the worker's, and the worker is made with this object's launcher.
+        """
+        shim = self._backend.shim
+        if shim is not None:
+
+            def lost(pid: int) -> None:
+                self.launcher.census.close()
+                self.launcher.census = self._census(shim)
+                settle(pid)
+
+            shim.lost = lost
 
     @property
-    def held(self) -> list[Held]:
-        """The jobs that the shim has kept, at the beginning."""
-        return [] if self.shim is None else self.shim.held
-
-    @property
-    def starting(self) -> list[str]:
-        """The jobs whose start an earlier worker asked for, and which hangs."""
-        return [] if self.shim is None else self.shim.starting
-
-    @property
-    def found(self) -> bool:
-        """A shim was there already: an order that it knows nothing of never came to be a process."""
-        return self.shim is not None and self.shim.found
+    def shim_jobs(self) -> ShimJobs:
+        """The jobs that the shim held when this worker connected to it."""
+        shim = self._backend.shim
+        if shim is None:
+            return ShimJobs()
+        return ShimJobs({held.job_id: held for held in shim.held}, shim.starting, complete=shim.found)
 
     @property
     def can_leave(self) -> bool:
-        """Jobs can outlive this worker."""
-        return self.shim is not None
-
-    def release(self, job_id: str, keep: bool) -> None:
-        """The shim need not keep that job any more. keep: what it left may go on printing."""
-        if self.shim is not None:
-            self.shim.release(job_id, keep)
+        """Whether jobs can outlive this worker."""
+        return self._backend.shim is not None
 
     @property
     def cgroups(self) -> str:
         """The directory of the jobs' cgroups; empty when they have none."""
-        return "" if self._cgroups is None else str(self._cgroups.path)
+        return "" if self._backend.cgroups is None else str(self._backend.cgroups.path)
 
-    def end_stale(self, job_ids: Collection[str], elsewhere: str) -> int:
+    def release(self, job_id: str, keep: bool) -> None:
+        """Let the shim forget that job. keep: its leftovers may go on writing output."""
+        if self._backend.shim is not None:
+            self._backend.shim.release(job_id, keep)
+
+    def end_stale(self, job_ids: Collection[str], elsewhere: str, is_kept: IsKept) -> int:
         """
         End what is left in the cgroups that an earlier worker made for these jobs; how many processes that were.
 
-        elsewhere: the directory that it had for them. Where that is not ours all in there end, unless leftovers are
-        kept or jobs that run on are there, and it is removed.
+        elsewhere: the directory where that worker had the cgroups; empty: unknown. If it is not this worker's
+        directory, all processes in it are ended, except kept leftovers and jobs that run on, and it is removed.
         """
         ended = 0
-        if self._cgroups is not None:
-            ended += sum(end_stale(self._cgroups.path / job_id) for job_id in job_ids)
+        if self._backend.cgroups is not None:
+            ended += sum(end_stale(self._backend.cgroups.path / job_id) for job_id in job_ids)
         if elsewhere and elsewhere != self.cgroups:
-            ended += end_elsewhere(Path(elsewhere), self._name, self._only(job_ids, Path(elsewhere)))
+            ended += end_elsewhere(Path(elsewhere), self._name, self._to_empty(job_ids, Path(elsewhere), is_kept))
         return ended
 
-    def _only(self, job_ids: Collection[str], elsewhere: Path) -> Collection[str] | None:
-        """Whose cgroups elsewhere are to be emptied; None: all that there are."""
-        if self._keep or self.held:
+    def _to_empty(self, job_ids: Collection[str], elsewhere: Path, is_kept: IsKept) -> Collection[str] | None:
+        """The jobs whose cgroups in that directory are to be emptied; None: all."""
+        if self._keep or self.shim_jobs.held:
             return job_ids
-        there = {place.name for place in elsewhere.iterdir()} if elsewhere.is_dir() else set()
-        kept = {name for name in there if self.is_kept(name)}
+        there = {path.name for path in elsewhere.iterdir()} if elsewhere.is_dir() else set()
+        kept = {name for name in there if is_kept(name)}
         return there - kept if kept else None
 
-    def close(self, leave: bool) -> Deferred[None]:
-        """Nothing of any job runs on, unless jobs are left to the next worker or leftovers are kept."""
-        return maybeDeferred(self._close, leave)
+    def close(self, leave: bool, is_kept: IsKept) -> Deferred[None]:
+        """
+        Close everything. leave: jobs stay with the shim, for the next worker; otherwise the processes of all jobs are
+        killed, except kept leftovers.
+        """
+        return maybeDeferred(self._close, leave, is_kept)
 
-    def _close(self, leave: bool) -> None:
+    def _close(self, leave: bool, is_kept: IsKept) -> None:
         if not self._keep and not leave:
-            self.launcher.census.kill_everybody(self.is_kept)
+            self.launcher.census.kill_everybody(is_kept)
         self.launcher.census.close()
-        self._close_starter(leave)
-        if self._cgroups is not None and not leave:
-            self._cgroups.close()
+        self._backend.close(leave)
+        if self._backend.cgroups is not None and not leave:
+            self._backend.cgroups.close()
 
-    def _through_shim(self, defaults: Mapping[str, Any], output_directory: int) -> Launcher | None:
-        """None: there is to be no shim, or there can be none."""
-        config, reactor = self._config, self._reactor
+    def _with_shim(self, umask: int, output_directory: int) -> _Backend | None:
+        """None: the configuration wants no shim, or the machine allows none."""
+        config = self._config
         if not config.shim:
             check_none_needed(config.state_directory)
             return None
+        defaults = {
+            "environment": self._inherited,
+            "umask": umask,
+            "descriptor_limit": self.descriptors.original,
+            "unattended_seconds": config.unattended_seconds,
+        }
         pipes = IntermediatePipes(COPYING_THREADS)
 
         def connected() -> Handshake:
-            with self._cores.roaming():  # jobs run on every CPU, and so does the shim that starts them
+            with self._cores.roaming():  # the shim, and so every job, inherits the CPUs of this thread
                 return connect(
-                    reactor, config.state_directory, defaults, output_directory, pipes.descriptors, _version()
+                    self._reactor, config.state_directory, defaults, output_directory, pipes.descriptors, own_version()
                 )
 
-        poller = Poller(reactor, self._cores)
+        poller = Poller(self._reactor, self._cores)
         try:
-            self.shim = Shim(poller, reactor, connected)
+            shim = Shim(poller, self._reactor, connected)
         except ShimCannotRun as error:
             poller.close()
             pipes.close()
             self._accept_no_shim(error)
             return None
-        self.shim.lost = self._shim_lost
-        self._close_starter = self.shim.close
-        self._cgroups = _cgroups(self._name) if config.use_cgroups else None
-        return self._launcher(Spawner(poller, self.shim, self._inherited, pipes), self._census())
+        cgroups = _cgroups(self._name) if config.use_cgroups else None
+        spawner = Spawner(poller, shim, self._inherited, pipes)
+        return _Backend(spawner, self._census(shim), shim.close, shim, cgroups)
 
     def _accept_no_shim(self, error: ShimCannotRun) -> None:
         key = only_with_shim(self._config)
@@ -183,28 +211,15 @@ class Processes:
             raise ShimUnusable(f"{error}; and {key} needs it") from error
         _log.warn("Jobs run without the shim, and end with the worker: {error}.", error=error)
 
-    def _by_reactor(self, umask: int, descriptor_limit: tuple[int, int]) -> Launcher:
-        spawner = ReactorSpawner(self._reactor, umask, descriptor_limit, self._cores.roaming)
-        self._close_starter = lambda leave: spawner.close()
-        return self._launcher(spawner, Scan())
+    def _without_shim(self, umask: int) -> _Backend:
+        spawner = ReactorSpawner(self._reactor, umask, self.descriptors.original, self._cores.roaming)
+        return _Backend(spawner, Scan(), lambda leave: spawner.close())
 
-    def _launcher(self, starter: Starter, census: Finder) -> Launcher:
-        config = self._config
-        patience = Patience(config.stop_grace_seconds, DRAIN_SECONDS)
-        defaults = _defaults(config, self._inherited)
-        return Launcher(starter, self._reactor, census, self._cgroups, defaults, patience)
-
-    def _census(self) -> Census:
-        assert self.shim is not None
-        census = Census(self._reactor, self.shim.pid, self.shim.thread_id)
-        for job_id, pid in self.shim.kept:
+    def _census(self, shim: Shim) -> Census:
+        census = Census(self._reactor, shim.pid, shim.thread_id)
+        for job_id, pid in shim.kept:
             census.keep(pid, job_id)
         return census
-
-    def _shim_lost(self, pid: int) -> None:
-        self.launcher.census.close()
-        self.launcher.census = self._census()
-        self.lost(pid)
 
 
 def _cgroups(name: str) -> Cgroups | None:
@@ -223,10 +238,3 @@ def _defaults(config: Jobs, environment: Mapping[str, str]) -> JobDefaults:
         Preparation("", user=user, nice=config.nice, oom_score_adj=config.oom_score_adj),
         config.leftovers == "keep",
     )
-
-
-def _version() -> str:
-    try:
-        return version("txworker")
-    except PackageNotFoundError:  # run from its source
-        return "(not installed)"

@@ -8,7 +8,7 @@ import signal as signals
 import sys
 import time
 from collections.abc import Callable, Mapping
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -24,6 +24,7 @@ from twisted.python.components import Componentized
 from txworker.base.logs import Logger, observer_for
 from txworker.base.printable import printable
 from txworker.config import Config, ConfigError, load
+from txworker.daemon.version import own_version
 from txworker.process.environ import environment_as_started
 
 
@@ -65,7 +66,7 @@ class Options(usage.Options):
 
     def opt_version(self) -> NoReturn:
         """Print the version and exit."""
-        print(f"txworker {_version()}, Twisted {version('twisted')}")
+        print(f"txworker {own_version()}, Twisted {version('twisted')}")
         raise SystemExit(0)
 
     def postOptions(self) -> None:
@@ -164,10 +165,8 @@ class WorkerService(Service):
         use_monotonic_clock(reactor)
 
         try:
-            from txworker.daemon.assembly import (
-                NotUsable,
-                assemble,
-            )  # only now: it imports gRPC, and a daemon has forked by now
+            from txworker.daemon.assembly import assemble  # only now: it imports gRPC, and a daemon has forked by now
+            from txworker.daemon.directories import NotUsable
             from txworker.jobs.errors import StoreBroken
             from txworker.rpc.server import CannotListen
             from txworker.store.errors import Unusable
@@ -175,8 +174,9 @@ class WorkerService(Service):
             raise CannotStart(f"txworker: Python's modules cannot be read by uid {os.geteuid()}: {error}") from error
 
         try:
-            self._running, drain, handover = assemble(self._config, reactor, environment, self._umask)
-            obey_signals(reactor, drain.begin, handover.begin, self._log)
+            assembled = assemble(self._config, reactor, environment, self._umask)
+            self._running = assembled.services
+            obey_signals(reactor, assembled.drain.begin, assembled.handover.begin, self._log)
             self._running.startService()
         except CannotListen as error:
             raise CannotStart(f"txworker: grpc_server.addr: {error}") from error
@@ -188,7 +188,7 @@ class WorkerService(Service):
             raise CannotStart(f"txworker: {error.filename or 'cannot start'}: {error.strerror or error}") from error
         self._log.info(
             "txworker {version}, configuration {source}, state in {state}, output in {output}.",
-            version=_version(),
+            version=own_version(),
             source=self._config.source or "by default",
             state=self._config.jobs.state_directory,
             output=self._config.jobs.output_directory,
@@ -262,13 +262,6 @@ def makeService(options: Options) -> Service:
     """Twisted: the service for these options."""
     log_observer = None if options.parent is None else observer_for(options.parent)
     return WorkerService(options.worker_config, options.umask, log_observer)
-
-
-def _version() -> str:
-    try:
-        return version("txworker")
-    except PackageNotFoundError:  # run from its source
-        return "(not installed)"
 
 
 def _umask() -> int:

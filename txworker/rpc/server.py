@@ -17,10 +17,11 @@ from twisted.internet.defer import Deferred
 
 from txworker.base.logs import Logger
 from txworker.pb import worker_bare_pb2, worker_bare_pb2_grpc, worker_pb2, worker_pb2_grpc
-from txworker.rpc import health
 from txworker.rpc.admission import Admission, StreamSlots
 from txworker.rpc.arrivals import Arrivals
 from txworker.rpc.bridge import Bridge
+from txworker.rpc.health import NAME as HEALTH_NAME
+from txworker.rpc.health import Health
 from txworker.rpc.ready import ReadyMessages
 from txworker.rpc.requests import add_service
 from txworker.rpc.threads import RpcThreads
@@ -98,6 +99,7 @@ class GrpcServer(Service):
         port: int,
         servicer: worker_pb2_grpc.WorkerServicer,
         bridge: Bridge,
+        health: Health,
         max_streams: int,
         credentials: Callable[[], grpc.ServerCredentials] | None,
         connections: Connections,
@@ -111,7 +113,7 @@ class GrpcServer(Service):
         self._credentials = credentials
         self._connections = connections
         self._also_open = also_open
-        self._health = health.Health(bridge, NAMES)
+        self._health = health
         self._server: grpc.Server | None = None
         self._next_look: Any = None
 
@@ -143,14 +145,6 @@ class GrpcServer(Service):
         super().startService()
         self._log.info("Serving on {address}{tls}.", address=self.address, tls=" with TLS" if self._credentials else "")
 
-    def announce(self, serving: bool) -> None:
-        """What health says from now on, until something else is announced."""
-        self._health.announce(serving)
-
-    def announce_stopping(self) -> None:
-        """Health says NOT_SERVING from now on, for good."""
-        self._health.announce_stopping()
-
     def stopService(self) -> Deferred[None]:
         """Refuse new calls; fires when the open ones have ended or were cut, soon after CLOSING_SECONDS at most."""
         super().stopService()
@@ -179,7 +173,7 @@ class GrpcServer(Service):
         add_service(worker_pb2_grpc.add_WorkerServicer_to_server, self._servicer, server)
         add_service(worker_bare_pb2_grpc.add_WorkerServicer_to_server, self._servicer, server)  # type: ignore[arg-type]  # the same methods
         add_service(health_pb2_grpc.add_HealthServicer_to_server, self._health, server)
-        served = reflection.ReflectionServicer((*NAMES, health.NAME, reflection.SERVICE_NAME))
+        served = reflection.ReflectionServicer((*NAMES, HEALTH_NAME, reflection.SERVICE_NAME))
         add_service(reflection_pb2_grpc.add_ServerReflectionServicer_to_server, served, server)
 
     def _look(self, arrivals: Arrivals) -> None:

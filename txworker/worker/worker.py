@@ -37,6 +37,7 @@ from txworker.worker.active_job import ActiveJob
 from txworker.worker.catalog import Catalog, check_same
 from txworker.worker.change_feed import ChangeFeed
 from txworker.worker.job_launcher import JobLauncher
+from txworker.worker.takeover import LostJob, Takeover, joined
 
 
 @dataclass(frozen=True)
@@ -73,76 +74,71 @@ class Worker:
         self._refusing = self._stopping = False
         self.catalog = Catalog(self._active, store, shelf, self._feed, policy.keeps_leftovers)
 
-    def take_over(
-        self,
-        held: Mapping[str, Held],
-        lost_text: str,
-        certain: bool = False,
-        unended: Mapping[str, str] | None = None,
-        at: Callable[[Job], float] | None = None,
-    ) -> tuple[int, int]:
+    def take_over(self, takeover: Takeover, now_for: Callable[[Job], float] | None = None) -> tuple[int, int]:
         """
-        Go on with the jobs that an earlier worker left unfinished: those whose processes the shim has kept run on, the
-        others are lost, for the reason that `lost_text` says. How many of each there were. certain: the shim is still
-        the one that they were started with, so an order that it knows nothing of never came to be a process. unended:
-        of jobs that are lost, which processes could not be ended. at(job) says what time it is to a job; otherwise it
-        is what the wall clock says.
+        Apply the decision about an earlier worker's unfinished jobs; how many jobs run on, and how many are lost.
 
-        Blocks until that is written: before the reactor runs, and before anybody asks.
+        now_for(job): the present time on the job's own clock; None: the wall clock's.
+
+        Blocks until everything is written. To be called before the reactor runs and before any other method.
+
+        Raises:
+            StoreBroken: it cannot be written.
         """
-        unfinished = self._store.unfinished()
-        taken = {job.id for job in unfinished if job.id in held and self._taken_over(job, held[job.id], at)}
-        for job_id in taken:  # not before all are known: what one has left could be taken for another's
-            self._go_on(self._active[job_id], held[job_id])
-        rest = [job for job in unfinished if job.id not in taken]
-        lost = [job for job in rest if not (certain and job.state is JobState.PENDING)]
-        for job in lost:
-            self._lose(job, _joined(lost_text, (unended or {}).get(job.id)), self._time_to(job, at))
-        for job in rest:
-            if job not in lost:
-                self._forget(job)
+        now_for = now_for or (lambda job: self._world.now())
+        lost = list(takeover.lost)
+        taken: list[tuple[ActiveJob, Held]] = []
+        for one in takeover.run_on:
+            active = self._take_over(one.job, one.held, now_for(one.job))
+            if active is not None:
+                taken.append((active, one.held))
+            else:
+                lost.append(LostJob(one.job, one.lost_text))
+        for active, held in taken:  # all jobs are known first: a leftover of one could be taken for another's
+            self._resume(active, held)
+        for lost_job in lost:
+            self._lose(lost_job.job, lost_job.text, now_for(lost_job.job))
+        for job in takeover.never_started:
+            self._log.info("Job {job_id} was never started; its record is dropped.", job_id=job.id)
+            self._store.drop(job).addErrback(self._not_written, job)
         self._store.settle()
         self._feed.start_after(self._revision)
         return len(taken), len(lost)
 
-    def _forget(self, job: Job) -> None:
-        """It was written down and never started, and its caller was never answered."""
-        self._log.info("Job {job_id} was never started; its order is dropped.", job_id=job.id)
-        self._store.drop(job).addErrback(self._not_written, job)
-
-    def _time_to(self, job: Job, at: Callable[[Job], float] | None) -> float:
-        return at(job) if at else self._world.now()
-
-    def _lose(self, job: Job, text: str, at: float) -> None:
-        self._store.save(after(job, self._lost(job, text, at), self._next_revision()))
-        self._log.warn("Job {job_id} is {text}.", job_id=job.id, text=text)
-
-    def _taken_over(self, job: Job, held: Held, at: Callable[[Job], float] | None) -> bool:
-        """Whether it is; nothing happens to it yet."""
+    def _take_over(self, job: Job, held: Held, now: float) -> ActiveJob | None:
+        """Make the job active; its process is not touched yet. None: it cannot be, and the log says why."""
         try:
             active = self._job_launcher.take_over(job, held)
         except OSError as error:
             self._log.error("Job {job_id} cannot be taken over: {error}.", job_id=job.id, error=error)
-            return False
+            return None
         self._active[job.id] = active
-        active.ahead = self._time_to(job, at) - self._world.elapsed()
+        active.ahead = now - self._world.elapsed()
         if job.spec.request_id:
             self._requests[job.spec.request_id] = job
-        if job.state is JobState.PENDING:  # the worker before died between the order and the answer
+        if job.state is JobState.PENDING:  # the earlier worker ended after the launch and before writing it down
             self._learn(active, Started(held.started_at, held.pid, held.ticks))
-        if held.stopping:  # by the shim, or by a worker that could not write it down any more
+        if held.stopping:  # by the shim, or by a worker that could no longer write it down
             self._learn(active, EndAsked(held.reason or EndReason.ASKED))
         self._log.info("Job {job_id}, pid {pid}, is taken over.", job_id=job.id, pid=held.pid)
-        return True
+        return active
 
-    def _go_on(self, active: ActiveJob, held: Held) -> None:
-        """With a stop that was begun, or that was decided and not begun; with an exit that nobody has seen."""
+    def _resume(self, active: ActiveJob, held: Held) -> None:
+        """Continue a stop that had begun, begin one that was only decided, and handle an exit that came meanwhile."""
         if held.stopping:
             active.running.resume_stop(held.kill_at)
         elif active.job.state is JobState.STOPPING:
             active.running.stop(self._policy.grace_seconds)
         if held.exit is not None:
             active.running.exited(held.exit)
+
+    def _lose(self, job: Job, text: str, now: float) -> None:
+        separate = job.spec.separate_stderr
+        damaged = self._shelf.is_damaged(job.id, separate, begun=job.state is not JobState.PENDING)
+        output_bytes = self._shelf.recover(job.id, separate)
+        fact = Lost(now, text, output_bytes, damaged, self._world.elapsed())
+        self._store.save(after(job, fact, self._next_revision()))
+        self._log.warn("Job {job_id} is {text}.", job_id=job.id, text=text)
 
     def shim_lost(
         self, job_ids: Collection[str], text: str, unended: Mapping[str, str] | None = None
@@ -152,7 +148,7 @@ class Worker:
         unended: as in take_over(). Fires when that is written down.
         """
         lost = [
-            self._lose_active(self._active[job_id], _joined(text, (unended or {}).get(job_id)))
+            self._lose_active(self._active[job_id], joined(text, unended, job_id))
             for job_id in job_ids
             if job_id in self._active
         ]
@@ -185,11 +181,6 @@ class Worker:
             one.output.finish()
             one.output.close()
         return len(active)
-
-    def _lost(self, job: Job, text: str, at: float) -> Lost:
-        separate = job.spec.separate_stderr
-        damaged = self._shelf.is_damaged(job.id, separate, begun=job.state is not JobState.PENDING)
-        return Lost(at, text, self._shelf.recover(job.id, separate), damaged, self._world.elapsed())
 
     def submit(self, spec: JobSpec, wanted: Callable[[], bool] = lambda: True) -> Deferred[Job]:
         """
@@ -395,7 +386,3 @@ class Worker:
     def _not_written(self, failure: Any, job: Job) -> None:
         text = "Job {job_id} could not be written down as {state}: {error}."
         self._log.error(text, job_id=job.id, state=job.state.name, error=failure.value)
-
-
-def _joined(text: str, more: str | None) -> str:
-    return f"{text}; {more}" if more else text

@@ -1,4 +1,4 @@
-"""What is said about a configuration when the worker is put together from it."""
+"""Warnings about how the worker is reached, as configured."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from txworker.config import Scheduler
-from txworker.daemon.assembly import NotUsable, _own_state, _registration, _shelf, _warn_of_readers
+from txworker.daemon.doors import registration, warn_of_readers
 
 
 class FakeServer:
@@ -22,8 +22,8 @@ class FakeServer:
 
 
 class RegistrationTests(SynchronousTestCase):
-    def test_address_of_nobody(self) -> None:
-        """A scheduler that is to dial every address of the worker's machine is worth a warning."""
+    def test_no_address_to_dial(self) -> None:
+        """A warning, when the scheduler would be told "every address of this machine"."""
         for host, advertised, warned in [
             ("0.0.0.0", "", 1),
             ("::", "", 1),
@@ -32,33 +32,15 @@ class RegistrationTests(SynchronousTestCase):
         ]:
             server: Any = FakeServer(host)
             with capturedLogs() as events:
-                _registration(Scheduler(addr="127.0.0.1:9", advertise_addr=advertised), server, None)
+                registration(Scheduler(addr="127.0.0.1:9", advertise_addr=advertised), server, None)
             self.assertEqual(warned, sum("advertise_addr is not given" in event["log_format"] for event in events))
-
-
-class UnsafePlacesTests(SynchronousTestCase):
-    def test_not_root(self) -> None:
-        """A worker that is not root starts as ever, and says what is wrong; root does not."""
-        place = Path("place").absolute()
-        place.mkdir()
-        place.chmod(0o777)
-        for begin, key in [
-            (_shelf, "jobs.output_directory"),
-            (_own_state, "jobs.state_directory"),
-        ]:
-            danger = f"{place} can be written by others (mode 0777)"
-            with capturedLogs() as events, mock.patch("os.geteuid", return_value=1000):
-                begin(place / "below")
-            expected = f"{key}: others can change what is in {place}/below: {danger}."
-            self.assertEqual([expected], [formatEvent(event) for event in events])
-            with mock.patch("os.geteuid", return_value=0):
-                refused = self.assertRaises(NotUsable, begin, place / "below")
-            self.assertEqual(f"{key}: {place}/below: not safe for a worker that is root: {danger}", str(refused))
 
 
 class KeyTests(SynchronousTestCase):
     def test_others_can_read_it(self) -> None:
-        """A warning, which names file and mode; a group may read it where the worker does so by that group only."""
+        """
+        A warning names the file and its mode. A group may read the key where the worker reads it only as a member.
+        """
         key = Path("server.key")
         key.touch()
         ours = os.geteuid()
@@ -73,7 +55,7 @@ class KeyTests(SynchronousTestCase):
         ]:
             key.chmod(mode)
             with capturedLogs() as events, mock.patch("os.geteuid", return_value=uid):
-                _warn_of_readers(key)
+                warn_of_readers(key)
             self.assertEqual(warned, bool(events), (oct(mode), uid))
             if warned and uid == ours:
                 said = formatEvent(events[0])

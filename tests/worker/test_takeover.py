@@ -29,12 +29,12 @@ class LostTests(SynchronousTestCase):
         before.launcher.running[done.id].exit()
         self.successResultOf(before.worker.stop(stopping.id))
         after = a_house(store=store)
-        self.assertEqual((0, 2), after.worker.take_over({}, "lost: testing"))
+        self.assertEqual((0, 2), after.take_over())
         self.assertEqual(JobState.SUCCEEDED, after.catalog.get(done.id).state)
         for job_id in (running.id, stopping.id):
             job = after.catalog.get(job_id)
             self.assertEqual((JobState.LOST, "lost: testing", True), (job.state, job.error_text, job.failed))
-        self.assertEqual((0, 0), a_house(store=store).worker.take_over({}, "lost: again"))
+        self.assertEqual((0, 0), a_house(store=store).take_over(text="lost: again"))
 
     def test_goes_on_counting(self) -> None:
         """Numbers and revisions go on where the earlier worker was: newest first stays newest first."""
@@ -42,7 +42,7 @@ class LostTests(SynchronousTestCase):
         before = a_house(store=store)
         old = self.successResultOf(before.worker.submit(TRUE))
         after = a_house(store=store)
-        after.worker.take_over({}, "lost: testing")
+        after.take_over()
         lost = after.catalog.get(old.id)
         new = self.successResultOf(after.worker.submit(TRUE))
         self.assertGreater(lost.revision, old.revision)
@@ -54,7 +54,7 @@ class LostTests(SynchronousTestCase):
         store = MemoryStore()
         old = self.successResultOf(a_house(store=store).worker.submit(TRUE))
         after = a_house(store=store)
-        after.worker.take_over({}, "lost: testing")
+        after.take_over()
         changed = self.successResultOf(after.catalog.changes.since(0))
         self.assertEqual((), changed.jobs)
         self.assertEqual([old.id], [job.id for job in after.catalog.ended_between(0, changed.in_store_upto, 10, {})])
@@ -69,7 +69,7 @@ class LostTests(SynchronousTestCase):
         spec = JobSpec("true", args=("x" * 10_000, "last"))
         job = self.successResultOf(a_house(store=store).worker.submit(spec))
         after = a_house(store=store)
-        after.worker.take_over({}, "lost: testing")
+        after.take_over()
         lost = after.catalog.get(job.id)
         self.assertEqual((JobState.LOST, spec.brief()), (lost.state, lost.spec))
         self.assertEqual(spec, after.catalog.in_full(lost).spec)
@@ -79,7 +79,7 @@ class LostTests(SynchronousTestCase):
         store = MemoryStore()
         self.successResultOf(a_house(store=store).worker.submit(TRUE))
         store.broken = StoreFull("the disk is full")
-        self.assertRaises(StoreFull, a_house(store=store).worker.take_over, {}, "lost: testing")
+        self.assertRaises(StoreFull, a_house(store=store).take_over)
 
 
 def held(job: Job, **more: Any) -> Held:
@@ -99,7 +99,7 @@ class TakeOverTests(SynchronousTestCase):
 
     def taken_over(self, **more: Any) -> House:
         after = a_house(store=self.store)
-        self.assertEqual((1, 0), after.worker.take_over({self.job.id: held(self.job, **more)}, "lost: testing"))
+        self.assertEqual((1, 0), after.take_over(held(self.job, **more)))
         return after
 
     def test_runs_on(self) -> None:
@@ -160,9 +160,7 @@ class TakeOverTests(SynchronousTestCase):
     def test_cannot_be_watched(self) -> None:
         """One that cannot be taken over is lost, and said to be."""
         after = a_house(store=self.store)
-        self.assertEqual(
-            (0, 1), after.worker.take_over({self.job.id: held(self.job, pid=UNWATCHABLE)}, "lost: testing")
-        )
+        self.assertEqual((0, 1), after.take_over(held(self.job, pid=UNWATCHABLE)))
         self.assertEqual(JobState.LOST, after.catalog.get(self.job.id).state)
 
 

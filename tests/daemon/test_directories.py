@@ -1,0 +1,31 @@
+"""Directories that other users can write to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from unittest import mock
+
+from twisted.logger import capturedLogs, formatEvent
+from twisted.trial.unittest import SynchronousTestCase
+
+from txworker.daemon.directories import NotUsable, check_state_directory, open_shelf
+
+
+class UnsafeDirectoriesTests(SynchronousTestCase):
+    def test_writable_by_others(self) -> None:
+        """A worker that is not root starts with a warning; a worker that is root refuses."""
+        parent = Path("parent").absolute()
+        parent.mkdir()
+        parent.chmod(0o777)
+        for open_directory, key in [
+            (open_shelf, "jobs.output_directory"),
+            (check_state_directory, "jobs.state_directory"),
+        ]:
+            problem = f"{parent} can be written by others (mode 0777)"
+            with capturedLogs() as events, mock.patch("os.geteuid", return_value=1000):
+                open_directory(parent / "below")
+            expected = f"{key}: others can change what is in {parent}/below: {problem}."
+            self.assertEqual([expected], [formatEvent(event) for event in events])
+            with mock.patch("os.geteuid", return_value=0):
+                refused = self.assertRaises(NotUsable, open_directory, parent / "below")
+            self.assertEqual(f"{key}: {parent}/below: not safe for a worker that is root: {problem}", str(refused))

@@ -1,0 +1,54 @@
+"""The directories that the configuration names, checked at start: a danger is a warning, or for root a refusal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from txworker.base.directory import Directory, refusal_for_root
+from txworker.base.logs import Logger
+from txworker.output.shelf import Shelf
+
+_log = Logger()
+
+
+class NotUsable(Exception):
+    """What a key of the configuration names cannot be used; the sentence begins with the key."""
+
+
+def open_shelf(path: Path) -> Shelf:
+    """
+    The output files in jobs.output_directory, which is made if it does not exist.
+
+    Raises:
+        NotUsable: it cannot be opened, or is not safe.
+    """
+    key = "jobs.output_directory"
+    try:
+        shelf = Shelf(path)
+    except OSError as error:
+        raise NotUsable(f"{key}: {error.filename or path}: {error.strerror}") from error
+    _warn_of(key, path, shelf.permission_problem)
+    return shelf
+
+
+def check_state_directory(path: Path) -> None:
+    """
+    Make jobs.state_directory if it does not exist, and warn if others can replace what is in it.
+
+    Raises:
+        NotUsable: it cannot be opened, or is not safe.
+    """
+    key = "jobs.state_directory"
+    try:
+        directory = Directory(path)
+    except OSError as error:
+        raise NotUsable(f"{key}: {error.filename or path}: {error.strerror}") from error
+    directory.close()
+    if refusal_for_root(directory.permission_problem):
+        raise NotUsable(f"{key}: {path}: {refusal_for_root(directory.permission_problem)}")
+    _warn_of(key, path, directory.permission_problem)
+
+
+def _warn_of(key: str, path: Path, problem: str) -> None:
+    if problem:
+        _log.warn("{key}: others can change what is in {path}: {problem}.", key=key, path=path, problem=problem)

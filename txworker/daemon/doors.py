@@ -1,0 +1,138 @@
+"""The interfaces to other programs: the gRPC server with the operator's socket, and the link to the scheduler."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from twisted.application.service import Service
+
+from txworker.base.logs import Logger
+from txworker.base.ratelimit import Allows, RateLimit
+from txworker.config import Config
+from txworker.config import GrpcServer as ServerConfig
+from txworker.config import Scheduler as SchedulerConfig
+from txworker.config.checks import readers_of_key
+from txworker.daemon.descriptors import DescriptorLimit
+from txworker.daemon.drain import Drain
+from txworker.daemon.handover import Handover
+from txworker.rpc.bridge import Bridge
+from txworker.rpc.control import ControlServicer, control_door
+from txworker.rpc.health import Health
+from txworker.rpc.pems import CertificateFiles
+from txworker.rpc.server import Connections, GrpcServer
+from txworker.rpc.servicer import WorkerServicer
+from txworker.rpc.tls import server_credentials
+from txworker.scheduler import Link, Registration
+from txworker.worker.worker import Worker
+
+_SCHEDULER_LINES = (10, 60.0)
+"""The most log lines of each kind about the scheduler, in so many seconds."""
+
+_log = Logger()
+
+
+@dataclass(frozen=True)
+class Doors:
+    """
+    The server, and the scheduler's registration if there is a scheduler, both not started; and the drain, which uses
+    them. rate_limits: of their log lines, to be closed last.
+    """
+
+    server: GrpcServer
+    scheduler: list[Service]
+    drain: Drain
+    rate_limits: tuple[RateLimit, RateLimit]
+
+
+def make_doors(
+    config: Config,
+    reactor: Any,
+    worker: Worker,
+    bridge: Bridge,
+    health: Health,
+    handover: Handover,
+    descriptors: DescriptorLimit,
+) -> Doors:
+    """The interfaces to a worker; health answers for it, and handover can be requested on the operator's socket."""
+    request_lines, scheduler_lines = RateLimit(reactor), RateLimit(reactor, *_SCHEDULER_LINES)
+    # drain is named before it exists: it needs the registration, which needs the server, which opens this socket.
+    control = ControlServicer(bridge, lambda: drain.begin(), handover.begin)
+    operator_socket = control_door(config.jobs.state_directory, control)
+    servicer = WorkerServicer(worker, bridge, request_lines.allows)
+    server = _grpc_server(config.grpc_server, servicer, bridge, health, descriptors, operator_socket)
+    scheduler: list[Service] = []
+    if config.scheduler.addr:
+        scheduler = [registration(config.scheduler, server, reactor, scheduler_lines.allows)]
+    drain = Drain(reactor, worker, health.announce_stopping, scheduler, reactor.stop)
+    return Doors(server, scheduler, drain, (request_lines, scheduler_lines))
+
+
+def _grpc_server(
+    config: ServerConfig,
+    servicer: WorkerServicer,
+    bridge: Bridge,
+    health: Health,
+    descriptors: DescriptorLimit,
+    operator_socket: Callable[[Any], None],
+) -> GrpcServer:
+    """The server as configured, not started. operator_socket(server) binds the operator's socket when it starts."""
+    return GrpcServer(
+        config.host,
+        config.port,
+        servicer,
+        bridge,
+        health,
+        config.max_streams,
+        _credentials(config),
+        _connections(config, descriptors),
+        operator_socket,
+    )
+
+
+def _credentials(config: ServerConfig) -> Callable[[], Any] | None:
+    """None: without TLS."""
+    if not config.use_tls:
+        if config.crt_file or config.key_file:
+            _log.warn("grpc_server.use_tls is false: crt_file and key_file are not used, calls come without TLS.")
+        return None
+    if not config.crt_file or not config.key_file:  # the configuration's checks require both
+        return None
+    warn_of_readers(config.key_file)
+    files = CertificateFiles(config.crt_file, config.key_file, config.client_ca_file)
+    return lambda: server_credentials(files)
+
+
+def warn_of_readers(key_file: Path) -> None:
+    """Warn if other users can read the key."""
+    with suppress(OSError):  # reported when the server reads it
+        readers = readers_of_key(key_file)
+        if readers:
+            _log.warn("grpc_server.key_file: {path} {readers}.", path=key_file, readers=readers)
+
+
+def _connections(config: ServerConfig, descriptors: DescriptorLimit) -> Connections:
+    most = descriptors.for_connections
+    if config.max_connections > most:
+        _log.warn(
+            "grpc_server.max_connections: {wanted} are more than the limit of open files allows beside jobs: {most}.",
+            wanted=config.max_connections,
+            most=most,
+        )
+    return Connections(min(config.max_connections or most, most), config.max_idle_seconds, descriptors.scarce)
+
+
+def registration(
+    config: SchedulerConfig, server: GrpcServer, reactor: Any, allows: Allows = lambda kind: True
+) -> Registration:
+    """The worker's registration with the scheduler, under the configured address or the server's; not started."""
+    if not config.advertise_addr and server.host in ("", "0.0.0.0", "::"):
+        text = "scheduler.advertise_addr is not given: the scheduler is told {host}, which is no address to dial."
+        _log.warn(text, host=server.host)
+    ca = None if config.ca_file is None else config.ca_file.read_bytes()
+    link = Link(reactor, config.addr, root_certificates=ca, use_tls=config.use_tls)
+    return Registration(reactor, link, lambda: config.advertise_addr or server.address, random.random, allows=allows)

@@ -1,0 +1,91 @@
+"""What the worker does again and again: its sign of life, looks at the output files, retention, giving memory back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from twisted.application.internet import TimerService
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThreadPool
+
+from txworker.base.logs import Logger
+from txworker.config import Jobs
+from txworker.daemon import memory
+from txworker.daemon.clockwatch import ClockWatch
+from txworker.jobs import Retention
+from txworker.output.shelf import Shelf
+from txworker.rpc.control import SocketWatch
+from txworker.store.jobs import JobStore
+from txworker.store.lease import BEAT_SECONDS
+from txworker.worker.retention import RetentionService
+from txworker.worker.viewers import Viewers
+
+T = TypeVar("T")
+
+LOOK_SECONDS = 1.0
+"""Between two looks for outside changes to the output directory or to a running job's output file."""
+
+_log = Logger()
+
+
+def heartbeat(store: JobStore, state_directory: Path) -> TimerService:
+    """Renews the lease; and looks whether the wall clock was set or the operator's socket was removed."""
+    socket = SocketWatch(state_directory)
+    clock = ClockWatch(time.time, store.lease.elapsed, store.lease.stepped)
+
+    def beat() -> None:
+        clock.look()
+        socket.look()
+        store.beat()
+
+    return TimerService(BEAT_SECONDS, beat)
+
+
+def output_watch(shelf: Shelf, reactor: Any) -> TimerService:
+    """
+    Looks for outside changes to output files, in a thread: a disk that hangs must not block the reactor. While one look
+    is still under way the next is left out, so that at most one thread hangs.
+    """
+    under_way = False
+
+    def look() -> None:
+        nonlocal under_way
+        if not under_way:
+            under_way = True
+            looked = _in_thread(reactor, shelf.check)
+            looked.addErrback(lambda failure: _log.failure("looking for changes of output files", failure))
+            looked.addCallback(lambda _: ended())
+
+    def ended() -> None:
+        nonlocal under_way
+        under_way = False
+
+    return TimerService(LOOK_SECONDS, look)
+
+
+def memory_trim(reactor: Any) -> TimerService:
+    """Gives free memory back to the system when the process has grown; in a thread, as that takes milliseconds."""
+    held = memory.Memory()
+
+    def look() -> None:
+        if held.grown:
+            reactor.callInThread(held.give_back)
+
+    return TimerService(memory.LOOK_SECONDS, look)
+
+
+def retention(config: Jobs, reactor: Any, store: JobStore, shelf: Shelf, viewers: Viewers) -> RetentionService:
+    """Removes finished jobs as jobs.keep_days, keep_jobs and keep_output_bytes say."""
+    limits = Retention(config.keep_days, config.keep_jobs, config.keep_output_bytes)
+
+    def in_thread(call: Callable[[], T]) -> Deferred[T]:
+        return _in_thread(reactor, call)
+
+    return RetentionService(reactor, in_thread, store, shelf, viewers, limits, time.time, store.lease.elapsed)
+
+
+def _in_thread(reactor: Any, call: Callable[[], T]) -> Deferred[T]:
+    return deferToThreadPool(reactor, reactor.getThreadPool(), call)

@@ -1,0 +1,198 @@
+"""
+Jobs whose worker or whose shim has ended: what is left of their processes is ended, and their records are settled.
+
+take_over_jobs() is for an earlier worker's jobs, at start; ShimLoss is for the jobs of a shim that ends while this
+worker runs. Which job runs on and which is lost is decided in worker/takeover.py.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from signal import SIGKILL
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThreadPool
+
+from txworker.base.logs import Logger
+from txworker.daemon.processes import Processes
+from txworker.jobs import Job
+from txworker.jobs.errors import StoreBroken
+from txworker.jobs.held import Held
+from txworker.leftovers.evidence import DeadJob
+from txworker.leftovers.orphans import end_orphans
+from txworker.leftovers.tags import mark_of
+from txworker.leftovers.unended import why_alive
+from txworker.linux.procfs import Process, read_process
+from txworker.output.shelf import Shelf
+from txworker.store.errors import Unusable
+from txworker.store.files import some
+from txworker.store.jobs import JobStore
+from txworker.store.lease import TICKS_PER_SECOND, Lease, Life, boot_ticks
+from txworker.worker.recovery import lost_text
+from txworker.worker.takeover import decide, without_shim
+from txworker.worker.worker import Worker
+
+_log = Logger()
+
+
+class KeptLeftovers:
+    """Whether the leftovers of a finished job stay alive, as its spec or jobs.leftovers (`by_default`) says."""
+
+    def __init__(self, store: JobStore, by_default: bool) -> None:
+        self.by_default = by_default
+        self._store = store
+
+    def __call__(self, job_id: str) -> bool:
+        """False for a job that is unknown or not finished."""
+        try:
+            job = self._store.get(job_id)
+        except StoreBroken:  # not known: a process that is kept can be ended later, one that is ended is gone
+            return True
+        if job is None or not job.done:
+            return False
+        return job.spec.leftovers == "keep" if job.spec.leftovers else self.by_default
+
+
+def take_over_jobs(worker: Worker, store: JobStore, shelf: Shelf, processes: Processes, kept: KeptLeftovers) -> None:
+    """
+    Settle an earlier worker's unfinished jobs, before the reactor runs. Blocks for milliseconds when nothing is left,
+    otherwise for a few seconds at most.
+
+    Raises:
+        Unusable: the result cannot be written, because the disk is full or broken.
+    """
+    lease = store.lease
+    unfinished, shim = store.unfinished(), processes.shim_jobs
+    if store.forgot:
+        _warn_of_unknown_outputs(store, shelf)
+    unended: dict[str, str] = {}
+    if not lease.rebooted:  # no process outlives a restart of the machine
+        unended = _end_processes(without_shim(unfinished, shim), store, shelf, processes, kept)
+    takeover = decide(unfinished, shim, _lost_text(lease.before, lease.rebooted), unended)
+    for held in takeover.release:
+        _release(held, store, processes, kept)
+    try:
+        taken, lost = worker.take_over(takeover, _now_for(lease))
+    except StoreBroken as error:
+        raise Unusable(f"what became of an earlier worker's jobs cannot be written down: {error}") from error
+    if taken:
+        _log.info("{count} jobs of the worker before this one are taken over.", count=taken)
+    if lost:
+        _log.warn("{count} jobs were lost with the worker before this one.", count=lost)
+
+
+class ShimLoss:
+    """Settles the jobs of a shim that has ended: ends what is left of their processes, and marks them as lost."""
+
+    def __init__(self, worker: Worker, reactor: Any) -> None:
+        self._worker = worker
+        self._reactor = reactor
+
+    def settle(self, shim_pid: int) -> None:
+        """Returns at once; errors are logged. Reactor thread."""
+        Deferred.fromCoroutine(self._settle(shim_pid)).addErrback(
+            lambda failure: _log.failure("settling the jobs of a shim that has ended", failure)
+        )
+
+    async def _settle(self, shim_pid: int) -> None:
+        jobs = self._worker.running_jobs()
+        dead = [DeadJob(job.id, job.pid, job.started_ticks) for job in jobs]
+        left: list[Process] = []
+        ended = await deferToThreadPool(
+            self._reactor, self._reactor.getThreadPool(), end_orphans, dead, lambda tag: False, boot_ticks(), left
+        )
+        _warn_of_ended(ended)
+        text = f"lost: the shim (pid {shim_pid}), which had started it, ended without notice while it ran"
+        await self._worker.shim_lost([job.id for job in jobs], text, _unended(jobs, left))
+
+
+def _release(held: Held, store: JobStore, processes: Processes, kept: KeptLeftovers) -> None:
+    """
+    Of a finished job the earlier worker died before it could release it. A job that the store does not know was lost
+    with a damaged store; its process group is killed.
+    """
+    if store.get(held.job_id) is None:
+        text = "Job {job_id}, pid {pid}, is not in the store; its process group is killed."
+        _log.warn(text, job_id=held.job_id, pid=held.pid)
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(held.pid, SIGKILL)
+    for pipe in held.pipes:
+        os.close(pipe)
+    processes.release(held.job_id, keep=kept(held.job_id))
+
+
+def _end_processes(
+    jobs: Collection[Job], store: JobStore, shelf: Shelf, processes: Processes, kept: KeptLeftovers
+) -> dict[str, str]:
+    """End what is left of these jobs' processes; by job id, which could not be ended, and why."""
+    before = store.lease.before
+
+    def is_forgotten(tag: str) -> bool:
+        return store.forgot and not kept.by_default and shelf.has(tag) and store.get(tag) is None
+
+    # The cgroups come second: a process that was forked before its parent was moved there is found by descent only.
+    ended = 0
+    left: list[Process] = []
+    if jobs or store.forgot:
+        dead = [_dead_job(job, before) for job in jobs]
+        ended += end_orphans(dead, is_forgotten, before.alive_ticks if before else 0, left)
+    ended += processes.end_stale([job.id for job in jobs], before.cgroups if before else "", kept)
+    _warn_of_ended(ended)
+    return _unended(jobs, left)
+
+
+def _dead_job(job: Job, before: Life | None) -> DeadJob:
+    """Without a lease of the earlier worker, its boot is unknown, so a recorded pid may be another process's now."""
+    return DeadJob(job.id, job.pid, job.started_ticks) if before else DeadJob(job.id, None, None)
+
+
+def _unended(jobs: Collection[Job], left: Collection[Process]) -> dict[str, str]:
+    """By job id, why some of these processes live. A process belongs to a job by its pid, session or tag."""
+    found: dict[str, list[int]] = {}
+    for process in left:
+        if read_process(process.pid) is not None:
+            tag = mark_of(process.pid)
+            for job in jobs:
+                if job.pid in (process.pid, process.session) or job.id == tag:
+                    found.setdefault(job.id, []).append(process.pid)
+    return {job_id: why_alive(pids) for job_id, pids in found.items()}
+
+
+def _warn_of_ended(count: int) -> None:
+    if count:
+        _log.warn("{count} processes of lost jobs still ran and were ended.", count=count)
+
+
+def _warn_of_unknown_outputs(store: JobStore, shelf: Shelf) -> None:
+    """Retention goes by records, so it never deletes output whose record is lost."""
+    found = [job_id for job_id in shelf.job_ids() if store.get(job_id) is None]
+    if found:
+        text = "Output files without a record, which nobody removes: those of {count} jobs: {job_ids}."
+        _log.warn(text, count=len(found), job_ids=some(found))
+
+
+def _now_for(lease: Lease) -> Callable[[Job], float] | None:
+    """
+    A job's own present: its start time plus what has passed since, so that a step of the wall clock between two workers
+    does not count. None when the ticks since boot cannot tell: after a reboot, or without an earlier lease.
+    """
+    if lease.before is None or lease.rebooted:
+        return None
+    wall, ticks = time.time(), boot_ticks()
+
+    def now_for(job: Job) -> float:
+        if job.started_at is None or job.started_ticks is None:
+            return wall
+        return job.started_at + (ticks - job.started_ticks) / TICKS_PER_SECOND
+
+    return now_for
+
+
+def _lost_text(before: Life | None, rebooted: bool) -> str:
+    if before is None:
+        return lost_text(None, None, rebooted)
+    return lost_text(before.pid, before.alive_at, rebooted, before.stopped)
