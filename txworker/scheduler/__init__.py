@@ -1,4 +1,4 @@
-"""The door we knock on: being registered with the scheduler."""
+"""Keeps the worker registered with the scheduler, as the scheduler's client."""
 
 from txworker.scheduler.link import Link
 from txworker.scheduler.registration import Registration

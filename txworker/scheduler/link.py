@@ -1,7 +1,7 @@
 """
-The gRPC side of the scheduler's door: three calls and one notice, as Deferreds.
+The scheduler's RPCs over gRPC, as Deferreds.
 
-No thread of ours: gRPC's futures and its connectivity watch call back in gRPC's threads, and cross to the reactor here.
+Starts no thread: gRPC calls back in its own threads, and this module passes each callback to the reactor thread.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from txworker.pb import scheduler_pb2 as pb
 from txworker.pb import scheduler_pb2_grpc
 
 _OPTIONS = (
-    ("grpc.enable_retries", 0),  # how often to try is decided in registration.py alone
+    ("grpc.enable_retries", 0),  # registration.py alone decides when to retry
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.min_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 2_000),
-    ("grpc.enable_http_proxy", 0),  # $http_proxy is for the web: a scheduler is dialled itself
+    ("grpc.enable_http_proxy", 0),  # connect directly: $http_proxy is for web clients
     ("grpc.client_idle_timeout_ms", 2**31 - 1),  # an idle connection must not look like a lost one
-    # No keepalive pings: a Go server answers those without a call with GOAWAY (too_many_pings). probe() does it.
+    # No keepalive pings: a Go server answers pings without a call with GOAWAY (too_many_pings). probe() replaces them.
 )
 
 _SETTLED = (grpc.ChannelConnectivity.READY, grpc.ChannelConnectivity.TRANSIENT_FAILURE)
-"""Connected, or known not to be: then a call says at once what is wrong."""
+"""Connected, or failed to connect: in both states a call fails at once if the scheduler cannot be reached."""
 
-_GONE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
+_UNREACHABLE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
 
 
 class CallFailed(Exception):
-    """A call to the scheduler failed; the sentence says how. `code` is None when it was answered, but with nonsense."""
+    """A call to the scheduler failed. `code` is None when the scheduler answered OK without a usable answer."""
 
     def __init__(self, sentence: str, code: grpc.StatusCode | None = None) -> None:
         super().__init__(sentence)
@@ -44,7 +44,7 @@ class CallFailed(Exception):
 
 
 class Link:
-    """A connection to the scheduler at `target`, kept open from open() to close(). FromThreads thread."""
+    """A connection to the scheduler at `target`, kept open from open() to close(). Reactor thread."""
 
     def __init__(
         self, reactor: FromThreads, target: str, *, root_certificates: bytes | None = None, use_tls: bool = False
@@ -55,11 +55,11 @@ class Link:
         self._use_tls = use_tls
         self._channel: grpc.Channel | None = None
         self._state = grpc.ChannelConnectivity.IDLE
-        self._changes = Waiters()
+        self._state_changed = Waiters()
         self._watcher = _ignore
 
     def open(self, lost: Callable[[], None]) -> None:
-        """Begin to connect; lost() is called in the reactor thread whenever an established connection is gone."""
+        """Begin to connect; lost() is called in the reactor thread whenever an established connection is lost."""
         if self._use_tls:
             credentials = grpc.ssl_channel_credentials(self._root_certificates)
             self._channel = grpc.secure_channel(self._target, credentials, _OPTIONS)
@@ -74,46 +74,48 @@ class Link:
 
     def register(self, address: str, timeout_seconds: float) -> Deferred[str]:
         """
-        The id under which the scheduler knows this worker now.
+        Register this worker's address; fires with the worker id that the scheduler assigns.
 
-        An OK without an id is a failure; `success` is not looked at, the existing scheduler leaves it false.
-        Fails with CallFailed. Cancelling cancels the call.
+        An OK without an id is a failure. The field `success` is ignored, because the existing scheduler leaves it
+        false. Fails with CallFailed. Cancelling cancels the call.
         """
         return Deferred.fromCoroutine(self._register(address, timeout_seconds))
 
     async def _register(self, address: str, timeout_seconds: float) -> str:
-        # First the connection must have been seen: one that goes before it was could not be missed afterwards.
+        # Wait for a known state first: the loss of a connection that was never seen as READY would not be noticed.
         self._connect()
-        await self._changes.until(lambda: self._state in _SETTLED)
+        await self._state_changed.until(lambda: self._state in _SETTLED)
         stub = scheduler_pb2_grpc.SchedulerStub(self._open_channel())
         request = pb.RegisterReq(address=address)
         return _worker_id(await self._deferred(stub.RegisterWorker.future(request, timeout=timeout_seconds)))
 
     def deregister(self, worker_id: str, timeout_seconds: float) -> Deferred[None]:
-        """Say goodbye for that id. Fails with CallFailed. Cancelling cancels the call."""
+        """Deregister the worker id. Fails with CallFailed. Cancelling cancels the call."""
         stub = scheduler_pb2_grpc.SchedulerStub(self._open_channel())
         request = pb.DeregisterReq(workerID=worker_id)
         answer = self._deferred(stub.DeregisterWorker.future(request, timeout=timeout_seconds))
         return answer.addCallback(lambda _: None)
 
     def probe(self, timeout_seconds: float) -> Deferred[bool]:
-        """Whether the scheduler answers: any answer counts, that it has no health service, too."""
+        """Whether the scheduler answers a health check; any answer counts, UNIMPLEMENTED as well."""
         stub = health_pb2_grpc.HealthStub(self._open_channel())
         answer = self._deferred(stub.Check.future(health_pb2.HealthCheckRequest(), timeout=timeout_seconds))
 
-        def there(failure: Failure) -> bool:
+        def was_answered(failure: Failure) -> bool:
             error = failure.value
             if not isinstance(error, CallFailed):
                 failure.raiseException()
-            return error.code not in _GONE
+            return error.code not in _UNREACHABLE
 
-        return answer.addCallbacks(lambda _: True, there)
+        return answer.addCallbacks(lambda _: True, was_answered)
 
     def close(self) -> None:
-        """Give the connection up; calls under way fail."""
+        """Close the connection; calls under way fail."""
         channel, self._channel = self._channel, None
         if channel is not None:
-            channel.unsubscribe(self._watcher)  # first: gRPC's watching thread does not expect a closed channel
+            channel.unsubscribe(
+                self._watcher
+            )  # before close(), because gRPC's polling thread fails on a closed channel
             channel.close()
 
     def _open_channel(self) -> grpc.Channel:
@@ -122,15 +124,15 @@ class Link:
         return self._channel
 
     def _connect(self) -> None:
-        """gRPC leaves an idle channel idle until it is asked."""
+        """Ask gRPC to connect, because an idle channel stays idle otherwise."""
         if self._channel is not None and self._state is grpc.ChannelConnectivity.IDLE:
             self._channel.subscribe(_ignore, try_to_connect=True)
             self._channel.unsubscribe(_ignore)
 
     def _changed(self, connectivity: grpc.ChannelConnectivity, lost: Callable[[], None]) -> None:
         was, self._state = self._state, connectivity
-        self._changes.wake()
-        if self._changes:  # somebody still waits to be connected: a connection may be lost before it was seen
+        self._state_changed.wake()
+        if self._state_changed:  # a call still waits; the connection may have been lost before READY was seen
             self._connect()
         if was is grpc.ChannelConnectivity.READY and connectivity is not was and self._channel is not None:
             lost()
@@ -138,7 +140,7 @@ class Link:
     def _deferred(self, future: Any) -> Deferred[Any]:
         answer: Deferred[Any] = Deferred(lambda _: future.cancel())
 
-        def tell() -> None:
+        def fire() -> None:
             if answer.called:
                 return
             error = None if future.cancelled() else future.exception()
@@ -149,12 +151,12 @@ class Link:
             else:
                 answer.callback(future.result())
 
-        future.add_done_callback(lambda _: self._reactor.callFromThread(tell))
+        future.add_done_callback(lambda _: self._reactor.callFromThread(fire))
         return answer
 
 
 def _ignore(connectivity: grpc.ChannelConnectivity) -> None:
-    """Only there so that subscribing can ask for a connection again."""
+    """A subscriber that does nothing; subscribing it asks gRPC to connect."""
 
 
 def _worker_id(answer: pb.RegisterRes) -> str:
