@@ -7,9 +7,9 @@ from dataclasses import replace
 from twisted.trial.unittest import SynchronousTestCase
 
 from txworker.jobs import (
-    EndAsked,
-    EndHindered,
+    EndBlocked,
     EndReason,
+    EndRequested,
     Exit,
     Exited,
     Fact,
@@ -54,16 +54,20 @@ class AfterTests(SynchronousTestCase):
                 JobState.FAILED,
                 f"{DUMPED_TEXT}; process 7 still runs",
             ),
-            ((EndHindered("process 42 still runs"), exited(1)), JobState.FAILED, "exit status 1"),
-            ((EndAsked(EndReason.ASKED), exited(None, 15)), JobState.STOPPED, "signal: terminated"),
-            ((EndAsked(EndReason.ASKED), exited(0)), JobState.STOPPED, "stopped: exit status 0"),
-            ((EndAsked(EndReason.ASKED), exited(3)), JobState.STOPPED, "exit status 3"),
-            ((EndAsked(EndReason.WORKER_STOPPING), exited(0)), JobState.STOPPED, "stopped: exit status 0"),
-            ((EndAsked(EndReason.WORKER_STOPPING), exited(None, 9)), JobState.STOPPED, "signal: killed"),
-            ((EndAsked(EndReason.TIMEOUT), exited(None, 9)), JobState.TIMED_OUT, "timed out after 5 s: signal: killed"),
-            ((EndAsked(EndReason.TIMEOUT), exited(0)), JobState.TIMED_OUT, "timed out after 5 s: exit status 0"),
-            ((EndAsked(EndReason.QUIET), exited(0)), JobState.TIMED_OUT, "no output for 2.5 s: exit status 0"),
-            ((EndAsked(EndReason.QUIET), exited(3)), JobState.TIMED_OUT, "no output for 2.5 s: exit status 3"),
+            ((EndBlocked("process 42 still runs"), exited(1)), JobState.FAILED, "exit status 1"),
+            ((EndRequested(EndReason.REQUESTED), exited(None, 15)), JobState.STOPPED, "signal: terminated"),
+            ((EndRequested(EndReason.REQUESTED), exited(0)), JobState.STOPPED, "stopped: exit status 0"),
+            ((EndRequested(EndReason.REQUESTED), exited(3)), JobState.STOPPED, "exit status 3"),
+            ((EndRequested(EndReason.WORKER_STOPPING), exited(0)), JobState.STOPPED, "stopped: exit status 0"),
+            ((EndRequested(EndReason.WORKER_STOPPING), exited(None, 9)), JobState.STOPPED, "signal: killed"),
+            (
+                (EndRequested(EndReason.TIMEOUT), exited(None, 9)),
+                JobState.TIMED_OUT,
+                "timed out after 5 s: signal: killed",
+            ),
+            ((EndRequested(EndReason.TIMEOUT), exited(0)), JobState.TIMED_OUT, "timed out after 5 s: exit status 0"),
+            ((EndRequested(EndReason.QUIET), exited(0)), JobState.TIMED_OUT, "no output for 2.5 s: exit status 0"),
+            ((EndRequested(EndReason.QUIET), exited(3)), JobState.TIMED_OUT, "no output for 2.5 s: exit status 3"),
             ((Lost(9.0, "the worker died", 7),), JobState.LOST, "the worker died"),
         ]
         for facts, state, text in table:
@@ -75,15 +79,15 @@ class AfterTests(SynchronousTestCase):
 
     def test_hindered(self) -> None:
         """Why a job that is being stopped does not end is told before it is done; told again it changes nothing."""
-        job = a_job(STARTED, EndAsked(EndReason.ASKED), EndHindered("process 42 still runs"))
+        job = a_job(STARTED, EndRequested(EndReason.REQUESTED), EndBlocked("process 42 still runs"))
         self.assertEqual((False, False, "process 42 still runs"), (job.done, job.failed, job.error_text))
-        self.assertIs(job, after(job, EndHindered("process 42 still runs"), 9))
-        self.assertEqual("", after(job, EndHindered(""), 9).error_text)
-        self.assertRaises(WrongState, after, a_job(STARTED, exited(0)), EndHindered("x"), 9)
+        self.assertIs(job, after(job, EndBlocked("process 42 still runs"), 9))
+        self.assertEqual("", after(job, EndBlocked(""), 9).error_text)
+        self.assertRaises(WrongState, after, a_job(STARTED, exited(0)), EndBlocked("x"), 9)
 
     def test_first_reason_counts(self) -> None:
         """A job that timed out and is then stopped, too, stays one that timed out."""
-        job = a_job(STARTED, EndAsked(EndReason.TIMEOUT), EndAsked(EndReason.ASKED))
+        job = a_job(STARTED, EndRequested(EndReason.TIMEOUT), EndRequested(EndReason.REQUESTED))
         self.assertEqual((EndReason.TIMEOUT, 2), (job.end_reason, job.revision))
 
     def test_every_change_has_a_revision(self) -> None:

@@ -47,8 +47,8 @@ from txworker.jobs.errors import (
     InvalidRequest,
     NoSuchDirectory,
     NoSuchExecutable,
-    NotOffered,
     NotPermitted,
+    NotSupported,
     OutOfResources,
     TxWorkerError,
     WorkerStopping,
@@ -103,7 +103,7 @@ class Heard:
     def poured(self, child_fd: int) -> None:
         self.pourings += 1
 
-    def hindered(self, problem: str) -> None:
+    def end_blocked(self, problem: str) -> None:
         raise AssertionError(problem)
 
     def overdue(self, reason: EndReason) -> None:
@@ -456,7 +456,7 @@ async def test_limits(tmp_path: Path, provider: Provider) -> None:
     """Limits that the kernel holds need the shim; without it they are refused by name."""
     spec = JobSpec("sh", "-c", ("ulimit -n",), limits=Limits(max_open_files=50))
     if provider.shim is None:
-        with pytest.raises(NotOffered, match=r"limits\.maxOpenFiles: 50 needs the shim"):
+        with pytest.raises(NotSupported, match=r"limits\.maxOpenFiles: 50 needs the shim"):
             await run(provider, tmp_path, spec)
     else:
         assert (await run(provider, tmp_path, spec)).printed == b"50\n"

@@ -16,7 +16,7 @@ import grpc
 import pytest
 
 from tests.support.daemon import LIMIT, Daemon, cannot_start, wait_until
-from txworker.jobs import MARK
+from txworker.jobs import JOB_ID_VARIABLE
 from txworker.pb import worker_pb2 as pb
 from txworker.store.schema import STEPS
 
@@ -54,7 +54,7 @@ def marked(job_id: str) -> list[int]:
     found = []
     for name in filter(str.isdecimal, os.listdir("/proc")):
         with suppress(OSError):
-            if f"{MARK}={job_id}".encode() in Path(f"/proc/{name}/environ").read_bytes().split(b"\0"):
+            if f"{JOB_ID_VARIABLE}={job_id}".encode() in Path(f"/proc/{name}/environ").read_bytes().split(b"\0"):
                 found.append(int(name))
     return found
 
@@ -102,7 +102,7 @@ def names(pids: list[int]) -> list[str]:
 def test_processes(a_daemon: ADaemon, again: Again) -> None:
     """Nothing of a dead shim's jobs runs on when the new worker serves, however it hid; no other process is touched."""
     worker = a_daemon()
-    bystander = subprocess.Popen(["sleep", "300"], env={**os.environ, MARK: "somebody else's"})
+    bystander = subprocess.Popen(["sleep", "300"], env={**os.environ, JOB_ID_VARIABLE: "somebody else's"})
     try:
         job_id = worker.bash("trap '' TERM; setsid sleep 300 & (setsid sleep 300 &) ; sleep 300; true")
         wait_until(lambda: names(marked(job_id)) == ["bash", "sleep", "sleep", "sleep"])  # no subshell any more

@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.adversary import cgroup_root
 from tests.support.daemon import LIMIT, wait_until
-from txworker.jobs import MARK
+from txworker.jobs import JOB_ID_VARIABLE
 from txworker.leftovers.evidence import DeadJob
 from txworker.leftovers.tags import mark_of
 from txworker.linux.cgroup import Cgroups
@@ -60,7 +60,7 @@ def a_job(script: str, mark: str, place: Path) -> DeadJob:
         "import subprocess; null = subprocess.DEVNULL; print(subprocess.Popen("
         f"['bash', '-c', {script!r}], start_new_session=True, stdout=null, stderr=null).pid)"
     )
-    environment = {**os.environ, MARK: mark}
+    environment = {**os.environ, JOB_ID_VARIABLE: mark}
     pid = int(
         subprocess.check_output([sys.executable, "-c", start], env=environment, cwd=place, text=True, timeout=LIMIT)
     )
@@ -72,7 +72,9 @@ def a_job(script: str, mark: str, place: Path) -> DeadJob:
 @pytest.fixture
 def bystander() -> Iterator[subprocess.Popen[bytes]]:
     """Somebody else with the same name, and the mark of a job that nobody has lost."""
-    process = subprocess.Popen(["bash", "-c", "sleep 300 & sleep 300; wait"], env={**os.environ, MARK: "not lost"})
+    process = subprocess.Popen(
+        ["bash", "-c", "sleep 300 & sleep 300; wait"], env={**os.environ, JOB_ID_VARIABLE: "not lost"}
+    )
     yield process
     assert process.poll() is None
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")

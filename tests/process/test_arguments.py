@@ -9,7 +9,7 @@ from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from txworker.jobs import MARK, JobSpec
+from txworker.jobs import JOB_ID_VARIABLE, JobSpec
 from txworker.jobs.errors import InvalidRequest
 from txworker.process import arguments
 from txworker.process.arguments import ArgumentRoom, room_bytes
@@ -83,7 +83,7 @@ class ArgumentRoomTests(SynchronousTestCase):
 
 
 def executed(spec: JobSpec) -> bool:
-    environment = {**BASE, **spec.env, MARK: "j" * 36}
+    environment = {**BASE, **spec.env, JOB_ID_VARIABLE: "j" * 36}
     try:
         return subprocess.run(spec.argv, env=environment, check=False).returncode == os.EX_OK
     except OSError:

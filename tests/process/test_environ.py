@@ -8,7 +8,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from txworker.jobs import MARK, JobSpec
+from txworker.jobs import JOB_ID_VARIABLE, JobSpec
 from txworker.process.environ import base_environment, environment, environment_as_started
 
 OTHER = pwd.struct_passwd(("other", "x", 7, 7, "", "/home/other", ""))
@@ -53,8 +53,8 @@ class EnvironmentTests(SynchronousTestCase):
         """The order's variables go before the worker's, and the mark before both: nobody else sets it."""
         spec = JobSpec("true", env={"B": "order"})
         self.assertEqual(
-            {"A": "worker", "B": "order", MARK: "id"},
-            environment({"A": "worker", "B": "worker", MARK: "outer"}, spec, "id", "/"),
+            {"A": "worker", "B": "order", JOB_ID_VARIABLE: "id"},
+            environment({"A": "worker", "B": "worker", JOB_ID_VARIABLE: "outer"}, spec, "id", "/"),
         )
 
     def test_directory(self) -> None:

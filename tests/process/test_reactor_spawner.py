@@ -17,7 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from txworker.jobs.errors import NotOffered, WorkerStopping
+from txworker.jobs.errors import NotSupported, WorkerStopping
 from txworker.process.bootstrap import FAILED, NUMBER, ORDER, REPORT, STARTING
 from txworker.process.preparation import Preparation
 from txworker.process.reactor_spawner import ReactorSpawner, ReactorTransport
@@ -235,7 +235,7 @@ class ReactorSpawnerTests(SynchronousTestCase):
             (Preparation("job", cgroup="/c"), "cgroup: '/c' needs the shim"),
         ]
         for preparation, text in table:
-            with self.assertRaisesRegex(NotOffered, text):
+            with self.assertRaisesRegex(NotSupported, text):
                 self.spawn(preparation=preparation)
         for wrong in ({"uid": 1}, {"gid": 1}, {"usePTY": True}):
             self.assertRaises(ValueError, self.spawn, **wrong)

@@ -11,7 +11,7 @@ from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from txworker.jobs.errors import CallerGone, CallLate, WorkerStopping
+from txworker.jobs.errors import CallerGone, DeadlineExceeded, WorkerStopping
 from txworker.rpc.bridge import LOOK_SECONDS, Bridge, Ferry
 
 LIMIT = 10.0
@@ -146,7 +146,7 @@ class CallTests(SynchronousTestCase):
         self.context.remaining = 0.5
         caller.check()
         self.context.remaining = 0.0
-        self.assertRaises(CallLate, caller.check)
+        self.assertRaises(DeadlineExceeded, caller.check)
         self.context.leave()
         self.assertRaises(CallerGone, caller.check)
         self.bridge.close()

@@ -20,7 +20,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.support.memory_store import MemoryStore
 from txworker.jobs import Exit, Exited, Job, JobSpec, JobState, Query, Retention, Started, after
 from txworker.jobs.errors import CallerGone, StoreBroken
-from txworker.jobs.query import LAST
+from txworker.jobs.query import BEYOND_NEWEST
 from txworker.ports import Store
 from txworker.store import files, reader
 from txworker.store import jobs as store_jobs
@@ -89,7 +89,7 @@ class StoreTests:
     def ended(self, number: int, spec: JobSpec = TRUE, **more: Any) -> Job:
         return self.end(self.a_job(number, spec), **more)
 
-    def page(self, query: Query = ALL, before: int = LAST, most: int = 100) -> list[int]:
+    def page(self, query: Query = ALL, before: int = BEYOND_NEWEST, most: int = 100) -> list[int]:
         return [job.number for job in self.store.finished_page(query, before, most)]
 
     def expired(self, retention: Retention, now: float = 300.0, most: int = 100) -> list[int]:
@@ -207,7 +207,7 @@ class StoreTests:
         """Of a long order records hold the beginning, whoever asks; all of it can be had, and all of it goes."""
         labels = {f"label-{number}": str(number) * 100 for number in range(60)}
         spec = JobSpec("true", "p" * 9_000, ("x" * 100_000,), {"A": "z" * 9_000}, request_id="r", labels=labels)
-        running, brief = self.a_job(1, spec), spec.brief()
+        running, brief = self.a_job(1, spec), spec.shortened()
         again = Job("job-2", spec, 1.0, 2, revision=self.next_revision())
         self.assertEqual(brief, self.result(self.store.add(again)).spec)
         self.assertEqual([brief], [job.spec for job in self.store.unfinished()])
@@ -217,27 +217,27 @@ class StoreTests:
             self.store.get(job.id),
             self.store.with_request_id("r"),
             self.store.newest_with_path(spec.path),
-            *self.store.finished_page(meant, LAST, 10),
+            *self.store.finished_page(meant, BEYOND_NEWEST, 10),
             *self.store.finished_between(0, job.revision, 10, meant.labels),
             *self.store.expired(Retention(jobs=1, output_bytes=1), 300.0, 10),
         ]
         self.assertEqual([brief] * 5, [one.spec for one in found if one])
         self.assertIsNone(self.store.newest_with_path(brief.path))
-        whole = self.store.order(job.id)
+        whole = self.store.full_spec(job.id)
         assert whole is not None
         self.assertEqual("", whole.difference(spec))
         kept = self.store.get(job.id)
         assert kept is not None
         self.result(self.store.remove([kept], 1.0))
-        self.assertEqual((None, None), (self.store.order(job.id), self.store.order("nobody")))
+        self.assertEqual((None, None), (self.store.full_spec(job.id), self.store.full_spec("nobody")))
         self.assertEqual([], self.page(meant))
         self.result(self.store.drop(self.a_job(3, spec)))
-        self.assertIsNone(self.store.order("job-3"))
+        self.assertIsNone(self.store.full_spec("job-3"))
 
     def test_short_order(self) -> None:
         """Of a short one there is nothing more than its record has."""
         job = self.a_job(1, JobSpec("true", labels={"a": "1"}))
-        self.assertEqual(job.spec, self.store.order(job.id))
+        self.assertEqual(job.spec, self.store.full_spec(job.id))
 
     def test_finished_between(self) -> None:
         """Ends with a revision beyond the one and up to the other, in their order; nothing that still runs."""
@@ -347,7 +347,7 @@ class TurnsStoreTests(StoreTests, SynchronousTestCase):
             raise CallerGone
 
         queries = [ALL, Query(frozenset([JobState.FAILED, JobState.LOST])), Query(labels={"a": "1", "b": "2"})]
-        jobs = [self.store.finished_page(query, LAST, 10, gone) for query in queries]
+        jobs = [self.store.finished_page(query, BEYOND_NEWEST, 10, gone) for query in queries]
         for walk in [*jobs, self.store.finished_between(0, 99, 10, {"b": "2"}, gone)]:
             self.assertRaises(CallerGone, list, walk)
         self.assertEqual([3, 2, 1], self.page())

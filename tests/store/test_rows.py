@@ -8,9 +8,9 @@ from dataclasses import fields, replace
 from twisted.trial.unittest import SynchronousTestCase
 
 from txworker.jobs import (
-    EndAsked,
-    EndHindered,
+    EndBlocked,
     EndReason,
+    EndRequested,
     Exit,
     Exited,
     Fact,
@@ -60,9 +60,9 @@ ENDS: list[tuple[Fact, ...]] = [
     (Started(2.5, 42), EXIT),
     (Started(2.5, 42), replace(EXIT, exit=Exit(None, 9, USAGE, 7))),
     (Started(2.5, 42), replace(EXIT, exit=CORE_DUMP)),
-    (Started(2.5, 42), EndAsked(EndReason.ASKED), EndHindered("process 42 still runs")),
-    *((Started(2.5, 42), EndAsked(reason)) for reason in EndReason),
-    *((Started(2.5, 42), EndAsked(reason), EXIT) for reason in EndReason),
+    (Started(2.5, 42), EndRequested(EndReason.REQUESTED), EndBlocked("process 42 still runs")),
+    *((Started(2.5, 42), EndRequested(reason)) for reason in EndReason),
+    *((Started(2.5, 42), EndRequested(reason), EXIT) for reason in EndReason),
 ]
 
 
@@ -122,11 +122,11 @@ class RoundTripTests(SynchronousTestCase):
         row = rows.new_row(job)
         self.assertLess(len(str(row[6])), 20_000)
         self.assertEqual(job.spec.path, row[4])
-        back, brief = self.through_the_table(job).spec, job.spec.brief()
+        back, brief = self.through_the_table(job).spec, job.spec.shortened()
         for field in fields(JobSpec):
             self.assertEqual(getattr(brief, field.name), getattr(back, field.name), field.name)
-        self.assertEqual(job.spec.brief(), rows.spec_from_text(rows.brief_text(rows.spec_to_text(job.spec))))
-        self.assertEqual("no JSON", rows.brief_text("no JSON"))
+        self.assertEqual(job.spec.shortened(), rows.spec_from_text(rows.shortened_text(rows.spec_to_text(job.spec))))
+        self.assertEqual("no JSON", rows.shortened_text("no JSON"))
 
     def test_stdin(self) -> None:
         """Of what a job is fed only the digest is kept; an order with other bytes is told from it."""

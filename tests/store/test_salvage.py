@@ -132,7 +132,7 @@ class SalvageTests(SynchronousTestCase):
         self.spoil(self.pages("jobs")[0], os.urandom(PAGE))
         store, known = self.after_that()
         self.assertIn(JOBS + 1, known)
-        self.assertEqual(spec, store.order("job-long"))
+        self.assertEqual(spec, store.full_spec("job-long"))
         query = Query(labels={"n19": "v" * 400})
         self.assertEqual([JOBS + 1], [job.number for job in store.finished_page(query, 2**62, 10)])
 
@@ -146,7 +146,7 @@ class SalvageTests(SynchronousTestCase):
         self.assertEqual(JOBS + 1, len(known))
         job = store.get("job-long")
         assert job is not None
-        self.assertEqual((spec.brief(), spec.brief()), (job.spec, store.order("job-long")))
+        self.assertEqual((spec.shortened(), spec.shortened()), (job.spec, store.full_spec("job-long")))
         check_same(job, spec)
         self.assertRaises(RequestReused, check_same, job, JobSpec("bash", "other", request_id="r-long"))
 

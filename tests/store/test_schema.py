@@ -98,7 +98,7 @@ class UpgradeTests(SynchronousTestCase):
             )
             whole = spec_from_text(orders[2])
             self.assertEqual(("x" * 5000, "y" * 5000), whole.args)
-            self.assertEqual(whole.brief(), second.spec)
+            self.assertEqual(whole.shortened(), second.spec)
             self.assertTrue(second.spec.has_label("n29", "29" * 200))
             self.assertEqual(({}, {"A": "z" * 5000}), (third.spec.env, spec_from_text(orders[3]).env))
             self.assertEqual({2, 3}, orders.keys())

@@ -16,7 +16,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from tests.support.daemon import LIMIT, Daemon, wait_until
 from txworker.daemon.processes import DRAIN_SECONDS
-from txworker.jobs import MARK
+from txworker.jobs import JOB_ID_VARIABLE
 from txworker.leftovers.tags import mark_of
 from txworker.linux.cgroup import own_cgroup
 from txworker.pb import worker_pb2 as pb
@@ -178,7 +178,9 @@ def outsiders(witnesses: Witnesses, *marks: str) -> None:
     """One for each mark, started by us and not by the worker, in a group of its own."""
     for mark in marks:
         command = ["bash", "-c", f"exec {witnesses.command()}"]
-        witnesses.started.append(subprocess.Popen(command, env={**os.environ, MARK: mark}, start_new_session=True))
+        witnesses.started.append(
+            subprocess.Popen(command, env={**os.environ, JOB_ID_VARIABLE: mark}, start_new_session=True)
+        )
     witnesses.pids()
 
 

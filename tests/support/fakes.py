@@ -14,7 +14,7 @@ from tests.support.memory_store import MemoryStore
 from txworker.base.waiting import Waiters
 from txworker.jobs import Exit, JobSpec, Limits, Loss, Usage
 from txworker.jobs.errors import TxWorkerError
-from txworker.jobs.held import Held
+from txworker.jobs.held_process import HeldProcess
 from txworker.ports import Listener, World
 from txworker.worker.catalog import Catalog
 from txworker.worker.takeover import ShimJobs, decide
@@ -223,7 +223,7 @@ class FakeLauncher:
         self.running[job_id] = FakeRunning(1000 + len(self.running), listener)
         return self.running[job_id]
 
-    def take_over(self, job_id: str, spec: JobSpec, listener: Listener, held: Held) -> FakeRunning:
+    def take_over(self, job_id: str, spec: JobSpec, listener: Listener, held: HeldProcess) -> FakeRunning:
         if held.pid == UNWATCHABLE:
             raise OSError(24, "Too many open files")
         self.running[job_id] = FakeRunning(held.pid, listener)
@@ -244,7 +244,7 @@ class House:
         """The jobs that the worker has."""
         return self.worker.catalog
 
-    def take_over(self, *held: Held, text: str = "lost: testing") -> tuple[int, int]:
+    def take_over(self, *held: HeldProcess, text: str = "lost: testing") -> tuple[int, int]:
         """Take over an earlier worker's jobs, of which a new shim holds these; how many run on, how many are lost."""
         shim = ShimJobs({one.job_id: one for one in held})
         return self.worker.take_over(decide(self.store.unfinished(), shim, text))

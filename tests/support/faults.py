@@ -13,7 +13,7 @@ from pathlib import Path
 from tests.support.daemon import LIMIT, TWISTD, Daemon, wait_until
 from tests.support.journal import Journal, done, integrity, list_all
 from tests.support.load import Load
-from txworker.jobs import MARK
+from txworker.jobs import JOB_ID_VARIABLE
 from txworker.leftovers.tags import mark_of
 from txworker.linux.procfs import cgroup_of
 from txworker.pb import worker_pb2 as pb
@@ -35,7 +35,7 @@ class Faults:
         self.journal = Journal()
         self.kills = 0
         self._ran = 0
-        assert MARK not in os.environ, "this very process would look like a job's"
+        assert JOB_ID_VARIABLE not in os.environ, "this very process would look like a job's"
         self._seed = seed
         self._rng = random.Random(seed)
         (place / "runs").mkdir()

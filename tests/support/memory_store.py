@@ -45,11 +45,11 @@ class MemoryStore:
                 before = self.with_request_id(job.spec.request_id) if job.spec.request_id else None
                 if before is None:
                     self.orders[job.id] = job.spec
-                    self.kept[job.id] = replace(job, spec=job.spec.brief())
+                    self.kept[job.id] = replace(job, spec=job.spec.shortened())
                 answer.callback(before or job)
 
     def save(self, job: Job) -> Deferred[None]:
-        return self._promised(lambda: self.kept.update({job.id: replace(job, spec=job.spec.brief())}))
+        return self._promised(lambda: self.kept.update({job.id: replace(job, spec=job.spec.shortened())}))
 
     def drop(self, job: Job) -> Deferred[None]:
         self.orders.pop(job.id, None)
@@ -77,7 +77,7 @@ class MemoryStore:
     def get(self, job_id: str) -> Job | None:
         return self.kept.get(job_id)
 
-    def order(self, job_id: str) -> JobSpec | None:
+    def full_spec(self, job_id: str) -> JobSpec | None:
         return self.orders.get(job_id)
 
     def with_request_id(self, request_id: str) -> Job | None:

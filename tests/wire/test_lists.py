@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from txworker.jobs import Job, JobSpec, JobState, Query
 from txworker.jobs.errors import InvalidRequest
-from txworker.jobs.query import LAST
+from txworker.jobs.query import BEYOND_NEWEST
 from txworker.pb import worker_pb2 as pb
 from txworker.wire import lists
 from txworker.wire.lists import page_size, page_start, page_to_pb, query_from_pb
@@ -68,7 +68,7 @@ class RequestTests(SynchronousTestCase):
 class PageTests(SynchronousTestCase):
     def test_first(self) -> None:
         """Without a token the page begins with the newest there is."""
-        self.assertEqual(LAST, page_start(pb.ListJobsReq(), ALL))
+        self.assertEqual(BEYOND_NEWEST, page_start(pb.ListJobsReq(), ALL))
 
     def test_token(self) -> None:
         """A page that is full while there is more has a token, with which the next one begins below its last job."""

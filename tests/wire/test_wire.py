@@ -6,7 +6,7 @@ import grpc
 from google.protobuf.duration_pb2 import Duration
 from twisted.trial.unittest import SynchronousTestCase
 
-from txworker.jobs import EndAsked, EndReason, Exit, Exited, Job, JobSpec, JobState, Started, Usage, after, errors
+from txworker.jobs import EndReason, EndRequested, Exit, Exited, Job, JobSpec, JobState, Started, Usage, after, errors
 from txworker.jobs.errors import InvalidRequest, TxWorkerError
 from txworker.pb import worker_pb2 as pb
 from txworker.wire.jobs import job_to_pb, query_to_pb, seconds_from_pb, spec_from_pb
@@ -63,7 +63,7 @@ class JobTests(SynchronousTestCase):
     def test_whole_record(self) -> None:
         """A finished job's record arrives whole."""
         job = Job("id", JobSpec("c", "p", ("a",), labels={"k": "v"}, request_id="r"), 1.5)
-        job = after(after(job, Started(2.25, 77), 2), EndAsked(EndReason.ASKED), 3)
+        job = after(after(job, Started(2.25, 77), 2), EndRequested(EndReason.REQUESTED), 3)
         job = after(job, Exited(3.0, Exit(None, 15, Usage(0.5, 0.25, 1024), 2), 99, True), 4)
         message = job_to_pb(job)
         self.assertEqual(("id", "c", "p", ["a"]), (message.jobID, message.command, message.path, list(message.args)))
@@ -97,7 +97,7 @@ class JobTests(SynchronousTestCase):
         ]
         for spec, shortened in table:
             self.assertEqual(
-                [False, shortened], [job_to_pb(Job("id", one, 1.0)).shortened for one in (spec, spec.brief())]
+                [False, shortened], [job_to_pb(Job("id", one, 1.0)).shortened for one in (spec, spec.shortened())]
             )
 
     def test_more_than_a_message(self) -> None:

@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from txworker.jobs import EndAsked, EndReason, Exit, Exited, Fact, Job, JobSpec, Lost, Started, after
+from txworker.jobs import EndReason, EndRequested, Exit, Exited, Fact, Job, JobSpec, Lost, Started, after
 from txworker.jobs.errors import WorkerStopping
 from txworker.worker import change_feed
 from txworker.worker.change_feed import ChangeBatch, ChangeFeed
 
-STARTED, ENDED, STOPPING = Started(1.0, 42), Exited(2.0, Exit(0), 0), EndAsked(EndReason.ASKED)
+STARTED, ENDED, STOPPING = Started(1.0, 42), Exited(2.0, Exit(0), 0), EndRequested(EndReason.REQUESTED)
 
 
 class ChangeFeedTests(SynchronousTestCase):

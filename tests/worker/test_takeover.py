@@ -14,8 +14,8 @@ from txworker.jobs.errors import (
     StoreFull,
     WorkerStopping,
 )
-from txworker.jobs.held import Held
-from txworker.jobs.query import LAST
+from txworker.jobs.held_process import HeldProcess
+from txworker.jobs.query import BEYOND_NEWEST
 
 TRUE = JobSpec("true", "a/path", timeout_seconds=60)
 
@@ -47,7 +47,7 @@ class LostTests(SynchronousTestCase):
         new = self.successResultOf(after.worker.submit(TRUE))
         self.assertGreater(lost.revision, old.revision)
         self.assertGreater(new.revision, lost.revision)
-        self.assertEqual([new.id, old.id], [job.id for job in after.catalog.page(Query(), LAST, 10)])
+        self.assertEqual([new.id, old.id], [job.id for job in after.catalog.page(Query(), BEYOND_NEWEST, 10)])
 
     def test_watched(self) -> None:
         """A watcher of the new worker is given the lost jobs from the store, and then what changes."""
@@ -71,7 +71,7 @@ class LostTests(SynchronousTestCase):
         after = a_house(store=store)
         after.take_over()
         lost = after.catalog.get(job.id)
-        self.assertEqual((JobState.LOST, spec.brief()), (lost.state, lost.spec))
+        self.assertEqual((JobState.LOST, spec.shortened()), (lost.state, lost.spec))
         self.assertEqual(spec, after.catalog.in_full(lost).spec)
 
     def test_cannot_be_written(self) -> None:
@@ -82,9 +82,9 @@ class LostTests(SynchronousTestCase):
         self.assertRaises(StoreFull, a_house(store=store).take_over)
 
 
-def held(job: Job, **more: Any) -> Held:
+def held(job: Job, **more: Any) -> HeldProcess:
     """As the shim has it."""
-    return Held(
+    return HeldProcess(
         **{"job_id": job.id, "pid": job.pid or 5000, "ticks": 7, "started_at": 1_700_000_100.0, "pipes": (), **more}
     )
 

@@ -22,7 +22,7 @@ from txworker.jobs.errors import (
     StoreFull,
     WorkerStopping,
 )
-from txworker.jobs.query import LAST
+from txworker.jobs.query import BEYOND_NEWEST
 
 TRUE = JobSpec("true", "a/path", timeout_seconds=60)
 
@@ -119,8 +119,8 @@ class EndTests(SynchronousTestCase):
         house.launcher.running[job.id].exit()
         ended = house.catalog.get(job.id)
         self.assertTrue(ended.done)
-        self.assertEqual([ended], list(house.catalog.page(Query(), LAST, 10)))
-        self.assertEqual([], list(house.catalog.page(Query(frozenset({JobState.RUNNING})), LAST, 10)))
+        self.assertEqual([ended], list(house.catalog.page(Query(), BEYOND_NEWEST, 10)))
+        self.assertEqual([], list(house.catalog.page(Query(frozenset({JobState.RUNNING})), BEYOND_NEWEST, 10)))
 
     def test_output_bytes_while_running(self) -> None:
         """A running job says how much it has printed so far."""
@@ -302,7 +302,7 @@ class BrokenStoreTests(SynchronousTestCase):
         output = self.catalog.more_output(self.job.id, 0, False)
         self.running.exit(3)
         self.assertEqual(JobState.RUNNING, self.catalog.get(self.job.id).state)
-        self.assertEqual([self.job.id], ids(self.catalog.page(Query(frozenset([JobState.RUNNING])), LAST, 10)))
+        self.assertEqual([self.job.id], ids(self.catalog.page(Query(frozenset([JobState.RUNNING])), BEYOND_NEWEST, 10)))
         self.assertNoResult(change)
         self.assertNoResult(output)
         self.store.mend()
@@ -355,12 +355,12 @@ class PageTests(SynchronousTestCase):
         for job in jobs[::2]:
             house.launcher.running[job.id].exit()
         newest = [job.id for job in reversed(jobs)]
-        self.assertEqual(newest, ids(house.catalog.page(Query(), LAST, 10)))
-        self.assertEqual(newest[:4], ids(house.catalog.page(Query(), LAST, 4)))
+        self.assertEqual(newest, ids(house.catalog.page(Query(), BEYOND_NEWEST, 10)))
+        self.assertEqual(newest[:4], ids(house.catalog.page(Query(), BEYOND_NEWEST, 4)))
         self.assertEqual(newest[2:5], ids(house.catalog.page(Query(), jobs[4].number, 3)))
-        done = house.catalog.page(Query(frozenset([JobState.SUCCEEDED])), LAST, 10)
+        done = house.catalog.page(Query(frozenset([JobState.SUCCEEDED])), BEYOND_NEWEST, 10)
         self.assertEqual(([job.id for job in jobs[4::-2]], True), (ids(done), all(job.done for job in done)))
-        running = house.catalog.page(Query(frozenset([JobState.RUNNING])), LAST, 10)
+        running = house.catalog.page(Query(frozenset([JobState.RUNNING])), BEYOND_NEWEST, 10)
         self.assertEqual([job.id for job in jobs[5::-2]], ids(running))
 
     def test_labels(self) -> None:
@@ -369,5 +369,5 @@ class PageTests(SynchronousTestCase):
         mine, other = (JobSpec("true", labels={"team": team}) for team in ("mine", "other"))
         jobs = [self.successResultOf(house.worker.submit(spec)) for spec in (mine, other, mine)]
         house.launcher.running[jobs[0].id].exit()
-        found = house.catalog.page(Query(labels={"team": "mine"}), LAST, 10)
+        found = house.catalog.page(Query(labels={"team": "mine"}), BEYOND_NEWEST, 10)
         self.assertEqual([jobs[2].id, jobs[0].id], ids(found))

@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import ReactorNotRunning
 
 from txworker.base.logs import Logger
-from txworker.jobs.errors import CannotLeave
+from txworker.jobs.errors import HandoverRefused
 from txworker.worker.worker import Worker
 
 
@@ -37,11 +37,11 @@ class Handover:
         Stop the worker and leave its jobs. Fires at once with how many jobs that are. A repeated call is harmless.
 
         Raises (through the Deferred):
-            CannotLeave: the jobs run without the shim. Nothing happens.
+            HandoverRefused: the jobs run without the shim. Nothing happens.
         """
         running = len(self._worker.running_ids())
         if not self._can_leave:
-            error = CannotLeave(running)
+            error = HandoverRefused(running)
             self._log.error("No handover: {error}.", error=error)
             return fail(error)
         self._log.info("Handing over: {running} jobs are left to the next worker.", running=running)

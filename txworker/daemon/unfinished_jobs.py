@@ -21,7 +21,7 @@ from txworker.base.logs import Logger
 from txworker.daemon.processes import Processes
 from txworker.jobs import Job
 from txworker.jobs.errors import StoreBroken
-from txworker.jobs.held import Held
+from txworker.jobs.held_process import HeldProcess
 from txworker.leftovers.evidence import DeadJob
 from txworker.leftovers.orphans import end_orphans
 from txworker.leftovers.tags import mark_of
@@ -110,7 +110,7 @@ class ShimLoss:
         await self._worker.shim_lost([job.id for job in jobs], text, _unended(jobs, left))
 
 
-def _release(held: Held, store: JobStore, processes: Processes, kept: KeptLeftovers) -> None:
+def _release(held: HeldProcess, store: JobStore, processes: Processes, kept: KeptLeftovers) -> None:
     """
     Of a finished job the earlier worker died before it could release it. A job that the store does not know was lost
     with a damaged store; its process group is killed.

@@ -1,10 +1,9 @@
 """What a job is: values and pure functions, usable from any thread."""
 
-from txworker.jobs.brief import Cut
 from txworker.jobs.job import (
-    EndAsked,
-    EndHindered,
+    EndBlocked,
     EndReason,
+    EndRequested,
     Exit,
     Exited,
     Fact,
@@ -18,13 +17,14 @@ from txworker.jobs.job import (
 from txworker.jobs.limits import Limits
 from txworker.jobs.loss import Loss
 from txworker.jobs.query import Query, Retention
-from txworker.jobs.spec import MARK, JobSpec
+from txworker.jobs.shortening import Cut
+from txworker.jobs.spec import JOB_ID_VARIABLE, JobSpec
 
 __all__ = [
-    "MARK",
+    "JOB_ID_VARIABLE",
     "Cut",
-    "EndAsked",
-    "EndHindered",
+    "EndRequested",
+    "EndBlocked",
     "EndReason",
     "Exit",
     "Exited",

@@ -112,7 +112,7 @@ class OutOfResources(TxWorkerError):
         self.reason = reason
 
 
-class NotOffered(TxWorkerError):
+class NotSupported(TxWorkerError):
     """A request asks for what this worker, as it is configured or on this machine, does not do."""
 
     reason = "NOT_OFFERED"
@@ -123,7 +123,7 @@ class NotOffered(TxWorkerError):
         self.value = value
 
 
-class CannotLeave(TxWorkerError):
+class HandoverRefused(TxWorkerError):
     """A handover was asked for, and the jobs that run would end with the worker."""
 
     reason = "CANNOT_LEAVE"
@@ -202,7 +202,7 @@ class CallerGone(TxWorkerError):
         super().__init__("the call ended before it was begun; nothing was done")
 
 
-class CallLate(CallerGone):
+class DeadlineExceeded(CallerGone):
     """The same, and it was the deadline: the client is about to find that out by itself."""
 
     reason = "DEADLINE_OVER"

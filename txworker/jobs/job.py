@@ -33,7 +33,7 @@ _NOT_DONE = (JobState.PENDING, JobState.RUNNING, JobState.STOPPING)
 class EndReason(enum.Enum):
     """Why the worker ends a job; nobody has to guess it from a signal afterwards."""
 
-    ASKED = "asked"
+    REQUESTED = "asked"
     TIMEOUT = "timeout"
     QUIET = "quiet"
     WORKER_STOPPING = "worker stopping"
@@ -147,14 +147,14 @@ class Started:
 
 
 @dataclass(frozen=True)
-class EndAsked:
+class EndRequested:
     """The worker is ending it; the first reason counts."""
 
     reason: EndReason
 
 
 @dataclass(frozen=True)
-class EndHindered:
+class EndBlocked:
     """It is to end and does not, for the reason that the text says; empty: that is over."""
 
     text: str
@@ -182,7 +182,7 @@ class Lost:
     elapsed: float | None = None
 
 
-Fact = Started | EndAsked | EndHindered | Exited | Lost
+Fact = Started | EndRequested | EndBlocked | Exited | Lost
 
 
 def after(job: Job, fact: Fact, revision: int) -> Job:
@@ -205,11 +205,11 @@ def after(job: Job, fact: Fact, revision: int) -> Job:
                 pid=fact.pid,
                 started_ticks=fact.ticks,
             )
-        case JobState.RUNNING, EndAsked():
+        case JobState.RUNNING, EndRequested():
             return replace(job, state=JobState.STOPPING, revision=revision, end_reason=fact.reason)
-        case JobState.STOPPING, EndAsked():
+        case JobState.STOPPING, EndRequested():
             return job
-        case ((JobState.RUNNING | JobState.STOPPING), EndHindered()):
+        case ((JobState.RUNNING | JobState.STOPPING), EndBlocked()):
             return job if job.end_problem == fact.text else replace(job, revision=revision, end_problem=fact.text)
         case ((JobState.RUNNING | JobState.STOPPING), Exited()):
             return _exited(job, fact, revision)

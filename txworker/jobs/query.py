@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from txworker.jobs.job import Job, JobState
 
-LAST = 2**63 - 1
+BEYOND_NEWEST = 2**63 - 1
 """A number beyond every job's: the first page begins before it."""
 
 

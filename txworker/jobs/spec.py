@@ -9,25 +9,25 @@ from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from typing import Any
 
-from txworker.jobs.brief import (
-    KEPT_BYTES,
-    Cut,
-    first_of_pairs,
-    first_of_text,
-    first_of_words,
-    label_digest,
-    text_digest,
-)
 from txworker.jobs.errors import InvalidRequest, shown
 from txworker.jobs.limits import Limits
+from txworker.jobs.shortening import (
+    MAX_PART_BYTES,
+    Cut,
+    arguments_prefix,
+    label_digest,
+    pairs_prefix,
+    text_digest,
+    text_prefix,
+)
 
-MARK = "TXWORKER_JOB_ID"
+JOB_ID_VARIABLE = "TXWORKER_JOB_ID"
 """The environment variable by which a job, and whatever descends from it, can be told."""
 
-LONGEST_ARGUMENT_BYTES = 128 * 1024 - 1
+MAX_ARGUMENT_BYTES = 128 * 1024 - 1
 """Linux takes no longer single argument or NAME=value (MAX_ARG_STRLEN, 32 pages with its NUL; execve(2))."""
 
-LONGEST_NAME_BYTES = 4095
+MAX_NAME_BYTES = 4095
 """Of a file, or a directory, as system calls take it (PATH_MAX, with its NUL)."""
 LEFTOVERS = ("", "end", "keep")
 """What becomes of the processes that a job leaves behind; empty: the worker's default."""
@@ -35,8 +35,8 @@ LEFTOVERS = ("", "end", "keep")
 _LONGEST_KEPT = 1000
 """Of a command whose words are kept in mind."""
 
-MOST_LABELS, LONGEST_LABEL_BYTES = 100, 4096
-LONGEST_REQUEST_ID_BYTES = 4096
+MAX_LABELS, MAX_LABEL_BYTES = 100, 4096
+MAX_REQUEST_ID_BYTES = 4096
 """A job's record must fit into one message, which clients take of up to 4 MiB."""
 
 WIRE_NAMES = {
@@ -89,9 +89,9 @@ class JobSpec:
         _check_words(self)
         _check_env(self.env)
         _check_labels(self.labels)
-        if len(self.request_id.encode()) > LONGEST_REQUEST_ID_BYTES:
-            raise InvalidRequest("requestID", self.request_id, f"is too long: {LONGEST_REQUEST_ID_BYTES} bytes at most")
-        _check_text("directory", self.directory, most=LONGEST_NAME_BYTES)
+        if len(self.request_id.encode()) > MAX_REQUEST_ID_BYTES:
+            raise InvalidRequest("requestID", self.request_id, f"is too long: {MAX_REQUEST_ID_BYTES} bytes at most")
+        _check_text("directory", self.directory, most=MAX_NAME_BYTES)
         _check_seconds("timeout", self.timeout_seconds)
         _check_seconds("quietTimeout", self.quiet_timeout_seconds)
         if self.leftovers not in LEFTOVERS:
@@ -116,12 +116,12 @@ class JobSpec:
         if self.cut is not None or (self.short and not self.stdin):
             return self
         parts = {
-            "command": first_of_text(self.command),
-            "path": first_of_text(self.path),
-            "args": first_of_words(self.args),
-            "env": self.env if first_of_pairs(self.env) is self.env else {},
-            "directory": first_of_text(self.directory),
-            "labels": first_of_pairs(self.labels),
+            "command": text_prefix(self.command),
+            "path": text_prefix(self.path),
+            "args": arguments_prefix(self.args),
+            "env": self.env if pairs_prefix(self.env) is self.env else {},
+            "directory": text_prefix(self.directory),
+            "labels": pairs_prefix(self.labels),
         }
         cut = {name: part for name, part in parts.items() if part is not getattr(self, name)}
         if not (cut or self.stdin):
@@ -130,12 +130,12 @@ class JobSpec:
 
     @property
     def short(self) -> bool:
-        """All its texts together have KEPT_BYTES at most, whatever their characters; most orders do."""
+        """All its texts together have MAX_PART_BYTES at most, whatever their characters; most orders do."""
         characters = len(self.command) + len(self.path) + len(self.directory) + sum(map(len, self.args))
         for pairs in (self.env, self.labels):
             if pairs:
                 characters += sum(map(len, pairs)) + sum(map(len, pairs.values()))
-        return 4 * characters + 8 * (len(self.args) + len(self.env) + len(self.labels)) <= KEPT_BYTES
+        return 4 * characters + 8 * (len(self.args) + len(self.env) + len(self.labels)) <= MAX_PART_BYTES
 
     def has_label(self, name: str, value: str) -> bool:
         """It was given that label, be it held or not."""
@@ -198,21 +198,21 @@ def _check_env(env: Mapping[str, str]) -> None:
     for name, value in env.items():
         if not name or "=" in name:
             raise InvalidRequest("env", name, "is no name of an environment variable")
-        if name == MARK:
+        if name == JOB_ID_VARIABLE:
             raise InvalidRequest("env", name, "is set by the worker")
         _check_text("env", name)
         _check_text(f"env[{name if len(name) <= 200 else shown(name)}]", f"{name}={value}", f"{name}=…")
 
 
 def _check_labels(labels: Mapping[str, str]) -> None:
-    if len(labels) > MOST_LABELS:
-        raise InvalidRequest("labels", len(labels), f"are too many: {MOST_LABELS} at most")
+    if len(labels) > MAX_LABELS:
+        raise InvalidRequest("labels", len(labels), f"are too many: {MAX_LABELS} at most")
     for name, value in labels.items():
-        if len(name.encode()) + len(value.encode()) > LONGEST_LABEL_BYTES:
-            raise InvalidRequest("labels", f"{name}={value}", f"is too long: {LONGEST_LABEL_BYTES} bytes at most")
+        if len(name.encode()) + len(value.encode()) > MAX_LABEL_BYTES:
+            raise InvalidRequest("labels", f"{name}={value}", f"is too long: {MAX_LABEL_BYTES} bytes at most")
 
 
-def _check_text(field: str, text: str, told: str = "", most: int = LONGEST_ARGUMENT_BYTES) -> None:
+def _check_text(field: str, text: str, told: str = "", most: int = MAX_ARGUMENT_BYTES) -> None:
     """told: what an error says in place of a text that is not for sentences."""
     if "\0" in text:
         raise InvalidRequest(field, told or text, "contains a NUL byte")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from functools import lru_cache
 
-from txworker.jobs import MARK
+from txworker.jobs import JOB_ID_VARIABLE
 from txworker.linux.procfs import environment_tag_of
 
 
@@ -20,4 +20,4 @@ def tag_of(job_id: str) -> int:
 
 def mark_of(pid: int) -> str | None:
     """The job id in the environment that a process was started with."""
-    return environment_tag_of(pid, MARK)
+    return environment_tag_of(pid, JOB_ID_VARIABLE)

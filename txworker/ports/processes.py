@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from twisted.internet.defer import Deferred
 
 from txworker.jobs import EndReason, Exit, JobSpec
-from txworker.jobs.held import Held
+from txworker.jobs.held_process import HeldProcess
 
 
 class Listener(Protocol):
@@ -29,7 +29,7 @@ class Listener(Protocol):
     def overdue(self, reason: EndReason) -> None:
         """A time limit is over; it is being ended."""
 
-    def hindered(self, problem: str) -> None:
+    def end_blocked(self, problem: str) -> None:
         """It is to end and does not, as that says: it may not be signalled, or the kernel cannot end it."""
 
     def ended(self, exit: Exit) -> None:
@@ -53,7 +53,7 @@ class Running(Protocol):
         """It was asked to end by an earlier worker: KILL is due then (monotonic clock); None: at once."""
 
     def exited(self, how: Any) -> None:
-        """It had exited before this worker came (Held.exit)."""
+        """It had exited before this worker came (HeldProcess.exit)."""
 
     def release(self) -> None:
         """Its end is written down; its number may be given to another process."""
@@ -80,5 +80,5 @@ class Launcher(Protocol):
         check() is called last thing before the process is asked for, perhaps again: what it raises is raised here.
         """
 
-    def take_over(self, job_id: str, spec: JobSpec, listener: Listener, held: Held) -> Running:
+    def take_over(self, job_id: str, spec: JobSpec, listener: Listener, held: HeldProcess) -> Running:
         """The process of a job that an earlier worker has started; raises OSError."""

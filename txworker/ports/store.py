@@ -27,7 +27,7 @@ class Records(Protocol):
     def get(self, job_id: str) -> Job | None:
         """The record of that job."""
 
-    def order(self, job_id: str) -> JobSpec | None:
+    def full_spec(self, job_id: str) -> JobSpec | None:
         """The whole order of that job, but for its stdin."""
 
     def with_request_id(self, request_id: str) -> Job | None:

@@ -11,13 +11,13 @@ import resource
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 
-from txworker.jobs import MARK, JobSpec
+from txworker.jobs import JOB_ID_VARIABLE, JobSpec
 from txworker.jobs.errors import InvalidRequest
 
 _LEAST, _MOST = 128 * 1024, 6 * 1024 * 1024
 _POINTER_BYTES = 8
 _ALWAYS_FITS_BYTES = 64 * 1024
-_MARK_BYTES = _POINTER_BYTES + len(f"{MARK}=") + 36 + 1  # environ.py: with a UUID behind it, and a NUL
+_MARK_BYTES = _POINTER_BYTES + len(f"{JOB_ID_VARIABLE}=") + 36 + 1  # environ.py: with a UUID behind it, and a NUL
 
 
 class ArgumentRoom:

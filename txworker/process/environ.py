@@ -13,7 +13,7 @@ from collections import ChainMap
 from collections.abc import Mapping
 from pathlib import Path
 
-from txworker.jobs import MARK, JobSpec
+from txworker.jobs import JOB_ID_VARIABLE, JobSpec
 
 _OF_THE_WORKER = frozenset(
     {
@@ -106,7 +106,7 @@ def environment(base: Mapping[str, str], spec: JobSpec, job_id: str, directory: 
     `base` is the last map of a ChainMap as it is, not a copy: so a form of it may be made once for all jobs. A plain
     dictionary comes back where something of it does not hold for the job.
     """
-    added = {**spec.env, MARK: job_id}
+    added = {**spec.env, JOB_ID_VARIABLE: job_id}
     place = _logical(directory) if spec.directory else base.get("PWD")
     if place is None and "PWD" in base and "PWD" not in added:
         return {**{name: value for name, value in base.items() if name != "PWD"}, **added}

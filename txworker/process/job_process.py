@@ -134,11 +134,11 @@ class JobProcess:
 
     def _clearing(self, clock: Clock, job_id: str) -> Clearing:
         clearing = Clearing(clock, job_id, self._family, lambda count: self._cleared(count, clearing.problem))
-        clearing.hindered = self._listener.hindered
+        clearing.hindered = self._listener.end_blocked
         return clearing
 
     def _hindered(self) -> None:
-        self._listener.hindered(why_alive([self._pid]))
+        self._listener.end_blocked(why_alive([self._pid]))
 
     def _sink(self, spec: JobSpec) -> Sink:
         listener = self._listener

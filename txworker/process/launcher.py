@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from txworker.base.reactor import Clock
 from txworker.jobs import JobSpec
-from txworker.jobs.held import Held
+from txworker.jobs.held_process import HeldProcess
 from txworker.leftovers.clearing import Finder
 from txworker.leftovers.tags import tag_of
 from txworker.linux.cgroup import Cgroups, JobCgroup
@@ -110,7 +110,7 @@ class Launcher:
             raise
         return process
 
-    def take_over(self, job_id: str, spec: JobSpec, listener: Listener, held: Held) -> JobProcess:
+    def take_over(self, job_id: str, spec: JobSpec, listener: Listener, held: HeldProcess) -> JobProcess:
         """
         The process of a job that an earlier worker has started: it runs, or has exited meanwhile.
 

@@ -27,7 +27,7 @@ from zope.interface import implementer
 
 from txworker.base.logs import Logger
 from txworker.jobs import Usage
-from txworker.jobs.errors import NotOffered
+from txworker.jobs.errors import NotSupported
 from txworker.linux.memfd import file_of
 from txworker.process import bootstrap
 from txworker.process.bootstrap import FAILED, NUMBER, ORDER, REPORT
@@ -77,7 +77,7 @@ class ReactorSpawner:
         As Spawner.spawnProcess.
 
         Raises:
-            NotOffered: the preparation asks for what only the shim gives. Or whatever check() raises.
+            NotSupported: the preparation asks for what only the shim gives. Or whatever check() raises.
             OSError: there is no process; or `started` fails with it.
             ValueError: as there.
         """
@@ -130,10 +130,10 @@ class ReactorSpawner:
 
 def _check_offered(preparation: Preparation) -> None:
     for name, _, soft, _ in preparation.limits:
-        raise NotOffered(name, soft, WHY)
+        raise NotSupported(name, soft, WHY)
     for name in ("user", "nice", "cgroup"):
         if value := getattr(preparation, name):
-            raise NotOffered(name, value, WHY)
+            raise NotSupported(name, value, WHY)
 
 
 class ReactorTransport(proxyForInterface(IProcessTransport, "process")):  # type: ignore[misc]  # made at run time

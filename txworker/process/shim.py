@@ -7,7 +7,7 @@ from typing import Any
 
 from txworker.base.logs import Logger
 from txworker.base.reactor import Clock, WatchingReactor
-from txworker.jobs.held import Held
+from txworker.jobs.held_process import HeldProcess
 from txworker.process.shim_link import ShimLink, Start
 from txworker.process.shim_start import Handshake, ShimUnusable
 
@@ -31,7 +31,7 @@ class Shim:
         self._clock = clock
         self._connect = connect
         self.lost: Callable[[int], None] = lambda pid: None
-        self.held: list[Held] = []
+        self.held: list[HeldProcess] = []
         self.starting: list[str] = []
         self.kept: list[tuple[str, int]] = []
         self._link = self._connected()

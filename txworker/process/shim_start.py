@@ -21,7 +21,7 @@ from twisted.internet.protocol import ProcessProtocol
 
 from txworker.base.logs import Logger
 from txworker.jobs import EndReason
-from txworker.jobs.held import Held
+from txworker.jobs.held_process import HeldProcess
 from txworker.process.parts import ASKED
 from txworker.shim import messages
 from txworker.shim.messages import Channel, Message
@@ -55,7 +55,7 @@ class Handshake:
 
     channel: Channel
     hello: Message
-    held: list[Held] = field(default_factory=list)
+    held: list[HeldProcess] = field(default_factory=list)
     starting: list[str] = field(default_factory=list)
     found: bool = False
 
@@ -179,9 +179,9 @@ def _note_exit(handshake: Handshake, message: Message) -> None:
     ]
 
 
-def _held(record: Message, pipes: list[int]) -> Held:
+def _held(record: Message, pipes: list[int]) -> HeldProcess:
     reason = record["reason"]
-    return Held(
+    return HeldProcess(
         record["job"],
         record["pid"],
         record["ticks"],

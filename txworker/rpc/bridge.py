@@ -20,7 +20,7 @@ from twisted.internet.threads import blockingCallFromThread
 
 from txworker.base.logs import Logger
 from txworker.base.reactor import ClockWithThreads
-from txworker.jobs.errors import CallerGone, CallLate, WorkerStopping
+from txworker.jobs.errors import CallerGone, DeadlineExceeded, WorkerStopping
 from txworker.rpc.crowd import Ask, Crowds, Follower
 
 T = TypeVar("T")
@@ -125,12 +125,12 @@ class Caller:
         Any thread: for whatever may take long, now and then.
 
         Raises:
-            CallerGone: the client left, or (CallLate) its deadline passed.
+            CallerGone: the client left, or (DeadlineExceeded) its deadline passed.
             WorkerStopping: the bridge is closed.
         """
         self._check()
         if not self.there():
-            raise CallLate
+            raise DeadlineExceeded
 
     def call(self, ask: Callable[[], Deferred[T]], within_seconds: float | None = None) -> T:
         """

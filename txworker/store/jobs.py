@@ -145,7 +145,7 @@ class JobStore(Records):
         if not self._custody.place.is_ours(self._name):  # or it might be lost before the next beat notices
             self._custody.look()
         self.lease.number, self.lease.revision = job.number, job.revision
-        alone = not job.spec.labels and job.spec.brief().cut is None
+        alone = not job.spec.labels and job.spec.shortened().cut is None
         return self._writer.put(lambda connection: _add(connection, job), _ADD_ALONE if alone else _ADD)
 
     def save(self, job: Job) -> Deferred[None]:
@@ -213,7 +213,7 @@ def _add(connection: sqlite3.Connection, job: Job) -> Job:
         return job_from_row(found.fetchone())
     if job.spec.labels:
         connection.executemany("INSERT INTO labels (name, value, number) VALUES (?, ?, ?)", labels_of(job))
-    if job.spec.brief().cut is not None:
+    if job.spec.shortened().cut is not None:
         connection.execute(INSERT_ORDER, (job.number, spec_to_text(job.spec)))
     return job
 

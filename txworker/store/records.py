@@ -36,7 +36,7 @@ class Records:
         """The record of that job."""
         return self._one("WHERE id = ?", job_id)
 
-    def order(self, job_id: str) -> JobSpec | None:
+    def full_spec(self, job_id: str) -> JobSpec | None:
         """The whole order of that job, but for its stdin."""
         sql = "SELECT coalesce((SELECT spec FROM orders WHERE number = jobs.number), spec) FROM jobs WHERE id = ?"
         rows = self._reader.rows(sql, (job_id,))

@@ -36,7 +36,7 @@ _OTHERWISE = ("stdin", "limits", "cut")
 
 def new_row(job: Job) -> tuple[Any, ...]:
     """The parameters of INSERT: all that is fixed about a job, but for the long parts of its order; where it stands."""
-    spec = job.spec.brief()
+    spec = job.spec.shortened()
     return (
         job.number,
         job.id,
@@ -136,10 +136,10 @@ def spec_from_text(text: str) -> JobSpec:
     return JobSpec.unchecked(**said)
 
 
-def brief_text(text: str) -> str:
+def shortened_text(text: str) -> str:
     """What is left of an order's text when it is brief; what cannot be read stays as it is."""
     try:
-        return spec_to_text(spec_from_text(text).brief())
+        return spec_to_text(spec_from_text(text).shortened())
     except (ValueError, TypeError, AttributeError):
         return text
 

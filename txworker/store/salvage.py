@@ -145,7 +145,7 @@ class _Salvage:
             said = dict(zip(columns, row, strict=True))
             with suppress(Exception):  # whatever is in there
                 job = job_from_row(tuple(said.get(name) for name in _NAMES))
-                brief = replace(job, spec=job.spec.brief())
+                brief = replace(job, spec=job.spec.shortened())
                 labels += labels_of(job)
                 if brief.spec.cut is not job.spec.cut:  # as it was before there was a table for long orders
                     orders.append((job.number, said["spec"]))

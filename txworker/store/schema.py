@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Sequence
 
-from txworker.store.rows import brief_text
+from txworker.store.rows import shortened_text
 
 APPLICATION_ID = 0x7478776B
 """PRAGMA application_id of our files: "txwk"."""
@@ -123,7 +123,7 @@ def upgrade(connection: sqlite3.Connection, backup: Callable[[int], None], steps
         NewerSchema, ForeignFile: nothing was changed.
         sqlite3.Error: the step was rolled back; those before it are done.
     """
-    connection.create_function("brief", 1, brief_text)
+    connection.create_function("brief", 1, shortened_text)
     version = check_ours(connection, steps)
     if 0 < version < len(steps):
         backup(version)

@@ -90,7 +90,7 @@ def job_to_pb(job: Job) -> pb.Job:
 def query_to_pb(job: Job) -> pb.QueryJobRes:
     """How a job stands: the three words that every scheduler knows, and the whole record, if a client takes that."""
     answer = pb.QueryJobRes(done=job.done, error=job.failed, errorText=job.error_text, job=job_to_pb(job))
-    brief = job.spec.brief()
+    brief = job.spec.shortened()
     if brief is not job.spec and answer.ByteSize() > LARGEST_BYTES:
         return query_to_pb(replace(job, spec=brief))
     return answer

@@ -10,8 +10,8 @@ from contextlib import suppress
 
 from txworker.jobs import Job, JobState, Query
 from txworker.jobs.errors import InvalidRequest
-from txworker.jobs.query import LAST
-from txworker.jobs.spec import LONGEST_LABEL_BYTES, MOST_LABELS
+from txworker.jobs.query import BEYOND_NEWEST
+from txworker.jobs.spec import MAX_LABEL_BYTES, MAX_LABELS
 from txworker.pb import worker_pb2 as pb
 from txworker.wire.jobs import job_to_pb
 
@@ -43,11 +43,11 @@ def labels_from_pb(labels: Mapping[str, str]) -> dict[str, str]:
     Raises:
         InvalidRequest: there are more than a job can have, or longer ones.
     """
-    if len(labels) > MOST_LABELS:
-        raise InvalidRequest("labels", len(labels), f"are too many: a job has {MOST_LABELS} at most")
+    if len(labels) > MAX_LABELS:
+        raise InvalidRequest("labels", len(labels), f"are too many: a job has {MAX_LABELS} at most")
     for name, value in labels.items():
-        if len(name) + len(value) > LONGEST_LABEL_BYTES:  # characters, so no more than certainly cannot be
-            raise InvalidRequest("labels", name, f"is too long, with its value: {LONGEST_LABEL_BYTES} bytes at most")
+        if len(name) + len(value) > MAX_LABEL_BYTES:  # characters, so no more than certainly cannot be
+            raise InvalidRequest("labels", name, f"is too long, with its value: {MAX_LABEL_BYTES} bytes at most")
     return dict(labels)
 
 
@@ -71,7 +71,7 @@ def page_start(request: pb.ListJobsReq, query: Query) -> int:
         InvalidRequest: the token is none of ours, or belongs to other states or labels.
     """
     if not request.pageToken:
-        return LAST
+        return BEYOND_NEWEST
     with suppress(ValueError, struct.error):
         before, digest = _TOKEN.unpack(base64.b64decode(request.pageToken.encode(), b"-_", validate=True))
         if digest != _digest(query):

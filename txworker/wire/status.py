@@ -22,8 +22,8 @@ _CODES: dict[type[errors.TxWorkerError], grpc.StatusCode] = {
     errors.NotPermitted: grpc.StatusCode.PERMISSION_DENIED,
     errors.ExecutableBusy: grpc.StatusCode.UNAVAILABLE,
     errors.OutOfResources: grpc.StatusCode.RESOURCE_EXHAUSTED,
-    errors.NotOffered: grpc.StatusCode.FAILED_PRECONDITION,
-    errors.CannotLeave: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.NotSupported: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.HandoverRefused: grpc.StatusCode.FAILED_PRECONDITION,
     errors.WorkerStopping: grpc.StatusCode.UNAVAILABLE,
     errors.StoreBroken: grpc.StatusCode.UNAVAILABLE,
     errors.StoreFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -31,7 +31,7 @@ _CODES: dict[type[errors.TxWorkerError], grpc.StatusCode] = {
     errors.OffsetBeyondEnd: grpc.StatusCode.OUT_OF_RANGE,
     errors.OutputGone: grpc.StatusCode.DATA_LOSS,
     errors.CallerGone: grpc.StatusCode.CANCELLED,
-    errors.CallLate: grpc.StatusCode.DEADLINE_EXCEEDED,
+    errors.DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
     errors.MessageLate: grpc.StatusCode.DEADLINE_EXCEEDED,
 }
 

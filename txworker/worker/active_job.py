@@ -72,7 +72,7 @@ class ActiveJob:
         """A time limit is over; it is being ended."""
         self._overdue(self, reason)
 
-    def hindered(self, problem: str) -> None:
+    def end_blocked(self, problem: str) -> None:
         """It is to end and does not."""
         self._hindered(self, problem)
 

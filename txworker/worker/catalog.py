@@ -60,7 +60,7 @@ class Catalog:
 
     def in_full(self, job: Job) -> Job:
         """That job with all of its order, where the long parts of that are not held."""
-        order = None if job.spec.cut is None else self._records.order(job.id)
+        order = None if job.spec.cut is None else self._records.full_spec(job.id)
         return job if order is None else replace(job, spec=order)
 
     def find(self, name: str) -> Job:
@@ -188,6 +188,6 @@ def check_same(before: Job, spec: JobSpec) -> None:
     Raises:
         RequestReused: it is another.
     """
-    difference = before.spec.difference(spec if before.spec.cut is None else spec.brief())
+    difference = before.spec.difference(spec if before.spec.cut is None else spec.shortened())
     if difference:
         raise RequestReused(spec.request_id, before.id, difference)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from txworker.jobs import Job, Limits
 from txworker.jobs.errors import OutOfResources
-from txworker.jobs.held import Held
+from txworker.jobs.held_process import HeldProcess
 from txworker.ports import Launcher, Output, Shelf
 from txworker.worker.active_job import ActiveJob, Ended, Hindered, Overdue
 
@@ -39,11 +39,11 @@ class JobLauncher:
         except BaseException:
             output.discard()
             raise
-        brief = job.spec.brief()
+        brief = job.spec.shortened()
         active.job = job if brief is job.spec else replace(job, spec=brief)
         return active
 
-    def take_over(self, job: Job, held: Held) -> ActiveJob:
+    def take_over(self, job: Job, held: HeldProcess) -> ActiveJob:
         """
         The job with the process that an earlier worker has started.
 

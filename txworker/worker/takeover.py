@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from txworker.jobs import Job, JobState
-from txworker.jobs.held import Held
+from txworker.jobs.held_process import HeldProcess
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class ShimJobs:
     hangs. complete: it is the shim that the earlier worker used, so a job that it does not know has no process.
     """
 
-    held: Mapping[str, Held] = field(default_factory=dict)
+    held: Mapping[str, HeldProcess] = field(default_factory=dict)
     starting: Collection[str] = ()
     complete: bool = False
 
@@ -31,7 +31,7 @@ class RunsOn:
     """The shim holds the job's process; lost_text is the job's errorText should its pipes turn out to be unusable."""
 
     job: Job
-    held: Held
+    held: HeldProcess
     lost_text: str
 
 
@@ -53,7 +53,7 @@ class Takeover:
     run_on: tuple[RunsOn, ...] = ()
     lost: tuple[LostJob, ...] = ()
     never_started: tuple[Job, ...] = ()
-    release: tuple[Held, ...] = ()
+    release: tuple[HeldProcess, ...] = ()
 
 
 def decide(

@@ -15,9 +15,9 @@ from twisted.internet.defer import Deferred, gatherResults
 from txworker.base.logs import Logger
 from txworker.base.waiting import Waiters, detached
 from txworker.jobs import (
-    EndAsked,
-    EndHindered,
+    EndBlocked,
     EndReason,
+    EndRequested,
     Exit,
     Exited,
     Fact,
@@ -30,7 +30,7 @@ from txworker.jobs import (
     after,
 )
 from txworker.jobs.errors import CallerGone, OutOfResources, TxWorkerError, WorkerStopping, shown_words
-from txworker.jobs.held import Held
+from txworker.jobs.held_process import HeldProcess
 from txworker.jobs.limits import effective
 from txworker.ports import Launcher, Shelf, Store, World
 from txworker.worker.active_job import ActiveJob
@@ -87,7 +87,7 @@ class Worker:
         """
         now_for = now_for or (lambda job: self._world.now())
         lost = list(takeover.lost)
-        taken: list[tuple[ActiveJob, Held]] = []
+        taken: list[tuple[ActiveJob, HeldProcess]] = []
         for one in takeover.run_on:
             active = self._take_over(one.job, one.held, now_for(one.job))
             if active is not None:
@@ -105,7 +105,7 @@ class Worker:
         self._feed.start_after(self._revision)
         return len(taken), len(lost)
 
-    def _take_over(self, job: Job, held: Held, now: float) -> ActiveJob | None:
+    def _take_over(self, job: Job, held: HeldProcess, now: float) -> ActiveJob | None:
         """Make the job active; its process is not touched yet. None: it cannot be, and the log says why."""
         try:
             active = self._job_launcher.take_over(job, held)
@@ -119,11 +119,11 @@ class Worker:
         if job.state is JobState.PENDING:  # the earlier worker ended after the launch and before writing it down
             self._learn(active, Started(held.started_at, held.pid, held.ticks))
         if held.stopping:  # by the shim, or by a worker that could no longer write it down
-            self._learn(active, EndAsked(held.reason or EndReason.ASKED))
+            self._learn(active, EndRequested(held.reason or EndReason.REQUESTED))
         self._log.info("Job {job_id}, pid {pid}, is taken over.", job_id=job.id, pid=held.pid)
         return active
 
-    def _resume(self, active: ActiveJob, held: Held) -> None:
+    def _resume(self, active: ActiveJob, held: HeldProcess) -> None:
         """Continue a stop that had begun, begin one that was only decided, and handle an exit that came meanwhile."""
         if held.stopping:
             active.running.resume_stop(held.kill_at)
@@ -202,7 +202,7 @@ class Worker:
         Raises (through the Deferred):
             NoSuchJob: there is none with that id.
         """
-        return detached(Deferred.fromCoroutine(self._stop(job_id, grace_seconds, EndReason.ASKED)), TxWorkerError)
+        return detached(Deferred.fromCoroutine(self._stop(job_id, grace_seconds, EndReason.REQUESTED)), TxWorkerError)
 
     def refuse(self) -> None:
         """Take no new jobs from now on."""
@@ -226,7 +226,7 @@ class Worker:
             if not active.ending and not active.job.end_problem:
                 pid = active.running.pid
                 self._learn(
-                    active, EndHindered(f"process {pid} still ran when the worker stopped, though it was killed")
+                    active, EndBlocked(f"process {pid} still ran when the worker stopped, though it was killed")
                 )
 
     def close(self) -> None:
@@ -324,7 +324,7 @@ class Worker:
         if not active.ending:
             grace = self._policy.grace_seconds if grace_seconds is None else grace_seconds
             self._say_stopping(active, grace, reason)
-            self._learn(active, EndAsked(reason))
+            self._learn(active, EndRequested(reason))
             active.running.stop(grace)
         return active.now
 
@@ -348,12 +348,12 @@ class Worker:
 
     def _overdue(self, active: ActiveJob, reason: EndReason) -> None:
         self._log.info("Job {job_id} is being ended ({reason}).", job_id=active.job.id, reason=reason.value)
-        self._learn(active, EndAsked(reason))
+        self._learn(active, EndRequested(reason))
 
     def _hindered(self, active: ActiveJob, problem: str) -> None:
         if problem and problem != active.job.end_problem:
             self._log.error("Job {job_id} does not end: {problem}.", job_id=active.job.id, problem=problem)
-            self._learn(active, EndHindered(problem))
+            self._learn(active, EndBlocked(problem))
 
     def _ended(self, active: ActiveJob, exit: Exit) -> None:
         """An end is shown to nobody before it is written down, for it must never be taken back."""

@@ -7,7 +7,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from txworker.jobs import Job, JobSpec, Query
-from txworker.jobs.brief import KEPT_BYTES
+from txworker.jobs.shortening import MAX_PART_BYTES
 
 LONG = "a 'b" + "é𝄞x" * 5_000
 PARTS: dict[str, Any] = {
@@ -28,43 +28,43 @@ class BriefTests(SynchronousTestCase):
     def test_short(self) -> None:
         """An order with nothing long in it is held as it is; only stdin is left out, for its digest is there."""
         spec = JobSpec("true", "x" * 1000, ("y" * 1000, ""), {"A": "z" * 3000}, labels={"l": "é" * 1000})
-        self.assertIs(spec, spec.brief())
+        self.assertIs(spec, spec.shortened())
         fed = JobSpec("true", "x", stdin=b"a secret")
-        brief = fed.brief()
+        brief = fed.shortened()
         self.assertEqual((b"", None, ""), (brief.stdin, brief.cut, brief.difference(fed)))
 
     def test_each_part(self) -> None:
         """Each part by itself is cut to its beginning; whether a job's record shows less for it is known."""
         for name, value in PARTS.items():
             spec = JobSpec(**{"command": "true", name: value})
-            brief = spec.brief()
-            self.assertLess(held_bytes(brief), KEPT_BYTES + 10, name)
+            brief = spec.shortened()
+            self.assertLess(held_bytes(brief), MAX_PART_BYTES + 10, name)
             assert brief.cut is not None
             self.assertEqual(name != "env", brief.cut.in_record)
             self.assertEqual(name, brief.difference(spec).partition(" ")[0])
-            self.assertIs(brief, brief.brief())
+            self.assertIs(brief, brief.shortened())
             if isinstance(value, str):
                 self.assertTrue(value.startswith(getattr(brief, name)))
 
     def test_beginning_of_arguments(self) -> None:
         """Of arguments those are held that there is room for, and the beginning of the next."""
-        brief = JobSpec("true", args=("a", "", "b" * 10_000, "c")).brief()
+        brief = JobSpec("true", args=("a", "", "b" * 10_000, "c")).shortened()
         self.assertEqual(("a", ""), brief.args[:2])
         self.assertEqual(3, len(brief.args))
-        self.assertIn(len(brief.args[2]), range(KEPT_BYTES - 100, KEPT_BYTES))
-        many = JobSpec("true", args=("",) * 200_000).brief()
-        self.assertEqual((KEPT_BYTES // 8, True), (len(many.args), many.cut is not None))
+        self.assertIn(len(brief.args[2]), range(MAX_PART_BYTES - 100, MAX_PART_BYTES))
+        many = JobSpec("true", args=("",) * 200_000).shortened()
+        self.assertEqual((MAX_PART_BYTES // 8, True), (len(many.args), many.cut is not None))
 
     def test_all_parts(self) -> None:
         """However long everything is, what is held of it is not."""
-        brief = JobSpec(**PARTS, directory="/" * 4095, stdin=b"x" * 1_000_000, request_id="r" * 4096).brief()
-        self.assertLess(held_bytes(brief), 6 * KEPT_BYTES + 100)
+        brief = JobSpec(**PARTS, directory="/" * 4095, stdin=b"x" * 1_000_000, request_id="r" * 4096).shortened()
+        self.assertLess(held_bytes(brief), 6 * MAX_PART_BYTES + 100)
         self.assertLess(len(str(brief.cut)), 5_000)
 
     def test_still_told_by(self) -> None:
         """A brief order still has every label and its path."""
         spec = JobSpec("true", path=PARTS["path"], labels=PARTS["labels"])
-        brief = spec.brief()
+        brief = spec.shortened()
         for one in (spec, brief):
             self.assertTrue(all(one.has_label(name, value) for name, value in spec.labels.items()))
             self.assertFalse(one.has_label("label-99", "9"))

@@ -10,7 +10,7 @@ from txworker.jobs.job import EndReason
 
 
 @dataclass(frozen=True)
-class Held:
+class HeldProcess:
     """
     started_at is in seconds since the epoch, ticks as Job.started_ticks; kill_at, timeout_at and last_output are of the
     monotonic clock.

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-KEPT_BYTES = 4096
+MAX_PART_BYTES = 4096
 """Of each part of an order."""
 
 _ENTRY_BYTES = 8
@@ -41,28 +41,28 @@ def label_digest(name: str, value: str) -> str:
     return text_digest(f"{len(name)}:{name}{value}")
 
 
-def first_of_text(text: str, most: int = KEPT_BYTES) -> str:
+def text_prefix(text: str, most: int = MAX_PART_BYTES) -> str:
     """The text itself, if it has no more bytes; else so many of them."""
     if len(text) * 4 <= most or (len(text) <= most and _size(text) <= most):
         return text
     return text[:most].encode("utf-8", "surrogateescape")[:most].decode("utf-8", "ignore")
 
 
-def first_of_words(words: tuple[str, ...]) -> tuple[str, ...]:
+def arguments_prefix(words: tuple[str, ...]) -> tuple[str, ...]:
     """These words themselves, or as many as there is room for, and the beginning of the next."""
-    room = KEPT_BYTES
+    room = MAX_PART_BYTES
     for index, word in enumerate(words):
         room -= _ENTRY_BYTES
         size = _size(word)
         if size > room:
-            return (*words[:index], first_of_text(word, room)) if room > 0 else words[:index]
+            return (*words[:index], text_prefix(word, room)) if room > 0 else words[:index]
         room -= size
     return words
 
 
-def first_of_pairs(pairs: Mapping[str, str]) -> Mapping[str, str]:
+def pairs_prefix(pairs: Mapping[str, str]) -> Mapping[str, str]:
     """These pairs themselves, or as many as there is room for."""
-    room = KEPT_BYTES
+    room = MAX_PART_BYTES
     kept: dict[str, str] = {}
     for name, value in pairs.items():
         room -= _size(name) + _size(value) + _ENTRY_BYTES
