@@ -1,4 +1,4 @@
-"""What a caller or an operator reads of values that may be anything."""
+"""Values of any content in error messages and logs."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from txworker.jobs.errors import InvalidRequest, NoSuchJob, OutOfResources, Requ
 
 class ShownTests(SynchronousTestCase):
     def test_words(self) -> None:
-        """An argument vector is one line that a shell could nearly take, whatever is in it."""
+        """An argument vector is one line, quoted as for a shell, whatever it contains."""
         self.assertEqual("bash -c 'sleep 1; true' 'ü' ''", shown_words(["bash", "-c", "sleep 1; true", "ü", ""]))
         self.assertEqual(r"a 'b\nc\x1b[31m'", shown_words(["a", "b\nc\x1b[31m"]))
 
     def test_cut(self) -> None:
-        """What is long is cut, and says how long it was."""
+        """A long value is cut, and its length is shown."""
         self.assertEqual(f"{'x' * 190}… (5000 characters)", shown_words(["x" * 5000]))
         self.assertEqual(f"'{'x' * 189}… (5002 characters)", shown("x" * 5000))
         self.assertLess(len(shown("\x1b" * 10**6)), 1000)
 
     def test_printable(self) -> None:
-        """Nothing of it moves a cursor, hides, or turns what stands beside it."""
+        """Control, invisible and direction-changing characters are escaped."""
         evil = "\x1b\r\n\x9b\u202e\u2028\ufeff\ufe0f"
         self.assertEqual(r"'\x1b\r\n\x9b\u202e\u2028\ufeff\ufe0f'", shown(evil))
         self.assertEqual(r"echo '\x1b\r\n\x9b\u202e\u2028\ufeff\ufe0f'", shown_words(["echo", evil]))
@@ -28,7 +28,7 @@ class ShownTests(SynchronousTestCase):
 
 class SentenceTests(SynchronousTestCase):
     def test_printable(self) -> None:
-        """Whatever a sentence repeats, and wherever it comes from, client and log are told it in printable words."""
+        """Every sentence is printable, whatever values it repeats."""
         evil = "\x1b[31m\r\n\x9b\u202e\ud800"
         for error in [
             NoSuchJob(evil),
@@ -39,5 +39,5 @@ class SentenceTests(SynchronousTestCase):
             self.assertTrue(str(error).isprintable(), str(error))
 
     def test_long(self) -> None:
-        """No sentence is longer than a status can carry."""
+        """No sentence is longer than a gRPC status can carry."""
         self.assertLess(len(str(OutOfResources("x" * 10**6))), 2100)

@@ -1,4 +1,4 @@
-"""What may follow what in a job's life, and how its end is told."""
+"""Which facts are possible in which state, and the error text of each end."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ DUMPED_TEXT = "signal: segmentation fault (core dumped)"
 
 class AfterTests(SynchronousTestCase):
     def test_ends(self) -> None:
-        """The reason why a job was ended decides its state; the text keeps the forms that schedulers know."""
+        """The reason for ending a job decides its state; the error text keeps the forms that schedulers know."""
         table: list[tuple[tuple[Fact, ...], JobState, str]] = [
             ((exited(0),), JobState.SUCCEEDED, ""),
             ((exited(1),), JobState.FAILED, "exit status 1"),
@@ -77,8 +77,14 @@ class AfterTests(SynchronousTestCase):
             self.assertEqual(bool(text), job.failed)
             self.assertEqual((9.0, 7), (job.finished_at, job.output_bytes))
 
-    def test_hindered(self) -> None:
-        """Why a job that is being stopped does not end is told before it is done; told again it changes nothing."""
+    def test_exit(self) -> None:
+        """Every field of Exit becomes the field of Job with the same name."""
+        exit = Exit(None, 11, Usage(1, 2, 3), 4, True, "process 7 still runs")
+        job = a_job(STARTED, Exited(9.0, exit, 7))
+        self.assertEqual(vars(exit), {name: value for name, value in vars(job).items() if name in vars(exit)})
+
+    def test_end_blocked(self) -> None:
+        """The error text says why a job that is being stopped does not end; a repeated fact changes nothing."""
         job = a_job(STARTED, EndRequested(EndReason.REQUESTED), EndBlocked("process 42 still runs"))
         self.assertEqual((False, False, "process 42 still runs"), (job.done, job.failed, job.error_text))
         self.assertIs(job, after(job, EndBlocked("process 42 still runs"), 9))
@@ -86,16 +92,16 @@ class AfterTests(SynchronousTestCase):
         self.assertRaises(WrongState, after, a_job(STARTED, exited(0)), EndBlocked("x"), 9)
 
     def test_first_reason_counts(self) -> None:
-        """A job that timed out and is then stopped, too, stays one that timed out."""
+        """A job that timed out and is then stopped as well is still timed out."""
         job = a_job(STARTED, EndRequested(EndReason.TIMEOUT), EndRequested(EndReason.REQUESTED))
         self.assertEqual((EndReason.TIMEOUT, 2), (job.end_reason, job.revision))
 
     def test_every_change_has_a_revision(self) -> None:
-        """Whoever knows a revision can tell whether anything happened since."""
+        """Each change of the record raises its revision."""
         self.assertEqual([0, 1, 2], [a_job().revision, a_job(STARTED).revision, a_job(STARTED, exited()).revision])
 
-    def test_what_cannot_follow(self) -> None:
-        """A fact that makes no sense is refused, and nothing is over twice."""
+    def test_impossible_facts(self) -> None:
+        """An impossible fact is refused, and so is a second end."""
         table: list[tuple[tuple[Fact, ...], Fact]] = [
             ((), exited()),
             ((STARTED,), STARTED),

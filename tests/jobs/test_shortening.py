@@ -1,4 +1,4 @@
-"""What is held of an order: short ones as they are, of long parts the beginning, and never more than that."""
+"""A shortened spec: short parts are whole, long parts have their beginning only."""
 
 from __future__ import annotations
 
@@ -19,59 +19,59 @@ PARTS: dict[str, Any] = {
 }
 
 
-def held_bytes(spec: JobSpec) -> int:
+def size_bytes(spec: JobSpec) -> int:
     texts = [spec.command, spec.path, spec.directory, *spec.args, *spec.env, *spec.env.values()]
     return sum(len(text.encode()) for text in (*texts, *spec.labels, *spec.labels.values())) + len(spec.stdin)
 
 
-class BriefTests(SynchronousTestCase):
+class ShortenedTests(SynchronousTestCase):
     def test_short(self) -> None:
-        """An order with nothing long in it is held as it is; only stdin is left out, for its digest is there."""
+        """A spec without long parts stays as it is; only stdin is dropped, for which its digest remains."""
         spec = JobSpec("true", "x" * 1000, ("y" * 1000, ""), {"A": "z" * 3000}, labels={"l": "é" * 1000})
         self.assertIs(spec, spec.shortened())
         fed = JobSpec("true", "x", stdin=b"a secret")
-        brief = fed.shortened()
-        self.assertEqual((b"", None, ""), (brief.stdin, brief.cut, brief.difference(fed)))
+        shortened = fed.shortened()
+        self.assertEqual((b"", None, ""), (shortened.stdin, shortened.cut, shortened.difference(fed)))
 
     def test_each_part(self) -> None:
-        """Each part by itself is cut to its beginning; whether a job's record shows less for it is known."""
+        """Each long part is cut to its beginning, and the spec tells whether a job's record shows that part."""
         for name, value in PARTS.items():
             spec = JobSpec(**{"command": "true", name: value})
-            brief = spec.shortened()
-            self.assertLess(held_bytes(brief), MAX_PART_BYTES + 10, name)
-            assert brief.cut is not None
-            self.assertEqual(name != "env", brief.cut.in_record)
-            self.assertEqual(name, brief.difference(spec).partition(" ")[0])
-            self.assertIs(brief, brief.shortened())
+            shortened = spec.shortened()
+            self.assertLess(size_bytes(shortened), MAX_PART_BYTES + 10, name)
+            assert shortened.cut is not None
+            self.assertEqual(name != "env", shortened.cut.in_record)
+            self.assertEqual(name, shortened.difference(spec).partition(" ")[0])
+            self.assertIs(shortened, shortened.shortened())
             if isinstance(value, str):
-                self.assertTrue(value.startswith(getattr(brief, name)))
+                self.assertTrue(value.startswith(getattr(shortened, name)))
 
     def test_beginning_of_arguments(self) -> None:
-        """Of arguments those are held that there is room for, and the beginning of the next."""
-        brief = JobSpec("true", args=("a", "", "b" * 10_000, "c")).shortened()
-        self.assertEqual(("a", ""), brief.args[:2])
-        self.assertEqual(3, len(brief.args))
-        self.assertIn(len(brief.args[2]), range(MAX_PART_BYTES - 100, MAX_PART_BYTES))
+        """Arguments are kept as far as there is room, and the beginning of the next one."""
+        shortened = JobSpec("true", args=("a", "", "b" * 10_000, "c")).shortened()
+        self.assertEqual(("a", ""), shortened.args[:2])
+        self.assertEqual(3, len(shortened.args))
+        self.assertIn(len(shortened.args[2]), range(MAX_PART_BYTES - 100, MAX_PART_BYTES))
         many = JobSpec("true", args=("",) * 200_000).shortened()
         self.assertEqual((MAX_PART_BYTES // 8, True), (len(many.args), many.cut is not None))
 
     def test_all_parts(self) -> None:
-        """However long everything is, what is held of it is not."""
-        brief = JobSpec(**PARTS, directory="/" * 4095, stdin=b"x" * 1_000_000, request_id="r" * 4096).shortened()
-        self.assertLess(held_bytes(brief), 6 * MAX_PART_BYTES + 100)
-        self.assertLess(len(str(brief.cut)), 5_000)
+        """With every part long, a shortened spec is still small."""
+        shortened = JobSpec(**PARTS, directory="/" * 4095, stdin=b"x" * 1_000_000, request_id="r" * 4096).shortened()
+        self.assertLess(size_bytes(shortened), 6 * MAX_PART_BYTES + 100)
+        self.assertLess(len(str(shortened.cut)), 5_000)
 
-    def test_still_told_by(self) -> None:
-        """A brief order still has every label and its path."""
+    def test_digests(self) -> None:
+        """A shortened spec still recognizes every label and the whole path."""
         spec = JobSpec("true", path=PARTS["path"], labels=PARTS["labels"])
-        brief = spec.shortened()
-        for one in (spec, brief):
+        shortened = spec.shortened()
+        for one in (spec, shortened):
             self.assertTrue(all(one.has_label(name, value) for name, value in spec.labels.items()))
             self.assertFalse(one.has_label("label-99", "9"))
             self.assertFalse(one.has_label("label-9", "99" * 199))
             self.assertTrue(one.has_path(spec.path))
-            self.assertFalse(one.has_path(brief.path))
+            self.assertFalse(one.has_path(shortened.path))
             self.assertFalse(one.has_path(""))
-        job = Job("id", brief, 1.0)
+        job = Job("id", shortened, 1.0)
         self.assertTrue(Query(labels={"label-1": "1" * 200, "label-99": "99" * 200}).matches(job))
         self.assertFalse(Query(labels={"label-1": "1" * 200, "label-99": "other"}).matches(job))

@@ -1,4 +1,4 @@
-"""What JobSpec makes of an order, and what it refuses."""
+"""The argument vector of a JobSpec, and what JobSpec refuses."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from txworker.jobs.errors import InvalidRequest
 
 class ArgvTests(SynchronousTestCase):
     def test_argv(self) -> None:
-        """Command is split as a shell splits words, path and args stay whole, and an empty path is left out."""
+        """The command is split as a shell splits words, path and args are not, and an empty path is left out."""
         table = [
             (JobSpec("bash", "scripts/count.sh"), ("bash", "scripts/count.sh")),
-            (JobSpec("python3 -u", "a b.py", ("x y", "")), (["python3", "-u"][0], "-u", "a b.py", "x y", "")),
+            (JobSpec("python3 -u", "a b.py", ("x y", "")), ("python3", "-u", "a b.py", "x y", "")),
             (JobSpec("'my prog' \"two words\" a\\ b"), ("my prog", "two words", "a b")),
             (JobSpec("", "./run me"), ("./run me",)),
             (JobSpec("echo", "", ("$HOME", ";", "#")), ("echo", "$HOME", ";", "#")),
@@ -25,7 +25,7 @@ class ArgvTests(SynchronousTestCase):
 
 class RefusalTests(SynchronousTestCase):
     def test_refused(self) -> None:
-        """Nonsense is refused when the order is made, in a sentence that names the field."""
+        """A spec with an impossible value is refused at once, by an error that names the field."""
         table: list[tuple[dict[str, object], str]] = [
             ({}, "command"),
             ({"command": "  "}, "command"),
@@ -58,7 +58,7 @@ class RefusalTests(SynchronousTestCase):
         self.assertLess(len(str(error)), 700)
 
     def test_no_secrets(self) -> None:
-        """A variable whose value cannot be used is named; its value is not for sentences, which clients log."""
+        """The error for an unusable environment variable names it and does not show its value, for clients log errors."""
         for value in ("password\0", "password" * 20_000):
             error = self.assertRaises(InvalidRequest, lambda value=value: JobSpec("a", env={"TOKEN": value}))
             self.assertIn("env[TOKEN]: 'TOKEN=…' ", str(error))

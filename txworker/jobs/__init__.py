@@ -1,4 +1,4 @@
-"""What a job is: values and pure functions, usable from any thread."""
+"""What a job is: immutable values and pure functions, which any thread may use."""
 
 from txworker.jobs.job import (
     EndBlocked,
@@ -23,9 +23,9 @@ from txworker.jobs.spec import JOB_ID_VARIABLE, JobSpec
 __all__ = [
     "JOB_ID_VARIABLE",
     "Cut",
-    "EndRequested",
     "EndBlocked",
     "EndReason",
+    "EndRequested",
     "Exit",
     "Exited",
     "Fact",

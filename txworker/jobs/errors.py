@@ -1,7 +1,7 @@
 """
-Every error a caller may meet: one class per situation, its fields, and one clear sentence.
+Every error that a caller may get: one class per situation, with fields and one sentence.
 
-`reason` is stable and meant for programs; the sentence is for people and may change.
+`reason` is for programs and never changes. The sentence is for people and may change.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from collections.abc import Iterable
 from txworker.base.printable import cut, printable
 from txworker.jobs.loss import Loss
 
-_MOST = 2000
-"""Characters of a whole sentence."""
+_MAX_CHARACTERS = 2000
+"""Of a sentence: it must fit into a gRPC status."""
 
 
 class TxWorkerError(Exception):
-    """What went wrong, in one sentence that names the field and the value; all of it printable."""
+    """One printable sentence that says what went wrong and names the field and the value."""
 
     reason = "INTERNAL"
 
     def __init__(self, sentence: str) -> None:
-        super().__init__(printable(cut(sentence, _MOST)))
+        super().__init__(printable(cut(sentence, _MAX_CHARACTERS)))
 
 
 class InvalidRequest(TxWorkerError):
-    """A field of a request has a value that cannot be meant."""
+    """A field of a request has an impossible value."""
 
     reason = "INVALID_ARGUMENT"
 
@@ -37,7 +37,7 @@ class InvalidRequest(TxWorkerError):
 
 
 class NoSuchJob(TxWorkerError):
-    """No job here has that id (or, for a stream, that path)."""
+    """No job of this worker has that id (or, for a stream, that path)."""
 
     reason = "JOB_NOT_FOUND"
 
@@ -47,7 +47,7 @@ class NoSuchJob(TxWorkerError):
 
 
 class JobRemoved(NoSuchJob):
-    """There was a job with that id; retention has removed it, or is at it (no `at`)."""
+    """Retention has removed the job with that id at the time `at`, or is removing it (`at` is empty)."""
 
     reason = "JOB_REMOVED"
 
@@ -60,7 +60,7 @@ class JobRemoved(NoSuchJob):
 
 
 class NoSuchExecutable(TxWorkerError):
-    """The executable, or the interpreter that its first line names, is not there."""
+    """The executable, or the interpreter that its first line names, does not exist."""
 
     reason = "EXECUTABLE_NOT_FOUND"
 
@@ -70,7 +70,7 @@ class NoSuchExecutable(TxWorkerError):
 
 
 class NoSuchDirectory(TxWorkerError):
-    """The working directory is not there, or is no directory."""
+    """The working directory does not exist, or is not a directory."""
 
     reason = "DIRECTORY_NOT_FOUND"
 
@@ -91,7 +91,7 @@ class NotPermitted(TxWorkerError):
 
 
 class ExecutableBusy(TxWorkerError):
-    """A process has the executable, or its interpreter, open for writing at this moment."""
+    """A process has the executable, or its interpreter, open for writing (ETXTBSY of execve(2))."""
 
     reason = "EXECUTABLE_BUSY"
 
@@ -103,7 +103,7 @@ class ExecutableBusy(TxWorkerError):
 
 
 class OutOfResources(TxWorkerError):
-    """The machine or a ceiling of the worker allows no further job (or stream) now."""
+    """The machine, or a ceiling of the worker, allows no more jobs (or streams) at this time."""
 
     reason = "OUT_OF_RESOURCES"
 
@@ -113,7 +113,7 @@ class OutOfResources(TxWorkerError):
 
 
 class NotSupported(TxWorkerError):
-    """A request asks for what this worker, as it is configured or on this machine, does not do."""
+    """This worker, with its configuration or on its machine, cannot do what the request asks for."""
 
     reason = "NOT_OFFERED"
 
@@ -124,7 +124,7 @@ class NotSupported(TxWorkerError):
 
 
 class HandoverRefused(TxWorkerError):
-    """A handover was asked for, and the jobs that run would end with the worker."""
+    """The worker refuses a handover because the running jobs would end with it."""
 
     reason = "CANNOT_LEAVE"
 
@@ -133,7 +133,7 @@ class HandoverRefused(TxWorkerError):
 
 
 class WorkerStopping(TxWorkerError):
-    """The worker takes no new jobs because it is going down, or being drained."""
+    """The worker takes no new jobs because it is stopping or being drained."""
 
     reason = "WORKER_STOPPING"
 
@@ -142,7 +142,7 @@ class WorkerStopping(TxWorkerError):
 
 
 class StoreBroken(TxWorkerError):
-    """The worker's store cannot be written or read; nothing new can be promised until it can."""
+    """The worker's store cannot be written or read. The worker takes no new jobs until it can."""
 
     reason = "STORE_UNAVAILABLE"
 
@@ -157,7 +157,7 @@ class StoreFull(StoreBroken):
 
 
 class RequestReused(TxWorkerError):
-    """A request id came again with a different request."""
+    """A request id was used again with a different request."""
 
     reason = "REQUEST_ID_REUSED"
 
@@ -170,7 +170,7 @@ class RequestReused(TxWorkerError):
 
 
 class OffsetBeyondEnd(TxWorkerError):
-    """A stream was asked to begin behind the end of a finished output."""
+    """A stream was requested from an offset beyond the end of a finished output."""
 
     reason = "OFFSET_BEYOND_END"
 
@@ -182,7 +182,7 @@ class OffsetBeyondEnd(TxWorkerError):
 
 
 class OutputGone(TxWorkerError):
-    """Somebody has deleted, cut, or replaced the file that a job's output was in; perhaps it is known what is lost."""
+    """Another program deleted, cut, or replaced the file of a job's output. loss: the lost bytes, None: unknown."""
 
     reason = "OUTPUT_GONE"
 
@@ -194,7 +194,7 @@ class OutputGone(TxWorkerError):
 
 
 class CallerGone(TxWorkerError):
-    """The call's deadline passed, or its client left, before the order was begun: nothing was done."""
+    """The call ended, by its deadline or its client, before the worker began to work on it. Nothing was done."""
 
     reason = "CALLER_GONE"
 
@@ -203,7 +203,7 @@ class CallerGone(TxWorkerError):
 
 
 class DeadlineExceeded(CallerGone):
-    """The same, and it was the deadline: the client is about to find that out by itself."""
+    """A CallerGone whose cause is the call's deadline. The client's own timer reports it as well."""
 
     reason = "DEADLINE_OVER"
 
@@ -212,7 +212,7 @@ class DeadlineExceeded(CallerGone):
 
 
 class MessageLate(TxWorkerError):
-    """A call was begun, and its message has not come."""
+    """A call was opened, and its message did not arrive in time."""
 
     reason = "MESSAGE_LATE"
 
@@ -222,7 +222,7 @@ class MessageLate(TxWorkerError):
 
 
 class WrongState(TxWorkerError):
-    """A fact that makes no sense for a job in that state; nothing changed."""
+    """A fact is impossible in the job's state; the job is unchanged."""
 
     def __init__(self, job_id: str, state: object, fact: object) -> None:
         super().__init__(f"job {job_id!r} is {state}; {fact} cannot follow")
@@ -230,10 +230,10 @@ class WrongState(TxWorkerError):
 
 
 def shown(value: object) -> str:
-    """A value as it may stand in a sentence: quoted, printable, and cut where it is long."""
+    """A value for an error message: quoted, printable, and truncated when it is long."""
     return printable(cut(repr(value)))
 
 
 def shown_words(words: Iterable[str]) -> str:
-    """An argument vector on one line, much as a shell takes it, printable, and cut where it is long."""
+    """An argument vector on one line, quoted as for a shell, printable, and truncated when it is long."""
     return printable(cut(" ".join(shlex.quote(word) if word.isprintable() else repr(word) for word in words)))

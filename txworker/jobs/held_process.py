@@ -1,4 +1,4 @@
-"""A job's process that an earlier worker has started and the shim has kept: what is to be known to go on with it."""
+"""A job's process that an earlier worker started and the shim holds: what a takeover needs to know."""
 
 from __future__ import annotations
 
@@ -12,13 +12,18 @@ from txworker.jobs.job import EndReason
 @dataclass(frozen=True)
 class HeldProcess:
     """
-    started_at is in seconds since the epoch, ticks as Job.started_ticks; kill_at, timeout_at and last_output are of the
-    monotonic clock.
+    One process as the shim reports it to a new worker. Bytes are pairs: of stdout and of stderr.
 
-    reason: why the shim is ending it, when no worker was there to decide. stopping: it was asked to end, by the worker
-    or by the shim; KILL is due at kill_at, None: it was sent. lost and discarded: bytes of stdout and of stderr that
-    the disk refused, and that came beyond max_output. exit: how it exited, None: it runs. pipes: descriptors, stdout
-    first; whatever takes the job over owns them.
+    ticks: as Job.started_ticks.
+    started_at: in seconds since the epoch.
+    pipes: the descriptors of the output pipes, stdout first. The taker owns them.
+    timeout_at, last_output: in seconds of the monotonic clock.
+    reason: why the shim ends the process, when no worker was there to decide; None: the shim does not.
+    stopping: TERM was sent, by a worker or by the shim.
+    kill_at: when KILL is due, in seconds of the monotonic clock; None: KILL was sent.
+    lost: bytes that could not be written because the disk refused them.
+    discarded: bytes beyond max_output.
+    exit: the shim's report of the exit (shim/messages.py); None: the process runs.
     """
 
     job_id: str
@@ -39,5 +44,5 @@ class HeldProcess:
 
     @property
     def exited_at(self) -> float | None:
-        """When it exited, in seconds since the epoch; None: it runs."""
+        """When the process exited, in seconds since the epoch; None: it runs."""
         return None if self.exit is None else self.exit["at"]

@@ -1,7 +1,9 @@
 """
-What can happen to a job: its record at one moment, the facts that become known, and what may follow what.
+A job's record, the facts that change it, and after(), which applies a fact to a record.
 
-Nothing here knows of processes, files, clocks or the wire.
+This module starts nothing, reads no clock and does not know the wire. To add a field to a job's record: a field of Job
+here (and of Exit, when it is a fact about the exit), the message in worker.proto, a line in wire/jobs.py, a column in
+store/schema.py and store/rows.py.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from txworker.jobs.spec import JobSpec
 
 
 class JobState(enum.Enum):
-    """Where a job stands; the values are the numbers on the wire."""
+    """The states of a job; the values are those of the enum JobState on the wire and in the store."""
 
     PENDING = 1
     RUNNING = 2
@@ -31,7 +33,7 @@ _NOT_DONE = (JobState.PENDING, JobState.RUNNING, JobState.STOPPING)
 
 
 class EndReason(enum.Enum):
-    """Why the worker ends a job; nobody has to guess it from a signal afterwards."""
+    """Why a job is ended before it exits by itself. The values are in the store and in the log."""
 
     REQUESTED = "asked"
     TIMEOUT = "timeout"
@@ -42,7 +44,7 @@ class EndReason(enum.Enum):
 
 @dataclass(frozen=True)
 class Usage:
-    """The kernel's accounting of a child and of its descendants that were waited for (getrusage(2))."""
+    """Resource usage of a process and of its descendants that were waited for, as wait4(2) returns it."""
 
     user_cpu_seconds: float = 0.0
     system_cpu_seconds: float = 0.0
@@ -52,10 +54,13 @@ class Usage:
 @dataclass(frozen=True)
 class Exit:
     """
-    How a job's process exited, once no process of the job is left. Exactly one of exit_code and signal is set.
+    How a job's process exited, and what became of the other processes of the job.
 
-    leftovers_ended: how many other processes of the job had to be ended. end_problem: why some of them could not be;
-    empty: none is left. Job has a field of the same name for each of these.
+    exit_code, signal: exactly one of them is set.
+    leftovers_ended: other processes of the job that the worker ended.
+    end_problem: why some of those could not be ended; empty: none is left.
+
+    Job has a field of the same name for each of these.
     """
 
     exit_code: int | None = None
@@ -69,14 +74,24 @@ class Exit:
 @dataclass(frozen=True)
 class Job:
     """
-    A job at one moment. Times are seconds since the epoch, for showing only; they are in order, and what lies between
-    them is what has passed, however the wall clock was set meanwhile. ended_elapsed: when it ended, in time that only
-    passes (World.elapsed); None of jobs of workers that did not know it.
+    A job's record at one moment.
 
-    number counts the orders that this worker took, over all its restarts; revision counts the facts about all of its
-    jobs, so of two records the later one has the higher revision, whosever they are. started_ticks: no later than
-    that, in clock ticks since boot, was the process started (proc_pid_stat(5)). end_problem: why a process of it that
-    is to end does not.
+    Times are in seconds since the epoch and only for display. They never run backwards, and their differences are true
+    durations, even when the wall clock was set in between.
+
+    id: a UUID.
+    number: counts the jobs of this worker, over all restarts; a newer job has a higher one.
+    revision: counts the facts about all jobs of this worker, over all restarts; a later record has a higher one.
+    pid: of the job's process, and of its session and process group; None: not started.
+    started_ticks: the process started no later than this, in clock ticks since boot (proc_pid_stat(5)).
+    end_reason: why the job was ended; None: it was not.
+    exit_code, signal: one of them is set when the job is done, none when it is LOST.
+    output_bytes: bytes written to the output files, of stdout and of stderr together.
+    output_truncated: some output is missing: it was beyond a limit, or the disk was full, or the file was changed.
+    leftovers_ended: processes that the job left behind and the worker ended.
+    lost_text: the error text of a LOST job, empty in other states.
+    end_problem: why a process of the job that is to end does not; empty: there is none.
+    ended_elapsed: when the job ended, in seconds on World.elapsed(); None: not ended, or recorded by an older version.
     """
 
     id: str
@@ -103,19 +118,19 @@ class Job:
 
     @property
     def done(self) -> bool:
-        """Nothing more will happen to it."""
+        """Whether the job has ended. A done job never changes again."""
         return self.state not in _NOT_DONE
 
     @property
     def failed(self) -> bool:
-        """It is done, and not by ending well on its own."""
+        """Whether the job has ended in any state but SUCCEEDED."""
         return self.done and self.state is not JobState.SUCCEEDED
 
     @property
     def error_text(self) -> str:
         """
-        Why it failed, in the two forms that schedulers know, if need be with a reason; or why it does not end, though
-        it is being stopped. Empty when there is nothing of the kind.
+        Why the job failed: "exit status N" or "signal: NAME", the forms that schedulers know, with a reason when there
+        is one. Of a job that is being ended: why it does not end. Empty: no error.
         """
         if not self.failed:
             return "" if self.done else self.end_problem
@@ -133,13 +148,13 @@ class Job:
         if self.end_reason is EndReason.UNATTENDED:
             return f"no worker for too long (jobs.unattended_seconds): {text}"
         if self.state is JobState.STOPPED and self.exit_code == 0:
-            return f"stopped: {text}"  # else it would read as if the job had failed by ending well
+            return f"stopped: {text}"  # "exit status 0" alone does not look like an error
         return text
 
 
 @dataclass(frozen=True)
 class Started:
-    """Its process runs."""
+    """The process runs. at: seconds since the epoch. ticks: as Job.started_ticks."""
 
     at: float
     pid: int
@@ -148,21 +163,21 @@ class Started:
 
 @dataclass(frozen=True)
 class EndRequested:
-    """The worker is ending it; the first reason counts."""
+    """The job is being ended. The first reason is kept."""
 
     reason: EndReason
 
 
 @dataclass(frozen=True)
 class EndBlocked:
-    """It is to end and does not, for the reason that the text says; empty: that is over."""
+    """A process of the job that is to end does not; `text` says why. An empty text: that is over."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Exited:
-    """Its process has exited and its output is drained."""
+    """The process has exited and all of its output was read. at: seconds since the epoch; elapsed: as ended_elapsed."""
 
     at: float
     exit: Exit
@@ -173,7 +188,7 @@ class Exited:
 
 @dataclass(frozen=True)
 class Lost:
-    """The worker that ran it died; how it ended will never be known."""
+    """The job's exit status cannot be known; `text` says why. at: seconds since the epoch; elapsed: as ended_elapsed."""
 
     at: float
     text: str
@@ -187,13 +202,12 @@ Fact = Started | EndRequested | EndBlocked | Exited | Lost
 
 def after(job: Job, fact: Fact, revision: int) -> Job:
     """
-    The job as it stands once the fact is known; `revision` is that of the fact, beyond every earlier one.
+    The job's record after the fact; `revision` is the new record's and must be higher than every earlier one.
 
-    A reason to end that comes after another, or what hinders it told again, changes nothing: the job that is given
-    comes back.
+    Returns the same object when the fact changes nothing: a second EndRequested, or an EndBlocked with the same text.
 
     Raises:
-        WrongState: the fact makes no sense in this state; nothing changed.
+        WrongState: the fact is impossible in the job's state.
     """
     match job.state, fact:
         case JobState.PENDING, Started():
@@ -251,13 +265,13 @@ def _lost(job: Job, fact: Lost, revision: int) -> Job:
 
 
 def signal_name(number: int) -> str:
-    """A signal as schedulers know it from the existing worker: "killed", "terminated", "segmentation fault"."""
+    """A signal in the words of Go's syscall.Signal, which schedulers know: "killed", "segmentation fault"."""
     text = signals.strsignal(number) or f"signal {number}"
     return text if text.startswith("CPU") else text[0].lower() + text[1:]
 
 
 def _not_before(job: Job, at: float) -> float:
-    """An end, which is never shown before its beginning."""
+    """`at`, but no earlier than the job's start."""
     return max(at, job.created_at if job.started_at is None else job.started_at)
 
 

@@ -1,4 +1,4 @@
-"""What a job may use: as it was asked for, as the worker has it by default, and at most."""
+"""Limits of a job: requested by the client, the worker's defaults, and the worker's ceilings."""
 
 from __future__ import annotations
 
@@ -14,12 +14,20 @@ WIRE_NAMES = {
     "max_open_files": "maxOpenFiles",
     "max_processes": "maxProcesses",
 }
-"""What a request calls them."""
+"""The names of the fields in the message Limits."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a job may use at most; 0: not said. CPU in seconds."""
+    """
+    What a job may use; 0: not set. All but the output are limits of setrlimit(2).
+
+    max_output_bytes: of stdout and of stderr together; more is discarded.
+    max_memory_bytes: address space of each process (RLIMIT_AS).
+    max_cpu_seconds: CPU time of each process (RLIMIT_CPU).
+    max_open_files: descriptors of each process (RLIMIT_NOFILE).
+    max_processes: processes of the job's user, not of the job alone; not enforced for root (RLIMIT_NPROC).
+    """
 
     max_output_bytes: int = 0
     max_memory_bytes: int = 0
@@ -28,18 +36,18 @@ class Limits:
     max_processes: int = 0
 
 
-@lru_cache(maxsize=256)  # most orders say nothing
-def effective(asked: Limits, default: Limits, ceiling: Limits) -> Limits:
+@lru_cache(maxsize=256)  # most jobs set no limits
+def effective(requested: Limits, default: Limits, ceiling: Limits) -> Limits:
     """
-    The limits a job gets: those it asked for, else the default, else the ceiling.
+    The limits that a job runs with: for each the requested value, else the default, else the ceiling.
 
     Raises:
-        InvalidRequest: it asked for more than the ceiling.
+        InvalidRequest: a requested value is above the ceiling.
     """
     chosen = {}
     for field in fields(Limits):
         name = field.name
-        wanted, most = getattr(asked, name), getattr(ceiling, name)
+        wanted, most = getattr(requested, name), getattr(ceiling, name)
         if most and wanted > most:
             raise InvalidRequest(
                 f"limits.{WIRE_NAMES[name]}", wanted, f"is more than this worker allows (jobs.ceilings.{name} = {most})"

@@ -1,4 +1,4 @@
-"""A gap in a job's output that others have made."""
+"""A part of a job's output that another program removed from its file."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Loss(NamedTuple):
-    """The bytes from one offset up to another, and what somebody has done to the file: "cut", "deleted", "replaced"."""
+    """The bytes from offset `begin` up to `end`, and what was done to the file: "cut", "deleted" or "replaced"."""
 
     begin: int
     end: int

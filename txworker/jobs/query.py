@@ -1,4 +1,4 @@
-"""Which jobs are meant: by state and by label. A page is a place in their order, newest first."""
+"""Which jobs a list shows, and how long finished jobs are kept."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from dataclasses import dataclass, field
 from txworker.jobs.job import Job, JobState
 
 BEYOND_NEWEST = 2**63 - 1
-"""A number beyond every job's: the first page begins before it."""
+"""Higher than every job's number: the first page, newest job first, begins below it."""
 
 
 @dataclass(frozen=True)
 class Query:
-    """Jobs in any of these states (none: in every state) that carry all of these labels."""
+    """Jobs in one of these states (empty: in any state) that have all of these labels."""
 
     states: frozenset[JobState] = frozenset()
     labels: Mapping[str, str] = field(default_factory=dict)
 
     def matches(self, job: Job) -> bool:
-        """That job is meant."""
+        """Whether the query selects that job."""
         return (not self.states or job.state in self.states) and all(
             job.spec.has_label(name, value) for name, value in self.labels.items()
         )
@@ -27,7 +27,7 @@ class Query:
 
 @dataclass(frozen=True)
 class Retention:
-    """How long finished jobs are kept, with their output; 0: no such limit."""
+    """How many finished jobs are kept, and for how long, with their output; 0: no limit."""
 
     days: float = 0
     jobs: int = 0
@@ -35,5 +35,5 @@ class Retention:
 
     @property
     def limited(self) -> bool:
-        """Anything will ever be removed."""
+        """Whether any limit is set."""
         return bool(self.days or self.jobs or self.output_bytes)

@@ -1,7 +1,7 @@
 """
-What is held of an order once its process runs: the beginning of each part, and digests to know the rest by.
+Shortens the parts of a JobSpec: the beginning of each, and digests to recognize what was cut off.
 
-A request may have 4 MiB. Every running job, every change that is told and every row that is read would hold as much.
+A request may have 4 MiB. Without this, every running job, every reported change and every row read would hold as much.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 MAX_PART_BYTES = 4096
-"""Of each part of an order."""
+"""Of each part of a shortened spec."""
 
 _ENTRY_BYTES = 8
-"""What an argument or a label costs beside its text."""
+"""Counted for each argument or label, in addition to its text."""
 
 
 @dataclass(frozen=True)
 class Cut:
     """
-    That an order is not whole, and what is known of the rest all the same.
+    What is known of the parts that were cut off a spec.
 
-    path: the digest of a path that was cut; labels: the digests of all labels, if some were left out. in_record: it is
-    something that a job's record shows.
+    path: the digest of the whole path when it was cut, else empty. labels: the digests of all labels, with spaces
+    between, when some were cut off, else empty. in_record: a part that a job's record on the wire shows was cut.
     """
 
     path: str = ""
@@ -32,36 +32,36 @@ class Cut:
 
 
 def text_digest(text: str) -> str:
-    """Stands for a text of any length."""
+    """A hexadecimal digest of a text, 32 characters."""
     return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
 
 
 def label_digest(name: str, value: str) -> str:
-    """Stands for a label."""
+    """A hexadecimal digest of a label, 32 characters."""
     return text_digest(f"{len(name)}:{name}{value}")
 
 
-def text_prefix(text: str, most: int = MAX_PART_BYTES) -> str:
-    """The text itself, if it has no more bytes; else so many of them."""
-    if len(text) * 4 <= most or (len(text) <= most and _size(text) <= most):
+def text_prefix(text: str, max_bytes: int = MAX_PART_BYTES) -> str:
+    """The text itself when it has no more than max_bytes in UTF-8, else its beginning."""
+    if len(text) * 4 <= max_bytes or (len(text) <= max_bytes and _size(text) <= max_bytes):
         return text
-    return text[:most].encode("utf-8", "surrogateescape")[:most].decode("utf-8", "ignore")
+    return text[:max_bytes].encode("utf-8", "surrogateescape")[:max_bytes].decode("utf-8", "ignore")
 
 
-def arguments_prefix(words: tuple[str, ...]) -> tuple[str, ...]:
-    """These words themselves, or as many as there is room for, and the beginning of the next."""
+def arguments_prefix(arguments: tuple[str, ...]) -> tuple[str, ...]:
+    """The same tuple when it is short enough, else as many arguments as fit and the beginning of the next."""
     room = MAX_PART_BYTES
-    for index, word in enumerate(words):
+    for index, argument in enumerate(arguments):
         room -= _ENTRY_BYTES
-        size = _size(word)
+        size = _size(argument)
         if size > room:
-            return (*words[:index], text_prefix(word, room)) if room > 0 else words[:index]
+            return (*arguments[:index], text_prefix(argument, room)) if room > 0 else arguments[:index]
         room -= size
-    return words
+    return arguments
 
 
 def pairs_prefix(pairs: Mapping[str, str]) -> Mapping[str, str]:
-    """These pairs themselves, or as many as there is room for."""
+    """The same mapping when it is short enough, else as many pairs as fit."""
     room = MAX_PART_BYTES
     kept: dict[str, str] = {}
     for name, value in pairs.items():

@@ -1,4 +1,4 @@
-"""What a job is asked to be: JobSpec, which refuses nonsense when it is made. Nothing here runs anything."""
+"""What a client asks for: JobSpec, which checks its fields when it is created."""
 
 from __future__ import annotations
 
@@ -22,22 +22,23 @@ from txworker.jobs.shortening import (
 )
 
 JOB_ID_VARIABLE = "TXWORKER_JOB_ID"
-"""The environment variable by which a job, and whatever descends from it, can be told."""
+"""The environment variable that tags the processes of a job with its id."""
 
 MAX_ARGUMENT_BYTES = 128 * 1024 - 1
-"""Linux takes no longer single argument or NAME=value (MAX_ARG_STRLEN, 32 pages with its NUL; execve(2))."""
+"""Of one argument or one NAME=value, without its NUL: Linux's MAX_ARG_STRLEN, 32 pages (execve(2))."""
 
 MAX_NAME_BYTES = 4095
-"""Of a file, or a directory, as system calls take it (PATH_MAX, with its NUL)."""
-LEFTOVERS = ("", "end", "keep")
-"""What becomes of the processes that a job leaves behind; empty: the worker's default."""
+"""Of a path in a system call, without its NUL (PATH_MAX)."""
 
-_LONGEST_KEPT = 1000
-"""Of a command whose words are kept in mind."""
+LEFTOVERS = ("", "end", "keep")
+"""What happens to processes that a job leaves behind; empty: the worker's default."""
+
+_MAX_CACHED_COMMAND = 1000
+"""Characters of a command whose words are cached."""
 
 MAX_LABELS, MAX_LABEL_BYTES = 100, 4096
 MAX_REQUEST_ID_BYTES = 4096
-"""A job's record must fit into one message, which clients take of up to 4 MiB."""
+"""A job's record must fit into one message; clients accept up to 4 MiB."""
 
 WIRE_NAMES = {
     "request_id": "requestID",
@@ -46,25 +47,38 @@ WIRE_NAMES = {
     "quiet_timeout_seconds": "quietTimeout",
     "separate_stderr": "separateStderr",
 }
-"""What a request calls those fields that have another name there."""
+"""The names in StartJobReq of fields that have another name here."""
 
 _IN_RECORD = ("command", "path", "args", "labels")
-"""What a job's record shows of its order."""
+"""Fields that are also in a job's record on the wire."""
 
 _SECRET = ("env", "stdin_sha256")
-"""Their values are not for sentences and logs."""
+"""Fields whose values must not be in errors and logs."""
 
 
 @dataclass(frozen=True)
 class JobSpec:
     """
-    An order as it was given. Times are in seconds; None: no such limit.
+    What to run and how, as the client gave it.
 
-    stdin is needed until the process runs; stdin_sha256 (empty when there is none) stands for it ever after. cut: this
-    is not the whole order, but brief() of it.
+    command: words as a POSIX shell splits them; the process is executed without a shell.
+    path: one argument after the words of command; empty: none.
+    args: exact arguments after path.
+    env: variables added to the environment of jobs.
+    directory: the working directory; empty: the worker's default.
+    request_id: a second request with the same id returns the job of the first; empty: none.
+    timeout_seconds: how long the job may run; None: no limit.
+    stdin: the bytes of standard input. Dropped once the process runs.
+    limits: 0 in a field of it means the worker's default.
+    labels: names and values to find jobs by.
+    quiet_timeout_seconds: how long the job may run without printing anything; None: no limit.
+    separate_stderr: stderr goes to a file of its own.
+    stdin_sha256: the hexadecimal digest of stdin, kept in its place; empty: no stdin.
+    leftovers: one of LEFTOVERS.
+    cut: what is known of the parts that shortened() cut off; None: this is the whole spec.
 
     Raises:
-        InvalidRequest: a field has a value that cannot be meant; made with its wire name.
+        InvalidRequest: a field has an impossible value; the error has the field's name on the wire.
     """
 
     command: str = ""
@@ -91,7 +105,7 @@ class JobSpec:
         _check_labels(self.labels)
         if len(self.request_id.encode()) > MAX_REQUEST_ID_BYTES:
             raise InvalidRequest("requestID", self.request_id, f"is too long: {MAX_REQUEST_ID_BYTES} bytes at most")
-        _check_text("directory", self.directory, most=MAX_NAME_BYTES)
+        _check_text("directory", self.directory, max_bytes=MAX_NAME_BYTES)
         _check_seconds("timeout", self.timeout_seconds)
         _check_seconds("quietTimeout", self.quiet_timeout_seconds)
         if self.leftovers not in LEFTOVERS:
@@ -99,21 +113,25 @@ class JobSpec:
 
     @property
     def argv(self) -> tuple[str, ...]:
-        """The words of command, then path, then args: what execve(2) is given. Only of a whole order."""
+        """The argument vector for execve(2): the words of command, then path, then args. Only of a whole spec."""
         path = (self.path,) if self.path else ()
         return (*_split(self.command), *path, *self.args)
 
     @classmethod
-    def unchecked(cls, **said: Any) -> JobSpec:
-        """An order that was checked when it was given; what is not said of it is as ever."""
+    def unchecked(cls, **fields: Any) -> JobSpec:
+        """A spec with these fields and defaults for the others, without the checks: a checked spec had these values."""
         spec = object.__new__(cls)
-        spec.__dict__.update(_UNSAID.__dict__)
-        spec.__dict__.update(said)
+        spec.__dict__.update(_DEFAULTS.__dict__)
+        spec.__dict__.update(fields)
         return spec
 
-    def brief(self) -> JobSpec:
-        """The same order as it is held once its process runs: without stdin, and of its long parts the beginning."""
-        if self.cut is not None or (self.short and not self.stdin):
+    def shortened(self) -> JobSpec:
+        """
+        The spec that is kept in memory once the process runs: without stdin, and with the beginning of each long part.
+
+        The spec itself when it has no stdin and no long part.
+        """
+        if self.cut is not None or (self._is_short and not self.stdin):
             return self
         parts = {
             "command": text_prefix(self.command),
@@ -126,11 +144,11 @@ class JobSpec:
         cut = {name: part for name, part in parts.items() if part is not getattr(self, name)}
         if not (cut or self.stdin):
             return self
-        return self.unchecked(**{**self.__dict__, **cut, "stdin": b"", "cut": self._what_is_cut(cut) if cut else None})
+        return self.unchecked(**{**self.__dict__, **cut, "stdin": b"", "cut": self._cut(cut) if cut else None})
 
     @property
-    def short(self) -> bool:
-        """All its texts together have MAX_PART_BYTES at most, whatever their characters; most orders do."""
+    def _is_short(self) -> bool:
+        """All texts together have MAX_PART_BYTES at most, whatever their characters. True for most specs."""
         characters = len(self.command) + len(self.path) + len(self.directory) + sum(map(len, self.args))
         for pairs in (self.env, self.labels):
             if pairs:
@@ -138,19 +156,19 @@ class JobSpec:
         return 4 * characters + 8 * (len(self.args) + len(self.env) + len(self.labels)) <= MAX_PART_BYTES
 
     def has_label(self, name: str, value: str) -> bool:
-        """It was given that label, be it held or not."""
+        """Whether the job has that label; also true for a label that shortened() cut off."""
         if self.cut is not None and self.cut.labels:
             return label_digest(name, value) in self.cut.labels
         return self.labels.get(name) == value
 
     def has_path(self, path: str) -> bool:
-        """That is its path, be it held or not."""
+        """Whether that is the whole path; also known after shortened() cut it."""
         if self.cut is not None and self.cut.path:
             return text_digest(path) == self.cut.path
         return self.path == path
 
     def difference(self, other: JobSpec) -> str:
-        """The first field in which another order is not the same, in a request's words; empty when they are equal."""
+        """The first field in which `other` differs, by its wire name, with both values; empty: they are equal."""
         for name in (one.name for one in fields(self) if one.compare):
             before, now = getattr(self, name), getattr(other, name)
             if before != now:
@@ -158,7 +176,7 @@ class JobSpec:
                 return f"{WIRE_NAMES.get(name, name)}{values}"
         return ""
 
-    def _what_is_cut(self, parts: Mapping[str, object]) -> Cut:
+    def _cut(self, parts: Mapping[str, object]) -> Cut:
         return Cut(
             text_digest(self.path) if "path" in parts else "",
             " ".join(label_digest(*label) for label in self.labels.items()) if "labels" in parts else "",
@@ -167,11 +185,11 @@ class JobSpec:
 
 
 def _split(command: str) -> tuple[str, ...]:
-    return _words(command) if len(command) > _LONGEST_KEPT else _kept_words(command)
+    return _words(command) if len(command) > _MAX_CACHED_COMMAND else _cached_words(command)
 
 
 @lru_cache(maxsize=256)
-def _kept_words(command: str) -> tuple[str, ...]:
+def _cached_words(command: str) -> tuple[str, ...]:
     return _words(command)
 
 
@@ -212,12 +230,12 @@ def _check_labels(labels: Mapping[str, str]) -> None:
             raise InvalidRequest("labels", f"{name}={value}", f"is too long: {MAX_LABEL_BYTES} bytes at most")
 
 
-def _check_text(field: str, text: str, told: str = "", most: int = MAX_ARGUMENT_BYTES) -> None:
-    """told: what an error says in place of a text that is not for sentences."""
+def _check_text(field: str, text: str, shown_as: str = "", max_bytes: int = MAX_ARGUMENT_BYTES) -> None:
+    """shown_as: what an error shows in place of a secret or very long text; empty: the text."""
     if "\0" in text:
-        raise InvalidRequest(field, told or text, "contains a NUL byte")
-    if len(text.encode("utf-8", "surrogateescape")) > most:
-        raise InvalidRequest(field, told or text, f"is too long: {most} bytes at most")
+        raise InvalidRequest(field, shown_as or text, "contains a NUL byte")
+    if len(text.encode("utf-8", "surrogateescape")) > max_bytes:
+        raise InvalidRequest(field, shown_as or text, f"is too long: {max_bytes} bytes at most")
 
 
 def _check_seconds(field: str, seconds: float | None) -> None:
@@ -225,4 +243,4 @@ def _check_seconds(field: str, seconds: float | None) -> None:
         raise InvalidRequest(field, seconds, "must be more than 0 seconds")
 
 
-_UNSAID = JobSpec("-")
+_DEFAULTS = JobSpec("-")
