@@ -1,8 +1,8 @@
-"""The command line `txworker`: a plain gRPC client over the same wire as everybody else's."""
+"""The command line `txworker`, a gRPC client of the worker's public service."""
 
 import os
 
-os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC's core reads it once, when it is imported; we say what is wrong
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC reads it when it is imported; we print errors ourselves
 
 from txworker.cli.main import main
 

@@ -1,4 +1,4 @@
-"""Options of every command: which worker, how to reach it, how to print. Before the command, and behind it as well."""
+"""The options of every command: the worker's address, TLS, deadline, JSON. Allowed before and after the command."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import importlib.metadata
 import os
 from typing import Any
 
-from txworker.cli.values import address, some_seconds
+from txworker.cli.values import address, positive_seconds
 
 DEFAULT_ADDR = "127.0.0.1:30000"
-VARIABLE = "TXWORKER_ADDR"
+ENVIRONMENT_VARIABLE = "TXWORKER_ADDR"
 
-RAW = ("run", "stream")
-"""Commands that copy a job's output as it is: there is no JSON of that."""
+COPYING = ("run", "stream")
+"""Commands that copy a job's output unchanged, so --json does not apply."""
 
 
 class Version(argparse.Action):
-    """Prints the version and ends."""
+    """Prints the version and exits."""
 
     def __call__(
         self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: Any = None
@@ -30,15 +30,16 @@ class Version(argparse.Action):
 
 
 def add_to_program(parser: argparse.ArgumentParser) -> None:
-    """Before the command, where each has its default."""
+    """Add the options before the command, with their defaults."""
     _add(parser, addr=None, deadline=10.0, json=False, file=None)
     parser.add_argument("--version", action=Version, nargs=0, help="print the version of this program")
 
 
 def add_to_command(parser: argparse.ArgumentParser, name: str) -> None:
-    """Behind the command, where what is not given changes nothing. (SUPPRESS: no default, or else not in the help.)"""
-    nothing = argparse.SUPPRESS
-    _add(parser, nothing, nothing, nothing, nothing, json_help=argparse.SUPPRESS if name in RAW else None)
+    """Add the options after the command, without defaults, so that they override only if given (argparse.SUPPRESS)."""
+    none = argparse.SUPPRESS
+    json_help = none if name in COPYING else None
+    _add(parser, addr=none, deadline=none, json=none, file=none, json_help=json_help)
 
 
 def _add(
@@ -50,7 +51,7 @@ def _add(
         type=address,
         default=addr,
         metavar="HOST:PORT",
-        help=f"the worker's address, or unix:PATH of its socket (default: ${VARIABLE} or {DEFAULT_ADDR})",
+        help=f"the worker's address, or unix:PATH of its socket (default: ${ENVIRONMENT_VARIABLE} or {DEFAULT_ADDR})",
     )
     group.add_argument(
         "--tls-ca", default=file, metavar="FILE", help="PEM of the CA of the worker's certificate; turns TLS on"
@@ -60,7 +61,7 @@ def _add(
     )
     group.add_argument("--tls-key", default=file, metavar="FILE", help="PEM of its key")
     group.add_argument(
-        "--deadline", type=some_seconds, default=deadline, metavar="SECONDS", help="for each answer (10)"
+        "--deadline", type=positive_seconds, default=deadline, metavar="SECONDS", help="for each answer (10)"
     )
     group.add_argument(
         "--json",
@@ -71,8 +72,8 @@ def _add(
 
 
 def check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
-    """What none of them tells by itself; ends the program where it is wrong, and finds the address that nobody gave."""
-    if options.json and options.command_name in RAW:
+    """Check options that depend on each other, and fill in the address. Exits with status 2 when they are wrong."""
+    if options.json and options.command_name in COPYING:
         parser.error(f"--json: `{options.command_name}` copies a job's output as it is")
     if bool(options.tls_cert) != bool(options.tls_key):
         parser.error("--tls-cert and --tls-key go together")
@@ -82,6 +83,6 @@ def check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
 
 def _from_environment(parser: argparse.ArgumentParser) -> str:
     try:
-        return address(os.environ.get(VARIABLE) or DEFAULT_ADDR)
+        return address(os.environ.get(ENVIRONMENT_VARIABLE) or DEFAULT_ADDR)
     except argparse.ArgumentTypeError as error:
-        parser.error(f"${VARIABLE}: {error}")
+        parser.error(f"${ENVIRONMENT_VARIABLE}: {error}")

@@ -1,4 +1,4 @@
-"""From the options to a channel."""
+"""Makes the gRPC channel that the options describe."""
 
 from __future__ import annotations
 
@@ -8,21 +8,22 @@ from urllib.parse import quote
 
 import grpc
 
-from txworker.cli.pems import credentials
+from txworker.cli.tls_files import credentials
 
 _OPTIONS = (
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.enable_http_proxy", 0),  # $http_proxy is for the web: a worker is dialled itself
+    ("grpc.enable_http_proxy", 0),  # connect directly: $http_proxy is for web clients
 )
 
 
 def channel(options: argparse.Namespace) -> grpc.Channel:
     """
-    A channel to the worker.
+    A channel to the worker; gRPC connects when the first call is made.
 
     Raises:
-        OSError, Failed: a TLS file cannot be read, or used.
+        OSError: a TLS file cannot be read.
+        Failed: a TLS file cannot be used.
     """
     if not with_tls(options):
         return grpc.insecure_channel(_target(options.addr), _OPTIONS)
@@ -31,12 +32,12 @@ def channel(options: argparse.Namespace) -> grpc.Channel:
 
 
 def with_tls(options: argparse.Namespace) -> bool:
-    """When any TLS file is named, but not over a Unix socket."""
+    """TLS is used if a TLS file is named, but not over a Unix socket."""
     return not options.addr.startswith("unix:") and bool(options.tls_ca or options.tls_cert)
 
 
 def _target(addr: str) -> str:
-    """As gRPC wants it, to whom a path is a URI."""
+    """The address in gRPC's syntax, where a path is percent-encoded."""
     if not addr.startswith("unix:"):
         return addr
     return f"unix:{quote(os.fsencode(addr.removeprefix('unix:')))}"

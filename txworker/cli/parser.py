@@ -1,4 +1,4 @@
-"""The words of the command line; what they do is in commands.py, many.py and draining.py."""
+"""The command line's syntax. The commands themselves are in the modules *_command(s).py."""
 
 from __future__ import annotations
 
@@ -8,38 +8,38 @@ from typing import NoReturn
 
 from txworker.base.printable import printable
 from txworker.cli import common
-from txworker.cli.values import SOCKET_NAME, Pairs, count, pair, seconds, size, socket_in, some_seconds, states
+from txworker.cli.values import SOCKET_NAME, Pairs, count, pair, positive_seconds, seconds, size, socket_in, states
 
 _EPILOG = """\
 examples:
   txworker run bash scripts/count.sh          start, follow the output, exit as the job does
   txworker start --label night=1 --max-memory 2G python3 -u report.py --all
-  txworker stream --tail 20 JOB               the last 20 lines, then what comes
+  txworker stream --tail 20 JOB               the last 20 lines, then new ones
   txworker stop --grace 2 JOB                 TERM now, KILL in 2 seconds
   txworker ps --state running,failed --label night=1
-  txworker wait JOB JOB && echo both are well
+  txworker wait JOB JOB && echo both succeeded
   txworker --json watch | jq .                every change of every job
   txworker drain --state-directory /var/lib/txworker/state --wait
 
-exit status: 0 fine, 1 the worker refused (the sentence says why), 2 wrong usage, 69 no worker answers, or it went
-away, or takes no new jobs; `run` and `wait` for one job exit with the job's exit code, or 128 + the number of the
-signal that ended it; `wait --timeout` with 124 when the time is over; `run` with 141 when nobody reads its output any
-more, which stops the job as Ctrl-C and the loss of the terminal do.
-`txworker COMMAND --help` says what a command takes.
+exit status: 0 success, 1 the worker refused (an error says why), 2 wrong usage, 69 no worker answers, or it ended, or
+it takes no new jobs; `run` and `wait` for one job exit with the job's exit code, or 128 + the number of the signal that
+ended it; `wait --timeout` exits with 124 after that time; `run` exits with 141 when the reader of its output is gone,
+which stops the job as Ctrl-C and the loss of the terminal do.
+`txworker COMMAND --help` lists the options of a command.
 """
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        """Says what is wrong. The text may repeat arguments, such as names of files, so it is made printable."""
+        """Print the error, escaped because it may repeat arguments, and exit with status 2."""
         super().error(printable(message))
 
 
-_Adds = Callable[[argparse.ArgumentParser], None]
+_AddOptions = Callable[[argparse.ArgumentParser], None]
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
-    """The arguments, as the commands want them. Wrong ones end the program with status 2 and a sentence."""
+    """Parse the arguments. Exits with status 2 and a sentence when they are wrong."""
     parser = _Parser(
         prog="txworker",
         description="Start, stop, query and follow jobs on a txworker.",
@@ -48,17 +48,17 @@ def parse(argv: list[str]) -> argparse.Namespace:
     )
     common.add_to_program(parser)
     commands = parser.add_subparsers(dest="command_name", metavar="COMMAND", required=True)
-    table: tuple[tuple[str, str, _Adds], ...] = (
+    table: tuple[tuple[str, str, _AddOptions], ...] = (
         ("start", "start a job and print its id", _add_start),
         ("run", "start a job, follow its output, exit as it does; Ctrl-C stops it", _add_start),
         ("stop", "end jobs: TERM, and KILL after the grace period", _add_stop),
-        ("query", "how a job stands", _add_job),
-        ("stream", "a job's output, from its beginning until it is done", _add_stream),
+        ("query", "print a job's record", _add_job),
+        ("stream", "print a job's output from its beginning until it is done", _add_stream),
         ("ps", "list jobs, newest first", _add_ps),
         ("wait", "wait until jobs are done", _add_wait),
-        ("watch", "the jobs as they stand, then a line for every change", _add_watch),
-        ("drain", "have the worker take no new jobs, and end when those it has have ended", _add_drain),
-        ("handover", "have the worker end now, and leave its jobs to the next worker", _add_drain),
+        ("watch", "print all jobs, then a line for every change", _add_watch),
+        ("drain", "make the worker refuse new jobs, and end after its last job", _add_drain),
+        ("handover", "make the worker end now, and leave its jobs to the next worker", _add_drain),
     )
     for name, text, add in table:
         command = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
@@ -68,22 +68,26 @@ def parse(argv: list[str]) -> argparse.Namespace:
 
 
 def _add_start(parser: argparse.ArgumentParser) -> None:
-    _add_pairs(parser, "--env", "in its environment")
-    _add_pairs(parser, "--label", "to find it again by")
+    _add_pairs(parser, "--env", "set a variable of the job's environment")
+    _add_pairs(parser, "--label", "label the job; ps and watch select by labels")
     parser.add_argument("--directory", default="", metavar="DIR", help="working directory, on the worker's machine")
-    parser.add_argument("--timeout", type=seconds, metavar="SECONDS", help="end it when it has run so long")
-    parser.add_argument("--quiet-timeout", type=seconds, metavar="SECONDS", help="end it when it is silent so long")
-    parser.add_argument("--stdin", metavar="FILE", help="what it reads; '-' is our own standard input")
-    parser.add_argument("--request-id", default="", metavar="ID", help="the same id again brings the same job back")
+    parser.add_argument("--timeout", type=seconds, metavar="SECONDS", help="stop the job after this time")
+    parser.add_argument(
+        "--quiet-timeout", type=seconds, metavar="SECONDS", help="stop the job after this time without output"
+    )
+    parser.add_argument("--stdin", metavar="FILE", help="the job's standard input; '-' is that of this program")
+    parser.add_argument(
+        "--request-id", default="", metavar="ID", help="a second start with the same id returns the same job"
+    )
     parser.add_argument("--separate-stderr", action="store_true", help="keep stderr in a file of its own")
     parser.add_argument(
         "--leftovers",
         choices=("end", "keep"),
         default="",
-        help="what becomes of processes that it leaves behind (default: as the worker has it)",
+        help="end or keep processes that the job leaves behind (default: the worker's setting)",
     )
     limits = parser.add_argument_group("limits", "0 or absent: the worker's default; BYTES may end in K, M, G or T")
-    limits.add_argument("--max-output", type=size, default=0, metavar="BYTES", help="what it prints beyond is dropped")
+    limits.add_argument("--max-output", type=size, default=0, metavar="BYTES", help="output beyond it is dropped")
     limits.add_argument("--max-memory", type=size, default=0, metavar="BYTES", help="address space of each process")
     limits.add_argument("--max-cpu", type=seconds, metavar="SECONDS", help="CPU time of each process")
     limits.add_argument("--max-open-files", type=count, default=0, metavar="N", help="of each process")
@@ -107,34 +111,36 @@ def _add_stop(parser: argparse.ArgumentParser) -> None:
 
 def _add_stream(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("job", metavar="JOB", help="a job's id, or a path: the newest job started with it")
-    parser.add_argument("--offset", type=size, default=0, metavar="BYTES", help="begin there")
+    parser.add_argument("--offset", type=size, default=0, metavar="BYTES", help="begin at this offset")
     parser.add_argument(
-        "--tail", type=count, metavar="LINES", help="begin so many lines before the end; 0: only what comes from now on"
+        "--tail", type=count, metavar="LINES", help="begin with the last LINES lines; 0: only new output"
     )
-    parser.add_argument("--no-follow", action="store_true", help="end at what is there now")
-    parser.add_argument("--stderr", action="store_true", help="the separate stderr instead")
-    parser.add_argument("--text", action="store_true", help="valid UTF-8 instead of the exact bytes")
+    parser.add_argument("--no-follow", action="store_true", help="stop at the current end of the output")
+    parser.add_argument("--stderr", action="store_true", help="print the separate stderr instead")
+    parser.add_argument("--text", action="store_true", help="print valid UTF-8 instead of the exact bytes")
 
 
 def _add_ps(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--state", type=states, action="append", default=[], metavar="STATE,...", help="such as running,failed"
     )
-    _add_pairs(parser, "--label", "only jobs with it; all of several")
-    parser.add_argument("--limit", type=count, default=50, metavar="N", help="so many at most (50); 0: all")
-    parser.add_argument("--quiet", "-q", action="store_true", help="only their ids")
+    _add_pairs(parser, "--label", "only jobs with this label; with all of several")
+    parser.add_argument("--limit", type=count, default=50, metavar="N", help="at most N jobs (50); 0: all")
+    parser.add_argument("--quiet", "-q", action="store_true", help="print only ids")
 
 
 def _add_wait(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("jobs", nargs="+", metavar="JOB", help="a job's id")
-    parser.add_argument("--timeout", type=some_seconds, metavar="SECONDS", help="give up then, with status 124")
+    parser.add_argument(
+        "--timeout", type=positive_seconds, metavar="SECONDS", help="give up after this time, with status 124"
+    )
     parser.add_argument("--quiet", "-q", action="store_true", help="print nothing")
 
 
 def _add_watch(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("jobs", nargs="*", metavar="JOB", help="a job's id; ends when all are done (default: all jobs)")
-    _add_pairs(parser, "--label", "only jobs with it; all of several")
-    parser.add_argument("--no-finished", action="store_true", help="begin without the jobs that are done already")
+    _add_pairs(parser, "--label", "only jobs with this label; with all of several")
+    parser.add_argument("--no-finished", action="store_true", help="leave out jobs that are done already")
 
 
 def _add_drain(parser: argparse.ArgumentParser) -> None:
@@ -144,9 +150,9 @@ def _add_drain(parser: argparse.ArgumentParser) -> None:
         dest="addr",
         default=argparse.SUPPRESS,
         metavar="DIR",
-        help=f"the worker's: its socket {SOCKET_NAME} is there (or name that by --addr unix:PATH)",
+        help=f"the worker's state directory, with its socket {SOCKET_NAME} (or use --addr unix:PATH)",
     )
-    parser.add_argument("--wait", action="store_true", help="until the worker has ended")
+    parser.add_argument("--wait", action="store_true", help="wait until the worker has ended")
 
 
 def _add_pairs(parser: argparse.ArgumentParser, option: str, text: str) -> None:

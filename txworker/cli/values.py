@@ -1,4 +1,4 @@
-"""The values that options take: words to Python, or one sentence for whoever typed them."""
+"""Parses option values; an error is one sentence for the user."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _STATES = {name.removeprefix("JOB_STATE_").lower(): number for name, number in pb.JobState.items() if number}
 _ADDRESS = re.compile(r"(?:\[(?P<ipv6>[^\[\]]+)\]|[A-Za-z0-9._-]+):0*(?P<port>[0-9]{1,9})")
 _HIGHEST_PORT = 65535
-_LONGEST_SOCKET_BYTES = 107  # of a socket's name (unix(7))
+_MAX_SOCKET_PATH_BYTES = 107  # sun_path without its NUL (unix(7))
 _MOST_SECONDS = 1_000_000_000  # 31 years; a deadline in nanoseconds since 1970 fits into gRPC's 64 bits
 
 
 def address(text: str) -> str:
-    """HOST:PORT, or unix:PATH as the path is, without escapes."""
+    """HOST:PORT, or unix:PATH with an unescaped path."""
     if text.startswith("unix:") and text != "unix:":
-        if len(os.fsencode(text.removeprefix("unix:"))) > _LONGEST_SOCKET_BYTES:
+        if len(os.fsencode(text.removeprefix("unix:"))) > _MAX_SOCKET_PATH_BYTES:
             raise argparse.ArgumentTypeError(
-                f"{text!r} is longer than a socket's name may be ({_LONGEST_SOCKET_BYTES} bytes)"
+                f"{text!r} is longer than a socket's name may be ({_MAX_SOCKET_PATH_BYTES} bytes)"
             )
         return text
     found = _ADDRESS.fullmatch(text)
@@ -41,7 +41,7 @@ def address(text: str) -> str:
 
 
 def socket_in(text: str) -> str:
-    """The address of the worker whose state directory that is."""
+    """The address of the worker with this state directory."""
     return address(f"unix:{Path(text).absolute() / SOCKET_NAME}")
 
 
@@ -54,7 +54,7 @@ def pair(text: str) -> tuple[str, str]:
 
 
 class Pairs(argparse.Action):
-    """Makes a dict of every pair that is given; one name with two values is a mistake."""
+    """Collects pairs in a dict; one name with two values is an error."""
 
     def __call__(
         self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: Any = None
@@ -77,7 +77,7 @@ def seconds(text: str) -> float:
     return number
 
 
-def some_seconds(text: str) -> float:
+def positive_seconds(text: str) -> float:
     """More than 0."""
     number = seconds(text)
     if not number:
@@ -86,19 +86,19 @@ def some_seconds(text: str) -> float:
 
 
 def duration(number: float | None) -> Duration | None:
-    """Seconds as the wire has them."""
+    """Seconds as a protobuf Duration."""
     return None if number is None else Duration(seconds=int(number), nanos=int(number % 1 * 1e9))
 
 
 def count(text: str) -> int:
-    """0 or more, and no more than the wire can carry."""
+    """0 or more, up to what an int32 field can hold."""
     if not (text.isascii() and text.isdigit() and int(text) < 2**31):
         raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 to {2**31 - 1}")
     return int(text)
 
 
 def size(text: str) -> int:
-    """Bytes, with K, M, G or T behind it for powers of 1024."""
+    """A number of bytes; the suffixes K, M, G, T are powers of 1024."""
     digits = text.rstrip("KMGTkmgt")
     unit = _UNITS.get(text[len(digits) :].upper(), 0)
     if not (unit and digits.isascii() and digits.isdigit() and int(digits) * unit < 2**63):
@@ -107,7 +107,7 @@ def size(text: str) -> int:
 
 
 def states(text: str) -> list[int]:
-    """Names of states, with commas between them."""
+    """State names, separated by commas."""
     words = text.split(",")
     for word in words:
         if word not in _STATES:

@@ -11,11 +11,11 @@ import grpc
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.cli.test_failures import Broken, refused
-from txworker.cli.commands import query, stop, stream
-from txworker.cli.draining import drain
 from txworker.cli.failures import UNREACHABLE, Failed
+from txworker.cli.job_commands import query, stop, stream
+from txworker.cli.operator_commands import drain
 from txworker.cli.parser import parse
-from txworker.cli.starting import start
+from txworker.cli.start_command import start
 from txworker.jobs.errors import NoSuchJob
 from txworker.pb import control_pb2
 from txworker.pb import worker_pb2 as pb

@@ -1,4 +1,4 @@
-"""From the options to a request for a job, and `txworker start`."""
+"""`txworker start`, and the request that it shares with `txworker run`."""
 
 from __future__ import annotations
 
@@ -6,32 +6,32 @@ import argparse
 import sys
 from pathlib import Path
 
-from txworker.cli import output
+from txworker.cli import console
 from txworker.cli.failures import REFUSED, Failed
-from txworker.cli.show import as_json
+from txworker.cli.formatting import as_json
 from txworker.cli.values import duration
 from txworker.pb import worker_pb2 as pb
 from txworker.pb.worker_pb2_grpc import WorkerStub
 
 _MOST_BYTES = 4 * 2**20
-"""What the worker takes in one message."""
+"""The largest message that the worker accepts."""
 
 
 def start(stub: WorkerStub, options: argparse.Namespace) -> int:
     """Start a job and print its id."""
-    output.check_open()
+    console.check_open()
     answer = stub.StartJob(start_request(options), timeout=options.deadline)
-    output.say(as_json(answer) if options.json else answer.jobID)
+    console.print_lines(as_json(answer) if options.json else answer.jobID)
     return 0
 
 
 def start_request(options: argparse.Namespace) -> pb.StartJobReq:
     """
-    All that was said of the job.
+    The StartJob request of these options.
 
     Raises:
-        OSError: its standard input cannot be read.
-        Failed: that, or all of it, is too long.
+        OSError: the file for --stdin cannot be read.
+        Failed: stdin is closed, or the request is too long.
     """
     request = _request(options, _stdin(options.stdin))
     if (whole := request.ByteSize()) > _MOST_BYTES:
@@ -65,7 +65,7 @@ def _request(options: argparse.Namespace, stdin: bytes) -> pb.StartJobReq:
 
 
 def _stdin(name: str | None) -> bytes:
-    """No more of it than is needed to see that it is too long."""
+    """The job's standard input, of which no more is read than shows that it is too long."""
     if name is None:
         return b""
     if name != "-":

@@ -1,4 +1,4 @@
-"""Commands about jobs that are named, each asked for by itself. Each returns the exit status."""
+"""Commands for single jobs: stop, query, stream. Each returns the exit status."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ import grpc
 from google.protobuf.duration_pb2 import Duration
 
 from txworker.base.printable import cut
-from txworker.cli import output
+from txworker.cli import console
 from txworker.cli.connect import with_tls
+from txworker.cli.console import STDOUT
 from txworker.cli.failures import UNREACHABLE, failure
-from txworker.cli.output import STDOUT
-from txworker.cli.show import MOST_CHARACTERS, as_json, command_line, state_name
+from txworker.cli.formatting import MOST_CHARACTERS, as_json, command_line, state_name
 from txworker.cli.values import duration
 from txworker.pb import worker_pb2 as pb
 from txworker.pb.worker_pb2_grpc import WorkerStub
 
 
 def stop(stub: WorkerStub, options: argparse.Namespace) -> int:
-    """Ask jobs to end; what the worker says against one does not save the others."""
+    """Stop jobs, each independently of errors for the others; the highest exit status."""
     return max([_stop_one(stub, options, job_id) for job_id in options.jobs])
 
 
 def query(stub: WorkerStub, options: argparse.Namespace) -> int:
-    """Print how a job stands."""
+    """Print the record of a job."""
     answer = stub.QueryJob(pb.QueryJobReq(jobID=options.job), timeout=options.deadline)
     lines = (f"{name:<12}{value}" for name, value in _record(answer) if value)
-    output.say(*([as_json(answer)] if options.json else lines))
+    console.print_lines(*([as_json(answer)] if options.json else lines))
     return 0
 
 
 def stream(stub: WorkerStub, options: argparse.Namespace) -> int:
     """Copy a job's output to stdout."""
-    output.check_open()
+    console.check_open()
     request = pb.StreamJobReq(
         path=options.job,
         offset=options.offset,
@@ -43,7 +43,7 @@ def stream(stub: WorkerStub, options: argparse.Namespace) -> int:
         stderr=options.stderr,
         raw=not options.text,
     )
-    output.copy(stub.StreamJob(request), STDOUT)
+    console.copy(stub.StreamJob(request), STDOUT)
     return 0
 
 
@@ -55,16 +55,16 @@ def _stop_one(stub: WorkerStub, options: argparse.Namespace, job_id: str) -> int
         failed = failure(error, options.addr, with_tls=with_tls(options))
         if failed.status == UNREACHABLE:
             raise failed from error
-        output.complain(str(failed))
+        console.print_error(str(failed))
         return failed.status
     if options.json:
-        output.say(as_json(answer))
+        console.print_lines(as_json(answer))
     return 0
 
 
 def _record(answer: pb.QueryJobRes) -> list[tuple[str, object]]:
     job = answer.job
-    known = answer.done and job.state != pb.JOB_STATE_LOST  # of a lost job nobody knows how it ended
+    known = answer.done and job.state != pb.JOB_STATE_LOST  # how a lost job ended is unknown
     return [
         ("job", job.jobID),
         ("argv", command_line(job)),

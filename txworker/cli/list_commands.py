@@ -1,4 +1,4 @@
-"""Commands about many jobs: list them, wait for them, watch them. Each returns the exit status."""
+"""Commands for several jobs: ps, wait, watch. Each returns the exit status."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from itertools import chain, islice
 import grpc
 
 from txworker.base.printable import cut
-from txworker.cli import output
+from txworker.cli import console
 from txworker.cli.failures import REFUSED, TIMED_OUT, Failed
-from txworker.cli.show import MOST_CHARACTERS, as_json, exit_status, header, is_done, row, seconds, state_name
+from txworker.cli.formatting import MOST_CHARACTERS, as_json, exit_status, header, is_done, row, seconds, state_name
 from txworker.pb import worker_pb2 as pb
 from txworker.pb.worker_pb2_grpc import WorkerStub
 
@@ -23,26 +23,26 @@ _PAGE = 500
 
 def ps(stub: WorkerStub, options: argparse.Namespace) -> int:
     """List jobs, newest first."""
-    show = _shower(options)
+    format_job = _formatter(options)
     states = [state for states in options.state for state in states]
     request = pb.ListJobsReq(states=states, labels=options.label)
     jobs = _listed(stub, request, options.limit, options.deadline)
-    newest = list(islice(jobs, 1))  # a worker that does not answer gets no heading
+    newest = list(islice(jobs, 1))  # no header when the worker does not answer
     if not (options.json or options.quiet):
-        output.say(header(_width()))
+        console.print_lines(header(_width()))
     for job in chain(newest, jobs):
-        output.say(job.jobID if options.quiet else show(job))
+        console.print_lines(job.jobID if options.quiet else format_job(job))
     return 0
 
 
 def wait(stub: WorkerStub, options: argparse.Namespace) -> int:
-    """Wait until the jobs are done; as one of them ended, or 1 when one of several did not end well."""
+    """Wait until the jobs are done: the exit status of a single job; for several, 1 if any of them failed."""
     ended: dict[str, pb.Job] = {}
     try:
         for event in stub.WatchJobs(pb.WatchJobsReq(jobIDs=options.jobs), timeout=options.timeout):
             if is_done(event.job):
                 ended[event.job.jobID] = event.job
-                _tell_end(options, event.job)
+                _print_end(options, event.job)
     except grpc.RpcError as error:
         if options.timeout is None or error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
             raise
@@ -53,17 +53,17 @@ def wait(stub: WorkerStub, options: argparse.Namespace) -> int:
 
 
 def watch(stub: WorkerStub, options: argparse.Namespace) -> int:
-    """Print the jobs as they stand, then every change; until interrupted, or until all that were named are done."""
-    show = _shower(options)
+    """Print the jobs, then every change, until interrupted or until all named jobs are done."""
+    format_job = _formatter(options)
     is_old = _done_before(stub, options.deadline) if options.no_finished else lambda job: False
     for event in stub.WatchJobs(pb.WatchJobsReq(jobIDs=options.jobs, labels=options.label)):
         if not is_old(event.job):
-            output.say(show(event.job))
+            console.print_lines(format_job(event.job))
     return 0
 
 
 def _listed(stub: WorkerStub, request: pb.ListJobsReq, most: int, deadline: float) -> Iterator[pb.Job]:
-    """So many of the jobs that are meant, page by page; 0: all."""
+    """The jobs of a request, at most `most` (0: all), page by page."""
     left = most
     while True:
         request.pageSize = min(left, _PAGE) if most else _PAGE
@@ -77,10 +77,10 @@ def _listed(stub: WorkerStub, request: pb.ListJobsReq, most: int, deadline: floa
 
 def _done_before(stub: WorkerStub, deadline: float) -> Callable[[pb.Job], bool]:
     """
-    Says of a job whether it was done before this was called.
+    A predicate: the job was done before this was called.
 
-    A watch does not say where its beginning ends, and a job may come and go between two looks; so: one that was done
-    and is no younger than the newest there was, but was not among the unfinished.
+    A watch does not tell its initial jobs from later changes, so this is computed from two lists: the job is not newer
+    than the newest job was, and it was not among the unfinished ones.
     """
     newest = seconds(next((job.createdAt for job in _listed(stub, pb.ListJobsReq(), 1, deadline)), pb.Job().createdAt))
     states = [pb.JOB_STATE_PENDING, pb.JOB_STATE_RUNNING, pb.JOB_STATE_STOPPING]
@@ -88,7 +88,7 @@ def _done_before(stub: WorkerStub, deadline: float) -> Callable[[pb.Job], bool]:
     return lambda job: is_done(job) and seconds(job.createdAt) <= newest and job.jobID not in unfinished
 
 
-def _shower(options: argparse.Namespace) -> Callable[[pb.Job], str]:
+def _formatter(options: argparse.Namespace) -> Callable[[pb.Job], str]:
     if options.json:
         return as_json
     width = _width()
@@ -96,7 +96,7 @@ def _shower(options: argparse.Namespace) -> Callable[[pb.Job], str]:
 
 
 def _width() -> int | None:
-    """The terminal's; None: there is none."""
+    """The width of the terminal; None if stdout is not a terminal."""
     return shutil.get_terminal_size().columns if sys.stdout is not None and sys.stdout.isatty() else None
 
 
@@ -106,13 +106,14 @@ def _missing(count: int, wanted: int) -> str:
     return f"{count} of {wanted} jobs {'was' if count == 1 else 'were'}"
 
 
-def _tell_end(options: argparse.Namespace, job: pb.Job) -> None:
+def _print_end(options: argparse.Namespace, job: pb.Job) -> None:
     if options.quiet:
         return
-    output.say(as_json(job) if options.json else _end(job))
+    console.print_lines(as_json(job) if options.json else _end(job))
 
 
 def _end(job: pb.Job) -> str:
     state = state_name(job)
-    why = cut(job.errorText.removeprefix(f"{state}: "), MOST_CHARACTERS)  # of a lost job, the worker says so itself
+    # the error text of a lost job begins with its state
+    why = cut(job.errorText.removeprefix(f"{state}: "), MOST_CHARACTERS)
     return f"{job.jobID} {state}: {why}" if why else f"{job.jobID} {state}"

@@ -10,7 +10,7 @@ from typing import Any
 from google.protobuf.timestamp_pb2 import Timestamp
 from twisted.trial.unittest import SynchronousTestCase
 
-from txworker.cli.many import ps, wait, watch
+from txworker.cli.list_commands import ps, wait, watch
 from txworker.cli.parser import parse
 from txworker.pb import worker_pb2 as pb
 

@@ -1,4 +1,4 @@
-"""TLS files, looked at before gRPC gets them: it would blame the network for them."""
+"""Checks TLS files before gRPC gets them, because gRPC reports bad ones as network errors."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from txworker.cli.failures import REFUSED, Failed
 
 def credentials(ca: str | None, cert: str | None, key: str | None) -> grpc.ChannelCredentials:
     """
-    Of the files that are named. Each is read once: it may be a pipe.
+    Credentials of the named files. Each file is read once, because it may be a pipe.
 
     Raises:
         OSError: a file cannot be read.
-        Failed: it holds something else, or the key is not that of the certificate.
+        Failed: a file has no certificate or key, or key and certificate do not match.
     """
     ca_pem, key_pem, cert_pem = (Path(name).read_bytes() if name else None for name in (ca, key, cert))
     if ca_pem is not None:
@@ -38,7 +38,7 @@ def _check_certificate(option: str, name: str | None, pem: bytes) -> None:
 
 
 def _check_key(name: str, pem: bytes, cert: str, cert_pem: bytes) -> None:
-    if b"ENCRYPTED" in pem:  # OpenSSL would ask for its password; gRPC cannot
+    if b"ENCRYPTED" in pem:  # OpenSSL would prompt for a password, gRPC cannot
         raise Failed(f"--tls-key: the key in {name} is encrypted, and cannot be used so", REFUSED)
     try:
         with _as_file(cert_pem) as cert_file, _as_file(pem) as key_file:
@@ -51,7 +51,7 @@ def _check_key(name: str, pem: bytes, cert: str, cert_pem: bytes) -> None:
 
 @contextmanager
 def _as_file(data: bytes) -> Iterator[str]:
-    """A name for bytes that are in memory only; the ssl module takes keys by name alone."""
+    """A path to these bytes in memory, because the ssl module reads keys only from files."""
     with os.fdopen(os.memfd_create("pem"), "wb") as file:
         file.write(data)
         file.flush()

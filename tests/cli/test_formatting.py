@@ -8,7 +8,18 @@ from typing import Any
 from google.protobuf.timestamp_pb2 import Timestamp
 from twisted.trial.unittest import SynchronousTestCase
 
-from txworker.cli.show import as_json, command_line, exit_status, header, is_done, outcome, row, size, span, state_name
+from txworker.cli.formatting import (
+    as_json,
+    command_line,
+    exit_status,
+    header,
+    is_done,
+    outcome,
+    row,
+    size,
+    span,
+    state_name,
+)
 from txworker.pb import worker_pb2 as pb
 
 ID = "0f9e3c4a-1111-2222-3333-444455556666"

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives import serialization
 
 from tests.support.pems import Authority
 from txworker.cli.failures import REFUSED, Failed
-from txworker.cli.pems import credentials
+from txworker.cli.tls_files import credentials
 
 
 @pytest.fixture

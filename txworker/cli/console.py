@@ -1,4 +1,4 @@
-"""Our own stdout and stderr: what is put there, and what becomes of us when that cannot be done."""
+"""Writing to our own stdout and stderr, and the errors of that."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from txworker.pb import worker_pb2 as pb
 STDOUT, STDERR = 1, 2
 
 _MOST_IN_SENTENCE = 2_000
-"""Characters of what is said on stderr; a worker may send as many as it likes."""
+"""Characters of a line on stderr, because a worker's error text has no limit."""
 
 _NAMES = {STDOUT: "standard output", STDERR: "standard error"}
 
 
 class CannotWrite(Failed):
-    """One of them takes no more; `reader_gone`: because whoever read it has seen enough."""
+    """Writing to stdout or stderr failed; `reader_gone`: because the reader of the pipe closed it."""
 
     def __init__(self, to: int, error: OSError) -> None:
         super().__init__(f"cannot write to {_NAMES[to]}: {error.strerror or error}", REFUSED)
@@ -30,47 +30,52 @@ class CannotWrite(Failed):
 
 
 def prepare() -> None:
-    """To be called first: characters that stdout cannot show become escapes, and no closed stream's number is free."""
+    """
+    Make stdout escape characters that it cannot encode, and open /dev/null in place of closed standard streams.
+
+    Call it first: otherwise a socket could get the number of a closed stream, and receive what is printed there.
+    """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     while (null := os.open(os.devnull, os.O_RDWR)) <= STDERR:
-        pass  # or a connection of ours would have the number, and get what is meant for the stream
+        pass
     os.close(null)
 
 
 def check_open() -> None:
     """
-    For commands that change something, before they do.
+    Called by commands before they change anything.
 
     Raises:
-        Failed: we were started without a standard output.
+        Failed: the program was started without a standard output.
     """
     if sys.stdout is None:
         raise Failed("standard output is closed", REFUSED)
 
 
-def say(*lines: str) -> None:
+def print_lines(*lines: str) -> None:
     """
-    Lines on stdout, at once; whatever a job or a worker put in them is printable then, and none is two.
+    Print lines on stdout and flush it. Unprintable characters are escaped, so each text is one line.
 
     Raises:
-        Failed: it is closed, or (CannotWrite) takes no more.
+        Failed: stdout is closed.
+        CannotWrite: writing failed.
     """
     check_open()
     try:
         print(*map(printable, lines), sep="\n", flush=True)
     except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), STDOUT)  # or Python tries once more at its end, and complains
+        os.dup2(os.open(os.devnull, os.O_WRONLY), STDOUT)  # otherwise Python flushes again at exit, and prints an error
         raise CannotWrite(STDOUT, error) from error
 
 
 def copy(messages: Iterable[pb.StreamJobRes], to: int) -> None:
     """
-    The bytes of each, as they come, to STDOUT or STDERR. Any thread.
+    Write the bytes of each message to STDOUT or STDERR as they arrive. Any thread.
 
     Raises:
-        CannotWrite: it takes no more.
-        grpc.RpcError: of the call that the messages come from.
+        CannotWrite: writing failed.
+        grpc.RpcError: the call that gives the messages failed.
     """
     try:
         for message in messages:
@@ -81,17 +86,17 @@ def copy(messages: Iterable[pb.StreamJobRes], to: int) -> None:
         raise CannotWrite(to, error) from error
 
 
-def complain(sentence: str) -> None:
-    """A line on stderr, printable as in say(); where that is gone, too, there is the exit status."""
+def print_error(sentence: str) -> None:
+    """Print a line on stderr, escaped like print_lines(). If that fails, only the exit status tells."""
     with suppress(OSError):
         if sys.stderr is not None:
             print(f"txworker: {printable(cut(sentence, _MOST_IN_SENTENCE))}", file=sys.stderr, flush=True)
 
 
 def _written(data: memoryview, to: int) -> int:
-    """So many bytes."""
+    """How many bytes were written."""
     try:
         return os.write(to, data)
-    except BlockingIOError:  # a neighbour on the same terminal made it so
+    except BlockingIOError:  # another process made the shared terminal or pipe non-blocking
         select.select([], [to], [])
         return 0

@@ -1,4 +1,4 @@
-"""Jobs as a terminal shows them. Pure: the time and the width are given."""
+"""Formats jobs for a terminal. Pure functions: time and width are parameters."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ from txworker.pb import worker_pb2 as pb
 _UNFINISHED = (pb.JOB_STATE_PENDING, pb.JOB_STATE_RUNNING, pb.JOB_STATE_STOPPING)
 
 _COLUMNS = {"JOB": "<36", "STATE": "<9", "EXIT": "<6", "AGE": ">6", "RAN": ">6", "OUTPUT": ">7"}
-_LEFT_OUT = ("OUTPUT", "RAN", "AGE", "EXIT")
-"""Where there is no room: first the first."""
+_DROPPED_FIRST = ("OUTPUT", "RAN", "AGE", "EXIT")
+"""The columns that are left out on a narrow terminal, in this order."""
 
 MOST_CHARACTERS = 4_000
-"""Of a text that may be as long as somebody likes; with --json it is whole."""
+"""Longer texts are cut, but not with --json."""
 
-_COMMAND_WIDTH = 18
-"""So many characters of the command are worth more than a column of those; 80 columns hold four of them."""
+_MIN_COMMAND_WIDTH = 18
+"""Columns are left out until the command has so many characters; then four columns fit into 80."""
 
 
 def as_json(message: Message) -> str:
-    """One line, with the fields named as in the proto; numbers that are 0, too, or a program finds none."""
+    """One line of JSON, with the proto's field names; fields with default values are included."""
     return json.dumps(
         MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
     )
 
 
 def header(width: int | None) -> str:
-    """What stands above the rows of that width."""
+    """The header line for rows of this width."""
     return _line({name: name for name in _COLUMNS}, "COMMAND", width)
 
 
 def row(job: pb.Job, now: float, width: int | None) -> str:
-    """One line, cut to so many characters, of the columns for which there is room; None: all of it."""
+    """The job's line, with the columns that fit into `width` characters; None: all, and uncut."""
     cells = {
         "JOB": printable(job.jobID),
         "STATE": state_name(job),
@@ -52,26 +52,26 @@ def row(job: pb.Job, now: float, width: int | None) -> str:
 
 
 def is_done(job: pb.Job) -> bool:
-    """Nothing more will happen to it; so says a state that is newer than this program, too."""
+    """The job is in a final state; a state that this program does not know counts as final."""
     return job.state not in _UNFINISHED
 
 
 def exit_status(job: pb.Job) -> int:
-    """That of a finished job as a shell gives it: its code, or 128 + the signal; never 0 when it failed."""
+    """The exit status of a finished job as in a shell: its exit code, or 128 + signal; not 0 unless it succeeded."""
     if job.signal:
         return 128 + job.signal
     return job.exitCode or int(job.state != pb.JOB_STATE_SUCCEEDED)
 
 
 def state_name(job: pb.Job) -> str:
-    """As `--state` takes it: "running", "timed_out"; a number where it is newer than this program."""
+    """The state as `--state` takes it, such as "timed_out"; a number if this program does not know it."""
     with suppress(ValueError):
         return pb.JobState.Name(job.state).removeprefix("JOB_STATE_").lower()
     return str(int(job.state))
 
 
 def outcome(job: pb.Job) -> str:
-    """The exit code, or the name of the signal that ended it; "-" when there is neither."""
+    """The exit code, or the name of the signal that ended the job; "-" if there is neither."""
     if job.signal:
         with suppress(ValueError):
             return signal.Signals(job.signal).name.removeprefix("SIG")
@@ -80,13 +80,13 @@ def outcome(job: pb.Job) -> str:
 
 
 def command_line(job: pb.Job) -> str:
-    """What it runs, on one line that is printable, so that it can be cut to a width; "…" for what is cut."""
+    """Command, path and arguments on one printable line; "…" at the end of a shortened record."""
     words = printable(cut(" ".join(filter(None, [job.command, job.path, *job.args])), MOST_CHARACTERS))
     return f"{words}…" if job.shortened else words
 
 
 def span(length: float) -> str:
-    """Seconds in six characters at most; a clock that is behind the worker's makes no negative ages."""
+    """A duration in at most six characters. Negative ones, from a clock behind the worker's, are 0s."""
     whole = max(int(length), 0)
     minutes, hours, days = whole // 60, whole // 3600, whole // 86_400
     if minutes < 1:
@@ -97,7 +97,7 @@ def span(length: float) -> str:
 
 
 def size(count: int) -> str:
-    """Bytes in five characters at most; units are powers of 1024."""
+    """A number of bytes in at most five characters; units are powers of 1024."""
     amount, unit = float(count), ""
     for bigger in "KMGTPE":
         if amount < 999.5:
@@ -107,7 +107,7 @@ def size(count: int) -> str:
 
 
 def seconds(at: Timestamp) -> float:
-    """Since the epoch."""
+    """Seconds since the epoch."""
     return at.seconds + at.nanos / 1e9
 
 
@@ -124,10 +124,10 @@ def _line(cells: dict[str, str], command: str, width: int | None) -> str:
 
 
 def _shown(width: int | None) -> list[str]:
-    """The columns that leave room for the command."""
+    """The columns that leave enough room for the command."""
     shown = list(_COLUMNS)
-    for name in _LEFT_OUT:
-        if width is None or sum(int(_COLUMNS[one][1:]) + 1 for one in shown) + 1 + _COMMAND_WIDTH <= width:
+    for name in _DROPPED_FIRST:
+        if width is None or sum(int(_COLUMNS[column][1:]) + 1 for column in shown) + 1 + _MIN_COMMAND_WIDTH <= width:
             break
         shown.remove(name)
     return shown

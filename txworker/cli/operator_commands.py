@@ -1,0 +1,86 @@
+"""`txworker drain` and `txworker handover`, over the socket in the worker's state directory. Return the exit status."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import select
+import socket
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from google.protobuf.message import Message
+
+from txworker.cli import console
+from txworker.cli.failures import REFUSED, UNREACHABLE, Failed
+from txworker.cli.formatting import as_json
+from txworker.pb import control_pb2 as pb
+from txworker.pb.control_pb2_grpc import ControlStub
+
+_UCRED = struct.Struct("iII")  # pid, uid, gid (unix(7))
+
+
+def drain(stub: ControlStub, options: argparse.Namespace) -> int:
+    """Make the worker refuse new jobs and end after its last job; with --wait, return when it has ended."""
+    with _until_ended(options):
+        answer = stub.Drain(pb.DrainReq(), timeout=options.deadline)
+        _print(options, answer, lambda: f"draining: {_running(answer.running)}")
+    return 0
+
+
+def hand_over(stub: ControlStub, options: argparse.Namespace) -> int:
+    """Make the worker end and leave its jobs to the next worker; with --wait, return when it has ended."""
+    with _until_ended(options):
+        answer = stub.Handover(pb.HandoverReq(), timeout=options.deadline)
+        jobs = "1 job is" if answer.running == 1 else f"{answer.running} jobs are"
+        _print(options, answer, lambda: f"handing over: {jobs} left to the next worker")
+    return 0
+
+
+def _print(options: argparse.Namespace, answer: Message, sentence: Callable[[], str]) -> None:
+    console.print_lines(as_json(answer) if options.json else sentence())
+
+
+@contextmanager
+def _until_ended(options: argparse.Namespace) -> Iterator[None]:
+    """
+    With --wait, wait at the end of the block until the worker's process has ended.
+
+    The process is opened before the block, while its pid is certain.
+    """
+    console.check_open()
+    pidfd = _open_process(options.addr) if options.wait else None
+    yield
+    if pidfd is not None:
+        select.select([pidfd], [], [])
+        os.close(pidfd)
+
+
+def _running(count: int) -> str:
+    if count > 1:
+        return f"{count} jobs are still running"
+    return "1 job is still running" if count else "no job is running"
+
+
+def _open_process(addr: str) -> int:
+    """
+    A pidfd of the process that listens on a Unix socket; it becomes readable when the process ends.
+
+    Raises:
+        Failed: no process listens there, or it is not visible in this pid namespace.
+    """
+    if not addr.startswith("unix:"):
+        raise Failed(f"--wait needs the worker's socket (--state-directory), not {addr}", REFUSED)
+    try:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(addr.removeprefix("unix:"))
+            pid, _, _ = _UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+    except OSError as error:
+        raise Failed(f"no worker answers at {addr}: {error.strerror or error}", UNREACHABLE) from error
+    try:
+        return os.pidfd_open(pid)
+    except OSError as error:
+        raise Failed(
+            f"the worker's process cannot be seen from here, so not be waited for: {error}", REFUSED
+        ) from error
