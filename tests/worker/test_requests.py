@@ -121,7 +121,7 @@ class RequestTests(SynchronousTestCase):
                 self.assertRaises(RequestReused, house.catalog.submitted, other)
             found = house.catalog.submitted(spec)
             self.assertEqual(job.spec, found and found.spec)
-            self.assertEqual("", house.catalog.in_full(house.catalog.get(job.id)).spec.difference(spec))
+            self.assertEqual("", house.catalog.with_full_spec(house.catalog.get(job.id)).spec.difference(spec))
 
     def test_impossible(self) -> None:
         """What no process can be made of is refused before anything is written."""

@@ -72,7 +72,7 @@ class LostTests(SynchronousTestCase):
         after.take_over()
         lost = after.catalog.get(job.id)
         self.assertEqual((JobState.LOST, spec.shortened()), (lost.state, lost.spec))
-        self.assertEqual(spec, after.catalog.in_full(lost).spec)
+        self.assertEqual(spec, after.catalog.with_full_spec(lost).spec)
 
     def test_cannot_be_written(self) -> None:
         """Nothing goes on before it is written: the caller is told."""

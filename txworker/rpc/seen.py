@@ -35,7 +35,7 @@ class Seen:
                 raise OutputGone(self._job_id, loss.what, loss)
             if offset < loss.begin < end:
                 end = loss.begin
-        if b"\0" in block and not self._catalog.output_holds(self._job_id, self._tail.fileno(), self._stderr):
+        if b"\0" in block and not self._catalog.output_is_proven(self._job_id, self._tail.fileno(), self._stderr):
             raise OutputGone(self._job_id, "cut")
         return block if offset + len(block) <= end else block[: max(0, end - offset)]
 
@@ -81,6 +81,6 @@ class Seen:
         Of two files it is only known how long they are together, of a lost job's how long it was when found, and of one
         whose leftovers are kept how long it was when the job was done.
         """
-        if job.spec.separate_stderr or job.state is JobState.LOST or self._catalog.may_print_on(job):
+        if job.spec.separate_stderr or job.state is JobState.LOST or self._catalog.may_write_after_end(job):
             return _FARTHEST
         return job.output_bytes

@@ -65,7 +65,9 @@ class WorkerServicer(worker_pb2_grpc.WorkerServicer):
 
     def QueryJob(self, request: pb.QueryJobReq, context: grpc.ServicerContext) -> pb.QueryJobRes:
         """How a job stands."""
-        return self._answered(context, lambda: query_to_pb(self._catalog.in_full(self._catalog.get(_id_of(request)))))
+        return self._answered(
+            context, lambda: query_to_pb(self._catalog.with_full_spec(self._catalog.get(_id_of(request))))
+        )
 
     def StreamJob(self, request: pb.StreamJobReq, context: grpc.ServicerContext) -> Iterator[Any]:
         """A job's output from the beginning, then live, until the job is done; StreamJobRes, serialized."""

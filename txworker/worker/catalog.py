@@ -1,7 +1,7 @@
 """
-The jobs there are: those that are not done, as they stand now, and those that are, from the store. Changes nothing.
+Reads jobs and their output: unfinished jobs from memory, finished jobs from the store. Changes nothing.
 
-Methods are for any thread, but for those that give a Deferred: these are the reactor thread's.
+Any thread may call the methods, except those that return a Deferred: these are for the reactor thread.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from txworker.worker.viewers import Viewers
 
 
 class Catalog:
-    """active: the jobs that are not done, by id; the worker's, who alone changes it. changes: of all jobs."""
+    """active: the unfinished jobs by id; only the worker changes this mapping. changes: the feed for watchers."""
 
     def __init__(
         self,
@@ -44,10 +44,11 @@ class Catalog:
 
     def get(self, job_id: str) -> Job:
         """
-        The job as it stands now.
+        The job's record at this moment.
 
         Raises:
-            NoSuchJob: there is none with that id, or no more (JobRemoved).
+            NoSuchJob: there is no job with that id.
+            JobRemoved: retention has removed it.
         """
         active = self._active.get(job_id)
         if active is not None:
@@ -58,14 +59,14 @@ class Catalog:
             raise NoSuchJob(job_id) if at is None else JobRemoved(job_id, utc(at))
         return job
 
-    def in_full(self, job: Job) -> Job:
-        """That job with all of its order, where the long parts of that are not held."""
-        order = None if job.spec.cut is None else self._records.full_spec(job.id)
-        return job if order is None else replace(job, spec=order)
+    def with_full_spec(self, job: Job) -> Job:
+        """The job with its whole spec: records in memory have long specs shortened."""
+        spec = None if job.spec.cut is None else self._records.full_spec(job.id)
+        return job if spec is None else replace(job, spec=spec)
 
     def find(self, name: str) -> Job:
         """
-        The job with that id, or else the newest that was started with that path.
+        The job with that id; if there is none, the newest job that was started with that path.
 
         Raises:
             NoSuchJob: there is neither.
@@ -83,34 +84,36 @@ class Catalog:
 
     def page(self, query: Query, before: int, most: int, check: Check = None) -> Jobs:
         """
-        At most so many of the jobs that are meant, with numbers below `before`, newest first: each is read when it is
-        asked for, to be done with soon. check() is called meanwhile, and may raise.
+        At most `most` of the jobs that match, with numbers below `before`, newest first. Each is read from the store
+        when the iterator reaches it, so use the iterator up soon. check() is called meanwhile, and may raise.
         """
         active = list(self._active.values())
-        running = [self._shown(one) for one in active]  # first: what ends meanwhile is seen below
-        meant = [job for job in running if job.number < before and query.matches(job)]
-        meant.sort(key=_newest_first)
+        unfinished = [
+            self._shown(one) for one in active
+        ]  # read first: a job that ends meanwhile is in the store's page
+        matching = [job for job in unfinished if job.number < before and query.matches(job)]
+        matching.sort(key=_newest_first)
         finished = self._records.finished_page(query, before, most, check)
-        both = groupby(heapq.merge(meant, finished, key=_newest_first), _newest_first)
+        both = groupby(heapq.merge(matching, finished, key=_newest_first), _newest_first)
         yield from islice((list(records)[-1] for _, records in both), most)
 
     def ended_between(self, beyond: int, upto: int, most: int, labels: Mapping[str, str], check: Check = None) -> Jobs:
-        """What `changes` leave to the store: at most so many with these labels, lowest revision first."""
+        """Ended jobs that `changes` no longer holds: at most `most` with these labels, lowest revision first."""
         return self._records.finished_between(beyond, upto, most, labels, check)
 
     def open_output(self, job_id: str, stderr: bool) -> int:
         """
-        A descriptor to read by what a job prints.
+        A descriptor that reads the job's output; the caller closes it.
 
         Raises:
-            NoSuchJob: it was removed meanwhile.
-            OutputGone: the file is not there, or what is there is another.
-            OutOfResources: it cannot be opened.
+            NoSuchJob: the job was removed meanwhile.
+            OutputGone: the file was deleted, or replaced by another.
+            OutOfResources: the file cannot be opened.
         """
         try:
             fd = self._shelf.open(job_id, stderr)
         except FileNotFoundError as error:
-            self.get(job_id)  # says so when the job was removed meanwhile
+            self.get(job_id)  # raises if the job was removed meanwhile
             raise OutputGone(job_id, "deleted") from error
         except NotOurFile as error:
             raise OutputGone(job_id, "replaced") from error
@@ -123,55 +126,55 @@ class Catalog:
         return fd
 
     def losses(self, job_id: str, stderr: bool) -> tuple[Loss, ...]:
-        """What others have taken away of it by now."""
+        """The gaps that other programs have made in the output so far."""
         active = self._active.get(job_id)
         return self._shelf.losses(job_id, stderr) if active is None else active.output.losses(stderr)
 
-    def output_holds(self, job_id: str, fd: int, stderr: bool) -> bool:
-        """What was read just now by that descriptor was there, or losses() says what was not."""
+    def output_is_proven(self, job_id: str, fd: int, stderr: bool) -> bool:
+        """Whether what was just read from that descriptor is the job's output, except for the gaps in losses()."""
         active = self._active.get(job_id)
         return active is None or active.output.is_intact(fd, stderr)
 
     def output_bytes(self, job: Job, stderr: bool) -> int | None:
-        """How many bytes of a job that is done are in that file, if it is unchanged; None: not known."""
-        others = self._shelf.bytes_of(job.id, not stderr) if job.spec.separate_stderr else 0
-        return None if others is None else job.output_bytes - others
+        """How many bytes a finished job wrote to stdout, or to stderr; None: unknown."""
+        in_other_file = self._shelf.bytes_of(job.id, not stderr) if job.spec.separate_stderr else 0
+        return None if in_other_file is None else job.output_bytes - in_other_file
 
-    def may_print_on(self, job: Job) -> bool:
-        """What a job left behind is left alone, and may print though the job is done."""
+    def may_write_after_end(self, job: Job) -> bool:
+        """Whether the job's leftovers stay alive, and so may write output after its end."""
         return job.spec.leftovers == "keep" if job.spec.leftovers else self._keeps_leftovers
 
     def recorded(self, job_id: str, stderr: bool) -> int:
-        """Bytes that are in that file by now, if the job is not done; else 0."""
+        """How many bytes an unfinished job has written to that file so far; 0 for a finished job."""
         active = self._active.get(job_id)
         return 0 if active is None else active.output.recorded(stderr)
 
     def more_output(self, job_id: str, beyond: int, stderr: bool) -> Deferred[None]:
-        """Fires when there is output at or after offset `beyond`, or the job is done. Cancelling leaves alone."""
+        """Fires when there is output at or after offset `beyond`, or the job is done. Cancelling removes this waiter."""
         active = self._active.get(job_id)
         return succeed(None) if active is None else active.output.more(beyond, stderr)
 
     def submitted(self, spec: JobSpec) -> Job | None:
         """
-        The job that this order's request id has brought before, if there is one by now.
+        The job that an earlier request with the same request id started; None: there is none yet.
 
         Raises:
-            RequestReused: it was another order.
+            RequestReused: that request had a different spec.
         """
         before = self._records.with_request_id(spec.request_id) if spec.request_id else None
-        job = None if before is None else self.lasting(before.id)
+        job = None if before is None else self.launched(before.id)
         if job is not None:
-            check_same(self.in_full(job), spec)
+            check_same(self.with_full_spec(job), spec)
         return job
 
-    def lasting(self, job_id: str) -> Job | None:
-        """That job, unless it is only being started, or could not be and is about to be forgotten."""
+    def launched(self, job_id: str) -> Job | None:
+        """The job; None while it is being launched, and after a failed launch until its record is dropped."""
         active = self._active.get(job_id)
         job = self._records.get(job_id) if active is None else active.now
         return job if job is not None and (job.done or active is not None) else None
 
     def _shown(self, active: ActiveJob) -> Job:
-        """An end is known as soon as it is written, for whoever reads the store (a list) knows it from then on."""
+        """An end is shown once the store has it, as its other readers see it from then on."""
         written = self._records.get(active.job.id) if active.ending else None
         return written if written is not None and written.done else active.now
 
@@ -182,11 +185,11 @@ def _newest_first(job: Job) -> int:
 
 def check_same(before: Job, spec: JobSpec) -> None:
     """
-    That order is the one that its request id has brought before: a job in_full(). If no more than its brief order could
-    be saved of a damaged store, that is what is compared.
+    Compare a spec with that of the job, from with_full_spec(), that has the same request id. If only the shortened spec
+    could be salvaged from a damaged store, shortened specs are compared.
 
     Raises:
-        RequestReused: it is another.
+        RequestReused: they differ.
     """
     difference = before.spec.difference(spec if before.spec.cut is None else spec.shortened())
     if difference:

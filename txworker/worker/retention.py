@@ -1,4 +1,4 @@
-"""Removing finished jobs that are to be kept no longer: their output, then their record. Never one being looked at."""
+"""Retention: removes finished jobs beyond the configured limits, but none whose output is being viewed."""
 
 from __future__ import annotations
 
@@ -10,29 +10,28 @@ from twisted.internet.defer import Deferred
 
 from txworker.base.logs import Logger
 from txworker.base.reactor import Clock, Timer
-from txworker.jobs import Job
-from txworker.jobs import Retention as Wanted
+from txworker.jobs import Job, Retention
 from txworker.jobs.errors import StoreBroken
 from txworker.ports import Shelf, Store
 from txworker.worker.viewers import Viewers
 
 PAUSE_SECONDS = 30.0
-"""Between looks, when there was nothing more to remove."""
+"""Between two looks, when the last one found nothing more to remove."""
 
 AT_ONCE = 200
-"""Jobs that are removed together; then others have their turn."""
+"""How many jobs are removed in one step; between two steps the store serves others."""
 
 FOUND = 10 * AT_ONCE
-"""Jobs of one look: it counts the whole history, which takes half a second when that is a million jobs."""
+"""The most jobs that one look finds. A look counts the whole history: half a second for a million jobs."""
 
 
 class RetentionService(Service):
     """
-    Looks again and again. in_thread(call) makes a call in a thread and gives its Deferred; now() is the wall clock, for
-    showing; elapsed() is what jobs are kept by, for the wall clock may be set to anything.
+    Looks periodically. in_thread(call) makes the call in a thread. now() is the wall clock, for the removal time that
+    is shown. elapsed() is the time that jobs are kept by, because the wall clock may be set to anything.
 
-    Output goes first: were the worker to end in between, a record without output would be found and removed the
-    next time, but nobody would ever find output without a record.
+    A job's output is removed before its record: should the worker end in between, the next look finds the record;
+    output without a record would never be found.
     """
 
     _log = Logger()
@@ -44,7 +43,7 @@ class RetentionService(Service):
         store: Store,
         shelf: Shelf,
         viewers: Viewers,
-        wanted: Wanted,
+        limits: Retention,
         now: Callable[[], float],
         elapsed: Callable[[], float],
     ) -> None:
@@ -53,19 +52,19 @@ class RetentionService(Service):
         self._store = store
         self._shelf = shelf
         self._viewers = viewers
-        self._wanted = wanted
+        self._limits = limits
         self._now = now
         self._elapsed = elapsed
         self._timer: Timer | None = None
 
     def startService(self) -> None:
-        """Begin to look, when anything is ever to be removed."""
+        """Start looking, if any limit is configured."""
         super().startService()
-        if self._wanted.limited:
+        if self._limits.limited:
             self._timer = self._clock.callLater(0, self._look)
 
     def stopService(self) -> None:
-        """Look no more; a step that is under way is finished in its thread."""
+        """Stop looking; a step that is under way finishes in its thread."""
         super().stopService()
         if self._timer is not None:
             self._timer.cancel()
@@ -76,8 +75,8 @@ class RetentionService(Service):
         Deferred.fromCoroutine(self._step()).addErrback(self._failed).addCallback(self._again)
 
     async def _step(self) -> bool:
-        """One look and what follows from it; whether the next one may find more."""
-        found: list[Job] = await self._in_thread(lambda: self._store.expired(self._wanted, self._elapsed(), FOUND))
+        """Look once and remove what was found; whether an immediate next look may find more."""
+        found: list[Job] = await self._in_thread(lambda: self._store.expired(self._limits, self._elapsed(), FOUND))
         removed = 0
         for begin in range(0, len(found), AT_ONCE):
             if self.running:
@@ -85,7 +84,7 @@ class RetentionService(Service):
         return len(found) == FOUND and removed > 0
 
     async def _removed(self, found: list[Job]) -> int:
-        """How many of these could go."""
+        """Remove these jobs except viewed ones; how many were removed."""
         free = self._viewers.claim(job.id for job in found)
         jobs = [job for job in found if job.id in free]
         try:

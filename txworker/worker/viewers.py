@@ -1,4 +1,4 @@
-"""Who looks at a job's output, so that nobody takes it away meanwhile. Any thread."""
+"""Which outputs are being read, so that retention does not remove them meanwhile. Any thread."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from txworker.jobs.errors import JobRemoved
 
 
 class Viewers:
-    """Either somebody looks at a job's output, or it may be claimed for removal."""
+    """A job's output either has viewers, or can be claimed for removal."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -21,10 +21,10 @@ class Viewers:
     @contextmanager
     def looking(self, job_id: str) -> Iterator[None]:
         """
-        Inside, that job's output stays.
+        While the context is open, the job's output is not removed.
 
         Raises:
-            JobRemoved: it is being removed.
+            JobRemoved: the output is being removed.
         """
         with self._lock:
             if job_id in self._claimed:
@@ -40,17 +40,17 @@ class Viewers:
 
     @property
     def any(self) -> bool:
-        """Somebody looks at some job's output."""
+        """Whether any output is being viewed."""
         return bool(self._looking)
 
     def claim(self, job_ids: Iterable[str]) -> set[str]:
-        """Those of them that nobody looks at; from now on nobody may."""
+        """The jobs of these that have no viewers; until release() they can get none."""
         with self._lock:
             free = {job_id for job_id in job_ids if job_id not in self._looking}
             self._claimed |= free
         return free
 
     def release(self, job_ids: Iterable[str]) -> None:
-        """They are removed, or stay after all."""
+        """End the claim: the jobs are removed, or they stay after all."""
         with self._lock:
             self._claimed.difference_update(job_ids)

@@ -243,9 +243,9 @@ class Worker:
 
     async def _submit(self, spec: JobSpec, wanted: Callable[[], bool]) -> Job:
         while before := self._requests.get(spec.request_id):
-            check_same(self.catalog.in_full(before), spec)
+            check_same(self.catalog.with_full_spec(before), spec)
             await self._begun(before.id)
-            job = self.catalog.lasting(before.id)
+            job = self.catalog.launched(before.id)
             if job is not None:
                 return job  # else it could not be started; perhaps it can be now, and if not we shall know why
         self._check_room()
@@ -255,7 +255,7 @@ class Worker:
         job = Job(self._world.new_id(), spec, self._world.now(), self._number, revision=self._next_revision())
         kept = await self._started(job, limits, wanted)
         if kept is not job:
-            check_same(self.catalog.in_full(kept), spec)
+            check_same(self.catalog.with_full_spec(kept), spec)
         return self._active[kept.id].now if kept.id in self._active else self.catalog.get(kept.id)
 
     def _begun(self, job_id: str) -> Deferred[None]:
