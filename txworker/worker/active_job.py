@@ -1,4 +1,4 @@
-"""A job that is not done, with what is alive of it."""
+"""An unfinished job: its record, its running process and its open output."""
 
 from __future__ import annotations
 
@@ -10,33 +10,34 @@ from txworker.jobs import EndReason, Exit, Job
 from txworker.ports import Output, Running
 
 Overdue = Callable[["ActiveJob", EndReason], None]
-Hindered = Callable[["ActiveJob", str], None]
+EndBlocked = Callable[["ActiveJob", str], None]
 Ended = Callable[["ActiveJob", Exit], None]
 
 
 class ActiveJob:
     """
-    Hears its child (ports.Listener): what it prints goes to its output, what becomes of it to overdue(), hindered() and
-    ended(), which are given this very object first. `running` is there once it is launched. `ending`: its end is known,
-    and being written down. `exited_before`: when it exited, if that was before this worker came.
-    `told_grace`: the shortest time that the log has said it was given to end, in seconds.
-    `ahead`: by so much its times are ahead of World.elapsed, for as long as it runs.
+    The listener (ports.Listener) of its process: output goes to `output`, events go to overdue(), end_blocked() and
+    ended(), with this object as first argument.
+
+    running: set once the process is launched. ending: the end is known and is being written. exited_before: when the
+    process exited, if that was before this worker started. logged_grace: the shortest grace period in the log so far,
+    in seconds. ahead: the difference between the job's own clock and World.elapsed, constant while it runs.
     """
 
     __slots__ = (
+        "_end_blocked",
         "_ended",
-        "_hindered",
         "_overdue",
         "ahead",
         "ending",
         "exited_before",
         "job",
+        "logged_grace",
         "output",
         "pour",
         "poured",
         "ready",
         "running",
-        "told_grace",
         "wrote",
     )
     running: Running
@@ -46,11 +47,11 @@ class ActiveJob:
         job: Job,
         output: Output,
         overdue: Overdue,
-        hindered: Hindered,
+        end_blocked: EndBlocked,
         ended: Ended,
     ) -> None:
         self._overdue = overdue
-        self._hindered = hindered
+        self._end_blocked = end_blocked
         self._ended = ended
         self.job = job
         self.output = output
@@ -59,23 +60,23 @@ class ActiveJob:
         self.pour = output.pour
         self.poured = output.poured
         self.ending = False
-        self.told_grace = math.inf
+        self.logged_grace = math.inf
         self.exited_before: float | None = None
         self.ahead = 0.0
 
     @property
     def now(self) -> Job:
-        """As it stands at this moment. Any thread."""
+        """The record with the output written so far. Any thread."""
         return replace(self.job, output_bytes=self.output.size, output_truncated=self.output.truncated)
 
     def overdue(self, reason: EndReason) -> None:
-        """A time limit is over; it is being ended."""
+        """A time limit has expired; the job is being ended."""
         self._overdue(self, reason)
 
     def end_blocked(self, problem: str) -> None:
-        """It is to end and does not."""
-        self._hindered(self, problem)
+        """The job is being ended and does not end."""
+        self._end_blocked(self, problem)
 
     def ended(self, exit: Exit) -> None:
-        """It is over, and nobody is left of it."""
+        """The process exited, and no process of the job is left."""
         self._ended(self, exit)

@@ -150,7 +150,7 @@ class Catalog:
         return 0 if active is None else active.output.recorded(stderr)
 
     def more_output(self, job_id: str, beyond: int, stderr: bool) -> Deferred[None]:
-        """Fires when there is output at or after offset `beyond`, or the job is done. Cancelling removes this waiter."""
+        """Fires when there is output at or after offset `beyond` or the job is done. Cancelling removes this waiter."""
         active = self._active.get(job_id)
         return succeed(None) if active is None else active.output.more(beyond, stderr)
 

@@ -1,7 +1,7 @@
 """
-The worker decides: which orders are taken, what becomes of a job, who is told. The only place that changes a job.
+The worker accepts or refuses requests, and is the only place that changes a job: by a fact, and after(job, fact).
 
-It knows the world by ports.py alone. Methods are for the reactor thread, except where a docstring says otherwise.
+It reaches the outside world only through ports/. Methods are for the reactor thread, unless a docstring says otherwise.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 
 from txworker.base.logs import Logger
 from txworker.base.waiting import Waiters, detached
@@ -43,8 +43,8 @@ from txworker.worker.takeover import LostJob, Takeover, joined
 @dataclass(frozen=True)
 class Policy:
     """
-    max_running: jobs at once, 0 for no ceiling. grace_seconds: between TERM and KILL when a request does not say.
-    keeps_leftovers: what a job left behind is left alone when its request does not say.
+    The worker's configuration. max_running: the most jobs at once; 0: no ceiling. grace_seconds: the default time
+    between TERM and KILL. keeps_leftovers: leftovers of a job stay alive unless its spec says otherwise.
     """
 
     max_running: int
@@ -55,18 +55,23 @@ class Policy:
 
 
 class Worker:
-    """Continues with the numbers and revisions that the store has given; take_over() before anybody asks it."""
+    """
+    Continues the numbers and revisions that are in the store. Call take_over() before any other method.
+
+    _starting has the jobs that are being recorded or launched (by id, the later ActiveJob.ahead); _active those that
+    run; _requests both, by request id.
+    """
 
     _log = Logger()
 
     def __init__(self, launcher: Launcher, shelf: Shelf, store: Store, policy: Policy, world: World) -> None:
-        self._job_launcher = JobLauncher(launcher, shelf, self._overdue, self._hindered, self._ended)
+        self._job_launcher = JobLauncher(launcher, shelf, self._overdue, self._end_blocked, self._ended)
         self._shelf = shelf
         self._store = store
         self._policy = policy
         self._world = world
         self._number, self._revision = store.last()
-        self._starting: dict[str, float] = {}  # as ActiveJob.ahead
+        self._starting: dict[str, float] = {}
         self._active: dict[str, ActiveJob] = {}
         self._requests: dict[str, Job] = {}
         self._settled = Waiters()
@@ -144,8 +149,8 @@ class Worker:
         self, job_ids: Collection[str], text: str, unended: Mapping[str, str] | None = None
     ) -> Deferred[None]:
         """
-        The shim has ended, and these jobs, whose processes are ended by now, with it: they are lost, as `text` says.
-        unended: as in take_over(). Fires when that is written down.
+        Mark these jobs as lost, with this errorText: their shim has ended, and their processes have been ended.
+        unended: see takeover.decide(). Fires when the ends are handed to the store.
         """
         lost = [
             self._lose_active(self._active[job_id], joined(text, unended, job_id))
@@ -164,12 +169,12 @@ class Worker:
         fact = Lost(elapsed + active.ahead, text, active.output.size, active.output.truncated, elapsed)
         job = after(active.job, fact, self._next_revision())
         self._log.warn("Job {job_id} is {text}.", job_id=job.id, text=text)
-        self._store.save(job).addCallback(lambda _: self._tell_end(active, job)).addErrback(self._not_written, job)
+        self._store.save(job).addCallback(lambda _: self._finish(active, job)).addErrback(self._not_written, job)
 
     def leave_all(self) -> Deferred[int]:
         """
-        Take no new jobs and leave those there are to the next worker; fires with how many, when nothing of their output
-        is being copied any more.
+        Refuse new jobs and leave the running ones to the next worker. Fires with their number, once no output of theirs
+        is being copied.
         """
         self.refuse()
         active = [one for one in self._active.values() if not one.ending]
@@ -184,44 +189,46 @@ class Worker:
 
     def submit(self, spec: JobSpec, wanted: Callable[[], bool] = lambda: True) -> Deferred[Job]:
         """
-        Start a job; fires with it once the order is in the store and its process runs.
+        Start a job; fires with it once its record is in the store and its process runs. For a request id that was used
+        before, fires with the earlier job.
 
-        wanted() is asked last thing before the launch, in any thread: when the caller is gone, nothing is launched.
-        Cancelling stops the waiting only. A request id that came before brings that job back.
+        wanted() is called immediately before the launch, in any thread; if it is false, nothing is launched.
+        Cancelling stops only the waiting.
 
         Raises (through the Deferred):
-            RequestReused: the request id came before with another order.
-            TxWorkerError: it could not be started; no job, no file and no process is left.
+            RequestReused: the request id was used before, with a different spec.
+            CallerGone: wanted() was false.
+            TxWorkerError: the job could not be started; no record, no file and no process is left.
         """
         return detached(Deferred.fromCoroutine(self._submit(spec, wanted)), TxWorkerError)
 
     def stop(self, job_id: str, grace_seconds: float | None = None) -> Deferred[Job]:
         """
-        Ask a job to end; fires at once, with the job as it stands then. A job that is done stays as it is.
+        Begin to end a job. Fires at once, with its record at that moment. A finished job is not changed.
 
         Raises (through the Deferred):
-            NoSuchJob: there is none with that id.
+            NoSuchJob: there is no job with that id.
         """
-        return detached(Deferred.fromCoroutine(self._stop(job_id, grace_seconds, EndReason.REQUESTED)), TxWorkerError)
+        return maybeDeferred(self._stop, job_id, grace_seconds, EndReason.REQUESTED)
 
     def refuse(self) -> None:
-        """Take no new jobs from now on."""
+        """Refuse new jobs from now on."""
         self._refusing = True
 
     def drain(self) -> Deferred[None]:
-        """Take no new jobs; fires when those there are have come to their end. Cancelling leaves alone."""
+        """Refuse new jobs; fires when all others have ended by themselves. Cancelling removes only this waiter."""
         self.refuse()
         return self._settled.until(lambda: not self._active and not self._starting)
 
     def stop_all(self) -> Deferred[None]:
-        """Take no new jobs and end those there are; fires when the last is done."""
+        """Refuse new jobs and end all others; fires when the last is done."""
         self._stopping = True
         for job_id in list(self._active):
-            Deferred.fromCoroutine(self._stop(job_id, None, EndReason.WORKER_STOPPING))
+            self._stop(job_id, None, EndReason.WORKER_STOPPING)
         return self.drain()
 
     def give_up(self) -> None:
-        """The worker ends, and these jobs have not: their records say so."""
+        """Record that the remaining jobs did not end, although the worker killed them and stops."""
         for active in self._active.values():
             if not active.ending and not active.job.end_problem:
                 pid = active.running.pid
@@ -230,39 +237,39 @@ class Worker:
                 )
 
     def close(self) -> None:
-        """Nothing will change any more: those who watch are told."""
+        """Tell the watchers that no job will change any more."""
         self._feed.close()
 
     def running_ids(self) -> list[str]:
-        """The jobs that are not done, those that are being launched included. Any thread."""
+        """The ids of all unfinished jobs, including those that are being launched. Any thread."""
         return [*self._active, *self._starting]
 
     def running_jobs(self) -> list[Job]:
-        """Those whose processes run, or have exited and are not done."""
+        """The jobs that were launched and whose end is not known yet."""
         return [active.job for active in self._active.values() if not active.ending]
 
     async def _submit(self, spec: JobSpec, wanted: Callable[[], bool]) -> Job:
         while before := self._requests.get(spec.request_id):
             check_same(self.catalog.with_full_spec(before), spec)
-            await self._begun(before.id)
+            await self._launch_ended(before.id)
             job = self.catalog.launched(before.id)
             if job is not None:
-                return job  # else it could not be started; perhaps it can be now, and if not we shall know why
-        self._check_room()
+                return job  # otherwise its launch failed: this request tries again and gets its own error
+        self._check_capacity()
         self._job_launcher.launcher.check(spec)
         limits = effective(spec.limits, self._policy.default_limits, self._policy.ceilings)
         self._number += 1
         job = Job(self._world.new_id(), spec, self._world.now(), self._number, revision=self._next_revision())
-        kept = await self._started(job, limits, wanted)
+        kept = await self._record_and_launch(job, limits, wanted)
         if kept is not job:
             check_same(self.catalog.with_full_spec(kept), spec)
         return self._active[kept.id].now if kept.id in self._active else self.catalog.get(kept.id)
 
-    def _begun(self, job_id: str) -> Deferred[None]:
+    def _launch_ended(self, job_id: str) -> Deferred[None]:
         return self._settled.until(lambda: job_id not in self._starting)
 
-    async def _started(self, job: Job, limits: Limits, wanted: Callable[[], bool]) -> Job:
-        """Write the order down, then launch it; that job, or the one that its request id has brought before."""
+    async def _record_and_launch(self, job: Job, limits: Limits, wanted: Callable[[], bool]) -> Job:
+        """Write the job to the store, then launch it; the job, or the earlier one that has the same request id."""
         request_id = job.spec.request_id
         self._starting[job.id] = job.created_at - self._world.elapsed()
         if request_id:
@@ -283,7 +290,7 @@ class Worker:
 
     async def _launch_or_drop(self, job: Job, limits: Limits, wanted: Callable[[], bool]) -> None:
         def check() -> None:
-            """Last thing before its process is made, perhaps in another thread: others may have taken their time."""
+            """Called after all waiting, immediately before the process is created; perhaps in another thread."""
             if self._refusing:
                 raise WorkerStopping
             if not wanted():
@@ -295,7 +302,7 @@ class Worker:
             self._store.drop(job).addErrback(self._not_written, job)
             raise
 
-    def _check_room(self) -> None:
+    def _check_capacity(self) -> None:
         if self._refusing:
             raise WorkerStopping
         ceiling = self._policy.max_running
@@ -314,29 +321,29 @@ class Worker:
         active.running.note_start(at)
         text = "Job {job_id} started as pid {pid}: {argv}"
         self._log.info(text, job_id=job.id, pid=pid, argv=shown_words(job.spec.argv))
-        if self._stopping:  # since it was begun
-            await self._stop(job.id, None, EndReason.WORKER_STOPPING)
+        if self._stopping:  # it began during the launch
+            self._stop(job.id, None, EndReason.WORKER_STOPPING)
 
-    async def _stop(self, job_id: str, grace_seconds: float | None, reason: EndReason) -> Job:
+    def _stop(self, job_id: str, grace_seconds: float | None, reason: EndReason) -> Job:
         active = self._active.get(job_id)
         if active is None:
             return self.catalog.get(job_id)
         if not active.ending:
             grace = self._policy.grace_seconds if grace_seconds is None else grace_seconds
-            self._say_stopping(active, grace, reason)
+            self._log_stop(active, grace, reason)
             self._learn(active, EndRequested(reason))
             active.running.stop(grace)
         return active.now
 
-    def _say_stopping(self, active: ActiveJob, grace_seconds: float, reason: EndReason) -> None:
-        """Not each time that it is asked for, but once, and when there is to be less than half of the time."""
-        if grace_seconds < active.told_grace / 2:
-            active.told_grace = grace_seconds
+    def _log_stop(self, active: ActiveJob, grace_seconds: float, reason: EndReason) -> None:
+        """Log the first stop of a job, and later ones only if they more than halve the grace period."""
+        if grace_seconds < active.logged_grace / 2:
+            active.logged_grace = grace_seconds
             text = "Job {job_id} is being stopped, {grace} s of grace ({reason})."
             self._log.info(text, job_id=active.job.id, grace=grace_seconds, reason=reason.value)
 
     def _learn(self, active: ActiveJob, fact: Fact) -> None:
-        """Decide at once, write it down, then tell."""
+        """Apply the fact at once, write the record, then publish it."""
         job = after(active.job, fact, self._next_revision())
         if job is not active.job:
             active.job = job
@@ -350,13 +357,13 @@ class Worker:
         self._log.info("Job {job_id} is being ended ({reason}).", job_id=active.job.id, reason=reason.value)
         self._learn(active, EndRequested(reason))
 
-    def _hindered(self, active: ActiveJob, problem: str) -> None:
+    def _end_blocked(self, active: ActiveJob, problem: str) -> None:
         if problem and problem != active.job.end_problem:
             self._log.error("Job {job_id} does not end: {problem}.", job_id=active.job.id, problem=problem)
             self._learn(active, EndBlocked(problem))
 
     def _ended(self, active: ActiveJob, exit: Exit) -> None:
-        """An end is shown to nobody before it is written down, for it must never be taken back."""
+        """An end is published only after it is written, because a published end must never be taken back."""
         output = active.output
         active.ending = True
         output.finish()
@@ -364,9 +371,9 @@ class Worker:
         at = active.exited_before or elapsed + active.ahead
         fact = Exited(at, exit, output.size, output.truncated, elapsed)
         job = after(active.job, fact, self._next_revision())
-        self._store.save(job).addCallback(lambda _: self._tell_end(active, job)).addErrback(self._not_written, job)
+        self._store.save(job).addCallback(lambda _: self._finish(active, job)).addErrback(self._not_written, job)
 
-    def _tell_end(self, active: ActiveJob, job: Job) -> None:
+    def _finish(self, active: ActiveJob, job: Job) -> None:
         active.job = job
         del self._active[job.id]
         self._requests.pop(job.spec.request_id, None)
