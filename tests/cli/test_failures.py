@@ -1,4 +1,4 @@
-"""What a call's error means to somebody at a terminal."""
+"""The sentence and exit status for a call's error."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def refused(error: TxWorkerError) -> Broken:
 
 class FailureTests(SynchronousTestCase):
     def test_refusals(self) -> None:
-        """The worker's own sentence is passed on as it is; whether to try again later is in the exit status."""
+        """The worker's own error text is printed unchanged; the exit status says whether to retry later."""
         table = [
             (NoSuchJob("x"), "there is no job 'x' on this worker (NOT_FOUND)", REFUSED),
             (InvalidRequest("states", 9, "is none"), "states: 9 is none (INVALID_ARGUMENT)", REFUSED),
@@ -47,7 +47,7 @@ class FailureTests(SynchronousTestCase):
             self.assertEqual((sentence, status), (str(failed), failed.status))
 
     def test_broken_connections(self) -> None:
-        """Whether it never was there, has gone, or hangs is said, and what to do about the job that was followed."""
+        """The sentence tells a failed connection from a lost one and a timeout, and names the job that runs on."""
         code = grpc.StatusCode
         about = "; `txworker query j` tells what became of job j once it is back"
         table = [
@@ -63,7 +63,7 @@ class FailureTests(SynchronousTestCase):
                 self.assertEqual((sentence + more, UNREACHABLE), (str(failed), failed.status))
 
     def test_hints(self) -> None:
-        """Where somebody is there but does not speak with us, TLS is what to look at first; not on a Unix socket."""
+        """If a server closes the new connection, the sentence suggests TLS options; not for a Unix socket."""
         tls, other = (
             "; does it want TLS (--tls-ca)?",
             "; does it want a certificate of ours (--tls-cert), or another one?",
@@ -84,6 +84,6 @@ class FailureTests(SynchronousTestCase):
             self.assertEqual(expected, str(failure(error, addr, with_tls=with_tls)))
 
     def test_anything_else(self) -> None:
-        """What nobody thought of is shown with its code."""
+        """Any other error is printed with its code."""
         failed = failure(Broken(grpc.StatusCode.UNIMPLEMENTED, "Method not found!"), "here:1")
         self.assertEqual(("Method not found! (UNIMPLEMENTED)", REFUSED), (str(failed), failed.status))

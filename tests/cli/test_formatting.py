@@ -1,4 +1,4 @@
-"""How jobs look on a terminal."""
+"""Jobs formatted for a terminal."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def a_job(**more: Any) -> pb.Job:
 
 class RowTests(SynchronousTestCase):
     def test_columns(self) -> None:
-        """What stands under each heading begins or ends where the heading does, whatever the job."""
+        """Cells are aligned with their headings for every job."""
         young = a_job(createdAt=Timestamp(seconds=1000), startedAt=Timestamp(seconds=1001), outputBytes=2048)
         old = a_job(
             state=pb.JOB_STATE_SUCCEEDED,
@@ -51,7 +51,7 @@ class RowTests(SynchronousTestCase):
         )
 
     def test_width(self) -> None:
-        """A line is never longer than the terminal is wide, and shows where it was cut."""
+        """A line is never wider than the terminal, and an ellipsis shows where it was cut."""
         job = a_job(args=["x" * 500])
         for width in (1, 80, 100):
             line = row(job, 0.0, width)
@@ -60,7 +60,7 @@ class RowTests(SynchronousTestCase):
         self.assertNotIn("…", row(a_job(), 0.0, len(row(a_job(), 0.0, None))))
 
     def test_room_for_the_command(self) -> None:
-        """On a narrow terminal columns are left out, the least wanted first, for something of the command."""
+        """On a narrow terminal columns are left out in a fixed order, so that the command is visible."""
         job = a_job(createdAt=Timestamp(seconds=1000), args=["y" * 50])
         table = {
             95: "JOB                                  STATE     EXIT      AGE    RAN  OUTPUT  COMMAND",
@@ -74,7 +74,7 @@ class RowTests(SynchronousTestCase):
             self.assertIn("  bash count.sh yyy", row(job, 1013.0, width))
 
     def test_printable(self) -> None:
-        """A row is one line that moves no cursor, whatever a job, or a worker, put in it; and its columns stand."""
+        """A row is one printable line, and its columns stay aligned, whatever texts the job has."""
         evil = "\x1b[2J\r\n\x9b\u202e\ufe0f"
         line = row(a_job(command=evil, path=evil, args=[evil], jobID=f"{evil}"), 0.0, None)
         self.assertTrue(line.isprintable(), line)
@@ -82,26 +82,26 @@ class RowTests(SynchronousTestCase):
         self.assertEqual(80, len(row(a_job(command=evil * 50), 0.0, 80)))
 
     def test_not_started(self) -> None:
-        """A job that has not run for any time says so."""
+        """A job that has not started has no duration and no exit code."""
         self.assertIn("pending   -", row(a_job(state=pb.JOB_STATE_PENDING), 0.0, None))
         self.assertIn(" 0s      - ", row(a_job(state=pb.JOB_STATE_PENDING), 0.0, None))
 
 
 class WordsTests(SynchronousTestCase):
     def test_span(self) -> None:
-        """Two units at most, in six characters at most for 99 days; a clock that is behind makes nothing negative."""
+        """At most two units in at most six characters up to 99 days; negative durations are 0s."""
         table = {-5.0: "0s", 0.9: "0s", 59.0: "59s", 60.0: "1m00s", 3599.0: "59m59s", 3600.0: "1h00m"}
         table |= {86_399.0: "23h59m", 86_400.0: "1d00h", 99 * 86_400.0: "99d00h"}
         self.assertEqual(table, {length: span(length) for length in table})
 
     def test_size(self) -> None:
-        """A number that can be taken in at a glance, in five characters at most."""
+        """A number of bytes in at most five characters."""
         table = {0: "0", 999: "999", 1000: "1.0K", 1536: "1.5K", 102_400: "100K", 1_023_000: "999K"}
         table |= {1_023_999: "1.0M", 2**30: "1.0G", 2**63 - 1: "8.0E"}
         self.assertEqual(table, {count: size(count) for count in table})
 
     def test_command_line(self) -> None:
-        """One line, whatever the arguments are; nothing in it reaches the terminal as more than text."""
+        """The command line is one printable line, whatever the arguments are."""
         self.assertEqual(
             r"sh -c a\nb \x1b[2J é", command_line(pb.Job(command="sh", path="-c", args=["a\nb", "\x1b[2J é"]))
         )
@@ -109,7 +109,7 @@ class WordsTests(SynchronousTestCase):
         self.assertEqual("echo a…", command_line(pb.Job(command="echo", args=["a"], shortened=True)))
 
     def test_json(self) -> None:
-        """A field that is 0, false or empty is there, too, by its name in the proto, and all is on one line."""
+        """Fields with default values are included, with the proto's names, on one line."""
         answer = json.loads(as_json(a_job(state=pb.JOB_STATE_SUCCEEDED)))
         self.assertEqual(
             (0, "0", False, {}),
@@ -121,7 +121,7 @@ class WordsTests(SynchronousTestCase):
 
 class EndTests(SynchronousTestCase):
     def test_ends(self) -> None:
-        """Its code as it is, a signal by name and as 128 + its number, and never 0 for what did not end well."""
+        """Exit codes, signals as names and as 128 + number, and never status 0 for a job that did not succeed."""
         table = [
             (a_job(state=pb.JOB_STATE_SUCCEEDED), "0", 0),
             (a_job(state=pb.JOB_STATE_FAILED, exitCode=7), "7", 7),
@@ -135,7 +135,7 @@ class EndTests(SynchronousTestCase):
             self.assertEqual((shown, status), (outcome(job), exit_status(job)), job)
 
     def test_states(self) -> None:
-        """A state that this program does not know yet is shown as its number, and waited for no longer."""
+        """An unknown state is printed as its number and counts as final."""
         self.assertEqual(("timed_out", True), (state_name(a_job(state=7)), is_done(a_job(state=7))))
         self.assertEqual(("12", True), (state_name(a_job(state=12)), is_done(a_job(state=12))))
         self.assertEqual([False] * 3, [is_done(a_job(state=state)) for state in (1, 2, 3)])

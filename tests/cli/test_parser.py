@@ -1,4 +1,4 @@
-"""The words of the command line."""
+"""The command line's syntax."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from txworker.pb import worker_pb2 as pb
 
 
 def refusal(words: list[str]) -> str:
-    """What is said of wrong usage, which ends with status 2."""
+    """The error for wrong usage, which exits with status 2."""
     with contextlib.redirect_stderr(io.StringIO()) as err, pytest.raises(SystemExit) as caught:
         parse(words)
     assert caught.value.code == 2
@@ -27,13 +27,13 @@ def refusal(words: list[str]) -> str:
 
 class ParserTests(SynchronousTestCase):
     def test_printable(self) -> None:
-        """What is wrong is repeated in a line that a terminal only shows: a script may have taken it from anywhere."""
+        """The error repeats wrong arguments escaped, because a script may have them from anywhere."""
         for words in (["ps", "\x1b[2J\n\u202e"], ["\x1b[2J"], ["ps", "--state", "\x9b"], ["--\x1b[2J", "ps"]):
             text = refusal(words)
             self.assertTrue(text.replace("\n", "").isprintable(), text)
 
     def test_wrong_usage(self) -> None:
-        """Each mistake ends with status 2 and a sentence that names the option and the word."""
+        """Each mistake exits with status 2 and a sentence that names the option and the value."""
         table = {
             "ps --state lame": "--state: 'lame' is no state of a job; these are: pending, running, stopping,",
             "ps --limit -1": "--limit: '-1' is no number",
@@ -65,20 +65,20 @@ class ParserTests(SynchronousTestCase):
             self.assertIn(sentence, refusal(words.split()), words)
 
     def test_sizes(self) -> None:
-        """Bytes may be given in powers of 1024."""
+        """Bytes accept suffixes for powers of 1024."""
         table = {"0": 0, "4096": 4096, "64K": 65_536, "10m": 10 * 2**20, "2G": 2**31, "1T": 2**40}
         for text, size in table.items():
             self.assertEqual(size, parse(["run", "--max-output", text, "true"]).max_output)
 
     def test_states(self) -> None:
-        """Several states in one word, and in several."""
+        """States may be separated by commas, and the option repeated."""
         self.assertEqual(
             [[pb.JOB_STATE_RUNNING, pb.JOB_STATE_TIMED_OUT], [pb.JOB_STATE_LOST]],
             parse(["ps", "--state", "running,timed_out", "--state", "lost"]).state,
         )
 
     def test_json(self) -> None:
-        """--json may stand before the command or behind it, but behind an executable it is the job's."""
+        """--json may stand before or after the command, but after an executable it belongs to the job."""
         for words in (
             "--json ps",
             "ps --json",
@@ -92,7 +92,7 @@ class ParserTests(SynchronousTestCase):
         self.assertEqual((False, ["true", "--json"]), (options.json, options.argv))
 
     def test_state_directory(self) -> None:
-        """A worker that is named by its state directory is reached over the socket there."""
+        """--state-directory selects the socket in that directory."""
         self.assertEqual("unix:/var/lib/w/control.sock", parse(["drain", "--state-directory", "/var/lib/w"]).addr)
         here = parse(["drain", "--state-directory", "state"]).addr
         self.assertEqual(f"unix:{Path.cwd()}/state/control.sock", here)
@@ -100,7 +100,7 @@ class ParserTests(SynchronousTestCase):
         self.assertIn("longer than a socket's name may be", refusal(["drain", "--state-directory", "x" * 120]))
 
     def test_connection(self) -> None:
-        """The worker's address and the like may stand before the command or behind it, up to an executable."""
+        """Connection options may stand before or after the command, up to an executable."""
         words = ["--addr", "h:1", "--tls-ca", "a", "--tls-cert", "c", "--tls-key", "k", "--deadline", "7"]
         for line in (
             [*words, "ps"],
@@ -116,7 +116,7 @@ class ParserTests(SynchronousTestCase):
         self.assertEqual(["true", "--addr", "x"], parse(["run", "true", "--addr", "x"]).argv)
 
     def test_addresses(self) -> None:
-        """What cannot be an address is refused before anything is dialled, whichever way it would be misread."""
+        """An invalid address is refused before any connection is made."""
         for addr in ("foo", "foo:bar", ":31003", "http://127.0.0.1:1", "127.0.0.1", "", "unix:", "[::g]:1", "a b:1"):
             self.assertIn(f"--addr: must be HOST:PORT (or unix:PATH), not {addr!r}", refusal(["--addr", addr, "ps"]))
         for addr in ("127.0.0.1:96545", "h:0", "h:999999999"):
@@ -125,7 +125,7 @@ class ParserTests(SynchronousTestCase):
             self.assertEqual(addr, parse(["--addr", addr, "ps"]).addr)
 
     def test_environment(self) -> None:
-        """$TXWORKER_ADDR is for who gives no address; empty it counts as unset, and a wrong one is named."""
+        """$TXWORKER_ADDR is the default address; empty it counts as unset, and an error names it."""
         with mock.patch.dict(os.environ, {"TXWORKER_ADDR": "h:7"}):
             self.assertEqual(("h:7", "h:8"), (parse(["ps"]).addr, parse(["ps", "--addr", "h:8"]).addr))
         with mock.patch.dict(os.environ, {"TXWORKER_ADDR": ""}):
@@ -136,13 +136,13 @@ class ParserTests(SynchronousTestCase):
             self.assertEqual("unix:/w/control.sock", parse(["drain", "--state-directory", "/w"]).addr)
 
     def test_pairs(self) -> None:
-        """Labels and variables are collected; to say the same twice is no mistake."""
+        """Labels and variables are collected; repeating the same pair is allowed."""
         options = parse(["run", "--label", "a=1", "--label", "b=", "--label", "a=1", "--env", "A=x=y", "true"])
         self.assertEqual(({"a": "1", "b": ""}, {"A": "x=y"}), (options.label, options.env))
         self.assertEqual({}, parse(["run", "true"]).label)
 
     def test_version(self) -> None:
-        """--version prints that of the package, and ends well; also where the package is only a directory."""
+        """--version prints the package's version and exits with 0, also where the package is not installed."""
         table: list[tuple[Any, str]] = [
             (["1.2.3"], "txworker 1.2.3\n"),
             (PackageNotFoundError("txworker"), "txworker, of no version: it is not installed\n"),

@@ -1,4 +1,4 @@
-"""TLS files that are none."""
+"""TLS files that cannot be used."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from txworker.cli.tls_files import credentials
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current directory, with files of each kind."""
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current directory, with good and bad files of each kind."""
     authority = Authority()
     ours = authority.sign("ours")
     ours.write(tmp_path, "ours")
@@ -35,19 +35,19 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_good(place: Path) -> None:
-    """Every combination that makes sense is taken."""
+def test_good(directory: Path) -> None:
+    """Every valid combination is accepted."""
     assert credentials("ca.pem", None, None)
     assert credentials("ca.pem", "ours.pem", "ours.key")
     assert credentials(None, "ours.pem", "ours.key")
 
 
-def test_a_pipe(place: Path) -> None:
-    """A file may be one that can be read only once, as the shell's <(...) is."""
+def test_a_pipe(directory: Path) -> None:
+    """A file may be a pipe that can be read only once, as the shell's <(...) is."""
     names = []
     for name in ("ca.pem", "ours.pem", "ours.key"):
         end, begin = os.pipe()
-        os.write(begin, (place / name).read_bytes())
+        os.write(begin, (directory / name).read_bytes())
         os.close(begin)
         names.append(f"/dev/fd/{end}")
     assert credentials(*names)
@@ -55,8 +55,8 @@ def test_a_pipe(place: Path) -> None:
         os.close(int(name.rpartition("/")[2]))
 
 
-def test_bad(place: Path) -> None:
-    """Each mistake names the option and the file."""
+def test_bad(directory: Path) -> None:
+    """Each error names the option and the file."""
     table: list[tuple[tuple[str | None, str | None, str | None], str]] = [
         (("words.pem", None, None), "--tls-ca: no certificate (PEM) in words.pem"),
         (("empty.pem", None, None), "--tls-ca: no certificate (PEM) in empty.pem"),

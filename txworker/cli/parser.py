@@ -73,11 +73,11 @@ def _add_start(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--directory", default="", metavar="DIR", help="working directory, on the worker's machine")
     parser.add_argument("--timeout", type=seconds, metavar="SECONDS", help="stop the job after this time")
     parser.add_argument(
-        "--quiet-timeout", type=seconds, metavar="SECONDS", help="stop the job after this time without output"
+        "--quiet-timeout", type=seconds, metavar="SECONDS", help="stop the job after this time in silence"
     )
     parser.add_argument("--stdin", metavar="FILE", help="the job's standard input; '-' is that of this program")
     parser.add_argument(
-        "--request-id", default="", metavar="ID", help="a second start with the same id returns the same job"
+        "--request-id", default="", metavar="ID", help="starting the same id again returns the same job"
     )
     parser.add_argument("--separate-stderr", action="store_true", help="keep stderr in a file of its own")
     parser.add_argument(
@@ -131,9 +131,7 @@ def _add_ps(parser: argparse.ArgumentParser) -> None:
 
 def _add_wait(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("jobs", nargs="+", metavar="JOB", help="a job's id")
-    parser.add_argument(
-        "--timeout", type=positive_seconds, metavar="SECONDS", help="give up after this time, with status 124"
-    )
+    parser.add_argument("--timeout", type=positive_seconds, metavar="SECONDS", help="give up then, with status 124")
     parser.add_argument("--quiet", "-q", action="store_true", help="print nothing")
 
 
