@@ -16,7 +16,7 @@ from bench.flood import flood
 from bench.fuzz import fuzz
 from bench.history import history
 from bench.latency import latency
-from bench.launch import crowded_launches, launches
+from bench.launch import launches_beside_sleeping, launches
 from bench.recovery import recovery
 from bench.report import Figure, as_json, table
 from bench.soak import soak
@@ -33,8 +33,8 @@ Part = Callable[[Path, int], list[Figure]]
 def with_worker(measure: Callable[[Daemon, int], list[Figure]]) -> Part:
     """A part that needs nothing but a worker."""
 
-    def part(place: Path, rounds: int) -> list[Figure]:
-        with a_worker(place) as daemon:
+    def part(directory: Path, rounds: int) -> list[Figure]:
+        with a_worker(directory) as daemon:
             return measure(daemon, rounds)
 
     return part
@@ -42,7 +42,7 @@ def with_worker(measure: Callable[[Daemon, int], list[Figure]]) -> Part:
 
 PARTS: dict[str, Part] = {
     "launch": with_worker(launches),
-    "crowd": with_worker(crowded_launches),
+    "sleeping": with_worker(launches_beside_sleeping),
     "capture": capture,
     "stream": stream,
     "latency": latency,
@@ -79,8 +79,8 @@ def main(arguments: list[str]) -> None:
 
 def _measured(name: str, options: argparse.Namespace) -> list[Figure]:
     print(f"measuring {name} …", file=sys.stderr)
-    with tempfile.TemporaryDirectory(prefix="txworker-bench-", dir=options.directory) as place:
-        return PARTS[name](Path(place), options.rounds)
+    with tempfile.TemporaryDirectory(prefix="txworker-bench-", dir=options.directory) as directory:
+        return PARTS[name](Path(directory), options.rounds)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from tests.support.adversary import (
 from tests.support.daemon import Daemon
 
 
-def adversary(place: Path, rounds: int) -> list[Figure]:
+def adversary(directory: Path, rounds: int) -> list[Figure]:
     """
     So many rounds of three adversaries at once, one that ends by itself, one stopped, one timed out, with cgroups and
     without; beside them bystanders, in other jobs and outside.
@@ -28,7 +28,7 @@ def adversary(place: Path, rounds: int) -> list[Figure]:
         del ways["with cgroups"]
     figures = []
     for way, text in ways.items():
-        below = place / way.replace(" ", "-")
+        below = directory / way.replace(" ", "-")
         below.mkdir()
         witnesses = Witnesses(below / "witnesses")
         daemon = Daemon(below, text)

@@ -22,28 +22,28 @@ PROGRAMS: dict[str, Callable[[int], list[str]]] = {
 """Of so many MiB each: a program as they are, and one that does nothing but write, which no pipe can keep up with."""
 
 
-def capture(place: Path, rounds: int) -> list[Figure]:
+def capture(directory: Path, rounds: int) -> list[Figure]:
     """Of 2 GiB from one job, and of the same from eight at once."""
-    with a_worker(place) as daemon:
-        return [_figure(daemon, place, rounds, jobs, name) for name in PROGRAMS for jobs in (1, 8)]
+    with a_worker(directory) as daemon:
+        return [_figure(daemon, directory, rounds, jobs, name) for name in PROGRAMS for jobs in (1, 8)]
 
 
-def _figure(daemon: Daemon, place: Path, rounds: int, jobs: int, name: str) -> Figure:
+def _figure(daemon: Daemon, directory: Path, rounds: int, jobs: int, name: str) -> Figure:
     ratios, rates = [], []
     commands = [PROGRAMS[name](MEBIBYTES // jobs)] * jobs
     captured(daemon, commands)  # warm, both
-    straight(place, commands)
+    straight(directory, commands)
     for _ in range(rounds):
-        before, taken, after = straight(place, commands), captured(daemon, commands), straight(place, commands)
+        before, taken, after = straight(directory, commands), captured(daemon, commands), straight(directory, commands)
         ratios.append((before + after) / 2 / taken)
         rates.append(MEBIBYTES / taken)
     title = f"capture of 2 GiB from {jobs} job{'s' if jobs > 1 else ''} ({name}), of `> file`"
     return Figure(title, median(ratios), 0.8, f"{median(rates):.0f} MiB/s")
 
 
-def straight(place: Path, commands: list[list[str]]) -> float:
+def straight(directory: Path, commands: list[list[str]]) -> float:
     """How long these programs, all at once, take to write it all straight into files."""
-    paths = [place / f"straight-{number}" for number in range(len(commands))]
+    paths = [directory / f"straight-{number}" for number in range(len(commands))]
     files = [path.open("wb") for path in paths]
     begun = time.perf_counter()
     programs = [subprocess.Popen(command, stdout=file) for command, file in zip(commands, files, strict=True)]

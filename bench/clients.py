@@ -41,9 +41,9 @@ for _ in range(int(sys.argv[1])):
 
 
 @contextmanager
-def a_worker(place: Path, text: str = "", server: str = "") -> Iterator[Daemon]:
-    """A worker of its own in an empty directory below `place`; nothing of it is left afterwards."""
-    directory = place / f"worker-{time.monotonic_ns()}"
+def a_worker(parent: Path, text: str = "", server: str = "") -> Iterator[Daemon]:
+    """A worker of its own in an empty directory below `parent`; nothing of it is left afterwards."""
+    directory = parent / f"worker-{time.monotonic_ns()}"
     directory.mkdir()
     daemon = Daemon(directory, text, server)
     try:

@@ -19,18 +19,18 @@ JOBS = 10
 """That run when the shim is killed."""
 
 
-def faults(place: Path, rounds: int) -> list[Figure]:
+def faults(directory: Path, rounds: int) -> list[Figure]:
     """
     200 kills of the worker under load, some of them while the next one takes over; 20 of the shim; 20 of both.
 
     rounds: of two hundred kills of the worker each; there is nothing to take a median of.
     """
-    return [_worker_kills(place / "worker"), _shim_kills(place / "shim"), _both_kills(place / "both")]
+    return [_worker_kills(directory / "worker"), _shim_kills(directory / "shim"), _both_kills(directory / "both")]
 
 
-def _worker_kills(place: Path) -> Figure:
-    place.mkdir()
-    run = Faults(place, str(random.randrange(10**6)), "")
+def _worker_kills(directory: Path) -> Figure:
+    directory.mkdir()
+    run = Faults(directory, str(random.randrange(10**6)), "")
     try:
         while run.kills < KILLS:
             run.kill()
@@ -40,10 +40,10 @@ def _worker_kills(place: Path) -> Figure:
     return Figure("kills of the worker under load after which all was as told", run.kills, KILLS, run.summary)
 
 
-def _shim_kills(place: Path) -> Figure:
+def _shim_kills(directory: Path) -> Figure:
     """Its jobs are ended and LOST with a sentence that says so, and the worker serves on with another one."""
-    place.mkdir()
-    daemon = Daemon(place)
+    directory.mkdir()
+    daemon = Daemon(directory)
     good = 0
     try:
         for _ in range(SHIM_KILLS):
@@ -57,17 +57,17 @@ def _shim_kills(place: Path) -> Figure:
     return Figure("kills of the shim after which its jobs were LOST, and the worker served on", good, SHIM_KILLS)
 
 
-def _both_kills(place: Path) -> Figure:
-    place.mkdir()
-    daemon = Daemon(place)
+def _both_kills(directory: Path) -> Figure:
+    directory.mkdir()
+    daemon = Daemon(directory)
     good = 0
     try:
         for _ in range(SHIM_KILLS):
             jobs = _some_jobs(daemon)
             daemon.stop(signal.SIGKILL)
-            end_shim(place / "state")
+            end_shim(directory / "state")
             daemon.close()
-            daemon = Daemon(place)
+            daemon = Daemon(directory)
             good += all(_is_lost(daemon, job_id, "lost: the worker (pid ") for job_id in jobs)
         daemon.stop()
     finally:

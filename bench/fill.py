@@ -27,14 +27,14 @@ _NAMES = (*(name.strip() for name in COLUMNS.split(",")), "path", "request_id")
 _STATES = (*[JobState.SUCCEEDED] * 8, JobState.FAILED, JobState.STOPPED)
 
 
-def fill(place: Path, count: int, seed: int = 1) -> list[str]:
+def fill(directory: Path, count: int, seed: int = 1) -> list[str]:
     """
-    Put so many finished jobs into the store of a worker that will be, or was, started in `place`; some of their ids.
+    Put so many finished jobs into the store of a worker that will be, or was, started in `directory`; some of their ids.
 
     A quarter of them have a label, a tenth failed. Only those whose ids come back have an output file: a million
     files would say more about the file system than about the worker.
     """
-    state, output = place / "state", place / "output"
+    state, output = directory / "state", directory / "output"
     state.mkdir(mode=0o700, exist_ok=True)
     output.mkdir(mode=0o700, exist_ok=True)
     path = state / FILE_NAME

@@ -114,19 +114,19 @@ FLOODS: tuple[tuple[str, Callable[[Target, Sizes], None], bool], ...] = (
 SIZES = Sizes()
 
 
-def flood(place: Path, rounds: int, sizes: Sizes = SIZES) -> list[Figure]:
+def flood(directory: Path, rounds: int, sizes: Sizes = SIZES) -> list[Figure]:
     """Each once, whatever rounds, on a worker and on a bare server of its own."""
     authority = Authority()
-    authority.sign("server").write(place, "server")
-    (place / "ca.pem").write_bytes(authority.pem)
+    authority.sign("server").write(directory, "server")
+    (directory / "ca.pem").write_bytes(authority.pem)
     figures = []
     with client_processes(1) as clients:
         for name, attack, with_tls in FLOODS:
             ca = authority.pem if with_tls else None
-            with worker_target(place, ca) as target:
-                ours = _withstood(target, attack, sizes, clients, place / "flag")
-            with bare_target(place, ca) as target:
-                bare = _withstood(target, attack, sizes, clients, place / "flag")
+            with worker_target(directory, ca) as target:
+                ours = _withstood(target, attack, sizes, clients, directory / "flag")
+            with bare_target(directory, ca) as target:
+                bare = _withstood(target, attack, sizes, clients, directory / "flag")
             what = name.format(sizes)
             for (value, of_bare), (unit, most) in zip(zip(ours, bare, strict=True), UNITS, strict=True):
                 figures.append(Figure(f"{what}: {unit}", value, most, f"bare grpcio: {of_bare:.1f}", at_most=True))
@@ -137,10 +137,10 @@ UNITS = (("QueryJob, 99th percentile, ms", 250), ("more memory afterwards, MB", 
 
 
 @contextmanager
-def worker_target(place: Path, ca: bytes | None) -> Iterator[Target]:
+def worker_target(directory: Path, ca: bytes | None) -> Iterator[Target]:
     """A worker with one finished job."""
     server = 'use_tls = true\ncrt_file = "../server.pem"\nkey_file = "../server.key"\n' if ca else ""
-    with a_worker(place, server=server) as daemon, _channel(daemon.addr, ca) as channel:
+    with a_worker(directory, server=server) as daemon, _channel(daemon.addr, ca) as channel:
         start = channel.unary_unary("/jobscheduler.Worker/StartJob")
         started = pb.StartJobRes.FromString(start(pb.StartJobReq(command="true").SerializeToString(), timeout=30))
         message = pb.QueryJobReq(jobID=started.jobID).SerializeToString()
@@ -148,13 +148,13 @@ def worker_target(place: Path, ca: bytes | None) -> Iterator[Target]:
 
 
 @contextmanager
-def bare_target(place: Path, ca: bytes | None) -> Iterator[Target]:
+def bare_target(directory: Path, ca: bytes | None) -> Iterator[Target]:
     """grpcio by itself (bare.py)."""
     words = [
         sys.executable,
         "-m",
         "bench.bare",
-        *([str(place / "server.pem"), str(place / "server.key")] if ca else []),
+        *([str(directory / "server.pem"), str(directory / "server.key")] if ca else []),
     ]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:

@@ -60,10 +60,10 @@ _METADATA: tuple[tuple[tuple[str, Any], ...], ...] = (
 _FORBIDDEN = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN}
 
 
-def fuzz(place: Path, rounds: int, requests: int = REQUESTS, seed: str = "") -> list[Figure]:
+def fuzz(directory: Path, rounds: int, requests: int = REQUESTS, seed: str = "") -> list[Figure]:
     """So many requests by 16 clients, each with a connection of its own; once, whatever rounds."""
     seed = seed or str(time.time_ns())
-    with a_worker(place) as daemon:
+    with a_worker(directory) as daemon:
         job_ids = [daemon.start("sleep", "100000"), daemon.start("echo", "one"), daemon.start("true")]
         daemon.end(job_ids[1])
         _Fuzz(daemon, job_ids, requests // 50, f"warm {seed}").run()

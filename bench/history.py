@@ -29,11 +29,11 @@ CALLS = 100
 BY_STATE = Query(frozenset({JobState.FAILED}))
 BY_LABEL = Query(labels={"team": "red"})
 
-Call = Callable[["Place"], object]
+Call = Callable[["FilledWorker"], object]
 
 
 @dataclass
-class Place:
+class FilledWorker:
     """A worker's directory, how many finished jobs its store has, and the ids of some."""
 
     directory: Path
@@ -42,9 +42,13 @@ class Place:
     daemon: Daemon
 
 
-def history(place: Path, rounds: int) -> list[Figure]:
+def history(directory: Path, rounds: int) -> list[Figure]:
     """Calls beside the same with a thousand jobs, memory beside that of an empty store, seconds of a start."""
-    with _a_place(place, MANY) as many, _a_place(place, FEW) as few, _a_place(place, 0) as empty:
+    with (
+        _filled_worker(directory, MANY) as many,
+        _filled_worker(directory, FEW) as few,
+        _filled_worker(directory, 0) as empty,
+    ):
         figures = [_calls(name, call, many, few, empty, rounds) for name, call in CALLED.items()]
         grown = (resident_bytes(many.daemon) - resident_bytes(empty.daemon)) / 1e6
         figures.append(Figure("a million jobs, the worker's memory beyond an empty one's, MB", grown, 20, at_most=True))
@@ -54,10 +58,10 @@ def history(place: Path, rounds: int) -> list[Figure]:
 
 
 @contextmanager
-def _a_place(place: Path, count: int) -> Iterator[Place]:
-    directory = place / str(count)
+def _filled_worker(parent: Path, count: int) -> Iterator[FilledWorker]:
+    directory = parent / str(count)
     directory.mkdir()
-    made = Place(directory, count, fill(directory, count), Daemon(directory))
+    made = FilledWorker(directory, count, fill(directory, count), Daemon(directory))
     try:
         yield made
         made.daemon.stop(signal.SIGTERM)
@@ -66,37 +70,37 @@ def _a_place(place: Path, count: int) -> Iterator[Place]:
         subprocess.run(["rm", "-r", str(directory)], check=True)
 
 
-def start_seconds(place: Place) -> float:
+def start_seconds(worker: FilledWorker) -> float:
     """How long it takes from the start of the process until it serves, after a kill."""
-    place.daemon.stop(signal.SIGKILL)
-    place.daemon.close()
+    worker.daemon.stop(signal.SIGKILL)
+    worker.daemon.close()
     begun = time.perf_counter()
-    place.daemon = Daemon(place.directory)
+    worker.daemon = Daemon(worker.directory)
     return time.perf_counter() - begun
 
 
-def _query(place: Place) -> None:
-    place.daemon.query(_some_id(place))
+def _query(worker: FilledWorker) -> None:
+    worker.daemon.query(_some_id(worker))
 
 
-def _stream(place: Place) -> None:
-    place.daemon.raw(_some_id(place))
+def _stream(worker: FilledWorker) -> None:
+    worker.daemon.raw(_some_id(worker))
 
 
 def _page(query: Query, middle: bool = False) -> Call:
     """ListJobs of as many as a thousand jobs still have for such a page, so that both stores answer with the same."""
     size = 20 if query.states or query.labels else 100
 
-    def call(place: Place) -> object:
-        token = _middle(place.count, query) if middle else ""
+    def call(worker: FilledWorker) -> object:
+        token = _middle(worker.count, query) if middle else ""
         request = pb.ListJobsReq(
             states=[pb.JobState.ValueType(state.value) for state in query.states],
             labels=query.labels,
             pageSize=size,
             pageToken=token,
         )
-        page = place.daemon.stub.ListJobs(request, timeout=LIMIT)
-        assert len(page.jobs) == (size if place.count else 0)
+        page = worker.daemon.stub.ListJobs(request, timeout=LIMIT)
+        assert len(page.jobs) == (size if worker.count else 0)
         return page
 
     return call
@@ -114,8 +118,8 @@ CALLED: dict[str, Call] = {
 }
 
 
-def _some_id(place: Place) -> str:
-    return random.choice(place.ids) if place.ids else job_id(random.Random())
+def _some_id(worker: FilledWorker) -> str:
+    return random.choice(worker.ids) if worker.ids else job_id(random.Random())
 
 
 def _middle(count: int, query: Query) -> str:
@@ -124,23 +128,23 @@ def _middle(count: int, query: Query) -> str:
     return page_to_pb(jobs, 1, query).nextPageToken
 
 
-def _calls(name: str, call: Call, many: Place, few: Place, empty: Place, rounds: int) -> Figure:
+def _calls(name: str, call: Call, many: FilledWorker, few: FilledWorker, empty: FilledWorker, rounds: int) -> Figure:
     """The empty one is called as often, so that its memory can be compared."""
     ratios, times = [], []
     for _ in range(rounds):
         _median_seconds(call, empty)
-        before, measured, after = (_median_seconds(call, place) for place in (few, many, few))
+        before, measured, after = (_median_seconds(call, worker) for worker in (few, many, few))
         ratios.append(measured / ((before + after) / 2))
         times.append(measured * 1000)
     return Figure(f"{name}, of that with a thousand jobs", median(ratios), 2, f"{median(times):.2f} ms", at_most=True)
 
 
-def _median_seconds(call: Call, place: Place) -> float:
-    refusals = () if place.count else (grpc.RpcError,)  # there is no such job
+def _median_seconds(call: Call, worker: FilledWorker) -> float:
+    refusals = () if worker.count else (grpc.RpcError,)  # there is no such job
     found = []
     for _ in range(CALLS):
         begun = time.perf_counter()
         with suppress(*refusals):
-            call(place)
+            call(worker)
         found.append(time.perf_counter() - begun)
     return median(found)

@@ -26,7 +26,7 @@ POURING_MEBIBYTES = 64 * 1024
 """More than is written in the time; it is stopped."""
 
 
-def latency(place: Path, rounds: int) -> list[Figure]:
+def latency(directory: Path, rounds: int) -> list[Figure]:
     """
     Twenty jobs of 100 lines a second, one viewer each; then the same while another job pours.
 
@@ -34,11 +34,11 @@ def latency(place: Path, rounds: int) -> list[Figure]:
     is what capturing costs others.
     """
     echoes, quiet, poured, starts, poured_starts = [], [], [], [], []
-    with a_worker(place) as daemon, client_processes(1) as clients, bare_server(Path("/dev/null")) as bare:
+    with a_worker(directory) as daemon, client_processes(1) as clients, bare_server(Path("/dev/null")) as bare:
         for _ in range(rounds):
             echoes.append(clients.submit(echo_seconds, bare).result())
             quiet.append(line_delays(daemon, clients))
-            with straight(place):
+            with straight(directory):
                 starts.append(start_seconds(daemon))
             with pouring(daemon):
                 poured.append(line_delays(daemon, clients))
@@ -91,9 +91,9 @@ def pouring(daemon: Daemon) -> Iterator[None]:
 
 
 @contextmanager
-def straight(place: Path) -> Iterator[None]:
+def straight(directory: Path) -> Iterator[None]:
     """The same program writes into a file."""
-    path = place / "straight"
+    path = directory / "straight"
     with path.open("wb") as file, subprocess.Popen(writer(POURING_MEBIBYTES), stdout=file) as program:
         yield
         program.kill()

@@ -87,7 +87,7 @@ def settle(daemon: Daemon) -> None:
     daemon.end(daemon.start("/bin/true"))
 
 
-def crowd(daemon: Daemon, size: int) -> list[str]:
+def start_sleeping(daemon: Daemon, size: int) -> list[str]:
     """So many jobs that sleep."""
     request = pb.StartJobReq(command="sleep 100000")
     ids: list[str] = []
@@ -97,7 +97,7 @@ def crowd(daemon: Daemon, size: int) -> list[str]:
     return ids
 
 
-def crowded_launches(daemon: Daemon, rounds: int, sizes: tuple[int, ...] = (1000, 5000)) -> list[Figure]:
+def launches_beside_sleeping(daemon: Daemon, rounds: int, sizes: tuple[int, ...] = (1000, 5000)) -> list[Figure]:
     """Launch rate with many sleeping jobs, as a share of that with none; their memory; how soon all are stopped."""
     figures = []
     ids: list[str] = []
@@ -106,7 +106,7 @@ def crowded_launches(daemon: Daemon, rounds: int, sizes: tuple[int, ...] = (1000
     floors = {0: [spawn_rate(300) for _ in range(rounds)]}
     memory = resident_bytes(daemon)
     for size, wanted in zip(sizes, (0.9, 0.8), strict=False):
-        ids += crowd(daemon, size - len(ids))
+        ids += start_sleeping(daemon, size - len(ids))
         per_job = (resident_bytes(daemon) - memory) / size / 1024
         rates[size], floors[size] = [], []
         for _ in range(rounds):

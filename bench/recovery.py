@@ -7,26 +7,26 @@ from pathlib import Path
 from statistics import median
 
 from bench.fill import fill
-from bench.history import Place, start_seconds
-from bench.launch import crowd
+from bench.history import FilledWorker, start_seconds
+from bench.launch import start_sleeping
 from bench.report import Figure
 from tests.support.daemon import Daemon
 
 JOBS, RUNNING = 10_000, 50
 
 
-def recovery(place: Path, rounds: int) -> list[Figure]:
+def recovery(directory: Path, rounds: int) -> list[Figure]:
     """The seconds of a start after a kill."""
-    return _seconds(place, rounds)
+    return _seconds(directory, rounds)
 
 
-def _seconds(place: Path, rounds: int) -> list[Figure]:
+def _seconds(directory: Path, rounds: int) -> list[Figure]:
     """Both kinds of start by turns; before each of the full kind some jobs are running when it is killed."""
-    full, empty = (_a_place(place / name, count) for name, count in (("full", JOBS), ("empty", 0)))
+    full, empty = (_filled_worker(directory / name, count) for name, count in (("full", JOBS), ("empty", 0)))
     recovered, beside = [], []
     try:
         for _ in range(rounds):
-            crowd(full.daemon, RUNNING)
+            start_sleeping(full.daemon, RUNNING)
             recovered.append(start_seconds(full))
             beside.append(start_seconds(empty))
     finally:
@@ -41,6 +41,6 @@ def _seconds(place: Path, rounds: int) -> list[Figure]:
     ]
 
 
-def _a_place(directory: Path, count: int) -> Place:
+def _filled_worker(directory: Path, count: int) -> FilledWorker:
     directory.mkdir()
-    return Place(directory, count, fill(directory, count), Daemon(directory))
+    return FilledWorker(directory, count, fill(directory, count), Daemon(directory))

@@ -13,7 +13,7 @@ JOBS = 20_000
 _TRUE = pb.StartJobReq(command="/bin/true")
 
 
-def soak(place: Path, rounds: int, jobs: int = JOBS) -> list[Figure]:
+def soak(directory: Path, rounds: int, jobs: int = JOBS) -> list[Figure]:
     """
     So many jobs one after another, and so many 32 at a time, each on a worker of their own; once, whatever rounds.
 
@@ -21,7 +21,7 @@ def soak(place: Path, rounds: int, jobs: int = JOBS) -> list[Figure]:
     """
     figures = []
     for name, at_a_time in (("one at a time", 1), ("32 at a time", 32)):
-        below = place / str(at_a_time)
+        below = directory / str(at_a_time)
         below.mkdir()
         daemon = Daemon(below)
         try:

@@ -16,9 +16,9 @@ TIMES = 3
 """As many rounds as elsewhere: rates are compared that differ by a few percent, and each moves by more than that."""
 
 
-def store(place: Path, rounds: int) -> list[Figure]:
+def store(parent: Path, rounds: int) -> list[Figure]:
     """Both workers by turns, 1, 8 and 32 launches at a time."""
-    directories = [place / name for name in ("kept", "forgotten")]
+    directories = [parent / name for name in ("kept", "forgotten")]
     for directory in directories:
         directory.mkdir()
     kept = Daemon(directories[0])

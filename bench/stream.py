@@ -18,10 +18,10 @@ from txworker.pb import worker_pb2 as pb
 MEBIBYTES = 512
 
 
-def stream(place: Path, rounds: int) -> list[Figure]:
+def stream(directory: Path, rounds: int) -> list[Figure]:
     """Of 512 MiB to 1, 4 and 16 viewers."""
     size = MEBIBYTES * 1024 * 1024
-    with a_worker(place) as daemon, client_processes(1) as clients:
+    with a_worker(directory) as daemon, client_processes(1) as clients:
         job_id = start_pouring(daemon, MEBIBYTES)
         wait_done(daemon, job_id, size)
         request = pb.StreamJobReq(jobID=job_id, raw=True).SerializeToString()

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from statistics import median
 
-from bench.launch import crowd
+from bench.launch import start_sleeping
 from bench.report import Figure
 from tests.support.daemon import LIMIT, Daemon
 from txworker.pb import worker_pb2 as pb
@@ -16,23 +16,23 @@ SIZES = ((1000, 1.0), (5000, 4.0))
 """Jobs that run, and within how many seconds the next worker is to serve."""
 
 
-def takeover(place: Path, rounds: int) -> list[Figure]:
+def takeover(directory: Path, rounds: int) -> list[Figure]:
     """Kill and start again, beside so many running jobs; then the same with none, for what a start takes anyway."""
     figures = []
-    daemon = Daemon(place)
+    daemon = Daemon(directory)
     try:
         daemon.end(daemon.start("/bin/true"))
         empty = _resident_bytes(daemon.shim())
         figures.append(Figure("memory of the shim without jobs, MiB", empty / 2**20, 16, at_most=True))
         ids: list[str] = []
         for size, wanted in SIZES:
-            ids += crowd(daemon, size - len(ids))
+            ids += start_sleeping(daemon, size - len(ids))
             per_job = (_resident_bytes(daemon.shim()) - empty) / size / 1024
             seconds = []
             for _ in range(rounds):
                 daemon.stop(signal.SIGKILL)
                 begun = time.perf_counter()
-                daemon = Daemon(place)
+                daemon = Daemon(directory)
                 seconds.append(time.perf_counter() - begun)
                 running = daemon.stub.ListJobs(
                     pb.ListJobsReq(states=[pb.JOB_STATE_RUNNING], pageSize=1), timeout=LIMIT

@@ -33,11 +33,11 @@ SECONDS = 5
 STALLED_MEBIBYTES = 256
 
 
-def viewers(place: Path, rounds: int) -> list[Figure]:
+def viewers(directory: Path, rounds: int) -> list[Figure]:
     """All lines to all of 500, and what a call takes meanwhile."""
     found = []
     for _ in range(rounds):
-        with a_worker(place, server="max_streams = 600") as daemon, client_processes(2) as clients:
+        with a_worker(directory, server="max_streams = 600") as daemon, client_processes(2) as clients:
             found.append(_crowd(daemon, clients))
     lines, calls, memories = ([one[index] for one in found] for index in range(3))
     return [
@@ -71,11 +71,11 @@ def _query_seconds(daemon: Daemon, job_id: str, begin: float, until: list[Future
     return found
 
 
-def stalled(place: Path, rounds: int) -> list[Figure]:
+def stalled(directory: Path, rounds: int) -> list[Figure]:
     """Four hundred viewers of much output that read nothing, and the viewers of other jobs."""
     found = []
     for _ in range(rounds):
-        with a_worker(place, server="max_streams = 600") as daemon, client_processes(2) as clients:
+        with a_worker(directory, server="max_streams = 600") as daemon, client_processes(2) as clients:
             found.append(_beside_stalled(daemon, clients))
     lines, memories = ([one[index] for one in found] for index in range(2))
     return [

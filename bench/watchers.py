@@ -21,15 +21,15 @@ from txworker.pb import worker_pb2 as pb
 WATCHERS, PROCESSES, JOBS, STALLED = 50, 2, 2000, 20
 
 
-def watchers(place: Path, rounds: int) -> list[Figure]:
+def watchers(directory: Path, rounds: int) -> list[Figure]:
     """
     How soon every watcher knows of the last end, and that all of them have the truth; then memory.
 
     Once, however many rounds are asked for: it is long, and no ratio.
     """
-    with client_processes(PROCESSES) as clients, a_worker(place) as daemon:
+    with client_processes(PROCESSES) as clients, a_worker(directory) as daemon:
         seconds, rate = _watched(daemon, clients)
-    with a_worker(place) as daemon:
+    with a_worker(directory) as daemon:
         grown = _stalled(daemon)
     note = f"{rate:.0f} launches/s meanwhile"
     name = f"{WATCHERS} watchers of {JOBS} jobs, all of whom end with what ListJobs says"
