@@ -1,1 +1,1 @@
-"""What the speed figures in the README are made with: ratios against a floor measured in the same run."""
+"""Measures the figures in the README: ratios to a floor that is measured in the same run."""

@@ -1,4 +1,4 @@
-"""python -m bench: the figures of the README, each measured against a real `twistd -n worker` in a child process."""
+"""python -m bench: measures the README's figures with a real `twistd -n worker` in a child process."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bench.flood import flood
 from bench.fuzz import fuzz
 from bench.history import history
 from bench.latency import latency
-from bench.launch import launches_beside_sleeping, launches
+from bench.launch import launches, launches_beside_sleeping
 from bench.recovery import recovery
 from bench.report import Figure, as_json, table
 from bench.soak import soak
@@ -31,7 +31,7 @@ Part = Callable[[Path, int], list[Figure]]
 
 
 def with_worker(measure: Callable[[Daemon, int], list[Figure]]) -> Part:
-    """A part that needs nothing but a worker."""
+    """A part that needs only a running worker."""
 
     def part(directory: Path, rounds: int) -> list[Figure]:
         with a_worker(directory) as daemon:
@@ -59,11 +59,11 @@ PARTS: dict[str, Part] = {
     "history": history,
     "flood": flood,
 }
-"""What can be measured; each is given an empty directory, and makes so many rounds of what it measures."""
+"""The parts by name. Each is called with an empty directory and a number of rounds."""
 
 
 def main(arguments: list[str]) -> None:
-    """Measure the parts that are named, or all, and show them."""
+    """Measure the named parts, or all, and print the figures."""
     parser = argparse.ArgumentParser("python -m bench", description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all when none is named")
     parser.add_argument("--rounds", type=int, default=5, help="figures are medians of so many (%(default)s)")

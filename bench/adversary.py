@@ -1,4 +1,4 @@
-"""Jobs that want something of them to survive: how many do, and how soon after KILL the last is gone."""
+"""Jobs that try to leave processes behind: how many survive, and how soon after KILL the last one is gone."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ from tests.support.daemon import Daemon
 
 def adversary(directory: Path, rounds: int) -> list[Figure]:
     """
-    So many rounds of three adversaries at once, one that ends by itself, one stopped, one timed out, with cgroups and
-    without; beside them bystanders, in other jobs and outside.
+    Three adversaries at once in each round: one ends by itself, one is stopped, one times out; with and without cgroups.
+
+    Bystander processes, in other jobs and outside, must not be touched.
     """
     ways = {"with cgroups": CONFIG, "without cgroups": WITHOUT_CGROUPS}
     if not cgroup_root():
@@ -48,11 +49,11 @@ def _attack(daemon: Daemon, witnesses: Witnesses, rounds: int, way: str) -> list
     survivors, seconds, ended = 0, [], 0
     for _ in range(rounds):
         adversaries = [Adversary(daemon, daemon.place, ending, cgroup) for ending in ENDINGS]
-        for one in adversaries:
-            ended += one.end().leftoversEnded
-            survivors += len(one.survivors()) + (len(one.lost_ones()) if cgroup else 0)
-            seconds.append(one.seconds_after_kill())
-            one.kill()
+        for adversary in adversaries:
+            ended += adversary.end().leftoversEnded
+            survivors += len(adversary.survivors()) + (len(adversary.lost_ones()) if cgroup else 0)
+            seconds.append(adversary.seconds_after_kill())
+            adversary.kill()
     note = f"{len(seconds)} jobs, {ended} leftovers ended"
     return [
         Figure(f"survivors, {way}", survivors, 0, note, at_most=True),

@@ -1,4 +1,4 @@
-"""python -m bench.bare: a gRPC server of grpcio and nothing else, to see what grpcio itself withstands."""
+"""python -m bench.bare: a plain grpcio server, to see what grpcio itself withstands."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from typing import Any
 import grpc
 
 THREADS = 304
-"""As many as a worker has at most."""
+"""The largest number of threads that a worker has."""
 
 
 class Echo(grpc.GenericRpcHandler):
-    """Answers whatever is called with what it was sent."""
+    """Answers every call with its request."""
 
     def service(self, handler_call_details: Any) -> Any:
-        """The same for every name."""
+        """The same handler for every method."""
         return grpc.unary_unary_rpc_method_handler(lambda request, context: request)
 
 
 def main(arguments: list[str]) -> None:
-    """Serve on a free port, which is printed, until stdin ends; with TLS where a certificate and a key are named."""
+    """Serve on a free port, print the address, and stop when stdin ends. Arguments: certificate and key for TLS."""
     server = grpc.server(ThreadPoolExecutor(THREADS))
     server.add_generic_rpc_handlers((Echo(),))
     if arguments:

@@ -1,4 +1,4 @@
-"""How fast output is taken from jobs that pour, beside the same programs writing straight into files."""
+"""How fast output of jobs at full speed is recorded, compared to the same programs writing to files."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from bench.report import Figure
 from tests.support.daemon import Daemon
 
 MEBIBYTES = 2048
-"""In sum, however many jobs share it."""
+"""In total, for any number of jobs."""
 
 PROGRAMS: dict[str, Callable[[int], list[str]]] = {
     "head -c": lambda mebibytes: ["head", "-c", f"{mebibytes}M", "/dev/zero"],
     "1 MiB writes": writer,
 }
-"""Of so many MiB each: a program as they are, and one that does nothing but write, which no pipe can keep up with."""
+"""A usual program, and one that does nothing but write, which is faster than any pipe."""
 
 
 def capture(directory: Path, rounds: int) -> list[Figure]:
-    """Of 2 GiB from one job, and of the same from eight at once."""
+    """2 GiB from one job, and from eight jobs at once."""
     with a_worker(directory) as daemon:
         return [_figure(daemon, directory, rounds, jobs, name) for name in PROGRAMS for jobs in (1, 8)]
 
@@ -31,7 +31,7 @@ def capture(directory: Path, rounds: int) -> list[Figure]:
 def _figure(daemon: Daemon, directory: Path, rounds: int, jobs: int, name: str) -> Figure:
     ratios, rates = [], []
     commands = [PROGRAMS[name](MEBIBYTES // jobs)] * jobs
-    captured(daemon, commands)  # warm, both
+    captured(daemon, commands)  # warm up both
     straight(directory, commands)
     for _ in range(rounds):
         before, taken, after = straight(directory, commands), captured(daemon, commands), straight(directory, commands)
@@ -42,7 +42,7 @@ def _figure(daemon: Daemon, directory: Path, rounds: int, jobs: int, name: str) 
 
 
 def straight(directory: Path, commands: list[list[str]]) -> float:
-    """How long these programs, all at once, take to write it all straight into files."""
+    """Seconds that these programs take to write to files, all at once."""
     paths = [directory / f"straight-{number}" for number in range(len(commands))]
     files = [path.open("wb") for path in paths]
     begun = time.perf_counter()
@@ -57,7 +57,7 @@ def straight(directory: Path, commands: list[list[str]]) -> float:
 
 
 def captured(daemon: Daemon, commands: list[list[str]]) -> float:
-    """How long they take as jobs from their start to their end, which is when all is captured."""
+    """Seconds that they take as jobs, from start to end; at the end all output is recorded."""
     size = MEBIBYTES // len(commands) * 1024 * 1024
     begun = time.perf_counter()
     ids = [daemon.start(command, path, *args) for command, path, *args in commands]

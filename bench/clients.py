@@ -1,4 +1,4 @@
-"""What every part needs: a worker to measure, jobs that stamp their lines, and clients in processes of their own."""
+"""What several parts share: a worker to measure, jobs that print timestamps, and clients in other processes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ for _ in range(count):
     os.write(1, b"%d\\n" % time.monotonic_ns())
     due += period
 """
-"""Lines that say when they were written, by the clock that all processes of a machine share."""
+"""Prints lines with the time of writing, by CLOCK_MONOTONIC, which all processes share."""
 
 WRITER = """
 import os, sys
@@ -37,12 +37,12 @@ block = bytes(1024 * 1024)
 for _ in range(int(sys.argv[1])):
     os.write(1, block)
 """
-"""So many MiB of output, as fast as they are taken."""
+"""Writes so many MiB as fast as they are read."""
 
 
 @contextmanager
 def a_worker(parent: Path, text: str = "", server: str = "") -> Iterator[Daemon]:
-    """A worker of its own in an empty directory below `parent`; nothing of it is left afterwards."""
+    """A worker in a new directory below `parent`; the directory is removed afterwards."""
     directory = parent / f"worker-{time.monotonic_ns()}"
     directory.mkdir()
     daemon = Daemon(directory, text, server)
@@ -56,36 +56,36 @@ def a_worker(parent: Path, text: str = "", server: str = "") -> Iterator[Daemon]
 
 @contextmanager
 def client_processes(count: int) -> Iterator[ProcessPoolExecutor]:
-    """Processes that call as clients do, so that neither the worker's time nor ours is theirs."""
+    """Client processes, so that clients do not use the CPU time of this process or of the worker."""
     with ProcessPoolExecutor(count, multiprocessing.get_context("spawn")) as pool:
-        list(pool.map(abs, range(count)))  # all are there
+        list(pool.map(abs, range(count)))  # starts all processes
         yield pool
 
 
 def writer(mebibytes: int) -> list[str]:
-    """The command that writes so much."""
+    """The command that writes so many MiB."""
     return [sys.executable, "-c", WRITER, str(mebibytes)]
 
 
 def start_stamping(daemon: Daemon, begin: float, period_seconds: float, count: int) -> str:
-    """A job that prints `count` stamped lines from time.monotonic() == begin on; its id."""
+    """Start a job that prints `count` lines, the first at time.monotonic() == begin; its id."""
     return daemon.start(sys.executable, "-c", STAMPS, str(begin), str(period_seconds), str(count))
 
 
 def start_pouring(daemon: Daemon, mebibytes: int) -> str:
-    """A job that prints so much as fast as it can; its id."""
+    """Start a job that prints so many MiB as fast as it can; its id."""
     command, *args = writer(mebibytes)
     return daemon.start(command, args[0], *args[1:])
 
 
 def wait_done(daemon: Daemon, job_id: str, size: int) -> None:
-    """Until a job is done that prints `size` bytes; none of them is read."""
+    """Wait until a job that prints `size` bytes is done, without reading its output."""
     for _ in daemon.stub.StreamJob(pb.StreamJobReq(jobID=job_id, raw=True, offset=size), timeout=LIMIT_SECONDS):
         pass
 
 
 def delays(addr: str, job_ids: list[str]) -> list[list[float]]:
-    """One viewer for each of these jobs, each with a connection of its own: every line's age when it came, seconds."""
+    """View each job over its own connection; the delay of every line, in seconds."""
     return asyncio.run(_all_delays(addr, job_ids))
 
 
@@ -106,5 +106,5 @@ async def _delays(addr: str, job_id: str) -> list[float]:
 
 
 def percentile(values: list[float], share: float) -> float:
-    """The value that so large a share of them does not exceed."""
+    """The value that this share of the values does not exceed."""
     return sorted(values)[min(len(values) - 1, int(len(values) * share))]

@@ -1,4 +1,4 @@
-"""Kills, of the worker, of the shim and of both: after how many of them all was as it had been told."""
+"""Kills of the worker, of the shim and of both: after how many of them every answer given before still holds."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from txworker.pb import worker_pb2 as pb
 KILLS = 200
 SHIM_KILLS = 20
 JOBS = 10
-"""That run when the shim is killed."""
+"""Jobs that run when the shim is killed."""
 
 
 def faults(directory: Path, rounds: int) -> list[Figure]:
     """
-    200 kills of the worker under load, some of them while the next one takes over; 20 of the shim; 20 of both.
+    200 kills of the worker under load, some during the takeover by the next one; 20 kills of the shim; 20 of both.
 
-    rounds: of two hundred kills of the worker each; there is nothing to take a median of.
+    Once, for any `rounds`, because counts have no median.
     """
     return [_worker_kills(directory / "worker"), _shim_kills(directory / "shim"), _both_kills(directory / "both")]
 
@@ -41,7 +41,7 @@ def _worker_kills(directory: Path) -> Figure:
 
 
 def _shim_kills(directory: Path) -> Figure:
-    """Its jobs are ended and LOST with a sentence that says so, and the worker serves on with another one."""
+    """After a kill of the shim its jobs are LOST with that reason, and the worker goes on with a new shim."""
     directory.mkdir()
     daemon = Daemon(directory)
     good = 0
@@ -82,7 +82,7 @@ def _some_jobs(daemon: Daemon) -> list[str]:
 
 
 def _is_lost(daemon: Daemon, job_id: str, words: str) -> bool:
-    """It is said to be, nothing of it runs, and its output is there."""
+    """The job is LOST with this text, its process has ended, and its output is there."""
     answer = wait_until(lambda: (now := daemon.query(job_id)).done and now)
     lost = answer.job.state == pb.JOB_STATE_LOST and answer.errorText.startswith(words)
     return bool(lost and not _lives(answer.job.pid) and daemon.raw(job_id) == b"up\n")

@@ -1,4 +1,4 @@
-"""A store with very many finished jobs, written straight into its file: what a worker has after months of work."""
+"""Fills a store with very many finished jobs, as after months of work, by writing to its file directly."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from txworker.store.jobs import FILE_NAME
 from txworker.store.rows import COLUMNS, spec_to_text
 
 REMEMBERED = 2000
-"""So many ids, spread over the whole, are given back."""
+"""How many ids are returned, spread evenly over all jobs."""
 
 OUTPUT = b"".join(b"line %d of a job that has ended\n" % number for number in range(200))
 
@@ -29,10 +29,10 @@ _STATES = (*[JobState.SUCCEEDED] * 8, JobState.FAILED, JobState.STOPPED)
 
 def fill(directory: Path, count: int, seed: int = 1) -> list[str]:
     """
-    Put so many finished jobs into the store of a worker that will be, or was, started in `directory`; some of their ids.
+    Insert finished jobs into the store of a stopped worker in `directory`; returns some of their ids.
 
-    A quarter of them have a label, a tenth failed. Only those whose ids come back have an output file: a million
-    files would say more about the file system than about the worker.
+    A quarter of the jobs have a label, a tenth failed. Only the returned jobs have an output file, because a million
+    files would measure the file system.
     """
     state, output = directory / "state", directory / "output"
     state.mkdir(mode=0o700, exist_ok=True)
@@ -44,7 +44,7 @@ def fill(directory: Path, count: int, seed: int = 1) -> list[str]:
         connection.execute("PRAGMA cache_size = -400000")
         _insert(connection, count, random.Random(seed))
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        every = max(1, count // REMEMBERED) | 1  # odd: all kinds of jobs are among them
+        every = max(1, count // REMEMBERED) | 1  # odd, so that the sample has all kinds of jobs
         ids = [row[0] for row in connection.execute("SELECT id FROM jobs WHERE number % ? = 0", (every,))]
     for job_id in ids:
         (output / f"{job_id}.out").write_bytes(OUTPUT)
@@ -52,7 +52,7 @@ def fill(directory: Path, count: int, seed: int = 1) -> list[str]:
 
 
 def _insert(connection: sqlite3.Connection, count: int, rng: random.Random) -> None:
-    """The indexes are made afterwards: that is much quicker, and leaves them as compact as appending would."""
+    """Inserts before creating the indexes, which is faster and leaves them as compact as appending does."""
     indexes = connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL")
     dropped = dict(indexes.fetchall())
     connection.execute("BEGIN")
@@ -90,7 +90,7 @@ def _rows(count: int, rng: random.Random) -> Iterator[tuple[Any, ...]]:
 
 
 def _template(index: int) -> dict[str, Any]:
-    """What is the same for every twentieth job."""
+    """The columns that are the same for every twentieth job."""
     state = _STATES[index % len(_STATES)]
     path = f"/srv/scripts/nightly-{index}.sh"
     labels = {} if (index + 1) % 4 else {"team": TEAMS[(index + 1) // 4 % len(TEAMS)]}
@@ -113,6 +113,6 @@ def _template(index: int) -> dict[str, Any]:
 
 
 def job_id(rng: random.Random) -> str:
-    """As uuid.uuid4 makes them, only quicker."""
+    """A random UUID, faster than uuid.uuid4()."""
     digits = f"{rng.getrandbits(128):032x}"
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"

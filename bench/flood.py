@@ -1,6 +1,8 @@
 """
-Clients that only take: idle connections, half handshakes, calls taken back, calls half sent. What another client's
-QueryJob takes meanwhile, and what the server holds in memory afterwards; beside it a bare server of grpcio's.
+Floods: idle connections, half handshakes, reset calls, half-sent calls.
+
+Measures the QueryJob calls of another client during a flood, and the server's memory afterwards, for a worker and for a
+plain grpcio server.
 """
 
 from __future__ import annotations
@@ -30,21 +32,21 @@ PERIOD_SECONDS = 0.01
 """Between two calls of the other client."""
 
 CALL_SECONDS = 5.0
-"""Who is not answered by then counts as so long."""
+"""A call without an answer by then counts as this long."""
 
 HALF_OPEN_SECONDS = 6.0
-"""So long a half handshake is held: longer than a worker lets it."""
+"""How long half handshakes are held: longer than the worker's own limit."""
 
 HOLD_SECONDS = 3.0
-"""So long the other things are."""
+"""How long everything else is held."""
 
 BACK_SECONDS = 30.0
-"""In which memory is to be given back."""
+"""The time for memory to be given back."""
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much of each."""
+    """How many connections and calls a flood has."""
 
     idle: int = 2000
     half_open: int = 500
@@ -56,7 +58,7 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Target:
-    """A server: where it is, its process, what to ask it, and the CA where it has TLS."""
+    """A server: its address, its process, a request for it, and the CA if it uses TLS."""
 
     addr: str
     pid: int
@@ -65,13 +67,13 @@ class Target:
 
 
 def idle(target: Target, sizes: Sizes) -> None:
-    """Connections on which HTTP/2 is begun, and no call."""
+    """HTTP/2 connections without any call."""
     with connections(target.addr, sizes.idle):
         time.sleep(HOLD_SECONDS)
 
 
 def half_open(target: Target, sizes: Sizes) -> None:
-    """TLS handshakes of which only the client's first message comes."""
+    """TLS connections that send only the ClientHello."""
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     hello = ssl.create_default_context().wrap_bio(incoming, outgoing, server_hostname="127.0.0.1")
     try:
@@ -86,7 +88,7 @@ def half_open(target: Target, sizes: Sizes) -> None:
 
 
 def resets(target: Target, sizes: Sizes) -> None:
-    """Calls that are taken back in the same breath, each round on a connection of its own."""
+    """Calls that are reset at once; each round uses its own connection."""
     for _ in range(sizes.rounds_of_resets):
         with connections(target.addr, 1) as (one,):
             for _ in range(0, sizes.resets, 500):
@@ -96,7 +98,7 @@ def resets(target: Target, sizes: Sizes) -> None:
 
 
 def half_sent(target: Target, sizes: Sizes) -> None:
-    """Calls of all methods in turn whose message does not come, one after another on each of many connections."""
+    """Calls of all methods in turn that never send their message, spread over many connections."""
     with connections(target.addr, sizes.half_sent_over) as many:
         for number in range(sizes.half_sent):
             many[number % len(many)].begin(METHODS[number // len(many) % len(METHODS)], b"\0\0\0\0\x26")
@@ -109,13 +111,13 @@ FLOODS: tuple[tuple[str, Callable[[Target, Sizes], None], bool], ...] = (
     ("{0.rounds_of_resets} x {0.resets} resets", resets, False),
     ("{0.half_sent} half-sent calls over {0.half_sent_over} connections", half_sent, False),
 )
-"""Their names, what they do, and whether the server is to have TLS."""
+"""Name, function, and whether the server uses TLS."""
 
 SIZES = Sizes()
 
 
 def flood(directory: Path, rounds: int, sizes: Sizes = SIZES) -> list[Figure]:
-    """Each once, whatever rounds, on a worker and on a bare server of its own."""
+    """Run each flood once, for any `rounds`, against a worker and a bare server."""
     authority = Authority()
     authority.sign("server").write(directory, "server")
     (directory / "ca.pem").write_bytes(authority.pem)
@@ -124,9 +126,9 @@ def flood(directory: Path, rounds: int, sizes: Sizes = SIZES) -> list[Figure]:
         for name, attack, with_tls in FLOODS:
             ca = authority.pem if with_tls else None
             with worker_target(directory, ca) as target:
-                ours = _withstood(target, attack, sizes, clients, directory / "flag")
+                ours = _measure_during(target, attack, sizes, clients, directory / "flag")
             with bare_target(directory, ca) as target:
-                bare = _withstood(target, attack, sizes, clients, directory / "flag")
+                bare = _measure_during(target, attack, sizes, clients, directory / "flag")
             what = name.format(sizes)
             for (value, of_bare), (unit, most) in zip(zip(ours, bare, strict=True), UNITS, strict=True):
                 figures.append(Figure(f"{what}: {unit}", value, most, f"bare grpcio: {of_bare:.1f}", at_most=True))
@@ -149,7 +151,7 @@ def worker_target(directory: Path, ca: bytes | None) -> Iterator[Target]:
 
 @contextmanager
 def bare_target(directory: Path, ca: bytes | None) -> Iterator[Target]:
-    """grpcio by itself (bare.py)."""
+    """A bare grpcio server (bare.py)."""
     words = [
         sys.executable,
         "-m",
@@ -159,22 +161,22 @@ def bare_target(directory: Path, ca: bytes | None) -> Iterator[Target]:
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
-            yield Target(process.stdout.readline().strip(), process.pid, b"as long as a question for a job is.", ca)
+            yield Target(process.stdout.readline().strip(), process.pid, b"a message as long as a QueryJobReq.", ca)
         finally:
             process.kill()
 
 
-def _withstood(
+def _measure_during(
     target: Target,
     attack: Callable[[Target, Sizes], None],
     sizes: Sizes,
     clients: ProcessPoolExecutor,
     flag: Path,
 ) -> tuple[float, float]:
-    """QueryJob's 99th percentile meanwhile, milliseconds; how much more memory there is afterwards, megabytes."""
+    """The 99th percentile of QueryJob during the flood in ms, and the memory that remains afterwards in MB."""
     flag.touch()
     asking = clients.submit(query_seconds, target.addr, target.message, target.ca, str(flag))
-    time.sleep(1.0)  # it is warm
+    time.sleep(1.0)  # the first calls are slower
     before = resident_megabytes(target.pid)
     attack(target, sizes)
     flag.unlink()
@@ -186,7 +188,7 @@ def _withstood(
 
 
 def query_seconds(addr: str, message: bytes, ca: bytes | None, flag: str) -> list[tuple[float, float]]:
-    """Ask again and again while the file is there: when, and how long it took, in seconds."""
+    """Call again and again while the flag file exists: the time and the duration of each call, in seconds."""
     found = []
     begun = time.monotonic()
     with _channel(addr, ca) as channel:
@@ -209,7 +211,7 @@ def _answered(query: Any, message: bytes) -> bool:
 
 
 def _channel(addr: str, ca: bytes | None) -> Any:
-    """Of bytes; a connection of its own."""
+    """A channel for serialized messages, with its own connection."""
     options = [("grpc.use_local_subchannel_pool", 1)]
     if ca is None:
         return grpc.insecure_channel(addr, options)
@@ -217,7 +219,7 @@ def _channel(addr: str, ca: bytes | None) -> Any:
 
 
 def resident_megabytes(pid: int) -> float:
-    """What a process holds in memory."""
+    """The resident memory of a process."""
     found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
     assert found is not None
     return int(found[1]) * 1024 / 1e6

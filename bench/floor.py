@@ -1,4 +1,4 @@
-"""What the machine can do at best, measured beside each figure."""
+"""The best that the machine can do, measured beside each figure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BLOCK_BYTES = 256 * 1024
 
 
 def spawn_rate(count: int) -> float:
-    """Processes per second of a bare loop: os.posix_spawn of /bin/true, then waitpid."""
+    """Processes per second of a bare loop: os.posix_spawn() of /bin/true, then waitpid()."""
     environment = dict(os.environ)
     begun = time.perf_counter()
     for _ in range(count):
@@ -27,7 +27,7 @@ def spawn_rate(count: int) -> float:
 
 
 def write_seconds(command: list[str], path: Path) -> float:
-    """How long that program takes to write straight into a file."""
+    """Seconds that a program takes to write to a file."""
     with path.open("wb") as file:
         begun = time.perf_counter()
         subprocess.run(command, stdout=file, check=True)
@@ -37,7 +37,7 @@ def write_seconds(command: list[str], path: Path) -> float:
 
 
 class BareServer:
-    """A grpcio server with nothing behind it: sends a file in blocks, echoes a request."""
+    """A plain grpcio server that sends a file in blocks and echoes requests."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -51,7 +51,7 @@ class BareServer:
         self._server.start()
 
     def stop(self) -> None:
-        """End it."""
+        """Stop serving."""
         self._server.stop(None).wait()
 
     def _send(self, request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
@@ -62,7 +62,7 @@ class BareServer:
 
 @contextmanager
 def bare_server(path: Path) -> Iterator[str]:
-    """A BareServer in a process of its own, as the worker is; its address."""
+    """A BareServer in its own process, as the worker is; its address."""
     command = [sys.executable, "-m", "bench.floor", str(path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None

@@ -1,4 +1,4 @@
-"""A worker whose store remembers nothing beyond its own life: takes twistd's arguments. The floor of bench/store.py."""
+"""A worker whose store is only in memory, the floor of bench/store.py. Takes twistd's arguments."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # as txworker/service.py does before it imports what we import
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # before gRPC is imported, as in daemon/service.py
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from twisted.internet.defer import Deferred, succeed
@@ -19,7 +19,7 @@ from txworker.store.lease import Lease
 
 
 class ForgetfulStore(MemoryStore):
-    """Takes the place of JobStore; only the lease is real."""
+    """Replaces JobStore; only the lease is real."""
 
     def __init__(self, directory: Path, *args: Any) -> None:
         super().__init__()

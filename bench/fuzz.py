@@ -1,4 +1,4 @@
-"""Nonsense from many clients at once, for every method of every service: how it is answered, and what stays of it."""
+"""Random requests from many clients to every method: how they are answered, and what stays in the worker."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from tests.support.nonsense import Nonsense
 REQUESTS = 100_000
 CLIENTS = 16
 LIMIT_SECONDS = 900.0
-"""Of all of it; what has not been asked by then is not asked, nor what no answer is to be hoped for."""
+"""For the whole part; requests that are not made by then are left out."""
 
 ANSWER_SECONDS = 20.0
-"""Longer than any answer may take, however busy the worker is."""
+"""Longer than any answer may take on a busy worker."""
 
 _MOST_MESSAGES = 5
 _LISTEN_SECONDS = 0.1
-"""Of a stream that may never end."""
+"""For streams that may never end."""
 
 _PATHS = (
     "/jobscheduler.Worker/startJob",
@@ -61,7 +61,7 @@ _FORBIDDEN = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN}
 
 
 def fuzz(directory: Path, rounds: int, requests: int = REQUESTS, seed: str = "") -> list[Figure]:
-    """So many requests by 16 clients, each with a connection of its own; once, whatever rounds."""
+    """Requests from 16 clients, each with its own connection; once, for any `rounds`."""
     seed = seed or str(time.time_ns())
     with a_worker(directory) as daemon:
         job_ids = [daemon.start("sleep", "100000"), daemon.start("echo", "one"), daemon.start("true")]
@@ -72,7 +72,7 @@ def fuzz(directory: Path, rounds: int, requests: int = REQUESTS, seed: str = "")
         run.run()
         figures = run.figures(f"seed {seed}")
         for what, most in (("descriptors", 0), ("threads", 0)):
-            with suppress(AssertionError):  # then the figure says so
+            with suppress(AssertionError):  # the figure then shows it
                 wait_until(lambda: _held(daemon)[what] <= before[what])  # noqa: B023
             grown = _held(daemon)[what] - before[what]
             figures.append(Figure(f"fuzz: more {what}", grown, most, at_most=True))
@@ -91,7 +91,7 @@ def _held(daemon: Daemon) -> dict[str, float]:
 
 
 class _Fuzz:
-    """All clients of one run."""
+    """One run of all clients."""
 
     def __init__(self, daemon: Daemon, job_ids: list[str], requests: int, seed: str) -> None:
         self._daemon = daemon
@@ -105,7 +105,7 @@ class _Fuzz:
         self._lock = threading.Lock()
 
     def run(self) -> None:
-        """To its end."""
+        """Run all clients to their end."""
         threads = [threading.Thread(target=self._client, args=(number,), daemon=True) for number in range(CLIENTS)]
         for thread in threads:
             thread.start()
@@ -113,7 +113,7 @@ class _Fuzz:
             thread.join()
 
     def figures(self, note: str) -> list[Figure]:
-        """How it was answered."""
+        """How the requests were answered."""
         asked = sum(self._codes.values())
         codes = ", ".join(f"{code.name} {count}" for code, count in self._codes.most_common())
         return [
@@ -144,7 +144,7 @@ class _Fuzz:
 
 
 class _Client:
-    """One client's way to ask. Not everything is said over the operator's socket: a drain would be the end."""
+    """One client. Over the operator's socket it sends only unparsable requests, because Drain would end the worker."""
 
     def __init__(self, tcp: grpc.Channel, unix: grpc.Channel, rng: random.Random, nonsense: Nonsense) -> None:
         self._tcp = tcp
@@ -163,7 +163,7 @@ class _Client:
         ]
 
     def ask(self) -> tuple[str, bool, Any]:
-        """One request: its description, whether it must be answered in time, and the call, which is over."""
+        """Make one request: its description, whether it must be answered in time, and the finished call."""
         chance = self._rng.random()
         if chance < 0.02:
             call = _begun(self._unix, "/txworker.Control/Drain", self._nonsense.unparsable(), ANSWER_SECONDS)
@@ -224,13 +224,13 @@ def _begun(channel: grpc.Channel, path: str, request: bytes, seconds: float, **o
 
 
 def _patience(path: str) -> tuple[bool, float]:
-    """Whether there must be an answer in time, and how long it may take."""
+    """Whether the call must be answered in time, and its time limit."""
     endless = path.endswith(("/StreamJob", "/WatchJobs", "/Watch"))
     return not endless, _LISTEN_SECONDS if endless else ANSWER_SECONDS
 
 
 def _heard(call: Any) -> Any:
-    """Some of its messages, and then no more."""
+    """Read a few messages, then cancel the call."""
     with suppress(grpc.RpcError):
         for _ in islice(call, _MOST_MESSAGES):
             pass

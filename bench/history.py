@@ -1,4 +1,4 @@
-"""What a million finished jobs cost: calls, memory and start-up, beside a store of a thousand and an empty one."""
+"""The cost of a million finished jobs: calls, memory and start, compared to a thousand jobs and to none."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from txworker.wire.lists import page_to_pb
 
 MANY, FEW = 1_000_000, 1_000
 CALLS = 100
-"""Of each kind in a round."""
+"""Calls of each kind in a round."""
 
 BY_STATE = Query(frozenset({JobState.FAILED}))
 BY_LABEL = Query(labels={"team": "red"})
@@ -34,7 +34,7 @@ Call = Callable[["FilledWorker"], object]
 
 @dataclass
 class FilledWorker:
-    """A worker's directory, how many finished jobs its store has, and the ids of some."""
+    """A worker, its directory, the number of finished jobs in its store, and the ids of some."""
 
     directory: Path
     count: int
@@ -43,7 +43,7 @@ class FilledWorker:
 
 
 def history(directory: Path, rounds: int) -> list[Figure]:
-    """Calls beside the same with a thousand jobs, memory beside that of an empty store, seconds of a start."""
+    """Calls compared to those with a thousand jobs, memory compared to an empty store, seconds of a start."""
     with (
         _filled_worker(directory, MANY) as many,
         _filled_worker(directory, FEW) as few,
@@ -71,7 +71,7 @@ def _filled_worker(parent: Path, count: int) -> Iterator[FilledWorker]:
 
 
 def start_seconds(worker: FilledWorker) -> float:
-    """How long it takes from the start of the process until it serves, after a kill."""
+    """Seconds from the start of the process until it serves, after a SIGKILL."""
     worker.daemon.stop(signal.SIGKILL)
     worker.daemon.close()
     begun = time.perf_counter()
@@ -88,7 +88,7 @@ def _stream(worker: FilledWorker) -> None:
 
 
 def _page(query: Query, middle: bool = False) -> Call:
-    """ListJobs of as many as a thousand jobs still have for such a page, so that both stores answer with the same."""
+    """ListJobs with a page size that a store of a thousand jobs also fills, so that both answers are equal."""
     size = 20 if query.states or query.labels else 100
 
     def call(worker: FilledWorker) -> object:
@@ -123,13 +123,13 @@ def _some_id(worker: FilledWorker) -> str:
 
 
 def _middle(count: int, query: Query) -> str:
-    """The token of a page that ends in the middle of the numbers."""
+    """The page token of the middle of the list."""
     jobs = [Job("", JobSpec("-"), 0.0, number) for number in (count // 2, 0)]
     return page_to_pb(jobs, 1, query).nextPageToken
 
 
 def _calls(name: str, call: Call, many: FilledWorker, few: FilledWorker, empty: FilledWorker, rounds: int) -> Figure:
-    """The empty one is called as often, so that its memory can be compared."""
+    """The empty worker is called as often, so that memory can be compared."""
     ratios, times = [], []
     for _ in range(rounds):
         _median_seconds(call, empty)

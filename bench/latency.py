@@ -1,4 +1,4 @@
-"""How long a line takes from the job's write to its viewer, beside an echo."""
+"""The delay of a line from the job's write to its viewer, compared to an echo call."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ JOBS = 20
 LINES_PER_SECOND = 100
 SECONDS = 3
 POURING_MEBIBYTES = 64 * 1024
-"""More than is written in the time; it is stopped."""
+"""More than is written before the job is stopped."""
 
 
 def latency(directory: Path, rounds: int) -> list[Figure]:
     """
-    Twenty jobs of 100 lines a second, one viewer each; then the same while another job pours.
+    Twenty jobs with 100 lines a second and one viewer each; then the same beside a job at full speed.
 
-    StartJob while a job pours is compared to StartJob while the same program writes straight into a file: what is left
-    is what capturing costs others.
+    StartJob beside that job is compared to StartJob beside the same program writing to a file, so the difference is
+    the cost of recording.
     """
     echoes, quiet, poured, starts, poured_starts = [], [], [], [], []
     with a_worker(directory) as daemon, client_processes(1) as clients, bare_server(Path("/dev/null")) as bare:
@@ -71,8 +71,8 @@ def _above(rounds: list[list[float]], floors: list[list[float]], share: float) -
 
 
 def line_delays(daemon: Daemon, clients: ProcessPoolExecutor, jobs: int = JOBS) -> list[float]:
-    """Every line's age when it came, in seconds."""
-    begin = time.monotonic() + 1.5  # by then each job runs and each viewer is there
+    """The delay of every line, in seconds."""
+    begin = time.monotonic() + 1.5  # time for all jobs and viewers to start
     count = SECONDS * LINES_PER_SECOND
     ids = [start_stamping(daemon, begin + number / 1000, 1 / LINES_PER_SECOND, count) for number in range(jobs)]
     found = clients.submit(delays, daemon.addr, ids).result()
@@ -92,7 +92,7 @@ def pouring(daemon: Daemon) -> Iterator[None]:
 
 @contextmanager
 def straight(directory: Path) -> Iterator[None]:
-    """The same program writes into a file."""
+    """The same program, writing to a file."""
     path = directory / "straight"
     with path.open("wb") as file, subprocess.Popen(writer(POURING_MEBIBYTES), stdout=file) as program:
         yield
@@ -101,7 +101,7 @@ def straight(directory: Path) -> Iterator[None]:
 
 
 def start_seconds(daemon: Daemon, count: int = 50) -> list[float]:
-    """Each of so many calls of StartJob, one after another."""
+    """Seconds of each of `count` StartJob calls, one after another."""
     found = []
     for _ in range(count):
         begun = time.perf_counter()
@@ -111,7 +111,7 @@ def start_seconds(daemon: Daemon, count: int = 50) -> list[float]:
 
 
 def echo_seconds(addr: str, count: int = 500) -> list[float]:
-    """Each of so many echo calls, one after another."""
+    """Seconds of each of `count` echo calls, one after another."""
     found = []
     with grpc.insecure_channel(addr) as channel:
         call: Any = channel.unary_unary("/Bare/Echo")

@@ -1,4 +1,4 @@
-"""How fast jobs are launched, and how soon a watcher sees them done."""
+"""How fast jobs are started, and how soon a watcher sees them done."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from tests.support.daemon import LIMIT, Daemon
 from txworker.pb import worker_pb2 as pb
 
 WARM = 1000
-"""So many launches come before anything is measured: a new worker's first ones are slower."""
+"""Launches before a measurement, because the first ones of a new worker are slower."""
 
 TRUE = pb.StartJobReq(command="/bin/true")
 
 
 def start_rate(daemon: Daemon, count: int, concurrency: int) -> float:
-    """StartJob calls answered per second, over one connection, so many under way at a time."""
+    """StartJob answers per second over one connection, with `concurrency` calls at a time."""
     with Wire(daemon.addr) as wire:
         begun = time.perf_counter()
         _start(wire, concurrency)
@@ -33,11 +33,11 @@ def start_rate(daemon: Daemon, count: int, concurrency: int) -> float:
 
 
 def done_rate(daemon: Daemon, count: int, concurrency: int) -> float:
-    """Jobs per second from StartJob to the end as one watcher of all jobs sees it, so many under way at a time."""
+    """Jobs per second from StartJob to done, as a watcher of all jobs sees it, with `concurrency` at a time."""
     with Wire(daemon.addr) as wire:
         events = wire.call("WatchJobs", pb.WatchJobsReq())
         last = daemon.start("/bin/true")
-        while last not in _ended(wire, events):  # what ended before this began
+        while last not in _ended(wire, events):  # skip earlier ends
             pass
         begun = time.perf_counter()
         _start(wire, concurrency)
@@ -56,13 +56,13 @@ def _start(wire: Wire, count: int) -> int:
 
 
 def _ended(wire: Wire, events: int) -> list[str]:
-    """The jobs that the call `events` tells of next as done; perhaps none."""
+    """Wait for messages; the ids of jobs that the watch `events` reports as done, perhaps none."""
     jobs = [pb.JobEvent.FromString(message).job for call, message in wire.messages() if call == events]
     return [job.jobID for job in jobs if job.state >= pb.JOB_STATE_SUCCEEDED]
 
 
 def launches(daemon: Daemon, rounds: int, count: int = 300) -> list[Figure]:
-    """Launch rate and start-to-done rate at 1, 8 and 32 at a time, as shares of the floor's."""
+    """Start rate and start-to-done rate at 1, 8 and 32 at a time, as a share of the floor."""
     start_rate(daemon, WARM, 8)
     figures = []
     measures: tuple[tuple[str, Callable[[Daemon, int, int], float]], ...] = (
@@ -83,12 +83,12 @@ def launches(daemon: Daemon, rounds: int, count: int = 300) -> list[Figure]:
 
 
 def settle(daemon: Daemon) -> None:
-    """Wait until no job of /bin/true is left: until the last one started is done."""
+    """Wait until no job of /bin/true runs, by waiting for one more."""
     daemon.end(daemon.start("/bin/true"))
 
 
 def start_sleeping(daemon: Daemon, size: int) -> list[str]:
-    """So many jobs that sleep."""
+    """Start so many sleeping jobs; their ids."""
     request = pb.StartJobReq(command="sleep 100000")
     ids: list[str] = []
     while len(ids) < size:
@@ -98,7 +98,7 @@ def start_sleeping(daemon: Daemon, size: int) -> list[str]:
 
 
 def launches_beside_sleeping(daemon: Daemon, rounds: int, sizes: tuple[int, ...] = (1000, 5000)) -> list[Figure]:
-    """Launch rate with many sleeping jobs, as a share of that with none; their memory; how soon all are stopped."""
+    """Launch rate beside many sleeping jobs as a share of that beside none; memory; seconds to stop all."""
     figures = []
     ids: list[str] = []
     start_rate(daemon, WARM, 8)
@@ -111,7 +111,7 @@ def launches_beside_sleeping(daemon: Daemon, rounds: int, sizes: tuple[int, ...]
         rates[size], floors[size] = [], []
         for _ in range(rounds):
             rates[size].append(start_rate(daemon, 300, 8))
-            floors[size].append(spawn_rate(300))  # the crowd slows the machine itself, too
+            floors[size].append(spawn_rate(300))  # sleeping jobs slow the whole machine
         ratio = (median(rates[size]) / median(floors[size])) / (median(rates[0]) / median(floors[0]))
         note = f"{median(rates[size]):.0f}/s of {median(rates[0]):.0f}/s"
         figures.append(Figure(f"launch rate with {size} jobs, of that with none", ratio, wanted, note))
@@ -128,6 +128,6 @@ def launches_beside_sleeping(daemon: Daemon, rounds: int, sizes: tuple[int, ...]
 
 
 def resident_bytes(daemon: Daemon) -> int:
-    """What the worker holds in memory."""
+    """The resident memory of the worker."""
     with open(f"/proc/{daemon.process.pid}/statm") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

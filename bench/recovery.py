@@ -1,4 +1,4 @@
-"""How soon a worker serves again when it and its shim were killed."""
+"""How soon a worker serves again after it and its shim were killed."""
 
 from __future__ import annotations
 
@@ -16,12 +16,7 @@ JOBS, RUNNING = 10_000, 50
 
 
 def recovery(directory: Path, rounds: int) -> list[Figure]:
-    """The seconds of a start after a kill."""
-    return _seconds(directory, rounds)
-
-
-def _seconds(directory: Path, rounds: int) -> list[Figure]:
-    """Both kinds of start by turns; before each of the full kind some jobs are running when it is killed."""
+    """Seconds of a start with a filled store and running jobs, and with an empty store, in turn."""
     full, empty = (_filled_worker(directory / name, count) for name, count in (("full", JOBS), ("empty", 0)))
     recovered, beside = [], []
     try:
@@ -30,9 +25,9 @@ def _seconds(directory: Path, rounds: int) -> list[Figure]:
             recovered.append(start_seconds(full))
             beside.append(start_seconds(empty))
     finally:
-        for one in (full, empty):
-            one.daemon.stop(signal.SIGTERM)
-            one.daemon.close()
+        for worker in (full, empty):
+            worker.daemon.stop(signal.SIGTERM)
+            worker.daemon.close()
     name = f"recovery with {JOBS} jobs, {RUNNING} of them running, seconds"
     note = f"an empty start: {median(beside):.2f} s"
     return [

@@ -1,4 +1,4 @@
-"""Many jobs of /bin/true: what a worker holds more after 20,000 of them than after 2,000."""
+"""What a worker holds after 20,000 jobs of /bin/true, compared to after 2,000."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _TRUE = pb.StartJobReq(command="/bin/true")
 
 def soak(directory: Path, rounds: int, jobs: int = JOBS) -> list[Figure]:
     """
-    So many jobs one after another, and so many 32 at a time, each on a worker of their own; once, whatever rounds.
+    Run the jobs one after another, and 32 at a time on another worker; once, for any `rounds`.
 
-    Threads come when they are needed and go when they are idle, and gRPC has some of its own.
+    A few more threads are allowed, because idle ones end only after a while, and gRPC has some of its own.
     """
     figures = []
     for name, at_a_time in (("one at a time", 1), ("32 at a time", 32)):
@@ -44,7 +44,7 @@ def _growth(daemon: Daemon, jobs: int, at_a_time: int) -> tuple[dict[str, float]
 
 
 def run(daemon: Daemon, jobs: int, at_a_time: int) -> None:
-    """So many, to their ends."""
+    """Run so many jobs to their end."""
     for _ in range(0, jobs, at_a_time):
         calls = [daemon.stub.StartJob.future(_TRUE, timeout=LIMIT) for _ in range(at_a_time)]
         ids = [call.result().jobID for call in calls]
@@ -54,7 +54,7 @@ def run(daemon: Daemon, jobs: int, at_a_time: int) -> None:
 
 
 def held(daemon: Daemon) -> dict[str, float]:
-    """What the worker holds when nothing is running."""
+    """The worker's resources while no job runs."""
     wait_until(lambda: zombies(daemon) == 0)
     return {
         "descriptors": daemon.descriptors(),
@@ -65,7 +65,7 @@ def held(daemon: Daemon) -> dict[str, float]:
 
 
 def zombies(daemon: Daemon) -> int:
-    """Children of the worker that it has not waited for."""
+    """Children of the worker that have exited and were not waited for."""
     pid = daemon.process.pid
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return sum(_is_zombie(int(child)) for child in children)

@@ -1,4 +1,4 @@
-"""What the store costs a launch: the launch rate beside that of a worker whose store does nothing."""
+"""The cost of the store for a launch: the launch rate compared to a worker whose store does nothing."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from tests.support.daemon import Daemon
 FORGETFUL = (sys.executable, str(Path(__file__).with_name("forgetful.py")))
 COUNT = 300
 TIMES = 3
-"""As many rounds as elsewhere: rates are compared that differ by a few percent, and each moves by more than that."""
+"""More rounds than elsewhere, because the rates differ by less than each of them varies."""
 
 
 def store(parent: Path, rounds: int) -> list[Figure]:
-    """Both workers by turns, 1, 8 and 32 launches at a time."""
+    """Measure both workers in turn, with 1, 8 and 32 launches at a time."""
     directories = [parent / name for name in ("kept", "forgotten")]
     for directory in directories:
         directory.mkdir()
@@ -25,7 +25,7 @@ def store(parent: Path, rounds: int) -> list[Figure]:
     forgotten = Daemon(directories[1], twistd=FORGETFUL)
     try:
         for daemon in (kept, forgotten):
-            start_rate(daemon, COUNT, 8)  # warm
+            start_rate(daemon, COUNT, 8)  # warm up
             settle(daemon)
         return [_figure(kept, forgotten, rounds, concurrency) for concurrency in (1, 8, 32)]
     finally:

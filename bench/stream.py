@@ -1,4 +1,4 @@
-"""How fast a finished output is streamed, beside a bare grpcio generator that sends the same file."""
+"""How fast finished output is streamed, compared to a plain grpcio generator that sends the same file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MEBIBYTES = 512
 
 
 def stream(directory: Path, rounds: int) -> list[Figure]:
-    """Of 512 MiB to 1, 4 and 16 viewers."""
+    """512 MiB to 1, 4 and 16 viewers."""
     size = MEBIBYTES * 1024 * 1024
     with a_worker(directory) as daemon, client_processes(1) as clients:
         job_id = start_pouring(daemon, MEBIBYTES)
@@ -43,7 +43,7 @@ def _figure(clients: ProcessPoolExecutor, rounds: int, viewers: int, measured: A
 
 
 def view(clients: ProcessPoolExecutor, viewers: int, call: Any) -> float:
-    """How long it takes until so many viewers, in a process of their own, have all of it."""
+    """Seconds until so many viewers in another process have all bytes."""
     return clients.submit(_view, viewers, *call).result()
 
 
@@ -57,7 +57,7 @@ def _view(viewers: int, addr: str, method: str, request: bytes) -> float:
 
 
 def _receive(addr: str, method: str, request: bytes) -> int:
-    """Messages are counted as they come, not unpacked: what is compared is the servers."""
+    """Counts serialized messages without parsing them, because the servers are compared and not the client."""
     with grpc.insecure_channel(addr, [("grpc.use_local_subchannel_pool", 1)]) as channel:
         call: Any = channel.unary_stream(method)
         return sum(len(message) for message in call(request, timeout=LIMIT_SECONDS))

@@ -1,4 +1,4 @@
-"""How soon a worker serves again that takes over many jobs, and what the shim holds for them."""
+"""How soon a worker that takes over many jobs serves, and how much memory the shim needs for them."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from tests.support.daemon import LIMIT, Daemon
 from txworker.pb import worker_pb2 as pb
 
 SIZES = ((1000, 1.0), (5000, 4.0))
-"""Jobs that run, and within how many seconds the next worker is to serve."""
+"""Number of running jobs, and the seconds until the next worker must serve."""
 
 
 def takeover(directory: Path, rounds: int) -> list[Figure]:
-    """Kill and start again, beside so many running jobs; then the same with none, for what a start takes anyway."""
+    """Kill and start the worker, beside running jobs."""
     figures = []
+    ids: list[str] = []
     daemon = Daemon(directory)
     try:
         daemon.end(daemon.start("/bin/true"))
         empty = _resident_bytes(daemon.shim())
         figures.append(Figure("memory of the shim without jobs, MiB", empty / 2**20, 16, at_most=True))
-        ids: list[str] = []
         for size, wanted in SIZES:
             ids += start_sleeping(daemon, size - len(ids))
             per_job = (_resident_bytes(daemon.shim()) - empty) / size / 1024

@@ -1,4 +1,4 @@
-"""Crowds of viewers: five hundred of one job, and four hundred that read nothing."""
+"""Many viewers at once: 500 of one job, and 400 that read nothing."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ STALLED_MEBIBYTES = 256
 
 
 def viewers(directory: Path, rounds: int) -> list[Figure]:
-    """All lines to all of 500, and what a call takes meanwhile."""
+    """500 viewers that read every line, and the duration of other calls."""
     found = []
     for _ in range(rounds):
         with a_worker(directory, server="max_streams = 600") as daemon, client_processes(2) as clients:
-            found.append(_crowd(daemon, clients))
+            found.append(_many_viewers(daemon, clients))
     lines, calls, memories = ([one[index] for one in found] for index in range(3))
     return [
         Figure("500 viewers of one job, a line's 99th percentile, ms", median(lines), 500, at_most=True),
@@ -47,7 +47,7 @@ def viewers(directory: Path, rounds: int) -> list[Figure]:
     ]
 
 
-def _crowd(daemon: Daemon, clients: ProcessPoolExecutor) -> tuple[float, float, float]:
+def _many_viewers(daemon: Daemon, clients: ProcessPoolExecutor) -> tuple[float, float, float]:
     begin = time.monotonic() + 4
     job_id = start_stamping(daemon, begin, 1 / LINES_PER_SECOND, SECONDS * LINES_PER_SECOND)
     half = [job_id] * (VIEWERS // 2)
@@ -72,7 +72,7 @@ def _query_seconds(daemon: Daemon, job_id: str, begin: float, until: list[Future
 
 
 def stalled(directory: Path, rounds: int) -> list[Figure]:
-    """Four hundred viewers of much output that read nothing, and the viewers of other jobs."""
+    """400 stalled viewers of large output, and the viewers of other jobs."""
     found = []
     for _ in range(rounds):
         with a_worker(directory, server="max_streams = 600") as daemon, client_processes(2) as clients:
@@ -98,7 +98,7 @@ def _beside_stalled(daemon: Daemon, clients: ProcessPoolExecutor) -> tuple[float
 
 
 def stall_until_removed(addr: str, job_id: str, flag: str) -> None:
-    """Open the streams, read nothing, make a file once nothing comes any more, and leave when it is removed."""
+    """Open streams without reading; create the flag file when all windows are full; end when it is removed."""
     asyncio.run(_stall(addr, job_id, Path(flag)))
 
 
@@ -109,7 +109,7 @@ async def _stall(addr: str, job_id: str, flag: Path) -> None:
     calls = [WorkerStub(channel).StreamJob(request) for channel in channels]
     for call in calls:
         await call.initial_metadata()
-    await asyncio.sleep(2)  # windows fill
+    await asyncio.sleep(2)  # until flow-control windows are full
     flag.touch()
     while flag.exists():
         await asyncio.sleep(0.05)
@@ -119,7 +119,7 @@ async def _stall(addr: str, job_id: str, flag: Path) -> None:
 
 
 def peak_bytes(daemon: Daemon) -> int:
-    """The most that the worker ever held in memory."""
+    """The peak resident memory of the worker."""
     found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{daemon.process.pid}/status").read_text())
     assert found is not None
     return int(found[1]) * 1024

@@ -1,4 +1,4 @@
-"""Fifty watchers while two thousand jobs run; and what watchers cost that read nothing."""
+"""Fifty watchers of two thousand jobs, and the cost of watchers that read nothing."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ WATCHERS, PROCESSES, JOBS, STALLED = 50, 2, 2000, 20
 
 def watchers(directory: Path, rounds: int) -> list[Figure]:
     """
-    How soon every watcher knows of the last end, and that all of them have the truth; then memory.
+    How soon every watcher knows the last end, and that all have the same view as ListJobs; then memory.
 
-    Once, however many rounds are asked for: it is long, and no ratio.
+    Once, for any `rounds`, because it takes long and is not a ratio.
     """
     with client_processes(PROCESSES) as clients, a_worker(directory) as daemon:
         seconds, rate = _watched(daemon, clients)
@@ -40,7 +40,7 @@ def watchers(directory: Path, rounds: int) -> list[Figure]:
 
 
 def _watched(daemon: Daemon, clients: ProcessPoolExecutor) -> tuple[float, float]:
-    """Seconds from the last end to the watcher that knows of it last, and the launch rate."""
+    """Seconds from the last end until every watcher knows it, and the launch rate."""
     settle(daemon)
     flags = [daemon.place / f"watching-{number}" for number in range(PROCESSES)]
     views = [clients.submit(final_views, daemon.addr, WATCHERS // PROCESSES, str(flag)) for flag in flags]
@@ -57,9 +57,9 @@ def _watched(daemon: Daemon, clients: ProcessPoolExecutor) -> tuple[float, float
 
 def final_views(addr: str, count: int, flag: str) -> list[tuple[float, str]]:
     """
-    So many watchers, each with a connection of its own: when each knew of all ends, and a digest of what it knows.
+    Run `count` watchers, each with its own connection: when each knew all ends, and a digest of its view.
 
-    Makes the file `flag` once all of them know of a first end.
+    Creates the file `flag` when all of them know of a first end.
     """
     with ExitStack() as stack:
         watching = [stack.enter_context(closing(Watcher(addr))).follow() for _ in range(count)]
@@ -75,7 +75,7 @@ def final_views(addr: str, count: int, flag: str) -> list[tuple[float, str]]:
 
 
 def digest(jobs: Iterable[pb.Job]) -> str:
-    """The same for the same jobs, in whatever order."""
+    """A digest that is the same for the same jobs in any order."""
     words = sorted(str(job) for job in jobs)
     return hashlib.sha256("".join(words).encode()).hexdigest()
 

@@ -1,9 +1,9 @@
 """
-A gRPC client that costs next to nothing: calls as frames of HTTP/2, written and read by hand.
+A minimal gRPC client that writes and reads HTTP/2 frames itself.
 
-Where launches are counted, client and worker share the machine. grpcio's client takes a third as much CPU time for a
-call as the worker does for the job, so it would be measured with it. This one takes a quarter of that; it knows only
-what these calls need (RFC 9113; the protocol in grpc's own PROTOCOL-HTTP2.md), and trusts the server to keep the rules.
+Client and worker share the machine while launches are measured. grpcio's client needs a third of the CPU time that the
+worker needs for a job; this one needs a quarter of that. It implements only what these calls need (RFC 9113, and gRPC's
+PROTOCOL-HTTP2.md) and does not check the server.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ _SERVICE = pb.DESCRIPTOR.services_by_name["Worker"].full_name
 
 
 class CallFailed(Exception):
-    """The server ended a call without an answer, or the connection."""
+    """The server ended a call without an answer, or closed the connection."""
 
 
 class Wire:
-    """One connection, one thread. Any number of calls may be under way; what they answer comes as messages()."""
+    """One connection for one thread, with any number of concurrent calls; answers come from messages()."""
 
     def __init__(self, addr: str) -> None:
         host, port = addr.rsplit(":", 1)
@@ -51,7 +51,7 @@ class Wire:
         self._socket = socket.create_connection((host, int(port)), LIMIT)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         settings = struct.pack(">HI", _INITIAL_WINDOW_SIZE, _MOST)
-        wide_open = struct.pack(">I", _MOST - _FIRST_WINDOW)  # nothing that comes here is ever held back
+        wide_open = struct.pack(">I", _MOST - _FIRST_WINDOW)  # no flow control for the server
         self._unsent = [PREFACE, frame(SETTINGS, 0, 0, settings), frame(WINDOW_UPDATE, 0, 0, wide_open)]
         self._unread = bytearray()
         self._calls: dict[int, bytearray] = {}
@@ -65,7 +65,7 @@ class Wire:
         self._socket.close()
 
     def call(self, method: str, request: Message) -> int:
-        """Begin a call; its number. It is sent when messages() is asked for."""
+        """Queue a call, to be sent by messages(); returns its number."""
         number, self._next = self._next, self._next + 2
         headers = request_headers(f"/{_SERVICE}/{method}", self._authority)
         body = request.SerializeToString()
@@ -76,10 +76,10 @@ class Wire:
 
     def messages(self) -> list[tuple[int, bytes]]:
         """
-        Send what is to be sent and wait for messages: each with its call's number, at least one.
+        Send queued calls and wait for at least one message; each comes with the number of its call.
 
         Raises:
-            CallFailed: a call ended without one.
+            CallFailed: a call ended without a message.
             TimeoutError: nothing came for LIMIT seconds.
         """
         found: list[tuple[int, bytes]] = []
@@ -90,7 +90,7 @@ class Wire:
                 raise CallFailed("the connection ended")
             self._unread += data
             for kind, flags, number, payload in self._frames():
-                found += self._understood(kind, flags, number, payload)
+                found += self._handle(kind, flags, number, payload)
         return found
 
     def _send(self) -> None:
@@ -99,7 +99,7 @@ class Wire:
             self._unsent.clear()
 
     def _frames(self) -> list[tuple[int, int, int, bytes]]:
-        """Those that are here as a whole."""
+        """The frames that have arrived completely."""
         frames, at, unread = [], 0, self._unread
         while len(unread) >= at + 9:
             end = at + 9 + int.from_bytes(unread[at : at + 3], "big")
@@ -111,7 +111,7 @@ class Wire:
         del unread[:at]
         return frames
 
-    def _understood(self, kind: int, flags: int, number: int, payload: bytes) -> list[tuple[int, bytes]]:
+    def _handle(self, kind: int, flags: int, number: int, payload: bytes) -> list[tuple[int, bytes]]:
         """The messages that this frame completes."""
         found: list[tuple[int, bytes]] = []
         if kind == DATA:
@@ -128,7 +128,7 @@ class Wire:
 
     def _ended(self, number: int, payload: bytes) -> None:
         del self._calls[number]
-        if number not in self._answered:  # a call that fails has trailers only
+        if number not in self._answered:  # a failed call has trailers only
             raise CallFailed(f"call {number}: {payload!r}")
         self._answered.remove(number)
 
