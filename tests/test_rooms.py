@@ -157,7 +157,7 @@ class RoomsTests(SynchronousTestCase):
 
     def test_one_logger(self) -> None:
         """Every room's lines are those of txworker.base.logs, whose fields are printable."""
-        log = ("txworker/base/logs.py", "txworker/daemon/service.py")
+        log = ("txworker/base/logs.py",)
         names = (
             "from twisted.logger import Logger",
             "twisted.python import log",

@@ -1,4 +1,4 @@
-"""Every deadline is on a clock that does not jump."""
+"""Timers, durations and job times while the wall clock is set."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ print(time.monotonic() - begun >= 0.3)
 
 class ClockTests(SynchronousTestCase):
     def test_monotonic(self) -> None:
-        """The reactor counts as time.monotonic does; from then on callLater does too."""
+        """The reactor's seconds() is time.monotonic, which callLater uses."""
 
         class Reactor:
             seconds = staticmethod(time.time)
@@ -46,7 +46,7 @@ class ClockTests(SynchronousTestCase):
         self.assertIs(reactor.seconds, time.monotonic)
 
     def test_wall_clock_jumps(self) -> None:
-        """Timers of a real reactor come when they are due, wherever the wall clock jumps."""
+        """A real reactor's timers fire when they are due, wherever the wall clock jumps."""
         ran = subprocess.run([sys.executable, "-c", JUMP], capture_output=True, text=True, timeout=60)
         self.assertEqual(("True\n", ""), (ran.stdout, ran.stderr))
 
@@ -59,41 +59,41 @@ class JumpTests(SynchronousTestCase):
         self.store = MemoryStore()
         self.house = a_house(store=self.store, wall=lambda: self.wall, elapsed=lambda: self.elapsed)
 
-    def pass_by(self, seconds: float, jump: float = 0.0) -> None:
+    def advance(self, seconds: float, jump: float = 0.0) -> None:
         self.elapsed += seconds
         self.wall += seconds + jump
 
     def test_while_it_runs(self) -> None:
-        """Its times are in order, and lie apart by what has passed; the next job is created when the clock says."""
+        """A job's times differ by the elapsed time; only the next job's creation follows the wall clock."""
         for jump in (-400 * 86_400, 400 * 86_400):
             job = self.successResultOf(self.house.worker.submit(JobSpec("true")))
             self.assertEqual(self.wall, job.created_at)
-            self.pass_by(7, jump)
+            self.advance(7, jump)
             self.house.launcher.running[job.id].exit()
             done = self.house.catalog.get(job.id)
             self.assertEqual((job.created_at, job.created_at + 7), (done.started_at, done.finished_at))
             self.assertEqual(self.elapsed, done.ended_elapsed)
 
     def test_while_it_is_launched(self) -> None:
-        """It is started after it was created, by as much as that took."""
+        """The start is later than the creation by as long as the launch took."""
         self.house.launcher.slow = launched = Deferred[None]()
         submitted = self.house.worker.submit(JobSpec("true"))
-        self.pass_by(3, -400 * 86_400)
+        self.advance(3, -400 * 86_400)
         launched.callback(None)
         job = self.successResultOf(submitted)
         self.assertEqual(job.created_at + 3, job.started_at)
 
     def test_lost(self) -> None:
-        """A lost job is not given up before it was begun, whatever the next worker's clock says."""
+        """A lost job never ends before it started, whatever the next worker's clock says."""
         started = self.successResultOf(self.house.worker.submit(JobSpec("true")))
-        self.pass_by(5, -400 * 86_400)
+        self.advance(5, -400 * 86_400)
         again = a_house(store=self.store, wall=lambda: self.wall, elapsed=lambda: self.elapsed)
         again.take_over()
         lost = again.catalog.get(started.id)
         self.assertEqual((started.started_at, self.elapsed), (lost.finished_at, lost.ended_elapsed))
 
     def test_in_order(self) -> None:
-        """Whatever times facts have, a job's are in order."""
+        """A job's times are in order, whatever times the facts have."""
         pending = Job("job", JobSpec("true"), 100.0)
         running = after(pending, Started(50.0, 1), 2)
         self.assertEqual(100.0, running.started_at)
@@ -104,7 +104,7 @@ class JumpTests(SynchronousTestCase):
 
 class ClockWatchTests(SynchronousTestCase):
     def test_told(self) -> None:
-        """A clock that is set is told of once, with direction and size; one that is kept right is not."""
+        """A step of the clock is logged once, with direction and size; slewing is not logged."""
         wall, elapsed = [1000.0], [1000.0]
         said: list[str] = []
 

@@ -1,4 +1,4 @@
-"""The limit of open descriptors, on a made-up kernel."""
+"""The limit of open descriptors, with a fake getrlimit and setrlimit."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ class DescriptorTests(SynchronousTestCase):
         self.patch(resource, "setrlimit", lambda number, limits: setattr(self, "now", limits))
 
     def test_raised(self) -> None:
-        """The worker's own becomes the hard one; what it was before is what jobs get."""
+        """The soft limit becomes the hard limit; jobs get what it was before."""
         limit = DescriptorLimit()
         self.assertEqual(((4000, 4000), (100, 4000)), (self.now, limit.original))
 
     def test_for_connections(self) -> None:
-        """Half of what the worker has not itself, within bounds."""
+        """Half of what the worker itself does not need, within bounds."""
         table = [(64, 8), (256, 96), (1024, 480), (65536, 10_000), (resource.RLIM_INFINITY, 10_000)]
         for hard, wanted in table:
             self.now = (64, hard)
             self.assertEqual(wanted, DescriptorLimit().for_connections)
 
     def test_scarce(self) -> None:
-        """When three quarters are taken, or all."""
+        """True when three quarters are in use, or all."""
         fd = os.open(os.devnull, os.O_RDONLY)
         os.close(fd)
         found = []

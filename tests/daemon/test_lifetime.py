@@ -25,7 +25,7 @@ class Noted(Service):
 
 class StagedServicesTests(SynchronousTestCase):
     def test_one_after_another(self) -> None:
-        """Stages stop last to first, each when the one before is through; within a stage all stop together."""
+        """Stages stop last to first, each after the one before has stopped; within a stage all stop together."""
         notes: list[str] = []
         store, jobs, door = (Noted(name, notes) for name in ("store", "jobs", "door"))
         house = StagedServices([[store], [jobs, door]])
@@ -41,7 +41,7 @@ class StagedServicesTests(SynchronousTestCase):
         self.successResultOf(over)
 
     def test_failing_to_stop(self) -> None:
-        """A service that fails to stop is logged and keeps nobody else from stopping."""
+        """An error while stopping is logged, and the other services stop all the same."""
         notes: list[str] = []
         store = Noted("store", notes)
         house = StagedServices([[store], [StopStep("broken", lambda: 1 / 0)]])

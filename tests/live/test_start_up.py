@@ -21,10 +21,10 @@ SIGNALLED_EARLY = """
 import os, signal
 from twisted.internet import reactor
 from twisted.logger import Logger
-from txworker.daemon.service import hold_signals, obey_signals
+from txworker.daemon.signals import handle_signals, hold_signals
 hold_signals()
 os.kill(os.getpid(), signal.SIGTERM)
-obey_signals(reactor, lambda: print("drained"), lambda: None, Logger())
+handle_signals(reactor, lambda: print("drained"), lambda: None, Logger())
 os.kill(os.getpid(), signal.SIGUSR1)
 reactor.addSystemEventTrigger("during", "startup", os.kill, os.getpid(), signal.SIGINT)
 reactor.run()

@@ -1,1 +1,1 @@
-"""What twistd runs: the service, how it is put together, and the order of starting and stopping."""
+"""What twistd runs: the service, its assembly from all rooms, and how it starts and stops."""

@@ -43,7 +43,7 @@ _log = Logger()
 
 @dataclass(frozen=True)
 class Assembled:
-    """The whole worker, ready to be started; and what signals call."""
+    """The services, to be started; and the two that signals call."""
 
     services: StagedServices
     drain: Drain

@@ -1,4 +1,4 @@
-"""Says when the wall clock was set: times that are shown follow it, and nothing else does."""
+"""Logs when the wall clock was set. Only times that are shown follow it; everything else goes by elapsed time."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Callable
 from txworker.base.logs import Logger
 
 STEP_SECONDS = 5.0
-"""A clock that is only kept right (adjtimex(2)) does not move by so much in a second."""
+"""Slewing the clock (adjtimex(2)) moves it by far less than this in a second."""
 
 _HOUR_SECONDS, _DAY_SECONDS = 3600.0, 86_400.0
 
 
 class ClockWatch:
-    """now() is the wall clock, elapsed() what has passed. stepped: by how much it was set while no worker ran."""
+    """now() is the wall clock, elapsed() one that cannot be set. stepped: seconds it was set by while no worker ran."""
 
     _log = Logger()
 
@@ -21,21 +21,21 @@ class ClockWatch:
         self._now = now
         self._elapsed = elapsed
         self._ahead = now() - elapsed()
-        self._tell(stepped, " while no worker ran here")
+        self._log_step(stepped, " while no worker ran here")
 
     def look(self) -> None:
-        """Compare them."""
+        """Compare the two clocks with the last look, and log a difference."""
         ahead = self._now() - self._elapsed()
-        self._tell(ahead - self._ahead)
+        self._log_step(ahead - self._ahead)
         self._ahead = ahead
 
-    def _tell(self, stepped: float, when: str = "") -> None:
+    def _log_step(self, stepped: float, when: str = "") -> None:
         if abs(stepped) >= STEP_SECONDS:
             self._log.warn(
-                "The wall clock went {direction} by {much}{when}. Times of new jobs follow it; retention, durations "
-                "and time limits go by the time that has passed.",
+                "The wall clock went {direction} by {duration}{when}. Times of new jobs follow it; retention, "
+                "durations and time limits go by the time that has passed.",
                 direction="ahead" if stepped > 0 else "back",
-                much=_in_words(abs(stepped)),
+                duration=_in_words(abs(stepped)),
                 when=when,
             )
 

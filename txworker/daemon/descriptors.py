@@ -1,7 +1,4 @@
-"""
-The limit of open descriptors: the worker has what its hard limit allows, and clients take no more than leaves
-enough.
-"""
+"""The limit of open descriptors: raised to the hard limit, and divided between clients, jobs and the worker itself."""
 
 from __future__ import annotations
 
@@ -11,19 +8,19 @@ import resource
 from txworker.linux.rlimits import raise_descriptor_limit
 
 OWN = 64
-"""About so many the worker has for itself, with the connections to its store."""
+"""About how many descriptors the worker itself needs, with its store's connections."""
 
 MOST_CONNECTIONS = 10_000
-"""More than so many clients a worker has not; each costs it some memory."""
+"""The most connections whatever the limit, because each costs memory."""
 
 UNLIMITED = 2**20
-"""What is reckoned with where there is no limit."""
+"""The limit that is assumed where there is none."""
 
 
 class DescriptorLimit:
     """
-    Raises this process's own soft limit to the hard one when made; `original` is what both were before. Any
-    thread.
+    Raises this process's soft limit to the hard limit when it is constructed. original: the soft and hard limit before
+    that, which jobs get. Any thread.
     """
 
     def __init__(self) -> None:
@@ -33,11 +30,11 @@ class DescriptorLimit:
 
     @property
     def for_connections(self) -> int:
-        """So many connections there may be at most: half of what the worker does not need for itself."""
+        """The most client connections: half of the descriptors that the worker itself does not need."""
         return min(max((self._most - OWN) // 2, 8), MOST_CONNECTIONS)
 
     def scarce(self) -> bool:
-        """Three quarters are taken: what is left is for jobs and the store, and not for viewers."""
+        """Whether three quarters are in use; the rest is reserved for jobs and the store."""
         try:
             lowest_free = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:

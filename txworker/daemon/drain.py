@@ -1,4 +1,4 @@
-"""Draining: no new jobs, goodbye to the scheduler; when the jobs there are have come to their end, the worker ends."""
+"""Draining: new jobs are refused, the worker deregisters from the scheduler, and ends when its last job has ended."""
 
 from __future__ import annotations
 
@@ -15,15 +15,18 @@ from txworker.worker.worker import Worker
 
 VIEWERS_SECONDS = 30.0
 """
-How long those may go on reading who still read when the last job has ended: a drain is in no hurry, but one who has
-stopped reading must not hold it up. What they miss is in the output still, and the next worker streams it.
+How long viewers may go on reading after the last job has ended. A drain is not urgent, but a viewer that has stopped
+reading must not block it; the output stays, and the next worker streams it.
 """
 
 _LOOK_SECONDS = 0.1
 
 
 class Drain:
-    """announce() says to whoever asks that the worker takes nothing more; over() ends the worker. Reactor thread."""
+    """
+    announce() makes health say NOT_SERVING; registrations are stopped, which deregisters; stop() stops the worker.
+    Reactor thread.
+    """
 
     _log = Logger()
 
@@ -32,18 +35,18 @@ class Drain:
         clock: Clock,
         worker: Worker,
         announce: Callable[[], None],
-        goodbyes: Sequence[Service],
-        over: Callable[[], None],
+        registrations: Sequence[Service],
+        stop: Callable[[], None],
     ) -> None:
         self._clock = clock
         self._worker = worker
         self._announce = announce
-        self._goodbyes = goodbyes
-        self._over = over
+        self._registrations = registrations
+        self._stop = stop
         self._begun = False
 
     def begin(self) -> Deferred[int]:
-        """Begin; again is harmless. Fires at once with how many jobs are not done yet."""
+        """Begin to drain. Fires at once with the number of unfinished jobs. A repeated call is harmless."""
         running = len(self._worker.running_ids())
         if self._begun:
             self._log.info("Already draining; jobs still to end: {running}.", running=running)
@@ -52,25 +55,25 @@ class Drain:
             self._log.info("Draining: no new jobs; still to end: {running}.", running=running)
             self._announce()
             ended = self._worker.drain()
-            said = [self._say(goodbye) for goodbye in self._goodbyes]
-            Deferred.fromCoroutine(self._finish(ended, said)).addErrback(
+            deregistered = [self._deregister(registration) for registration in self._registrations]
+            Deferred.fromCoroutine(self._finish(ended, deregistered)).addErrback(
                 lambda failure: self._log.failure("draining", failure)
             )
         return succeed(running)
 
-    def _say(self, goodbye: Service) -> Deferred[object]:
-        said: Deferred[object] = maybeDeferred(goodbye.stopService)
-        return said.addErrback(lambda failure: self._log.failure("saying goodbye", failure))
+    def _deregister(self, registration: Service) -> Deferred[object]:
+        stopped: Deferred[object] = maybeDeferred(registration.stopService)
+        return stopped.addErrback(lambda failure: self._log.failure("deregistering from the scheduler", failure))
 
-    async def _finish(self, ended: Deferred[None], said: list[Deferred[object]]) -> None:
+    async def _finish(self, ended: Deferred[None], deregistered: list[Deferred[object]]) -> None:
         await ended
         self._log.info("Drained: every job has ended.")
-        await gatherResults(said)  # or a worker without jobs would be gone before the scheduler has heard of it
-        await self._viewers_done()
-        with suppress(ReactorNotRunning):  # a signal has ended it already
-            self._over()
+        await gatherResults(deregistered)  # a worker without jobs would otherwise end first
+        await self._no_viewers()
+        with suppress(ReactorNotRunning):  # a signal has stopped it already
+            self._stop()
 
-    async def _viewers_done(self) -> None:
+    async def _no_viewers(self) -> None:
         for _ in range(int(VIEWERS_SECONDS / _LOOK_SECONDS)):
             if not self._worker.catalog.viewers.any:
                 break

@@ -1,0 +1,42 @@
+"""
+Assembles the worker and starts it; each error of the start becomes one sentence.
+
+Imports gRPC, so it is imported only after twistd has forked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from txworker.config import Config
+from txworker.daemon.assembly import assemble
+from txworker.daemon.directories import NotUsable
+from txworker.daemon.lifetime import StagedServices
+from txworker.daemon.refusals import CannotStart
+from txworker.daemon.signals import handle_signals
+from txworker.jobs.errors import StoreBroken
+from txworker.rpc.server import CannotListen
+from txworker.store.errors import Unusable
+
+
+def start(config: Config, reactor: Any, environment: Mapping[str, str], umask: int) -> StagedServices:
+    """
+    The services of the worker, started; signals stop it, drain it and hand its jobs over from now on.
+
+    Raises:
+        CannotStart: an address, a directory or a certificate cannot be used.
+    """
+    try:
+        assembled = assemble(config, reactor, environment, umask)
+        handle_signals(reactor, assembled.drain.begin, assembled.handover.begin)
+        assembled.services.startService()
+    except CannotListen as error:
+        raise CannotStart(f"txworker: grpc_server.addr: {error}") from error
+    except NotUsable as error:
+        raise CannotStart(f"txworker: {error}") from error
+    except (Unusable, StoreBroken) as error:
+        raise CannotStart(f"txworker: jobs.state_directory: {error}") from error
+    except OSError as error:
+        raise CannotStart(f"txworker: {error.filename or 'cannot start'}: {error.strerror or error}") from error
+    return assembled.services
