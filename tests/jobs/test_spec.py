@@ -58,7 +58,7 @@ class RefusalTests(SynchronousTestCase):
         self.assertLess(len(str(error)), 700)
 
     def test_no_secrets(self) -> None:
-        """The error for an unusable environment variable names it and does not show its value, for clients log errors."""
+        """The error for an unusable environment variable names it and hides its value: clients log errors."""
         for value in ("password\0", "password" * 20_000):
             error = self.assertRaises(InvalidRequest, lambda value=value: JobSpec("a", env={"TOKEN": value}))
             self.assertIn("env[TOKEN]: 'TOKEN=…' ", str(error))

@@ -1,4 +1,4 @@
-"""What is serialized by hand, read by protobuf."""
+"""Protobuf parses the messages that are serialized without it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from txworker.wire.blocks import raw_message, text_message
 
 
 class BlocksTests(SynchronousTestCase):
-    def test_protobuf_reads_it(self) -> None:
-        """Every length and offset around the places where a number gets one byte longer."""
+    def test_protobuf_parses(self) -> None:
+        """Lengths and offsets just below and above the sizes at which a varint gets one byte longer."""
         numbers = [0, 1, *(2**bits + more for bits in (7, 14, 21) for more in (-1, 0, 1))]
         for size in numbers[:-3]:
             for offset in (*numbers, 2**40, 2**63 - 1):

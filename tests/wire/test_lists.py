@@ -1,4 +1,4 @@
-"""Which jobs a list means, and where its pages begin and end."""
+"""Which jobs a list selects, and where its pages begin and end."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from txworker.jobs import Job, JobSpec, JobState, Query
 from txworker.jobs.errors import InvalidRequest
 from txworker.jobs.query import BEYOND_NEWEST
 from txworker.pb import worker_pb2 as pb
-from txworker.wire import lists
 from txworker.wire.lists import page_size, page_start, page_to_pb, query_from_pb
 
 ALL = Query()
@@ -19,7 +18,7 @@ MINE = Query(frozenset([JobState.RUNNING, JobState.FAILED]), {"team": "mine", "a
 
 
 def jobs(count: int, spec: JobSpec = TRUE) -> list[Job]:
-    """Newest first, as a page has them."""
+    """Newest first, as on a page."""
     return [Job(f"job-{number}", spec, 1.0, number) for number in range(count, 0, -1)]
 
 
@@ -33,25 +32,25 @@ def token(page: pb.ListJobsRes, query: Query = ALL) -> int:
 
 class RequestTests(SynchronousTestCase):
     def test_query(self) -> None:
-        """States and labels as they are; none of both means every job."""
+        """States and labels arrive unchanged; without any the query selects every job."""
         states = [pb.JOB_STATE_RUNNING, pb.JOB_STATE_FAILED, pb.JOB_STATE_RUNNING]
         request = pb.ListJobsReq(states=states, labels={"a": "b", "team": "mine"})
         self.assertEqual((MINE, ALL), (query_from_pb(request), query_from_pb(pb.ListJobsReq())))
 
     def test_no_state(self) -> None:
-        """A number that is no job's state is refused."""
+        """A number that is not a job state is refused."""
         for number in (0, 9, -1):
             request = pb.ListJobsReq()
             request.states.append(number)  # type: ignore[arg-type]
             self.assertIn("states", str(self.assertRaises(InvalidRequest, query_from_pb, request)))
 
-    def test_labels_of_nobody(self) -> None:
+    def test_too_many_labels(self) -> None:
         """More labels than a job can have are refused."""
         request = pb.ListJobsReq(labels={str(number): "" for number in range(101)})
         self.assertIn("labels: 101", str(self.assertRaises(InvalidRequest, query_from_pb, request)))
 
-    def test_labels_too_long(self) -> None:
-        """Nor is a longer label than a job can have, which a watcher would hold for as long as it likes."""
+    def test_long_labels(self) -> None:
+        """A longer label than a job can have is refused: a watcher would hold it in memory as long as it watches."""
         for labels in ({"a": "x" * 4096}, {"x" * 4097: ""}):
             refusal = self.assertRaises(InvalidRequest, query_from_pb, pb.ListJobsReq(labels=labels))
             self.assertEqual("labels", refusal.field)
@@ -59,7 +58,7 @@ class RequestTests(SynchronousTestCase):
         query_from_pb(pb.ListJobsReq(labels={"a": "x" * 4095}))
 
     def test_page_size(self) -> None:
-        """A hundred when nothing is said, and a thousand at most; less than none is refused."""
+        """The default is 100, the maximum 1000, and a negative size is refused."""
         sizes = [page_size(pb.ListJobsReq(pageSize=size)) for size in (0, 1, 1000, 1001, 2**31 - 1)]
         self.assertEqual([100, 1, 1000, 1000, 1000], sizes)
         self.assertRaises(InvalidRequest, page_size, pb.ListJobsReq(pageSize=-1))
@@ -67,22 +66,22 @@ class RequestTests(SynchronousTestCase):
 
 class PageTests(SynchronousTestCase):
     def test_first(self) -> None:
-        """Without a token the page begins with the newest there is."""
+        """Without a token the page begins with the newest job."""
         self.assertEqual(BEYOND_NEWEST, page_start(pb.ListJobsReq(), ALL))
 
     def test_token(self) -> None:
-        """A page that is full while there is more has a token, with which the next one begins below its last job."""
+        """A full page with more jobs to come has a token; the next page begins below the last job."""
         page = page_to_pb(jobs(5)[:4], 3, ALL)
         self.assertEqual((["job-5", "job-4", "job-3"], 3), (ids(page), token(page)))
 
     def test_last_page(self) -> None:
-        """The last page has none: not when it is just full, nor when it is empty."""
+        """The last page has no token, also when it is exactly full or empty."""
         for count in (0, 2, 3):
             page = page_to_pb(jobs(count), 3, ALL)
             self.assertEqual((count, ""), (len(page.jobs), page.nextPageToken))
 
     def test_another_list(self) -> None:
-        """A token belongs to its states and labels, in whatever order they are said."""
+        """A token is valid for its states and labels only, in any order."""
         page = page_to_pb(jobs(2), 1, MINE)
         same = Query(frozenset([JobState.FAILED, JobState.RUNNING]), {"a": "b", "team": "mine"})
         self.assertEqual(2, token(page, same))
@@ -91,7 +90,7 @@ class PageTests(SynchronousTestCase):
             self.assertIn("other states or labels", str(refusal))
 
     def test_garbage(self) -> None:
-        """What is no token of ours is refused, in a sentence that names the field."""
+        """A token that this worker did not make is refused, by an error that names the field."""
         good = page_to_pb(jobs(2), 1, ALL).nextPageToken
         garbage = ["x", "garbage", "é" * 8, good[:-4], good + "AAAA", "!" + good, base64.b64encode(b"x").decode()]
         for text in garbage:
@@ -99,15 +98,14 @@ class PageTests(SynchronousTestCase):
             self.assertIn("pageToken", str(refusal))
 
     def test_bytes(self) -> None:
-        """A page never is too large for a client to take, and has at least one job; the rest are on the next ones."""
-        self.patch(lists, "LARGEST_PAGE_BYTES", 5000)
+        """A page has no more bytes than allowed, but one job at least; the next pages have the rest."""
         seen: list[str] = []
         rest = jobs(7, JobSpec("echo", args=("x" * 2000,)))
         while rest:
-            page = page_to_pb(rest, 100, ALL)
+            page = page_to_pb(rest, 100, ALL, 5000)
             self.assertLess(page.ByteSize(), 5100)
             seen += ids(page)
             rest = [job for job in rest if job.number < token(page)] if page.nextPageToken else []
         self.assertEqual([f"job-{number}" for number in range(7, 0, -1)], seen)
-        page = page_to_pb(jobs(2, JobSpec("echo", args=("x" * 6000,))), 100, ALL)
+        page = page_to_pb(jobs(2, JobSpec("echo", args=("x" * 6000,))), 100, ALL, 5000)
         self.assertEqual((["job-2"], 2), (ids(page), token(page)))

@@ -1,4 +1,4 @@
-"""What a caller is told of a request that cannot be parsed."""
+"""The error for a request that cannot be parsed."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ START = pb.StartJobReq.DESCRIPTOR
 
 
 class UnreadableTests(SynchronousTestCase):
-    def said(self, request: bytes) -> str:
+    def message(self, request: bytes) -> str:
         self.assertRaises(DecodeError, pb.StartJobReq.FromString, request)
         return str(unreadable(START, request))
 
     def test_no_message(self) -> None:
-        """How it begins, how long it is, and what it should have been."""
+        """The error shows the beginning of the request, its length, and the message type that was expected."""
         text = r"request: b'\xff\xff' is how 2 bytes begin that cannot be read as a jobscheduler.StartJobReq"
-        self.assertEqual(text, self.said(b"\xff\xff"))
-        self.assertLess(len(self.said(b"\xff" * 1_000_000)), 300)
+        self.assertEqual(text, self.message(b"\xff\xff"))
+        self.assertLess(len(self.message(b"\xff" * 1_000_000)), 300)
 
     def test_not_utf8(self) -> None:
-        """The field is named, also in a map or a list, and behind good ones and unknown ones."""
+        """The field is named, also in a map or a list, and after good and unknown fields."""
         table = {
             r"command: b'\xff\xfe' is not UTF-8": b"\x0a\x02\xff\xfe",
             r"path: b'\xc3' is not UTF-8": b"\x0a\x02ls\x12\x01\xc3",
@@ -31,9 +31,9 @@ class UnreadableTests(SynchronousTestCase):
             r"env.value: b'\xff' is not UTF-8": b"\x5a\x06\x0a\x01A\x12\x01\xff",
         }
         for text, request in table.items():
-            self.assertEqual(text, self.said(request))
+            self.assertEqual(text, self.message(request))
 
     def test_long(self) -> None:
-        """In a long one the field is not looked for: that would cost more than the answer is worth."""
+        """The field of a long request is not named, because finding it is expensive."""
         request = pb.StartJobReq(args=["x"] * 10_000).SerializeToString() + b"\x0a\x02\xff\xfe"
-        self.assertIn("30004 bytes", self.said(request))
+        self.assertIn("30004 bytes", self.message(request))

@@ -1,21 +1,37 @@
-"""Our words and the wire's."""
+"""Values and messages, errors and statuses."""
 
 from __future__ import annotations
 
 import grpc
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
 from twisted.trial.unittest import SynchronousTestCase
 
-from txworker.jobs import EndReason, EndRequested, Exit, Exited, Job, JobSpec, JobState, Started, Usage, after, errors
+from txworker.jobs import (
+    EndReason,
+    EndRequested,
+    Exit,
+    Exited,
+    Job,
+    JobSpec,
+    JobState,
+    Limits,
+    Started,
+    Usage,
+    after,
+    errors,
+)
 from txworker.jobs.errors import InvalidRequest, TxWorkerError
 from txworker.pb import worker_pb2 as pb
 from txworker.wire.jobs import job_to_pb, query_to_pb, seconds_from_pb, spec_from_pb
 from txworker.wire.status import code_of, status_of
 
+STARTED = Started(2.25, 77)
+
 
 class SpecTests(SynchronousTestCase):
     def test_all_fields(self) -> None:
-        """Every field of a request reaches the order."""
+        """Every field of a request reaches the spec."""
         request = pb.StartJobReq(
             command="a b",
             path="p",
@@ -31,24 +47,32 @@ class SpecTests(SynchronousTestCase):
             labels={"l": "m"},
             quietTimeout=Duration(seconds=2),
             separateStderr=True,
+            leftovers="keep",
         )
-        spec = spec_from_pb(request)
-        self.assertEqual(
-            ("a b", "p", ("1", ""), {"K": "V"}, "/d"), (spec.command, spec.path, spec.args, spec.env, spec.directory)
+        spec = JobSpec(
+            command="a b",
+            path="p",
+            args=("1", ""),
+            env={"K": "V"},
+            directory="/d",
+            request_id="r",
+            timeout_seconds=1.5,
+            stdin=b"\xff",
+            limits=Limits(1, 2, 3.0, 4, 5),
+            labels={"l": "m"},
+            quiet_timeout_seconds=2.0,
+            separate_stderr=True,
+            leftovers="keep",
         )
-        self.assertEqual(
-            ("r", 1.5, b"\xff", {"l": "m"}), (spec.request_id, spec.timeout_seconds, spec.stdin, spec.labels)
-        )
-        self.assertEqual(
-            (2.0, True, (1, 2, 3.0, 4, 5)), (spec.quiet_timeout_seconds, spec.separate_stderr, _values(spec.limits))
-        )
+        self.assertEqual((spec, spec.stdin), (spec_from_pb(request), spec_from_pb(request).stdin))
+        self.assertEqual(set(pb.StartJobReq.DESCRIPTOR.fields_by_name), field_names(request))
 
     def test_old_request(self) -> None:
-        """What an old client sends means no limit of any kind."""
+        """A request with the old fields only has no limits."""
         self.assertEqual(JobSpec("bash", "x.sh"), spec_from_pb(pb.StartJobReq(command="bash", path="x.sh")))
 
     def test_durations(self) -> None:
-        """A duration that no clock could keep is refused by the field's name."""
+        """A negative or too long duration is refused, by an error that names the field."""
         for duration in (Duration(seconds=-1), Duration(nanos=-1), Duration(seconds=315_576_000_001)):
             error = self.assertRaises(InvalidRequest, seconds_from_pb, "grace", duration)
             self.assertEqual("grace", error.field)
@@ -61,9 +85,9 @@ class SpecTests(SynchronousTestCase):
 
 class JobTests(SynchronousTestCase):
     def test_whole_record(self) -> None:
-        """A finished job's record arrives whole."""
+        """Every field of a finished job's record reaches the message."""
         job = Job("id", JobSpec("c", "p", ("a",), labels={"k": "v"}, request_id="r"), 1.5)
-        job = after(after(job, Started(2.25, 77), 2), EndRequested(EndReason.REQUESTED), 3)
+        job = after(after(job, STARTED, 2), EndRequested(EndReason.REQUESTED), 3)
         job = after(job, Exited(3.0, Exit(None, 15, Usage(0.5, 0.25, 1024), 2), 99, True), 4)
         message = job_to_pb(job)
         self.assertEqual(("id", "c", "p", ["a"]), (message.jobID, message.command, message.path, list(message.args)))
@@ -78,15 +102,23 @@ class JobTests(SynchronousTestCase):
         self.assertEqual((0.5, 0.25, 1024), (_at(message.userCPU), _at(message.systemCPU), message.maxRSSBytes))
         self.assertEqual((True, 77, 2), (message.outputTruncated, message.pid, message.leftoversEnded))
 
+    def test_every_field(self) -> None:
+        """job_to_pb() sets every field that the message has."""
+        spec = JobSpec("c", "p", ("x" * 9_000,), labels={"k": "v"}, request_id="r").shortened()
+        started = after(Job("id", spec, 1.0), STARTED, 2)
+        ends = [Exit(3, None, Usage(1, 1, 1), 1), Exit(None, 11, core_dumped=True)]
+        messages = [job_to_pb(after(started, Exited(3.0, end, 9, True), 3)) for end in ends]
+        self.assertEqual(set(pb.Job.DESCRIPTOR.fields_by_name), set().union(*map(field_names, messages)))
+
     def test_running(self) -> None:
-        """A running job has no end, and its three old words say so."""
+        """A running job has no end, and the three old fields say so."""
         job = after(Job("id", JobSpec("c"), 1.0), Started(2.0, 77), 2)
         answer = query_to_pb(job)
         self.assertEqual((False, False, ""), (answer.done, answer.error, answer.errorText))
         self.assertFalse(answer.job.HasField("finishedAt"))
 
     def test_shortened(self) -> None:
-        """A record that has not all that it shows says so; what it never shows, as the environment, is not missed."""
+        """A record is marked as shortened when a part that it shows was cut; the environment is never shown."""
         table = [
             (JobSpec("c", args=("x" * 9_000,)), True),
             (JobSpec("c", labels={str(number): "x" * 900 for number in range(9)}), True),
@@ -100,14 +132,14 @@ class JobTests(SynchronousTestCase):
                 [False, shortened], [job_to_pb(Job("id", one, 1.0)).shortened for one in (spec, spec.shortened())]
             )
 
-    def test_more_than_a_message(self) -> None:
-        """Of an order that fits into no message a question gets the brief one, for a client could take no other."""
+    def test_too_large_for_a_message(self) -> None:
+        """QueryJob answers with a shortened record when the whole one is larger than clients accept."""
         for count, shortened in ((40, False), (42, True)):
             answer = query_to_pb(Job("id", JobSpec("c", args=("x" * 100_000,) * count), 1.0))
             self.assertEqual((shortened, True), (answer.job.shortened, answer.ByteSize() < 4 * 2**20))
 
     def test_states(self) -> None:
-        """Our states are the wire's, by number and by name."""
+        """JobState has the wire's names and numbers."""
         self.assertEqual(
             {f"JOB_STATE_{state.name}": state.value for state in JobState} | {"JOB_STATE_UNSPECIFIED": 0},
             dict(pb.JobState.items()),
@@ -116,10 +148,10 @@ class JobTests(SynchronousTestCase):
 
 class StatusTests(SynchronousTestCase):
     def test_every_error_has_its_code(self) -> None:
-        """No error that a caller may meet is left to INTERNAL, and each says its reason to programs."""
+        """Every error that a caller may get has a code and a reason other than INTERNAL."""
         for error_class in TxWorkerError.__subclasses__():
             if error_class is errors.WrongState:
-                continue  # a mistake of ours, not of a caller's
+                continue  # a mistake in the worker, not of a caller
             error = error_class.__new__(error_class)
             Exception.__init__(error, "why")
             self.assertIsNot(grpc.StatusCode.INTERNAL, code_of(error), error_class)
@@ -135,8 +167,9 @@ class StatusTests(SynchronousTestCase):
         self.assertIn(b"JOB_NOT_FOUND", packed)
 
 
-def _values(limits: object) -> tuple[object, ...]:
-    return tuple(vars(limits).values())
+def field_names(message: Message) -> set[str]:
+    """The fields of a message that are set."""
+    return {field.name for field, _ in message.ListFields()}
 
 
 def _at(message: object) -> float:

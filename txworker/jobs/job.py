@@ -188,7 +188,7 @@ class Exited:
 
 @dataclass(frozen=True)
 class Lost:
-    """The job's exit status cannot be known; `text` says why. at: seconds since the epoch; elapsed: as ended_elapsed."""
+    """The exit status cannot be known; `text` says why. at: seconds since the epoch; elapsed: as ended_elapsed."""
 
     at: float
     text: str

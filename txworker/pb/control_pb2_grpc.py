@@ -50,14 +50,14 @@ class ControlServicer:
     """Missing associated documentation comment in .proto file."""
 
     def Drain(self, request, context):
-        """No new jobs from now on; those there are run to their end, then the worker ends. Answers at once; again is fine.
+        """The worker takes no new jobs, and ends when its jobs are done. Answers at once; may be called again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Handover(self, request, context):
-        """The worker ends now and leaves the jobs that run to the next worker, whatever jobs.at_stop says. Answers at once.
+        """The worker ends now and its jobs run on for the next worker, whatever jobs.at_stop says. Answers at once.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

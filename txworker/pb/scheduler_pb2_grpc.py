@@ -50,14 +50,14 @@ class SchedulerServicer:
     """Missing associated documentation comment in .proto file."""
 
     def RegisterWorker(self, request, context):
-        """The worker is ready to be dialled at `address`.
+        """A worker is ready to be called at `address`, as host:port.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeregisterWorker(self, request, context):
-        """The worker with that id goes away.
+        """The worker with that id takes no more calls.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -3,10 +3,10 @@
 isort:skip_file
 The worker's gRPC interface.
 
-Fields 1-9 and the first four methods belong to the interface that existing
-schedulers speak; everything from field 10 on, and the methods after them,
-are additions an old client never sees. proto3 names are camelCase because
-the existing interface is.
+Fields 1-9 of the first four methods' messages belong to the interface that
+existing schedulers speak. Fields from 10 on and the later methods are
+additions, which old clients ignore. Names are camelCase because the
+existing interface's are.
 """
 
 from collections import abc as _abc
@@ -114,30 +114,30 @@ class StartJobReq(_message.Message):
     SEPARATESTDERR_FIELD_NUMBER: _builtins.int
     LEFTOVERS_FIELD_NUMBER: _builtins.int
     command: _builtins.str
-    """Split into words as a POSIX shell splits them, without running a shell."""
+    """Split into words as a POSIX shell splits them; no shell is executed."""
     path: _builtins.str
-    """One argument after the words of command, as it stands; left out when empty."""
+    """One argument, after the words of command; empty: no argument."""
     directory: _builtins.str
     """Working directory; empty: the worker's default."""
     requestID: _builtins.str
-    """The same id again brings the same job back; nothing is started twice."""
+    """A second request with the same id starts nothing and returns the first one's job."""
     stdin: _builtins.bytes
-    """Fed to the job's standard input, which is empty otherwise."""
+    """The job's standard input, followed by its end."""
     separateStderr: _builtins.bool
-    """Keep stderr in a file of its own instead of in order with stdout."""
+    """Keep stderr in a file of its own; otherwise it is in one file with stdout, in the order of writing."""
     leftovers: _builtins.str
-    """What becomes of processes that the job leaves behind: "end" or "keep"; empty: the worker's default."""
+    """What happens to processes that the job leaves behind: "end" or "keep"; empty: the worker's default."""
     @_builtins.property
     def args(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Exact arguments after path."""
+        """Exact arguments, after path."""
 
     @_builtins.property
     def env(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Added to the worker's environment."""
+        """Added to the environment that the worker gives to jobs."""
 
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
-        """The job is ended when it has run for so long."""
+        """The job is ended when it has run this long; absent: no limit."""
 
     @_builtins.property
     def limits(self) -> Global___Limits: ...
@@ -145,7 +145,7 @@ class StartJobReq(_message.Message):
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
     @_builtins.property
     def quietTimeout(self) -> _duration_pb2.Duration:
-        """The job is ended when it printed nothing for so long."""
+        """The job is ended when it has printed nothing for this long; absent: no limit."""
 
     def __init__(
         self,
@@ -193,7 +193,7 @@ Global___StartJobRes: _TypeAlias = StartJobRes  # noqa: Y015
 
 @_typing.final
 class Limits(_message.Message):
-    """0 or absent: the worker's default."""
+    """In each field 0 means the worker's default."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -234,7 +234,7 @@ class StopJobReq(_message.Message):
     jobID: _builtins.str
     @_builtins.property
     def grace(self) -> _duration_pb2.Duration:
-        """Between TERM and KILL; absent: the worker's default; zero: KILL at once."""
+        """The time from TERM to KILL; absent: the worker's default; zero: KILL at once."""
 
     def __init__(
         self,
@@ -326,21 +326,21 @@ class StreamJobReq(_message.Message):
     STDERR_FIELD_NUMBER: _builtins.int
     FROMEND_FIELD_NUMBER: _builtins.int
     path: _builtins.str
-    """A job's id; where no job has that id, a job's path: the newest job started with it."""
+    """A job's id, or a job's path: then the newest job with that path. An id is tried first."""
     jobID: _builtins.str
-    """A job's id and nothing else; goes before path."""
+    """A job's id only. path is ignored when this is set."""
     offset: _builtins.int
-    """First byte wanted."""
+    """The offset of the first byte to send."""
     noFollow: _builtins.bool
-    """Send what is there now, then end."""
+    """Send the output written so far, then end."""
     raw: _builtins.bool
-    """Exact bytes in `data`; `output` stays empty."""
+    """Send exact bytes in `data`, and nothing in `output`."""
     tailLines: _builtins.int
-    """Begin so many lines before the end of what is there now."""
+    """Begin this many lines before the end of the output written so far."""
     stderr: _builtins.bool
-    """The separate stderr instead."""
+    """Stream the separate stderr instead of stdout."""
     fromEnd: _builtins.bool
-    """Only what comes from now on."""
+    """Send only output written from now on."""
     def __init__(
         self,
         *,
@@ -369,10 +369,10 @@ class StreamJobRes(_message.Message):
     DATA_FIELD_NUMBER: _builtins.int
     OFFSET_FIELD_NUMBER: _builtins.int
     output: _builtins.str
-    """Valid UTF-8: a character is never cut, invalid bytes become U+FFFD."""
+    """Valid UTF-8. A character is never split between messages; invalid bytes become U+FFFD."""
     data: _builtins.bytes
     offset: _builtins.int
-    """Of this message's first byte in the output."""
+    """The offset in the output of this message's first byte."""
     def __init__(
         self,
         *,
@@ -444,15 +444,15 @@ class Job(_message.Message):
     outputBytes: _builtins.int
     requestID: _builtins.str
     maxRSSBytes: _builtins.int
-    """As the kernel counts it, from before the exec: of small jobs it shows what started them."""
+    """As the kernel counts it, from before the exec: for small jobs it is that of the starting process."""
     outputTruncated: _builtins.bool
     pid: _builtins.int
     leftoversEnded: _builtins.int
-    """Processes the job left behind that the worker ended."""
+    """The number of processes that the job left behind and the worker ended."""
     coreDumped: _builtins.bool
-    """The signal that ended it left a core dump."""
+    """The signal that ended the process made a core dump."""
     shortened: _builtins.bool
-    """args, labels, or a very long command or path are cut: QueryJob has all of them."""
+    """Long args, labels, command or path are cut here; QueryJob answers with all of them."""
     @_builtins.property
     def args(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -602,7 +602,7 @@ class WatchJobsReq(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def jobIDs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """None: all jobs."""
+        """Empty: all jobs."""
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...

@@ -70,42 +70,42 @@ class WorkerServicer:
     """Missing associated documentation comment in .proto file."""
 
     def StartJob(self, request, context):
-        """Starts a job; answers when its process runs.
+        """Starts a job. Answers when its process runs.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StopJob(self, request, context):
-        """Asks a job to end: TERM to its process group, KILL after the grace period. Answers at once.
+        """Ends a job: TERM to its process group, KILL after the grace period. Answers at once.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def QueryJob(self, request, context):
-        """How a job stands.
+        """A job's present state and record.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StreamJob(self, request, context):
-        """A job's output from the beginning, then live, until the job is done.
+        """A job's output from the beginning, then as it is written, until the job is done.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListJobs(self, request, context):
-        """The jobs this worker knows, newest first, in pages.
+        """The worker's jobs, newest first, in pages.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WatchJobs(self, request, context):
-        """The jobs as they stand, then every change.
+        """The present record of each job, then a record for each change.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

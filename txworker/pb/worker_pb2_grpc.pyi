@@ -3,10 +3,10 @@
 isort:skip_file
 The worker's gRPC interface.
 
-Fields 1-9 and the first four methods belong to the interface that existing
-schedulers speak; everything from field 10 on, and the methods after them,
-are additions an old client never sees. proto3 names are camelCase because
-the existing interface is.
+Fields 1-9 of the first four methods' messages belong to the interface that
+existing schedulers speak. Fields from 10 on and the later methods are
+additions, which old clients ignore. Names are camelCase because the
+existing interface's are.
 """
 
 from collections import abc as _abc
@@ -38,33 +38,33 @@ class WorkerStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> WorkerAsyncStub: ...
     StartJob: _grpc.UnaryUnaryMultiCallable[_worker_pb2.StartJobReq, _worker_pb2.StartJobRes]
-    """Starts a job; answers when its process runs."""
+    """Starts a job. Answers when its process runs."""
     StopJob: _grpc.UnaryUnaryMultiCallable[_worker_pb2.StopJobReq, _worker_pb2.StopJobRes]
-    """Asks a job to end: TERM to its process group, KILL after the grace period. Answers at once."""
+    """Ends a job: TERM to its process group, KILL after the grace period. Answers at once."""
     QueryJob: _grpc.UnaryUnaryMultiCallable[_worker_pb2.QueryJobReq, _worker_pb2.QueryJobRes]
-    """How a job stands."""
+    """A job's present state and record."""
     StreamJob: _grpc.UnaryStreamMultiCallable[_worker_pb2.StreamJobReq, _worker_pb2.StreamJobRes]
-    """A job's output from the beginning, then live, until the job is done."""
+    """A job's output from the beginning, then as it is written, until the job is done."""
     ListJobs: _grpc.UnaryUnaryMultiCallable[_worker_pb2.ListJobsReq, _worker_pb2.ListJobsRes]
-    """The jobs this worker knows, newest first, in pages."""
+    """The worker's jobs, newest first, in pages."""
     WatchJobs: _grpc.UnaryStreamMultiCallable[_worker_pb2.WatchJobsReq, _worker_pb2.JobEvent]
-    """The jobs as they stand, then every change."""
+    """The present record of each job, then a record for each change."""
 
 @_typing.type_check_only
 class WorkerAsyncStub(WorkerStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     StartJob: _aio.UnaryUnaryMultiCallable[_worker_pb2.StartJobReq, _worker_pb2.StartJobRes]  # type: ignore[assignment]
-    """Starts a job; answers when its process runs."""
+    """Starts a job. Answers when its process runs."""
     StopJob: _aio.UnaryUnaryMultiCallable[_worker_pb2.StopJobReq, _worker_pb2.StopJobRes]  # type: ignore[assignment]
-    """Asks a job to end: TERM to its process group, KILL after the grace period. Answers at once."""
+    """Ends a job: TERM to its process group, KILL after the grace period. Answers at once."""
     QueryJob: _aio.UnaryUnaryMultiCallable[_worker_pb2.QueryJobReq, _worker_pb2.QueryJobRes]  # type: ignore[assignment]
-    """How a job stands."""
+    """A job's present state and record."""
     StreamJob: _aio.UnaryStreamMultiCallable[_worker_pb2.StreamJobReq, _worker_pb2.StreamJobRes]  # type: ignore[assignment]
-    """A job's output from the beginning, then live, until the job is done."""
+    """A job's output from the beginning, then as it is written, until the job is done."""
     ListJobs: _aio.UnaryUnaryMultiCallable[_worker_pb2.ListJobsReq, _worker_pb2.ListJobsRes]  # type: ignore[assignment]
-    """The jobs this worker knows, newest first, in pages."""
+    """The worker's jobs, newest first, in pages."""
     WatchJobs: _aio.UnaryStreamMultiCallable[_worker_pb2.WatchJobsReq, _worker_pb2.JobEvent]  # type: ignore[assignment]
-    """The jobs as they stand, then every change."""
+    """The present record of each job, then a record for each change."""
 
 class WorkerServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -73,7 +73,7 @@ class WorkerServicer(metaclass=_abc_1.ABCMeta):
         request: _worker_pb2.StartJobReq,
         context: _ServicerContext,
     ) -> _typing.Union[_worker_pb2.StartJobRes, _abc.Awaitable[_worker_pb2.StartJobRes]]:
-        """Starts a job; answers when its process runs."""
+        """Starts a job. Answers when its process runs."""
 
     @_abc_1.abstractmethod
     def StopJob(
@@ -81,7 +81,7 @@ class WorkerServicer(metaclass=_abc_1.ABCMeta):
         request: _worker_pb2.StopJobReq,
         context: _ServicerContext,
     ) -> _typing.Union[_worker_pb2.StopJobRes, _abc.Awaitable[_worker_pb2.StopJobRes]]:
-        """Asks a job to end: TERM to its process group, KILL after the grace period. Answers at once."""
+        """Ends a job: TERM to its process group, KILL after the grace period. Answers at once."""
 
     @_abc_1.abstractmethod
     def QueryJob(
@@ -89,7 +89,7 @@ class WorkerServicer(metaclass=_abc_1.ABCMeta):
         request: _worker_pb2.QueryJobReq,
         context: _ServicerContext,
     ) -> _typing.Union[_worker_pb2.QueryJobRes, _abc.Awaitable[_worker_pb2.QueryJobRes]]:
-        """How a job stands."""
+        """A job's present state and record."""
 
     @_abc_1.abstractmethod
     def StreamJob(
@@ -97,7 +97,7 @@ class WorkerServicer(metaclass=_abc_1.ABCMeta):
         request: _worker_pb2.StreamJobReq,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_worker_pb2.StreamJobRes], _abc.AsyncIterator[_worker_pb2.StreamJobRes]]:
-        """A job's output from the beginning, then live, until the job is done."""
+        """A job's output from the beginning, then as it is written, until the job is done."""
 
     @_abc_1.abstractmethod
     def ListJobs(
@@ -105,7 +105,7 @@ class WorkerServicer(metaclass=_abc_1.ABCMeta):
         request: _worker_pb2.ListJobsReq,
         context: _ServicerContext,
     ) -> _typing.Union[_worker_pb2.ListJobsRes, _abc.Awaitable[_worker_pb2.ListJobsRes]]:
-        """The jobs this worker knows, newest first, in pages."""
+        """The worker's jobs, newest first, in pages."""
 
     @_abc_1.abstractmethod
     def WatchJobs(
@@ -113,6 +113,6 @@ class WorkerServicer(metaclass=_abc_1.ABCMeta):
         request: _worker_pb2.WatchJobsReq,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_worker_pb2.JobEvent], _abc.AsyncIterator[_worker_pb2.JobEvent]]:
-        """The jobs as they stand, then every change."""
+        """The present record of each job, then a record for each change."""
 
 def add_WorkerServicer_to_server(servicer: WorkerServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,4 +1,4 @@
-"""What the worker asks of the world, as narrow as it asks it; daemon/assembly.py hands the real ones in."""
+"""The interfaces that the worker needs from other rooms; daemon/assembly.py hands the implementations in."""
 
 from txworker.ports.output import Output, Shelf
 from txworker.ports.processes import Launcher, Listener, Running

@@ -1,4 +1,4 @@
-"""What the worker asks of output files."""
+"""What the worker needs from output files."""
 
 from __future__ import annotations
 
@@ -12,87 +12,91 @@ from txworker.jobs import Loss
 
 
 class Output(Protocol):
-    """All that one job prints."""
+    """The output of one job, stdout and stderr. Reactor thread, except where a docstring says otherwise."""
 
     @property
     def size(self) -> int:
-        """Bytes written down so far. Any thread."""
+        """Bytes in the output files, of stdout and of stderr together. Any thread."""
 
     @property
     def truncated(self) -> bool:
-        """Something was dropped. Any thread."""
+        """Whether some output is missing from the files. Any thread."""
 
     def ready(self, child_fd: int) -> bool:
-        """The child's descriptor 1 or 2 has bytes: whether they can be taken now, or else a moment later."""
+        """Whether bytes of the process's descriptor 1 or 2 can be written now. If not, the caller asks again later."""
 
     def write(self, child_fd: int, data: bytes) -> None:
-        """Bytes that came out of the child's descriptor 1 or 2."""
+        """Write bytes that the process wrote to its descriptor 1 or 2."""
 
     def pour(self, child_fd: int, fd: int, most: int) -> int:
         """
-        Copy what pipe `fd` holds, `most` bytes at most; how many those were, 0: it has ended.
+        Copy up to `most` bytes from pipe `fd` in the kernel; returns how many, 0 at the end of the pipe.
 
-        In a thread, at times when nobody else writes. Raises BlockingIOError when the pipe is empty. poured() tells
-        who waits.
+        Called in a worker thread, never beside another write to the same output. poured() then wakes the waiters.
+
+        Raises:
+            BlockingIOError: the pipe is empty.
         """
 
     def poured(self, child_fd: int) -> None:
-        """Something was poured."""
+        """pour() has written something: wake the waiters of more()."""
 
     def recorded(self, stderr: bool) -> int:
-        """Bytes written down so far of one of them; they can be read. Any thread."""
+        """Bytes in the file of stdout or of stderr; all of them can be read. Any thread."""
 
     def more(self, beyond: int, stderr: bool) -> Deferred[None]:
-        """Fires when there is a byte at or after offset `beyond`, or nothing more will come."""
+        """Fires when the file has a byte at or after offset `beyond`, or the output is closed."""
 
     def losses(self, stderr: bool) -> tuple[Loss, ...]:
-        """What others have taken away of one of them; known before it could be read as something else. Any thread."""
+        """Bytes that other programs removed, known before later bytes can be read in their place. Any thread."""
 
     def owns(self, found: os.stat_result, stderr: bool) -> bool:
-        """That is the file in which one of them is, as far as can be told. Any thread."""
+        """Whether `found` is the status of this output's file, as far as can be known. Any thread."""
 
     def is_intact(self, fd: int, stderr: bool) -> bool:
-        """Nothing was cut off of that open file just now that is not in losses() yet. Any thread."""
+        """Whether losses() already has everything that was cut off the open file `fd`. Any thread."""
 
     def finish(self) -> None:
-        """The job prints nothing more; from now on `size` and `truncated` stay as they are."""
+        """The job prints nothing more: `size` and `truncated` no longer change."""
 
     def close(self) -> None:
-        """Nothing more will come."""
+        """Wake all waiters of more(): nothing more will be written."""
 
     def discard(self) -> None:
-        """The job never was: leave no file."""
+        """The job did not start: delete the files."""
 
 
 class Shelf(Protocol):
-    """Which output belongs to which job."""
+    """The output files of all jobs, by job id."""
 
     def create(self, job_id: str, separate_stderr: bool, max_bytes: int) -> Output:
-        """New, empty output that takes so many bytes, 0: all. Raises OSError; then no file is left."""
+        """Create empty output for max_bytes, 0: no limit. Raises OSError; then no file is left."""
 
     def open(self, job_id: str, stderr: bool) -> int:
         """
-        A descriptor to read it by. Any thread.
+        A descriptor to read a job's output by; the caller closes it. Any thread.
 
-        Raises FileNotFoundError, another OSError, or NotOurFile, which is one: it is none of the worker's files.
+        Raises:
+            NotOurFile: the file was not made by this worker; a subclass of OSError.
+            OSError: it cannot be opened; FileNotFoundError: there is no file.
         """
 
     def bytes_of(self, job_id: str, stderr: bool) -> int | None:
-        """How many are in that file; None: it is not there. Any thread."""
+        """The size of a job's output file; None: there is no file. Any thread."""
 
     def losses(self, job_id: str, stderr: bool) -> tuple[Loss, ...]:
-        """What others have taken away of it while its job ran. Any thread."""
+        """Bytes that other programs removed from it while the job ran. Any thread."""
 
     def is_damaged(self, job_id: str, separate_stderr: bool, begun: bool) -> bool:
-        """Others have taken something away of a job's output; begun: there was one, though it be empty."""
+        """Whether other programs removed output of the job. begun: the job had started, so a missing file is damage."""
 
     def resume(
         self, job_id: str, separate_stderr: bool, max_bytes: int, lost: Sequence[int], discarded: Sequence[int]
     ) -> Output:
-        """The output of a job that an earlier worker has started, to be gone on with."""
+        """The output of a job that an earlier worker started, for appending. lost, discarded: as in HeldProcess."""
 
     def recover(self, job_id: str, separate_stderr: bool) -> int:
-        """Bytes that a dead worker has left of a job's output, which can be read from now on, though it be empty."""
+        """Make what an earlier worker left of a job's output readable, even if it is empty; returns its bytes."""
 
     def remove(self, job_ids: Iterable[str]) -> None:
-        """Delete it. Any thread; raises OSError."""
+        """Delete the output files of these jobs. Any thread; raises OSError."""

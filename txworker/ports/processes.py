@@ -1,8 +1,8 @@
-"""What the worker asks of whatever runs jobs' processes, and what it is told by it."""
+"""What the worker needs from the room that runs processes, and what that room reports to the worker."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
@@ -12,73 +12,77 @@ from txworker.jobs.held_process import HeldProcess
 
 
 class Listener(Protocol):
-    """Who hears what becomes of a child: one of the worker's for each job."""
+    """Receives the output and the end of one job's process. Reactor thread, except for pour()."""
 
     def ready(self, child_fd: int) -> bool:
-        """It has begun to print: whether that can be taken now. Otherwise it is asked again a moment later."""
+        """Whether output of descriptor 1 or 2 can be taken now, as Output.ready()."""
 
     def wrote(self, child_fd: int, data: bytes) -> None:
-        """It printed."""
+        """The process wrote these bytes to its descriptor 1 or 2."""
 
     def pour(self, child_fd: int, fd: int, most: int) -> int:
-        """It prints a lot, into pipe `fd`: as Output.pour. One call at a time, and never beside wrote()."""
+        """Copy output from pipe `fd` in the kernel, as Output.pour(). In a thread, never beside wrote()."""
 
     def poured(self, child_fd: int) -> None:
-        """Something was poured; reactor thread."""
+        """pour() has written something."""
 
     def overdue(self, reason: EndReason) -> None:
-        """A time limit is over; it is being ended."""
+        """The process passed a time limit and is being ended."""
 
     def end_blocked(self, problem: str) -> None:
-        """It is to end and does not, as that says: it may not be signalled, or the kernel cannot end it."""
+        """The process does not end; `problem` says why: it must not be signalled, or the kernel cannot end it."""
 
     def ended(self, exit: Exit) -> None:
         """The process exited, all of its output was handed over, and no other process of the job is left."""
 
 
 class Running(Protocol):
-    """A child that was started."""
+    """A process that was started. Reactor thread."""
 
     @property
     def pid(self) -> int:
-        """Its process id, which is also that of its session and process group."""
+        """The id of the process, and of its session and process group."""
 
     def note_start(self, at: float) -> None:
-        """When it was started, as clients are told: the next worker is to tell them the same."""
+        """Keep the start time shown to clients, in seconds since the epoch, for the next worker."""
 
     def stop(self, grace_seconds: float) -> None:
-        """TERM now, KILL after that grace period. Again is harmless."""
+        """Send TERM now, and KILL after the grace period. A second call can only shorten the grace period."""
 
     def resume_stop(self, kill_at: float | None) -> None:
-        """It was asked to end by an earlier worker: KILL is due then (monotonic clock); None: at once."""
+        """Continue a stop by an earlier worker: send KILL at kill_at (seconds, monotonic clock); None: at once."""
 
-    def exited(self, how: Any) -> None:
-        """It had exited before this worker came (HeldProcess.exit)."""
+    def exited(self, how: Mapping[str, Any]) -> None:
+        """The process exited before this worker took it over; `how` is HeldProcess.exit."""
 
     def release(self) -> None:
-        """Its end is written down; its number may be given to another process."""
+        """The end is in the store: the process may be reaped, which frees its pid."""
 
     def leave(self) -> Deferred[None]:
-        """The worker ends and it runs on. Fires when nothing of its output is being copied here any more."""
+        """Let the process run on without this worker. Fires when the worker no longer copies its output."""
 
     def abandon(self) -> Deferred[None]:
-        """Its exit will never be known. Fires when what it printed is written down."""
+        """Give the process up: its exit cannot be known. Fires when its output so far is written."""
 
 
 class Launcher(Protocol):
-    """Starts children."""
+    """Starts processes. Reactor thread."""
 
     def check(self, spec: JobSpec) -> None:
-        """Raises InvalidRequest: no process can be made of that order, whatever there is on the machine."""
+        """Raises InvalidRequest when no machine could start a process from that spec."""
 
     async def launch(
         self, job_id: str, spec: JobSpec, listener: Listener, check: Callable[[], None] = lambda: None
     ) -> Running:
         """
-        Start the order's process, or raise TxWorkerError and leave nothing behind. May be waited for.
+        Start a process for the job.
 
-        check() is called last thing before the process is asked for, perhaps again: what it raises is raised here.
+        check() is called immediately before the process is requested, possibly more than once and in another thread.
+
+        Raises:
+            TxWorkerError: the process could not be started; nothing is left of it.
+            Exception: whatever check() raises; nothing was started.
         """
 
     def take_over(self, job_id: str, spec: JobSpec, listener: Listener, held: HeldProcess) -> Running:
-        """The process of a job that an earlier worker has started; raises OSError."""
+        """Take over a process that an earlier worker started. Raises OSError: its pipes cannot be watched."""

@@ -1,4 +1,4 @@
-"""Time, and the few other facts that the worker reads of the world."""
+"""Clocks, ids and delayed calls, as the worker needs them."""
 
 from __future__ import annotations
 
@@ -9,9 +9,13 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class World:
     """
-    What the worker reads of the world: now() is wall-clock time in seconds, for showing, and may be set at any time;
-    elapsed() is time in seconds that only passes, over restarts, too; ticks() is the time in clock ticks since boot;
-    new_id() makes a job's id; soon(call) makes a call a moment later.
+    Functions that tests replace.
+
+    now(): wall-clock time in seconds since the epoch, only for display; an operator may set it at any time.
+    elapsed(): seconds on a clock that never jumps and goes on over restarts.
+    ticks(): clock ticks since boot.
+    new_id(): a new job id.
+    soon(call): makes the call in a later turn of the reactor.
     """
 
     now: Callable[[], float]

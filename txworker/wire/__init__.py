@@ -1,1 +1,1 @@
-"""Words both ways, side by side: values and messages, errors and statuses."""
+"""Converts between the worker's values and protobuf messages, and from errors to gRPC statuses. Any thread."""

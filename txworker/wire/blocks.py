@@ -1,13 +1,13 @@
 """
-StreamJobRes, serialized here and not by protobuf: a block of output is copied once on its way and not three times.
+Serializes StreamJobRes without protobuf, so that a block of output is copied once instead of three times.
 
-A test holds this to what protobuf reads.
+tests/wire/test_blocks.py parses the result with protobuf.
 """
 
 from __future__ import annotations
 
-_OUTPUT, _DATA = b"\x0a", b"\x52"  # fields 1 and 10, with a length before them
-_OFFSET = b"\x58"  # field 11, a number
+_OUTPUT, _DATA = b"\x0a", b"\x52"  # tags of fields 1 and 10, length-delimited
+_OFFSET = b"\x58"  # tag of field 11, a varint
 
 
 def text_message(text: str, offset: int) -> bytes:

@@ -1,8 +1,9 @@
-"""Our words and the wire's, side by side: requests to values, jobs to messages. Any thread."""
+"""Requests to values, and jobs to messages: one line for each field. Any thread."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -11,19 +12,19 @@ from txworker.jobs import Job, JobSpec, Limits
 from txworker.jobs.errors import InvalidRequest
 from txworker.pb import worker_pb2 as pb
 
-LARGEST_BYTES = 4 * 1024 * 1024
-"""Of a message: clients refuse larger ones."""
+MAX_MESSAGE_BYTES = 4 * 1024 * 1024
+"""Clients refuse larger messages (gRPC's default)."""
 
-LONGEST_SECONDS = 315_576_000_000
-"""Of a google.protobuf.Duration, as its documentation has it: about 10,000 years."""
+MAX_DURATION_SECONDS = 315_576_000_000
+"""The longest google.protobuf.Duration, about 10,000 years (duration.proto)."""
 
 
 def spec_from_pb(request: pb.StartJobReq) -> JobSpec:
     """
-    The order of a StartJobReq.
+    The spec in a StartJobReq.
 
     Raises:
-        InvalidRequest: a field has a value that cannot be meant.
+        InvalidRequest: a field has an impossible value.
     """
     return JobSpec(
         command=request.command,
@@ -32,13 +33,11 @@ def spec_from_pb(request: pb.StartJobReq) -> JobSpec:
         env=dict(request.env),
         directory=request.directory,
         request_id=request.requestID,
-        timeout_seconds=seconds_from_pb("timeout", request.timeout) if request.HasField("timeout") else None,
+        timeout_seconds=_optional_seconds(request, "timeout"),
         stdin=request.stdin,
         limits=_limits_from_pb(request.limits) if request.HasField("limits") else Limits(),
         labels=dict(request.labels),
-        quiet_timeout_seconds=(
-            seconds_from_pb("quietTimeout", request.quietTimeout) if request.HasField("quietTimeout") else None
-        ),
+        quiet_timeout_seconds=_optional_seconds(request, "quietTimeout"),
         separate_stderr=request.separateStderr,
         leftovers=request.leftovers,
     )
@@ -49,18 +48,18 @@ def seconds_from_pb(field: str, duration: Duration) -> float:
     A Duration in seconds.
 
     Raises:
-        InvalidRequest: it is negative, or longer than a Duration may be.
+        InvalidRequest: it is negative, or above MAX_DURATION_SECONDS. `field` is the name in the error.
     """
     seconds = duration.seconds + duration.nanos / 1e9
     if seconds < 0 or duration.nanos < 0:
         raise InvalidRequest(field, seconds, "seconds is negative")
-    if seconds > LONGEST_SECONDS:
+    if seconds > MAX_DURATION_SECONDS:
         raise InvalidRequest(field, seconds, "seconds is longer than a duration may be")
     return seconds
 
 
 def job_to_pb(job: Job) -> pb.Job:
-    """The record of a job, with as much of its order as the job has."""
+    """A job's record, whole or shortened as job.spec is."""
     return pb.Job(
         jobID=job.id,
         command=job.spec.command,
@@ -88,12 +87,20 @@ def job_to_pb(job: Job) -> pb.Job:
 
 
 def query_to_pb(job: Job) -> pb.QueryJobRes:
-    """How a job stands: the three words that every scheduler knows, and the whole record, if a client takes that."""
+    """
+    The answer to QueryJob: the three fields that every scheduler knows, and the record.
+
+    The record is shortened when the whole one makes the message larger than clients accept.
+    """
     answer = pb.QueryJobRes(done=job.done, error=job.failed, errorText=job.error_text, job=job_to_pb(job))
-    brief = job.spec.shortened()
-    if brief is not job.spec and answer.ByteSize() > LARGEST_BYTES:
-        return query_to_pb(replace(job, spec=brief))
+    shortened = job.spec.shortened()
+    if shortened is not job.spec and answer.ByteSize() > MAX_MESSAGE_BYTES:
+        return query_to_pb(replace(job, spec=shortened))
     return answer
+
+
+def _optional_seconds(request: pb.StartJobReq, field: Literal["timeout", "quietTimeout"]) -> float | None:
+    return seconds_from_pb(field, getattr(request, field)) if request.HasField(field) else None
 
 
 def _limits_from_pb(limits: pb.Limits) -> Limits:
@@ -101,11 +108,11 @@ def _limits_from_pb(limits: pb.Limits) -> Limits:
         if getattr(limits, field) < 0:
             raise InvalidRequest(f"limits.{field}", getattr(limits, field), "is negative")
     return Limits(
-        limits.maxOutputBytes,
-        limits.maxMemoryBytes,
-        seconds_from_pb("limits.maxCPU", limits.maxCPU),
-        limits.maxOpenFiles,
-        limits.maxProcesses,
+        max_output_bytes=limits.maxOutputBytes,
+        max_memory_bytes=limits.maxMemoryBytes,
+        max_cpu_seconds=seconds_from_pb("limits.maxCPU", limits.maxCPU),
+        max_open_files=limits.maxOpenFiles,
+        max_processes=limits.maxProcesses,
     )
 
 

@@ -1,4 +1,4 @@
-"""ListJobs and WatchJobs, side by side with our words: which jobs are meant, and where a page begins. Any thread."""
+"""ListJobs and WatchJobs: which jobs a request selects, and the pages of a list. Any thread."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ from txworker.jobs.spec import MAX_LABEL_BYTES, MAX_LABELS
 from txworker.pb import worker_pb2 as pb
 from txworker.wire.jobs import job_to_pb
 
-USUAL_PAGE, LARGEST_PAGE = 100, 1000
-LARGEST_PAGE_BYTES = 3 * 1024 * 1024
+DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE = 100, 1000
+MAX_PAGE_BYTES = 3 * 1024 * 1024
 """Clients refuse messages over 4 MiB."""
 
 _TOKEN = struct.Struct(">q8s")
+"""The number of the last job on the page, and a digest of the query."""
 
 
 def query_from_pb(request: pb.ListJobsReq) -> Query:
     """
-    The jobs that are meant.
+    The query of a ListJobsReq.
 
     Raises:
-        InvalidRequest: a state is none, or there are more labels than a job can have.
+        InvalidRequest: a state does not exist, or a job cannot have such labels.
     """
     labels = labels_from_pb(request.labels)
     for state in request.states:
@@ -38,37 +39,37 @@ def query_from_pb(request: pb.ListJobsReq) -> Query:
 
 def labels_from_pb(labels: Mapping[str, str]) -> dict[str, str]:
     """
-    The labels that jobs are wanted by.
+    The labels that a request selects jobs by.
 
     Raises:
-        InvalidRequest: there are more than a job can have, or longer ones.
+        InvalidRequest: there are more than a job can have, or longer ones than a job can have.
     """
     if len(labels) > MAX_LABELS:
         raise InvalidRequest("labels", len(labels), f"are too many: a job has {MAX_LABELS} at most")
     for name, value in labels.items():
-        if len(name) + len(value) > MAX_LABEL_BYTES:  # characters, so no more than certainly cannot be
+        if len(name) + len(value) > MAX_LABEL_BYTES:  # characters, not bytes: a quick check, not an exact one
             raise InvalidRequest("labels", name, f"is too long, with its value: {MAX_LABEL_BYTES} bytes at most")
     return dict(labels)
 
 
 def page_size(request: pb.ListJobsReq) -> int:
     """
-    How many jobs at most; more than a thousand are not sent at once.
+    The highest number of jobs on the page, MAX_PAGE_SIZE at most.
 
     Raises:
         InvalidRequest: it is negative.
     """
     if request.pageSize < 0:
         raise InvalidRequest("pageSize", request.pageSize, "is negative")
-    return min(request.pageSize or USUAL_PAGE, LARGEST_PAGE)
+    return min(request.pageSize or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
 
 
 def page_start(request: pb.ListJobsReq, query: Query) -> int:
     """
-    The number below which the page begins.
+    The page has jobs with numbers below the returned one.
 
     Raises:
-        InvalidRequest: the token is none of ours, or belongs to other states or labels.
+        InvalidRequest: the token was not made by this worker, or for other states or labels.
     """
     if not request.pageToken:
         return BEYOND_NEWEST
@@ -80,10 +81,11 @@ def page_start(request: pb.ListJobsReq, query: Query) -> int:
     raise InvalidRequest("pageToken", request.pageToken, "was not given by this worker")
 
 
-def page_to_pb(jobs: Iterable[Job], most: int, query: Query) -> pb.ListJobsRes:
+def page_to_pb(jobs: Iterable[Job], most: int, query: Query, max_bytes: int = MAX_PAGE_BYTES) -> pb.ListJobsRes:
     """
-    A page of at most so many of these jobs, and of no more than fit into one message; with a token when there are
-    more.
+    A page of the first `most` jobs, or fewer when more would exceed max_bytes, but one at least.
+
+    nextPageToken is set when `jobs` has more: hand in one job more than `most` at least.
     """
     page = pb.ListJobsRes()
     size = 0
@@ -91,7 +93,7 @@ def page_to_pb(jobs: Iterable[Job], most: int, query: Query) -> pb.ListJobsRes:
     for job in jobs:
         message = job_to_pb(job)
         size += message.ByteSize()
-        if len(page.jobs) == most or (page.jobs and size > LARGEST_PAGE_BYTES):
+        if len(page.jobs) == most or (page.jobs and size > max_bytes):
             page.nextPageToken = base64.urlsafe_b64encode(_TOKEN.pack(last, _digest(query))).decode()
             break
         page.jobs.append(message)
@@ -100,5 +102,5 @@ def page_to_pb(jobs: Iterable[Job], most: int, query: Query) -> pb.ListJobsRes:
 
 
 def _digest(query: Query) -> bytes:
-    words = repr((sorted(state.value for state in query.states), sorted(query.labels.items())))
-    return hashlib.sha256(words.encode()).digest()[:8]
+    text = repr((sorted(state.value for state in query.states), sorted(query.labels.items())))
+    return hashlib.sha256(text.encode()).digest()[:8]

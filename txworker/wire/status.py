@@ -1,4 +1,4 @@
-"""Our errors and gRPC's, side by side. Any thread."""
+"""The gRPC status of each error. Any thread."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from grpc_status import rpc_status
 from txworker.jobs import errors
 
 DOMAIN = "txworker"
-"""Of every ErrorInfo we send; its reason is the error class's `reason` and stays as it is."""
+"""The domain in every ErrorInfo. Its reason is the error's `reason`, which never changes."""
 
 _CODES: dict[type[errors.TxWorkerError], grpc.StatusCode] = {
     errors.InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
@@ -37,12 +37,12 @@ _CODES: dict[type[errors.TxWorkerError], grpc.StatusCode] = {
 
 
 def code_of(error: errors.TxWorkerError) -> grpc.StatusCode:
-    """The status code that says what the error says."""
+    """The error's status code."""
     return _CODES.get(type(error), grpc.StatusCode.INTERNAL)
 
 
 def status_of(error: errors.TxWorkerError) -> grpc.Status:
-    """The whole status: code, sentence, and an ErrorInfo for programs."""
+    """The error's whole status: code, sentence, and an ErrorInfo for programs."""
     info = Any()
     info.Pack(ErrorInfo(reason=error.reason, domain=DOMAIN))
     code: int = code_of(error).value[0]

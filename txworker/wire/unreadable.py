@@ -1,4 +1,4 @@
-"""What is wrong with a request that cannot be parsed, in a sentence. Any thread."""
+"""Says what is wrong with a request that protobuf cannot parse. Any thread."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 
 from txworker.jobs.errors import InvalidRequest
 
-_LOOKED_AT_BYTES = 4 * 1024
-"""Of a longer request it is not said which field is wrong: to look takes a Python object for each value in it."""
+_MAX_INSPECTED_BYTES = 4 * 1024
+"""The wrong field of a longer request is not named: finding it makes a Python object for each value in the request."""
 
 _SHOWN_BYTES = 40
 
-_BYTES_FOLLOW = 2  # the wire type of strings and of messages
+_LENGTH_DELIMITED = 2  # the wire type of strings, bytes and messages
 
 
 def unreadable(message: Descriptor, request: bytes) -> InvalidRequest:
-    """Names the string that is not UTF-8; where the request is no message at all, shows how it begins."""
-    if len(request) <= _LOOKED_AT_BYTES:
+    """An error that names the string that is not UTF-8, or shows the beginning of a request that is no message."""
+    if len(request) <= _MAX_INSPECTED_BYTES:
         found = _not_utf8(message, request, "")
         if found is not None:
             return found
@@ -30,14 +30,14 @@ def unreadable(message: Descriptor, request: bytes) -> InvalidRequest:
 
 
 def _not_utf8(message: Descriptor, data: bytes, prefix: str) -> InvalidRequest | None:
-    """The first one: a message without fields of its own can be parsed whatever its strings hold."""
+    """The first string that is not UTF-8. Parses as Empty, which has no fields, so no string is decoded."""
     try:
         values: Any = UnknownFieldSet(Empty.FromString(data))
     except DecodeError:
         return None
     for value in values:
         field = message.fields_by_number.get(value.field_number)
-        if field is None or value.wire_type != _BYTES_FOLLOW:
+        if field is None or value.wire_type != _LENGTH_DELIMITED:
             continue
         name = f"{prefix}{field.name}"
         if field.type == FieldDescriptor.TYPE_STRING and not _is_utf8(value.data):
