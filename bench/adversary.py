@@ -20,7 +20,7 @@ from tests.support.daemon import Daemon
 
 def adversary(directory: Path, rounds: int) -> list[Figure]:
     """
-    Three adversaries at once in each round: one ends by itself, one is stopped, one times out; with and without cgroups.
+    Three adversaries at once per round: one ends by itself, one is stopped, one times out; with and without cgroups.
 
     Bystander processes, in other jobs and outside, must not be touched.
     """

@@ -32,7 +32,7 @@ def watchers(directory: Path, rounds: int) -> list[Figure]:
     with a_worker(directory) as daemon:
         grown = _stalled(daemon)
     note = f"{rate:.0f} launches/s meanwhile"
-    name = f"{WATCHERS} watchers of {JOBS} jobs, all of whom end with what ListJobs says"
+    name = f"{WATCHERS} watchers of {JOBS} jobs, all of which end with what ListJobs says"
     return [
         Figure(f"{name}: seconds behind the last end", seconds, 5, note, at_most=True),
         Figure(f"memory of a watcher that reads nothing of {JOBS} jobs, MB", grown / 1e6, 2, at_most=True),
