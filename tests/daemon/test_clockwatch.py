@@ -11,7 +11,7 @@ from twisted.logger import ILogObserver, LogEvent, Logger, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import provider
 
-from tests.support.fakes import a_house
+from tests.support.fakes import worker_fixture
 from tests.support.memory_store import MemoryStore
 from txworker.daemon.clockwatch import ClockWatch
 from txworker.daemon.service import use_monotonic_clock
@@ -57,7 +57,7 @@ class JumpTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.wall = self.elapsed = 1_700_000_000.0
         self.store = MemoryStore()
-        self.house = a_house(store=self.store, wall=lambda: self.wall, elapsed=lambda: self.elapsed)
+        self.fixture = worker_fixture(store=self.store, wall=lambda: self.wall, elapsed=lambda: self.elapsed)
 
     def advance(self, seconds: float, jump: float = 0.0) -> None:
         self.elapsed += seconds
@@ -66,18 +66,18 @@ class JumpTests(SynchronousTestCase):
     def test_while_it_runs(self) -> None:
         """A job's times differ by the elapsed time; only the next job's creation follows the wall clock."""
         for jump in (-400 * 86_400, 400 * 86_400):
-            job = self.successResultOf(self.house.worker.submit(JobSpec("true")))
+            job = self.successResultOf(self.fixture.worker.submit(JobSpec("true")))
             self.assertEqual(self.wall, job.created_at)
             self.advance(7, jump)
-            self.house.launcher.running[job.id].exit()
-            done = self.house.catalog.get(job.id)
+            self.fixture.launcher.running[job.id].exit()
+            done = self.fixture.catalog.get(job.id)
             self.assertEqual((job.created_at, job.created_at + 7), (done.started_at, done.finished_at))
             self.assertEqual(self.elapsed, done.ended_elapsed)
 
     def test_while_it_is_launched(self) -> None:
         """The start is later than the creation by as long as the launch took."""
-        self.house.launcher.slow = launched = Deferred[None]()
-        submitted = self.house.worker.submit(JobSpec("true"))
+        self.fixture.launcher.slow = launched = Deferred[None]()
+        submitted = self.fixture.worker.submit(JobSpec("true"))
         self.advance(3, -400 * 86_400)
         launched.callback(None)
         job = self.successResultOf(submitted)
@@ -85,9 +85,9 @@ class JumpTests(SynchronousTestCase):
 
     def test_lost(self) -> None:
         """A lost job never ends before it started, whatever the next worker's clock says."""
-        started = self.successResultOf(self.house.worker.submit(JobSpec("true")))
+        started = self.successResultOf(self.fixture.worker.submit(JobSpec("true")))
         self.advance(5, -400 * 86_400)
-        again = a_house(store=self.store, wall=lambda: self.wall, elapsed=lambda: self.elapsed)
+        again = worker_fixture(store=self.store, wall=lambda: self.wall, elapsed=lambda: self.elapsed)
         again.take_over()
         lost = again.catalog.get(started.id)
         self.assertEqual((started.started_at, self.elapsed), (lost.finished_at, lost.ended_elapsed))

@@ -8,7 +8,7 @@ from twisted.internet.error import ReactorNotRunning
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.support.fakes import House, a_house
+from tests.support.fakes import WorkerFixture, worker_fixture
 from txworker.daemon.drain import VIEWERS_SECONDS, Drain
 from txworker.jobs import JobSpec
 from txworker.jobs.errors import WorkerStopping
@@ -33,12 +33,12 @@ class Draining:
 
     def __init__(self) -> None:
         self.clock = Clock()
-        self.house: House = a_house()
+        self.fixture: WorkerFixture = worker_fixture()
         self.events: list[str] = []
         self.registration = FakeRegistration(self.events)
         self.drain = Drain(
             self.clock,
-            self.house.worker,
+            self.fixture.worker,
             lambda: self.events.append("announced"),
             [self.registration],
             lambda: self.events.append("stopped"),
@@ -49,24 +49,24 @@ class DrainTests(SynchronousTestCase):
     def test_with_jobs(self) -> None:
         """New jobs are refused and the end announced at once; the worker stops when its last job has ended."""
         it = Draining()
-        first, second = (self.successResultOf(it.house.worker.submit(TRUE)).id for _ in range(2))
+        first, second = (self.successResultOf(it.fixture.worker.submit(TRUE)).id for _ in range(2))
         self.assertEqual(2, self.successResultOf(it.drain.begin()))
-        self.failureResultOf(it.house.worker.submit(TRUE), WorkerStopping)
+        self.failureResultOf(it.fixture.worker.submit(TRUE), WorkerStopping)
         it.registration.deregistered.callback(None)
         self.assertEqual(["announced", "deregisters"], it.events)
-        it.house.launcher.running[first].exit()
+        it.fixture.launcher.running[first].exit()
         self.assertEqual(["announced", "deregisters"], it.events)
-        it.house.launcher.running[second].exit()
+        it.fixture.launcher.running[second].exit()
         self.assertEqual(["announced", "deregisters", "stopped"], it.events)
         self.assertEqual([], it.clock.getDelayedCalls())
 
     def test_again(self) -> None:
         """A repeated begin() tells how many jobs are left; nothing is announced or stopped twice."""
         it = Draining()
-        job = self.successResultOf(it.house.worker.submit(TRUE))
+        job = self.successResultOf(it.fixture.worker.submit(TRUE))
         it.registration.deregistered.callback(None)
         self.assertEqual([1, 1], [self.successResultOf(it.drain.begin()) for _ in range(2)])
-        it.house.launcher.running[job.id].exit()
+        it.fixture.launcher.running[job.id].exit()
         self.assertEqual(0, self.successResultOf(it.drain.begin()))
         self.assertEqual(["announced", "deregisters", "stopped"], it.events)
 
@@ -91,7 +91,7 @@ class DrainTests(SynchronousTestCase):
         for stalled in (True, False):
             it = Draining()
             it.registration.deregistered.callback(None)
-            with it.house.catalog.viewers.looking("job-1"):
+            with it.fixture.catalog.viewers.looking("job-1"):
                 it.drain.begin()
                 it.clock.pump([0.1] * int(VIEWERS_SECONDS * 10 - 5))
                 self.assertNotIn("stopped", it.events)
@@ -110,6 +110,6 @@ class DrainTests(SynchronousTestCase):
         def stop() -> None:
             raise ReactorNotRunning
 
-        it.drain = Drain(it.clock, it.house.worker, lambda: None, [it.registration], stop)
+        it.drain = Drain(it.clock, it.fixture.worker, lambda: None, [it.registration], stop)
         self.assertEqual(0, self.successResultOf(it.drain.begin()))
         self.assertEqual([], self.flushLoggedErrors())

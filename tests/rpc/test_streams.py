@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.support.fakes import a_house
+from tests.support.fakes import worker_fixture
 from txworker.jobs import JobSpec
 from txworker.jobs.errors import CallerGone, InvalidRequest
 from txworker.output import tail
@@ -45,14 +45,14 @@ class FakeCaller:
 
 class StreamTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.house = a_house()
-        self.job = self.successResultOf(self.house.worker.submit(JobSpec("true")))
+        self.fixture = worker_fixture()
+        self.job = self.successResultOf(self.fixture.worker.submit(JobSpec("true")))
         self.file = Path(self.mktemp())
-        self.patch(self.house.shelf, "open", lambda job_id, stderr: os.open(self.file, os.O_RDONLY))
+        self.patch(self.fixture.shelf, "open", lambda job_id, stderr: os.open(self.file, os.O_RDONLY))
         self.print(b"a\nb\nc\n")
 
     def print(self, data: bytes) -> None:
-        output = self.house.shelf.outputs[self.job.id]
+        output = self.fixture.shelf.outputs[self.job.id]
         output.write(1, data)
         self.file.write_bytes(output.data)
 
@@ -61,7 +61,7 @@ class StreamTests(SynchronousTestCase):
         found: list[bytes] = []
         wanted = pb.StreamJobReq(jobID=self.job.id, raw=True, **request)
         try:
-            messages = stream(self.house.catalog, cast(Caller, caller), self.job.id, wanted)
+            messages = stream(self.fixture.catalog, cast(Caller, caller), self.job.id, wanted)
             found.extend(pb.StreamJobRes.FromString(message).data for message in messages)
         except CallerGone:
             found.append(b"gone")
@@ -73,7 +73,7 @@ class StreamTests(SynchronousTestCase):
         self.assertEqual([b"gone"], self.messages(caller, fromEnd=True))
         self.assertEqual([6], caller.waited)
         self.assertEqual([], self.messages(FakeCaller(), fromEnd=True, noFollow=True))
-        self.house.launcher.running[self.job.id].exit()
+        self.fixture.launcher.running[self.job.id].exit()
         self.assertEqual([], self.messages(FakeCaller(), fromEnd=True))
 
     def test_one_beginning(self) -> None:
@@ -81,7 +81,7 @@ class StreamTests(SynchronousTestCase):
         for more in (pb.StreamJobReq(offset=1), pb.StreamJobReq(tailLines=1)):
             request = pb.StreamJobReq(jobID=self.job.id, fromEnd=True)
             request.MergeFrom(more)
-            refusal = self.assertRaises(InvalidRequest, job_of, self.house.catalog, request)
+            refusal = self.assertRaises(InvalidRequest, job_of, self.fixture.catalog, request)
             self.assertEqual("fromEnd", refusal.field)
 
     def test_far_away(self) -> None:

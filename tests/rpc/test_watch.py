@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.support.fakes import a_house
+from tests.support.fakes import worker_fixture
 from tests.support.memory_store import MemoryStore
 from txworker.jobs import Job, JobSpec
 from txworker.jobs.errors import CallerGone, InvalidRequest, NoSuchJob, WorkerStopping
@@ -52,17 +52,17 @@ class FakeCaller:
 
 class WatchTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.house = a_house()
+        self.fixture = worker_fixture()
         self.caller = FakeCaller()
 
     def start(self, spec: JobSpec = TRUE) -> Job:
-        return self.successResultOf(self.house.worker.submit(spec))
+        return self.successResultOf(self.fixture.worker.submit(spec))
 
     def end(self, job: Job, exit_code: int = 0) -> None:
-        self.house.launcher.running[job.id].exit(exit_code)
+        self.fixture.launcher.running[job.id].exit(exit_code)
 
     def events(self, **request: Any) -> Iterator[Job]:
-        return watch(self.house.catalog, cast(Caller, self.caller), pb.WatchJobsReq(**request))
+        return watch(self.fixture.catalog, cast(Caller, self.caller), pb.WatchJobsReq(**request))
 
     def told(self, events: Iterator[Job]) -> list[tuple[str, str]]:
         """Which states of which jobs, until there would be nothing but waiting."""
@@ -85,13 +85,13 @@ class WatchTests(SynchronousTestCase):
         self.caller.happens = [lambda: self.end(self.start())]
         self.assertEqual([("job-1", "RUNNING"), ("job-1", "SUCCEEDED")], self.told(events))
         for names in ([], ["job-1"]):
-            self.house = a_house()
+            self.fixture = worker_fixture()
             job = self.start()
             events = self.events(jobIDs=names)
             self.assertEqual("RUNNING", next(events).state.name)
 
             def stop_and_end(job: Job = job) -> None:
-                self.successResultOf(self.house.worker.stop(job.id))
+                self.successResultOf(self.fixture.worker.stop(job.id))
                 self.end(job)
 
             self.caller.happens = [stop_and_end]
@@ -103,7 +103,7 @@ class WatchTests(SynchronousTestCase):
         job = self.start()
         events = self.events()
         self.assertEqual("RUNNING", next(events).state.name)
-        self.successResultOf(self.house.worker.stop(job.id))
+        self.successResultOf(self.fixture.worker.stop(job.id))
         self.end(job)
         self.assertEqual([("job-1", "STOPPED")], self.told(events))
 
@@ -143,13 +143,13 @@ class WatchTests(SynchronousTestCase):
         for _ in range(5):
             self.end(self.start())
         asked: list[Any] = []
-        between = self.house.store.finished_between
+        between = self.fixture.store.finished_between
 
         def noted(*words: Any) -> Any:
             asked.append(words)
             return between(*words)
 
-        self.patch(self.house.store, "finished_between", noted)
+        self.patch(self.fixture.store, "finished_between", noted)
         self.assertEqual([], self.told(self.events(labels={"a": "1"})))
         self.assertEqual([({"a": "1"}, self.caller.check)], [words[3:] for words in asked])
 
@@ -167,11 +167,11 @@ class WatchTests(SynchronousTestCase):
     def test_earlier_workers_jobs(self) -> None:
         """The jobs as they stand are also those of the worker before."""
         store = MemoryStore()
-        self.house = a_house(store=store)
+        self.fixture = worker_fixture(store=store)
         done, lost = self.start(), self.start()
         self.end(done, 1)
-        self.house = a_house(store=store)
-        self.house.take_over()
+        self.fixture = worker_fixture(store=store)
+        self.fixture.take_over()
         self.caller.happens = [self.start]
         expected = [(done.id, "FAILED"), (lost.id, "LOST"), ("job-3", "RUNNING")]
         self.assertEqual(expected, self.told(self.events()))
@@ -210,7 +210,7 @@ class WatchTests(SynchronousTestCase):
         """When nothing will change any more the watcher is told, after all that has changed."""
         job = self.start()
         self.end(job)
-        self.house.worker.close()
+        self.fixture.worker.close()
         events = self.events()
         self.assertEqual("SUCCEEDED", next(events).state.name)
         self.assertRaises(WorkerStopping, next, events)

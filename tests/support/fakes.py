@@ -231,7 +231,7 @@ class FakeLauncher:
 
 
 @dataclass
-class House:
+class WorkerFixture:
     """A worker with everything around it fake but the store; ids are job-1, job-2 …"""
 
     worker: Worker
@@ -250,17 +250,17 @@ class House:
         return self.worker.take_over(decide(self.store.unfinished(), shim, text))
 
 
-def a_house(
+def worker_fixture(
     max_running: int = 0,
     default: Limits = Limits(),
     ceiling: Limits = Limits(),
     store: MemoryStore | None = None,
     wall: Callable[[], float] = lambda: 1_700_000_000.0,
     elapsed: Callable[[], float] = lambda: 1_700_000_000.0,
-) -> House:
+) -> WorkerFixture:
     """A worker to ask, and its surroundings to look at; a store that has seen an earlier worker may be given."""
     launcher, shelf, store = FakeLauncher(), FakeShelf(), store or MemoryStore()
     ids = iter(range(len(store.kept) + 1, 10_000))
     world = World(wall, elapsed, lambda: 5_000, lambda: f"job-{next(ids)}", lambda call: call())
     worker = Worker(launcher, shelf, store, Policy(max_running, 10, default, ceiling), world)
-    return House(worker, launcher, shelf, store)
+    return WorkerFixture(worker, launcher, shelf, store)

@@ -7,7 +7,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.support.fakes import UNWATCHABLE, House, a_house
+from tests.support.fakes import UNWATCHABLE, WorkerFixture, worker_fixture
 from tests.support.memory_store import MemoryStore
 from txworker.jobs import EndReason, Job, JobSpec, JobState, Query
 from txworker.jobs.errors import (
@@ -24,24 +24,24 @@ class LostTests(SynchronousTestCase):
     def test_lost(self) -> None:
         """What an earlier worker left unfinished is lost, for the reason that is known; what was done stays."""
         store = MemoryStore()
-        before = a_house(store=store)
+        before = worker_fixture(store=store)
         done, running, stopping = (self.successResultOf(before.worker.submit(TRUE)) for _ in range(3))
         before.launcher.running[done.id].exit()
         self.successResultOf(before.worker.stop(stopping.id))
-        after = a_house(store=store)
+        after = worker_fixture(store=store)
         self.assertEqual((0, 2), after.take_over())
         self.assertEqual(JobState.SUCCEEDED, after.catalog.get(done.id).state)
         for job_id in (running.id, stopping.id):
             job = after.catalog.get(job_id)
             self.assertEqual((JobState.LOST, "lost: testing", True), (job.state, job.error_text, job.failed))
-        self.assertEqual((0, 0), a_house(store=store).take_over(text="lost: again"))
+        self.assertEqual((0, 0), worker_fixture(store=store).take_over(text="lost: again"))
 
     def test_goes_on_counting(self) -> None:
         """Numbers and revisions go on where the earlier worker was: newest first stays newest first."""
         store = MemoryStore()
-        before = a_house(store=store)
+        before = worker_fixture(store=store)
         old = self.successResultOf(before.worker.submit(TRUE))
-        after = a_house(store=store)
+        after = worker_fixture(store=store)
         after.take_over()
         lost = after.catalog.get(old.id)
         new = self.successResultOf(after.worker.submit(TRUE))
@@ -52,8 +52,8 @@ class LostTests(SynchronousTestCase):
     def test_watched(self) -> None:
         """A watcher of the new worker is given the lost jobs from the store, and then what changes."""
         store = MemoryStore()
-        old = self.successResultOf(a_house(store=store).worker.submit(TRUE))
-        after = a_house(store=store)
+        old = self.successResultOf(worker_fixture(store=store).worker.submit(TRUE))
+        after = worker_fixture(store=store)
         after.take_over()
         changed = self.successResultOf(after.catalog.changes.since(0))
         self.assertEqual((), changed.jobs)
@@ -67,8 +67,8 @@ class LostTests(SynchronousTestCase):
         """Of a job that is lost the whole order is there as before."""
         store = MemoryStore()
         spec = JobSpec("true", args=("x" * 10_000, "last"))
-        job = self.successResultOf(a_house(store=store).worker.submit(spec))
-        after = a_house(store=store)
+        job = self.successResultOf(worker_fixture(store=store).worker.submit(spec))
+        after = worker_fixture(store=store)
         after.take_over()
         lost = after.catalog.get(job.id)
         self.assertEqual((JobState.LOST, spec.shortened()), (lost.state, lost.spec))
@@ -77,9 +77,9 @@ class LostTests(SynchronousTestCase):
     def test_cannot_be_written(self) -> None:
         """Nothing goes on before it is written: the caller is told."""
         store = MemoryStore()
-        self.successResultOf(a_house(store=store).worker.submit(TRUE))
+        self.successResultOf(worker_fixture(store=store).worker.submit(TRUE))
         store.broken = StoreFull("the disk is full")
-        self.assertRaises(StoreFull, a_house(store=store).take_over)
+        self.assertRaises(StoreFull, worker_fixture(store=store).take_over)
 
 
 def held(job: Job, **more: Any) -> HeldProcess:
@@ -94,11 +94,11 @@ class TakeOverTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.store = MemoryStore()
-        self.before = a_house(store=self.store)
+        self.before = worker_fixture(store=self.store)
         self.job = self.successResultOf(self.before.worker.submit(TRUE))
 
-    def taken_over(self, **more: Any) -> House:
-        after = a_house(store=self.store)
+    def taken_over(self, **more: Any) -> WorkerFixture:
+        after = worker_fixture(store=self.store)
         self.assertEqual((1, 0), after.take_over(held(self.job, **more)))
         return after
 
@@ -159,7 +159,7 @@ class TakeOverTests(SynchronousTestCase):
 
     def test_cannot_be_watched(self) -> None:
         """One that cannot be taken over is lost, and said to be."""
-        after = a_house(store=self.store)
+        after = worker_fixture(store=self.store)
         self.assertEqual((0, 1), after.take_over(held(self.job, pid=UNWATCHABLE)))
         self.assertEqual(JobState.LOST, after.catalog.get(self.job.id).state)
 
@@ -167,16 +167,16 @@ class TakeOverTests(SynchronousTestCase):
 class ShimLostTests(SynchronousTestCase):
     def test_lost(self) -> None:
         """When the shim has ended its jobs are lost, once what they printed is written down; the next ones run."""
-        house = a_house()
-        job = self.successResultOf(house.worker.submit(TRUE))
-        lost = house.worker.shim_lost([job.id, "no-such-job"], "lost: the shim ended")
+        fixture = worker_fixture()
+        job = self.successResultOf(fixture.worker.submit(TRUE))
+        lost = fixture.worker.shim_lost([job.id, "no-such-job"], "lost: the shim ended")
         self.assertNoResult(lost)
-        self.assertEqual(JobState.RUNNING, house.catalog.get(job.id).state)
-        house.launcher.running[job.id].abandoned.callback(None)
+        self.assertEqual(JobState.RUNNING, fixture.catalog.get(job.id).state)
+        fixture.launcher.running[job.id].abandoned.callback(None)
         self.successResultOf(lost)
-        ended = house.catalog.get(job.id)
+        ended = fixture.catalog.get(job.id)
         self.assertEqual((JobState.LOST, "lost: the shim ended"), (ended.state, ended.error_text))
-        self.assertEqual(JobState.RUNNING, self.successResultOf(house.worker.submit(TRUE)).state)
+        self.assertEqual(JobState.RUNNING, self.successResultOf(fixture.worker.submit(TRUE)).state)
 
 
 class LeaveTests(SynchronousTestCase):
@@ -186,12 +186,12 @@ class LeaveTests(SynchronousTestCase):
         more.
         """
         store = MemoryStore()
-        house = a_house(store=store)
-        job = self.successResultOf(house.worker.submit(TRUE))
-        left = house.worker.leave_all()
-        self.failureResultOf(house.worker.submit(TRUE), WorkerStopping)
+        fixture = worker_fixture(store=store)
+        job = self.successResultOf(fixture.worker.submit(TRUE))
+        left = fixture.worker.leave_all()
+        self.failureResultOf(fixture.worker.submit(TRUE), WorkerStopping)
         self.assertNoResult(left)
-        house.launcher.running[job.id].left.callback(None)
+        fixture.launcher.running[job.id].left.callback(None)
         self.assertEqual(1, self.successResultOf(left))
         self.assertEqual(JobState.RUNNING, store.kept[job.id].state)
-        self.assertTrue(house.shelf.outputs[job.id].closed)
+        self.assertTrue(fixture.shelf.outputs[job.id].closed)

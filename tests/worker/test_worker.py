@@ -8,7 +8,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.support.fakes import a_house
+from tests.support.fakes import worker_fixture
 from tests.support.memory_store import MemoryStore
 from txworker.jobs import EndReason, Job, JobSpec, JobState, Limits, Query
 from txworker.jobs.errors import (
@@ -38,75 +38,75 @@ class LateStore(MemoryStore):
 class SubmitTests(SynchronousTestCase):
     def test_runs(self) -> None:
         """A job that was taken is known, runs, and has the pid it was launched with."""
-        house = a_house()
-        job = self.successResultOf(house.worker.submit(TRUE))
-        self.assertEqual((JobState.RUNNING, 1000, job), (job.state, job.pid, house.catalog.get(job.id)))
+        fixture = worker_fixture()
+        job = self.successResultOf(fixture.worker.submit(TRUE))
+        self.assertEqual((JobState.RUNNING, 1000, job), (job.state, job.pid, fixture.catalog.get(job.id)))
 
     def test_cannot_be_started(self) -> None:
         """What cannot be started leaves no job and no output."""
-        house = a_house()
-        house.launcher.refusal = NoSuchExecutable("true")
-        self.failureResultOf(house.worker.submit(TRUE), NoSuchExecutable)
-        self.assertTrue(house.shelf.outputs["job-1"].discarded)
-        self.assertRaises(NoSuchJob, house.catalog.get, "job-1")
-        self.assertEqual([], house.worker.running_ids())
+        fixture = worker_fixture()
+        fixture.launcher.refusal = NoSuchExecutable("true")
+        self.failureResultOf(fixture.worker.submit(TRUE), NoSuchExecutable)
+        self.assertTrue(fixture.shelf.outputs["job-1"].discarded)
+        self.assertRaises(NoSuchJob, fixture.catalog.get, "job-1")
+        self.assertEqual([], fixture.worker.running_ids())
 
     def test_no_output_file(self) -> None:
         """Without a place for its output no job is launched."""
-        house = a_house()
-        house.shelf.refusal = OSError(24, "Too many open files")
-        self.failureResultOf(house.worker.submit(TRUE), OutOfResources)
-        self.assertEqual({}, house.launcher.running)
+        fixture = worker_fixture()
+        fixture.shelf.refusal = OSError(24, "Too many open files")
+        self.failureResultOf(fixture.worker.submit(TRUE), OutOfResources)
+        self.assertEqual({}, fixture.launcher.running)
 
     def test_refusals(self) -> None:
         """Nothing is launched for a caller who has gone, above a ceiling, or when stopping."""
-        house = a_house(max_running=1, ceiling=Limits(max_open_files=9))
-        self.failureResultOf(house.worker.submit(TRUE, lambda: False), CallerGone)
-        self.failureResultOf(house.worker.submit(JobSpec("true", limits=Limits(max_open_files=10))), InvalidRequest)
-        first = self.successResultOf(house.worker.submit(TRUE))
-        self.failureResultOf(house.worker.submit(TRUE), OutOfResources)
-        house.launcher.running[first.id].exit()
-        self.successResultOf(house.worker.submit(TRUE))
-        house.worker.refuse()
-        self.failureResultOf(house.worker.submit(TRUE), WorkerStopping)
-        self.assertEqual(2, len(house.launcher.running))
+        fixture = worker_fixture(max_running=1, ceiling=Limits(max_open_files=9))
+        self.failureResultOf(fixture.worker.submit(TRUE, lambda: False), CallerGone)
+        self.failureResultOf(fixture.worker.submit(JobSpec("true", limits=Limits(max_open_files=10))), InvalidRequest)
+        first = self.successResultOf(fixture.worker.submit(TRUE))
+        self.failureResultOf(fixture.worker.submit(TRUE), OutOfResources)
+        fixture.launcher.running[first.id].exit()
+        self.successResultOf(fixture.worker.submit(TRUE))
+        fixture.worker.refuse()
+        self.failureResultOf(fixture.worker.submit(TRUE), WorkerStopping)
+        self.assertEqual(2, len(fixture.launcher.running))
 
     def test_limits(self) -> None:
         """A job gets what it asked for, else the default, else the ceiling; its record shows what was asked."""
-        house = a_house(default=Limits(max_open_files=5), ceiling=Limits(max_open_files=9, max_processes=7))
-        asked = self.successResultOf(house.worker.submit(JobSpec("true", limits=Limits(max_open_files=9))))
-        silent = self.successResultOf(house.worker.submit(TRUE))
-        self.assertEqual(Limits(max_open_files=9, max_processes=7), house.launcher.specs[asked.id].limits)
-        self.assertEqual(Limits(max_open_files=5, max_processes=7), house.launcher.specs[silent.id].limits)
+        fixture = worker_fixture(default=Limits(max_open_files=5), ceiling=Limits(max_open_files=9, max_processes=7))
+        asked = self.successResultOf(fixture.worker.submit(JobSpec("true", limits=Limits(max_open_files=9))))
+        silent = self.successResultOf(fixture.worker.submit(TRUE))
+        self.assertEqual(Limits(max_open_files=9, max_processes=7), fixture.launcher.specs[asked.id].limits)
+        self.assertEqual(Limits(max_open_files=5, max_processes=7), fixture.launcher.specs[silent.id].limits)
         self.assertEqual(Limits(), silent.spec.limits)
 
     def test_request_id(self) -> None:
         """The same request id brings the same job back, also when it is done; a different request is refused."""
-        house = a_house()
+        fixture = worker_fixture()
         spec = JobSpec("true", request_id="r")
-        job = self.successResultOf(house.worker.submit(spec))
-        house.launcher.running[job.id].exit()
-        self.assertEqual(job.id, self.successResultOf(house.worker.submit(spec)).id)
-        failure = self.failureResultOf(house.worker.submit(JobSpec("false", request_id="r")), RequestReused)
+        job = self.successResultOf(fixture.worker.submit(spec))
+        fixture.launcher.running[job.id].exit()
+        self.assertEqual(job.id, self.successResultOf(fixture.worker.submit(spec)).id)
+        failure = self.failureResultOf(fixture.worker.submit(JobSpec("false", request_id="r")), RequestReused)
         self.assertIn("different command", str(failure.value))
-        self.assertEqual(1, len(house.launcher.running))
+        self.assertEqual(1, len(fixture.launcher.running))
 
 
 class EndTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.house = a_house()
-        self.job = self.successResultOf(self.house.worker.submit(TRUE))
-        self.running = self.house.launcher.running[self.job.id]
-        self.output = self.house.shelf.outputs[self.job.id]
+        self.fixture = worker_fixture()
+        self.job = self.successResultOf(self.fixture.worker.submit(TRUE))
+        self.running = self.fixture.launcher.running[self.job.id]
+        self.output = self.fixture.shelf.outputs[self.job.id]
 
     def stop(self, grace: float | None = None) -> Deferred[Job]:
-        return self.house.worker.stop(self.job.id, grace)
+        return self.fixture.worker.stop(self.job.id, grace)
 
     def test_end(self) -> None:
         """How it ended, what it used and how much it printed is in the record; its output is closed."""
         self.output.write(1, b"12345")
         self.running.exit(3)
-        job = self.house.catalog.get(self.job.id)
+        job = self.fixture.catalog.get(self.job.id)
         self.assertEqual(
             (JobState.FAILED, 3, 5, 4096), (job.state, job.exit_code, job.output_bytes, job.usage.max_rss_bytes)
         )
@@ -114,18 +114,18 @@ class EndTests(SynchronousTestCase):
 
     def test_written_and_not_told_yet(self) -> None:
         """Between the writing of an end and its telling, a list and a question say the same: the end."""
-        house = a_house(store=LateStore())
-        job = self.successResultOf(house.worker.submit(TRUE))
-        house.launcher.running[job.id].exit()
-        ended = house.catalog.get(job.id)
+        fixture = worker_fixture(store=LateStore())
+        job = self.successResultOf(fixture.worker.submit(TRUE))
+        fixture.launcher.running[job.id].exit()
+        ended = fixture.catalog.get(job.id)
         self.assertTrue(ended.done)
-        self.assertEqual([ended], list(house.catalog.page(Query(), BEYOND_NEWEST, 10)))
-        self.assertEqual([], list(house.catalog.page(Query(frozenset({JobState.RUNNING})), BEYOND_NEWEST, 10)))
+        self.assertEqual([ended], list(fixture.catalog.page(Query(), BEYOND_NEWEST, 10)))
+        self.assertEqual([], list(fixture.catalog.page(Query(frozenset({JobState.RUNNING})), BEYOND_NEWEST, 10)))
 
     def test_output_bytes_while_running(self) -> None:
         """A running job says how much it has printed so far."""
         self.output.write(1, b"123")
-        self.assertEqual(3, self.house.catalog.get(self.job.id).output_bytes)
+        self.assertEqual(3, self.fixture.catalog.get(self.job.id).output_bytes)
 
     def test_stop(self) -> None:
         """A stop is answered before the job ended, passes the grace period on, and again is fine."""
@@ -145,42 +145,42 @@ class EndTests(SynchronousTestCase):
 
     def test_stop_unknown(self) -> None:
         """There is no stopping what there is not."""
-        self.failureResultOf(self.house.worker.stop("nobody"), NoSuchJob)
+        self.failureResultOf(self.fixture.worker.stop("nobody"), NoSuchJob)
 
     def test_overdue(self) -> None:
         """A job that was ended for a time limit says so."""
         self.running.listener.overdue(EndReason.TIMEOUT)
         self.running.exit(None, 15)
-        self.assertEqual(JobState.TIMED_OUT, self.house.catalog.get(self.job.id).state)
+        self.assertEqual(JobState.TIMED_OUT, self.fixture.catalog.get(self.job.id).state)
 
     def test_find(self) -> None:
         """A stream's name is an id first, then the path of the newest job; an empty one is nobody's."""
-        newer = self.successResultOf(self.house.worker.submit(TRUE))
-        self.assertEqual(newer.id, self.house.catalog.find("a/path").id)
-        self.assertEqual(self.job.id, self.house.catalog.find(self.job.id).id)
+        newer = self.successResultOf(self.fixture.worker.submit(TRUE))
+        self.assertEqual(newer.id, self.fixture.catalog.find("a/path").id)
+        self.assertEqual(self.job.id, self.fixture.catalog.find(self.job.id).id)
         for name in ("", "a/pat"):
-            self.assertRaises(NoSuchJob, self.house.catalog.find, name)
+            self.assertRaises(NoSuchJob, self.fixture.catalog.find, name)
 
     def test_waiting_for_output(self) -> None:
         """A viewer hears of more output, of the end, and waits for nothing once the job is done."""
-        more = self.house.catalog.more_output(self.job.id, 0, False)
+        more = self.fixture.catalog.more_output(self.job.id, 0, False)
         self.assertNoResult(more)
         self.output.write(1, b"x")
         self.successResultOf(more)
-        last = self.house.catalog.more_output(self.job.id, 1, False)
+        last = self.fixture.catalog.more_output(self.job.id, 1, False)
         self.running.exit()
         self.successResultOf(last)
-        self.assertTrue(self.house.catalog.get(self.job.id).done)
-        self.successResultOf(self.house.catalog.more_output(self.job.id, 1, False))
+        self.assertTrue(self.fixture.catalog.get(self.job.id).done)
+        self.successResultOf(self.fixture.catalog.more_output(self.job.id, 1, False))
 
     def test_stop_all(self) -> None:
         """When the worker stops it ends every job, and is through when the last is done."""
-        all_done = self.house.worker.stop_all()
+        all_done = self.fixture.worker.stop_all()
         self.assertEqual([10], self.running.stops)
         self.assertNoResult(all_done)
         self.running.exit(None, 15)
         self.successResultOf(all_done)
-        self.assertEqual(EndReason.WORKER_STOPPING, self.house.catalog.get(self.job.id).end_reason)
+        self.assertEqual(EndReason.WORKER_STOPPING, self.fixture.catalog.get(self.job.id).end_reason)
 
 
 def ids(jobs: Iterable[Job]) -> list[str]:
@@ -191,9 +191,9 @@ class OrderTests(SynchronousTestCase):
     """The order in which things are done: written, launched, answered."""
 
     def setUp(self) -> None:
-        self.house = a_house()
-        self.store, self.launcher, self.worker = self.house.store, self.house.launcher, self.house.worker
-        self.catalog = self.house.catalog
+        self.fixture = worker_fixture()
+        self.store, self.launcher, self.worker = self.fixture.store, self.fixture.launcher, self.fixture.worker
+        self.catalog = self.fixture.catalog
 
     def test_written_first(self) -> None:
         """Nothing is launched before the order is written, and only then is it answered."""
@@ -210,7 +210,7 @@ class OrderTests(SynchronousTestCase):
         self.store.broken = StoreFull("the disk is full")
         failure = self.failureResultOf(self.worker.submit(TRUE), StoreFull)
         self.assertIn("the disk is full", str(failure.value))
-        self.assertEqual(({}, {}, {}), (self.launcher.running, self.house.shelf.outputs, self.store.kept))
+        self.assertEqual(({}, {}, {}), (self.launcher.running, self.fixture.shelf.outputs, self.store.kept))
         self.store.mend()
         self.successResultOf(self.worker.submit(TRUE))
 
@@ -278,11 +278,11 @@ class OrderTests(SynchronousTestCase):
 
     def test_room_counts_the_starting(self) -> None:
         """Jobs that are being written count for max_running."""
-        house = a_house(max_running=2)
-        house.store.slow = True
-        answers = [house.worker.submit(TRUE) for _ in range(2)]
-        self.failureResultOf(house.worker.submit(TRUE), OutOfResources)
-        house.store.catch_up()
+        fixture = worker_fixture(max_running=2)
+        fixture.store.slow = True
+        answers = [fixture.worker.submit(TRUE) for _ in range(2)]
+        self.failureResultOf(fixture.worker.submit(TRUE), OutOfResources)
+        fixture.store.catch_up()
         self.assertEqual(2, len([self.successResultOf(answer) for answer in answers]))
 
 
@@ -290,10 +290,10 @@ class BrokenStoreTests(SynchronousTestCase):
     """What was promised is kept until it can be written, and is shown to nobody before."""
 
     def setUp(self) -> None:
-        self.house = a_house()
-        self.store, self.worker, self.catalog = self.house.store, self.house.worker, self.house.catalog
+        self.fixture = worker_fixture()
+        self.store, self.worker, self.catalog = self.fixture.store, self.fixture.worker, self.fixture.catalog
         self.job = self.successResultOf(self.worker.submit(TRUE))
-        self.running = self.house.launcher.running[self.job.id]
+        self.running = self.fixture.launcher.running[self.job.id]
         self.store.broken = StoreBroken("the disk is gone")
 
     def test_end_is_not_shown(self) -> None:
@@ -350,24 +350,24 @@ class BrokenStoreTests(SynchronousTestCase):
 class PageTests(SynchronousTestCase):
     def test_running_and_finished(self) -> None:
         """A page has running and finished jobs in one order, newest first, each as it stands, as many as were asked."""
-        house = a_house()
-        jobs = [self.successResultOf(house.worker.submit(TRUE)) for _ in range(6)]
+        fixture = worker_fixture()
+        jobs = [self.successResultOf(fixture.worker.submit(TRUE)) for _ in range(6)]
         for job in jobs[::2]:
-            house.launcher.running[job.id].exit()
+            fixture.launcher.running[job.id].exit()
         newest = [job.id for job in reversed(jobs)]
-        self.assertEqual(newest, ids(house.catalog.page(Query(), BEYOND_NEWEST, 10)))
-        self.assertEqual(newest[:4], ids(house.catalog.page(Query(), BEYOND_NEWEST, 4)))
-        self.assertEqual(newest[2:5], ids(house.catalog.page(Query(), jobs[4].number, 3)))
-        done = house.catalog.page(Query(frozenset([JobState.SUCCEEDED])), BEYOND_NEWEST, 10)
+        self.assertEqual(newest, ids(fixture.catalog.page(Query(), BEYOND_NEWEST, 10)))
+        self.assertEqual(newest[:4], ids(fixture.catalog.page(Query(), BEYOND_NEWEST, 4)))
+        self.assertEqual(newest[2:5], ids(fixture.catalog.page(Query(), jobs[4].number, 3)))
+        done = fixture.catalog.page(Query(frozenset([JobState.SUCCEEDED])), BEYOND_NEWEST, 10)
         self.assertEqual(([job.id for job in jobs[4::-2]], True), (ids(done), all(job.done for job in done)))
-        running = house.catalog.page(Query(frozenset([JobState.RUNNING])), BEYOND_NEWEST, 10)
+        running = fixture.catalog.page(Query(frozenset([JobState.RUNNING])), BEYOND_NEWEST, 10)
         self.assertEqual([job.id for job in jobs[5::-2]], ids(running))
 
     def test_labels(self) -> None:
         """Labels hold for running and finished jobs alike."""
-        house = a_house()
+        fixture = worker_fixture()
         mine, other = (JobSpec("true", labels={"team": team}) for team in ("mine", "other"))
-        jobs = [self.successResultOf(house.worker.submit(spec)) for spec in (mine, other, mine)]
-        house.launcher.running[jobs[0].id].exit()
-        found = house.catalog.page(Query(labels={"team": "mine"}), BEYOND_NEWEST, 10)
+        jobs = [self.successResultOf(fixture.worker.submit(spec)) for spec in (mine, other, mine)]
+        fixture.launcher.running[jobs[0].id].exit()
+        found = fixture.catalog.page(Query(labels={"team": "mine"}), BEYOND_NEWEST, 10)
         self.assertEqual([jobs[2].id, jobs[0].id], ids(found))
