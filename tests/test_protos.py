@@ -14,18 +14,29 @@ from txworker.pb import scheduler_pb2, worker_bare_pb2, worker_pb2
 TOP = Path(__file__).resolve().parent.parent
 
 
+def generate(program: str, out: Path) -> None:
+    """Run one of the programs in proto/, which writes there."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    words = [sys.executable, str(TOP / "proto" / program), str(out)]
+    subprocess.run(words, check=True, env={**os.environ, "PATH": path}, capture_output=True)
+
+
 class GeneratedTests(SynchronousTestCase):
     def test_fresh(self) -> None:
         """Generating anew changes nothing (`tox -e protos` makes it so)."""
         out = Path(self.mktemp())
         out.mkdir()
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        generate = [sys.executable, str(TOP / "proto" / "generate.py"), str(out)]
-        subprocess.run(generate, check=True, env={**os.environ, "PATH": path}, capture_output=True)
+        generate("generate.py", out)
         generated = {path.name: path.read_text() for path in (out / "txworker" / "pb").iterdir()}
         committed = {path.name: path.read_text() for path in (TOP / "txworker" / "pb").glob("*_pb2*.py*")}
         self.assertEqual(sorted(generated), sorted(committed))
         self.assertEqual([], [name for name in generated if generated[name] != committed[name]])
+
+    def test_reference(self) -> None:
+        """docs/wire.md is what proto/ says now (`tox -e protos` makes it so)."""
+        out = Path(self.mktemp())
+        generate("wire_page.py", out)
+        self.assertEqual(out.read_text(), (TOP / "docs" / "wire.md").read_text())
 
 
 class WireTests(SynchronousTestCase):

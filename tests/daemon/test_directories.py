@@ -8,7 +8,7 @@ from unittest import mock
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
-from txworker.daemon.directories import NotUsable, check_state_directory, open_shelf
+from txworker.daemon.directories import NotUsable, check_state_directory, open_output_directory
 
 
 class UnsafeDirectoriesTests(SynchronousTestCase):
@@ -18,7 +18,7 @@ class UnsafeDirectoriesTests(SynchronousTestCase):
         parent.mkdir()
         parent.chmod(0o777)
         for open_directory, key in [
-            (open_shelf, "jobs.output_directory"),
+            (open_output_directory, "jobs.output_directory"),
             (check_state_directory, "jobs.state_directory"),
         ]:
             problem = f"{parent} can be written by others (mode 0777)"

@@ -1,139 +1,87 @@
-"""What descends from the shim, read in order. On a made-up /proc."""
+"""What descends from the shim, read in order. In a made-up process table."""
 
 from __future__ import annotations
-
-import os
-from collections.abc import Iterator
 
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from txworker.leftovers import descendants as room
-from txworker.leftovers import siblings, strangers
-from txworker.leftovers.descendants import Descendants, Start
-from txworker.leftovers.siblings import Siblings
-from txworker.leftovers.strangers import APART_SECONDS, Strangers
+from tests.support.process_table import FakeProcessTable
+from txworker.leftovers.clone_parent import CloneParentChildren
+from txworker.leftovers.descendants import Descendants, StartTime
+from txworker.leftovers.tag_cache import UNTAGGED_AFTER_SECONDS, Untagged
 from txworker.linux.procfs import Process
 
-OWN, SPAWNING = os.getpid(), 77
-MAIN = 100
+SHIM, SPAWN_THREAD, LEADER = 50, 77, 100
 
 
 class DescendantsTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.processes: dict[int, Process] = {}
-        self.walked: list[int] = []
-        self.patch(room, "ThreadChildren", lambda pid, thread_id: lambda: self.children(OWN))
-        self.patch(siblings, "ThreadChildren", lambda pid, thread_id: list)
-        self.patch(room, "read_process", self.processes.get)
-        self.patch(room, "tree", self.tree)
-        self.patch(strangers, "_has_exited", lambda pid: self.processes[pid].zombie)
-        self.patch(os, "pidfd_open", lambda pid: pid)
-        self.patch(os, "close", lambda pidfd: None)
-        self.clock = Clock()
-        self.strangers = Strangers(self.clock)
+        self.clock, self.table = Clock(), FakeProcessTable(reaper=SHIM)
+        self.untagged = Untagged(self.clock, self.table)
+        clone_parent = CloneParentChildren(SHIM, SPAWN_THREAD, {}, set(), lambda process: None, self.table)
+        self.descendants = Descendants(SHIM, {LEADER}, self.untagged, clone_parent, self.table)
 
-    def add(self, pid: int, parent: int = OWN, zombie: bool = False, start: int = 500) -> Process:
-        self.processes[pid] = Process(pid, parent, pid, start, zombie)
-        return self.processes[pid]
-
-    def children(self, pid: int) -> list[int]:
-        return [process.pid for process in self.processes.values() if process.parent == pid]
-
-    def tree(self, root: int, gone: set[int]) -> Iterator[Process]:
-        self.walked.append(root)
-        queue = [root]
-        for pid in queue:
-            if pid in self.processes:
-                yield self.processes[pid]
-                queue += self.children(pid)
-            else:
-                gone.add(pid)
-
-    def exits(self, pid: int) -> None:
-        for child in self.children(pid):
-            self.add(child)
-        del self.processes[pid]
-
-    def made(self) -> Descendants:
-        found = Siblings(OWN, SPAWNING, {}, set(), lambda process: None)
-        return Descendants(OWN, {MAIN}, self.strangers, found)
-
-    def pids(self, descendants: Descendants, *skipped: int) -> list[int]:
-        found, complete = descendants.forest(skipped)
+    def pids(self, *skipped: int) -> list[int]:
+        found, complete = self.descendants.scan(skipped)
         self.assertTrue(complete)
         return [process.pid for process in found]
 
-    def test_forest(self) -> None:
-        """Parents come before their children, the newest tree is read first; no job's own process, no skipped one."""
-        descendants = self.made()
-        self.add(MAIN)
-        self.add(MAIN + 1, parent=MAIN)
-        self.add(7)
-        self.add(8)
-        self.add(9, parent=7)
-        self.assertEqual([7, 9, 8], self.pids(descendants))
-        self.assertEqual([8, 7], self.walked)
-        self.assertEqual([8], self.pids(descendants, 7))
+    def test_scan(self) -> None:
+        """Parents come before children, the newest root is read first; no job leader and no skipped root is in it."""
+        self.table.add(LEADER)
+        self.table.add(LEADER + 1, parent=LEADER)
+        self.table.add(7)
+        self.table.add(8)
+        self.table.add(9, parent=7)
+        self.assertEqual([7, 9, 8], self.pids())
+        self.assertEqual([8, 7, 9], self.table.reads)
+        self.assertEqual([8], self.pids(7))
 
-    def test_told_at_once(self) -> None:
-        """Whoever lives is told of as soon as it is read, before the next one is; who has exited is not."""
-        descendants = self.made()
-        self.add(7)
-        self.add(8)
-        self.add(9, parent=8, zombie=True)
+    def test_seen_at_once(self) -> None:
+        """seen() is called as soon as a process is read, before the next one is; not for zombies."""
+        for pid in (7, 8):
+            self.table.add(pid)
+        self.table.add(9, parent=8, zombie=True)
         seen: list[tuple[int, list[int]]] = []
-        descendants.forest(seen=lambda process: seen.append((process.pid, self.walked.copy())))
-        self.assertEqual([(8, [8]), (7, [8, 7])], seen[:2])
-        self.assertNotIn(9, [pid for pid, _ in seen])
+        self.descendants.scan(seen=lambda process: seen.append((process.pid, self.table.reads.copy())))
+        self.assertEqual((8, [8]), seen[0])
+        self.assertEqual({7, 8}, {pid for pid, _ in seen})
 
     def test_handed_over(self) -> None:
-        """Who exits in the midst hands its children over to us: they are found in the same look."""
-        descendants = self.made()
-        self.add(7)
-        self.add(8, parent=7)
-        walk = self.tree
-
-        def tree(root: int, gone: set[int]) -> Iterator[Process]:
-            if root == 7:
-                self.patch(room, "tree", walk)
-                self.exits(7)
-            return walk(root, gone)
-
-        self.patch(room, "tree", tree)
-        self.assertEqual([8], self.pids(descendants))
+        """A process that exits during the scan hands its children over to the shim: the same scan finds them."""
+        self.table.add(7)
+        self.table.add(8, parent=7)
+        self.table.when_read[7] = lambda: self.table.exits(7)
+        self.assertEqual([8], self.pids())
 
     def test_never_complete(self) -> None:
-        """A look that misses somebody each time says so, after a few."""
-        descendants = self.made()
-        self.add(7)
-        missed = iter(range(1000, 2000))
-
-        def tree(root: int, gone: set[int]) -> Iterator[Process]:
-            gone.add(next(missed))
-            yield self.processes[root]
-
-        self.patch(room, "tree", tree)
-        self.assertFalse(descendants.forest()[1])
+        """When every pass misses a process the scan says so, after a few."""
+        self.table.add(7)
+        self.table.ghosts = missed = iter(range(1000, 2000))
+        self.assertFalse(self.descendants.scan()[1])
         self.assertLess(next(missed), 1010)
 
-    def test_slipped(self) -> None:
-        """Who was nobody's, lived when it was read and does not any more may have left somebody; a stranger has not."""
-        descendants = self.made()
-        stays, goes, is_another, known = (self.add(pid) for pid in (7, 8, 9, 10))
-        dead = self.add(11, zombie=True)
-        del self.processes[8]
-        self.add(9, start=501)
-        self.strangers.saw(known)
-        self.clock.advance(APART_SECONDS)
-        self.strangers.saw(known)
-        for nobodys, slipped in ([stays, dead, known], False), ([stays, goes], True), ([is_another], True):
-            self.assertEqual(slipped, descendants.slipped(nobodys))
+    def test_any_exited(self) -> None:
+        """A process that has exited since it was read may have left children; one known to be untagged has not."""
+        runs, exits, replaced, known = (self.table.add(pid) for pid in (7, 8, 9, 10))
+        zombie = self.table.add(11, zombie=True)
+        self.table.exits(8)
+        self.table.add(9, start=501)
+        self.untagged.saw(known)
+        self.clock.advance(UNTAGGED_AFTER_SECONDS)
+        self.untagged.saw(known)
+        cases: list[tuple[list[Process], bool]] = [
+            ([runs, zombie, known], False),
+            ([runs, exits], True),
+            ([replaced], True),
+        ]
+        for unattributed, expected in cases:
+            self.assertEqual(expected, self.descendants.any_exited(unattributed))
 
-    def test_start(self) -> None:
-        """When a process started is read when it is first asked, and stays what it was."""
-        start = Start(7)
-        self.add(7)
+    def test_start_time(self) -> None:
+        """When a process started is read when it is first asked for, and stays what it was."""
+        start = StartTime(7, self.table)
+        self.table.add(7)
         self.assertEqual(500, start())
-        self.add(7, start=501)
-        self.assertEqual((500, -1), (start(), Start(8)()))
+        self.table.add(7, start=501)
+        self.assertEqual((500, -1), (start(), StartTime(8, self.table)()))

@@ -1,101 +1,121 @@
-"""/proc as it is read: made-up files, and this process as an example."""
+"""How the files of /proc are read: made-up files, and this process."""
 
 from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 from unittest.mock import patch
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from txworker.leftovers.tags import mark_of
-from txworker.linux import procfs
-from txworker.linux.procfs import Process, cgroup_of, children, read_process, rlimit_tag_of, send, tree
+from txworker.linux.procfs import Process, ProcessTable
 
 
-def stat(pid: int, state: str = "S", parent: int = 1, session: int = 5, threads: int = 1, start: int = 99) -> bytes:
+def stat(pid: int, state: str = "S", threads: int = 1) -> bytes:
     name = "a) b (c\n"
-    return f"{pid} ({name}) {state} {parent} 4 {session} {'0 ' * 13}{threads} 0 {start} 0 0".encode()
+    return f"{pid} ({name}) {state} 1 4 5 {'0 ' * 13}{threads} 0 99 0 0".encode()
 
 
 class ProcfsTests(SynchronousTestCase):
-    def files(self, files: dict[str, bytes]) -> None:
-        self.patch(procfs, "_contents", lambda path: files.get(path, b""))
+    def setUp(self) -> None:
+        self.root = Path(self.mktemp())
+        self.root.mkdir()
+        self.table = ProcessTable(str(self.root))
+
+    def file(self, name: str, contents: bytes) -> None:
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(contents)
 
     def test_stat(self) -> None:
-        """The fields are found whatever the name of the program holds."""
-        self.files({"/proc/7/stat": stat(7)})
-        self.assertEqual(Process(7, 1, 5, 99, False), read_process(7))
-        self.assertIsNone(read_process(8))
+        """The fields are found whatever the name of the program contains."""
+        self.file("7/stat", stat(7))
+        self.assertEqual((Process(7, 1, 5, 99, False), None), (self.table.read(7), self.table.read(8)))
+
+    def test_pids(self) -> None:
+        """Every directory whose name is a number is a process; the newest pid is in loadavg."""
+        for name in ("7/stat", "8/stat", "self/stat", "bus/x"):
+            self.file(name, b"")
+        self.file("loadavg", b"0.00 0.01 0.05 1/200 4711\n")
+        self.assertEqual(([7, 8], 4711), (sorted(self.table.pids()), self.table.newest_pid()))
 
     def test_zombie(self) -> None:
-        """Who has ended is a zombie; who goes on without its first thread is none."""
-        self.files(
-            {"/proc/7/stat": stat(7, "Z"), "/proc/8/stat": stat(8, "Z", threads=2), "/proc/9/stat": stat(9, "X")}
-        )
-        found = [read_process(pid) for pid in (7, 8, 9)]
+        """A process that has exited is a zombie; one that runs on without its first thread is not."""
+        self.file("7/stat", stat(7, "Z"))
+        self.file("8/stat", stat(8, "Z", threads=2))
+        self.file("9/stat", stat(9, "X"))
+        found = [self.table.read(pid) for pid in (7, 8, 9)]
         self.assertEqual([True, False, True], [process is not None and process.zombie for process in found])
 
-    def test_mark(self) -> None:
-        """The mark is a variable of that name, not one that ends so; without one there is none."""
-        self.files(
-            {
-                "/proc/7/environ": b"A=1\0TXWORKER_JOB_ID=the-id\0B=2\0",
-                "/proc/8/environ": b"NOT_TXWORKER_JOB_ID=x\0",
-                "/proc/9/environ": b"TXWORKER_JOB_ID=\xff\0",
-            }
-        )
-        self.assertEqual(["the-id", None, "\ufffd", None], [mark_of(pid) for pid in (7, 8, 9, 10)])
+    def test_environment_tag(self) -> None:
+        """It is the variable of that name, not one whose name ends with it; another thread may have it, too."""
+        self.file("7/environ", b"A=1\0TAG=the-id\0B=2\0")
+        self.file("8/environ", b"NOT_TAG=x\0")
+        self.file("9/environ", b"TAG=\xff\0")
+        self.file("10/environ", b"")
+        self.file("10/task/10/environ", b"")
+        self.file("10/task/11/environ", b"TAG=of a thread\0")
+        found = [self.table.environment_tag(pid, "TAG") for pid in (7, 8, 9, 10, 12)]
+        self.assertEqual(["the-id", None, "\ufffd", "of a thread", None], found)
 
     def test_rlimit_tag(self) -> None:
-        """The tag is the soft limit; unlimited, or not there, is none."""
+        """It is the soft limit of file locks; an unlimited one is no tag."""
         line = b"Limit   Soft Hard Units\nMax file locks %s unlimited locks\nMax pending signals 1 1 signals\n"
-        self.files({"/proc/7/limits": line % b"123", "/proc/8/limits": line % b"unlimited"})
-        self.assertEqual([123, 0, 0], [rlimit_tag_of(pid) for pid in (7, 8, 9)])
+        self.file("7/limits", line % b"123")
+        self.file("8/limits", line % b"unlimited")
+        self.assertEqual([123, 0, 0], [self.table.rlimit_tag(pid) for pid in (7, 8, 9)])
 
     def test_cgroup(self) -> None:
-        """The v2 hierarchy's, whatever others there are."""
-        self.files({"/proc/7/cgroup": b"9:pids:/x\n0::/a/b\n", "/proc/8/cgroup": b"9:pids:/x\n"})
-        self.assertEqual(["/a/b", "", ""], [cgroup_of(pid) for pid in (7, 8, 9)])
+        """It is that of the v2 hierarchy, whatever others there are."""
+        self.file("7/cgroup", b"9:pids:/x\n0::/a/b\n")
+        self.file("8/cgroup", b"9:pids:/x\n")
+        self.assertEqual(["/a/b", "", ""], [self.table.cgroup(pid) for pid in (7, 8, 9)])
+
+    def test_uid(self) -> None:
+        """It is the effective one."""
+        self.file("7/status", b"Name:\tx\nUid:\t1\t2\t3\t4\n")
+        self.assertEqual((2, None), (self.table.uid(7), self.table.uid(8)))
+
+    def test_long_list(self) -> None:
+        """A list that is longer than one read is read to its end."""
+        pids = list(range(10_000, 20_000))
+        self.file("7/task/8/children", b"".join(b"%d " % pid for pid in pids))
+        children = self.table.children_of_thread(7, 8)
+        self.assertEqual(pids, children())
+        children.close()
+        self.assertEqual(pids, self.table.children(7))
 
     def test_tree(self) -> None:
-        """Parents first, at any depth; who has gone meanwhile is left out."""
-        depth = 3000
-        self.files({f"/proc/{pid}/stat": stat(pid) for pid in range(1, depth) if pid != 2000})
-        self.patch(procfs, "children", lambda pid: [pid + 1] if pid < depth else [])
+        """Parents come first, at any depth; a child that was listed and has gone is reported."""
+        depth = 1000
+        for pid in range(1, depth):
+            self.file(f"{pid}/task/{pid}/children", b"%d" % (pid + 1))
+            if pid != 600:
+                self.file(f"{pid}/stat", stat(pid))
         gone: set[int] = set()
-        self.assertEqual(list(range(1, 2000)), [process.pid for process in tree(1, gone)])
-        self.assertEqual({2000}, gone)
+        self.assertEqual(list(range(1, 600)), [process.pid for process in self.table.tree(1, gone)])
+        self.assertEqual({600}, gone)
 
     def test_own(self) -> None:
-        """This process is found, and nobody below a number that is nobody's."""
-        own = read_process(os.getpid())
+        """This process is found."""
+        own = ProcessTable().read(os.getpid())
         assert own is not None
         self.assertEqual((os.getppid(), os.getsid(0), False), (own.parent, own.session, own.zombie))
-        self.assertEqual([], children(2**22 + 1))
 
-    def test_cannot_look(self) -> None:
-        """No descriptors left must not look as if nobody were there."""
+    def test_cannot_read(self) -> None:
+        """No descriptor left must not look as if the process had gone."""
         with patch.object(os, "open", side_effect=OSError(24, "Too many open files")):
-            self.assertRaises(OSError, read_process, os.getpid())
+            self.assertRaises(OSError, self.table.read, os.getpid())
 
 
 class SendTests(SynchronousTestCase):
-    def setUp(self) -> None:
-        own = read_process(os.getpid())
-        assert own is not None
-        self.own = own
-        self.heard: list[int] = []
-        before = signal.signal(signal.SIGUSR2, lambda number, frame: self.heard.append(number))
-        self.addCleanup(signal.signal, signal.SIGUSR2, before)
-
     def test_send(self) -> None:
-        """The one that is meant gets the signal."""
-        send(self.own, signal.SIGUSR2)
-        self.assertEqual([signal.SIGUSR2], self.heard)
-
-    def test_number_given_away(self) -> None:
-        """Somebody else with the same number gets none; who is gone is no error."""
-        send(Process(self.own.pid, 1, 1, self.own.start - 1, False), signal.SIGUSR2)
-        send(Process(2**22 + 1, 1, 1, 1, False), signal.SIGUSR2)
-        self.assertEqual([], self.heard)
+        """The signal reaches the process that is meant, here this one."""
+        heard: list[int] = []
+        before = signal.signal(signal.SIGUSR2, lambda number, frame: heard.append(number))
+        self.addCleanup(signal.signal, signal.SIGUSR2, before)
+        own = ProcessTable().read(os.getpid())
+        assert own is not None
+        ProcessTable().send(own, signal.SIGUSR2)
+        self.assertEqual([signal.SIGUSR2], heard)

@@ -8,7 +8,7 @@ from unittest.mock import patch
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from txworker.leftovers.tags import tag_of
+from txworker.leftovers.tags import rlimit_tag_for
 from txworker.linux.rlimit_tag import LOCKS, as_limits, tagged
 
 UNLIMITED = resource.RLIM_INFINITY
@@ -17,9 +17,9 @@ UNLIMITED = resource.RLIM_INFINITY
 class TagTests(SynchronousTestCase):
     def test_number(self) -> None:
         """The same job has the same tag in every run of the worker, and no two have the same."""
-        self.assertEqual(tag_of("job"), tag_of("job"))
-        self.assertEqual(10_000, len({tag_of(f"job-{number}") for number in range(10_000)}))
-        self.assertTrue(0 < tag_of("") < UNLIMITED % (1 << 64))
+        self.assertEqual(rlimit_tag_for("job"), rlimit_tag_for("job"))
+        self.assertEqual(10_000, len({rlimit_tag_for(f"job-{number}") for number in range(10_000)}))
+        self.assertTrue(0 < rlimit_tag_for("") < UNLIMITED % (1 << 64))
 
     def test_inherited(self) -> None:
         """A child made meanwhile has it, and whatever that child makes; we have none afterwards."""

@@ -53,7 +53,7 @@ from txworker.jobs.errors import (
     TxWorkerError,
     WorkerStopping,
 )
-from txworker.linux.procfs import read_process
+from txworker.linux.procfs import ProcessTable
 from txworker.process.job_process import JobProcess
 from txworker.process.preparation import Preparation
 from txworker.process.reactor_spawner import ReactorTransport
@@ -176,7 +176,7 @@ async def held_by_shim(provider: Provider) -> list[str]:
 
 def alive_in_session(session: int) -> list[int]:
     """Zombies are not: who was not ours is waited for by init, when it likes."""
-    everybody = [read_process(int(name)) for name in os.listdir("/proc") if name.isdecimal()]
+    everybody = [ProcessTable().read(int(name)) for name in os.listdir("/proc") if name.isdecimal()]
     return [one.pid for one in everybody if one is not None and one.session == session and not one.zombie]
 
 

@@ -14,7 +14,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tests.support.daemon import LIMIT, Daemon, cannot_start, wait_until
-from txworker.linux.procfs import read_process
+from txworker.linux.procfs import ProcessTable
 from txworker.pb import worker_pb2 as pb
 
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
@@ -85,7 +85,7 @@ def waiting(worker: Daemon, name: str, then: str = "exit 3") -> str:
 
 def gone(pid: int) -> bool:
     """It has exited; the shim may hold the zombie until the end is written."""
-    process = read_process(pid)
+    process = ProcessTable().read(pid)
     return process is None or process.zombie
 
 

@@ -15,10 +15,10 @@ import pytest
 from tests.support.adversary import cgroup_root
 from tests.support.daemon import LIMIT, wait_until
 from txworker.jobs import JOB_ID_VARIABLE
-from txworker.leftovers.evidence import DeadJob
-from txworker.leftovers.tags import mark_of
+from txworker.leftovers.recorded_jobs import RecordedJob
+from txworker.leftovers.tags import environment_tag
 from txworker.linux.cgroup import Cgroups
-from txworker.linux.procfs import read_process, ticks_since_boot
+from txworker.linux.procfs import ProcessTable, ticks_since_boot
 
 CHAIN = """
 import os, sys
@@ -37,24 +37,22 @@ def now() -> int:
 
 SUCCESSOR = """
 import sys
-from txworker.leftovers import orphans
-from txworker.leftovers.evidence import DeadJob
-from txworker.leftovers.orphans import end_orphans
+from txworker.leftovers.recorded_jobs import RecordedJob
+from txworker.leftovers.recovery import end_lost_jobs
 pid, start, known, until, seconds = sys.argv[2:]
-orphans._SECONDS = float(seconds)
-jobs = [DeadJob(sys.argv[1], int(pid), int(start))] if pid else []
-print(end_orphans(jobs, lambda mark: mark == known, int(until)))
+jobs = [RecordedJob(sys.argv[1], int(pid), int(start))] if pid else []
+print(end_lost_jobs(jobs, lambda tag: tag == known, int(until), limit_seconds=float(seconds)))
 """
 
 
-def ended(job: DeadJob | None, known: str = "", seconds: float = 4.0) -> int:
+def ended(job: RecordedJob | None, known: str = "", seconds: float = 4.0) -> int:
     """How many a successor finds and ends: a process that descends neither from the job nor the job from it."""
     words = [job.job_id, str(job.pid), str(job.start)] if job else ["", "", ""]
     command = [sys.executable, "-c", SUCCESSOR, *words, known, str(now()), str(seconds)]
     return int(subprocess.check_output(command, text=True, timeout=LIMIT))
 
 
-def a_job(script: str, mark: str, place: Path) -> DeadJob:
+def a_job(script: str, mark: str, place: Path) -> RecordedJob:
     """Started as a worker starts one, by somebody who has ended since."""
     start = (
         "import subprocess; null = subprocess.DEVNULL; print(subprocess.Popen("
@@ -64,9 +62,9 @@ def a_job(script: str, mark: str, place: Path) -> DeadJob:
     pid = int(
         subprocess.check_output([sys.executable, "-c", start], env=environment, cwd=place, text=True, timeout=LIMIT)
     )
-    process = read_process(pid)
+    process = ProcessTable().read(pid)
     assert process is not None
-    return DeadJob(mark, pid, process.start)
+    return RecordedJob(mark, pid, process.start)
 
 
 @pytest.fixture
@@ -87,7 +85,7 @@ def bystander() -> Iterator[subprocess.Popen[bytes]]:
 
 def marked(*marks: str) -> list[int]:
     pids = [int(name) for name in os.listdir("/proc") if name.isdecimal()]
-    processes = [read_process(pid) for pid in pids if mark_of(pid) in marks]
+    processes = [ProcessTable().read(pid) for pid in pids if environment_tag(pid) in marks]
     return [process.pid for process in processes if process is not None and not process.zombie]
 
 

@@ -19,7 +19,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tests.support.daemon import LIMIT, TWISTD, Daemon, wait_until
 from tests.support.hanging import exec_that_waits
 from tests.support.scheduler import SchedulerStandIn
-from txworker.linux.procfs import children, read_process
+from txworker.linux.procfs import ProcessTable
 from txworker.pb import worker_pb2 as pb
 from txworker.pb.worker_pb2_grpc import WorkerStub
 
@@ -37,7 +37,7 @@ def runs(pid: int) -> bool:
 
 def lives(pid: int) -> bool:
     """A zombie does not; init waits for it when it likes."""
-    process = read_process(pid)
+    process = ProcessTable().read(pid)
     return process is not None and not process.zombie
 
 
@@ -153,14 +153,14 @@ def test_launch_that_hangs(a_daemon: Callable[..., Daemon], tmp_path: Path) -> N
     """While an exec waits for a disk all else goes on; the worker ends all the same, and starts nothing any more."""
     worker = a_daemon(f"[jobs]\nstop_grace_seconds = {GRACE}", server="max_streams = 1")
     other = worker.start("sleep", "1000")
-    before = set(children(worker.shim()))
+    before = set(ProcessTable().children(worker.shim()))
     with exec_that_waits(tmp_path, "true") as (program, tried):
         call = worker.stub.StartJob.future(pb.StartJobReq(path=str(program)))
         wait_until(tried.is_set)
         order = pb.StartJobReq(command="touch started", directory=str(tmp_path))
         behind = [worker.stub.StartJob.future(order) for _ in range(100)]  # more than there are threads
         assert not call.done()
-        (hanging,) = set(children(worker.shim())) - before
+        (hanging,) = set(ProcessTable().children(worker.shim())) - before
         worker.stub.StopJob(pb.StopJobReq(jobID=other), timeout=LIMIT)
         assert worker.end(other).job.state == pb.JOB_STATE_STOPPED
         assert worker.stop() == 0

@@ -14,8 +14,8 @@ import pytest
 
 from tests.support.adversary import GRACE, SCRIPTS, named
 from tests.support.daemon import Daemon, wait_until
-from txworker.leftovers.siblings import FEW
-from txworker.linux.procfs import children, read_process
+from txworker.leftovers.clone_parent import FEW_JOBS
+from txworker.linux.procfs import ProcessTable
 from txworker.pb import worker_pb2 as pb
 
 ADaemon = Callable[..., Daemon]
@@ -41,7 +41,7 @@ def made(place: Path) -> int:
 
 
 def zombies(daemon: Daemon) -> list[int]:
-    processes = [read_process(pid) for pid in children(daemon.shim())]
+    processes = [ProcessTable().read(pid) for pid in ProcessTable().children(daemon.shim())]
     return [process.pid for process in processes if process is not None and process.zombie]
 
 
@@ -89,7 +89,7 @@ def test_worker_ends(a_daemon: ADaemon, tmp_path: Path, name: str, cgroups: str)
 def test_among_many(a_daemon: ADaemon, tmp_path: Path, name: str, cgroups: str) -> None:
     """Among so many jobs that they are not looked for at each end: within a moment, and only the job's own."""
     worker = a_worker(a_daemon, cgroups)
-    others = [worker.start("sleep", "300") for _ in range(FEW + 5)]
+    others = [worker.start("sleep", "300") for _ in range(FEW_JOBS + 5)]
     kept, place = f"{name}-kept", tmp_path / "kept"
     worker.bash(script(kept, 1, place, "stay"))
     wait_until(lambda: made(place) == 1)

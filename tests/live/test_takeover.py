@@ -22,7 +22,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from tests.support.daemon import LIMIT, Daemon, wait_until
 from tests.support.hanging import exec_that_waits
-from txworker.linux.procfs import read_process
+from txworker.linux.procfs import ProcessTable
 from txworker.pb import worker_pb2 as pb
 
 ADaemon = Callable[..., Daemon]
@@ -57,7 +57,7 @@ def _ended(pid: int) -> bool:
 
 
 def runs(pid: int) -> bool:
-    process = read_process(pid)
+    process = ProcessTable().read(pid)
     return process is not None and not process.zombie
 
 

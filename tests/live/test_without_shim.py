@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.adversary import SCRIPTS, named
 from tests.support.daemon import TWISTD, Daemon, cannot_start, wait_until
-from txworker.linux.procfs import children
+from txworker.linux.procfs import ProcessTable
 from txworker.pb import worker_pb2 as pb
 
 ADaemon = Callable[..., Daemon]
@@ -40,7 +40,7 @@ def test_jobs(worker: Daemon) -> None:
     assert (job.state, job.leftoversEnded) == (pb.JOB_STATE_SUCCEEDED, 2)
     assert named(name) == []
     job_id = worker.start("sleep", "100")
-    assert children(worker.process.pid) == [worker.query(job_id).job.pid]
+    assert ProcessTable().children(worker.process.pid) == [worker.query(job_id).job.pid]
     worker.stub.StopJob(pb.StopJobReq(jobID=job_id))
     assert worker.end(job_id).errorText == "signal: terminated"
     assert not (worker.place / "state" / "shim.sock").exists()

@@ -12,9 +12,9 @@ from unittest import mock
 from twisted.trial.unittest import SynchronousTestCase
 
 from txworker.output import recorder, tail
+from txworker.output.output_directory import OutputDirectory
 from txworker.output.output_file import OutputFile
 from txworker.output.recorder import Recorder
-from txworker.output.shelf import Shelf
 from txworker.output.tail import Tail, TextDecoder
 
 
@@ -22,14 +22,14 @@ def a_recorder(path: str, max_bytes: int = 0) -> Recorder:
     return Recorder(OutputFile.create(path), max_bytes)
 
 
-class ShelfTests(SynchronousTestCase):
+class OutputDirectoryTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.shelf = Shelf(Path(self.mktemp()) / "deep" / "output")
+        self.outputs = OutputDirectory(Path(self.mktemp()) / "deep" / "output")
 
     def test_private(self) -> None:
         """Files have mode 0600 and the directory 0700."""
-        self.shelf.create("a", separate_stderr=False)
-        path = self.shelf.path("a", stderr=False)
+        self.outputs.create("a", separate_stderr=False)
+        path = self.outputs.path("a", stderr=False)
         modes = [stat.S_IMODE(os.stat(name).st_mode) for name in (path, path.parent)]
         self.assertEqual([0o600, 0o700], modes)
 
@@ -37,36 +37,36 @@ class ShelfTests(SynchronousTestCase):
         """Descriptor 2 has a file of its own only if that is requested."""
         for separate, expected in [(False, [b"outerr"]), (True, [b"out", b"err"])]:
             job_id = f"job-{separate}"
-            output = self.shelf.create(job_id, separate)
+            output = self.outputs.create(job_id, separate)
             output.write(1, b"out")
             output.write(2, b"err")
             self.assertEqual(6, output.size)
-            paths = [self.shelf.path(job_id, stderr) for stderr in (False, True)]
+            paths = [self.outputs.path(job_id, stderr) for stderr in (False, True)]
             self.assertEqual(expected, [path.read_bytes() for path in paths if path.exists()])
 
     def test_recover(self) -> None:
         """Output of a killed worker is counted; missing files are created, empty and with mode 0600."""
-        self.shelf.create("a", separate_stderr=True).write(1, b"out")
-        self.shelf.path("a", stderr=True).unlink()
-        self.assertEqual(3, self.shelf.recover("a", separate_stderr=True))
-        self.assertEqual(0, self.shelf.recover("b", separate_stderr=False))
-        made = [self.shelf.path("a", stderr=True), self.shelf.path("b", stderr=False)]
+        self.outputs.create("a", separate_stderr=True).write(1, b"out")
+        self.outputs.path("a", stderr=True).unlink()
+        self.assertEqual(3, self.outputs.recover("a", separate_stderr=True))
+        self.assertEqual(0, self.outputs.recover("b", separate_stderr=False))
+        made = [self.outputs.path("a", stderr=True), self.outputs.path("b", stderr=False)]
         self.assertEqual([b"", b""], [path.read_bytes() for path in made])
         self.assertEqual([0o600, 0o600], [stat.S_IMODE(os.stat(path).st_mode) for path in made])
-        self.assertFalse(self.shelf.path("b", stderr=True).exists())
+        self.assertFalse(self.outputs.path("b", stderr=True).exists())
 
     def test_discard_leaves_nothing(self) -> None:
         """discard() leaves neither a file nor a descriptor."""
         before = len(os.listdir("/proc/self/fd"))
-        self.shelf.create("a", separate_stderr=True).discard()
-        self.assertEqual([], os.listdir(self.shelf.path("a", stderr=False).parent))
+        self.outputs.create("a", separate_stderr=True).discard()
+        self.assertEqual([], os.listdir(self.outputs.path("a", stderr=False).parent))
         self.assertEqual(before, len(os.listdir("/proc/self/fd")))
 
     def test_second_file_refused(self) -> None:
         """If the second file cannot be created, the first is removed."""
-        self.shelf.path("a", stderr=True).mkdir()
-        self.assertRaises(OSError, self.shelf.create, "a", separate_stderr=True)
-        self.assertFalse(self.shelf.path("a", stderr=False).exists())
+        self.outputs.path("a", stderr=True).mkdir()
+        self.assertRaises(OSError, self.outputs.create, "a", separate_stderr=True)
+        self.assertFalse(self.outputs.path("a", stderr=False).exists())
 
 
 class RecorderTests(SynchronousTestCase):

@@ -13,9 +13,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from txworker.base.directory import NotOurFile
 from txworker.jobs import Loss
 from txworker.output import losses
+from txworker.output.output_directory import OutputDirectory
 from txworker.output.output_file import OutputFile
 from txworker.output.recorder import Recorder
-from txworker.output.shelf import Shelf
 from txworker.output.tail import Tail
 
 FIRST = b"what was there before\n"
@@ -51,9 +51,9 @@ def rename_another(path: Path) -> None:
 class TamperingTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.directory = Path(self.mktemp())
-        self.shelf = Shelf(self.directory)
-        self.output = self.shelf.create("a", separate_stderr=True)
-        self.path = self.shelf.path("a", stderr=False)
+        self.outputs = OutputDirectory(self.directory)
+        self.output = self.outputs.create("a", separate_stderr=True)
+        self.path = self.outputs.path("a", stderr=False)
 
     def end(self) -> None:
         self.output.finish()
@@ -79,22 +79,22 @@ class TamperingTests(SynchronousTestCase):
                 self.setUp()
                 self.output.write(1, FIRST)
                 tamper(self.path)
-                self.shelf.check()
+                self.outputs.check()
                 self.output.write(1, b"after\n")
                 self.end()
                 self.assert_lost(what, b"after\n")
                 self.assertIn("a", [event.get("job_id") for event in events])
-                self.assertEqual(self.output.losses(False), self.shelf.losses("a", stderr=False))
+                self.assertEqual(self.output.losses(False), self.outputs.losses("a", stderr=False))
 
     def test_while_it_is_silent(self) -> None:
         """check() marks a job that prints nothing more, and the notice is written at its end."""
         for tamper, what in [(cut, "cut"), (delete, "deleted"), (rename_and_create, "replaced")]:
             self.setUp()
             self.output.write(1, FIRST)
-            self.shelf.check()
+            self.outputs.check()
             self.assertFalse(self.output.truncated)
             tamper(self.path)
-            self.shelf.check()
+            self.outputs.check()
             self.assertTrue(self.output.truncated)
             self.end()
             self.assert_lost(what)
@@ -132,7 +132,7 @@ class TamperingTests(SynchronousTestCase):
         """A loss in one file is not reported for the other."""
         self.output.write(1, FIRST)
         self.output.write(2, FIRST)
-        cut(self.shelf.path("a", stderr=True))
+        cut(self.outputs.path("a", stderr=True))
         self.end()
         self.assertEqual((), self.output.losses(False))
         self.assertEqual((Loss(0, SIZE, "cut"),), self.output.losses(True))
@@ -142,7 +142,7 @@ class TamperingTests(SynchronousTestCase):
         """A longer file of another process is not touched; all output of the job counts as lost."""
         self.output.write(1, b"short")
         rename_another(self.path)
-        self.shelf.check()
+        self.outputs.check()
         self.output.write(1, b"after")
         self.end()
         self.assertEqual(OTHERS, self.path.read_bytes())
@@ -180,7 +180,7 @@ class TamperingTests(SynchronousTestCase):
         self.output.write(1, FIRST)
         cut(self.path)
         self.end()
-        self.shelf.remove(["a"])
+        self.outputs.remove(["a"])
         self.assertEqual([], os.listdir(self.directory))
 
 
@@ -238,9 +238,9 @@ class NotOurFileTests(SynchronousTestCase):
     """Something else is at the path of an output file."""
 
     def setUp(self) -> None:
-        self.shelf = Shelf(Path(self.mktemp()))
-        self.output = self.shelf.create("a", separate_stderr=False)
-        self.path = self.shelf.path("a", stderr=False)
+        self.outputs = OutputDirectory(Path(self.mktemp()))
+        self.output = self.outputs.create("a", separate_stderr=False)
+        self.path = self.outputs.path("a", stderr=False)
         self.secret = Path(self.mktemp())
         self.secret.write_bytes(b"secret")
         self.path.unlink()
@@ -264,27 +264,27 @@ class NotOurFileTests(SynchronousTestCase):
                 self.output.write(1, b"printed")
                 self.assertTrue(self.output.truncated)
                 self.assertRaises(NotOurFile, Tail, self.path)
-                self.assertRaises(NotOurFile, self.shelf.open, "a", stderr=False)
-                self.assertEqual(0, self.shelf.recover("a", separate_stderr=False))
-                self.assertTrue(self.shelf.is_damaged("a", separate_stderr=False, begun=False))
+                self.assertRaises(NotOurFile, self.outputs.open, "a", stderr=False)
+                self.assertEqual(0, self.outputs.recover("a", separate_stderr=False))
+                self.assertTrue(self.outputs.is_damaged("a", separate_stderr=False, begun=False))
                 self.assertEqual(b"secret", self.secret.read_bytes())
                 self.assertFalse(self.secret.with_suffix(".none").exists())
 
     def test_not_there(self) -> None:
         """A missing file is damage only if it existed once; a list of losses always is."""
         self.assertEqual(
-            [False, True], [self.shelf.is_damaged("a", separate_stderr=False, begun=begun) for begun in (False, True)]
+            [False, True], [self.outputs.is_damaged("a", separate_stderr=False, begun=begun) for begun in (False, True)]
         )
         self.path.touch()
-        self.assertFalse(self.shelf.is_damaged("a", separate_stderr=False, begun=True))
+        self.assertFalse(self.outputs.is_damaged("a", separate_stderr=False, begun=True))
         Path(f"{self.path}.lost").touch()
-        self.assertTrue(self.shelf.is_damaged("a", separate_stderr=False, begun=False))
+        self.assertTrue(self.outputs.is_damaged("a", separate_stderr=False, begun=False))
 
     def test_removed(self) -> None:
         """remove() removes the name and never the target of a link."""
         for name in ("link", "hard link", "pipe"):
             self.put(name)
-            self.shelf.remove(["a"])
+            self.outputs.remove(["a"])
             self.assertFalse(os.path.lexists(self.path))
             self.assertEqual(b"secret", self.secret.read_bytes())
 
@@ -294,8 +294,8 @@ class DirectoryTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.directory = Path(self.mktemp())
-        self.shelf = Shelf(self.directory)
-        self.output = self.shelf.create("a", separate_stderr=False)
+        self.outputs = OutputDirectory(self.directory)
+        self.output = self.outputs.create("a", separate_stderr=False)
         self.output.write(1, FIRST)
 
     def assert_continues(self) -> None:
@@ -303,7 +303,7 @@ class DirectoryTests(SynchronousTestCase):
         self.output.write(1, b"after\n")
         self.output.finish()
         self.assertEqual(line("deleted") + b"after\n", (self.directory / "a.out").read_bytes()[SIZE:])
-        self.shelf.create("b", separate_stderr=False)
+        self.outputs.create("b", separate_stderr=False)
         self.assertEqual(["a.out", "a.out.lost", "b.out"], sorted(os.listdir(self.directory)))
         self.assertEqual(0o700, self.directory.stat().st_mode & 0o777)
 
@@ -312,14 +312,14 @@ class DirectoryTests(SynchronousTestCase):
         (self.directory / "a.out").unlink()
         self.directory.rmdir()
         with capturedLogs() as events:
-            self.shelf.check()
+            self.outputs.check()
         self.assertEqual(1, sum("has been deleted or replaced" in event["log_format"] for event in events))
         self.assert_continues()
 
     def test_moved(self) -> None:
         """The same; earlier output is in the moved directory."""
         self.directory.rename(f"{self.directory}.old")
-        self.shelf.check()
+        self.outputs.check()
         self.assert_continues()
         self.assertEqual(FIRST, Path(f"{self.directory}.old/a.out").read_bytes())
 
@@ -327,7 +327,7 @@ class DirectoryTests(SynchronousTestCase):
         """create() finds a deleted directory out before the next check()."""
         (self.directory / "a.out").unlink()
         self.directory.rmdir()
-        self.shelf.create("b", separate_stderr=False).write(1, b"b")
+        self.outputs.create("b", separate_stderr=False).write(1, b"b")
         self.assertEqual(b"b", (self.directory / "b.out").read_bytes())
 
     def test_no_directory(self) -> None:
@@ -335,10 +335,10 @@ class DirectoryTests(SynchronousTestCase):
         self.directory.rename(f"{self.directory}.old")
         self.directory.touch()
         with capturedLogs() as events:
-            self.shelf.check()
-            self.shelf.check()
+            self.outputs.check()
+            self.outputs.check()
         self.assertEqual(1, sum("no new jobs until" in event["log_format"] for event in events))
-        self.assertRaises(OSError, self.shelf.create, "b", separate_stderr=False)
+        self.assertRaises(OSError, self.outputs.create, "b", separate_stderr=False)
         self.directory.unlink()
-        self.shelf.check()
-        self.shelf.create("b", separate_stderr=False)
+        self.outputs.check()
+        self.outputs.create("b", separate_stderr=False)

@@ -7,7 +7,7 @@ from signal import SIGCONT, SIGKILL, SIGTERM
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.support.fakes import FakeChild, FakeClearing
+from tests.support.fakes import FakeChild, FakeCleanup
 from txworker.jobs import EndReason
 from txworker.process.parts import RunParts
 from txworker.process.run import begin, new_run
@@ -20,7 +20,7 @@ class RunTests(SynchronousTestCase):
         self.overdue: list[EndReason] = []
 
     def a_run(self, timeout: float | None = None, quiet: float | None = None, keep: bool = False) -> None:
-        self.clearing = FakeClearing()
+        self.cleanup = FakeCleanup()
         self.overs: list[bool] = []
         self.parts = RunParts(
             self.clock,
@@ -30,7 +30,7 @@ class RunTests(SynchronousTestCase):
             2,
             timeout,
             quiet,
-            None if keep else self.clearing,
+            None if keep else self.cleanup,
         )
         self.run_ = new_run(self.parts)
         begin(self.run_, self.parts, self.child)
@@ -101,9 +101,9 @@ class RunTests(SynchronousTestCase):
         self.a_run()
         self.run_.stop(0)
         self.clock.pump([0, 0.9])
-        self.assertEqual(0, self.clearing.strikes)
+        self.assertEqual(0, self.cleanup.kills)
         self.clock.pump([0.1, 1])
-        self.assertEqual(2, self.clearing.strikes)
+        self.assertEqual(2, self.cleanup.kills)
         self.run_.exited()
         self.run_.ended()
         self.run_.cleared()
@@ -144,7 +144,7 @@ class RunTests(SynchronousTestCase):
         self.a_run()
         self.run_.exited()
         self.run_.ended()
-        self.assertEqual(([2], []), (self.clearing.graces, self.overs))
+        self.assertEqual(([2], []), (self.cleanup.graces, self.overs))
         self.run_.cleared()
         self.assertOver()
 
@@ -192,12 +192,12 @@ class RunTests(SynchronousTestCase):
         self.run_.stop(8)
         self.clock.advance(1)
         self.run_.exited()
-        self.assertEqual([7], self.clearing.graces)
+        self.assertEqual([7], self.cleanup.graces)
         self.a_run()
         self.run_.stop(8)
         self.clock.advance(8)
         self.run_.exited()
-        self.assertEqual([0], self.clearing.graces)
+        self.assertEqual([0], self.cleanup.graces)
 
     def test_hurry(self) -> None:
         """A stop that comes when only leftovers live is for them."""
@@ -206,7 +206,7 @@ class RunTests(SynchronousTestCase):
         self.run_.stop(1)
         self.run_.ended()
         self.run_.stop(0.5)
-        self.assertEqual([1, 0.5], self.clearing.hurries)
+        self.assertEqual([1, 0.5], self.cleanup.shortened)
 
     def test_every_input_in_every_state(self) -> None:
         """No order of events is an error: the world does not ask whether it is convenient."""

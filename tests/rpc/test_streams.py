@@ -48,11 +48,11 @@ class StreamTests(SynchronousTestCase):
         self.fixture = worker_fixture()
         self.job = self.successResultOf(self.fixture.worker.submit(JobSpec("true")))
         self.file = Path(self.mktemp())
-        self.patch(self.fixture.shelf, "open", lambda job_id, stderr: os.open(self.file, os.O_RDONLY))
+        self.patch(self.fixture.outputs, "open", lambda job_id, stderr: os.open(self.file, os.O_RDONLY))
         self.print(b"a\nb\nc\n")
 
     def print(self, data: bytes) -> None:
-        output = self.fixture.shelf.outputs[self.job.id]
+        output = self.fixture.outputs.by_job[self.job.id]
         output.write(1, data)
         self.file.write_bytes(output.data)
 

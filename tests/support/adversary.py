@@ -17,7 +17,7 @@ from google.protobuf.duration_pb2 import Duration
 from tests.support.daemon import LIMIT, Daemon, wait_until
 from txworker.daemon.processes import DRAIN_SECONDS
 from txworker.jobs import JOB_ID_VARIABLE
-from txworker.leftovers.tags import mark_of
+from txworker.leftovers.tags import environment_tag
 from txworker.linux.cgroup import own_cgroup
 from txworker.pb import worker_pb2 as pb
 
@@ -64,7 +64,7 @@ def described(pid: int) -> str:
     with contextlib.suppress(OSError):
         stat, limits = (Path(f"/proc/{pid}/{name}").read_text() for name in ("stat", "limits"))
         brand = next(line for line in limits.splitlines() if "file locks" in line)
-        return f"{stat[:60]} {_command_line(pid)!r} {mark_of(pid)} {brand}"
+        return f"{stat[:60]} {_command_line(pid)!r} {environment_tag(pid)} {brand}"
     return f"{pid}, gone by now"
 
 

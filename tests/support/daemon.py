@@ -18,7 +18,8 @@ from typing import Any
 
 import grpc
 
-from txworker.leftovers.tags import mark_of
+from tests.support.measured import kill, twistd_command
+from txworker.leftovers.tags import environment_tag
 from txworker.linux.cgroup import end_elsewhere, end_stale, own_cgroup
 from txworker.pb import worker_pb2 as pb
 from txworker.pb.worker_pb2_grpc import WorkerStub
@@ -26,7 +27,7 @@ from txworker.shim.messages import SOCKET_NAME
 
 LIMIT = 30.0
 TWISTD = str(Path(sys.executable).with_name("twistd"))
-TWISTD_COMMAND = (TWISTD,)
+TWISTD_COMMAND = twistd_command(TWISTD)
 
 
 def wait_until(true: Callable[[], Any], limit_seconds: float = LIMIT) -> Any:
@@ -89,7 +90,7 @@ class Daemon:
         """Whatever state it is in, it is over."""
         self.channel.close()
         if self.process.poll() is None:
-            self.process.kill()
+            kill(self.process.pid)
             self.process.wait()
         end_shim(self.place / "state")
         self._end_leftovers()
@@ -97,7 +98,7 @@ class Daemon:
     def _end_leftovers(self) -> None:
         """A worker that was killed leaves its jobs running; they must not be the next test's neighbours."""
         for name in filter(str.isdecimal, os.listdir("/proc")):
-            mark = mark_of(int(name))
+            mark = environment_tag(int(name))
             if mark and "/" not in mark and (self.output / f"{mark}.out").exists():
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(int(name), signal.SIGKILL)
@@ -185,7 +186,7 @@ def end_shim(state: Path) -> None:
     """It would keep the jobs of a worker that was killed, for one that never comes."""
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
         if pid := shim_pid(state):
-            os.kill(pid, signal.SIGKILL)
+            kill(pid)
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Stand-ins for the world around the worker: children that never were, output in memory, a launcher that records."""
+"""Fakes of the worker's ports: processes that do not exist, output in memory, a launcher that records its calls."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from txworker.worker.takeover import ShimJobs, decide
 from txworker.worker.worker import Policy, Worker
 
 UNWATCHABLE = 666
-"""The pid of a held process that cannot be taken over."""
+"""The pid of a held process whose pipes cannot be watched, so that it cannot be taken over."""
 
 
 class FakeChild:
-    """A process group that remembers its signals."""
+    """A process group that records its signals. gone: it has exited; forbidden: it must not be signalled."""
 
     def __init__(self) -> None:
         self.signals: list[int] = []
@@ -44,26 +44,26 @@ class FakeChild:
         self.closed = True
 
 
-class FakeClearing:
-    """Remembers what it was asked; the test says when nobody is left."""
+class FakeCleanup:
+    """Records its calls; the test reports when no process is left."""
 
     def __init__(self) -> None:
         self.graces: list[float] = []
-        self.hurries: list[float] = []
-        self.strikes = 0
+        self.shortened: list[float] = []
+        self.kills = 0
 
-    def strike(self) -> None:
-        self.strikes += 1
+    def kill_once(self) -> None:
+        self.kills += 1
 
-    def begin(self, grace_seconds: float) -> None:
+    def start(self, grace_seconds: float) -> None:
         self.graces.append(grace_seconds)
 
-    def hurry(self, grace_seconds: float) -> None:
-        self.hurries.append(grace_seconds)
+    def shorten_grace(self, grace_seconds: float) -> None:
+        self.shortened.append(grace_seconds)
 
 
 class FakeOutput:
-    """Output that is kept in memory."""
+    """Output in memory."""
 
     def __init__(self) -> None:
         self.data = b""
@@ -119,23 +119,23 @@ class FakeOutput:
 
 
 @dataclass
-class FakeShelf:
-    """Hands out outputs and remembers them; `refusal` is raised instead when there is one."""
+class FakeOutputDirectory:
+    """Creates and keeps outputs in memory. create() raises `refusal` when it is set."""
 
-    outputs: dict[str, FakeOutput] = field(default_factory=dict)
+    by_job: dict[str, FakeOutput] = field(default_factory=dict)
     refusal: OSError | None = None
 
     def create(self, job_id: str, separate_stderr: bool, max_bytes: int) -> FakeOutput:
         if self.refusal is not None:
             raise self.refusal
-        self.outputs[job_id] = FakeOutput()
-        return self.outputs[job_id]
+        self.by_job[job_id] = FakeOutput()
+        return self.by_job[job_id]
 
     def open(self, job_id: str, stderr: bool) -> int:
         raise FileNotFoundError(job_id)
 
     def bytes_of(self, job_id: str, stderr: bool) -> int | None:
-        return self.outputs[job_id].size if job_id in self.outputs else None
+        return self.by_job[job_id].size if job_id in self.by_job else None
 
     def losses(self, job_id: str, stderr: bool) -> tuple[Loss, ...]:
         return ()
@@ -146,19 +146,19 @@ class FakeShelf:
     def resume(
         self, job_id: str, separate_stderr: bool, max_bytes: int, lost: Sequence[int], discarded: Sequence[int]
     ) -> FakeOutput:
-        return self.outputs.setdefault(job_id, FakeOutput())
+        return self.by_job.setdefault(job_id, FakeOutput())
 
     def recover(self, job_id: str, separate_stderr: bool) -> int:
-        return self.outputs[job_id].size if job_id in self.outputs else 0
+        return self.by_job[job_id].size if job_id in self.by_job else 0
 
     def remove(self, job_ids: Iterable[str]) -> None:
         for job_id in job_ids:
-            del self.outputs[job_id]
+            del self.by_job[job_id]
 
 
 @dataclass
 class FakeRunning:
-    """A child that was "started"; the test ends it."""
+    """A process that exists only by name; the test ends it with exit()."""
 
     pid: int
     listener: Listener
@@ -190,15 +190,15 @@ class FakeRunning:
     def abandon(self) -> Deferred[None]:
         return self.abandoned
 
-    def exit(self, exit_code: int | None = 0, signal: int | None = None, leftovers: int = 0) -> None:
-        self.listener.ended(Exit(exit_code, signal, Usage(0.25, 0.5, 4096), leftovers))
+    def exit(self, exit_code: int | None = 0, signal: int | None = None) -> None:
+        self.listener.ended(Exit(exit_code, signal, Usage(0.25, 0.5, 4096)))
 
 
 @dataclass
 class FakeLauncher:
     """
-    Starts nothing and remembers everything; `refusal` is raised when there is one, `slow` is waited for first, and
-    `impossible` is raised before anything.
+    Starts nothing and records its calls. check() raises `impossible`, launch() raises `refusal`, when they are set;
+    launch() waits for `slow` first.
     """
 
     slow: Deferred[None] | None = None
@@ -232,20 +232,20 @@ class FakeLauncher:
 
 @dataclass
 class WorkerFixture:
-    """A worker with everything around it fake but the store; ids are job-1, job-2 …"""
+    """A worker and the fakes around it. Job ids are job-1, job-2 …"""
 
     worker: Worker
     launcher: FakeLauncher
-    shelf: FakeShelf
+    outputs: FakeOutputDirectory
     store: MemoryStore
 
     @property
     def catalog(self) -> Catalog:
-        """The jobs that the worker has."""
+        """The worker's catalog."""
         return self.worker.catalog
 
     def take_over(self, *held: HeldProcess, text: str = "lost: testing") -> tuple[int, int]:
-        """Take over an earlier worker's jobs, of which a new shim holds these; how many run on, how many are lost."""
+        """Take over an earlier worker's jobs, of which the shim holds these. Returns how many run on and are lost."""
         shim = ShimJobs({one.job_id: one for one in held})
         return self.worker.take_over(decide(self.store.unfinished(), shim, text))
 
@@ -258,9 +258,9 @@ def worker_fixture(
     wall: Callable[[], float] = lambda: 1_700_000_000.0,
     elapsed: Callable[[], float] = lambda: 1_700_000_000.0,
 ) -> WorkerFixture:
-    """A worker to ask, and its surroundings to look at; a store that has seen an earlier worker may be given."""
-    launcher, shelf, store = FakeLauncher(), FakeShelf(), store or MemoryStore()
+    """A worker with fakes around it; `store` may be the one of an earlier fixture."""
+    launcher, outputs, store = FakeLauncher(), FakeOutputDirectory(), store or MemoryStore()
     ids = iter(range(len(store.kept) + 1, 10_000))
     world = World(wall, elapsed, lambda: 5_000, lambda: f"job-{next(ids)}", lambda call: call())
-    worker = Worker(launcher, shelf, store, Policy(max_running, 10, default, ceiling), world)
-    return WorkerFixture(worker, launcher, shelf, store)
+    worker = Worker(launcher, outputs, store, Policy(max_running, 10, default, ceiling), world)
+    return WorkerFixture(worker, launcher, outputs, store)

@@ -14,8 +14,8 @@ from tests.support.daemon import LIMIT, TWISTD, Daemon, wait_until
 from tests.support.journal import Journal, done, integrity, list_all
 from tests.support.load import Load
 from txworker.jobs import JOB_ID_VARIABLE
-from txworker.leftovers.tags import mark_of
-from txworker.linux.procfs import cgroup_of
+from txworker.leftovers.tags import environment_tag
+from txworker.linux.procfs import ProcessTable
 from txworker.pb import worker_pb2 as pb
 
 LONGEST_LOAD = 2.0
@@ -96,10 +96,10 @@ class Faults:
         found = {}
         for pid in [int(name) for name in os.listdir("/proc") if name.isdecimal()]:
             with suppress(FileNotFoundError, ProcessLookupError):
-                command, mark = Path(f"/proc/{pid}/cmdline").read_bytes(), mark_of(pid)
+                command, mark = Path(f"/proc/{pid}/cmdline").read_bytes(), environment_tag(pid)
                 if self.token.encode() in command or mark in self.journal.ids:
                     state = " ".join(Path(f"/proc/{pid}/stat").read_text().split()[:6])
-                    found[pid] = f"{state} {command!r} {mark} {cgroup_of(pid)}"
+                    found[pid] = f"{state} {command!r} {mark} {ProcessTable().cgroup(pid)}"
         return found
 
     def _loaded_and_killed(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""A store that lasts as long as the process: the port, with nothing behind it. The bench measures against it, too."""
+"""The store's port in memory. The bench uses it as a baseline."""
 
 from __future__ import annotations
 
@@ -14,51 +14,51 @@ from txworker.ports import Check, Jobs
 
 class MemoryStore:
     """
-    Keeps every record in memory. `broken` makes it refuse as a full disk does: orders fail, promises wait until
-    mend() is called. `slow` makes orders wait, until catch_up() is called.
+    Keeps every record in memory. When `broken` is set it behaves as with a full disk: add() fails, other writes wait
+    until repair() is called. When `slow` is set, add() waits until write_pending() is called.
     """
 
     def __init__(self) -> None:
         self.kept: dict[str, Job] = {}
-        self.orders: dict[str, JobSpec] = {}
+        self.specs: dict[str, JobSpec] = {}
         self.removed: dict[str, float] = {}
         self._removed_numbers: set[int] = set()
         self.broken: StoreBroken | None = None
         self.slow = False
-        self._late: list[tuple[Job, Deferred[Job]]] = []
-        self._waiting: list[tuple[Callable[[], object], Deferred[None]]] = []
+        self._pending: list[tuple[Job, Deferred[Job]]] = []
+        self._blocked: list[tuple[Callable[[], object], Deferred[None]]] = []
 
     def add(self, job: Job) -> Deferred[Job]:
         answer: Deferred[Job] = Deferred()
-        self._late.append((job, answer))
+        self._pending.append((job, answer))
         if not self.slow:
             self.catch_up()
         return answer
 
     def catch_up(self) -> None:
-        """Write the orders there are."""
-        late, self._late = self._late, []
-        for job, answer in late:
+        """Finish the waiting calls of add()."""
+        pending, self._pending = self._pending, []
+        for job, answer in pending:
             if self.broken is not None:
                 answer.errback(self.broken)
             else:
                 before = self.with_request_id(job.spec.request_id) if job.spec.request_id else None
                 if before is None:
-                    self.orders[job.id] = job.spec
+                    self.specs[job.id] = job.spec
                     self.kept[job.id] = replace(job, spec=job.spec.shortened())
                 answer.callback(before or job)
 
     def save(self, job: Job) -> Deferred[None]:
-        return self._promised(lambda: self.kept.update({job.id: replace(job, spec=job.spec.shortened())}))
+        return self._write(lambda: self.kept.update({job.id: replace(job, spec=job.spec.shortened())}))
 
     def drop(self, job: Job) -> Deferred[None]:
-        self.orders.pop(job.id, None)
-        return self._promised(lambda: self.kept.pop(job.id, None))
+        self.specs.pop(job.id, None)
+        return self._write(lambda: self.kept.pop(job.id, None))
 
     def remove(self, jobs: Collection[Job], at: float) -> Deferred[None]:
         for job in jobs:
             self.kept.pop(job.id)
-            self.orders.pop(job.id, None)
+            self.specs.pop(job.id, None)
             self.removed[job.id] = at
             self._removed_numbers.add(job.number)
         return succeed(None)
@@ -69,8 +69,8 @@ class MemoryStore:
 
     def mend(self) -> None:
         self.broken = None
-        waiting, self._waiting = self._waiting, []
-        for write, answer in waiting:
+        blocked, self._blocked = self._blocked, []
+        for write, answer in blocked:
             write()
             answer.callback(None)
 
@@ -78,7 +78,7 @@ class MemoryStore:
         return self.kept.get(job_id)
 
     def full_spec(self, job_id: str) -> JobSpec | None:
-        return self.orders.get(job_id)
+        return self.specs.get(job_id)
 
     def with_request_id(self, request_id: str) -> Job | None:
         return next((job for job in list(self.kept.values()) if job.spec.request_id == request_id), None)
@@ -126,12 +126,12 @@ class MemoryStore:
     def _finished(self) -> list[Job]:
         return [job for job in list(self.kept.values()) if job.done]
 
-    def _promised(self, write: Callable[[], object]) -> Deferred[None]:
+    def _write(self, write: Callable[[], object]) -> Deferred[None]:
         if self.broken is None:
             write()
             return succeed(None)
         answer: Deferred[None] = Deferred()
-        self._waiting.append((write, answer))
+        self._blocked.append((write, answer))
         return answer
 
 

@@ -15,11 +15,11 @@ import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.task import deferLater
 
-from txworker.leftovers.census import Census
-from txworker.leftovers.clearing import Finder
-from txworker.leftovers.scan import Scan
+from txworker.leftovers.job_processes import LeftoverScan
+from txworker.leftovers.process_table_scan import ProcessTableScan
+from txworker.leftovers.scan import DescendantScan
 from txworker.linux.cpus import NOBODY_PINNED
-from txworker.linux.procfs import children, read_process
+from txworker.linux.procfs import ProcessTable
 from txworker.process.intermediate_pipes import IntermediatePipes
 from txworker.process.job_process import Patience
 from txworker.process.launcher import JobDefaults, Launcher, Starter
@@ -41,14 +41,14 @@ class Provider:
     """One of the ways; `shim` is None when it is the reactor. ENVIRONMENT, UMASK and DESCRIPTOR_LIMIT are inherited."""
 
     spawner: Starter
-    census: Finder
+    scan: LeftoverScan
     shim: Shim | None = None
     poller: Poller | None = None
 
     def launcher(self, directory: Path, grace_seconds: float = 5.0) -> Launcher:
         """It runs jobs there. What they leave behind is ended."""
         defaults = JobDefaults(ENVIRONMENT, str(directory))
-        return Launcher(self.spawner, real, self.census, None, defaults, Patience(grace_seconds, 0.2))
+        return Launcher(self.spawner, real, self.scan, None, defaults, Patience(grace_seconds, 0.2))
 
 
 @contextmanager
@@ -75,7 +75,9 @@ def a_shim(place: Path) -> Iterator[tuple[Shim, Poller, IntermediatePipes]]:
         yield shim, poller, pipes
     finally:
         pid = shim.pid
-        left = [pid for pid in children(pid) if (process := read_process(pid)) and not process.zombie]
+        left = [
+            pid for pid in ProcessTable().children(pid) if (process := ProcessTable().read(pid)) and not process.zombie
+        ]
         shim.close()
         poller.close()
         pipes.close()
@@ -87,22 +89,22 @@ def a_shim(place: Path) -> Iterator[tuple[Shim, Poller, IntermediatePipes]]:
 def through_shim(place: Path) -> Iterator[Provider]:
     """Processes of a shim of their own."""
     with a_shim(place) as (shim, poller, pipes):
-        census = Census(real, shim.pid, shim.thread_id)
+        scan = DescendantScan(real, shim.pid, shim.thread_id)
         try:
-            yield Provider(Spawner(poller, shim, ENVIRONMENT, pipes), census, shim, poller)
+            yield Provider(Spawner(poller, shim, ENVIRONMENT, pipes), scan, shim, poller)
         finally:
-            census.close()
+            scan.close()
 
 
 @contextmanager
 def by_reactor() -> Iterator[Provider]:
     """Processes of Twisted's reactor."""
-    spawner, census = ReactorSpawner(real, UMASK, DESCRIPTOR_LIMIT), Scan()
+    spawner, scan = ReactorSpawner(real, UMASK, DESCRIPTOR_LIMIT), ProcessTableScan()
     try:
-        yield Provider(spawner, census)
+        yield Provider(spawner, scan)
     finally:
         spawner.close()
-        census.close()
+        scan.close()
 
 
 def turn_until(true: Callable[[], Any], limit_seconds: float = LIMIT) -> None:
@@ -119,9 +121,9 @@ def _end(shim_pid: int, left: list[int]) -> None:
         with suppress(ProcessLookupError):
             os.killpg(pid, signal.SIGKILL)
     try:
-        turn_until(lambda: read_process(shim_pid) is None)
+        turn_until(lambda: ProcessTable().read(shim_pid) is None)
     except AssertionError:
         os.kill(shim_pid, signal.SIGKILL)
-        turn_until(lambda: read_process(shim_pid) is None)
+        turn_until(lambda: ProcessTable().read(shim_pid) is None)
         raise
     assert not left, f"the shim still had children: {left}"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.support.adversary import cgroup_root
 from tests.support.daemon import wait_until
-from txworker.linux.procfs import children
+from txworker.linux.procfs import ProcessTable
 
 PROGRAM = "/lib/systemd/systemd"
 _BOOT = """
@@ -74,7 +74,7 @@ class Systemd:
 
     def systemctl(self, *words: str) -> subprocess.CompletedProcess[str]:
         """What it says, and its status."""
-        first = next(iter(children(self._unshare.pid)), 0)
+        first = next(iter(ProcessTable().children(self._unshare.pid)), 0)
         nsenter = ["nsenter", "-t", str(first), "-a", "systemctl", "--no-pager", *words]
         return subprocess.run(nsenter, capture_output=True, text=True, timeout=60, check=False)
 

@@ -129,7 +129,7 @@ class RequestTests(SynchronousTestCase):
         fixture.launcher.impossible = InvalidRequest("args", 3_000_000, "bytes are too long")
         self.failureResultOf(fixture.worker.submit(self.SPEC), InvalidRequest)
         fixture.store.catch_up()
-        self.assertEqual(({}, {}), (fixture.store.kept, fixture.shelf.outputs))
+        self.assertEqual(({}, {}), (fixture.store.kept, fixture.outputs.by_job))
 
     def test_while_draining(self) -> None:
         """The same request brings its job back also when no new ones are taken, or there is no room."""

@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.support.fakes import FakeShelf
+from tests.support.fakes import FakeOutputDirectory
 from tests.support.memory_store import MemoryStore
 from txworker.jobs import Job, JobSpec, JobState, Retention
 from txworker.jobs.errors import NoSuchJob, StoreFull
@@ -21,7 +21,7 @@ from txworker.worker.viewers import Viewers
 DAY = 86_400.0
 
 
-class Shelf(FakeShelf):
+class OutputDirectory(FakeOutputDirectory):
     """Refuses to remove when the test says so, and says what was in the store when it was asked."""
 
     removal_refused: OSError | None = None
@@ -38,21 +38,21 @@ class RetentionTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.clock = Clock()
-        self.store, self.shelf, self.viewers = MemoryStore(), Shelf(), Viewers()
+        self.store, self.outputs, self.viewers = MemoryStore(), OutputDirectory(), Viewers()
         self.threads: list[tuple[Callable[[], Any], Deferred[Any]]] = []
         self.in_thread: Callable[[Callable[[], Any]], Deferred[Any]] = maybeDeferred
         for number in range(1, 6):
             job_id = f"job-{number}"
             job = Job(job_id, JobSpec("true"), 0.0, number, JobState.SUCCEEDED, number, finished_at=number * DAY)
             self.store.kept[job_id] = job
-            self.shelf.create(job_id, False, 0)
+            self.outputs.create(job_id, False, 0)
 
     def a_service(self, wanted: Retention) -> RetentionService:
         service = RetentionService(
             self.clock,
             lambda call: self.in_thread(call),
             self.store,
-            self.shelf,
+            self.outputs,
             self.viewers,
             wanted,
             lambda: 6 * DAY + self.wall_stepped_by + self.clock.seconds(),
@@ -64,7 +64,7 @@ class RetentionTests(SynchronousTestCase):
 
     def assert_kept(self, *numbers: int) -> None:
         expected = [f"job-{number}" for number in numbers]
-        self.assertEqual((expected, expected), (list(self.store.kept), list(self.shelf.outputs)))
+        self.assertEqual((expected, expected), (list(self.store.kept), list(self.outputs.by_job)))
 
     def test_removes(self) -> None:
         """What is to be kept no longer goes, record and output; its removal is remembered with the time."""
@@ -132,11 +132,11 @@ class RetentionTests(SynchronousTestCase):
     def test_disk_refuses(self) -> None:
         """When output cannot be deleted its record stays; that is no reason to give up, and anybody may look again."""
         self.a_service(Retention(jobs=4))
-        self.shelf.removal_refused = OSError(30, "Read-only file system")
+        self.outputs.removal_refused = OSError(30, "Read-only file system")
         self.clock.advance(0)
         self.assert_kept(1, 2, 3, 4, 5)
         self.enter("job-1")
-        self.shelf.removal_refused = None
+        self.outputs.removal_refused = None
         self.clock.advance(PAUSE_SECONDS)
         self.assert_kept(2, 3, 4, 5)
         self.assertEqual([], self.flushLoggedErrors())
@@ -157,10 +157,10 @@ class RetentionTests(SynchronousTestCase):
     def test_mistake(self) -> None:
         """A mistake of ours is logged as one, and ends nothing."""
         self.a_service(Retention(jobs=4))
-        del self.shelf.outputs["job-1"]
+        del self.outputs.by_job["job-1"]
         self.clock.advance(0)
         self.assertEqual(1, len(self.flushLoggedErrors(KeyError)))
-        self.shelf.create("job-1", False, 0)
+        self.outputs.create("job-1", False, 0)
         self.clock.advance(PAUSE_SECONDS)
         self.assertNotIn("job-1", self.store.kept)
 

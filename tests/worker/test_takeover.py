@@ -194,4 +194,4 @@ class LeaveTests(SynchronousTestCase):
         fixture.launcher.running[job.id].left.callback(None)
         self.assertEqual(1, self.successResultOf(left))
         self.assertEqual(JobState.RUNNING, store.kept[job.id].state)
-        self.assertTrue(fixture.shelf.outputs[job.id].closed)
+        self.assertTrue(fixture.outputs.by_job[job.id].closed)

@@ -47,14 +47,14 @@ class SubmitTests(SynchronousTestCase):
         fixture = worker_fixture()
         fixture.launcher.refusal = NoSuchExecutable("true")
         self.failureResultOf(fixture.worker.submit(TRUE), NoSuchExecutable)
-        self.assertTrue(fixture.shelf.outputs["job-1"].discarded)
+        self.assertTrue(fixture.outputs.by_job["job-1"].discarded)
         self.assertRaises(NoSuchJob, fixture.catalog.get, "job-1")
         self.assertEqual([], fixture.worker.running_ids())
 
     def test_no_output_file(self) -> None:
         """Without a place for its output no job is launched."""
         fixture = worker_fixture()
-        fixture.shelf.refusal = OSError(24, "Too many open files")
+        fixture.outputs.refusal = OSError(24, "Too many open files")
         self.failureResultOf(fixture.worker.submit(TRUE), OutOfResources)
         self.assertEqual({}, fixture.launcher.running)
 
@@ -97,7 +97,7 @@ class EndTests(SynchronousTestCase):
         self.fixture = worker_fixture()
         self.job = self.successResultOf(self.fixture.worker.submit(TRUE))
         self.running = self.fixture.launcher.running[self.job.id]
-        self.output = self.fixture.shelf.outputs[self.job.id]
+        self.output = self.fixture.outputs.by_job[self.job.id]
 
     def stop(self, grace: float | None = None) -> Deferred[Job]:
         return self.fixture.worker.stop(self.job.id, grace)
@@ -210,7 +210,7 @@ class OrderTests(SynchronousTestCase):
         self.store.broken = StoreFull("the disk is full")
         failure = self.failureResultOf(self.worker.submit(TRUE), StoreFull)
         self.assertIn("the disk is full", str(failure.value))
-        self.assertEqual(({}, {}, {}), (self.launcher.running, self.fixture.shelf.outputs, self.store.kept))
+        self.assertEqual(({}, {}, {}), (self.launcher.running, self.fixture.outputs.by_job, self.store.kept))
         self.store.mend()
         self.successResultOf(self.worker.submit(TRUE))
 

@@ -19,7 +19,7 @@ from twisted.application.service import Service
 from txworker.base.logs import Logger
 from txworker.config import Config, Jobs
 from txworker.daemon import timers
-from txworker.daemon.directories import NotUsable, check_state_directory, open_shelf
+from txworker.daemon.directories import NotUsable, check_state_directory, open_output_directory
 from txworker.daemon.doors import make_doors
 from txworker.daemon.drain import Drain
 from txworker.daemon.handover import Handover
@@ -28,7 +28,7 @@ from txworker.daemon.processes import DRAIN_SECONDS, Processes
 from txworker.daemon.stopping import close_store, stop_jobs
 from txworker.daemon.unfinished_jobs import KeptLeftovers, ShimLoss, take_over_jobs
 from txworker.jobs.errors import StoreBroken
-from txworker.output.shelf import Shelf
+from txworker.output.output_directory import OutputDirectory
 from txworker.ports import World
 from txworker.process.shim_start import ShimUnusable
 from txworker.rpc.bridge import Bridge
@@ -55,7 +55,7 @@ class _Core:
     """Everything below the interfaces, with an earlier worker's jobs taken over."""
 
     store: JobStore
-    shelf: Shelf
+    outputs: OutputDirectory
     processes: Processes
     kept: KeptLeftovers
     worker: Worker
@@ -79,7 +79,7 @@ def assemble(config: Config, reactor: Any, environment: Mapping[str, str], umask
 
     handover = Handover(worker, jobs.at_stop == "leave", processes.can_leave, reactor.stop)
     interfaces = make_doors(config, reactor, worker, bridge, health, handover, processes.descriptors)
-    retention = timers.retention(jobs, reactor, core.store, core.shelf, worker.catalog.viewers)
+    retention = timers.retention(jobs, reactor, core.store, core.outputs, worker.catalog.viewers)
 
     def refuse() -> None:
         worker.refuse()
@@ -92,7 +92,7 @@ def assemble(config: Config, reactor: Any, environment: Mapping[str, str], umask
         [
             StopStep("store", lambda: close_store(core.store, reactor)),
             timers.heartbeat(core.store, jobs.state_directory),
-            timers.output_watch(core.shelf, reactor),
+            timers.output_watch(core.outputs, reactor),
         ],
         [StopStep("processes", lambda: processes.close(handover.leaves, core.kept))],
         [interfaces.server],
@@ -107,18 +107,18 @@ def _assemble_core(
 ) -> _Core:
     check_state_directory(jobs.state_directory)
     lease = take_lease(jobs.state_directory)
-    shelf = open_shelf(jobs.output_directory)
+    outputs = open_output_directory(jobs.output_directory)
     processes = _processes(jobs, reactor, environment, umask, lease)
     # The store is opened, and upgraded, after the shim: if that refuses this version, the older worker is needed again.
     trouble = StoreTrouble(announce)
     store = JobStore(jobs.state_directory, jobs.durability == "machine", reactor, trouble.changed, lease)
     kept = KeptLeftovers(store, by_default=jobs.leftovers == "keep")
-    worker = _worker(jobs, processes, shelf, store, reactor)
-    take_over_jobs(worker, store, shelf, processes, kept)
+    worker = _worker(jobs, processes, outputs, store, reactor)
+    take_over_jobs(worker, store, outputs, processes, kept)
     processes.on_shim_loss(ShimLoss(worker, reactor).settle)
     with suppress(OSError):  # the store itself reports a disk that refuses
         store.lease.remember(processes.cgroups)
-    return _Core(store, shelf, processes, kept, worker)
+    return _Core(store, outputs, processes, kept, worker)
 
 
 def _processes(jobs: Jobs, reactor: Any, environment: Mapping[str, str], umask: int, lease: Lease) -> Processes:
@@ -129,12 +129,12 @@ def _processes(jobs: Jobs, reactor: Any, environment: Mapping[str, str], umask: 
         raise NotUsable(f"jobs.state_directory: {error}") from error
 
 
-def _worker(config: Jobs, processes: Processes, shelf: Shelf, store: JobStore, reactor: Any) -> Worker:
+def _worker(config: Jobs, processes: Processes, outputs: OutputDirectory, store: JobStore, reactor: Any) -> Worker:
     keeps = config.leftovers == "keep"
     policy = Policy(config.max_running, config.stop_grace_seconds, config.limits, config.ceilings, keeps)
     elapsed = store.lease.elapsed
     world = World(time.time, elapsed, boot_ticks, lambda: str(uuid.uuid4()), lambda call: reactor.callLater(0, call))
-    return Worker(processes.launcher, shelf, store, policy, world)
+    return Worker(processes.launcher, outputs, store, policy, world)
 
 
 class StoreTrouble:

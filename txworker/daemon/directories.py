@@ -6,7 +6,7 @@ from pathlib import Path
 
 from txworker.base.directory import Directory, refusal_for_root
 from txworker.base.logs import Logger
-from txworker.output.shelf import Shelf
+from txworker.output.output_directory import OutputDirectory
 
 _log = Logger()
 
@@ -15,7 +15,7 @@ class NotUsable(Exception):
     """What a key of the configuration names cannot be used; the sentence begins with the key."""
 
 
-def open_shelf(path: Path) -> Shelf:
+def open_output_directory(path: Path) -> OutputDirectory:
     """
     The output files in jobs.output_directory, which is made if it does not exist.
 
@@ -24,11 +24,11 @@ def open_shelf(path: Path) -> Shelf:
     """
     key = "jobs.output_directory"
     try:
-        shelf = Shelf(path)
+        outputs = OutputDirectory(path)
     except OSError as error:
         raise NotUsable(f"{key}: {error.filename or path}: {error.strerror}") from error
-    _warn_of(key, path, shelf.permission_problem)
-    return shelf
+    _warn_of(key, path, outputs.permission_problem)
+    return outputs
 
 
 def check_state_directory(path: Path) -> None:

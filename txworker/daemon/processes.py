@@ -14,9 +14,9 @@ from txworker.config import Jobs
 from txworker.config.checks import only_with_shim
 from txworker.daemon.descriptors import DescriptorLimit
 from txworker.daemon.version import own_version
-from txworker.leftovers.census import Census
-from txworker.leftovers.clearing import Finder
-from txworker.leftovers.scan import Scan
+from txworker.leftovers.job_processes import LeftoverScan
+from txworker.leftovers.process_table_scan import ProcessTableScan
+from txworker.leftovers.scan import DescendantScan
 from txworker.linux.cgroup import Cgroups, end_elsewhere, end_stale, own_cgroup
 from txworker.linux.cpus import Cores
 from txworker.process.environ import base_environment
@@ -52,7 +52,7 @@ class _Backend:
     """What starts processes, the shim or the reactor, and what finds leftovers. close(leave): see Processes.close."""
 
     starter: Starter
-    finder: Finder
+    finder: LeftoverScan
     close: Callable[[bool], None]
     shim: Shim | None = None
     cgroups: Cgroups | None = None
@@ -107,8 +107,8 @@ class Processes:
         if shim is not None:
 
             def lost(pid: int) -> None:
-                self.launcher.census.close()
-                self.launcher.census = self._census(shim)
+                self.launcher.scan.close()
+                self.launcher.scan = self._scan(shim)
                 settle(pid)
 
             shim.lost = lost
@@ -167,8 +167,8 @@ class Processes:
 
     def _close(self, leave: bool, is_kept: IsKept) -> None:
         if not self._keep and not leave:
-            self.launcher.census.kill_everybody(is_kept)
-        self.launcher.census.close()
+            self.launcher.scan.kill_all(is_kept)
+        self.launcher.scan.close()
         self._backend.close(leave)
         if self._backend.cgroups is not None and not leave:
             self._backend.cgroups.close()
@@ -203,7 +203,7 @@ class Processes:
             return None
         cgroups = _cgroups(self._name) if config.use_cgroups else None
         spawner = Spawner(poller, shim, self._inherited, pipes)
-        return _Backend(spawner, self._census(shim), shim.close, shim, cgroups)
+        return _Backend(spawner, self._scan(shim), shim.close, shim, cgroups)
 
     def _accept_no_shim(self, error: ShimCannotRun) -> None:
         key = only_with_shim(self._config)
@@ -213,13 +213,13 @@ class Processes:
 
     def _without_shim(self, umask: int) -> _Backend:
         spawner = ReactorSpawner(self._reactor, umask, self.descriptors.original, self._cores.roaming)
-        return _Backend(spawner, Scan(), lambda leave: spawner.close())
+        return _Backend(spawner, ProcessTableScan(), lambda leave: spawner.close())
 
-    def _census(self, shim: Shim) -> Census:
-        census = Census(self._reactor, shim.pid, shim.thread_id)
+    def _scan(self, shim: Shim) -> DescendantScan:
+        scan = DescendantScan(self._reactor, shim.pid, shim.thread_id)
         for job_id, pid in shim.kept:
-            census.keep(pid, job_id)
-        return census
+            scan.keep_earlier(job_id, pid)
+        return scan
 
 
 def _cgroups(name: str) -> Cgroups | None:

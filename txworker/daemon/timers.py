@@ -16,7 +16,7 @@ from txworker.config import Jobs
 from txworker.daemon import memory
 from txworker.daemon.clockwatch import ClockWatch
 from txworker.jobs import Retention
-from txworker.output.shelf import Shelf
+from txworker.output.output_directory import OutputDirectory
 from txworker.rpc.control import SocketWatch
 from txworker.store.jobs import JobStore
 from txworker.store.lease import BEAT_SECONDS
@@ -44,7 +44,7 @@ def heartbeat(store: JobStore, state_directory: Path) -> TimerService:
     return TimerService(BEAT_SECONDS, beat)
 
 
-def output_watch(shelf: Shelf, reactor: Any) -> TimerService:
+def output_watch(outputs: OutputDirectory, reactor: Any) -> TimerService:
     """
     Looks for outside changes to output files, in a thread: a disk that hangs must not block the reactor. While one look
     is still under way the next is left out, so that at most one thread hangs.
@@ -55,7 +55,7 @@ def output_watch(shelf: Shelf, reactor: Any) -> TimerService:
         nonlocal under_way
         if not under_way:
             under_way = True
-            looked = _in_thread(reactor, shelf.check)
+            looked = _in_thread(reactor, outputs.check)
             looked.addErrback(lambda failure: _log.failure("looking for changes of output files", failure))
             looked.addCallback(lambda _: ended())
 
@@ -77,14 +77,16 @@ def memory_trim(reactor: Any) -> TimerService:
     return TimerService(memory.LOOK_SECONDS, look)
 
 
-def retention(config: Jobs, reactor: Any, store: JobStore, shelf: Shelf, viewers: Viewers) -> RetentionService:
+def retention(
+    config: Jobs, reactor: Any, store: JobStore, outputs: OutputDirectory, viewers: Viewers
+) -> RetentionService:
     """Removes finished jobs as jobs.keep_days, keep_jobs and keep_output_bytes say."""
     limits = Retention(config.keep_days, config.keep_jobs, config.keep_output_bytes)
 
     def in_thread(call: Callable[[], T]) -> Deferred[T]:
         return _in_thread(reactor, call)
 
-    return RetentionService(reactor, in_thread, store, shelf, viewers, limits, time.time, store.lease.elapsed)
+    return RetentionService(reactor, in_thread, store, outputs, viewers, limits, time.time, store.lease.elapsed)
 
 
 def _in_thread(reactor: Any, call: Callable[[], T]) -> Deferred[T]:

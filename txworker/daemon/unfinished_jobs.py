@@ -22,12 +22,12 @@ from txworker.daemon.processes import Processes
 from txworker.jobs import Job
 from txworker.jobs.errors import StoreBroken
 from txworker.jobs.held_process import HeldProcess
-from txworker.leftovers.evidence import DeadJob
-from txworker.leftovers.orphans import end_orphans
-from txworker.leftovers.tags import mark_of
-from txworker.leftovers.unended import why_alive
-from txworker.linux.procfs import Process, read_process
-from txworker.output.shelf import Shelf
+from txworker.leftovers.recorded_jobs import RecordedJob
+from txworker.leftovers.recovery import end_lost_jobs
+from txworker.leftovers.survivors import why_running
+from txworker.leftovers.tags import environment_tag
+from txworker.linux.procfs import Process, ProcessTable
+from txworker.output.output_directory import OutputDirectory
 from txworker.store.errors import Unusable
 from txworker.store.files import some
 from txworker.store.jobs import JobStore
@@ -57,7 +57,9 @@ class KeptLeftovers:
         return job.spec.leftovers == "keep" if job.spec.leftovers else self.by_default
 
 
-def take_over_jobs(worker: Worker, store: JobStore, shelf: Shelf, processes: Processes, kept: KeptLeftovers) -> None:
+def take_over_jobs(
+    worker: Worker, store: JobStore, outputs: OutputDirectory, processes: Processes, kept: KeptLeftovers
+) -> None:
     """
     Settle an earlier worker's unfinished jobs, before the reactor runs. Blocks for milliseconds when nothing is left,
     otherwise for a few seconds at most.
@@ -68,10 +70,10 @@ def take_over_jobs(worker: Worker, store: JobStore, shelf: Shelf, processes: Pro
     lease = store.lease
     unfinished, shim = store.unfinished(), processes.shim_jobs
     if store.forgot:
-        _warn_of_unknown_outputs(store, shelf)
+        _warn_of_unknown_outputs(store, outputs)
     unended: dict[str, str] = {}
     if not lease.rebooted:  # no process outlives a restart of the machine
-        unended = _end_processes(without_shim(unfinished, shim), store, shelf, processes, kept)
+        unended = _end_processes(without_shim(unfinished, shim), store, outputs, processes, kept)
     takeover = decide(unfinished, shim, _lost_text(lease.before, lease.rebooted), unended)
     for held in takeover.release:
         _release(held, store, processes, kept)
@@ -100,10 +102,10 @@ class ShimLoss:
 
     async def _settle(self, shim_pid: int) -> None:
         jobs = self._worker.running_jobs()
-        dead = [DeadJob(job.id, job.pid, job.started_ticks) for job in jobs]
+        dead = [RecordedJob(job.id, job.pid, job.started_ticks) for job in jobs]
         left: list[Process] = []
         ended = await deferToThreadPool(
-            self._reactor, self._reactor.getThreadPool(), end_orphans, dead, lambda tag: False, boot_ticks(), left
+            self._reactor, self._reactor.getThreadPool(), end_lost_jobs, dead, lambda tag: False, boot_ticks(), left
         )
         _warn_of_ended(ended)
         text = f"lost: the shim (pid {shim_pid}), which had started it, ended without notice while it ran"
@@ -126,40 +128,40 @@ def _release(held: HeldProcess, store: JobStore, processes: Processes, kept: Kep
 
 
 def _end_processes(
-    jobs: Collection[Job], store: JobStore, shelf: Shelf, processes: Processes, kept: KeptLeftovers
+    jobs: Collection[Job], store: JobStore, outputs: OutputDirectory, processes: Processes, kept: KeptLeftovers
 ) -> dict[str, str]:
     """End what is left of these jobs' processes; by job id, which could not be ended, and why."""
     before = store.lease.before
 
     def is_forgotten(tag: str) -> bool:
-        return store.forgot and not kept.by_default and shelf.has(tag) and store.get(tag) is None
+        return store.forgot and not kept.by_default and outputs.has(tag) and store.get(tag) is None
 
     # The cgroups come second: a process that was forked before its parent was moved there is found by descent only.
     ended = 0
     left: list[Process] = []
     if jobs or store.forgot:
         dead = [_dead_job(job, before) for job in jobs]
-        ended += end_orphans(dead, is_forgotten, before.alive_ticks if before else 0, left)
+        ended += end_lost_jobs(dead, is_forgotten, before.alive_ticks if before else 0, left)
     ended += processes.end_stale([job.id for job in jobs], before.cgroups if before else "", kept)
     _warn_of_ended(ended)
     return _unended(jobs, left)
 
 
-def _dead_job(job: Job, before: Life | None) -> DeadJob:
+def _dead_job(job: Job, before: Life | None) -> RecordedJob:
     """Without a lease of the earlier worker, its boot is unknown, so a recorded pid may be another process's now."""
-    return DeadJob(job.id, job.pid, job.started_ticks) if before else DeadJob(job.id, None, None)
+    return RecordedJob(job.id, job.pid, job.started_ticks) if before else RecordedJob(job.id, None, None)
 
 
 def _unended(jobs: Collection[Job], left: Collection[Process]) -> dict[str, str]:
     """By job id, why some of these processes live. A process belongs to a job by its pid, session or tag."""
     found: dict[str, list[int]] = {}
     for process in left:
-        if read_process(process.pid) is not None:
-            tag = mark_of(process.pid)
+        if ProcessTable().read(process.pid) is not None:
+            tag = environment_tag(process.pid)
             for job in jobs:
                 if job.pid in (process.pid, process.session) or job.id == tag:
                     found.setdefault(job.id, []).append(process.pid)
-    return {job_id: why_alive(pids) for job_id, pids in found.items()}
+    return {job_id: why_running(pids) for job_id, pids in found.items()}
 
 
 def _warn_of_ended(count: int) -> None:
@@ -167,9 +169,9 @@ def _warn_of_ended(count: int) -> None:
         _log.warn("{count} processes of lost jobs still ran and were ended.", count=count)
 
 
-def _warn_of_unknown_outputs(store: JobStore, shelf: Shelf) -> None:
+def _warn_of_unknown_outputs(store: JobStore, outputs: OutputDirectory) -> None:
     """Retention goes by records, so it never deletes output whose record is lost."""
-    found = [job_id for job_id in shelf.job_ids() if store.get(job_id) is None]
+    found = [job_id for job_id in outputs.job_ids() if store.get(job_id) is None]
     if found:
         text = "Output files without a record, which nobody removes: those of {count} jobs: {job_ids}."
         _log.warn(text, count=len(found), job_ids=some(found))

@@ -1,163 +1,254 @@
 """
-What is left of a job that no shim has: by its session, its tags and by descent from these, among all processes.
+The scan for what is left of a job: the shim's descendants that belong to it.
 
-There is no subreaper, so an orphan hangs below init, and one that has shed all that (another session, another
-environment, a limit of its own) is not found. evidence.py decides, as it does after a crash.
+The shim adopts orphans (PR_SET_CHILD_SUBREAPER, prctl(2)). So what a job leader left behind when it exited is below a
+child of the shim that is not a job leader: an orphan, or a CLONE_PARENT child (clone_parent.py). When there is none,
+nothing is left of any job, and one read tells that. A process that does not descend from the shim is never read.
 """
 
 from __future__ import annotations
 
-import os
-import time
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Mapping
+from typing import Any
 
-from twisted.internet.defer import Deferred, execute
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
-from txworker.base.logs import Logger
-from txworker.leftovers.evidence import MOMENT_TICKS, DeadJob, Evidence
-from txworker.leftovers.hunt import hunt
-from txworker.leftovers.orphans import signs
-from txworker.leftovers.owners import Sign
-from txworker.linux.procfs import Process, read_process, ticks_since_boot
+from txworker.base.reactor import Clock
+from txworker.leftovers.attribution import JobLeader, attribute
+from txworker.leftovers.clone_parent import CloneParentChildren
+from txworker.leftovers.descendants import Descendants, StartTime
+from txworker.leftovers.kill import Choice, Killer
+from txworker.leftovers.late_scan import LateScan
+from txworker.leftovers.tag_cache import TagCache, Untagged
+from txworker.leftovers.tags import all_tags
+from txworker.linux.procfs import Process, ProcessTable
 
-_LAST_SECONDS = 2.0
-_LAST_PAUSE = 0.002
+_SHARE = 10
+"""Scans take at most a tenth of the reactor's time; with many running jobs one serves all that ended meanwhile."""
 
+_ATTEMPTS = 5
+_ATTEMPT_SECONDS = 0.05
+"""After that an incomplete scan is not repeated at once: the reactor has other work."""
 
-_LOOKS = 5
-"""After the first at all processes these are at new ones only, as long as some go before they were read."""
+_INCOMPLETE_PAUSE = 0.002
 
-Seen = Callable[[Process], None]
-
-
-def _now() -> int:
-    return ticks_since_boot(time.clock_gettime(time.CLOCK_BOOTTIME))
-
-
-def _everybody(skipped: Container[int], seen: Seen) -> tuple[list[Process], bool]:
-    """
-    All processes there are but those, the newest first; and whether one went before it was read.
-
-    seen(process) is told of each as soon as it was read: a moment later it may be gone.
-    """
-    found, missed = [], False
-    for pid in sorted(map(int, filter(str.isdecimal, os.listdir("/proc"))), reverse=True):
-        if pid in skipped:
-            continue
-        process = read_process(pid)
-        if process is None:
-            missed = True
-        else:
-            seen(process)
-            found.append(process)
-    return found, missed
+_KEPT_SECONDS = 1.0
+"""After the end of a job whose leftovers are kept, a scan looks whether there are any."""
 
 
-class Scan:
-    """
-    As Census (census.py). Each look reads what /proc says of every process. Reactor thread.
-
-    everybody is as _everybody above, signs(process) gives what one carries, now() is in clock ticks since boot.
-    """
-
-    _log = Logger()
+class DescendantScan:
+    """The LeftoverScan where there is a shim. It knows every job leader. Reactor thread."""
 
     def __init__(
         self,
-        everybody: Callable[[Container[int], Seen], tuple[list[Process], bool]] = _everybody,
-        signs: Callable[[Process], Iterable[Sign]] = signs,
-        now: Callable[[], int] = _now,
+        clock: Clock,
+        shim_pid: int,
+        thread_id: int,
+        table: ProcessTable | None = None,
+        killer: Killer | None = None,
     ) -> None:
-        self._everybody = everybody
-        self._signs = signs
-        self._now = now
-        self._jobs: dict[int, DeadJob] = {}
-        self._evidence: dict[str, Evidence] = {}
-        self._carried: dict[tuple[int, int], tuple[Sign, ...]] = {}
+        """thread_id: the shim's thread whose children the job leaders are."""
+        self._clock = clock
+        self._table = table = table or ProcessTable()
+        self._killer = killer or Killer(table)
+        self._leaders: dict[int, JobLeader] = {}
+        self._launching: set[JobLeader] = set()
+        self._kept: list[JobLeader] = []
+        self._untagged = Untagged(clock, table)
+        self._tag_cache = TagCache(self._leaders, self._untagged, shim_pid, table)
+        clone_parent = CloneParentChildren(
+            shim_pid, thread_id, self._leaders, self._launching, self._tag_cache.read, table
+        )
+        self.descendants = Descendants(shim_pid, self._leaders, self._untagged, clone_parent, table)
+        self._late_scan = LateScan(clock, self.descendants, self._leaders, self._tag_cache, self._kill)
+        self._asked: list[tuple[str, Deferred[list[Process]]]] = []
+        self._timer: Any = None
+        self._due = 0.0
+        self._not_before = 0.0
 
-    def expect(self, job_id: str) -> int:
-        """A job's own process is about to be made: nothing to do. A number to leave() with."""
-        return 0
+    def expect(self, job_id: str) -> JobLeader:
+        """A job leader is about to be launched: from now on what carries its tags is its job's."""
+        now = self._table.now()
+        leader = JobLeader(job_id, None, lambda: now)
+        self._launching.add(leader)
+        self._tag_cache.add(leader)
+        return leader
 
-    def enter(self, pid: int, job_id: str) -> None:
-        """A job's own process was started."""
-        self._jobs[pid] = DeadJob(job_id, pid, self._now())
+    def enter(self, leader: JobLeader, pid: int) -> None:
+        """The launch has succeeded."""
+        for kept in self._kept:
+            if kept.pid == pid:  # the pid was free, so no process is in that job's session any more
+                kept.pid = None
+        self._launching.discard(leader)
+        leader.pid, leader.start = pid, StartTime(pid, self._table)
+        self._leaders[pid] = leader
 
-    def exited(self, pid: int) -> None:
-        """A job's own process was waited for, a moment ago."""
-        job = self._jobs[pid]
-        self._evidence[job.job_id] = self._evidence_now(job)
+    def exited(self, leader: JobLeader) -> None:
+        """The job leader has exited, and is not reaped yet."""
+        leader.exited = True
+        self._late_scan.schedule()
 
-    def leave(self, pid: int) -> None:
-        """Nothing is left of that job, or shall be looked for."""
-        job = self._jobs.pop(pid, None)
-        if job is not None:
-            self._evidence.pop(job.job_id, None)
+    def leave(self, leader: JobLeader) -> None:
+        """The launch has failed, or the job leader is reaped and nothing remains of the job."""
+        if self._remove(leader) and not self._late_scan.takes(leader):
+            self._tag_cache.remove(leader)
 
-    def of(self, job_id: str) -> Deferred[list[Process]]:
-        """Fires with what is left of that job, at once."""
-        return execute(self._look, job_id)
+    def keep(self, leader: JobLeader) -> None:
+        """
+        The job is over and what it left behind may run on. It stays known as that job's: otherwise it would be
+        attributed to another job that ran at the same time.
+        """
+        self._remove(leader)
+        leader.exited = True
+        self._kept.append(leader)
+        self._tag_cache.add(leader)
+        self._schedule(_KEPT_SECONDS)
+
+    def keep_earlier(self, job_id: str, pid: int) -> None:
+        """The same for an earlier worker's job, whose leader had that pid."""
+        self.keep(JobLeader(job_id, pid, lambda: 0))
+
+    def remaining(self, job_id: str) -> Deferred[list[Process]]:
+        """Fires with what is left of that job: at once, or a little later when much is running."""
+        answer: Deferred[list[Process]] = Deferred()
+        self._asked.append((job_id, answer))
+        self._schedule(0.0)
+        return answer
 
     def kill(self, job_id: str, found: list[Process]) -> list[Process]:
-        """KILL to these and to whatever else of that job there is or appears meanwhile; all of them."""
-
-        def others(skipped: Container[int]) -> list[Process]:
-            return self._everybody(skipped, self._see)[0]
-
-        return hunt(found, others, lambda processes: self._left(job_id, processes))
+        """KILL these and everything else of that job that there is or that appears meanwhile; returns all of them."""
+        return self._kill(found, lambda forest: self._by_job(forest).get(job_id, []))
 
     def close(self) -> None:
-        """Nothing will be looked for any more."""
-        self._jobs.clear()
-        self._evidence.clear()
+        """Stop looking. Pending answers never fire."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._asked.clear()
+        self._late_scan.close()
+        self.descendants.close()
+        self._untagged.close()
 
-    def keep(self, pid: int, job_id: str) -> None:
-        """A job is over, and what it left is to be left alone: it is never looked for."""
-        self.leave(pid)
-
-    def kill_everybody(self, is_kept: Callable[[str], bool] = lambda job_id: False) -> None:
+    def kill_all(self, is_kept: Callable[[str], bool] = lambda job_id: False) -> None:
         """
-        All that is left of jobs that are not done, and so not kept. Blocks until they are gone, two seconds at
-        most.
-        """
-        deadline = time.monotonic() + _LAST_SECONDS
-        while self._kill_once() and time.monotonic() < deadline:
-            time.sleep(_LAST_PAUSE)
+        KILL everything below the shim but job leaders and what is below them, whichever job it is attributed to,
+        because no job runs any more. What is left of a job whose leftovers are kept, as is_kept(job_id) says, runs on.
 
-    def _kill_once(self) -> bool:
-        """Whether there was anything; in doubt there was."""
-        try:
-            killed = [self.kill(job.job_id, []) for job in self._jobs.values()]
-        except OSError as error:  # no descriptor to look with: that passes
-            self._log.error("What jobs left cannot be looked for: {error}", error=error)
+        Blocks until all are gone, two seconds at most.
+        """
+
+        def choice(forest: list[Process]) -> list[Process]:
+            return [process for process in self._not_kept(is_kept, forest) if not process.zombie]
+
+        def kill_once() -> bool:
+            self.descendants.clone_parent.scan()
+            return bool(self._kill([], choice))
+
+        self._killer.until_none_is_left(kill_once)
+
+    def _remove(self, leader: JobLeader) -> bool:
+        """Returns whether it was known."""
+        if leader in self._launching:
+            self._launching.remove(leader)
             return True
-        return any(killed)
+        return leader.pid is not None and self._leaders.pop(leader.pid, None) is not None
 
-    def _look(self, job_id: str) -> list[Process]:
-        self._carried.clear()
-        found, missed = self._everybody((), self._see)
-        for _ in range(_LOOKS):
-            if not missed:
+    def _kill(self, found: list[Process], choice: Choice) -> list[Process]:
+        for process in found:
+            self._untagged.forget(process.pid)  # then what is below it is read, too
+        return self._killer.kill(found, self._scan_to_kill, choice)
+
+    def _scan_to_kill(self, skipped: Container[int]) -> list[Process]:
+        clone_parent = self.descendants.clone_parent
+        if clone_parent.known:
+            clone_parent.scan()
+        return self.descendants.scan(skipped, self._tag_cache.see)[0]
+
+    def _not_kept(self, is_kept: Callable[[str], bool], forest: list[Process]) -> list[Process]:
+        tags = {tag for leader in self._kept for tag in leader.tags}
+        sessions = {leader.pid for leader in self._kept}
+        kept: set[int] = set()
+        for process in forest:
+            if (
+                process.parent in kept
+                or process.session in sessions
+                or any(
+                    tag in tags or (isinstance(tag, str) and is_kept(tag)) for tag in all_tags(process.pid, self._table)
+                )
+            ):
+                kept.add(process.pid)
+        return [process for process in forest if process.pid not in kept]
+
+    def _schedule(self, seconds: float) -> None:
+        now = self._clock.seconds()
+        due = max(now + seconds, self._not_before)
+        if self._timer is not None:
+            if due >= self._due:
+                return
+            self._timer.cancel()
+            self._timer = None
+        if due <= now:
+            self._answer()
+        else:
+            self._due = due
+            self._timer = self._clock.callLater(due - now, self._answer)
+
+    def _answer(self) -> None:
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = None
+        asked, self._asked = self._asked, []
+        begun = self._clock.seconds()
+        try:
+            remaining, certain = self._scan()
+        except Exception:  # an unexpected error, too, must reach the callers, or their jobs would never end
+            for _, answer in asked:
+                answer.errback(Failure())
+            return
+        ended = self._clock.seconds()
+        self._not_before = ended + _SHARE * (ended - begun)
+        for job_id, answer in asked:
+            if certain or job_id in remaining:
+                self._late_scan.answered(job_id, job_id in remaining)
+                answer.callback(remaining.get(job_id, []))
+            else:
+                self._asked.append((job_id, answer))
+                self._schedule(_INCOMPLETE_PAUSE)
+
+    def _scan(self) -> tuple[dict[str, list[Process]], bool]:
+        """What remains of each job; and whether certainly nothing of the jobs that are not in it was missed."""
+        deadline = self._clock.seconds() + _ATTEMPT_SECONDS
+        for _ in range(_ATTEMPTS):
+            forest, complete = self.descendants.scan(seen=self._tag_cache.see)
+            remaining = self._by_job(forest)
+            certain = complete and not self._any_exited(forest, remaining)
+            if certain or self._clock.seconds() > deadline:
                 break
-            new, missed = self._everybody({process.pid for process in found}, self._see)
-            found += new
-        return self._left(job_id, found)
+        self._tag_cache.retain(forest)
+        if self._kept and certain:
+            self._forget_kept(remaining)
+        return remaining, certain
 
-    def _see(self, process: Process) -> None:
-        """Read what it carries, if it can be of any job."""
-        if process.start >= min((job.start or 0 for job in self._jobs.values()), default=0) - MOMENT_TICKS:
-            self._carried[process.pid, process.start] = tuple(self._signs(process))
+    def _forget_kept(self, remaining: Mapping[str, list[Process]]) -> None:
+        """Forget those jobs whose leftovers are kept and of which nothing is left."""
+        for leader in [leader for leader in self._kept if leader.job_id not in remaining]:
+            self._kept.remove(leader)
+            self._tag_cache.remove(leader)
 
-    def _left(self, job_id: str, processes: list[Process]) -> list[Process]:
-        job = next(job for job in self._jobs.values() if job.job_id == job_id)
-        evidence = self._evidence.get(job_id) or self._evidence_now(job)
-        evidence.learn_sessions(processes)
-        spared = {os.getpid(), *self._jobs}  # jobs' own processes are ended by their runs
-        belonging = evidence.belonging(processes, self._seen_with, spared)
-        return [process for process in belonging if not process.zombie]
+    def _any_exited(self, forest: list[Process], remaining: dict[str, list[Process]]) -> bool:
+        attributed = {process.pid for processes in remaining.values() for process in processes}
+        return self.descendants.any_exited(process for process in forest if process.pid not in attributed)
 
-    def _seen_with(self, process: Process) -> tuple[Sign, ...]:
-        return self._carried.get((process.pid, process.start), ())
-
-    def _evidence_now(self, job: DeadJob) -> Evidence:
-        return Evidence([job], lambda mark: False, self._now())
+    def _by_job(self, forest: list[Process]) -> dict[str, list[Process]]:
+        """The processes that are not zombies, by the jobs that they are attributed to."""
+        if not forest:
+            return {}
+        kept = {leader.pid: leader for leader in self._kept if leader.pid is not None}
+        others = [*self._launching, *(leader for leader in self._kept if leader.pid is None)]
+        jobs = attribute(forest, {**kept, **self._leaders} if kept else self._leaders, others, self._tag_cache.of)
+        found: dict[str, list[Process]] = {}
+        for process in forest:
+            for job_id in () if process.zombie else jobs[process.pid]:
+                found.setdefault(job_id, []).append(process)
+        return found

@@ -1,24 +1,26 @@
-"""Processes as /proc shows them: who is whose child, since when, with which tags. And signals that hit no other."""
+"""The table of processes as /proc shows it: parents, children, start times and tags; and signals by pidfd."""
 
 from __future__ import annotations
 
-import contextlib
 import os
+import select
 import signal as signals
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 _READ_BYTES = 32 * 1024
 _FULL_BYTES = 4000
-"""/proc gives about a page at a time, less only at the end."""
+"""/proc returns about a page per read; a shorter read is the last one."""
 
 
 @dataclass(frozen=True)
 class Process:
     """
-    One process at one moment; pid and start (clock ticks since boot) are its identity until a reboot.
+    One process at one moment; pid and start (clock ticks since boot) identify it until the machine restarts.
 
-    A zombie has ended. One whose first thread alone has ended is none, though its state says so.
+    A process whose first thread has exited while other threads run is not a zombie, though its state says so.
     """
 
     pid: int
@@ -28,35 +30,150 @@ class Process:
     zombie: bool
 
 
-def read_process(pid: int) -> Process | None:
-    """That process now, or None when there is none. Source: proc_pid_stat(5)."""
-    text = _contents(f"/proc/{pid}/stat")
-    if not text:
+class ProcessTable:
+    """
+    The processes of this machine. Thread-safe: it holds no state.
+
+    Every method returns an empty result for a process that has gone or that this user may not read.
+
+    Raises:
+        OSError: from every method that reads, when there is no descriptor or no memory to read with: a failed read
+            must not look as if the process had gone.
+    """
+
+    def __init__(self, root: str = "/proc") -> None:
+        self._root = root
+
+    def pids(self) -> list[int]:
+        """All processes, in no particular order."""
+        return [int(name) for name in os.listdir(self._root) if name.isdecimal()]
+
+    def now(self) -> int:
+        """The time now in clock ticks since boot, the unit of Process.start."""
+        return ticks_since_boot(time.clock_gettime(time.CLOCK_BOOTTIME))
+
+    def newest_pid(self) -> int:
+        """The pid that was given away last (proc_loadavg(5)). Takes a few microseconds."""
+        return int(_contents(f"{self._root}/loadavg").split()[-1])
+
+    def read(self, pid: int) -> Process | None:
+        """That process now; None when there is none (proc_pid_stat(5))."""
+        text = _contents(f"{self._root}/{pid}/stat")
+        if not text:
+            return None
+        fields = text[text.rindex(b")") + 2 :].split()  # the command name before it may contain anything
+        zombie = fields[0] in (b"Z", b"X") and int(fields[17]) < 2
+        return Process(pid, int(fields[1]), int(fields[3]), int(fields[19]), zombie)
+
+    def children(self, pid: int) -> list[int]:
+        """The children of every thread of that process."""
+        return [child for task in self._tasks(pid) for child in map(int, _contents(f"{task}/children").split())]
+
+    def children_of_thread(self, pid: int, thread_id: int) -> ThreadChildren:
+        """
+        The children of one thread, to be read again and again. The caller closes it.
+
+        Raises:
+            OSError: there is no such thread.
+        """
+        return ThreadChildren(f"{self._root}/{pid}/task/{thread_id}/children")
+
+    def tree(self, root: int, gone: set[int]) -> Iterator[Process]:
+        """A process and its descendants, parents first; pids that are listed but cannot be read are added to gone."""
+        queue = [root]
+        for pid in queue:
+            process = self.read(pid)
+            if process is not None:
+                yield process
+                queue += self.children(pid)
+            else:
+                gone.add(pid)
+
+    def environment_tag(self, pid: int, variable: str) -> str | None:
+        """The value of that variable in the environment that the process was started with; None without it."""
+        prefix = f"{variable}=".encode()
+        for entry in self._environment(pid).split(b"\0"):
+            if entry.startswith(prefix):
+                return entry[len(prefix) :].decode(errors="replace")
         return None
-    fields = text[text.rindex(b")") + 2 :].split()  # the name before may hold anything
-    zombie = fields[0] in (b"Z", b"X") and int(fields[17]) < 2
-    return Process(pid, int(fields[1]), int(fields[3]), int(fields[19]), zombie)
 
+    def rlimit_tag(self, pid: int) -> int:
+        """The rlimit tag that the process was born with (rlimit_tag.py); 0 without one."""
+        for line in _contents(f"{self._root}/{pid}/limits").splitlines():
+            if line.startswith(b"Max file locks"):
+                soft = line[14:].split()[0]
+                return int(soft) if soft.isdigit() else 0
+        return 0
 
-def children(pid: int) -> list[int]:
-    """The children of every thread of that process; empty when it is gone."""
-    found: list[int] = []
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-        for task in os.listdir(f"/proc/{pid}/task"):
-            found += map(int, _contents(f"/proc/{pid}/task/{task}/children").split())
-    return found
+    def cgroup(self, pid: int) -> str:
+        """The path of its cgroup in the v2 hierarchy; empty without one."""
+        for line in _contents(f"{self._root}/{pid}/cgroup").splitlines():
+            if line.startswith(b"0::"):
+                return line[3:].decode(errors="replace")
+        return ""
+
+    def uid(self, pid: int) -> int | None:
+        """Its effective user id."""
+        for line in _contents(f"{self._root}/{pid}/status").splitlines():
+            if line.startswith(b"Uid:"):
+                return int(line.split()[2])
+        return None
+
+    def is_same(self, process: Process) -> bool:
+        """That process is still in the table, perhaps as a zombie; its pid was not given to another."""
+        now = self.read(process.pid)
+        return now is not None and now.start == process.start
+
+    def send(self, process: Process, number: int) -> None:
+        """Signal that process, never another that has its pid by now. One that has gone or is forbidden is no error."""
+        with suppress(ProcessLookupError, PermissionError):
+            fd = os.pidfd_open(process.pid)
+            try:
+                if self.is_same(process):  # then the pidfd refers to it, whatever happens next
+                    signals.pidfd_send_signal(fd, number)
+            finally:
+                os.close(fd)
+
+    def may_signal(self, pid: int) -> bool:
+        """This user may signal the process, or it has gone."""
+        try:
+            os.kill(pid, 0)
+        except PermissionError:
+            return False
+        except ProcessLookupError:
+            pass
+        return True
+
+    def watch_exit(self, pid: int) -> ExitWatch:
+        """
+        Tells cheaply whether the process has exited. The caller closes it.
+
+        Raises:
+            ProcessLookupError: there is no such process.
+        """
+        return ExitWatch(pid)
+
+    def _environment(self, pid: int) -> bytes:
+        """Of the first thread; when that one has exited only the others still show it."""
+        first = _contents(f"{self._root}/{pid}/environ")
+        return first or next((text for task in self._tasks(pid) if (text := _contents(f"{task}/environ"))), b"")
+
+    def _tasks(self, pid: int) -> Iterator[str]:
+        tasks = f"{self._root}/{pid}/task"
+        with suppress(FileNotFoundError, ProcessLookupError, PermissionError):
+            yield from [f"{tasks}/{name}" for name in os.listdir(tasks)]
 
 
 class ThreadChildren:
-    """The children of one thread of a process, orphans that it adopted among them; read again and again."""
+    """The children of one thread of a process, with the orphans that it adopted."""
 
-    def __init__(self, pid: int, thread_id: int) -> None:
-        self._fd = os.open(f"/proc/{pid}/task/{thread_id}/children", os.O_RDONLY | os.O_CLOEXEC)
+    def __init__(self, path: str) -> None:
+        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
     def __call__(self) -> list[int]:
-        """Those that are there now; none when the process has ended."""
+        """Their pids, the oldest first; empty when the process has exited."""
         text = b""
-        with contextlib.suppress(ProcessLookupError):
+        with suppress(ProcessLookupError):
             text = self._text()
         return list(map(int, text.split()))
 
@@ -69,99 +186,36 @@ class ThreadChildren:
         return text
 
     def close(self) -> None:
-        """Not needed any more; who asks all the same gets OSError."""
+        """Close the file; a later read raises OSError."""
         os.close(self._fd)
         self._fd = -1
 
 
-def tree(root: int, gone: set[int]) -> Iterator[Process]:
-    """A process and all that descend from it, parents first; who was there and is no more is added to gone."""
-    queue = [root]
-    for pid in queue:
-        process = read_process(pid)
-        if process is not None:
-            yield process
-            queue += children(pid)
-        else:
-            gone.add(pid)
+class ExitWatch:
+    """A pidfd: it becomes readable when its process exits, whichever process is the parent (pidfd_open(2))."""
 
+    def __init__(self, pid: int) -> None:
+        self._fd = os.pidfd_open(pid)
 
-def environment_tag_of(pid: int, variable: str) -> str | None:
-    """What that variable held in the environment that a process was started with; None: it was not there."""
-    text = _contents(f"/proc/{pid}/environ") or _environ_of_threads(pid)
-    prefix = f"{variable}=".encode()
-    for entry in text.split(b"\0"):
-        if entry.startswith(prefix):
-            return entry[len(prefix) :].decode(errors="replace")
-    return None
+    def exited(self) -> bool:
+        """The process has exited."""
+        poll = select.poll()
+        poll.register(self._fd, select.POLLIN)
+        return bool(poll.poll(0))
 
-
-def cgroup_of(pid: int) -> str:
-    """The path of its cgroup in the v2 hierarchy; empty when there is none."""
-    for line in _contents(f"/proc/{pid}/cgroup").splitlines():
-        if line.startswith(b"0::"):
-            return line[3:].decode(errors="replace")
-    return ""
-
-
-def uid_of(pid: int) -> int | None:
-    """The effective user that it runs as; None when it is gone."""
-    for line in _contents(f"/proc/{pid}/status").splitlines():
-        if line.startswith(b"Uid:"):
-            return int(line.split()[2])
-    return None
-
-
-def rlimit_tag_of(pid: int) -> int:
-    """The rlimit tag that a process was born with (rlimit_tag.py); 0 when it has none."""
-    for line in _contents(f"/proc/{pid}/limits").splitlines():
-        if line.startswith(b"Max file locks"):
-            soft = line[14:].split()[0]
-            return int(soft) if soft.isdigit() else 0
-    return 0
-
-
-def send(process: Process, number: int) -> None:
-    """Signal that process, and no other that was given its number since; gone, or not ours to signal, is no error."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        fd = os.pidfd_open(process.pid)
-        try:
-            if is_still(process):  # the pidfd is of this one, whatever comes after
-                signals.pidfd_send_signal(fd, number)
-        finally:
-            os.close(fd)
-
-
-def is_still(process: Process) -> bool:
-    """It is there, and nobody else was given its number."""
-    now = read_process(process.pid)
-    return now is not None and now.start == process.start
+    def close(self) -> None:
+        """Close the pidfd."""
+        os.close(self._fd)
 
 
 def ticks_since_boot(boottime_seconds: float) -> int:
-    """As Process.start counts, from time.clock_gettime(CLOCK_BOOTTIME)."""
+    """In the unit of Process.start, from time.clock_gettime(CLOCK_BOOTTIME)."""
     return int(boottime_seconds * os.sysconf("SC_CLK_TCK"))
 
 
-def _environ_of_threads(pid: int) -> bytes:
-    """When the first thread has ended, only the others still show it."""
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError):
-        for task in os.listdir(f"/proc/{pid}/task"):
-            text = _contents(f"/proc/{pid}/task/{task}/environ")
-            if text:
-                return text
-    return b""
-
-
 def _contents(path: str) -> bytes:
-    """
-    Of a small file of /proc; empty when its process is gone or not ours to look at.
-
-    Raises:
-        OSError: there is no descriptor or no memory to look with; that must not look as if nobody were there.
-    """
     blocks = []
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError):
+    with suppress(FileNotFoundError, ProcessLookupError, PermissionError):
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             while True:

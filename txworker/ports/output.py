@@ -66,7 +66,7 @@ class Output(Protocol):
         """The job did not start: delete the files."""
 
 
-class Shelf(Protocol):
+class OutputDirectory(Protocol):
     """The output files of all jobs, by job id."""
 
     def create(self, job_id: str, separate_stderr: bool, max_bytes: int) -> Output:

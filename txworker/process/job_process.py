@@ -10,8 +10,9 @@ from twisted.internet.defer import Deferred
 
 from txworker.base.reactor import Clock
 from txworker.jobs import Exit, JobSpec, Usage
-from txworker.leftovers.clearing import Clearing, Family, Finder
-from txworker.leftovers.unended import why_alive
+from txworker.leftovers.cleanup import Cleanup
+from txworker.leftovers.job_processes import JobProcesses, LeftoverScan
+from txworker.leftovers.survivors import why_running
 from txworker.linux.cgroup import JobCgroup
 from txworker.ports import Listener
 from txworker.process.parts import RunParts
@@ -43,21 +44,21 @@ class JobProcess:
         spec: JobSpec,
         listener: Listener,
         clock: Clock,
-        census: Finder,
+        scan: LeftoverScan,
         cgroup: JobCgroup | None,
         patience: Patience,
         keep_leftovers: bool,
         enforce: Callable[[str, float], None],
         note: Callable[[float], None],
     ) -> None:
-        self._census = census
+        self._scan = scan
         self._job_id = job_id
         self._listener = listener
         self._leftovers = 0
         self._note = note
-        self._pid = census.expect(job_id)
+        self._leader = scan.expect(job_id)
         self._end: tuple[int | None, int | None, Usage] = (None, None, Usage())
-        self._family = Family(job_id, census, cgroup)
+        self._processes = JobProcesses(job_id, scan, cgroup)
         self._keep = keep_leftovers
         self._transport: Any = None
         self._problem = ""
@@ -69,7 +70,7 @@ class JobProcess:
             patience.drain_seconds,
             spec.timeout_seconds,
             spec.quiet_timeout_seconds,
-            None if keep_leftovers else self._clearing(clock, job_id),
+            None if keep_leftovers else self._cleanup(clock, job_id),
             enforce=enforce,
             hindered=self._hindered,
         )
@@ -79,7 +80,8 @@ class JobProcess:
     @property
     def pid(self) -> int:
         """Of the process that was started."""
-        return self._pid
+        assert self._leader.pid is not None
+        return self._leader.pid
 
     @property
     def exited_at(self) -> float | None:
@@ -109,13 +111,13 @@ class JobProcess:
 
     def launch_failed(self) -> None:
         """There is no process."""
-        self._census.leave(self._pid)
+        self._scan.leave(self._leader)
 
     def abandon(self) -> Deferred[None]:
         """The shim has ended: hear of nothing more. Fires when what is left in the pipes is written down."""
         self.parts.cancel()
-        self._census.leave(self._pid)
-        self._family.close()
+        self._scan.leave(self._leader)
+        self._processes.close()
         drained: Deferred[None] = self._transport.abandon()
         return drained
 
@@ -126,19 +128,17 @@ class JobProcess:
         return left
 
     def _started(self, transport: Any) -> None:
-        self._census.leave(self._pid)
         self._transport = transport
-        self._pid = transport.pid
-        self._census.enter(self._pid, self._job_id)
+        self._scan.enter(self._leader, transport.pid)
         begin(self.run, self.parts, transport)
 
-    def _clearing(self, clock: Clock, job_id: str) -> Clearing:
-        clearing = Clearing(clock, job_id, self._family, lambda count: self._cleared(count, clearing.problem))
-        clearing.hindered = self._listener.end_blocked
-        return clearing
+    def _cleanup(self, clock: Clock, job_id: str) -> Cleanup:
+        cleanup = Cleanup(clock, job_id, self._processes, lambda count: self._cleared(count, cleanup.problem))
+        cleanup.end_blocked = self._listener.end_blocked
+        return cleanup
 
     def _hindered(self) -> None:
-        self._listener.end_blocked(why_alive([self._pid]))
+        self._listener.end_blocked(why_running([self.pid]))
 
     def _sink(self, spec: JobSpec) -> Sink:
         listener = self._listener
@@ -160,7 +160,7 @@ class JobProcess:
         self._listener.poured(child_fd)
 
     def _exited(self) -> None:
-        self._census.exited(self._pid)
+        self._scan.exited(self._leader)
         self.run.exited()
 
     def _cleared(self, leftovers: int, problem: str) -> None:
@@ -174,9 +174,9 @@ class JobProcess:
 
     def _over(self) -> None:
         if self._keep:
-            self._family.close()
-            self._census.keep(self._pid, self._job_id)
+            self._processes.close()
+            self._scan.keep(self._leader)
         else:
-            self._census.leave(self._pid)
+            self._scan.leave(self._leader)
         core_dumped = bool(self._transport.core_dumped)
         self._listener.ended(Exit(*self._end, self._leftovers, core_dumped, self._problem))

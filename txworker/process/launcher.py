@@ -12,8 +12,8 @@ from typing import Any, Protocol
 from txworker.base.reactor import Clock
 from txworker.jobs import JobSpec
 from txworker.jobs.held_process import HeldProcess
-from txworker.leftovers.clearing import Finder
-from txworker.leftovers.tags import tag_of
+from txworker.leftovers.job_processes import LeftoverScan
+from txworker.leftovers.tags import rlimit_tag_for
 from txworker.linux.cgroup import Cgroups, JobCgroup
 from txworker.linux.memfd import file_of
 from txworker.ports import Listener
@@ -65,12 +65,12 @@ class Launcher:
         self,
         starter: Starter,
         clock: Clock,
-        census: Finder,
+        scan: LeftoverScan,
         cgroups: Cgroups | None,
         defaults: JobDefaults,
         patience: Patience,
     ) -> None:
-        self.census = census
+        self.scan = scan
         self._starter = starter
         self._clock = clock
         self._cgroups = cgroups
@@ -132,7 +132,7 @@ class Launcher:
             self._starter.note(job_id, started_at)
 
         keep = spec.leftovers == "keep" if spec.leftovers else self._defaults.keep_leftovers
-        return JobProcess(job_id, spec, listener, self._clock, self.census, cgroup, self._patience, keep, enforce, note)
+        return JobProcess(job_id, spec, listener, self._clock, self.scan, cgroup, self._patience, keep, enforce, note)
 
     async def _start(
         self,
@@ -168,7 +168,7 @@ class Launcher:
             job_id=job_id,
             limits=kernel_limits(spec.limits),
             cgroup=None if cgroup is None else cgroup.path,
-            tag=tag_of(job_id),
+            tag=rlimit_tag_for(job_id),
             timeout_seconds=spec.timeout_seconds,
             quiet_seconds=spec.quiet_timeout_seconds,
             grace_seconds=self._patience.grace_seconds,

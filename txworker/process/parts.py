@@ -28,14 +28,14 @@ class Group(Protocol):
     def loseConnection(self) -> None: ...
 
 
-class Clears(Protocol):
-    """What a run asks of who ends the leftovers: Clearing."""
+class LeftoverCleanup(Protocol):
+    """What a run asks of who ends the leftovers: Cleanup."""
 
-    def begin(self, grace_seconds: float) -> None: ...
+    def start(self, grace_seconds: float) -> None: ...
 
-    def hurry(self, grace_seconds: float) -> None: ...
+    def shorten_grace(self, grace_seconds: float) -> None: ...
 
-    def strike(self) -> None: ...
+    def kill_once(self) -> None: ...
 
 
 @dataclass
@@ -46,7 +46,7 @@ class RunParts:
     overdue(reason) is told when the run ends the child for a time limit, over() once when all is over;
     drain_seconds is how long leftovers of a child that exited by itself may take to end, and then how long output is
     waited for when another process still holds the pipe. hindered() hears that the child, which is to end, may not be
-    signalled or has not ended though it was killed. Without `clearing` leftovers are kept. enforce(reason, kill_at)
+    signalled or has not ended though it was killed. Without `cleanup` leftovers are kept. enforce(reason, kill_at)
     tells the shim when KILL is due. timeout_at and last_output are of the clock; set before the start they are those of
     an earlier worker.
     """
@@ -58,7 +58,7 @@ class RunParts:
     drain_seconds: float
     timeout_seconds: float | None = None
     quiet_seconds: float | None = None
-    clearing: Clears | None = None
+    cleanup: LeftoverCleanup | None = None
     enforce: Callable[[str, float], None] = lambda reason, kill_at: None
     hindered: Callable[[], None] = lambda: None
     timeout_at: float | None = None

@@ -124,8 +124,8 @@ def _strike_at_leftovers(run: Run, parts: RunParts) -> None:
     parts.signal(signals.SIGKILL)
     if parts.kills == _HINDERED_KILLS:
         parts.hindered()
-    if parts.clearing is not None:
-        parts.clearing.strike()
+    if parts.cleanup is not None:
+        parts.cleanup.kill_once()
     parts.call_later("killed", _KILLED_SECONDS, run._still_there)
 
 
@@ -147,15 +147,15 @@ def _clear_after_kill(run: Run, parts: RunParts) -> None:
 
 def _clear(run: Run, parts: RunParts, grace_seconds: float) -> None:
     parts.cancel()
-    if parts.clearing is None:
+    if parts.cleanup is None:
         run.cleared()
     else:
-        parts.clearing.begin(grace_seconds)
+        parts.cleanup.start(grace_seconds)
 
 
 def _hurry(run: Run, parts: RunParts, grace_seconds: float) -> None:
-    if parts.clearing is not None:
-        parts.clearing.hurry(grace_seconds)
+    if parts.cleanup is not None:
+        parts.cleanup.shorten_grace(grace_seconds)
 
 
 _exited.upon(Run.stop).loop()(_hurry)

@@ -17,7 +17,7 @@ from twisted.internet.defer import Deferred, succeed
 from txworker.base.directory import NotOurFile
 from txworker.jobs import Job, JobSpec, Loss, Query
 from txworker.jobs.errors import JobRemoved, NoSuchJob, OutOfResources, OutputGone, RequestReused
-from txworker.ports import Check, Jobs, Records, Shelf
+from txworker.ports import Check, Jobs, OutputDirectory, Records
 from txworker.worker.active_job import ActiveJob
 from txworker.worker.change_feed import ChangeFeed
 from txworker.worker.recovery import utc
@@ -31,14 +31,14 @@ class Catalog:
         self,
         active: Mapping[str, ActiveJob],
         records: Records,
-        shelf: Shelf,
+        outputs: OutputDirectory,
         changes: ChangeFeed,
         keeps_leftovers: bool = False,
     ) -> None:
         self._keeps_leftovers = keeps_leftovers
         self._active = active
         self._records = records
-        self._shelf = shelf
+        self._outputs = outputs
         self.changes = changes
         self.viewers = Viewers()
 
@@ -111,7 +111,7 @@ class Catalog:
             OutOfResources: the file cannot be opened.
         """
         try:
-            fd = self._shelf.open(job_id, stderr)
+            fd = self._outputs.open(job_id, stderr)
         except FileNotFoundError as error:
             self.get(job_id)  # raises if the job was removed meanwhile
             raise OutputGone(job_id, "deleted") from error
@@ -128,7 +128,7 @@ class Catalog:
     def losses(self, job_id: str, stderr: bool) -> tuple[Loss, ...]:
         """The gaps that other programs have made in the output so far."""
         active = self._active.get(job_id)
-        return self._shelf.losses(job_id, stderr) if active is None else active.output.losses(stderr)
+        return self._outputs.losses(job_id, stderr) if active is None else active.output.losses(stderr)
 
     def output_is_proven(self, job_id: str, fd: int, stderr: bool) -> bool:
         """Whether what was just read from that descriptor is the job's output, except for the gaps in losses()."""
@@ -137,7 +137,7 @@ class Catalog:
 
     def output_bytes(self, job: Job, stderr: bool) -> int | None:
         """How many bytes a finished job wrote to stdout, or to stderr; None: unknown."""
-        in_other_file = self._shelf.bytes_of(job.id, not stderr) if job.spec.separate_stderr else 0
+        in_other_file = self._outputs.bytes_of(job.id, not stderr) if job.spec.separate_stderr else 0
         return None if in_other_file is None else job.output_bytes - in_other_file
 
     def may_write_after_end(self, job: Job) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from txworker.jobs import Job, Limits
 from txworker.jobs.errors import OutOfResources
 from txworker.jobs.held_process import HeldProcess
-from txworker.ports import Launcher, Output, Shelf
+from txworker.ports import Launcher, Output, OutputDirectory
 from txworker.worker.active_job import ActiveJob, EndBlocked, Ended, Overdue
 
 
@@ -17,7 +17,7 @@ class JobLauncher:
     """overdue(), end_blocked() and ended() receive the events of every ActiveJob made here. Reactor thread."""
 
     launcher: Launcher
-    shelf: Shelf
+    outputs: OutputDirectory
     overdue: Overdue
     end_blocked: EndBlocked
     ended: Ended
@@ -50,7 +50,7 @@ class JobLauncher:
         Raises:
             OSError: its pipes cannot be watched.
         """
-        output = self.shelf.resume(job.id, job.spec.separate_stderr, held.max_output, held.lost, held.discarded)
+        output = self.outputs.resume(job.id, job.spec.separate_stderr, held.max_output, held.lost, held.discarded)
         active = ActiveJob(job, output, self.overdue, self.end_blocked, self.ended)
         active.running = self.launcher.take_over(job.id, job.spec, active, held)
         active.exited_before = held.exited_at
@@ -58,7 +58,7 @@ class JobLauncher:
 
     def _created(self, job: Job, max_bytes: int) -> Output:
         try:
-            return self.shelf.create(job.id, job.spec.separate_stderr, max_bytes)
+            return self.outputs.create(job.id, job.spec.separate_stderr, max_bytes)
         except OSError as error:
             what = f"jobs.output_directory: no output file can be made: {error.strerror or error}"
             raise OutOfResources(what) from error

@@ -12,7 +12,7 @@ from txworker.base.logs import Logger
 from txworker.base.reactor import Clock, Timer
 from txworker.jobs import Job, Retention
 from txworker.jobs.errors import StoreBroken
-from txworker.ports import Shelf, Store
+from txworker.ports import OutputDirectory, Store
 from txworker.worker.viewers import Viewers
 
 PAUSE_SECONDS = 30.0
@@ -41,7 +41,7 @@ class RetentionService(Service):
         clock: Clock,
         in_thread: Callable[[Callable[[], Any]], Deferred[Any]],
         store: Store,
-        shelf: Shelf,
+        outputs: OutputDirectory,
         viewers: Viewers,
         limits: Retention,
         now: Callable[[], float],
@@ -50,7 +50,7 @@ class RetentionService(Service):
         self._clock = clock
         self._in_thread = in_thread
         self._store = store
-        self._shelf = shelf
+        self._outputs = outputs
         self._viewers = viewers
         self._limits = limits
         self._now = now
@@ -88,7 +88,7 @@ class RetentionService(Service):
         free = self._viewers.claim(job.id for job in found)
         jobs = [job for job in found if job.id in free]
         try:
-            await self._in_thread(lambda: self._shelf.remove(job.id for job in jobs))
+            await self._in_thread(lambda: self._outputs.remove(job.id for job in jobs))
             if jobs:
                 await self._store.remove(jobs, self._now())
                 self._log.info("Retention removed {count} jobs, {first} to {last}.", **_span(jobs))

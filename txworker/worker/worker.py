@@ -32,7 +32,7 @@ from txworker.jobs import (
 from txworker.jobs.errors import CallerGone, OutOfResources, TxWorkerError, WorkerStopping, shown_words
 from txworker.jobs.held_process import HeldProcess
 from txworker.jobs.limits import effective
-from txworker.ports import Launcher, Shelf, Store, World
+from txworker.ports import Launcher, OutputDirectory, Store, World
 from txworker.worker.active_job import ActiveJob
 from txworker.worker.catalog import Catalog, check_same
 from txworker.worker.change_feed import ChangeFeed
@@ -64,9 +64,11 @@ class Worker:
 
     _log = Logger()
 
-    def __init__(self, launcher: Launcher, shelf: Shelf, store: Store, policy: Policy, world: World) -> None:
-        self._job_launcher = JobLauncher(launcher, shelf, self._overdue, self._end_blocked, self._ended)
-        self._shelf = shelf
+    def __init__(
+        self, launcher: Launcher, outputs: OutputDirectory, store: Store, policy: Policy, world: World
+    ) -> None:
+        self._job_launcher = JobLauncher(launcher, outputs, self._overdue, self._end_blocked, self._ended)
+        self._outputs = outputs
         self._store = store
         self._policy = policy
         self._world = world
@@ -77,7 +79,7 @@ class Worker:
         self._settled = Waiters()
         self._feed = ChangeFeed(self._revision, world.soon)
         self._refusing = self._stopping = False
-        self.catalog = Catalog(self._active, store, shelf, self._feed, policy.keeps_leftovers)
+        self.catalog = Catalog(self._active, store, outputs, self._feed, policy.keeps_leftovers)
 
     def take_over(self, takeover: Takeover, now_for: Callable[[Job], float] | None = None) -> tuple[int, int]:
         """
@@ -139,8 +141,8 @@ class Worker:
 
     def _lose(self, job: Job, text: str, now: float) -> None:
         separate = job.spec.separate_stderr
-        damaged = self._shelf.is_damaged(job.id, separate, begun=job.state is not JobState.PENDING)
-        output_bytes = self._shelf.recover(job.id, separate)
+        damaged = self._outputs.is_damaged(job.id, separate, begun=job.state is not JobState.PENDING)
+        output_bytes = self._outputs.recover(job.id, separate)
         fact = Lost(now, text, output_bytes, damaged, self._world.elapsed())
         self._store.save(after(job, fact, self._next_revision()))
         self._log.warn("Job {job_id} is {text}.", job_id=job.id, text=text)

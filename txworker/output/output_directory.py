@@ -17,7 +17,7 @@ from txworker.output.output_file import OutputFile
 from txworker.output.recorder import Recorder
 
 
-class Shelf:
+class OutputDirectory:
     """
     The output directory: `<job id>.out` for each job, `<job id>.err` for a separate stderr, and lists of losses.
 
