@@ -5,8 +5,8 @@ set -eu
 venv_with ""
 
 cd "$top"
-place=$(mktemp -d)
-cat > "$place/worker.toml" <<END
+scratch=$(mktemp -d)
+cat > "$scratch/worker.toml" <<END
 [grpc_server]
 addr = "127.0.0.1:0"
 
@@ -20,20 +20,20 @@ finish() {
         kill -TERM "$worker" 2>/dev/null || true
         wait "$worker" || true
     fi
-    rm -rf "$place"
+    rm -rf "$scratch"
 }
 trap finish EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-"$venv/bin/twistd" -n --pidfile= worker --config "$place/worker.toml" > "$place/log" 2>&1 &
+"$venv/bin/twistd" -n --pidfile= worker --config "$scratch/worker.toml" > "$scratch/log" 2>&1 &
 worker=$!
 tries=0
-until addr=$(sed -n 's/.*Serving on \([^ ]*:[0-9]*\).*/\1/p' "$place/log") && [ -n "$addr" ]; do
+until addr=$(sed -n 's/.*Serving on \([^ ]*:[0-9]*\).*/\1/p' "$scratch/log") && [ -n "$addr" ]; do
     tries=$((tries + 1))
     if [ "$tries" -gt 100 ] || ! kill -0 "$worker" 2>/dev/null; then
         echo "the worker did not start:" >&2
-        cat "$place/log" >&2
+        cat "$scratch/log" >&2
         exit 1
     fi
     sleep 0.1
@@ -43,5 +43,5 @@ echo "A worker serves on $addr. A job on it, live:"
 echo "$ txworker --addr $addr run bash scripts/count.sh"
 "$venv/bin/txworker" --addr "$addr" run bash scripts/count.sh
 echo "The job is done. What the worker said of it:"
-grep 'Job ' "$place/log" || true
+grep 'Job ' "$scratch/log" || true
 echo "To go on: .venv/bin/twistd -n worker    (and in another terminal: .venv/bin/txworker run bash scripts/count.sh)"

@@ -6,7 +6,7 @@ top=$(cd "$(dirname "$0")/.." && pwd)
 venv=$top/.venv
 
 find_python() {
-    for python in python3 python3.13 python3.12 python3.11 python3.10; do
+    for python in python3 python3.14 python3.13 python3.12 python3.11 python3.10; do
         if "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
             echo "$python"
             return
