@@ -32,10 +32,10 @@ class MemoryStore:
         answer: Deferred[Job] = Deferred()
         self._pending.append((job, answer))
         if not self.slow:
-            self.catch_up()
+            self.write_pending()
         return answer
 
-    def catch_up(self) -> None:
+    def write_pending(self) -> None:
         """Finish the waiting calls of add()."""
         pending, self._pending = self._pending, []
         for job, answer in pending:
@@ -67,7 +67,7 @@ class MemoryStore:
         if self.broken is not None:
             raise self.broken
 
-    def mend(self) -> None:
+    def repair(self) -> None:
         self.broken = None
         blocked, self._blocked = self._blocked, []
         for write, answer in blocked:

@@ -34,7 +34,7 @@ class RequestTests(SynchronousTestCase):
         """A hundred times while the first is being started: one process, the same job for everybody."""
         fixture = self.fixture()
         answers = [fixture.worker.submit(self.SPEC) for _ in range(100)]
-        fixture.store.catch_up()
+        fixture.store.write_pending()
         self.assertEqual({"job-1"}, {self.successResultOf(answer).id for answer in answers})
         self.assertEqual(["job-1"], list(fixture.launcher.running))
 
@@ -44,7 +44,7 @@ class RequestTests(SynchronousTestCase):
         answer = fixture.worker.submit(self.SPEC)
         failure = self.failureResultOf(fixture.worker.submit(JobSpec("true", "x", request_id="r")), RequestReused)
         self.assertIn("different path", str(failure.value))
-        fixture.store.catch_up()
+        fixture.store.write_pending()
         self.successResultOf(answer)
 
     def test_first_fails(self) -> None:
@@ -53,7 +53,7 @@ class RequestTests(SynchronousTestCase):
         fixture.launcher.refusal = NoSuchExecutable("true")
         answers = [fixture.worker.submit(self.SPEC) for _ in range(300)]
         for answer in answers:
-            fixture.store.catch_up()
+            fixture.store.write_pending()
             self.failureResultOf(answer, NoSuchExecutable)
         self.assertEqual({}, fixture.store.kept)
 
@@ -63,7 +63,7 @@ class RequestTests(SynchronousTestCase):
         first = fixture.worker.submit(self.SPEC, lambda: False)
         second, third = fixture.worker.submit(self.SPEC), fixture.worker.submit(self.SPEC)
         fixture.store.slow = False
-        fixture.store.catch_up()
+        fixture.store.write_pending()
         self.failureResultOf(first, CallerGone)
         self.assertEqual({"job-2"}, {self.successResultOf(answer).id for answer in (second, third)})
         self.assertEqual(["job-2"], list(fixture.launcher.running))
@@ -79,12 +79,12 @@ class RequestTests(SynchronousTestCase):
         first = fixture.worker.submit(self.SPEC, break_and_refuse)
         second = fixture.worker.submit(self.SPEC)
         fixture.store.slow = False
-        fixture.store.catch_up()
+        fixture.store.write_pending()
         self.failureResultOf(first, CallerGone)
         self.failureResultOf(second, StoreFull)
         self.assertIn("job-1", fixture.store.kept)
         self.assertIsNone(fixture.catalog.submitted(self.SPEC))
-        fixture.store.mend()
+        fixture.store.repair()
         self.assertEqual("job-3", self.successResultOf(fixture.worker.submit(self.SPEC)).id)
 
     def test_submitted(self) -> None:
@@ -92,7 +92,7 @@ class RequestTests(SynchronousTestCase):
         fixture = self.fixture()
         answer = fixture.worker.submit(self.SPEC)
         self.assertIsNone(fixture.catalog.submitted(self.SPEC))
-        fixture.store.catch_up()
+        fixture.store.write_pending()
         job = self.successResultOf(answer)
         self.assertEqual(job, fixture.catalog.submitted(self.SPEC))
         fixture.launcher.running[job.id].exit()
@@ -128,7 +128,7 @@ class RequestTests(SynchronousTestCase):
         fixture = self.fixture()
         fixture.launcher.impossible = InvalidRequest("args", 3_000_000, "bytes are too long")
         self.failureResultOf(fixture.worker.submit(self.SPEC), InvalidRequest)
-        fixture.store.catch_up()
+        fixture.store.write_pending()
         self.assertEqual(({}, {}), (fixture.store.kept, fixture.outputs.by_job))
 
     def test_while_draining(self) -> None:

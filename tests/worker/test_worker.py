@@ -201,7 +201,7 @@ class OrderTests(SynchronousTestCase):
         answer = self.worker.submit(TRUE)
         self.assertEqual({}, self.launcher.running)
         self.assertRaises(NoSuchJob, self.catalog.get, "job-1")
-        self.store.catch_up()
+        self.store.write_pending()
         self.assertEqual(["job-1"], list(self.launcher.running))
         self.assertEqual("job-1", self.successResultOf(answer).id)
 
@@ -211,7 +211,7 @@ class OrderTests(SynchronousTestCase):
         failure = self.failureResultOf(self.worker.submit(TRUE), StoreFull)
         self.assertIn("the disk is full", str(failure.value))
         self.assertEqual(({}, {}, {}), (self.launcher.running, self.fixture.outputs.by_job, self.store.kept))
-        self.store.mend()
+        self.store.repair()
         self.successResultOf(self.worker.submit(TRUE))
 
     def test_dropped(self) -> None:
@@ -226,14 +226,14 @@ class OrderTests(SynchronousTestCase):
         answer = self.worker.submit(TRUE)
         answer.cancel()
         self.failureResultOf(answer, CancelledError)
-        self.store.catch_up()
+        self.store.write_pending()
         self.assertEqual(["job-1"], list(self.launcher.running))
 
     def test_gone_meanwhile(self) -> None:
         """But for a caller who is gone when it is written nothing is launched, and nothing stays."""
         self.store.slow = True
         answer = self.worker.submit(TRUE, lambda: False)
-        self.store.catch_up()
+        self.store.write_pending()
         self.failureResultOf(answer, CallerGone)
         self.assertEqual(({}, {}), (self.launcher.running, self.store.kept))
 
@@ -243,7 +243,7 @@ class OrderTests(SynchronousTestCase):
         answer = self.worker.submit(TRUE)
         drained = self.worker.drain()
         self.assertNoResult(drained)
-        self.store.catch_up()
+        self.store.write_pending()
         self.failureResultOf(answer, WorkerStopping)
         self.successResultOf(drained)
         self.assertEqual(({}, {}), (self.launcher.running, self.store.kept))
@@ -282,7 +282,7 @@ class OrderTests(SynchronousTestCase):
         fixture.store.slow = True
         answers = [fixture.worker.submit(TRUE) for _ in range(2)]
         self.failureResultOf(fixture.worker.submit(TRUE), OutOfResources)
-        fixture.store.catch_up()
+        fixture.store.write_pending()
         self.assertEqual(2, len([self.successResultOf(answer) for answer in answers]))
 
 
@@ -305,7 +305,7 @@ class BrokenStoreTests(SynchronousTestCase):
         self.assertEqual([self.job.id], ids(self.catalog.page(Query(frozenset([JobState.RUNNING])), BEYOND_NEWEST, 10)))
         self.assertNoResult(change)
         self.assertNoResult(output)
-        self.store.mend()
+        self.store.repair()
         self.assertEqual(
             (JobState.FAILED, 3), (self.catalog.get(self.job.id).state, self.catalog.get(self.job.id).exit_code)
         )
@@ -319,7 +319,7 @@ class BrokenStoreTests(SynchronousTestCase):
         self.running.exit(None, 15)
         self.assertEqual(JobState.STOPPING, self.successResultOf(self.worker.stop(self.job.id)).state)
         self.assertEqual([10], self.running.stops)
-        self.store.mend()
+        self.store.repair()
         self.assertEqual(JobState.STOPPED, self.catalog.get(self.job.id).state)
 
     def test_worker_stops(self) -> None:
@@ -329,7 +329,7 @@ class BrokenStoreTests(SynchronousTestCase):
         self.running.exit(None, 15)
         self.assertNoResult(stopped)
         self.assertEqual(JobState.RUNNING, self.store.kept[self.job.id].state)
-        self.store.mend()
+        self.store.repair()
         self.successResultOf(stopped)
         self.assertEqual(JobState.STOPPED, self.store.kept[self.job.id].state)
 
@@ -339,7 +339,7 @@ class BrokenStoreTests(SynchronousTestCase):
         self.running.exit(None, 15)
         told = self.catalog.changes.since(self.job.revision)
         self.assertNoResult(told)
-        self.store.mend()
+        self.store.repair()
         self.assertEqual([JobState.STOPPING], [job.state for job in self.successResultOf(told).jobs])
         last = self.successResultOf(
             self.catalog.changes.since(self.successResultOf(self.catalog.changes.since(0)).jobs[0].revision - 1)
