@@ -131,7 +131,7 @@ class JobSpec:
 
         The spec itself when it has no stdin and no long part.
         """
-        if self.cut is not None or (self._is_short and not self.stdin):
+        if self.cut is not None or (self.is_short and not self.stdin):
             return self
         parts = {
             "command": text_prefix(self.command),
@@ -147,7 +147,7 @@ class JobSpec:
         return self.unchecked(**{**self.__dict__, **cut, "stdin": b"", "cut": self._cut(cut) if cut else None})
 
     @property
-    def _is_short(self) -> bool:
+    def is_short(self) -> bool:
         """All texts together have MAX_PART_BYTES at most, whatever their characters. True for most specs."""
         characters = len(self.command) + len(self.path) + len(self.directory) + sum(map(len, self.args))
         for pairs in (self.env, self.labels):

@@ -33,7 +33,7 @@ class ArgumentRoom:
         Raises:
             InvalidRequest: its arguments and environment are too long; `args` or `env`, whichever is longer.
         """
-        if spec.short and self._inherited <= _ALWAYS_FITS_BYTES:
+        if spec.is_short and self._inherited <= _ALWAYS_FITS_BYTES:
             return
         argv = spec.argv
         arguments = _size(argv) + len(os.fsencode(argv[0])) + 1  # its file's name is copied, too
