@@ -37,7 +37,7 @@ block = bytes(1024 * 1024)
 for _ in range(int(sys.argv[1])):
     os.write(1, block)
 """
-"""Writes so many MiB as fast as they are read."""
+"""Writes MiBs as fast as they are read; their number is the argument."""
 
 
 @contextmanager
@@ -63,7 +63,7 @@ def client_processes(count: int) -> Iterator[ProcessPoolExecutor]:
 
 
 def writer(mebibytes: int) -> list[str]:
-    """The command that writes so many MiB."""
+    """The command that writes this many MiB."""
     return [sys.executable, "-c", WRITER, str(mebibytes)]
 
 
@@ -73,7 +73,7 @@ def start_stamping(daemon: Daemon, begin: float, period_seconds: float, count: i
 
 
 def start_pouring(daemon: Daemon, mebibytes: int) -> str:
-    """Start a job that prints so many MiB as fast as it can; its id."""
+    """Start a job that prints this many MiB as fast as it can; its id."""
     command, *args = writer(mebibytes)
     return daemon.start(command, args[0], *args[1:])
 

@@ -88,7 +88,7 @@ def settle(daemon: Daemon) -> None:
 
 
 def start_sleeping(daemon: Daemon, size: int) -> list[str]:
-    """Start so many sleeping jobs; their ids."""
+    """Start `size` sleeping jobs; their ids."""
     request = pb.StartJobReq(command="sleep 100000")
     ids: list[str] = []
     while len(ids) < size:

@@ -12,6 +12,7 @@ from unittest import mock
 from twisted.trial.unittest import SynchronousTestCase
 
 from txworker.output import recorder, tail
+from txworker.output.job_output import Output
 from txworker.output.output_directory import OutputDirectory
 from txworker.output.output_file import OutputFile
 from txworker.output.recorder import Recorder
@@ -124,6 +125,53 @@ class RecorderTests(SynchronousTestCase):
         self.assertTrue(recorder.truncated)
 
 
+class ResumeTests(SynchronousTestCase):
+    """Output of a job that an earlier worker started, and that the shim recorded meanwhile."""
+
+    CEILING = b"\n[output beyond 4 bytes was dropped]\n"
+
+    def setUp(self) -> None:
+        self.outputs = OutputDirectory(Path(self.mktemp()))
+        self.path = self.outputs.path("a", stderr=False)
+
+    def resume(self, content: bytes, max_bytes: int = 0, lost: int = 0, discarded: int = 0) -> Output:
+        self.path.write_bytes(content)
+        return self.outputs.resume("a", False, max_bytes, (lost, 0), (discarded, 0))
+
+    def test_continues(self) -> None:
+        """New bytes follow the existing ones."""
+        output = self.resume(b"before")
+        self.assertEqual((6, False), (output.size, output.truncated))
+        output.write(1, b" after")
+        self.assertEqual((12, b"before after"), (output.size, self.path.read_bytes()))
+
+    def test_refused_meanwhile(self) -> None:
+        """Bytes that the disk refused meanwhile get a notice, which says "at least"."""
+        output = self.resume(b"before", lost=3)
+        self.assertTrue(output.truncated)
+        output.write(1, b"after")
+        notice = b"\n[at least 3 bytes of output were lost here: the disk refused them]\n"
+        self.assertEqual(b"before" + notice + b"after", self.path.read_bytes())
+
+    def test_ceiling_reached_meanwhile(self) -> None:
+        """The ceiling's notice is completed, whether the file has none of it, a part, or all."""
+        for written in (b"", self.CEILING[:10], self.CEILING):
+            output = self.resume(b"0123" + written, max_bytes=4, discarded=7)
+            output.write(1, b"more")
+            output.finish()
+            self.assertEqual((b"0123" + self.CEILING, True), (self.path.read_bytes(), output.truncated))
+
+    def test_separate_stderr(self) -> None:
+        """Both files continue."""
+        self.path.write_bytes(b"out")
+        self.outputs.path("a", stderr=True).write_bytes(b"err")
+        output = self.outputs.resume("a", True, 0, (0, 0), (0, 0))
+        output.write(2, b"!")
+        self.assertEqual(
+            (7, b"out", b"err!"), (output.size, self.path.read_bytes(), self.outputs.path("a", True).read_bytes())
+        )
+
+
 class FullDisk:
     """os.write for a disk with `room` free bytes."""
 
@@ -199,7 +247,7 @@ class FullDiskTests(SynchronousTestCase):
         return a_recorder(self.mktemp(), max_bytes)
 
     def assert_written(self, *parts: bytes | int) -> None:
-        """The file has these bytes, and for each number the notice of so many lost bytes."""
+        """The file has these bytes, and for each number the notice of that many lost bytes."""
         line = "\n[{} bytes of output were lost here: No space left on device]\n"
         expected = b"".join(part if isinstance(part, bytes) else line.format(part).encode() for part in parts)
         self.assertEqual(expected, Path(self.recorder.path).read_bytes())

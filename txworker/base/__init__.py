@@ -1,1 +1,1 @@
-"""What every room uses: the log, waiting, text and directories of others."""
+"""What every package may use: logging, rate limits, waiting, safe text, safe directories, types of the reactor."""

@@ -1,8 +1,8 @@
 """
 The log: Twisted's, with printable fields, and with lines that are formatted in a fifth of the time.
 
-twistd's own formatter parses each format string in Python and computes the local time anew for each line: 16 µs, where
-ours takes 3 (both without the 3 µs of emitting the event). The worker writes two lines for each job.
+twistd's own formatter parses the format string in Python and computes the local time for each line, which takes 16 µs;
+ours takes 3 µs. Emitting the event takes another 3 µs. The worker writes two lines for each job.
 """
 
 from __future__ import annotations

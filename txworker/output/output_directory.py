@@ -204,14 +204,14 @@ class OutputDirectory:
         else:
             self._problem = ""
             self._log.warn(
-                "The output directory {path} has been deleted or replaced. New output goes to the one that is there "
-                "now; what was in the other is not found any more.",
+                "The output directory {path} has been deleted or replaced. New output goes to the directory that is "
+                "there now; output in the old one is no longer found.",
                 path=path,
             )
 
 
 def _name(job_id: str, stderr: bool) -> str:
-    """A text and not a Path, because a Path takes longer to build and each launch needs one."""
+    """The file name as a str, because building a Path takes longer and each launch needs a name."""
     return f"{job_id}.{'err' if stderr else 'out'}"
 
 

@@ -27,13 +27,13 @@ class Recorder:
     The file is open from the first byte on only: the kernel copies the descriptor table for each child that the worker
     starts, and many jobs print nothing.
 
-    Beyond `max_bytes` (0: no ceiling) output is dropped. What the disk refuses is lost. Both are said in the file by a
-    notice: a ceiling's is the last line, a refusal's is where the bytes are missing.
+    Output beyond `max_bytes` (0: no ceiling) is dropped, and bytes that the disk refuses are lost. A notice in the file
+    says so: the ceiling's notice is the last line, a refusal's is at the place of the missing bytes.
 
-    A change to the file by another process is noticed before the next write, or by check(). What was cut off or deleted
-    is lost; a notice says so before the next bytes, which keep their offsets.
+    A change to the file by another process is detected before the next write, or by check(). Bytes that were cut off or
+    deleted are lost; a notice says so, and the next bytes keep their offsets.
 
-    `size` is the number of bytes in the file, readable from any thread. `truncated`: something of all this happened.
+    `size` is the number of bytes in the file, `truncated` says whether any output is missing. Both: any thread.
     """
 
     __slots__ = (
@@ -114,7 +114,7 @@ class Recorder:
                 moved = os.splice(pipe, self._file.open(), room, flags=_SPLICE_F_NONBLOCK)
             except BlockingIOError:
                 raise
-            except OSError as error:  # no byte was moved; the way below finds out what the disk takes
+            except OSError as error:  # no byte was moved: read and write them below
                 self._can_splice = error.errno != errno.EINVAL
             else:
                 self._spliced(moved)
