@@ -95,12 +95,12 @@ class Heard:
         else:
             self.stdout += data
 
-    def pour(self, child_fd: int, fd: int, most: int) -> int:
-        data = os.read(fd, most)
+    def copy_pipe(self, child_fd: int, pipe: int, max_bytes: int) -> int:
+        data = os.read(pipe, max_bytes)
         self.wrote(child_fd, data)
         return len(data)
 
-    def poured(self, child_fd: int) -> None:
+    def pipe_copied(self, child_fd: int) -> None:
         self.pourings += 1
 
     def end_blocked(self, problem: str) -> None:
@@ -591,7 +591,7 @@ async def test_recording_that_fails(tmp_path: Path, shim: Provider) -> None:
         tries.append(most)
         raise RuntimeError("a mistake")
 
-    heard.pour = fail  # type: ignore[method-assign]
+    heard.copy_pipe = fail  # type: ignore[method-assign]
     with capturedLogs() as events:
         await launch(shim, tmp_path, JobSpec("head", args=("-c", "300000", "/dev/zero")), heard)
         assert (await heard.over())[:2] == (0, None)

@@ -209,20 +209,20 @@ class PourTests(SynchronousTestCase):
         """Poured bytes follow appended ones; an empty pipe raises BlockingIOError, an ended one returns 0."""
         recorder = a_recorder(self.mktemp())
         recorder.append(b"before ")
-        self.assertRaises(BlockingIOError, recorder.pour, self.reading, 100)
+        self.assertRaises(BlockingIOError, recorder.copy_pipe, self.reading, 100)
         os.write(self.writing, b"0123456789")
-        self.assertEqual(4, recorder.pour(self.reading, 4))
-        self.assertEqual(6, recorder.pour(self.reading, 100))
+        self.assertEqual(4, recorder.copy_pipe(self.reading, 4))
+        self.assertEqual(6, recorder.copy_pipe(self.reading, 100))
         recorder.append(b" after")
         self.hang_up()
-        self.assertEqual(0, recorder.pour(self.reading, 100))
+        self.assertEqual(0, recorder.copy_pipe(self.reading, 100))
         self.assertEqual(b"before 0123456789 after", self.written(recorder))
 
     def test_up_to_the_ceiling(self) -> None:
         """Output is cut exactly at the ceiling, and later bytes are still taken from the pipe."""
         recorder = a_recorder(self.mktemp(), 12)
         os.write(self.writing, b"0123456789" * 3)
-        self.assertEqual([10, 2, 10, 8], [recorder.pour(self.reading, 10) for _ in range(4)])
+        self.assertEqual([10, 2, 10, 8], [recorder.copy_pipe(self.reading, 10) for _ in range(4)])
         self.assertTrue(self.written(recorder).startswith(b"012345678901\n["))
 
     def test_without_splice(self) -> None:
@@ -231,7 +231,7 @@ class PourTests(SynchronousTestCase):
             recorder = a_recorder(self.mktemp())
             os.write(self.writing, b"0123456789")
             with mock.patch.object(os, "splice", side_effect=OSError(number, "no")):
-                self.assertEqual(10, recorder.pour(self.reading, 100))
+                self.assertEqual(10, recorder.copy_pipe(self.reading, 100))
             self.assertEqual((b"0123456789", False), (self.written(recorder), recorder.truncated))
 
 

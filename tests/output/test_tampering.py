@@ -187,7 +187,7 @@ class TamperingTests(SynchronousTestCase):
 class PouringTests(SynchronousTestCase):
     """A file is cut while the kernel splices a pipe to it, and afterwards it is longer than before."""
 
-    def pour(self, tamper: Callable[[Path], None], before: bytes, data: bytes) -> Recorder:
+    def copy_pipe(self, tamper: Callable[[Path], None], before: bytes, data: bytes) -> Recorder:
         recorder = Recorder(OutputFile.create(self.mktemp()))
         recorder.append(before)
         reading, writing = os.pipe()
@@ -201,13 +201,13 @@ class PouringTests(SynchronousTestCase):
             return splice(source, target, most, flags=flags)
 
         with mock.patch.object(os, "splice", cut_and_splice):
-            self.assertEqual(len(data), recorder.pour(reading, len(data)))
+            self.assertEqual(len(data), recorder.copy_pipe(reading, len(data)))
         return recorder
 
     def test_cut_during_splice(self) -> None:
         """The missing sample shows the cut, because the file's size does not."""
         for count in (10, 5000, 100_000):
-            recorder = self.pour(cut, b"b" * count, b"a" * 1000)
+            recorder = self.copy_pipe(cut, b"b" * count, b"a" * 1000)
             self.assertEqual(((Loss(0, count, "cut"),), True), (recorder.losses, recorder.truncated))
             recorder.append(b"more")
             recorder.finish()
@@ -217,7 +217,7 @@ class PouringTests(SynchronousTestCase):
     def test_not_cut(self) -> None:
         """NULs that the job prints are not taken for a cut."""
         for before in (b"\0" * 5000, b"\0" * 20 + b"a", b"a" + b"\0" * 5000):
-            recorder = self.pour(lambda path: None, before, b"\0" * 1000)
+            recorder = self.copy_pipe(lambda path: None, before, b"\0" * 1000)
             recorder.finish()
             self.assertEqual(((), False), (recorder.losses, recorder.truncated))
 

@@ -84,12 +84,12 @@ class FakeOutput:
         self.data += data
         self._changed.wake()
 
-    def pour(self, child_fd: int, fd: int, most: int) -> int:
-        data = os.read(fd, most)
+    def copy_pipe(self, child_fd: int, pipe: int, max_bytes: int) -> int:
+        data = os.read(pipe, max_bytes)
         self.data += data
         return len(data)
 
-    def poured(self, child_fd: int) -> None:
+    def pipe_copied(self, child_fd: int) -> None:
         self._changed.wake()
 
     def recorded(self, stderr: bool) -> int:

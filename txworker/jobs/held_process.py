@@ -16,7 +16,7 @@ class HeldProcess:
 
     ticks: as Job.started_ticks.
     started_at: in seconds since the epoch.
-    pipes: the descriptors of the output pipes, stdout first. The taker owns them.
+    pipes: the descriptors of the output pipes, stdout first. The worker that takes the job over owns them.
     timeout_at, last_output: in seconds of the monotonic clock.
     reason: why the shim ends the process, when no worker was there to decide; None: the shim does not.
     stopping: TERM was sent, by a worker or by the shim.

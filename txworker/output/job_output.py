@@ -42,13 +42,13 @@ class Output:
         """Append data that the child wrote."""
         self._recorder(child_fd == 2).append(data)
 
-    def pour(self, child_fd: int, fd: int, most: int) -> int:
+    def copy_pipe(self, child_fd: int, pipe: int, max_bytes: int) -> int:
         """Move bytes from pipe `fd` to the file. Any thread, one at a time."""
-        return self._recorder(child_fd == 2).pour(fd, most)
+        return self._recorder(child_fd == 2).copy_pipe(pipe, max_bytes)
 
-    def poured(self, child_fd: int) -> None:
-        """Wake the readers after pour()."""
-        self._recorder(child_fd == 2).poured()
+    def pipe_copied(self, child_fd: int) -> None:
+        """Wake the readers after copy_pipe()."""
+        self._recorder(child_fd == 2).pipe_copied()
 
     def recorded(self, stderr: bool) -> int:
         """Bytes in one file so far. Any thread."""

@@ -95,10 +95,10 @@ class Recorder:
         self._record(memoryview(data))
         self._changed.wake()
 
-    def pour(self, pipe: int, most: int) -> int:
+    def copy_pipe(self, pipe: int, most: int) -> int:
         """
         Move up to `most` bytes from a pipe to the file; return how many, 0 at the end of the pipe. Any thread, one at a
-        time; afterwards the reactor thread calls poured().
+        time; afterwards the reactor thread calls pipe_copied().
 
         splice(2) moves the bytes in one system call, so a SIGKILL loses none. They are read and written only where the
         disk refused some, near the ceiling, and on file systems without splice(2): a SIGKILL between the two calls then
@@ -123,8 +123,8 @@ class Recorder:
         self._record(memoryview(data))
         return len(data)
 
-    def poured(self) -> None:
-        """Wake the readers after pour()."""
+    def pipe_copied(self) -> None:
+        """Wake the readers after copy_pipe()."""
         self._changed.wake()
 
     def finish(self) -> None:

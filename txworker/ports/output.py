@@ -28,18 +28,18 @@ class Output(Protocol):
     def write(self, child_fd: int, data: bytes) -> None:
         """Write bytes that the process wrote to its descriptor 1 or 2."""
 
-    def pour(self, child_fd: int, fd: int, most: int) -> int:
+    def copy_pipe(self, child_fd: int, pipe: int, max_bytes: int) -> int:
         """
         Copy up to `most` bytes from pipe `fd` in the kernel; returns how many, 0 at the end of the pipe.
 
-        Called in a worker thread, never beside another write to the same output. poured() then wakes the waiters.
+        Called in a worker thread, never beside another write to the same output. pipe_copied() then wakes the waiters.
 
         Raises:
             BlockingIOError: the pipe is empty.
         """
 
-    def poured(self, child_fd: int) -> None:
-        """pour() has written something: wake the waiters of more()."""
+    def pipe_copied(self, child_fd: int) -> None:
+        """copy_pipe() has written something: wake the waiters of more()."""
 
     def recorded(self, stderr: bool) -> int:
         """Bytes in the file of stdout or of stderr; all of them can be read. Any thread."""

@@ -12,7 +12,7 @@ from txworker.jobs.held_process import HeldProcess
 
 
 class Listener(Protocol):
-    """Receives the output and the end of one job's process. Reactor thread, except for pour()."""
+    """Receives the output and the end of one job's process. Reactor thread, except for copy_pipe()."""
 
     def ready(self, child_fd: int) -> bool:
         """Whether output of descriptor 1 or 2 can be taken now, as Output.ready()."""
@@ -20,11 +20,11 @@ class Listener(Protocol):
     def wrote(self, child_fd: int, data: bytes) -> None:
         """The process wrote these bytes to its descriptor 1 or 2."""
 
-    def pour(self, child_fd: int, fd: int, most: int) -> int:
-        """Copy output from pipe `fd` in the kernel, as Output.pour(). In a thread, never beside wrote()."""
+    def copy_pipe(self, child_fd: int, pipe: int, max_bytes: int) -> int:
+        """Copy output from pipe `fd` in the kernel, as Output.copy_pipe(). In a thread, never beside wrote()."""
 
-    def poured(self, child_fd: int) -> None:
-        """pour() has written something."""
+    def pipe_copied(self, child_fd: int) -> None:
+        """copy_pipe() has written something."""
 
     def overdue(self, reason: EndReason) -> None:
         """The process passed a time limit and is being ended."""

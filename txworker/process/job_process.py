@@ -143,8 +143,8 @@ class JobProcess:
     def _sink(self, spec: JobSpec) -> Sink:
         listener = self._listener
         if spec.quiet_timeout_seconds is None:
-            return Sink(listener.ready, listener.wrote, listener.pour, listener.poured)
-        return Sink(self._ready, self._wrote, listener.pour, self._poured)
+            return Sink(listener.ready, listener.wrote, listener.copy_pipe, listener.pipe_copied)
+        return Sink(self._ready, self._wrote, listener.copy_pipe, self._poured)
 
     def _ready(self, child_fd: int) -> bool:
         """It has printed, though that may have to wait."""
@@ -157,7 +157,7 @@ class JobProcess:
 
     def _poured(self, child_fd: int) -> None:
         self.parts.last_output = self.parts.clock.seconds()
-        self._listener.poured(child_fd)
+        self._listener.pipe_copied(child_fd)
 
     def _exited(self) -> None:
         self._scan.exited(self._leader)

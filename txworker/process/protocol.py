@@ -16,15 +16,15 @@ from txworker.shim.intermediate import owner_entry
 @dataclass(frozen=True)
 class Sink:
     """
-    Where output goes: write(child_fd, data) in the reactor; pour(child_fd, pipe, most bytes) in a thread, which reads
-    by itself and gives the number of bytes, then poured(). ready(child_fd) is asked before the first bytes are read.
+    Where output goes: write(child_fd, data) in the reactor; copy_pipe(child_fd, pipe, max_bytes) in a thread, which reads
+    by itself and gives the number of bytes, then pipe_copied(). ready(child_fd) is asked before the first bytes are read.
     """
 
     ready: Callable[[int], bool]
 
     write: Callable[[int, bytes], None]
-    pour: Callable[[int, int, int], int]
-    poured: Callable[[int], None]
+    copy_pipe: Callable[[int, int, int], int]
+    pipe_copied: Callable[[int], None]
 
 
 class JobProtocol(ProcessProtocol):
@@ -72,11 +72,11 @@ class JobProtocol(ProcessProtocol):
 
         Reactor thread or, where much comes, another one; one call at a time. Raises BlockingIOError: the pipe is empty.
         """
-        return self._sink.pour(childFD, fd, most)
+        return self._sink.copy_pipe(childFD, fd, most)
 
     def childDataPoured(self, childFD: int) -> None:
         """Something was poured."""
-        self._sink.poured(childFD)
+        self._sink.pipe_copied(childFD)
 
     def processExited(self, reason: Failure) -> None:
         """Twisted: the child exited; somebody else may still hold its pipes."""

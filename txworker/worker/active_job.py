@@ -29,13 +29,13 @@ class ActiveJob:
         "_ended",
         "_overdue",
         "ahead",
+        "copy_pipe",
         "ending",
         "exited_before",
         "job",
         "logged_grace",
         "output",
-        "pour",
-        "poured",
+        "pipe_copied",
         "ready",
         "running",
         "wrote",
@@ -57,8 +57,8 @@ class ActiveJob:
         self.output = output
         self.ready = output.ready
         self.wrote = output.write
-        self.pour = output.pour
-        self.poured = output.poured
+        self.copy_pipe = output.copy_pipe
+        self.pipe_copied = output.pipe_copied
         self.ending = False
         self.logged_grace = math.inf
         self.exited_before: float | None = None
