@@ -15,9 +15,9 @@ from zope.interface import implementer
 
 from tests.support.scheduler import LIMIT, SchedulerStandIn
 from txworker.scheduler import Link, Registration
-from txworker.scheduler.registration import Pace
+from txworker.scheduler.registration import Intervals
 
-PACE = Pace(first_pause=0.05, longest_pause=0.2, register_limit=1.0, probe_pause=0.2, probe_limit=1.0)
+PACE = Intervals(first_pause=0.05, longest_pause=0.2, register_limit=1.0, probe_pause=0.2, probe_limit=1.0)
 
 
 @pytest.fixture
