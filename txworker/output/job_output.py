@@ -43,7 +43,7 @@ class Output:
         self._recorder(child_fd == 2).append(data)
 
     def copy_pipe(self, child_fd: int, pipe: int, max_bytes: int) -> int:
-        """Move bytes from pipe `fd` to the file. Any thread, one at a time."""
+        """Move bytes from the pipe to the file. Any thread, one at a time."""
         return self._recorder(child_fd == 2).copy_pipe(pipe, max_bytes)
 
     def pipe_copied(self, child_fd: int) -> None:

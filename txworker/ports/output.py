@@ -30,7 +30,7 @@ class Output(Protocol):
 
     def copy_pipe(self, child_fd: int, pipe: int, max_bytes: int) -> int:
         """
-        Copy up to `most` bytes from pipe `fd` in the kernel; returns how many, 0 at the end of the pipe.
+        Copy up to max_bytes from the pipe in the kernel; returns how many, 0 at the end of the pipe.
 
         Called in a worker thread, never beside another write to the same output. pipe_copied() then wakes the waiters.
 

@@ -21,7 +21,7 @@ class Listener(Protocol):
         """The process wrote these bytes to its descriptor 1 or 2."""
 
     def copy_pipe(self, child_fd: int, pipe: int, max_bytes: int) -> int:
-        """Copy output from pipe `fd` in the kernel, as Output.copy_pipe(). In a thread, never beside wrote()."""
+        """Copy output from the pipe in the kernel, as Output.copy_pipe(). In a thread, never beside wrote()."""
 
     def pipe_copied(self, child_fd: int) -> None:
         """copy_pipe() has written something."""

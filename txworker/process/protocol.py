@@ -16,8 +16,9 @@ from txworker.shim.intermediate import owner_entry
 @dataclass(frozen=True)
 class Sink:
     """
-    Where output goes: write(child_fd, data) in the reactor; copy_pipe(child_fd, pipe, max_bytes) in a thread, which reads
-    by itself and gives the number of bytes, then pipe_copied(). ready(child_fd) is asked before the first bytes are read.
+    Where output goes, as ports.Output. ready(child_fd) is called before the first bytes are read, then either
+    write(child_fd, data) in the reactor, or copy_pipe(child_fd, pipe, max_bytes) in a thread, which reads the pipe, and
+    afterwards pipe_copied(child_fd) in the reactor.
     """
 
     ready: Callable[[int], bool]
@@ -75,7 +76,7 @@ class JobProtocol(ProcessProtocol):
         return self._sink.copy_pipe(childFD, fd, most)
 
     def childDataPoured(self, childFD: int) -> None:
-        """Something was poured."""
+        """copy_pipe() has written something."""
         self._sink.pipe_copied(childFD)
 
     def processExited(self, reason: Failure) -> None:
