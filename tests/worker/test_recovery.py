@@ -1,4 +1,4 @@
-"""What a lost job says about its end."""
+"""The errorText of lost jobs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ ALIVE_AT = 1_700_000_000.75
 
 class LostTextTests(SynchronousTestCase):
     def test_sentences(self) -> None:
-        """When and why, as far as it is known; a restart of the machine is told from a crash of the worker."""
+        """When and why, as far as known; a restart of the machine differs from a crash of the worker."""
         crash, seen = "ended without notice while it ran", "last seen alive at 2023-11-14T22:13:20Z"
         reboot = "lost: the machine was restarted while it ran"
         table: list[tuple[int | None, float | None, bool, str]] = [
@@ -25,5 +25,5 @@ class LostTextTests(SynchronousTestCase):
             self.assertEqual(text, lost_text(pid, alive_at, rebooted))
 
     def test_utc(self) -> None:
-        """Times in sentences are the same wherever the worker is."""
+        """Times are in UTC, whatever the time zone."""
         self.assertEqual("1970-01-01T00:00:00Z", utc(0))

@@ -1,4 +1,4 @@
-"""The same request id again: one process, whatever happens meanwhile."""
+"""Repeated request ids: one process, whatever happens meanwhile."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ class RequestTests(SynchronousTestCase):
         return fixture
 
     def test_at_once(self) -> None:
-        """A hundred times while the first is being started: one process, the same job for everybody."""
+        """A hundred identical requests during the launch: one process, and all get the same job."""
         fixture = self.fixture()
         answers = [fixture.worker.submit(self.SPEC) for _ in range(100)]
         fixture.store.write_pending()
         self.assertEqual({"job-1"}, {self.successResultOf(answer).id for answer in answers})
         self.assertEqual(["job-1"], list(fixture.launcher.running))
 
-    def test_another_order_at_once(self) -> None:
-        """Another order with that id is refused at once, also while the first is being started."""
+    def test_different_spec_at_once(self) -> None:
+        """A different spec with the same id is refused at once, also during the launch."""
         fixture = self.fixture()
         answer = fixture.worker.submit(self.SPEC)
         failure = self.failureResultOf(fixture.worker.submit(JobSpec("true", "x", request_id="r")), RequestReused)
@@ -48,7 +48,7 @@ class RequestTests(SynchronousTestCase):
         self.successResultOf(answer)
 
     def test_first_fails(self) -> None:
-        """When the first could not be started the others are tried, and each is told why it cannot be."""
+        """When the first launch fails, the others are tried, and each gets its own error."""
         fixture = self.fixture()
         fixture.launcher.refusal = NoSuchExecutable("true")
         answers = [fixture.worker.submit(self.SPEC) for _ in range(300)]
@@ -58,7 +58,7 @@ class RequestTests(SynchronousTestCase):
         self.assertEqual({}, fixture.store.kept)
 
     def test_second_succeeds(self) -> None:
-        """A caller who was gone takes nobody with it: the next one's order is launched."""
+        """A cancelled first request does not affect the next one, which is launched."""
         fixture = self.fixture()
         first = fixture.worker.submit(self.SPEC, lambda: False)
         second, third = fixture.worker.submit(self.SPEC), fixture.worker.submit(self.SPEC)
@@ -68,8 +68,8 @@ class RequestTests(SynchronousTestCase):
         self.assertEqual({"job-2"}, {self.successResultOf(answer).id for answer in (second, third)})
         self.assertEqual(["job-2"], list(fixture.launcher.running))
 
-    def test_not_yet_forgotten(self) -> None:
-        """A job that could not be launched is nobody's answer, also while the store cannot forget it yet."""
+    def test_not_dropped_yet(self) -> None:
+        """A job whose launch failed is no answer, also while the store cannot drop it yet."""
         fixture = self.fixture()
 
         def break_and_refuse() -> bool:
@@ -88,7 +88,7 @@ class RequestTests(SynchronousTestCase):
         self.assertEqual("job-3", self.successResultOf(fixture.worker.submit(self.SPEC)).id)
 
     def test_submitted(self) -> None:
-        """Asked from a thread: none while it is being started, then the job as it stands, also when it is done."""
+        """submitted() gives None during the launch, then the job, also when it is done."""
         fixture = self.fixture()
         answer = fixture.worker.submit(self.SPEC)
         self.assertIsNone(fixture.catalog.submitted(self.SPEC))
@@ -100,8 +100,8 @@ class RequestTests(SynchronousTestCase):
         self.assertRaises(RequestReused, fixture.catalog.submitted, JobSpec("false", request_id="r"))
         self.assertIsNone(fixture.catalog.submitted(TRUE))
 
-    def test_long_order(self) -> None:
-        """Of a long order all is compared, though hardly any of it is held: at once, while it runs and ever after."""
+    def test_long_spec(self) -> None:
+        """Long specs are compared in full, although records are shortened: during the launch, the run and after it."""
         fixture = worker_fixture()
         spec = JobSpec("true", args=("x" * 10_000, "a"), env={"A": "y" * 10_000}, request_id="r")
         others = {
@@ -124,7 +124,7 @@ class RequestTests(SynchronousTestCase):
             self.assertEqual("", fixture.catalog.with_full_spec(fixture.catalog.get(job.id)).spec.difference(spec))
 
     def test_impossible(self) -> None:
-        """What no process can be made of is refused before anything is written."""
+        """A spec that no process can be made of is refused before anything is written."""
         fixture = self.fixture()
         fixture.launcher.impossible = InvalidRequest("args", 3_000_000, "bytes are too long")
         self.failureResultOf(fixture.worker.submit(self.SPEC), InvalidRequest)
@@ -132,7 +132,7 @@ class RequestTests(SynchronousTestCase):
         self.assertEqual(({}, {}), (fixture.store.kept, fixture.outputs.by_job))
 
     def test_while_draining(self) -> None:
-        """The same request brings its job back also when no new ones are taken, or there is no room."""
+        """A repeated request gets its job also when new jobs are refused, or max_running is reached."""
         fixture = worker_fixture(max_running=1)
         job = self.successResultOf(fixture.worker.submit(self.SPEC))
         self.assertEqual(job.id, self.successResultOf(fixture.worker.submit(self.SPEC)).id)
@@ -140,7 +140,7 @@ class RequestTests(SynchronousTestCase):
         self.assertEqual(job.id, self.successResultOf(fixture.worker.submit(self.SPEC)).id)
 
     def test_across_a_restart(self) -> None:
-        """The same request brings the same job back from another worker's time, however it ended."""
+        """A repeated request gets an earlier worker's job, however it ended."""
         store = MemoryStore()
         before = worker_fixture(store=store)
         job = self.successResultOf(before.worker.submit(self.SPEC))

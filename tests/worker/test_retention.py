@@ -1,4 +1,4 @@
-"""Finished jobs that are kept no longer, in a time that the test moves."""
+"""Removing finished jobs, with a fake clock."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DAY = 86_400.0
 
 
 class OutputDirectory(FakeOutputDirectory):
-    """Refuses to remove when the test says so, and says what was in the store when it was asked."""
+    """Its remove() raises `removal_refused` if the test sets it."""
 
     removal_refused: OSError | None = None
 
@@ -67,14 +67,14 @@ class RetentionTests(SynchronousTestCase):
         self.assertEqual((expected, expected), (list(self.store.kept), list(self.outputs.by_job)))
 
     def test_removes(self) -> None:
-        """What is to be kept no longer goes, record and output; its removal is remembered with the time."""
+        """Record and output of expired jobs are removed; the time of the removal is remembered."""
         self.a_service(Retention(jobs=2))
         self.clock.advance(0)
         self.assert_kept(4, 5)
         self.assertEqual([6 * DAY] * 3, list(self.store.removed.values()))
 
     def test_again_and_again(self) -> None:
-        """It looks again after a pause, and finds what has become too old since."""
+        """It looks again after a pause, and finds jobs that have expired since."""
         self.a_service(Retention(days=5))
         self.clock.advance(0)
         self.assert_kept(1, 2, 3, 4, 5)
@@ -83,7 +83,7 @@ class RetentionTests(SynchronousTestCase):
         self.assert_kept(3, 4, 5)
 
     def test_wall_clock(self) -> None:
-        """However the wall clock is set, it is what has elapsed that jobs are kept by."""
+        """Jobs are kept by elapsed time, however the wall clock is set."""
         self.a_service(Retention(days=5.5))
         for self.wall_stepped_by in (400 * DAY, -400 * DAY):
             self.clock.advance(PAUSE_SECONDS)
@@ -98,7 +98,7 @@ class RetentionTests(SynchronousTestCase):
         self.assertEqual([], self.clock.getDelayedCalls())
 
     def test_viewed(self) -> None:
-        """What somebody looks at stays, and goes when nobody does any more; the others do not wait for it."""
+        """Viewed output stays until its last viewer has left; other jobs are removed meanwhile."""
         self.a_service(Retention(jobs=2))
         with self.viewers.looking("job-2"):
             self.clock.advance(0)
@@ -107,7 +107,7 @@ class RetentionTests(SynchronousTestCase):
         self.assert_kept(4, 5)
 
     def test_output_first(self) -> None:
-        """Output goes before the record: while the record cannot go, the job is found without it and goes later."""
+        """Output is removed before its record; until both are gone the output cannot be viewed."""
         self.in_thread = self.later
         self.a_service(Retention(jobs=4))
         self.clock.advance(0)
@@ -130,7 +130,7 @@ class RetentionTests(SynchronousTestCase):
             pass
 
     def test_disk_refuses(self) -> None:
-        """When output cannot be deleted its record stays; that is no reason to give up, and anybody may look again."""
+        """If output cannot be deleted its record stays, it can be viewed again, and removal is tried again later."""
         self.a_service(Retention(jobs=4))
         self.outputs.removal_refused = OSError(30, "Read-only file system")
         self.clock.advance(0)
@@ -142,7 +142,7 @@ class RetentionTests(SynchronousTestCase):
         self.assertEqual([], self.flushLoggedErrors())
 
     def test_store_refuses(self) -> None:
-        """A store that cannot be read is asked again later."""
+        """A store that cannot be read is tried again later."""
         self.a_service(Retention(jobs=4))
         refusing = self.patch(self.store, "expired", self.refuse)
         self.clock.advance(0)
@@ -155,7 +155,7 @@ class RetentionTests(SynchronousTestCase):
         raise StoreFull("the disk is full")
 
     def test_mistake(self) -> None:
-        """A mistake of ours is logged as one, and ends nothing."""
+        """A programming error is logged as one, and looking goes on."""
         self.a_service(Retention(jobs=4))
         del self.outputs.by_job["job-1"]
         self.clock.advance(0)
@@ -165,7 +165,7 @@ class RetentionTests(SynchronousTestCase):
         self.assertNotIn("job-1", self.store.kept)
 
     def test_steps(self) -> None:
-        """Many are removed in steps of bounded size, without a pause between them."""
+        """Many jobs are removed in steps of bounded size, without a pause in between."""
         self.patch(retention, "AT_ONCE", 2)
         self.patch(retention, "FOUND", 4)
         looks = mock.Mock(side_effect=self.store.expired)
@@ -184,7 +184,7 @@ class RetentionTests(SynchronousTestCase):
         self.assertEqual(([2, 2, 1], 2), (steps, looks.call_count))
 
     def test_all_viewed(self) -> None:
-        """A step in which everything is looked at is followed by a pause, not by the same step at once."""
+        """A step that finds only viewed jobs is followed by a pause, not by the same step at once."""
         self.patch(retention, "FOUND", 2)
         self.a_service(Retention(jobs=1))
         with self.viewers.looking("job-1"), self.viewers.looking("job-2"):
@@ -193,7 +193,7 @@ class RetentionTests(SynchronousTestCase):
         self.assert_kept(1, 2, 3, 4, 5)
 
     def test_stops(self) -> None:
-        """Stopped, it leaves no timer; what is being removed goes, and nothing is begun any more."""
+        """After a stop no timer is left; a step that is under way finishes, and no other begins."""
         for calls, kept in ((1, (1, 2, 3, 4, 5)), (2, (2, 3, 4, 5))):
             self.in_thread = self.later
             service = self.a_service(Retention(jobs=4))

@@ -1,4 +1,4 @@
-"""What the worker does with the jobs that an earlier one left unfinished."""
+"""Earlier workers' unfinished jobs: the decision, and how the worker applies it."""
 
 from __future__ import annotations
 
@@ -16,13 +16,63 @@ from txworker.jobs.errors import (
 )
 from txworker.jobs.held_process import HeldProcess
 from txworker.jobs.query import BEYOND_NEWEST
+from txworker.worker.takeover import LostJob, ShimJobs, decide, without_shim
 
 TRUE = JobSpec("true", "a/path", timeout_seconds=60)
 
 
+def job(job_id: str, state: JobState = JobState.RUNNING) -> Job:
+    """An unfinished job."""
+    return Job(job_id, JobSpec("true"), 0.0, state=state)
+
+
+def held_process(job_id: str) -> HeldProcess:
+    """A process that the shim holds."""
+    return HeldProcess(job_id, 4711, 7, 0.0, ())
+
+
+class DecideTests(SynchronousTestCase):
+    RUNNING, STOPPING, PENDING = job("running"), job("stopping", JobState.STOPPING), job("pending", JobState.PENDING)
+    UNFINISHED = (RUNNING, STOPPING, PENDING)
+
+    def test_no_shim(self) -> None:
+        """Without a shim every unfinished job is lost, also a PENDING one: its process may have been started."""
+        takeover = decide(self.UNFINISHED, ShimJobs(), "lost: testing")
+        self.assertEqual(tuple(LostJob(one, "lost: testing") for one in self.UNFINISHED), takeover.lost)
+        self.assertEqual(((), (), ()), (takeover.run_on, takeover.never_started, takeover.release))
+
+    def test_unended(self) -> None:
+        """A lost job's text names the processes that could not be ended; no other job's does."""
+        takeover = decide(self.UNFINISHED, ShimJobs(), "lost: testing", {"stopping": "process 7 still runs"})
+        self.assertEqual(
+            ["lost: testing", "lost: testing; process 7 still runs", "lost: testing"],
+            [lost.text for lost in takeover.lost],
+        )
+
+    def test_held(self) -> None:
+        """Held jobs run on, whatever their state; what the shim holds beside them is released."""
+        shim = ShimJobs({one: held_process(one) for one in ("running", "pending", "finished")})
+        takeover = decide(self.UNFINISHED, shim, "lost: testing")
+        self.assertEqual(["running", "pending"], [one.job.id for one in takeover.run_on])
+        self.assertEqual(["running", "pending"], [one.held.job_id for one in takeover.run_on])
+        self.assertEqual(["stopping"], [one.job.id for one in takeover.lost])
+        self.assertEqual(["finished"], [one.job_id for one in takeover.release])
+
+    def test_never_started(self) -> None:
+        """A PENDING job that the earlier worker's own shim does not hold has no process; a RUNNING one is lost."""
+        takeover = decide(self.UNFINISHED, ShimJobs(complete=True), "lost: testing")
+        self.assertEqual((self.PENDING,), takeover.never_started)
+        self.assertEqual([self.RUNNING, self.STOPPING], [one.job for one in takeover.lost])
+
+    def test_without_shim(self) -> None:
+        """Processes are looked for only of jobs that the shim neither holds nor is starting."""
+        shim = ShimJobs({"running": held_process("running")}, starting=["pending"], complete=True)
+        self.assertEqual([self.STOPPING], without_shim(self.UNFINISHED, shim))
+
+
 class LostTests(SynchronousTestCase):
     def test_lost(self) -> None:
-        """What an earlier worker left unfinished is lost, for the reason that is known; what was done stays."""
+        """Unfinished jobs that no shim holds are lost, with the given text; finished jobs stay."""
         store = MemoryStore()
         before = worker_fixture(store=store)
         done, running, stopping = (self.successResultOf(before.worker.submit(TRUE)) for _ in range(3))
@@ -37,7 +87,7 @@ class LostTests(SynchronousTestCase):
         self.assertEqual((0, 0), worker_fixture(store=store).take_over(text="lost: again"))
 
     def test_goes_on_counting(self) -> None:
-        """Numbers and revisions go on where the earlier worker was: newest first stays newest first."""
+        """Numbers and revisions continue the earlier worker's, so that the order stays newest first."""
         store = MemoryStore()
         before = worker_fixture(store=store)
         old = self.successResultOf(before.worker.submit(TRUE))
@@ -50,7 +100,7 @@ class LostTests(SynchronousTestCase):
         self.assertEqual([new.id, old.id], [job.id for job in after.catalog.page(Query(), BEYOND_NEWEST, 10)])
 
     def test_watched(self) -> None:
-        """A watcher of the new worker is given the lost jobs from the store, and then what changes."""
+        """A watcher of the new worker gets the lost jobs from the store, and then the changes."""
         store = MemoryStore()
         old = self.successResultOf(worker_fixture(store=store).worker.submit(TRUE))
         after = worker_fixture(store=store)
@@ -63,8 +113,8 @@ class LostTests(SynchronousTestCase):
         new = self.successResultOf(after.worker.submit(TRUE))
         self.assertEqual([new.id], [job.id for job in self.successResultOf(waiting).jobs])
 
-    def test_long_order(self) -> None:
-        """Of a job that is lost the whole order is there as before."""
+    def test_long_spec(self) -> None:
+        """The full spec of a lost job is still there."""
         store = MemoryStore()
         spec = JobSpec("true", args=("x" * 10_000, "last"))
         job = self.successResultOf(worker_fixture(store=store).worker.submit(spec))
@@ -75,7 +125,7 @@ class LostTests(SynchronousTestCase):
         self.assertEqual(spec, after.catalog.with_full_spec(lost).spec)
 
     def test_cannot_be_written(self) -> None:
-        """Nothing goes on before it is written: the caller is told."""
+        """If the result cannot be written, take_over() raises."""
         store = MemoryStore()
         self.successResultOf(worker_fixture(store=store).worker.submit(TRUE))
         store.broken = StoreFull("the disk is full")
@@ -83,14 +133,14 @@ class LostTests(SynchronousTestCase):
 
 
 def held(job: Job, **more: Any) -> HeldProcess:
-    """As the shim has it."""
+    """The job's process, as a shim holds it."""
     return HeldProcess(
         **{"job_id": job.id, "pid": job.pid or 5000, "ticks": 7, "started_at": 1_700_000_100.0, "pipes": (), **more}
     )
 
 
 class TakeOverTests(SynchronousTestCase):
-    """What the shim has kept goes on as if no worker had died."""
+    """Jobs that the shim holds run on as if no worker had died."""
 
     def setUp(self) -> None:
         self.store = MemoryStore()
@@ -103,7 +153,7 @@ class TakeOverTests(SynchronousTestCase):
         return after
 
     def test_runs_on(self) -> None:
-        """It is RUNNING as before, with the same start, can be stopped, and its end is its own."""
+        """The job is RUNNING with its old start time, can be stopped, and has its own end."""
         after = self.taken_over()
         job = after.catalog.get(self.job.id)
         self.assertEqual((JobState.RUNNING, self.job.started_at, self.job.pid), (job.state, job.started_at, job.pid))
@@ -114,19 +164,19 @@ class TakeOverTests(SynchronousTestCase):
         self.assertTrue(after.launcher.running[self.job.id].released)
 
     def test_released_when_it_is_written(self) -> None:
-        """The shim keeps an exit until the end is in the store: a worker that dies before finds it again."""
+        """A process is released only when its end is in the store: a worker that dies earlier finds it again."""
         self.store.broken = StoreFull("the disk is full")
         self.before.launcher.running[self.job.id].exit(3)
         self.assertFalse(self.before.launcher.running[self.job.id].released)
 
-    def test_between_order_and_answer(self) -> None:
-        """An order that was written down and whose process runs is that job, started when it was started."""
+    def test_before_the_start_was_written(self) -> None:
+        """A PENDING job with a held process becomes RUNNING, with the process's start time."""
         self.store.kept[self.job.id] = replace(self.job, state=JobState.PENDING, started_at=None, pid=None, revision=1)
         job = self.taken_over(pid=4711).catalog.get(self.job.id)
         self.assertEqual((JobState.RUNNING, 4711, 1_700_000_100.0), (job.state, job.pid, job.started_at))
 
     def test_request_id(self) -> None:
-        """The same request again brings the job that was taken over."""
+        """A repeated request gets the job that was taken over."""
         spec = JobSpec("true", request_id="once")
         self.job = self.successResultOf(self.before.worker.submit(spec))
         store, self.store = self.store, MemoryStore()
@@ -135,7 +185,7 @@ class TakeOverTests(SynchronousTestCase):
         self.assertEqual(self.job.id, self.successResultOf(after.worker.submit(spec)).id)
 
     def test_stop_under_way(self) -> None:
-        """A stop that was begun goes on with what is left of its grace period; one that was only decided begins."""
+        """A stop that had begun continues with the rest of its grace period; one that was only decided begins."""
         self.successResultOf(self.before.worker.stop(self.job.id, 5.0))
         after = self.taken_over(stopping=True, kill_at=123.0)
         self.assertEqual(
@@ -145,20 +195,28 @@ class TakeOverTests(SynchronousTestCase):
         self.assertEqual([10], after.launcher.running[self.job.id].stops)
 
     def test_ended_by_the_shim(self) -> None:
-        """A limit that the shim enforced alone is told as what it was."""
+        """A time limit that the shim enforced without a worker shows as TIMED_OUT."""
         after = self.taken_over(stopping=True, reason=EndReason.TIMEOUT, kill_at=5.0)
         after.launcher.running[self.job.id].exit(None, 15)
         job = after.catalog.get(self.job.id)
         self.assertEqual((JobState.TIMED_OUT, "timed out after 60 s: signal: terminated"), (job.state, job.error_text))
 
     def test_exited_meanwhile(self) -> None:
-        """An end that came meanwhile is told with its true time."""
+        """An exit that came meanwhile has its true time."""
         after = self.taken_over(exit={"exit_code": 3, "signal": None, "at": 1_700_000_200.0})
         job = after.catalog.get(self.job.id)
         self.assertEqual((JobState.FAILED, 3, 1_700_000_200.0), (job.state, job.exit_code, job.finished_at))
 
-    def test_cannot_be_watched(self) -> None:
-        """One that cannot be taken over is lost, and said to be."""
+    def test_never_started(self) -> None:
+        """The record of a job that was never started is dropped."""
+        self.store.kept[self.job.id] = replace(self.job, state=JobState.PENDING, started_at=None, pid=None, revision=1)
+        after = worker_fixture(store=self.store)
+        takeover = decide(self.store.unfinished(), ShimJobs(complete=True), "lost: testing")
+        self.assertEqual((0, 0), after.worker.take_over(takeover))
+        self.assertEqual({}, self.store.kept)
+
+    def test_unusable_pipes(self) -> None:
+        """A job whose pipes cannot be watched is lost."""
         after = worker_fixture(store=self.store)
         self.assertEqual((0, 1), after.take_over(held(self.job, pid=UNWATCHABLE)))
         self.assertEqual(JobState.LOST, after.catalog.get(self.job.id).state)
@@ -166,7 +224,7 @@ class TakeOverTests(SynchronousTestCase):
 
 class ShimLostTests(SynchronousTestCase):
     def test_lost(self) -> None:
-        """When the shim has ended its jobs are lost, once what they printed is written down; the next ones run."""
+        """Jobs of a shim that has ended are lost once their output is written; new jobs run."""
         fixture = worker_fixture()
         job = self.successResultOf(fixture.worker.submit(TRUE))
         lost = fixture.worker.shim_lost([job.id, "no-such-job"], "lost: the shim ended")
@@ -181,10 +239,7 @@ class ShimLostTests(SynchronousTestCase):
 
 class LeaveTests(SynchronousTestCase):
     def test_left(self) -> None:
-        """
-        Jobs that are left stay RUNNING in the store; nothing new is taken; it fires when nothing is copied any
-        more.
-        """
+        """Jobs that are left stay RUNNING in the store, new jobs are refused, and it fires when copying has ended."""
         store = MemoryStore()
         fixture = worker_fixture(store=store)
         job = self.successResultOf(fixture.worker.submit(TRUE))

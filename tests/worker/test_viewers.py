@@ -1,4 +1,4 @@
-"""Looking at a job's output and removing it keep out of each other's way."""
+"""Viewing a job's output and removing it exclude each other."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class ViewersTests(SynchronousTestCase):
         self.viewers = Viewers()
 
     def test_looked_at(self) -> None:
-        """What anybody looks at cannot be claimed, until the last one has left; the rest can."""
+        """A job with viewers cannot be claimed until the last has left; others can."""
         first, second = self.viewers.looking("a"), self.viewers.looking("a")
         with first:
             with second:
@@ -22,7 +22,7 @@ class ViewersTests(SynchronousTestCase):
         self.assertEqual({"a"}, self.viewers.claim(["a"]))
 
     def test_claimed(self) -> None:
-        """Nobody looks at what is being removed; once that is over, or given up, anybody may."""
+        """A claimed job cannot be viewed; after release() it can."""
         self.viewers.claim(["a"])
         with self.assertRaises(JobRemoved), self.viewers.looking("a"):
             self.fail("it is being removed")
@@ -32,7 +32,7 @@ class ViewersTests(SynchronousTestCase):
             self.assertEqual(set(), self.viewers.claim(["a"]))
 
     def test_leaving_by_an_error(self) -> None:
-        """A stream that breaks off leaves as any other does."""
+        """An exception while viewing ends the view."""
         with self.assertRaises(ZeroDivisionError), self.viewers.looking("a"):
             raise ZeroDivisionError
         self.assertEqual({"a"}, self.viewers.claim(["a"]))

@@ -1,4 +1,4 @@
-"""The worker's decisions, with nothing real around it."""
+"""The worker's decisions, with fakes for processes, output and the store."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TRUE = JobSpec("true", "a/path", timeout_seconds=60)
 
 
 class LateStore(MemoryStore):
-    """Writes at once, and never tells."""
+    """Writes at once, and its Deferreds never fire."""
 
     def save(self, job: Job) -> Deferred[None]:
         super().save(job)
@@ -37,13 +37,13 @@ class LateStore(MemoryStore):
 
 class SubmitTests(SynchronousTestCase):
     def test_runs(self) -> None:
-        """A job that was taken is known, runs, and has the pid it was launched with."""
+        """An accepted job is known, runs, and has its process's pid."""
         fixture = worker_fixture()
         job = self.successResultOf(fixture.worker.submit(TRUE))
         self.assertEqual((JobState.RUNNING, 1000, job), (job.state, job.pid, fixture.catalog.get(job.id)))
 
     def test_cannot_be_started(self) -> None:
-        """What cannot be started leaves no job and no output."""
+        """A failed launch leaves no job and no output."""
         fixture = worker_fixture()
         fixture.launcher.refusal = NoSuchExecutable("true")
         self.failureResultOf(fixture.worker.submit(TRUE), NoSuchExecutable)
@@ -52,14 +52,14 @@ class SubmitTests(SynchronousTestCase):
         self.assertEqual([], fixture.worker.running_ids())
 
     def test_no_output_file(self) -> None:
-        """Without a place for its output no job is launched."""
+        """If the output file cannot be created, no job is launched."""
         fixture = worker_fixture()
         fixture.outputs.refusal = OSError(24, "Too many open files")
         self.failureResultOf(fixture.worker.submit(TRUE), OutOfResources)
         self.assertEqual({}, fixture.launcher.running)
 
     def test_refusals(self) -> None:
-        """Nothing is launched for a caller who has gone, above a ceiling, or when stopping."""
+        """Nothing is launched for a cancelled call, above a ceiling, or while stopping."""
         fixture = worker_fixture(max_running=1, ceiling=Limits(max_open_files=9))
         self.failureResultOf(fixture.worker.submit(TRUE, lambda: False), CallerGone)
         self.failureResultOf(fixture.worker.submit(JobSpec("true", limits=Limits(max_open_files=10))), InvalidRequest)
@@ -72,7 +72,7 @@ class SubmitTests(SynchronousTestCase):
         self.assertEqual(2, len(fixture.launcher.running))
 
     def test_limits(self) -> None:
-        """A job gets what it asked for, else the default, else the ceiling; its record shows what was asked."""
+        """A job gets the requested limit, else the default, else the ceiling; its record shows the requested one."""
         fixture = worker_fixture(default=Limits(max_open_files=5), ceiling=Limits(max_open_files=9, max_processes=7))
         asked = self.successResultOf(fixture.worker.submit(JobSpec("true", limits=Limits(max_open_files=9))))
         silent = self.successResultOf(fixture.worker.submit(TRUE))
@@ -103,7 +103,7 @@ class EndTests(SynchronousTestCase):
         return self.fixture.worker.stop(self.job.id, grace)
 
     def test_end(self) -> None:
-        """How it ended, what it used and how much it printed is in the record; its output is closed."""
+        """The record has the exit code, the usage and the output size; the output is closed."""
         self.output.write(1, b"12345")
         self.running.exit(3)
         job = self.fixture.catalog.get(self.job.id)
@@ -112,8 +112,8 @@ class EndTests(SynchronousTestCase):
         )
         self.assertTrue(self.output.closed)
 
-    def test_written_and_not_told_yet(self) -> None:
-        """Between the writing of an end and its telling, a list and a question say the same: the end."""
+    def test_written_and_not_published_yet(self) -> None:
+        """Between the writing and the publishing of an end, page() and get() both show the end."""
         fixture = worker_fixture(store=LateStore())
         job = self.successResultOf(fixture.worker.submit(TRUE))
         fixture.launcher.running[job.id].exit()
@@ -123,12 +123,12 @@ class EndTests(SynchronousTestCase):
         self.assertEqual([], list(fixture.catalog.page(Query(frozenset({JobState.RUNNING})), BEYOND_NEWEST, 10)))
 
     def test_output_bytes_while_running(self) -> None:
-        """A running job says how much it has printed so far."""
+        """A running job's record has the output size so far."""
         self.output.write(1, b"123")
         self.assertEqual(3, self.fixture.catalog.get(self.job.id).output_bytes)
 
     def test_stop(self) -> None:
-        """A stop is answered before the job ended, passes the grace period on, and again is fine."""
+        """A stop is answered before the job ends, passes the grace period on, and may be repeated."""
         self.assertEqual(JobState.STOPPING, self.successResultOf(self.stop()).state)
         self.successResultOf(self.stop(0.5))
         self.assertEqual([10, 0.5], self.running.stops)
@@ -136,25 +136,25 @@ class EndTests(SynchronousTestCase):
         self.assertEqual(JobState.STOPPED, self.successResultOf(self.stop()).state)
         self.assertEqual([10, 0.5], self.running.stops)
 
-    def test_told_once(self) -> None:
-        """However often somebody asks for its end the log says it once, and again when it is to come much sooner."""
+    def test_stop_is_logged_once(self) -> None:
+        """Repeated stops are logged once, and again only when the grace period becomes much shorter."""
         with capturedLogs() as events:
             for grace in (10.0, 10.0, None, 9.0, 60.0, 4.0, 3.0, 0.0, 0.0, 5.0):
                 self.stop(grace)
         self.assertEqual([10.0, 4.0, 0.0], [event["grace"] for event in events if "grace" in event])
 
     def test_stop_unknown(self) -> None:
-        """There is no stopping what there is not."""
+        """Stopping an unknown job fails."""
         self.failureResultOf(self.fixture.worker.stop("nobody"), NoSuchJob)
 
     def test_overdue(self) -> None:
-        """A job that was ended for a time limit says so."""
+        """A job that a time limit ended is TIMED_OUT."""
         self.running.listener.overdue(EndReason.TIMEOUT)
         self.running.exit(None, 15)
         self.assertEqual(JobState.TIMED_OUT, self.fixture.catalog.get(self.job.id).state)
 
     def test_find(self) -> None:
-        """A stream's name is an id first, then the path of the newest job; an empty one is nobody's."""
+        """find() takes an id, or else the path of the newest job; an empty name matches no job."""
         newer = self.successResultOf(self.fixture.worker.submit(TRUE))
         self.assertEqual(newer.id, self.fixture.catalog.find("a/path").id)
         self.assertEqual(self.job.id, self.fixture.catalog.find(self.job.id).id)
@@ -162,7 +162,7 @@ class EndTests(SynchronousTestCase):
             self.assertRaises(NoSuchJob, self.fixture.catalog.find, name)
 
     def test_waiting_for_output(self) -> None:
-        """A viewer hears of more output, of the end, and waits for nothing once the job is done."""
+        """A viewer is told of more output and of the end, and never waits once the job is done."""
         more = self.fixture.catalog.more_output(self.job.id, 0, False)
         self.assertNoResult(more)
         self.output.write(1, b"x")
@@ -174,7 +174,7 @@ class EndTests(SynchronousTestCase):
         self.successResultOf(self.fixture.catalog.more_output(self.job.id, 1, False))
 
     def test_stop_all(self) -> None:
-        """When the worker stops it ends every job, and is through when the last is done."""
+        """stop_all() ends every job, and fires when the last is done."""
         all_done = self.fixture.worker.stop_all()
         self.assertEqual([10], self.running.stops)
         self.assertNoResult(all_done)
@@ -187,8 +187,8 @@ def ids(jobs: Iterable[Job]) -> list[str]:
     return [job.id for job in jobs]
 
 
-class OrderTests(SynchronousTestCase):
-    """The order in which things are done: written, launched, answered."""
+class SequenceTests(SynchronousTestCase):
+    """A job is written, then launched, then answered."""
 
     def setUp(self) -> None:
         self.fixture = worker_fixture()
@@ -196,7 +196,7 @@ class OrderTests(SynchronousTestCase):
         self.catalog = self.fixture.catalog
 
     def test_written_first(self) -> None:
-        """Nothing is launched before the order is written, and only then is it answered."""
+        """Nothing is launched before the job is written, and the answer comes after the launch."""
         self.store.slow = True
         answer = self.worker.submit(TRUE)
         self.assertEqual({}, self.launcher.running)
@@ -206,7 +206,7 @@ class OrderTests(SynchronousTestCase):
         self.assertEqual("job-1", self.successResultOf(answer).id)
 
     def test_cannot_be_written(self) -> None:
-        """An order that cannot be written is refused with the reason; nothing is launched, no file is made."""
+        """A job that cannot be written is refused with the reason; nothing is launched, no file is made."""
         self.store.broken = StoreFull("the disk is full")
         failure = self.failureResultOf(self.worker.submit(TRUE), StoreFull)
         self.assertIn("the disk is full", str(failure.value))
@@ -215,13 +215,13 @@ class OrderTests(SynchronousTestCase):
         self.successResultOf(self.worker.submit(TRUE))
 
     def test_dropped(self) -> None:
-        """An order that could not be launched is not in the store any more."""
+        """A job whose launch failed is dropped from the store."""
         self.launcher.refusal = NoSuchExecutable("true")
         self.failureResultOf(self.worker.submit(TRUE), NoSuchExecutable)
         self.assertEqual({}, self.store.kept)
 
     def test_caller_leaves(self) -> None:
-        """Who leaves while it is being written stops the waiting only; what was wanted last thing, is launched."""
+        """Cancelling while the job is being written stops only the waiting; the job is launched."""
         self.store.slow = True
         answer = self.worker.submit(TRUE)
         answer.cancel()
@@ -229,16 +229,16 @@ class OrderTests(SynchronousTestCase):
         self.store.write_pending()
         self.assertEqual(["job-1"], list(self.launcher.running))
 
-    def test_gone_meanwhile(self) -> None:
-        """But for a caller who is gone when it is written nothing is launched, and nothing stays."""
+    def test_no_longer_wanted(self) -> None:
+        """If the job is not wanted any more once it is written, nothing is launched and nothing stays."""
         self.store.slow = True
         answer = self.worker.submit(TRUE, lambda: False)
         self.store.write_pending()
         self.failureResultOf(answer, CallerGone)
         self.assertEqual(({}, {}), (self.launcher.running, self.store.kept))
 
-    def test_refused_meanwhile(self) -> None:
-        """Nor is it when the worker takes nothing more by then; the end of the worker waits for that."""
+    def test_refused_after_writing(self) -> None:
+        """A drain that begins while a job is being written refuses it, and waits until its record is dropped."""
         self.store.slow = True
         answer = self.worker.submit(TRUE)
         drained = self.worker.drain()
@@ -248,8 +248,8 @@ class OrderTests(SynchronousTestCase):
         self.successResultOf(drained)
         self.assertEqual(({}, {}), (self.launcher.running, self.store.kept))
 
-    def test_launch_that_takes_its_time(self) -> None:
-        """A job is nobody's until it runs; an end of the worker that comes meanwhile waits for it, and ends it."""
+    def test_stopped_during_a_launch(self) -> None:
+        """stop_all() during a launch waits for it, and then ends that job."""
         self.launcher.slow = Deferred()
         answer = self.worker.submit(TRUE)
         stopped = self.worker.stop_all()
@@ -264,8 +264,8 @@ class OrderTests(SynchronousTestCase):
         self.successResultOf(stopped)
         self.assertEqual(EndReason.WORKER_STOPPING, self.catalog.get("job-1").end_reason)
 
-    def test_drained_meanwhile(self) -> None:
-        """A drain lets a job that is just being launched come to its own end."""
+    def test_drained_during_a_launch(self) -> None:
+        """A drain lets a job that is being launched end by itself."""
         self.launcher.slow = Deferred()
         answer = self.worker.submit(TRUE)
         drained = self.worker.drain()
@@ -276,7 +276,7 @@ class OrderTests(SynchronousTestCase):
         self.launcher.running["job-1"].exit()
         self.successResultOf(drained)
 
-    def test_room_counts_the_starting(self) -> None:
+    def test_starting_jobs_count(self) -> None:
         """Jobs that are being written count for max_running."""
         fixture = worker_fixture(max_running=2)
         fixture.store.slow = True
@@ -287,7 +287,7 @@ class OrderTests(SynchronousTestCase):
 
 
 class BrokenStoreTests(SynchronousTestCase):
-    """What was promised is kept until it can be written, and is shown to nobody before."""
+    """An end that cannot be written is kept until it can be, and is not shown before."""
 
     def setUp(self) -> None:
         self.fixture = worker_fixture()
@@ -297,7 +297,7 @@ class BrokenStoreTests(SynchronousTestCase):
         self.store.broken = StoreBroken("the disk is gone")
 
     def test_end_is_not_shown(self) -> None:
-        """An end that is not written is not told: not to who asks, who lists, who watches, who waits for output."""
+        """An end that is not written is not shown: not by get(), page(), the change feed or more_output()."""
         change = self.catalog.changes.of({self.job.id: self.job.revision})
         output = self.catalog.more_output(self.job.id, 0, False)
         self.running.exit(3)
@@ -313,7 +313,7 @@ class BrokenStoreTests(SynchronousTestCase):
         self.successResultOf(output)
 
     def test_stop(self) -> None:
-        """A job can be stopped meanwhile, and also once it has ended without that being written."""
+        """A job can be stopped meanwhile; also when it has ended and the end is not written."""
         self.successResultOf(self.worker.stop(self.job.id))
         self.assertEqual([10], self.running.stops)
         self.running.exit(None, 15)
@@ -323,7 +323,7 @@ class BrokenStoreTests(SynchronousTestCase):
         self.assertEqual(JobState.STOPPED, self.catalog.get(self.job.id).state)
 
     def test_worker_stops(self) -> None:
-        """Jobs are ended when the worker stops; that their ends can be written is waited for by the caller's limit."""
+        """stop_all() ends the jobs, and fires when their ends are written."""
         stopped = self.worker.stop_all()
         self.assertEqual([10], self.running.stops)
         self.running.exit(None, 15)
@@ -334,7 +334,7 @@ class BrokenStoreTests(SynchronousTestCase):
         self.assertEqual(JobState.STOPPED, self.store.kept[self.job.id].state)
 
     def test_order(self) -> None:
-        """What became known meanwhile is told in its order once it is written."""
+        """Facts that became known meanwhile are published in order once they are written."""
         self.successResultOf(self.worker.stop(self.job.id))
         self.running.exit(None, 15)
         told = self.catalog.changes.since(self.job.revision)
@@ -349,7 +349,7 @@ class BrokenStoreTests(SynchronousTestCase):
 
 class PageTests(SynchronousTestCase):
     def test_running_and_finished(self) -> None:
-        """A page has running and finished jobs in one order, newest first, each as it stands, as many as were asked."""
+        """A page has running and finished jobs, newest first, with current records, at most as many as requested."""
         fixture = worker_fixture()
         jobs = [self.successResultOf(fixture.worker.submit(TRUE)) for _ in range(6)]
         for job in jobs[::2]:
