@@ -587,8 +587,8 @@ async def test_recording_that_fails(tmp_path: Path, shim: Provider) -> None:
     heard = Heard()
     tries: list[int] = []
 
-    def fail(child_fd: int, fd: int, most: int) -> int:
-        tries.append(most)
+    def fail(child_fd: int, pipe: int, max_bytes: int) -> int:
+        tries.append(max_bytes)
         raise RuntimeError("a mistake")
 
     heard.copy_pipe = fail  # type: ignore[method-assign]

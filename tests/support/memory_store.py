@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred, succeed
 
 from txworker.jobs import Job, JobSpec, Query, Retention
 from txworker.jobs.errors import StoreBroken
-from txworker.ports import Check, Jobs
+from txworker.ports import Check, JobGenerator
 
 
 class MemoryStore:
@@ -99,13 +99,13 @@ class MemoryStore:
         number = max([*(job.number for job in jobs), *self._removed_numbers], default=0)
         return number, max((job.revision for job in jobs), default=0)
 
-    def finished_page(self, query: Query, before: int, most: int, check: Check = None) -> Jobs:
+    def finished_page(self, query: Query, before: int, most: int, check: Check = None) -> JobGenerator:
         found = [job for job in self._finished() if job.number < before and query.matches(job)]
         yield from sorted(found, key=lambda job: -job.number)[:most]
 
     def finished_between(
         self, beyond: int, upto: int, most: int, labels: Mapping[str, str] | None = None, check: Check = None
-    ) -> Jobs:
+    ) -> JobGenerator:
         query = Query(labels=labels or {})
         found = [job for job in self._finished() if beyond < job.revision <= upto and query.matches(job)]
         yield from sorted(found, key=lambda job: job.revision)[:most]

@@ -2,7 +2,18 @@
 
 from txworker.ports.output import Output, OutputDirectory
 from txworker.ports.processes import Launcher, Listener, Running
-from txworker.ports.store import Check, Jobs, Records, Store
+from txworker.ports.store import Check, JobGenerator, Records, Store
 from txworker.ports.world import World
 
-__all__ = ["Check", "Jobs", "Launcher", "Listener", "Output", "OutputDirectory", "Records", "Running", "Store", "World"]
+__all__ = [
+    "Check",
+    "JobGenerator",
+    "Launcher",
+    "Listener",
+    "Output",
+    "OutputDirectory",
+    "Records",
+    "Running",
+    "Store",
+    "World",
+]

@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from txworker.jobs import Job, JobSpec, Query, Retention
 
 Check = Callable[[], None] | None
-Jobs = Generator[Job, None, None]
+JobGenerator = Generator[Job, None, None]
 
 _NO_LABELS: Mapping[str, str] = {}
 
@@ -44,12 +44,12 @@ class Records(Protocol):
     def last(self) -> tuple[int, int]:
         """The highest number and the highest revision ever assigned."""
 
-    def finished_page(self, query: Query, before: int, most: int, check: Check = None) -> Jobs:
+    def finished_page(self, query: Query, before: int, most: int, check: Check = None) -> JobGenerator:
         """Up to `most` finished jobs that the query selects, with numbers below `before`, highest first."""
 
     def finished_between(
         self, beyond: int, upto: int, most: int, labels: Mapping[str, str] = _NO_LABELS, check: Check = None
-    ) -> Jobs:
+    ) -> JobGenerator:
         """Up to `most` finished jobs with these labels and a revision above `beyond` up to `upto`, lowest first."""
 
     def expired(self, retention: Retention, elapsed: float, most: int) -> list[Job]:

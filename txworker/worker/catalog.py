@@ -17,7 +17,7 @@ from twisted.internet.defer import Deferred, succeed
 from txworker.base.directory import NotOurFile
 from txworker.jobs import Job, JobSpec, Loss, Query
 from txworker.jobs.errors import JobRemoved, NoSuchJob, OutOfResources, OutputGone, RequestReused
-from txworker.ports import Check, Jobs, OutputDirectory, Records
+from txworker.ports import Check, JobGenerator, OutputDirectory, Records
 from txworker.worker.active_job import ActiveJob
 from txworker.worker.change_feed import ChangeFeed
 from txworker.worker.recovery import utc
@@ -82,7 +82,7 @@ class Catalog:
                 raise
             return max(jobs, key=lambda job: job.number)
 
-    def page(self, query: Query, before: int, most: int, check: Check = None) -> Jobs:
+    def page(self, query: Query, before: int, most: int, check: Check = None) -> JobGenerator:
         """
         At most `most` of the jobs that match, with numbers below `before`, newest first. Each is read from the store
         when the iterator reaches it, so use the iterator up soon. check() is called meanwhile, and may raise.
@@ -97,7 +97,9 @@ class Catalog:
         both = groupby(heapq.merge(matching, finished, key=_newest_first), _newest_first)
         yield from islice((list(records)[-1] for _, records in both), most)
 
-    def ended_between(self, beyond: int, upto: int, most: int, labels: Mapping[str, str], check: Check = None) -> Jobs:
+    def ended_between(
+        self, beyond: int, upto: int, most: int, labels: Mapping[str, str], check: Check = None
+    ) -> JobGenerator:
         """Ended jobs that `changes` no longer holds: at most `most` with these labels, lowest revision first."""
         return self._records.finished_between(beyond, upto, most, labels, check)
 
