@@ -28,9 +28,11 @@ class ForgetfulStore(MemoryStore):
         self.forgot = False
 
     def beat(self) -> None:
+        """Renew the lease."""
         self.lease.beat()
 
     def close(self) -> Deferred[None]:
+        """Release the lease."""
         self.lease.close()
         return succeed(None)
 

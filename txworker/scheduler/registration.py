@@ -19,15 +19,20 @@ from txworker.base.waiting import Waiters
 class SchedulerLink(Protocol):
     """The part of Link that Registration uses."""
 
-    def open(self, lost: Callable[[], None]) -> None: ...
+    def open(self, lost: Callable[[], None]) -> None:
+        """Begin to connect; lost() is called when an established connection is lost."""
 
-    def register(self, address: str, timeout_seconds: float) -> Deferred[str]: ...
+    def register(self, address: str, timeout_seconds: float) -> Deferred[str]:
+        """Register the address; fires with the worker id. Cancelling cancels the call."""
 
-    def deregister(self, worker_id: str, timeout_seconds: float) -> Deferred[None]: ...
+    def deregister(self, worker_id: str, timeout_seconds: float) -> Deferred[None]:
+        """Deregister the worker id. Cancelling cancels the call."""
 
-    def probe(self, timeout_seconds: float) -> Deferred[bool]: ...
+    def probe(self, timeout_seconds: float) -> Deferred[bool]:
+        """Whether the scheduler answers. Cancelling cancels the call."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Close the connection; calls under way fail."""
 
 
 @dataclass(frozen=True)
