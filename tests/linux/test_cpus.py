@@ -8,15 +8,15 @@ from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from txworker.linux.cpus import Cores
+from txworker.linux.cpus import CpuPinning
 
 
-class CoresTests(SynchronousTestCase):
+class CpuPinningTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.pinned: list[set[int]] = []
-        self.may({0, 1, 2})
+        self.allow({0, 1, 2})
 
-    def may(self, cpus: set[int]) -> None:
+    def allow(self, cpus: set[int]) -> None:
         affinity: dict[str, Any] = {
             "sched_getaffinity": lambda pid: set(cpus),
             "sched_setaffinity": lambda pid, mask: self.pinned.append(set(mask)),
@@ -25,33 +25,33 @@ class CoresTests(SynchronousTestCase):
         patched.start()
         self.addCleanup(patched.stop)
 
-    def test_home_and_away(self) -> None:
-        """Whoever makes it is at home on one CPU; roaming means all that it might run on before, and ends."""
-        cores = Cores()
-        (home,) = self.pinned
-        self.assertEqual(1, len(home))
-        with cores.roaming():
+    def test_pinned_and_unpinned(self) -> None:
+        """The thread runs on one CPU; inside the block it may run on all that it might run on before."""
+        pinning = CpuPinning()
+        (one,) = self.pinned
+        self.assertEqual(1, len(one))
+        with pinning.unpinned():
             self.assertEqual({0, 1, 2}, self.pinned[-1])
-        self.assertEqual(home, self.pinned[-1])
+        self.assertEqual(one, self.pinned[-1])
 
-    def test_roaming_ends_with_a_mistake(self) -> None:
-        """A launch that fails leaves the reactor at home."""
-        cores = Cores()
-        with self.assertRaises(OSError), cores.roaming():
+    def test_pinned_again_after_an_error(self) -> None:
+        """A launch that fails leaves the reactor pinned."""
+        pinning = CpuPinning()
+        with self.assertRaises(OSError), pinning.unpinned():
             raise OSError
         self.assertEqual(self.pinned[0], self.pinned[-1])
 
     def test_taken_away(self) -> None:
         """CPUs that are taken from the worker while it runs cost no job its start."""
-        cores = Cores()
-        with mock.patch.object(os, "sched_setaffinity", side_effect=OSError(22, "no")), cores.roaming():
+        pinning = CpuPinning()
+        with mock.patch.object(os, "sched_setaffinity", side_effect=OSError(22, "no")), pinning.unpinned():
             pass
 
-    def test_nobody_pinned(self) -> None:
+    def test_not_pinned(self) -> None:
         """Switched off, or with a single CPU, nothing is changed."""
-        with Cores(home=False).roaming():
+        with CpuPinning(pin=False).unpinned():
             pass
-        self.may({3})
-        with Cores().roaming():
+        self.allow({3})
+        with CpuPinning().unpinned():
             pass
         self.assertEqual([], self.pinned)

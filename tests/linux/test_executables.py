@@ -1,4 +1,4 @@
-"""Which file a job's first word means."""
+"""Which file a job's argv[0] names."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class ExecutableTests(SynchronousTestCase):
         return find_executable(executable, {"PATH": path}, str(self.place))
 
     def test_slash(self) -> None:
-        """A word with a slash is a path, and is not looked for."""
+        """A name with a slash is a path, and is not searched for."""
         self.assertEqual("./x", self.find("./x", "/bin"))
         self.assertEqual(["a/b"], list(candidates("a/b", {"PATH": "/bin"})))
 
@@ -34,14 +34,14 @@ class ExecutableTests(SynchronousTestCase):
         self.assertEqual([f"{place}/x" for place in os.defpath.split(":")], list(candidates("x", {})))
 
     def test_first_that_can_be_executed(self) -> None:
-        """One that may not be executed is passed over, as a shell does; places are seen from the job's directory."""
+        """A file that may not be executed is skipped, as by a shell; paths are relative to the job's directory."""
         self.a_file("first/x", 0o644)
         self.a_file("second/x", 0o755)
         self.assertEqual(f"{self.place}/second/x", self.find("x", f"{self.place}/first:{self.place}/second"))
         self.assertEqual("second/x", self.find("x", "first:second"))
 
     def test_errors(self) -> None:
-        """Not permitted says more than not there; a directory is no file."""
+        """"Permission denied" is preferred to "no such file"; a directory is no file."""
         self.a_file("first/x", 0o644)
         self.assertRaises(PermissionError, self.find, "x", f"{self.place}/first:/nowhere")
         self.assertRaises(FileNotFoundError, self.find, "y", f"{self.place}/first")

@@ -1,4 +1,4 @@
-"""The number that a job's processes inherit in a resource limit."""
+"""The tag that a job's processes inherit in a resource limit."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class TagTests(SynchronousTestCase):
         self.assertTrue(0 < rlimit_tag_for("") < UNLIMITED % (1 << 64))
 
     def test_inherited(self) -> None:
-        """A child made meanwhile has it, and whatever that child makes; we have none afterwards."""
+        """A child that is started inside has it, and so have its children; this process has none afterwards."""
         with tagged(123):
             child = subprocess.run(
                 ["sh", "-c", "env -i sh -c 'cat /proc/self/limits' &  wait"], capture_output=True, text=True, check=True
@@ -37,11 +37,11 @@ class TagTests(SynchronousTestCase):
         self.assertEqual((), as_limits(0))
 
     def test_limited_already(self) -> None:
-        """Where an operator has limited locks that stays as it is."""
+        """A limit that an operator has set stays, and there is no tag."""
         with patch("txworker.linux.rlimit_tag.resource.getrlimit", return_value=(5, 9)), tagged(123):
             self.assertEqual((), as_limits(123))
         self.assertEqual((UNLIMITED, UNLIMITED), resource.getrlimit(LOCKS))
 
     def test_for_children_that_set_limits(self) -> None:
-        """A child that sets its own limits gets it as one of them."""
+        """A child that sets its own limits gets the tag as one of them."""
         self.assertEqual((("rlimit tag", LOCKS, 123, UNLIMITED),), as_limits(123))

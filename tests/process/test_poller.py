@@ -10,7 +10,7 @@ from twisted.internet.interfaces import IReadDescriptor
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from txworker.linux.cpus import NOBODY_PINNED
+from txworker.linux.cpus import NOT_PINNED
 from txworker.process import poller as room
 from txworker.process.poller import Poller
 
@@ -51,7 +51,7 @@ def fail() -> None:
 class PollerTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.reactor = FakeReactor()
-        self.poller = Poller(self.reactor, NOBODY_PINNED)
+        self.poller = Poller(self.reactor, NOT_PINNED)
         self.reads: list[Reader] = []
         self.open: set[int] = set()
 

@@ -84,7 +84,7 @@ class FakeReactor:
 
     @contextmanager
     def everywhere(self) -> Iterator[None]:
-        """As Cores.roaming()."""
+        """As CpuPinning.unpinned()."""
         self.roaming += 1
         try:
             yield

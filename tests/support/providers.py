@@ -18,7 +18,7 @@ from twisted.internet.task import deferLater
 from txworker.leftovers.job_processes import LeftoverScan
 from txworker.leftovers.process_table_scan import ProcessTableScan
 from txworker.leftovers.scan import DescendantScan
-from txworker.linux.cpus import NOBODY_PINNED
+from txworker.linux.cpus import NOT_PINNED
 from txworker.linux.procfs import ProcessTable
 from txworker.process.intermediate_pipes import IntermediatePipes
 from txworker.process.job_process import Patience
@@ -69,7 +69,7 @@ def a_shim(place: Path) -> Iterator[tuple[Shim, Poller, IntermediatePipes]]:
     def connected() -> Handshake:
         return connect(real, state, defaults, directory, pipes.descriptors, "of a test")
 
-    poller = Poller(real, NOBODY_PINNED)
+    poller = Poller(real, NOT_PINNED)
     shim = Shim(poller, real, connected)
     try:
         yield shim, poller, pipes

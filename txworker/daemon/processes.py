@@ -18,7 +18,7 @@ from txworker.leftovers.job_processes import LeftoverScan
 from txworker.leftovers.process_table_scan import ProcessTableScan
 from txworker.leftovers.scan import DescendantScan
 from txworker.linux.cgroup import Cgroups, end_elsewhere, end_stale, own_cgroup
-from txworker.linux.cpus import Cores
+from txworker.linux.cpus import CpuPinning
 from txworker.process.environ import base_environment
 from txworker.process.identity import account_of, identity
 from txworker.process.intermediate_pipes import IntermediatePipes
@@ -37,7 +37,7 @@ DRAIN_SECONDS = 2.0
 
 COPYING_THREADS = 10
 """
-Size of the reactor's thread pool, whose threads copy large output; each may block on the disk. All are started at once,
+Threads in the reactor's pool, which copy large output; each may block on the disk. All are started at once,
 because a job may use up the machine's threads later.
 """
 
@@ -84,7 +84,7 @@ class Processes:
         self._config = config
         self._reactor = reactor
         self._name = name
-        self._cores = Cores(config.pin_worker)
+        self._pinning = CpuPinning(config.pin_worker)
         self._keep = config.leftovers == "keep"
         self._inherited = base_environment(environment, str(config.directory), account_of(config.user))
         self._backend = self._with_shim(umask, output_directory) or self._without_shim(umask)
@@ -151,7 +151,7 @@ class Processes:
         return ended
 
     def _to_empty(self, job_ids: Collection[str], elsewhere: Path, is_kept: IsKept) -> Collection[str] | None:
-        """The jobs whose cgroups in that directory are to be emptied; None: all."""
+        """The jobs that are to be ended by their cgroups in that directory; None: all."""
         if self._keep or self.shim_jobs.held:
             return job_ids
         there = {path.name for path in elsewhere.iterdir()} if elsewhere.is_dir() else set()
@@ -188,12 +188,12 @@ class Processes:
         pipes = IntermediatePipes(COPYING_THREADS)
 
         def connected() -> Handshake:
-            with self._cores.roaming():  # the shim, and so every job, inherits the CPUs of this thread
+            with self._pinning.unpinned():  # the shim, and so every job, inherits the CPUs of this thread
                 return connect(
                     self._reactor, config.state_directory, defaults, output_directory, pipes.descriptors, own_version()
                 )
 
-        poller = Poller(self._reactor, self._cores)
+        poller = Poller(self._reactor, self._pinning)
         try:
             shim = Shim(poller, self._reactor, connected)
         except ShimCannotRun as error:
@@ -212,7 +212,7 @@ class Processes:
         _log.warn("Jobs run without the shim, and end with the worker: {error}.", error=error)
 
     def _without_shim(self, umask: int) -> _Backend:
-        spawner = ReactorSpawner(self._reactor, umask, self.descriptors.original, self._cores.roaming)
+        spawner = ReactorSpawner(self._reactor, umask, self.descriptors.original, self._pinning.unpinned)
         return _Backend(spawner, ProcessTableScan(), lambda leave: spawner.close())
 
     def _scan(self, shim: Shim) -> DescendantScan:

@@ -1,1 +1,1 @@
-"""The kernel's interfaces, thin and typed. No decisions, standard library only."""
+"""The kernel's interfaces, thin and typed, without decisions. Standard library only."""

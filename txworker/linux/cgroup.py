@@ -1,35 +1,35 @@
-"""A cgroup of its own for each job, where the kernel (cgroup.kill, Linux 5.14) and our rights allow it."""
+"""A cgroup of its own for each job, where the kernel (cgroup.kill, Linux 5.14) and the worker's rights allow it."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from txworker.linux.own_cgroup import own_cgroup_path
 
 _STALE_SECONDS = 5.0
-"""How long the end of what a dead worker left is waited for; only what the kernel cannot end takes longer."""
+"""How long end_stale() blocks at most. Only a process that the kernel cannot end takes longer."""
 
 _STALE_PAUSE = 0.005
 
 
 class Cgroups:
     """
-    Where the jobs' cgroups are: below `base`, in a directory of that name. No controller is enabled, only belonging
-    counts.
+    The jobs' cgroups, in a directory of that name below `base`. No controller is enabled: a cgroup only says to which
+    job a process belongs.
 
-    The name is the worker's own and the same after a restart, so that what it left when it died is found.
+    The name is the worker's own and the same after a restart, so a new worker finds what a lost one left behind.
 
     Raises:
-        OSError: it cannot be made.
+        OSError: the directory cannot be made.
         NotImplementedError: the kernel is too old.
     """
 
     def __init__(self, base: Path, name: str) -> None:
-        if not os.access(base / "cgroup.procs", os.W_OK):  # moving a child needs this too (cgroups(7), delegation)
+        if not os.access(base / "cgroup.procs", os.W_OK):  # to move a child needs it (cgroups(7), delegation)
             raise PermissionError(f"{base}/cgroup.procs cannot be written")
         self._path = base / name
         self._path.mkdir(exist_ok=True)
@@ -39,26 +39,29 @@ class Cgroups:
 
     @property
     def path(self) -> Path:
-        """The directory that holds every job's; worth remembering, a restarted worker may have another base."""
+        """The directory of all jobs' cgroups, to be recorded: after a restart the worker may have another base."""
         return self._path
 
     def of(self, job_id: str, path: str | None = None) -> JobCgroup:
-        """That job's; whatever makes its process makes the directory first. path: where an earlier worker had it."""
+        """One job's; the shim makes the directory before the process. path: where an earlier worker had it."""
         return JobCgroup(path or f"{self._path}/{job_id}")
 
     def end_stale(self) -> int:
-        """Before the first job: end what a dead worker of this name left in here; how many that were. May block."""
+        """
+        Before the first job: end what a lost worker of this name left behind; returns the number of processes. Blocks
+        as end_stale() does.
+        """
         ended = end_stale(self._path)
         self._path.mkdir(exist_ok=True)
         return ended
 
     def close(self) -> None:
-        """Take the directory away, with what is empty in it."""
+        """Remove the directory and the empty cgroups in it."""
         _remove_tree(str(self._path))
 
 
 class JobCgroup:
-    """Everything that a job starts is born in here, and cannot leave without our rights."""
+    """Everything that a job starts is born in it, and cannot leave it without the worker's rights."""
 
     __slots__ = ("_removed", "path")
 
@@ -67,50 +70,52 @@ class JobCgroup:
         self._removed = False
 
     def pids(self) -> list[int]:
-        """Who is in it now, or in a cgroup below that the job has made. Zombies are not."""
+        """The processes in it, or in cgroups below that the job has made; zombies are not among them."""
         return _pids(self.path)
 
     def kill(self) -> None:
-        """KILL to everybody in it at once; nobody can fork away (cgroup.kill, Linux 5.14)."""
+        """KILL all processes in it at once; none can fork away (cgroup.kill, Linux 5.14)."""
         _kill(self.path)
 
     def remove(self) -> bool:
-        """Take it away; False when somebody is still in it."""
+        """Remove it; returns False when a process is still in it."""
         if not self._removed:
             try:
                 os.rmdir(self.path)
                 self._removed = True
             except OSError:
-                _remove_tree(self.path)  # it may hold empty ones that the job has made
+                _remove_tree(self.path)  # it may contain empty cgroups that the job has made
                 self._removed = not os.path.exists(self.path)
         return self._removed
 
 
-def end_stale(path: Path) -> int:
+def end_stale(
+    path: Path, monotonic: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep
+) -> int:
     """
-    Kill everybody in that cgroup of a dead worker's and below it, and take it away; how many that were.
+    Kill all processes in that cgroup of a lost worker and below it, and remove it; returns how many that were.
 
-    Blocks until they are gone, a few seconds at most. A directory that is not there, or that holds this very process,
-    is left alone.
+    Blocks until they are gone, a few seconds at most. A directory that is not there, or that this process is in, is
+    left alone.
     """
-    place = str(path)
+    directory = str(path)
     seen: set[int] = set()
-    deadline = time.monotonic() + _STALE_SECONDS
+    deadline = monotonic() + _STALE_SECONDS
     while True:
-        _remove_tree(place)
-        here = _pids(place)
-        if not os.path.isdir(place) or os.getpid() in here or time.monotonic() > deadline:
+        _remove_tree(directory)
+        pids = _pids(directory)
+        if not os.path.isdir(directory) or os.getpid() in pids or monotonic() > deadline:
             return len(seen)
-        seen.update(here)
-        _kill(place)
-        time.sleep(_STALE_PAUSE)
+        seen.update(pids)
+        _kill(directory)
+        sleep(_STALE_PAUSE)
 
 
 def end_elsewhere(path: Path, name: str, job_ids: Iterable[str] | None) -> int:
     """
-    The same with the cgroups of these jobs, or of all, of a worker of that name that had its own elsewhere.
+    As end_stale(), for the cgroups of these jobs, or of all, of a worker that had its directory elsewhere.
 
-    The path was written down long ago. What is not, or no longer, such a directory is left alone.
+    The path was recorded long ago. A directory that is not, or no longer, a worker's cgroup of that name is left alone.
     """
     if path.name != name or not (path / "cgroup.kill").exists():
         return 0
@@ -121,7 +126,7 @@ def end_elsewhere(path: Path, name: str, job_ids: Iterable[str] | None) -> int:
 
 def own_cgroup() -> Path:
     """
-    The directory of this process's cgroup in the v2 hierarchy.
+    As own_cgroup_path().
 
     Raises:
         OSError: there is no such hierarchy.
@@ -131,8 +136,8 @@ def own_cgroup() -> Path:
 
 def _pids(path: str) -> list[int]:
     found: list[int] = []
-    for place, _, _ in os.walk(path):
-        with contextlib.suppress(OSError), open(os.path.join(place, "cgroup.procs")) as file:
+    for directory, _, _ in os.walk(path):
+        with contextlib.suppress(OSError), open(os.path.join(directory, "cgroup.procs")) as file:
             found += map(int, file.read().split())
     return found
 
@@ -143,6 +148,6 @@ def _kill(path: str) -> None:
 
 
 def _remove_tree(path: str) -> None:
-    for place, _, _ in os.walk(path, topdown=False):
+    for directory, _, _ in os.walk(path, topdown=False):
         with contextlib.suppress(OSError):
-            os.rmdir(place)
+            os.rmdir(directory)

@@ -10,22 +10,22 @@ import struct
 _CLONE3 = 435  # the same number on every architecture that has it
 _CLONE_INTO_CGROUP = 0x2_0000_0000  # <linux/sched.h>
 
-NEVER_SECONDS = 1e6
+NEVER_SWITCH_SECONDS = 1e6
 """
-For sys.setswitchinterval() of a program that calls clone_into_cgroup() in one of its threads: then no other asks for
-Python's lock. A child that was born while one asks would wait for it, and it is not there, before its first step.
+For sys.setswitchinterval() of a program that calls clone_into_cgroup() in one of its threads: then no other thread
+requests Python's lock. A child that is born during such a request would wait for a thread that it does not have.
 """
 
-_libc = ctypes.PyDLL(None, use_errno=True)  # keeps Python's lock: no other thread runs Python meanwhile
+_libc = ctypes.PyDLL(None, use_errno=True)  # PyDLL keeps Python's lock: no other thread runs Python meanwhile
 _libc.syscall.restype = ctypes.c_long
 
 
 def clone_into_cgroup(cgroup: int) -> int:
     """
-    As os.fork(); the child is in the cgroup whose directory is open as that descriptor.
+    As os.fork(), but the child is born in the cgroup whose directory is open as that descriptor.
 
-    In the child nothing may let go of Python's lock before the exec (in_child.py), for it is as the parent's other
-    threads have left it. os.fork() makes it anew, which costs the child half a millisecond (PyOS_AfterFork_Child).
+    Until its exec the child may not release Python's lock (in_child.py), because the lock is as the parent's other
+    threads left it. os.fork() makes a new one, which takes the child half a millisecond (PyOS_AfterFork_Child).
 
     Raises:
         OSError: the kernel or a sandbox does not offer it.

@@ -1,4 +1,4 @@
-"""Which file a job's first word means (execvp(3), with the job's own PATH and directory)."""
+"""Which file a job's argv[0] names (execvp(3), with the job's own PATH and directory)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 
 
 def candidates(executable: str, environment: Mapping[str, str]) -> Iterator[str]:
-    """Where that executable may be: itself when it holds a slash, else in each directory of the job's own PATH."""
+    """Where that executable may be: itself when it has a slash, else in each directory of the job's own PATH."""
     if "/" in executable:
         yield executable
         return
@@ -18,10 +18,10 @@ def candidates(executable: str, environment: Mapping[str, str]) -> Iterator[str]
 
 def find_executable(executable: str, environment: Mapping[str, str], directory: str | None) -> str:
     """
-    The file to execute, seen from the job's directory. Asks the disk: in a thread that may wait for it.
+    The file to execute, as seen from the job's directory. It may wait for the disk, so not in the reactor thread.
 
     Raises:
-        OSError: with a word without a slash, no directory of PATH has it, or none that may be executed.
+        OSError: no directory of PATH has such a file, or none has one that may be executed. Only without a slash.
     """
     if "/" in executable:
         return executable
@@ -37,18 +37,18 @@ def find_executable(executable: str, environment: Mapping[str, str], directory: 
 
 def execute(argv: list[str], environment: Mapping[str, str]) -> None:
     """
-    Become that program, the first candidate that can be executed.
+    Become that program: the first candidate that can be executed.
 
     Raises:
-        OSError: none can be; the error that says most: not permitted before not there.
+        OSError: none can be executed; "permission denied" is preferred to "no such file".
     """
     problem: OSError | None = None
     whole = dict(environment)
     for candidate in candidates(argv[0], environment):
         try:
             os.execve(candidate, argv, whole)
-        except (FileNotFoundError, NotADirectoryError) as error:  # noqa: PERF203 a handful of times, once a start
+        except (FileNotFoundError, NotADirectoryError) as error:  # noqa: PERF203 a few times per start
             problem = problem or error
         except PermissionError as error:
             problem = error
-    raise problem or FileNotFoundError(errno.ENOENT, "no place to look")
+    raise problem or FileNotFoundError(errno.ENOENT, "PATH is empty")

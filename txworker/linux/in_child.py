@@ -1,8 +1,8 @@
 """
-System calls for a child that was cloned from a thread (clone.py): none of these lets go of Python's lock.
+System calls for a child that was cloned from a thread (clone.py). None of them releases Python's lock.
 
-os.dup2() and its like do, for other threads. To let go of it takes another lock, which a thread of the parent's may
-have held at the moment of the clone; the child has no such thread, and would wait for ever.
+os.dup2() and others release it, so that other threads can run. To release it takes another lock, which a thread of the
+parent may have held at the moment of the clone; the child does not have that thread and would wait for ever.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ def chdir(directory: str) -> None:
 
 
 def write(fd: int, data: bytes) -> None:
-    """As os.write(); not looked at is how much was taken."""
+    """As os.write(); how much was written is not checked."""
     _check(_libc.write(fd, data, ctypes.c_size_t(len(data))))
 
 
 def write_file(path: str, data: bytes) -> None:
-    """Into a file that is there."""
+    """Write to an existing file."""
     fd = _check(_libc.open(os.fsencode(path), os.O_WRONLY | os.O_CLOEXEC))
     try:
         write(fd, data)

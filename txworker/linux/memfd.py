@@ -1,4 +1,4 @@
-"""Files without a name, in memory (memfd_create(2))."""
+"""Files in memory, without a name in any directory (memfd_create(2))."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def file_of(data: bytes, name: str) -> Iterator[int]:
+def memory_file(data: bytes, name: str) -> Iterator[int]:
     """
-    The descriptor of an open file that reads as data, then ends. Never blocks a writer, so there is nothing to feed.
+    The descriptor of an open file that contains `data`. Unlike a pipe it needs no writer while it is read.
 
     Raises:
-        OSError: no memory or descriptors for it.
+        OSError: there is no memory or no descriptor for it.
     """
     fd = os.memfd_create(name)
     try:

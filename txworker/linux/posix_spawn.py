@@ -1,8 +1,8 @@
 """
-Starting a child with libc's own posix_spawn, called without Python's lock: while this thread waits for the child's
-exec, other threads run. Offered where libc has everything that is needed (glibc 2.34 and later).
+Starting a child with libc's posix_spawn(3), called without Python's lock: posix_spawn suspends this thread until the
+child execs, while other threads run. It needs glibc 2.34 or later.
 
-What is the same for many jobs is made once: the list of things to do in the child, and the worker's environment.
+What is the same for many jobs is made once: the file actions and the worker's environment.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from txworker.linux.executables import find_executable
 
 TYPE_CHECKING = False
-if TYPE_CHECKING:  # the module itself costs a small program a megabyte
+if TYPE_CHECKING:  # importing it would take a megabyte in a small program
     from typing import Any
 
 _SETSIGDEF, _SETSIGMASK, _SETSID = 0x04, 0x08, 0x80  # <spawn.h>
@@ -25,12 +25,12 @@ _ACTIONS_KEPT = 256
 _SPARE_ENTRIES = 32
 
 
-class NativeStart:
+class PosixSpawn:
     """
-    Starts a process that leads its own session, with every signal at its default. One thread.
+    Starts a process that leads its own session, with the default disposition of every signal. For one thread only.
 
     Raises:
-        AttributeError: libc lacks a function that is needed.
+        AttributeError: libc lacks a function.
     """
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ class NativeStart:
         self._spawn = libc.posix_spawn
         self._attributes = _attributes(libc)
         self._actions = _Actions()
-        self._base = _Base({})
+        self._base = _BaseEnvironment({})
 
     def __call__(
         self,
@@ -48,10 +48,10 @@ class NativeStart:
         descriptors: Mapping[int, int],
     ) -> int:
         """
-        descriptors maps the child's 0, 1 and 2 to ours. The pid of the child, which the caller waits for.
+        Returns the pid of the child, which the caller reaps. descriptors maps the child's 0, 1 and 2 to this process's.
 
         Raises:
-            OSError: chdir (`filename` is the directory) or exec failed; there is no child.
+            OSError: chdir failed (`filename` is the directory), or exec; there is no child.
         """
         executable = find_executable(argv[0], environment, directory)
         return self._run(executable, argv, environment, directory, self._actions.get(directory, descriptors))
@@ -74,20 +74,20 @@ class NativeStart:
         return pid.value
 
     def _entries(self, environment: Mapping[str, str]) -> Any:
-        """Of a ChainMap the last map is the worker's own, the same for every job."""
+        """The second map of a ChainMap is the worker's environment, which is the same for every job."""
         if not isinstance(environment, ChainMap) or len(environment.maps) != 2:
             return _strings([_entry(name, value) for name, value in environment.items()])
         added, own = environment.maps
         if self._base.environment is not own:
-            self._base = _Base(own)
+            self._base = _BaseEnvironment(own)
         return self._base.with_more(added)
 
 
 class _Actions:
-    """What posix_spawn does in the child, made once for each set of descriptors and directory; some are kept."""
+    """posix_spawn's file actions, made once per directory and set of descriptors; _ACTIONS_KEPT are kept."""
 
     def __init__(self) -> None:
-        libc = ctypes.PyDLL(None)  # none of these waits for anything: they keep Python's lock
+        libc = ctypes.PyDLL(None)  # PyDLL keeps Python's lock: none of these waits
         self._init = libc.posix_spawn_file_actions_init
         self._destroy = libc.posix_spawn_file_actions_destroy
         self._adddup2 = libc.posix_spawn_file_actions_adddup2
@@ -96,7 +96,7 @@ class _Actions:
         self._kept: dict[object, Any] = {}
 
     def get(self, directory: str | None, descriptors: Mapping[int, int]) -> Any:
-        """The list; good until the next one is asked for."""
+        """Valid until the next call."""
         key = (directory, *descriptors.items())
         actions = self._kept.get(key)
         if actions is None:
@@ -122,26 +122,26 @@ class _Actions:
         return actions
 
 
-class _Base:
-    """An environment as execve(2) takes it, with room for a few entries more."""
+class _BaseEnvironment:
+    """An environment as execve(2) takes it, with room for a few more entries."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self.environment = environment
-        self._places = {name: place for place, name in enumerate(environment)}
+        self._indices = {name: index for index, name in enumerate(environment)}
         entries = [_entry(name, value) for name, value in environment.items()]
         self._array = (ctypes.c_char_p * (len(entries) + _SPARE_ENTRIES + 1))(*entries)
 
     def with_more(self, added: Mapping[str, str]) -> Any:
-        """A copy with these entries added, or put in the place of those with their names."""
+        """A copy with these entries added, or replacing entries of the same names."""
         if len(added) > _SPARE_ENTRIES:
             return _strings([_entry(name, value) for name, value in {**self.environment, **added}.items()])
-        array = type(self._array).from_buffer_copy(self._array)  # self._array keeps alive what both point to
-        free = len(self._places)
+        array = type(self._array).from_buffer_copy(self._array)  # the strings that both point to belong to self._array
+        free = len(self._indices)
         for name, value in added.items():
-            place = self._places.get(name)
-            if place is None:
-                place, free = free, free + 1
-            array[place] = _entry(name, value)
+            index = self._indices.get(name)
+            if index is None:
+                index, free = free, free + 1
+            array[index] = _entry(name, value)
         return array
 
 
@@ -150,8 +150,8 @@ def _attributes(libc: Any) -> Any:
     none, every = ctypes.create_string_buffer(_SIGSET_BYTES), ctypes.create_string_buffer(b"\xff" * _SIGSET_BYTES)
     libc.posix_spawnattr_init(attributes)
     libc.posix_spawnattr_setsigmask(attributes, none)
-    # Whatever was ignored where the worker was started has its default in a job. Not by sigfillset(3): that leaves out
-    # libc's own two (32 and 33), which posix_spawn then ignores in the child.
+    # A signal that was ignored when the worker was started has its default disposition in a job. sigfillset(3) would
+    # leave out libc's internal signals (32 and 33), which posix_spawn then ignores in the child.
     libc.posix_spawnattr_setsigdefault(attributes, every)
     libc.posix_spawnattr_setflags(attributes, ctypes.c_short(_SETSIGDEF | _SETSIGMASK | _SETSID))
     return attributes

@@ -1,41 +1,38 @@
 """
-An rlimit tag: a job's number in a resource limit that every process inherits and nothing uses.
+An rlimit tag: a number in a resource limit that every process inherits and that nothing uses.
 
-That is the soft limit of file locks (RLIMIT_LOCKS), which the kernel has not used since 2.4.25. A child has its tag
-before it is born, while a cgroup is entered a moment after and an environment tag is gone with the environment.
+It is the soft limit of file locks (RLIMIT_LOCKS), which the kernel has not used since 2.4.25. A child is born with it,
+while it enters a cgroup a moment later, and loses an environment tag with the environment.
 """
 
 from __future__ import annotations
 
 import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-LOCKS = 10  # <asm/resource.h>; the module resource has no name for it
-
-
-def as_limits(number: int) -> tuple[tuple[str, int, int, int], ...]:
-    """The same for a child that sets its own limits."""
-    possible = number and resource.getrlimit(LOCKS)[1] == resource.RLIM_INFINITY
-    return (("rlimit tag", LOCKS, number, resource.RLIM_INFINITY),) if possible else ()
+LOCKS = 10  # <asm/resource.h>; the module `resource` has no name for it
 
 
-def tagged(number: int) -> _Tagged:
-    """Every child that this process makes inside has that tag, so one thread at a time. 0: none."""
-    return _Tagged(number)
+def as_limits(tag: int) -> tuple[tuple[str, int, int, int], ...]:
+    """The tag as a limit, for a child that sets its own limits: name, resource, soft, hard. Empty for 0."""
+    possible = tag and resource.getrlimit(LOCKS)[1] == resource.RLIM_INFINITY
+    return (("rlimit tag", LOCKS, tag, resource.RLIM_INFINITY),) if possible else ()
 
 
-class _Tagged:
-    __slots__ = ("_before", "_number")
+@contextmanager
+def tagged(tag: int) -> Iterator[None]:
+    """
+    Every child that this process starts inside has that tag; 0 tags none. One thread at a time.
 
-    def __init__(self, number: int) -> None:
-        self._number = number
-
-    def __enter__(self) -> None:
-        self._before = resource.getrlimit(LOCKS)
-        if self._before[1] != resource.RLIM_INFINITY:  # a limit that an operator has set stays
-            self._number = 0
-        if self._number:
-            resource.setrlimit(LOCKS, (self._number, resource.RLIM_INFINITY))
-
-    def __exit__(self, *_: object) -> None:
-        if self._number:
-            resource.setrlimit(LOCKS, self._before)
+    A limit that an operator has set stays; then there is no tag.
+    """
+    before = resource.getrlimit(LOCKS)
+    if not as_limits(tag):
+        yield
+        return
+    resource.setrlimit(LOCKS, (tag, resource.RLIM_INFINITY))
+    try:
+        yield
+    finally:
+        resource.setrlimit(LOCKS, before)

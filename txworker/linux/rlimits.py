@@ -6,7 +6,7 @@ import resource
 
 
 def raise_descriptor_limit() -> tuple[int, int]:
-    """The soft limit of open descriptors becomes the hard one; what both were before."""
+    """Raise the soft limit of open descriptors to the hard one; returns the soft and the hard limit from before."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (before[1], before[1]))
     return before

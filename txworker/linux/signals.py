@@ -1,4 +1,4 @@
-"""Signals of a child that is about to exec, and those that only the kernel lets be set."""
+"""Signal dispositions: of a child that is about to exec, and of libc's internal signals."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _SETTABLE = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
 
 def default_dispositions() -> None:
     """
-    Every signal has its default disposition, and none is blocked.
+    Give every signal its default disposition, and block none.
 
-    By libc's signal(3): Python's own works in a process's first thread only, and the child of a clone has none.
+    By libc's signal(3): Python's works in the first thread of a process only, which the child of a clone does not have.
     """
     for number in _SETTABLE:
         _libc.signal(int(number), None)
@@ -22,21 +22,21 @@ def default_dispositions() -> None:
 
 
 _RT_SIGACTION = {"x86_64": 13, "aarch64": 134, "riscv64": 134, "ppc64le": 173, "s390x": 174}.get(os.uname().machine)
-_LIBCS_OWN = (32, 33)
+_LIBC_INTERNAL = (32, 33)
 _KERNEL_SIGSET_BYTES = 8
 
 
 def default_internal_signals() -> None:
     """
-    libc's own signals have their default dispositions in this process, and so in its children.
+    Give libc's internal signals their default dispositions in this process, and so in its children.
 
-    libc lets no program set them; a program that was started with them ignored, by a posix_spawn of glibc's, hands that
-    down to all that it forks.
+    A program that glibc's posix_spawn started may have them ignored, and its children inherit that. libc refuses to
+    set them, so this asks the kernel.
     """
     default = ctypes.create_string_buffer(64)  # struct sigaction as the kernel has it: SIG_DFL, no flags
     if _RT_SIGACTION is None:
         return
-    for number in _LIBCS_OWN:
+    for number in _LIBC_INTERNAL:
         _libc.syscall(
             ctypes.c_long(_RT_SIGACTION), ctypes.c_long(number), default, None, ctypes.c_size_t(_KERNEL_SIGSET_BYTES)
         )

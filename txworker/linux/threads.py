@@ -1,4 +1,4 @@
-"""What a thread can have for itself (unshare(2), close_range(2)), and what a process can be to others (prctl(2))."""
+"""What a thread does not share with others (unshare(2), close_range(2)), its name, and the subreaper (prctl(2))."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 def own_descriptor_table(kept: int) -> None:
     """
-    This thread has a table of descriptors of its own from now on, with 0, 1, 2 and that one alone.
+    From now on this thread has its own descriptor table, with only 0, 1, 2 and `kept` in it.
 
-    The kernel copies the table of the calling thread for each child: a small one keeps launches quick, however many
-    descriptors other threads hold. Signals are blocked, for Python's handler writes to a descriptor of the other table.
+    The kernel copies the calling thread's table for each child: a small one keeps launches fast, however many
+    descriptors other threads have open. Signals are blocked in this thread, because Python's handler writes to a
+    descriptor that is not in this table.
 
     Raises:
         OSError: the kernel does not offer it.
@@ -33,7 +34,7 @@ def own_descriptor_table(kept: int) -> None:
 
 def own_umask(umask: int) -> None:
     """
-    This thread, and what it starts, has this umask and a working directory of its own from now on.
+    From now on this thread, and what it starts, has this umask, and its own working directory.
 
     Raises:
         OSError: the kernel does not offer it.
@@ -44,7 +45,7 @@ def own_umask(umask: int) -> None:
 
 def become_subreaper() -> None:
     """
-    This process is the parent of every orphan below it from now on.
+    From now on this process adopts the orphans among its descendants.
 
     Raises:
         OSError: the kernel does not offer it.
@@ -53,7 +54,7 @@ def become_subreaper() -> None:
 
 
 def set_name(name: str) -> None:
-    """What ps shows of this thread, 15 bytes at most; harmless where it cannot be set."""
+    """Set the name that ps shows for this thread, 15 bytes at most. Failure is ignored."""
     _libc.prctl(_PR_SET_NAME, ctypes.c_char_p(name.encode()), 0, 0, 0)
 
 

@@ -1,4 +1,4 @@
-"""Waiting for children without reaping them, with what they used (waitid(2), as the kernel has it)."""
+"""Waiting for children without reaping them, with their resource usage (waitid(2), as the kernel has it)."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _libc.syscall.restype = ctypes.c_long
 
 class Exit:
     """
-    How a child exited. exit_code or signal, the other is None; CPU times in seconds.
+    How a child exited: exit_code or signal, the other is None. CPU times are in seconds.
 
-    The kernel counts max_rss_bytes from before the exec on.
+    max_rss_bytes includes the time before the exec.
     """
 
     __slots__ = ("core_dumped", "exit_code", "max_rss_bytes", "signal", "system_cpu", "user_cpu")
@@ -42,12 +42,13 @@ class Exit:
 
 def exit_of(pid: int) -> Exit | None:
     """
-    How that child has exited; None: it has not. It stays a zombie.
+    How that child exited; None when it has not. It stays a zombie.
 
-    Python's waitid() does not give what was used, and its wait4() reaps; the kernel's waitid gives it and need not.
+    Python's waitid() does not return the resource usage, and its wait4() reaps; the kernel's waitid does the one
+    without the other.
 
     Raises:
-        ChildProcessError: it is no child of ours.
+        ChildProcessError: it is not a child of this process.
     """
     if _WAITID is None:
         return _exit_without_usage(pid)
@@ -64,7 +65,7 @@ def exit_of(pid: int) -> Exit | None:
 
 
 def reap(pid: int) -> bool:
-    """Wait for that child if it has exited, or is none of ours any more; whether it is gone."""
+    """Reap that child if it has exited; returns whether it has gone, or is not a child of this process."""
     try:
         return os.waitpid(pid, os.WNOHANG) != (0, 0)
     except ChildProcessError:
@@ -72,7 +73,7 @@ def reap(pid: int) -> bool:
 
 
 def exited_child_of_thread() -> int | None:
-    """A child of the calling thread that has exited, orphans that it adopted among them; it stays to be reaped."""
+    """A child of the calling thread, or an orphan that it adopted, that has exited; it stays a zombie."""
     try:
         exited = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT | WNOTHREAD)
     except ChildProcessError:

@@ -15,7 +15,7 @@ from txworker.jobs.held_process import HeldProcess
 from txworker.leftovers.job_processes import LeftoverScan
 from txworker.leftovers.tags import rlimit_tag_for
 from txworker.linux.cgroup import Cgroups, JobCgroup
-from txworker.linux.memfd import file_of
+from txworker.linux.memfd import memory_file
 from txworker.ports import Listener
 from txworker.process.arguments import ArgumentRoom
 from txworker.process.environ import environment
@@ -146,7 +146,7 @@ class Launcher:
         argv = spec.argv
         given = environment(self._defaults.base_environment, spec, job_id, directory)
         try:
-            with file_of(spec.stdin, "stdin") if spec.stdin else nullcontext() as stdin:
+            with memory_file(spec.stdin, "stdin") if spec.stdin else nullcontext() as stdin:
                 transport = self._starter.spawnProcess(
                     protocol,
                     argv[0],

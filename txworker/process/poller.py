@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from txworker.base.logs import Logger
-from txworker.linux.cpus import Cores
+from txworker.linux.cpus import CpuPinning
 
 _AT_ONCE = 64
 """Of one turn; what is ready beyond that comes in the next, so that others have theirs."""
@@ -34,9 +34,9 @@ class Poller:
 
     _log = Logger()
 
-    def __init__(self, reactor: Any, cores: Cores) -> None:
+    def __init__(self, reactor: Any, pinning: CpuPinning) -> None:
         self._reactor = reactor
-        self._cores = cores
+        self._pinning = pinning
         self._readers: dict[int, Any] = {}
         self._epoll = select.epoll()
         self.callFromThread: Callable[..., None] = reactor.callFromThread
@@ -62,7 +62,7 @@ class Poller:
         self._reactor.callInThread(self._roaming, callable, *args)
 
     def _roaming(self, callable: Callable[..., Any], *args: Any) -> None:
-        with self._cores.roaming():
+        with self._pinning.unpinned():
             callable(*args)
 
     def fileno(self) -> int:

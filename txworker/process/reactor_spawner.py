@@ -28,7 +28,7 @@ from zope.interface import implementer
 from txworker.base.logs import Logger
 from txworker.jobs import Usage
 from txworker.jobs.errors import NotSupported
-from txworker.linux.memfd import file_of
+from txworker.linux.memfd import memory_file
 from txworker.process import bootstrap
 from txworker.process.bootstrap import FAILED, NUMBER, ORDER, REPORT
 from txworker.process.preparation import NOTHING, Preparation
@@ -119,7 +119,7 @@ class ReactorSpawner:
 
     def _spawn(self, starting: _Starting, order: Mapping[str, Any], stdin: int) -> None:
         stderr = "r" if order["separate_stderr"] else self._nothing
-        with file_of(json.dumps(order).encode("ascii"), "order") as said, self._roaming():
+        with memory_file(json.dumps(order).encode("ascii"), "order") as said, self._roaming():
             fds = {0: stdin, 1: "r", 2: stderr, REPORT: "r", ORDER: said}
             try:
                 self._reactor.spawnProcess(starting, _COMMAND[0], _COMMAND, env=None, childFDs=fds)

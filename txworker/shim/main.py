@@ -15,7 +15,7 @@ import sys
 
 sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
-from txworker.linux.clone import NEVER_SECONDS
+from txworker.linux.clone import NEVER_SWITCH_SECONDS
 from txworker.linux.rlimits import raise_descriptor_limit
 from txworker.linux.signals import default_internal_signals
 from txworker.linux.threads import become_subreaper, set_name
@@ -45,7 +45,7 @@ def main() -> None:
         os.setsid()
     os.chdir("/")
     set_name("txworker-shim")
-    sys.setswitchinterval(NEVER_SECONDS)  # both threads give up Python's lock by themselves, at their next system call
+    sys.setswitchinterval(NEVER_SWITCH_SECONDS)  # both threads release Python's lock by themselves, at system calls
     raise_descriptor_limit()
     become_subreaper()
     listener = socket.socket(fileno=_LISTENER)

@@ -13,7 +13,7 @@ import resource
 from collections import ChainMap
 from collections.abc import Mapping
 
-from txworker.linux.posix_spawn import NativeStart
+from txworker.linux.posix_spawn import PosixSpawn
 from txworker.linux.rlimit_tag import tagged
 from txworker.shim.cgroup_moves import Moves
 from txworker.shim.prepared_start import CannotClone, start_prepared
@@ -37,7 +37,7 @@ class Starts:
     """
 
     def __init__(self) -> None:
-        self._at_once = NativeStart()
+        self._at_once = PosixSpawn()
         self._moves = Moves()
         self.environment: Mapping[str, str] = {}
         self.descriptor_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
