@@ -168,7 +168,7 @@ class JobSpec:
         return self.path == path
 
     def difference(self, other: JobSpec) -> str:
-        """The first field in which `other` differs, by its wire name, with both values; empty: they are equal."""
+        """The first field in which `other` differs: its wire name, and both values unless secret. Empty: equal."""
         for name in (one.name for one in fields(self) if one.compare):
             before, now = getattr(self, name), getattr(other, name)
             if before != now:
