@@ -63,15 +63,15 @@ def described(pid: int) -> str:
     """What /proc tells of a process that should not be there."""
     with contextlib.suppress(OSError):
         stat, limits = (Path(f"/proc/{pid}/{name}").read_text() for name in ("stat", "limits"))
-        brand = next(line for line in limits.splitlines() if "file locks" in line)
-        return f"{stat[:60]} {_command_line(pid)!r} {environment_tag(pid)} {brand}"
+        rlimit = next(line for line in limits.splitlines() if "file locks" in line)
+        return f"{stat[:60]} {_command_line(pid)!r} {environment_tag(pid)} {rlimit}"
     return f"{pid}, gone by now"
 
 
 class Adversary:
     """
     One such job. `name` is in the command line of whoever it starts, but for those that are rid of session, parent,
-    environment and brand: there it is `lost`.
+    environment and rlimit tag: there it is `lost`.
     """
 
     def __init__(self, daemon: Daemon, place: Path, ending: str, cgroup: str) -> None:
@@ -164,22 +164,22 @@ class Witnesses:
 
 def job_of_witnesses(daemon: Daemon, witnesses: Witnesses) -> str:
     """A job with a child, a daemon and one with an emptied environment, all of which are its own affair; its id."""
-    child, own, twice, emptied, marked, main = (witnesses.command() for _ in range(6))
+    child, own, twice, emptied, tagged, main = (witnesses.command() for _ in range(6))
     script = (
         f"{child} & setsid {own} & (setsid {twice} &); (env -i setsid {emptied} &); "
-        f"(TXWORKER_JOB_ID=another setsid {marked} &); exec {main}"
+        f"(TXWORKER_JOB_ID=another setsid {tagged} &); exec {main}"
     )
     job_id = daemon.bash(script)
     witnesses.pids()
     return job_id
 
 
-def outsiders(witnesses: Witnesses, *marks: str) -> None:
-    """One for each mark, started by us and not by the worker, in a group of its own."""
-    for mark in marks:
+def outsiders(witnesses: Witnesses, *tags: str) -> None:
+    """One for each environment tag, started by the test and not by the worker, in a group of its own."""
+    for tag in tags:
         command = ["bash", "-c", f"exec {witnesses.command()}"]
         witnesses.started.append(
-            subprocess.Popen(command, env={**os.environ, JOB_ID_VARIABLE: mark}, start_new_session=True)
+            subprocess.Popen(command, env={**os.environ, JOB_ID_VARIABLE: tag}, start_new_session=True)
         )
     witnesses.pids()
 

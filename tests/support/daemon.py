@@ -98,8 +98,8 @@ class Daemon:
     def _end_leftovers(self) -> None:
         """A worker that was killed leaves its jobs running; they must not be the next test's neighbours."""
         for name in filter(str.isdecimal, os.listdir("/proc")):
-            mark = environment_tag(int(name))
-            if mark and "/" not in mark and (self.output / f"{mark}.out").exists():
+            tag = environment_tag(int(name))
+            if tag and "/" not in tag and (self.output / f"{tag}.out").exists():
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(int(name), signal.SIGKILL)
         with contextlib.suppress(OSError, ValueError, KeyError):

@@ -96,10 +96,10 @@ class Faults:
         found = {}
         for pid in [int(name) for name in os.listdir("/proc") if name.isdecimal()]:
             with suppress(FileNotFoundError, ProcessLookupError):
-                command, mark = Path(f"/proc/{pid}/cmdline").read_bytes(), environment_tag(pid)
-                if self.token.encode() in command or mark in self.journal.ids:
+                command, tag = Path(f"/proc/{pid}/cmdline").read_bytes(), environment_tag(pid)
+                if self.token.encode() in command or tag in self.journal.ids:
                     state = " ".join(Path(f"/proc/{pid}/stat").read_text().split()[:6])
-                    found[pid] = f"{state} {command!r} {mark} {ProcessTable().cgroup(pid)}"
+                    found[pid] = f"{state} {command!r} {tag} {ProcessTable().cgroup(pid)}"
         return found
 
     def _loaded_and_killed(self) -> list[str]:

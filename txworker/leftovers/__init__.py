@@ -1,1 +1,1 @@
-"""What a job leaves behind: found, and ended until nothing of the job runs."""
+"""What jobs leave behind: finding it, attributing it to jobs, and ending it until nothing is left."""

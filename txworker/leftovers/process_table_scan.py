@@ -14,6 +14,7 @@ from collections.abc import Callable, Container
 from twisted.internet.defer import Deferred, execute
 
 from txworker.leftovers.attribution import JobLeader
+from txworker.leftovers.job_processes import LeftoverScan
 from txworker.leftovers.kill import Killer
 from txworker.leftovers.recorded_jobs import RECORDING_TICKS, RecordedJob, RecordedJobs
 from txworker.leftovers.tags import Tag, inherited_tags
@@ -23,7 +24,7 @@ _ATTEMPTS = 5
 """After the first pass over all processes so many follow over new ones, while some exit before they are read."""
 
 
-class ProcessTableScan:
+class ProcessTableScan(LeftoverScan):
     """The LeftoverScan where there is no shim. Each scan reads every process of the machine. Reactor thread."""
 
     def __init__(self, table: ProcessTable | None = None, killer: Killer | None = None) -> None:
@@ -34,43 +35,35 @@ class ProcessTableScan:
         self._tags: dict[tuple[int, int], tuple[Tag, ...]] = {}
 
     def expect(self, job_id: str) -> JobLeader:
-        """A job leader is about to be launched."""
         return JobLeader(job_id, None, lambda: 0)
 
     def enter(self, leader: JobLeader, pid: int) -> None:
-        """The launch has succeeded."""
         now = self._table.now()
         leader.pid, leader.start = pid, lambda: now
         self._leaders[leader.job_id] = leader
 
     def exited(self, leader: JobLeader) -> None:
-        """The job leader was reaped a moment ago."""
         self._exited[leader.job_id] = self._recorded(leader)
 
     def leave(self, leader: JobLeader) -> None:
-        """The launch has failed, or nothing is left of the job, or nothing is to be looked for."""
         self._leaders.pop(leader.job_id, None)
         self._exited.pop(leader.job_id, None)
 
     def keep(self, leader: JobLeader) -> None:
-        """The job is over and what it left behind may run on: it is never looked for."""
         self.leave(leader)
 
     def keep_earlier(self, job_id: str, pid: int) -> None:
-        """What an earlier worker's job left behind is never looked for."""
+        pass  # nothing is looked for unless it is asked for
 
     def remaining(self, job_id: str) -> Deferred[list[Process]]:
-        """Fires at once with what is left of that job."""
         return execute(self._scan, job_id)
 
     def kill(self, job_id: str, found: list[Process]) -> list[Process]:
-        """KILL these and everything else of that job that there is or that appears meanwhile; returns all of them."""
         return self._killer.kill(
             found, lambda skipped: self._read_all(skipped)[0], lambda processes: self._members(job_id, processes)
         )
 
     def close(self) -> None:
-        """Stop looking."""
         self._leaders.clear()
         self._exited.clear()
 

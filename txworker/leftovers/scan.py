@@ -18,6 +18,7 @@ from txworker.base.reactor import Clock
 from txworker.leftovers.attribution import JobLeader, attribute
 from txworker.leftovers.clone_parent import CloneParentChildren
 from txworker.leftovers.descendants import Descendants, StartTime
+from txworker.leftovers.job_processes import LeftoverScan
 from txworker.leftovers.kill import Choice, Killer
 from txworker.leftovers.late_scan import LateScan
 from txworker.leftovers.tag_cache import TagCache, Untagged
@@ -37,7 +38,7 @@ _KEPT_SECONDS = 1.0
 """After the end of a job whose leftovers are kept, a scan looks whether there are any."""
 
 
-class DescendantScan:
+class DescendantScan(LeftoverScan):
     """The LeftoverScan where there is a shim. It knows every job leader. Reactor thread."""
 
     def __init__(
@@ -68,7 +69,6 @@ class DescendantScan:
         self._not_before = 0.0
 
     def expect(self, job_id: str) -> JobLeader:
-        """A job leader is about to be launched: from now on what carries its tags is its job's."""
         now = self._table.now()
         leader = JobLeader(job_id, None, lambda: now)
         self._launching.add(leader)
@@ -76,7 +76,6 @@ class DescendantScan:
         return leader
 
     def enter(self, leader: JobLeader, pid: int) -> None:
-        """The launch has succeeded."""
         for kept in self._kept:
             if kept.pid == pid:  # the pid was free, so no process is in that job's session any more
                 kept.pid = None
@@ -85,12 +84,10 @@ class DescendantScan:
         self._leaders[pid] = leader
 
     def exited(self, leader: JobLeader) -> None:
-        """The job leader has exited, and is not reaped yet."""
         leader.exited = True
         self._late_scan.schedule()
 
     def leave(self, leader: JobLeader) -> None:
-        """The launch has failed, or the job leader is reaped and nothing remains of the job."""
         if self._remove(leader) and not self._late_scan.takes(leader):
             self._tag_cache.remove(leader)
 
@@ -106,22 +103,18 @@ class DescendantScan:
         self._schedule(_KEPT_SECONDS)
 
     def keep_earlier(self, job_id: str, pid: int) -> None:
-        """The same for an earlier worker's job, whose leader had that pid."""
         self.keep(JobLeader(job_id, pid, lambda: 0))
 
     def remaining(self, job_id: str) -> Deferred[list[Process]]:
-        """Fires with what is left of that job: at once, or a little later when much is running."""
         answer: Deferred[list[Process]] = Deferred()
         self._asked.append((job_id, answer))
         self._schedule(0.0)
         return answer
 
     def kill(self, job_id: str, found: list[Process]) -> list[Process]:
-        """KILL these and everything else of that job that there is or that appears meanwhile; returns all of them."""
         return self._kill(found, lambda forest: self._by_job(forest).get(job_id, []))
 
     def close(self) -> None:
-        """Stop looking. Pending answers never fire."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -29,7 +29,7 @@ class Group(Protocol):
 
 
 class LeftoverCleanup(Protocol):
-    """What a run asks of who ends the leftovers: Cleanup."""
+    """What a run asks of the Cleanup that ends the leftovers."""
 
     def start(self, grace_seconds: float) -> None: ...
 

@@ -1,8 +1,8 @@
 """
-Makes siblings of its own (CLONE_PARENT, clone(2)), children of whoever launched it, called as the first argument says.
+Makes children of its own parent (CLONE_PARENT, clone(2)). The first argument is their argv[0].
 
-How many is the second; with "chain" each makes the next, 400 times a second, and exits. The third is told of each.
-With a fourth it stays itself.
+The second is their number; with "chain" each makes the next, 400 times a second, and exits. Each appends its pid to the
+file that the third names. With a fourth argument this process stays.
 """
 
 import ctypes
@@ -16,7 +16,7 @@ libc.syscall.restype = ctypes.c_long
 
 
 def sibling() -> int:
-    arguments = struct.pack("11Q", 0x8000, *[0] * 10)  # what it tells at its exit is what we do
+    arguments = struct.pack("11Q", 0x8000, *[0] * 10)  # the exit signal is the caller's
     pid: int = libc.syscall(ctypes.c_long(435), arguments, ctypes.c_size_t(len(arguments)))  # clone3
     return pid
 
