@@ -1,5 +1,5 @@
 """
-Jobs whose worker or whose shim has ended: what is left of their processes is ended, and their records are settled.
+Jobs that have lost their worker or their shim: remaining processes are ended, and the records are settled.
 
 take_over_jobs() is for an earlier worker's jobs, at start; ShimLoss is for the jobs of a shim that ends while this
 worker runs. Which job runs on and which is lost is decided in worker/takeover.py.
@@ -170,7 +170,7 @@ def _warn_of_ended(count: int) -> None:
 
 
 def _warn_of_unknown_outputs(store: JobStore, outputs: OutputDirectory) -> None:
-    """Retention goes by records, so it never deletes output whose record is lost."""
+    """Retention goes by records, so it never deletes output without one."""
     found = [job_id for job_id in outputs.job_ids() if store.get(job_id) is None]
     if found:
         text = "Output files without a record, which nobody removes: those of {count} jobs: {job_ids}."

@@ -33,7 +33,7 @@ class ChangeBatch:
     """
     What changed beyond the requested revision, up to revision `upto`. newest: the newest revision there is.
 
-    jobs: oldest change first; either the newest record of each job, or every record. Finished jobs whose end has a
+    jobs: oldest change first; either the newest record of each job, or every record. Ends with a
     revision beyond the requested one and up to `in_store_upto` are missing: they are in the store.
     """
 

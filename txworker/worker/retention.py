@@ -1,4 +1,4 @@
-"""Retention: removes finished jobs beyond the configured limits, but none whose output is being viewed."""
+"""Retention: removes finished jobs beyond the configured limits, but none with viewers."""
 
 from __future__ import annotations
 

@@ -17,8 +17,8 @@ from txworker.jobs.held_process import HeldProcess
 @dataclass(frozen=True)
 class ShimJobs:
     """
-    What the shim knows. held: its jobs, by id. starting: ids of jobs whose start an earlier worker requested and which
-    hangs. complete: it is the shim that the earlier worker used, so a job that it does not know has no process.
+    What the shim knows. held: its jobs, by id. starting: ids of jobs that it is still starting for an earlier worker.
+    complete: it is the shim that the earlier worker used, so a job that it does not know has no process.
     """
 
     held: Mapping[str, HeldProcess] = field(default_factory=dict)
@@ -80,7 +80,7 @@ def decide(
 
 
 def without_shim(unfinished: Sequence[Job], shim: ShimJobs) -> list[Job]:
-    """The unfinished jobs whose processes, if any are left, no shim holds: these are ended before decide()."""
+    """The unfinished jobs that the shim neither holds nor starts: what is left of them is ended before decide()."""
     return [job for job in unfinished if job.id not in shim.held and job.id not in shim.starting]
 
 

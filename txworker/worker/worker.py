@@ -247,7 +247,7 @@ class Worker:
         return [*self._active, *self._starting]
 
     def running_jobs(self) -> list[Job]:
-        """The jobs that were launched and whose end is not known yet."""
+        """The jobs that were launched and have not ended yet."""
         return [active.job for active in self._active.values() if not active.ending]
 
     async def _submit(self, spec: JobSpec, wanted: Callable[[], bool]) -> Job:
