@@ -123,6 +123,23 @@ class CloneParentTests(SynchronousTestCase):
         self.assertEqual([], self.clock.getDelayedCalls())
         self.assertEqual([302], self.left("other-1"))  # it is known by now, without another read
 
+    def test_killed_among_many_jobs(self) -> None:
+        """There, too, all are killed at the end of the worker, and those that appear while a job's are killed."""
+        self.many_jobs()
+        first = self.add(300, tag="a")
+        self.scan.descendants.clone_parent.scan()
+        self.table.on_signal = self.forks_before_it_is_stopped
+        self.scan.kill("a", [first])
+        self.assertEqual(set(), self.leftovers())
+        self.add(302)
+        self.scan.kill_all()
+        self.assertEqual(set(), self.leftovers())
+
+    def forks_before_it_is_stopped(self, process: Process, number: int) -> bool:
+        if process.pid == 300:
+            self.add(301, tag="a")
+        return False
+
     def test_nothing_is_late(self) -> None:
         """One late scan serves all jobs that ended meanwhile; there is no other until a job leader exits."""
         others = self.many_jobs()

@@ -52,6 +52,23 @@ class RecoveryTests(SynchronousTestCase):
         self.table.add(201, tag="job")
         self.table.exits(200)
 
+    def test_fast_chain(self) -> None:
+        """A chain that makes another link while all pids are read is caught by watching the newest process."""
+        self.table.add(200, tag="job")
+        self.table.when_listed = self.link_ends
+        self.table.on_signal = self.is_caught
+        self.assertEqual(1, self.end())
+        self.assertEqual({1}, self.table.alive())
+
+    def link_ends(self) -> None:
+        last = self.table.newest_pid()
+        self.table.add(last + 1, tag="job")
+        self.table.exits(last)
+
+    def is_caught(self, process: Process, number: int) -> bool:
+        self.table.when_listed = lambda: None
+        return False
+
     def test_survivors(self) -> None:
         """A process that may not be signalled is not counted but reported."""
         self.table.forbidden = {200}

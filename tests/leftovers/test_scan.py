@@ -199,6 +199,16 @@ class ScanTests(SynchronousTestCase):
         self.assertEqual(set(), self.leftovers())
         self.assertIn((303, SIGSTOP), self.table.signals)
 
+    def test_kill_below_untagged(self) -> None:
+        """What is below a process that was known to be untagged is killed with it."""
+        orphan = self.table.add(300)
+        for _ in range(3):
+            self.left("a")
+            self.clock.advance(0.5)
+        self.table.add(301, parent=300)
+        self.scan.kill("a", [orphan])
+        self.assertEqual(set(), self.leftovers())
+
     def test_kill_all(self) -> None:
         """At the end every orphan is killed, whichever job it belongs to; no job leader is."""
         self.table.add(300)
@@ -231,6 +241,16 @@ class ScanTests(SynchronousTestCase):
         self.assertEqual([303], self.left("b"))
         self.scan.kill_all(lambda job_id: job_id == "a")
         self.assertEqual({200, 300, 301, 302}, self.table.alive())
+
+    def test_pid_of_a_kept_job(self) -> None:
+        """A session belongs to the job whose leader has that pid now, not to a kept one whose leader had it before."""
+        self.scan.exited(self.a)
+        self.scan.keep(self.a)
+        self.table.add(300, tag="a")
+        self.a_job("c", 100)
+        self.table.add(301, session=100)
+        self.scan.kill_all(lambda job_id: job_id == "a")
+        self.assertEqual({300}, self.leftovers())
 
     def test_kept_by_an_earlier_worker(self) -> None:
         """What is kept of an earlier worker's job is told by its tag, or by its session when the shim names the job."""

@@ -14,8 +14,9 @@ class FakeProcessTable(ProcessTable):
     Orphans become children of `reaper`, in its first thread. `ticks` is the time, and when new processes start.
 
     when_read[pid]() is called once, before that process is read, and when_tags_read[pid]() once, before its tags are;
-    when_listed() before each read of a thread's children. on_signal(process, number) returns True when it has changed
-    the table instead of the signal. `problem` is raised by every read. `ghosts` are children that are listed and gone.
+    when_listed() before each read of a thread's children, and after each read of all pids. on_signal(process, number)
+    returns True when it has changed the table instead of the signal. `problem` is raised by every read. `ghosts` are
+    children that are listed and gone.
     """
 
     def __init__(self, reaper: int = 1) -> None:
@@ -92,7 +93,9 @@ class FakeProcessTable(ProcessTable):
     def pids(self) -> list[int]:
         self._fail()
         self.lists += 1
-        return list(self.processes)
+        found = list(self.processes)
+        self.when_listed()
+        return found
 
     def newest_pid(self) -> int:
         return next(reversed(self.processes))
