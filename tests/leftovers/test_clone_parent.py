@@ -131,6 +131,7 @@ class CloneParentTests(SynchronousTestCase):
         self.table.on_signal = self.forks_before_it_is_stopped
         self.scan.kill("a", [first])
         self.assertEqual(set(), self.leftovers())
+        self.scan.descendants.clone_parent.scan()
         self.add(302)
         self.scan.kill_all()
         self.assertEqual(set(), self.leftovers())
