@@ -1,0 +1,79 @@
+"""The documentation names modules and rooms as they are."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.test_rooms import ROOMS
+
+TOP = Path(__file__).resolve().parent.parent
+PAGES = [*sorted(TOP.glob("*.md")), *sorted((TOP / "docs").glob("*.md"))]
+ROOTS = (TOP, TOP / "txworker", TOP / "docs")
+
+_CODE = re.compile(r"`([^`\n]+)`")
+_FILE = re.compile(r"[\w./-]+/[\w-]+\.(?:py|proto|md|sh)")
+_LINK = re.compile(r"\]\(([^)#\s:]*)(?:#([\w-]+))?\)")
+_ROW = re.compile(r"^\| `(\w+)` \| (.*?) \| ", re.MULTILINE)
+
+
+def architecture() -> str:
+    """The page."""
+    return (TOP / "docs" / "architecture.md").read_text(encoding="utf-8")
+
+
+def rooms_table() -> list[tuple[str, str]]:
+    """Each room of the page's table, and the words that say what it imports."""
+    table = architecture().partition("| room | imports of other rooms |")[2].partition("\n\n")[0]
+    return _ROW.findall(table)
+
+
+def anchor(heading: str) -> str:
+    """What a link to a heading says, as GitHub and GitLab make it."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+class DocsTests(SynchronousTestCase):
+    def test_files(self) -> None:
+        """Every file that a page names by a path is there: below the project, the package or docs."""
+        missing = [
+            f"{page.name}: {name}"
+            for page in PAGES
+            for code in _CODE.findall(page.read_text(encoding="utf-8"))
+            if _FILE.fullmatch(name := code)
+            if not any((root / name).exists() for root in ROOTS)
+        ]
+        self.assertEqual([], missing)
+
+    def test_links(self) -> None:
+        """Every link leads to a file that is there, and to a heading in it."""
+        broken = []
+        for page in PAGES:
+            for file, heading in _LINK.findall(page.read_text(encoding="utf-8")):
+                target = (page.parent / file) if file else page
+                if not target.exists():
+                    broken.append(f"{page.name}: {file}")
+                elif heading and heading not in map(anchor, re.findall(r"^#+ (.*)$", target.read_text(), re.MULTILINE)):
+                    broken.append(f"{page.name}: {file}#{heading}")
+        self.assertEqual([], broken)
+
+    def test_rooms(self) -> None:
+        """The table of rooms has every room, in the order of levels."""
+        self.assertEqual(list(ROOMS), [room for room, _ in rooms_table()])
+
+    def test_imports(self) -> None:
+        """It says of each room what tests/test_rooms.py allows it to import."""
+        for room, words in rooms_table():
+            named = set(_CODE.findall(words))
+            expected = set(ROOMS) - {room, "cli"} - named if words.startswith("all but") else named
+            self.assertEqual(ROOMS[room], expected, room)
+
+    def test_modules_of_rooms(self) -> None:
+        """The modules that a room's row names are in that room."""
+        table = architecture().partition("| room | imports of other rooms |")[2].partition("\n\n")[0]
+        for line in table.splitlines():
+            if row := _ROW.match(line):
+                for name in re.findall(r"`(\w+\.py)`", line):
+                    self.assertTrue((TOP / "txworker" / row[1] / name).exists(), f"{row[1]}/{name}")
