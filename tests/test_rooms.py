@@ -35,6 +35,14 @@ ROOMS: dict[str, set[str]] = {
 """From the lowest to the highest: each room, and all that it may import of the others: rooms, or modules of them."""
 
 INSIDE: dict[str, tuple[set[str], ...]] = {
+    "leftovers": (
+        {"tags", "survivors", "kill"},
+        {"attribution", "recorded_jobs"},
+        {"tag_cache", "clone_parent", "job_processes", "recovery"},
+        {"descendants", "cleanup", "process_table_scan"},
+        {"late_scan"},
+        {"scan"},
+    ),
     "shim": (
         {"messages", "cgroup_moves", "events", "prepared_start"},
         {"starts"},

@@ -41,7 +41,7 @@ class ExecutableTests(SynchronousTestCase):
         self.assertEqual("second/x", self.find("x", "first:second"))
 
     def test_errors(self) -> None:
-        """"Permission denied" is preferred to "no such file"; a directory is no file."""
+        """An error that says "permission denied" is preferred to "no such file"; a directory is no file."""
         self.a_file("first/x", 0o644)
         self.assertRaises(PermissionError, self.find, "x", f"{self.place}/first:/nowhere")
         self.assertRaises(FileNotFoundError, self.find, "y", f"{self.place}/first")
