@@ -61,7 +61,7 @@ class ShimLinkTests(SynchronousTestCase):
             if job_id in self.refused:
                 raise self.refused[job_id]
 
-        def began(pid: int, pipes: Any) -> FakeChild:
+        def began(pid: int, pipes: Any, at: float) -> FakeChild:
             self.began[job_id] = pid, list(pipes)
             self.children[job_id] = FakeChild()
             return self.children[job_id]
@@ -89,7 +89,7 @@ class ShimLinkTests(SynchronousTestCase):
         self.link.doRead()
 
     def started(self, job_id: str) -> None:
-        self.answer("started", job_id, pid=77)
+        self.answer("started", job_id, pid=77, at=5.0)
 
     def recalled(self, job_id: str) -> None:
         self.answer("failed", job_id, errno=1, step=RECALLED)
@@ -99,7 +99,7 @@ class ShimLinkTests(SynchronousTestCase):
         with open(os.devnull) as given:
             self.start("a", descriptors=(given.fileno(),))
             self.assertEqual(["a"], self.received())
-            self.answer("started", "a", (given.fileno(),), pid=77)
+            self.answer("started", "a", (given.fileno(),), pid=77, at=5.0)
         pid, (pipe,) = self.began["a"]
         self.assertEqual(77, pid)
         os.close(pipe)
@@ -189,7 +189,7 @@ class ShimLinkTests(SynchronousTestCase):
     def test_answer_to_nothing(self) -> None:
         """Descriptors of a process that was not asked for are closed."""
         reading, writing = os.pipe()
-        self.answer("started", "unknown", (reading,), pid=77)
+        self.answer("started", "unknown", (reading,), pid=77, at=5.0)
         os.close(reading)
         self.assertRaises(BrokenPipeError, os.write, writing, b"x")
         os.close(writing)

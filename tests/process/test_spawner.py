@@ -39,9 +39,6 @@ class FakeShim:
     def release(self, job_id: str, keep: bool) -> None:
         self.released.append((job_id, keep))
 
-    def note(self, job_id: str, started_at: float) -> None:
-        self.noted = job_id, started_at
-
     def enforce(self, job_id: str, reason: str, kill_at: float) -> None:
         self.enforced.append((job_id, reason, kill_at))
 
@@ -93,6 +90,7 @@ class SpawnerTests(SynchronousTestCase):
         expected = {
             "type": "spawn",
             "job": "job",
+            "ahead": 0.0,
             "argv": ["prog", "arg"],
             "env": {"ADDED": "1"},
             "whole_env": False,
@@ -136,7 +134,7 @@ class SpawnerTests(SynchronousTestCase):
         transport = self.spawn()
         (start,) = self.shim.starts
         self.assertFalse(self.protocol.made)
-        self.assertIs(transport, start.began(77, [self.pipe()]))
+        self.assertIs(transport, start.began(77, [self.pipe()], 5.0))
         self.assertIs(transport, self.successResultOf(transport.started))
         self.assertEqual((77, True, 1), (transport.pid, self.protocol.made, len(self.readers.readers)))
         transport.release(keep=True)
@@ -160,7 +158,7 @@ class SpawnerTests(SynchronousTestCase):
         transport = self.spawn()
         (start,) = self.shim.starts
         pipe = self.pipe()
-        start.began(77, [pipe])
+        start.began(77, [pipe], 5.0)
         self.failureResultOf(transport.started, OSError)
         self.assertEqual(([(77, 9)], [("job", False)]), (killed, self.shim.released))
         self.assertRaises(OSError, os.fstat, pipe)

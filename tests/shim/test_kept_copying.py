@@ -25,7 +25,7 @@ class KeptCopyingTests(SynchronousTestCase):
         self.addCleanup(os.close, reading)
 
     def a_copying(self, most: int = 0) -> KeptCopying:
-        order: Any = {"job": "id", "timeout": None, "max_output": most, "separate_stderr": False}
+        order: Any = {"job": "id", "timeout": None, "ahead": 0.0, "max_output": most, "separate_stderr": False}
         order.update(grace=1.0, cgroup=None, quiet=None)
         directory = os.open(self.place, os.O_RDONLY)
         copying = KeptCopying(directory, HeldJob(order, 1, 1, dict(self.pipes)), 1, self.overs.append)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -162,15 +163,12 @@ class FakeRunning:
 
     pid: int
     listener: Listener
-    noted: list[float] = field(default_factory=list)
+    started_at: float = 0.0
     stops: list[float] = field(default_factory=list)
     resumed: list[float | None] = field(default_factory=list)
     released: bool = False
     left: Deferred[None] = field(default_factory=Deferred)
     abandoned: Deferred[None] = field(default_factory=Deferred)
-
-    def note_start(self, at: float) -> None:
-        self.noted.append(at)
 
     def stop(self, grace_seconds: float) -> None:
         self.stops.append(grace_seconds)
@@ -212,7 +210,12 @@ class FakeLauncher:
             raise self.impossible
 
     async def launch(
-        self, job_id: str, spec: JobSpec, listener: Listener, check: Callable[[], None] = lambda: None
+        self,
+        job_id: str,
+        spec: JobSpec,
+        listener: Listener,
+        check: Callable[[], None] = lambda: None,
+        now: Callable[[], float] = time.time,
     ) -> FakeRunning:
         check()
         if self.slow is not None:
@@ -220,7 +223,7 @@ class FakeLauncher:
         if self.refusal is not None:
             raise self.refusal
         self.specs[job_id] = spec
-        self.running[job_id] = FakeRunning(1000 + len(self.running), listener)
+        self.running[job_id] = FakeRunning(1000 + len(self.running), listener, now())
         return self.running[job_id]
 
     def take_over(self, job_id: str, spec: JobSpec, listener: Listener, held: HeldProcess) -> FakeRunning:

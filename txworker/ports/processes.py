@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -43,8 +44,9 @@ class Running(Protocol):
     def pid(self) -> int:
         """The id of the process, and of its session and process group."""
 
-    def note_start(self, at: float) -> None:
-        """Keep the start time shown to clients, in seconds since the epoch, for the next worker."""
+    @property
+    def started_at(self) -> float:
+        """The start time by the clock that launch() was given, in seconds since the epoch."""
 
     def stop(self, grace_seconds: float) -> None:
         """Send TERM now, and KILL after the grace period. A second call can only shorten the grace period."""
@@ -72,12 +74,18 @@ class Launcher(Protocol):
         """Raises InvalidRequest when no machine could start a process from that spec."""
 
     async def launch(
-        self, job_id: str, spec: JobSpec, listener: Listener, check: Callable[[], None] = lambda: None
+        self,
+        job_id: str,
+        spec: JobSpec,
+        listener: Listener,
+        check: Callable[[], None] = lambda: None,
+        now: Callable[[], float] = time.time,
     ) -> Running:
         """
         Start a process for the job.
 
         check() is called immediately before the process is requested, possibly more than once and in another thread.
+        now() is the time by the job's clock, in seconds since the epoch; it advances with the clock since boot.
 
         Raises:
             TxWorkerError: the process could not be started; nothing is left of it.

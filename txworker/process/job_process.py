@@ -49,13 +49,11 @@ class JobProcess:
         patience: Patience,
         keep_leftovers: bool,
         enforce: Callable[[str, float], None],
-        note: Callable[[float], None],
     ) -> None:
         self._scan = scan
         self._job_id = job_id
         self._listener = listener
         self._leftovers = 0
-        self._note = note
         self._leader = scan.expect(job_id)
         self._end: tuple[int | None, int | None, Usage] = (None, None, Usage())
         self._processes = JobProcesses(job_id, scan, cgroup)
@@ -84,13 +82,16 @@ class JobProcess:
         return self._leader.pid
 
     @property
+    def started_at(self) -> float:
+        """When it was started, in seconds since the epoch, as the launcher's now() has them."""
+        at: float = self._transport.started_at
+        return at
+
+    @property
     def exited_at(self) -> float | None:
         """When it exited, in seconds since the epoch; None: it runs."""
         return self._transport.exited_at or None
 
-    def note_start(self, at: float) -> None:
-        """When it was started, as clients are told: the next worker is to tell them the same."""
-        self._note(at)
 
     def stop(self, grace_seconds: float) -> None:
         """TERM now, KILL when the grace period is over."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from txworker.jobs.held_process import HeldProcess
 from txworker.leftovers.job_processes import LeftoverScan
 from txworker.leftovers.tags import rlimit_tag_for
 from txworker.linux.cgroup import Cgroups, JobCgroup
+from txworker.linux.clock import boot_seconds
 from txworker.linux.memfd import memory_file
 from txworker.ports import Listener
 from txworker.process.arguments import ArgumentRoom
@@ -37,8 +39,6 @@ class Starter(Protocol):
     def spawnProcess(self, processProtocol: Any, executable: str, *args: Any, **kwargs: Any) -> Any: ...
 
     def adopt(self, protocol: Any, job_id: str, pid: int, pipes: Any) -> Any: ...
-
-    def note(self, job_id: str, started_at: float) -> None: ...
 
     def enforce(self, job_id: str, reason: str, kill_at: float) -> None: ...
 
@@ -91,12 +91,18 @@ class Launcher:
         return ArgumentRoom(self._defaults.base_environment)
 
     async def launch(
-        self, job_id: str, spec: JobSpec, listener: Listener, check: Callable[[], None] = lambda: None
+        self,
+        job_id: str,
+        spec: JobSpec,
+        listener: Listener,
+        check: Callable[[], None] = lambda: None,
+        now: Callable[[], float] = time.time,
     ) -> JobProcess:
         """
         Start the order's process. Takes about a millisecond, two with limits, longer behind others.
 
-        check() is called last thing before the shim is asked for it, perhaps again.
+        check() is called last thing before the shim is asked for it, perhaps again; now() is the time as the job has
+        it.
 
         Raises:
             TxWorkerError: it could not be started; nothing is left behind. Or whatever check() raises.
@@ -104,7 +110,7 @@ class Launcher:
         cgroup = None if self._cgroups is None else self._cgroups.of(job_id)
         process = self._process(job_id, spec, listener, cgroup)
         try:
-            await self._start(job_id, spec, process.protocol, cgroup, check)
+            await self._start(job_id, spec, process.protocol, cgroup, check, now() - boot_seconds())
         except BaseException:
             process.launch_failed()
             raise
@@ -128,11 +134,8 @@ class Launcher:
         def enforce(reason: str, kill_at: float) -> None:
             self._starter.enforce(job_id, reason, kill_at)
 
-        def note(started_at: float) -> None:
-            self._starter.note(job_id, started_at)
-
         keep = spec.leftovers == "keep" if spec.leftovers else self._defaults.keep_leftovers
-        return JobProcess(job_id, spec, listener, self._clock, self.scan, cgroup, self._patience, keep, enforce, note)
+        return JobProcess(job_id, spec, listener, self._clock, self.scan, cgroup, self._patience, keep, enforce)
 
     async def _start(
         self,
@@ -141,6 +144,7 @@ class Launcher:
         protocol: Any,
         cgroup: JobCgroup | None,
         check: Callable[[], None],
+        ahead: float,
     ) -> None:
         directory = os.path.join(self._defaults.directory, spec.directory)
         argv = spec.argv
@@ -154,7 +158,7 @@ class Launcher:
                     given,
                     directory,
                     childFDs={0: stdin, 1: "r", 2: "r" if spec.separate_stderr else SAME_PIPE},
-                    preparation=self._preparation(job_id, spec, cgroup),
+                    preparation=self._preparation(job_id, spec, cgroup, ahead),
                     check=check,
                 )
                 await transport.started
@@ -162,10 +166,11 @@ class Launcher:
             subject = Subject.of(self._defaults.preparation.user)
             raise to_worker_error(error, argv[0], directory, given, subject) from error
 
-    def _preparation(self, job_id: str, spec: JobSpec, cgroup: JobCgroup | None) -> Preparation:
+    def _preparation(self, job_id: str, spec: JobSpec, cgroup: JobCgroup | None, ahead: float) -> Preparation:
         return replace(
             self._defaults.preparation,
             job_id=job_id,
+            ahead=ahead,
             limits=kernel_limits(spec.limits),
             cgroup=None if cgroup is None else cgroup.path,
             tag=rlimit_tag_for(job_id),

@@ -12,7 +12,7 @@ class Preparation:
 
     limits: (name for messages, RLIMIT_ number, soft, hard). user: uid, gid and supplementary groups. cgroup: the
     directory to be made for it. tag: linux/rlimit_tag.py. Times in seconds; None: no such limit. max_output: bytes,
-    0: no ceiling.
+    0: no ceiling. ahead: by so much the time as the job has it is ahead of the clock since boot.
     """
 
     job_id: str
@@ -26,6 +26,7 @@ class Preparation:
     quiet_seconds: float | None = None
     grace_seconds: float = 10.0
     max_output: int = 0
+    ahead: float = 0.0
 
 
 NOTHING = Preparation("")

@@ -28,6 +28,7 @@ from zope.interface import implementer
 from txworker.base.logs import Logger
 from txworker.jobs import Usage
 from txworker.jobs.errors import NotSupported
+from txworker.linux.clock import boot_seconds
 from txworker.linux.memfd import memory_file
 from txworker.process import bootstrap
 from txworker.process.bootstrap import FAILED, NUMBER, ORDER, REPORT
@@ -95,16 +96,13 @@ class ReactorSpawner:
             "tag": preparation.tag,
             "oom_score_adj": preparation.oom_score_adj,
         }
-        starting = _Starting(processProtocol, order, self._starting.discard)
+        starting = _Starting(processProtocol, order, preparation.ahead, self._starting.discard)
         self._spawn(starting, order, self._nothing if fds.get(0) is None else int(fds[0]))
         return starting.transport
 
     def adopt(self, protocol: ProcessProtocol, job_id: str, pid: int, pipes: Sequence[int]) -> Any:
         """There is nothing to be taken over: no job outlives its worker."""
         raise NotImplementedError(f"job {job_id} has no shim")
-
-    def note(self, job_id: str, started_at: float) -> None:
-        """Nothing to do: no other worker takes it over."""
 
     def enforce(self, job_id: str, reason: str, kill_at: float) -> None:
         """No job outlives its worker, so nothing is enforced without one."""
@@ -150,7 +148,7 @@ class ReactorTransport(proxyForInterface(IProcessTransport, "process")):  # type
         self.process: Any = None
         self.usage = Usage()  # Twisted's wait tells nothing of it
         self.core_dumped = False
-        self.exited_at = 0.0
+        self.started_at = self.exited_at = 0.0
         self.started: Deferred[ReactorTransport] = Deferred()
 
     def exited(self, reason: Failure) -> None:
@@ -195,11 +193,16 @@ class _Starting(ProcessProtocol):
     """
 
     def __init__(
-        self, protocol: ProcessProtocol, order: Mapping[str, Any], decided: Callable[[_Starting], None]
+        self,
+        protocol: ProcessProtocol,
+        order: Mapping[str, Any],
+        ahead: float,
+        decided: Callable[[_Starting], None],
     ) -> None:
         self.transport: ReactorTransport = ReactorTransport()
         self._protocol = protocol
         self._order = order
+        self._ahead = ahead
         self._decided = decided
         self._report = b""
         self._runs: bool | None = None
@@ -251,6 +254,7 @@ class _Starting(ProcessProtocol):
         self._runs = bool(self._report) and FAILED not in self._report and not self._killed
         waiting, self._waiting = self._waiting, []
         if self._runs:
+            self.transport.started_at = boot_seconds() + self._ahead
             self._protocol.makeConnection(self.transport)
             self.transport.started.callback(self.transport)
             for call in waiting:

@@ -54,10 +54,6 @@ class Shim:
         """As ShimLink.adopt."""
         self._link.adopt(job_id, child)
 
-    def note(self, job_id: str, started_at: float) -> None:
-        """As ShimLink.note."""
-        self._link.note(job_id, started_at)
-
     def enforce(self, job_id: str, reason: str, kill_at: float) -> None:
         """As ShimLink.enforce."""
         self._link.enforce(job_id, reason, kill_at)

@@ -40,14 +40,14 @@ class Start:
     """
     A start: the message spawn, with what goes beside it. The descriptors are the caller's, and open until it is over.
 
-    check() is called last thing before it is sent, perhaps again, and may raise. began(pid, pipes) gives the
-    child, failed(error) hears that there is none; one of the two is called, once.
+    check() is called last thing before it is sent, perhaps again, and may raise. began(pid, pipes, at) gives the
+    child, which was started then, failed(error) hears that there is none; one of the two is called, once.
     """
 
     message: Message
     descriptors: Sequence[int]
     check: Callable[[], None]
-    began: Callable[[int, Sequence[int]], Child]
+    began: Callable[[int, Sequence[int], float], Child]
     failed: Callable[[Exception], None]
 
 
@@ -89,10 +89,6 @@ class ShimLink:
     def adopt(self, job_id: str, child: Child) -> None:
         """A process that the shim has from before is that child from now on."""
         self._children[job_id] = child
-
-    def note(self, job_id: str, started_at: float) -> None:
-        """When a job was started, as clients are told: the next worker is to tell them the same."""
-        self._send({"type": "note", "job": job_id, "started": started_at})
 
     def enforce(self, job_id: str, reason: str, kill_at: float) -> None:
         """What the shim is to enforce should this worker die: KILL at that moment of the monotonic clock."""
@@ -162,7 +158,7 @@ class ShimLink:
             for fd in descriptors:
                 os.close(fd)
             return
-        self._children[message["job"]] = start.began(message["pid"], descriptors)
+        self._children[message["job"]] = start.began(message["pid"], descriptors, message["at"])
 
     def _failed(self, start: Start | None, message: Message) -> None:
         if start is None:

@@ -34,8 +34,6 @@ class Shim(Protocol):
 
     def release(self, job_id: str, keep: bool) -> None: ...
 
-    def note(self, job_id: str, started_at: float) -> None: ...
-
     def enforce(self, job_id: str, reason: str, kill_at: float) -> None: ...
 
 
@@ -92,7 +90,8 @@ class Spawner:
         message = self._message(args or [executable], env, path, fds, preparation)
         stdin = [int(fds[0])] if message["stdin"] else []
 
-        def began(pid: int, pipes: Sequence[int]) -> ChildTransport:
+        def began(pid: int, pipes: Sequence[int], at: float) -> ChildTransport:
+            transport.started_at = at
             self._begin(transport, pid, pipes)
             return transport
 
@@ -110,10 +109,6 @@ class Spawner:
         transport.begin(pid, dict(enumerate(pipes, 1)))
         self._shim.adopt(job_id, transport)
         return transport
-
-    def note(self, job_id: str, started_at: float) -> None:
-        """When it was started, for the next worker (ShimLink.note)."""
-        self._shim.note(job_id, started_at)
 
     def enforce(self, job_id: str, reason: str, kill_at: float) -> None:
         """What the shim is to enforce should this worker die (ShimLink.enforce)."""
@@ -150,6 +145,7 @@ class Spawner:
         return {
             "type": "spawn",
             "job": preparation.job_id,
+            "ahead": preparation.ahead,
             "argv": list(argv),
             "env": added,
             "whole_env": whole,

@@ -51,7 +51,7 @@ class ChildTransport:
         self.pid = 0
         self.usage = Usage()
         self.core_dumped = False
-        self.exited_at = 0.0
+        self.started_at = self.exited_at = 0.0
         self._reactor = reactor
         self._protocol = protocol
         self._release = release

@@ -7,6 +7,7 @@ import signal
 import time
 from contextlib import suppress
 
+from txworker.linux.clock import boot_seconds
 from txworker.linux.wait import Exit
 from txworker.shim.starts import Order
 
@@ -34,7 +35,7 @@ class HeldJob:
         self.ticks = ticks
         self.pipes = pipes
         self.pidfd = -1
-        self.started_wall = time.time()
+        self.started_wall = boot_seconds() + order["ahead"]
         self.timeout_at: float | None = None if order["timeout"] is None else now + order["timeout"]
         self.last_output = now
         self.reason: str | None = None

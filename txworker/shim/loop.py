@@ -200,11 +200,6 @@ class Loop:
     def _on_recall(self, message: Message, descriptors: list[int]) -> None:
         self._thread.recall()
 
-    def _on_note(self, message: Message, descriptors: list[int]) -> None:
-        job = self._jobs.get(message["job"])
-        if job is not None:
-            job.started_wall = message["started"]
-
     def _on_enforce(self, message: Message, descriptors: list[int]) -> None:
         job = self._jobs.get(message["job"])
         if job is not None:
@@ -252,7 +247,7 @@ class Loop:
             self._ignore(order, list(pipes.values()))
             return
         job = self._jobs[order["job"]] = HeldJob(order, pid, ticks_now(), pipes)
-        started = {"type": "started", "job": job.id, "pid": pid}
+        started = {"type": "started", "job": job.id, "pid": pid, "at": job.started_wall}
         message = job.record() if job.id in self._inherited else started
         self._inherited.discard(job.id)
         self._send(message, [fd for _, fd in sorted(pipes.items())])

@@ -13,7 +13,6 @@ privileged end must be safe: marshal and pickle are not.
 | more | the worker has taken the last lot of jobs that run: send the next |
 | spawn | job, and how it is to be started; descriptors: its stdin, if it has one |
 | recall | do not start what waits for its turn behind a start that hangs: answer `recalled` |
-| note | job, started: the wall time at which it was started, as its clients are told |
 | enforce | job, and what to enforce while no worker is there: reason, kill_at |
 | release | job: it is over; wait for its process, close its pipes. keep: go on copying what its leftovers print |
 | forget | what is being started is not wanted any more: kill it |
@@ -25,7 +24,7 @@ privileged end must be safe: marshal and pickle are not.
 | job | the record of one that it has; descriptors: the read ends of its pipes |
 | lot | some jobs were sent: answer `more` |
 | ready | all jobs were sent |
-| started | job, pid; descriptors: the read ends of its pipes |
+| started | job, pid, at (`ahead` of its spawn and the clock since boot); descriptors: the read ends of its pipes |
 | failed | job, errno, step: there is no process |
 | exited | job, and how (exit_code or signal, core_dumped, at, user_cpu, system_cpu, max_rss_bytes) |
 """
@@ -50,7 +49,7 @@ else:
 _encode = json.JSONEncoder(check_circular=False, separators=(",", ":")).encode
 _decode = json.JSONDecoder().decode
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Goes up when one end of an older version cannot understand the other any more."""
 
 SOCKET_NAME = "shim.sock"

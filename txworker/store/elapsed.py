@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
+
+from txworker.linux.clock import boot_seconds
 
 DAY_SECONDS = 86_400.0
 """
 So much of the time in which the machine was off is counted, by the wall clock, which may be wrong. Less keeps history
 for too long, more might remove it because of a clock that runs ahead.
 """
-
-
-def boot_seconds() -> float:
-    """Now, in seconds since boot; the time in which the machine sleeps is counted, too."""
-    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 class Elapsed:

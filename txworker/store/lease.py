@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from txworker.base.directory import open_own
-from txworker.store.elapsed import Elapsed, boot_seconds, gone_on
+from txworker.linux.clock import boot_seconds
+from txworker.store.elapsed import Elapsed, gone_on
 from txworker.store.errors import InUse, Unusable
 from txworker.store.place import identity
 

@@ -22,11 +22,14 @@ class JobLauncher:
     end_blocked: EndBlocked
     ended: Ended
 
-    async def launch(self, job: Job, limits: Limits, check: Callable[[], None]) -> ActiveJob:
+    async def launch(
+        self, job: Job, limits: Limits, check: Callable[[], None], now: Callable[[], float]
+    ) -> ActiveJob:
         """
         Start the job's process under these limits, which add defaults and ceilings to the spec's.
 
         check() is called immediately before the process is created, perhaps in another thread, and may raise.
+        now() is the time by the job's clock, in seconds since the epoch.
 
         Raises:
             TxWorkerError: the process could not be started; no process and no output is left.
@@ -35,7 +38,7 @@ class JobLauncher:
         active = ActiveJob(job, output, self.overdue, self.end_blocked, self.ended)
         try:
             spec = job.spec if limits == job.spec.limits else replace(job.spec, limits=limits)
-            active.running = await self.launcher.launch(job.id, spec, active, check)
+            active.running = await self.launcher.launch(job.id, spec, active, check, now)
         except BaseException:
             output.discard()
             raise

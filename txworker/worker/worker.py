@@ -312,15 +312,14 @@ class Worker:
             raise OutOfResources(f"jobs.max_running: {ceiling} may run at once, and do", "MAX_RUNNING")
 
     async def _launch(self, job: Job, limits: Limits, check: Callable[[], None]) -> None:
-        active = await self._job_launcher.launch(job, limits, check)
+        ahead = self._starting[job.id]
+        active = await self._job_launcher.launch(job, limits, check, lambda: self._world.elapsed() + ahead)
         self._active[job.id] = active
-        active.ahead = self._starting[job.id]
+        active.ahead = ahead
         if job.spec.request_id:
             self._requests[job.spec.request_id] = active.job
         pid = active.running.pid
-        at = max(self._world.elapsed() + active.ahead, job.created_at)
-        self._learn(active, Started(at, pid, self._world.ticks()))
-        active.running.note_start(at)
+        self._learn(active, Started(active.running.started_at, pid, self._world.ticks()))
         text = "Job {job_id} started as pid {pid}: {argv}"
         self._log.info(text, job_id=job.id, pid=pid, argv=shown_words(job.spec.argv))
         if self._stopping:  # it began during the launch
