@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from typing import Any
@@ -176,6 +177,38 @@ class ShimLinkTests(SynchronousTestCase):
         self.link.enforce("a", "asked", 5.0)
         self.link.release("a", keep=True)
         self.assertEqual(["enforce", "release"], self.received())
+
+    def releases(self) -> list[list[str]]:
+        """What each message that the shim's end has got says to be released."""
+        found: list[list[str]] = []
+        with contextlib.suppress(BlockingIOError, ConnectionResetError):
+            while True:
+                message, _ = self.shim.receive()
+                found.append(message["jobs"] if message["type"] == "release" else message["release"])
+        return found
+
+    def test_released_with_a_start(self) -> None:
+        """A release goes with the next start, and wakes the shim no more than once."""
+        self.link.release("a", keep=False)
+        self.link.release("b", keep=False)
+        self.assertEqual([], self.releases())
+        self.start("c", "d")
+        self.assertEqual([["a", "b"], []], self.releases())
+        self.readers.clock.advance(1.0)
+        self.assertNotIn("release", self.received())
+
+    def test_released_without_a_start(self) -> None:
+        """Where none comes it goes a moment later by itself."""
+        self.link.release("a", keep=False)
+        self.link.release("b", keep=False)
+        self.readers.clock.advance(0.01)
+        self.assertEqual([["a", "b"]], self.releases())
+
+    def test_released_at_the_end(self) -> None:
+        """A worker that leaves has released what is over: the shim can end."""
+        self.link.release("a", keep=False)
+        self.link.close()
+        self.assertEqual([["a"]], self.releases())
 
     def test_exit_of_others(self) -> None:
         """An exit is the adopted child's, and after its release nothing's."""

@@ -24,6 +24,9 @@ RECALL_SECONDS = 0.1
 """A start that takes longer hangs; those behind it come back, and whether they are still wanted is asked again."""
 
 _FLUSH_SECONDS = 0.001
+_RELEASE_SECONDS = 0.01
+"""So long a release waits for the next start, which takes it along: to wake the shim costs more than all it does."""
+
 _AT_ONCE = 64
 """Messages of one turn; then others have theirs."""
 
@@ -75,6 +78,8 @@ class ShimLink:
         self._recall: Timer | None = None
         self._recalled = False
         self._flush: Timer | None = None
+        self._released: list[str] = []
+        self._releasing: Timer | None = None
         self._closed = False
         reactor.addReader(self)
 
@@ -97,10 +102,16 @@ class ShimLink:
     def release(self, job_id: str, keep: bool) -> None:
         """The job's end is written down: its process may be reaped. keep: what it left may go on printing."""
         self._children.pop(job_id, None)
-        self._send({"type": "release", "job": job_id, "keep": keep})
+        if keep:
+            self._send({"type": "release", "jobs": [job_id], "keep": True})
+        elif not self._closed:
+            self._released.append(job_id)
+            if self._releasing is None:
+                self._releasing = self._reactor.callLater(_RELEASE_SECONDS, self._release_now)
 
     def close(self, leave: bool = True) -> None:
         """The shim goes on alone with what it has, or ends if it has no job. Without leave, what is starting ends."""
+        self._send_released()
         if not leave:
             self._send({"type": "forget"})
         self._end()
@@ -177,7 +188,8 @@ class ShimLink:
             try:
                 start.check()
                 self._in_flight[start.message["job"]] = start
-                self._channel.send(start.message, start.descriptors)
+                released, self._released = self._released, []
+                self._channel.send({**start.message, "release": released}, start.descriptors)
             except (
                 Exception
             ) as error:  # check() raises whatever its caller wants to hear, the socket when the shim is gone
@@ -203,6 +215,15 @@ class ShimLink:
             return  # the shim is gone: doRead() hears of it
         self._mind_room()
 
+    def _release_now(self) -> None:
+        self._releasing = None
+        self._send_released()
+
+    def _send_released(self) -> None:
+        released, self._released = self._released, []
+        if released:
+            self._send({"type": "release", "jobs": released, "keep": False})
+
     def _mind_room(self) -> None:
         if self._channel.full and self._flush is None and not self._closed:
             self._flush = self._reactor.callLater(_FLUSH_SECONDS, self._flush_now)
@@ -226,10 +247,10 @@ class ShimLink:
         self._closed = True
         self._reactor.removeReader(self)
         self._channel.close()
-        for timer in (self._recall, self._flush):
+        for timer in (self._recall, self._flush, self._releasing):
             if timer is not None:
                 timer.cancel()
-        self._recall = self._flush = None
+        self._recall = self._flush = self._releasing = None
 
     def _fail_starts(self, error: OSError) -> None:
         starts = [*self._in_flight.values(), *self._waiting]

@@ -175,6 +175,7 @@ class Loop:
         self._send({"type": "lot"} if self._unsent else {"type": "ready", "starting": starting})
 
     def _on_spawn(self, order: Message, descriptors: list[int]) -> None:
+        self._on_release({"jobs": order.pop("release"), "keep": False}, [])
         job = order["job"]
         if job in self._jobs or job in self._starting:
             self._ignore(order, descriptors)
@@ -206,16 +207,19 @@ class Loop:
             job.reason, job.kill_at = message["reason"], message["kill_at"]
 
     def _on_release(self, message: Message, descriptors: list[int]) -> None:
-        job = self._jobs.pop(message["job"], None)
-        if job is None:
-            return
+        for job_id in message["jobs"]:
+            job = self._jobs.pop(job_id, None)
+            if job is not None:
+                self._release(job, message["keep"])
+
+    def _release(self, job: HeldJob, keep: bool) -> None:
         if job.pidfd >= 0:
             self._events.unwatch(job.pidfd)
             os.close(job.pidfd)
             job.pidfd = -1
         reap(job.pid)
         self._thread.job_pids.discard(job.pid)
-        if not (message["keep"] and self._unattended.keep(self._directory, job)):
+        if not (keep and self._unattended.keep(self._directory, job)):
             job.close()
 
     def _on_forget(self, message: Message, descriptors: list[int]) -> None:

@@ -11,10 +11,10 @@ privileged end must be safe: marshal and pickle are not.
 | hello | protocol, version, pid, defaults (what every job inherits); descriptors: the output directory |
 | pipes | descriptors: the owners' memfd and the read ends of the worker's intermediate pipes |
 | more | the worker has taken the last lot of jobs that run: send the next |
-| spawn | job, and how it is to be started; descriptors: its stdin, if it has one |
+| spawn | job, and how it is to be started; release: jobs that are over; descriptors: its stdin, if it has one |
 | recall | do not start what waits for its turn behind a start that hangs: answer `recalled` |
 | enforce | job, and what to enforce while no worker is there: reason, kill_at |
-| release | job: it is over; wait for its process, close its pipes. keep: go on copying what its leftovers print |
+| release | jobs: they are over; wait for their processes, close their pipes. keep: go on copying what leftovers print |
 | forget | what is being started is not wanted any more: kill it |
 | quit | end, if there is no job |
 
