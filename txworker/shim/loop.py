@@ -68,7 +68,7 @@ class Loop:
         """Until there are neither jobs nor a worker."""
         self._listener.setblocking(False)
         self._events.watch(self._listener.fileno(), self._connected)
-        self._events.watch(self._thread.fileno(), self._results)
+        self._events.watch(self._thread.fileno(), self._result)
         self._events.watch(self._children, self._child_exited)
         while not self._is_over():
             self._events.wait(self._patience())
@@ -232,16 +232,14 @@ class Loop:
             self._listener.close()
             self._disconnect()
 
-    def _results(self) -> None:
-        self._thread.taken()
-        while self._thread.results:
-            job_id, pid, error, step = self._thread.results.popleft()
-            order, pipes = self._starting.pop(job_id)
-            if pid:
-                self._started(order, pid, pipes)
-            else:
-                self._ignore({}, list(pipes.values()))
-                self._send({"type": "failed", "job": job_id, "errno": error, "step": step})
+    def _result(self) -> None:
+        job_id, pid, error, step = self._thread.result()
+        order, pipes = self._starting.pop(job_id)
+        if pid:
+            self._started(order, pid, pipes)
+        else:
+            self._ignore({}, list(pipes.values()))
+            self._send({"type": "failed", "job": job_id, "errno": error, "step": step})
 
     def _started(self, order: Message, pid: int, pipes: dict[int, int]) -> None:
         if order["job"] in self._forgotten:
@@ -272,7 +270,7 @@ class Loop:
 
     def _child_exited(self) -> None:
         """SIGCHLD: an orphan that was adopted may have exited, or a sibling of the jobs."""
-        _drain(self._children)
+        os.read(self._children, 4096)
         while (pid := exited_child_of_thread()) is not None:
             reap(pid)
         if self._sweep_at is None:
@@ -329,11 +327,3 @@ def _wake_on_children() -> int:
     signal.set_wakeup_fd(there, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda number, frame: None)
     return here
-
-
-def _drain(fd: int) -> None:
-    try:
-        while os.read(fd, 4096):
-            pass
-    except BlockingIOError:
-        return

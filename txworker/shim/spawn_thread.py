@@ -43,14 +43,13 @@ _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 class SpawnThread:
     """
-    `results` has an entry more, and descriptor `fileno()` can be read, when a start has succeeded or failed. The loop's
-    thread.
+    Descriptor `fileno()` can be read, and result() be called, when a start has succeeded or failed. The loop's thread.
 
     job_pids: the processes that were started here and not released yet.
     """
 
     def __init__(self) -> None:
-        self.results: deque[Result] = deque()
+        self._results: deque[Result] = deque()
         self.job_pids: set[int] = set()
         self.thread_id = 0
         self.busy_with = 0
@@ -75,14 +74,13 @@ class SpawnThread:
             raise self._problem
 
     def fileno(self) -> int:
-        """Can be read when there are results."""
+        """Can be read when there is a result."""
         return self._here.fileno()
 
-    def taken(self) -> None:
-        """Results are about to be taken."""
-        with suppress(BlockingIOError):
-            while True:
-                self._here.recv(1)
+    def result(self) -> Result:
+        """The next one, when there is one."""
+        self._here.recv(1)
+        return self._results.popleft()
 
     def set_defaults(self, defaults: Defaults) -> None:
         """What jobs inherit from now on."""
@@ -158,12 +156,12 @@ class SpawnThread:
     def _spawn(self, order: Order, descriptors: list[int]) -> None:
         job = order["job"]
         try:
-            self.results.append((job, self._started(order, descriptors), 0, ""))
+            self._results.append((job, self._started(order, descriptors), 0, ""))
         except OSError as error:
-            self.results.append((job, 0, error.errno or 1, str(error.filename or "")))
+            self._results.append((job, 0, error.errno or 1, str(error.filename or "")))
         except Exception:  # a mistake of ours: the worker must hear that there is no process, and shim.log of the rest
             traceback.print_exc()
-            self.results.append((job, 0, errno.EINVAL, ""))
+            self._results.append((job, 0, errno.EINVAL, ""))
         finally:
             for fd in descriptors:
                 os.close(fd)
