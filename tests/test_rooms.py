@@ -19,7 +19,7 @@ ROOMS: dict[str, set[str]] = {
     "shim": {"linux"},
     "config": {"jobs", "base"},
     "output": {"jobs", "base", "ports"},
-    "store": {"jobs", "base", "ports"},
+    "store": {"jobs", "base", "ports", "linux.clock"},
     "wire": {"jobs", "pb"},
     "leftovers": {"jobs", "base", "ports", "linux"},
     "process": {"jobs", "base", "ports", "linux", "leftovers", "shim.messages", "shim.intermediate"},

@@ -92,7 +92,6 @@ class JobProcess:
         """When it exited, in seconds since the epoch; None: it runs."""
         return self._transport.exited_at or None
 
-
     def stop(self, grace_seconds: float) -> None:
         """TERM now, KILL when the grace period is over."""
         self.run.stop(grace_seconds)

@@ -22,9 +22,7 @@ class JobLauncher:
     end_blocked: EndBlocked
     ended: Ended
 
-    async def launch(
-        self, job: Job, limits: Limits, check: Callable[[], None], now: Callable[[], float]
-    ) -> ActiveJob:
+    async def launch(self, job: Job, limits: Limits, check: Callable[[], None], now: Callable[[], float]) -> ActiveJob:
         """
         Start the job's process under these limits, which add defaults and ceilings to the spec's.
 
