@@ -21,11 +21,16 @@ SENTENCE = r"service: b'\xff' is not UTF-8"
 
 
 class FakeServicer:
-    """Says which services it is asked for, in each of four ways; notes what requests raise; again: it wants another."""
+    """
+    Says which services it is asked for, in each of four ways, and notes what requests raise, or that they are over.
+
+    `again`: it wants another one, and asks for it when it may (`go_on`). `over`: gRPC has told it that the call is.
+    """
 
     def __init__(self) -> None:
         self.raised: list[type[Exception]] = []
-        self.again = threading.Event()
+        self.ended, self.again, self.over, self.go_on = (threading.Event() for _ in range(4))
+        self.go_on.set()
 
     def one_one(self, request: Any, context: grpc.ServicerContext) -> Any:
         return pb.HealthCheckRequest(service=f"asked {request.service}")
@@ -37,6 +42,7 @@ class FakeServicer:
         return self.one_one(list(self._noting(requests))[-1], context)
 
     def many_many(self, requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
+        context.add_callback(self.over.set)
         for request in self._noting(requests):
             yield self.one_one(request, context)
 
@@ -45,9 +51,12 @@ class FakeServicer:
             for request in requests:
                 yield request
                 self.again.set()
+                self.go_on.wait(LIMIT)
         except TxWorkerError as error:
             self.raised.append(type(error))
             raise
+        finally:
+            self.ended.set()
 
 
 class RequestsTests(SynchronousTestCase):
@@ -110,16 +119,30 @@ class RequestsTests(SynchronousTestCase):
         self.assertEqual([InvalidRequest] * 2, self.servicer.raised)
 
     def test_client_leaves(self) -> None:
-        """A client that leaves between two requests is an error of ours for the method, not one of gRPC's."""
+        """A client that has left between two requests is an error of ours for the method, not one of gRPC's."""
+        self.servicer.go_on.clear()
+        answers = self.called_once()
+        answers.cancel()
+        self.assertTrue(self.servicer.over.wait(LIMIT))
+        self.servicer.go_on.set()
+        self.assertTrue(self.servicer.ended.wait(LIMIT))
+        self.assertEqual([CallerGone], self.servicer.raised)
+
+    def test_client_leaves_who_is_waited_for(self) -> None:
+        """The same while the method waits for a request, or its requests are over: gRPC tells it in either order."""
+        answers = self.called_once()
+        answers.cancel()
+        self.assertTrue(self.servicer.ended.wait(LIMIT))
+        self.assertIn(self.servicer.raised, ([CallerGone], []))
+
+    def called_once(self) -> Any:
+        """A call whose first request is answered, and whose client sends no second one."""
+        self.addCleanup(self.left.set)
         called: Any = self.channel.stream_stream("/Streaming/ManyMany")
         answers = called(self.one_then_nothing(), timeout=LIMIT)
         next(answers)
         self.assertTrue(self.servicer.again.wait(LIMIT))
-        answers.cancel()
-        self.left.set()
-        self.server.stop(None).wait()
-        self.pool.shutdown()
-        self.assertEqual([CallerGone], self.servicer.raised)
+        return answers
 
     def one_then_nothing(self) -> Iterator[bytes]:
         yield GOOD

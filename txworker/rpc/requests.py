@@ -122,7 +122,7 @@ def _readable(requests: Iterator[Any]) -> Iterator[Any]:
 
     Raises:
         InvalidRequest: that one.
-        CallerGone: the client left instead of sending another.
+        CallerGone: the client left instead of sending another. gRPC may also tell it as the end of the requests.
     """
     try:
         for request in requests:
