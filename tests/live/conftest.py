@@ -8,6 +8,16 @@ from pathlib import Path
 import pytest
 
 from tests.support.daemon import Daemon
+from tests.support.spare import Spares
+
+
+@pytest.fixture(scope="package", autouse=True)
+def spares() -> Iterator[None]:
+    """The workers of these tests begin with what is imported already."""
+    Daemon.spares = made = Spares()
+    yield
+    Daemon.spares = None
+    made.close()
 
 
 @pytest.fixture(scope="module")

@@ -14,11 +14,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, ClassVar
 
 import grpc
 
-from tests.support.measured import kill, twistd_command
+from tests.support.measured import MEASURING, kill, twistd_command
+from tests.support.spare import Spares
 from txworker.leftovers.tags import environment_tag
 from txworker.linux.cgroup import end_elsewhere, end_stale, own_cgroup
 from txworker.pb import worker_pb2 as pb
@@ -47,6 +48,9 @@ class Daemon:
     Another one in the same place is its restart. `twistd` is the program that takes twistd's arguments.
     """
 
+    spares: ClassVar[Spares | None] = None
+    """Where there are some, twistd need not be started anew."""
+
     def __init__(self, place: Path, text: str = "", server: str = "", twistd: Sequence[str] = TWISTD_COMMAND) -> None:
         self.place = place
         self.settings = text
@@ -56,16 +60,17 @@ class Daemon:
         self.log_file = place / "log"
         self.output = place / "output"
         with self.log_file.open("wb") as log:
-            self.process = subprocess.Popen(
-                [*twistd, "-n", "--pidfile=", "worker", "--config", str(self.config)],
-                cwd=place,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
+            self.process = self._begun([*twistd, "-n", "--pidfile=", "worker", "--config", str(self.config)], log)
         self.addr = wait_until(self._served)
         self.channel = grpc.insecure_channel(self.addr)
         self.stub = WorkerStub(self.channel)
+
+    def _begun(self, words: list[str], log: BinaryIO) -> subprocess.Popen[bytes]:
+        if self.spares is not None and not MEASURING and self.twistd == TWISTD_COMMAND:
+            process = self.spares.begin(words, self.place, log.fileno())
+            if process is not None:
+                return process
+        return subprocess.Popen(words, cwd=self.place, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
     def _served(self) -> str:
         found = re.search(r"Serving on (\S+:\d+)", self.log())
