@@ -95,6 +95,7 @@ def with_cgroups(a_daemon: Callable[..., Daemon]) -> Daemon:
     return a_daemon(CONFIG)
 
 
+@pytest.mark.slow
 def test_with_cgroups(with_cgroups: Daemon, attack: Callable[..., list[Adversary]], witnesses: Witnesses) -> None:
     """With a cgroup nobody survives, however the job ends."""
     attack_with_cgroups(with_cgroups, attack, witnesses, 1)

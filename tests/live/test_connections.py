@@ -59,6 +59,7 @@ def test_idle_ones_cost_jobs_nothing(narrow: Daemon, kind: str) -> None:
     wait_until(lambda: answered(narrow.addr))
 
 
+@pytest.mark.slow
 def test_a_place_for_others_comes_soon(narrow: Daemon) -> None:
     """Connections on which nothing is said are closed, and others find a place while their clients are still there."""
     with silent(narrow.addr, 400):
@@ -94,13 +95,14 @@ def whole(worker: Daemon, job_id: str, output: bytes) -> bool:
 def test_idle_and_not(a_daemon: Callable[..., Daemon]) -> None:
     """A connection without a call is closed after its time; one with a viewer of a silent job is not."""
     worker = a_daemon(server="max_idle_seconds = 0.5")
-    job_id = worker.bash("sleep 2; echo end")
+    job_id = worker.bash("until [ -e closed ]; do sleep 0.02; done; echo end")
     view = worker.stub.StreamJob(pb.StreamJobReq(jobID=job_id), timeout=LIMIT)
     with connections(worker.addr, 1) as (idle,):
-        end = time.monotonic() + 1.9
+        end = time.monotonic() + LIMIT
         while not idle.closed and time.monotonic() < end:
             idle.read(0.1)
         assert idle.closed
+    (worker.place / "closed").touch()
     assert "".join(message.output for message in view) == "end\n"
 
 

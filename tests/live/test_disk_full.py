@@ -118,7 +118,7 @@ def test_output(disk: Disk, a_daemon: Callable[..., Daemon]) -> None:
     assert worker.raw(job_id) == seen
 
 
-@pytest.mark.parametrize("durability", ["process", "machine"])
+@pytest.mark.parametrize("durability", ["process", pytest.param("machine", marks=pytest.mark.slow)])
 def test_store(disk: Disk, with_store: Callable[[str], Daemon], durability: str) -> None:
     """
     No new jobs, with the reason, and NOT_SERVING; running jobs go on and can be stopped; the worker is seen to live;

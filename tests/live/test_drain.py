@@ -24,7 +24,7 @@ from txworker.pb.control_pb2_grpc import ControlStub
 UNTIL_GO = "echo up; while [ ! -e go ]; do sleep 0.02; done; echo bye"
 """A job that ends once the file is there."""
 
-GRACE = 2
+GRACE = 0.5
 
 
 def a_stubborn_job(worker: Daemon) -> str:
@@ -137,6 +137,7 @@ def test_again_and_again(a_daemon: Callable[..., Daemon]) -> None:
     assert "Traceback" not in worker.log()
 
 
+@pytest.mark.slow
 def test_slow_viewer(a_daemon: Callable[..., Daemon]) -> None:
     """One who is slow to read what the last job printed gets all of it before the worker ends."""
     worker = a_daemon()

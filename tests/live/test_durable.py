@@ -212,7 +212,7 @@ def test_damaged_page(a_daemon: ADaemon, again: Again) -> None:
     ("spoil", "words"),
     [
         (lambda data: b"garbage" * 1000, "is damaged"),
-        (lambda data: data[:4096] + bytes(len(data) - 4096), "is damaged"),
+        pytest.param(lambda data: data[:4096] + bytes(len(data) - 4096), "is damaged", marks=pytest.mark.slow),
         (lambda data: b"", "was empty or not there, though a worker was here before"),
     ],
 )

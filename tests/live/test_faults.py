@@ -33,8 +33,8 @@ def kill_often(place: Path, name: str, jobs: str, kills: int) -> None:
 
 
 def test_few_kills(tmp_path: Path) -> None:
-    """Nothing that was told becomes untrue, and nothing runs on: three kills, for every day."""
-    kill_often(tmp_path, "few", "", 3)
+    """Nothing that was told becomes untrue, and nothing runs on: one kill, for every day."""
+    kill_often(tmp_path, "few", "", 1)
 
 
 @pytest.mark.slow

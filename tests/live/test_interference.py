@@ -30,7 +30,7 @@ time.sleep(1000)
 
 STEADY = """
 import time
-for number in range(40):
+for number in range(25):
     print(number, flush=True)
     time.sleep(0.1)
 """
@@ -86,7 +86,7 @@ def test_farthest_offset(daemon: Daemon) -> None:
         assert code is grpc.StatusCode.OUT_OF_RANGE
 
 
-@pytest.mark.parametrize("cgroups", ["true", "false"])
+@pytest.mark.parametrize("cgroups", ["true", pytest.param("false", marks=pytest.mark.slow)])
 def test_traced(a_daemon: ADaemon, tmp_path: Path, cgroups: str) -> None:
     """A job that is traced by one that it left behind ends when it is stopped, and so does that one."""
     worker = a_daemon(f"[jobs]\nuse_cgroups = {cgroups}\n")
@@ -100,13 +100,14 @@ def test_traced(a_daemon: ADaemon, tmp_path: Path, cgroups: str) -> None:
     wait_until(lambda: not Path(f"/proc/{tracer}").exists())
 
 
+@pytest.mark.slow
 def test_quiet_while_the_worker_stood_still(a_daemon: ADaemon) -> None:
     """A worker that was stopped for longer than a job may be quiet reads what came before it says so."""
     worker = a_daemon()
     job_id = worker.start(sys.executable, "-c", STEADY, quietTimeout=Duration(seconds=1))
     wait_until(lambda: worker.query(job_id).job.outputBytes)
     worker.process.send_signal(signal.SIGSTOP)
-    time.sleep(2)  # this long, and no longer
+    time.sleep(1.3)  # this long, and no longer
     worker.process.send_signal(signal.SIGCONT)
     assert worker.end(job_id).job.state == pb.JOB_STATE_SUCCEEDED
 

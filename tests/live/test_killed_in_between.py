@@ -93,6 +93,7 @@ def test_before_the_worker_reads_the_answer(a_daemon: ADaemon, again: Again, tmp
     _check_once(again(worker), request)
 
 
+@pytest.mark.slow
 def test_while_it_asks_the_shim(a_daemon: ADaemon, again: Again) -> None:
     """Killed in the takeover, twice in a row, when it has the lease and waits for the shim's first word."""
     worker = a_daemon()
@@ -114,6 +115,7 @@ def test_while_it_asks_the_shim(a_daemon: ADaemon, again: Again) -> None:
     _check_lines(again(worker), ids)
 
 
+@pytest.mark.slow
 def test_between_two_lots(a_daemon: ADaemon, again: Again) -> None:
     """Killed in the takeover, twice in a row, when it has been given some of the jobs, and their pipes, and not all."""
     worker = a_daemon()

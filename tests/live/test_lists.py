@@ -106,17 +106,18 @@ class Last:
         return self._job_id
 
 
-def test_watchers(daemon: Daemon) -> None:
+@pytest.mark.parametrize(("watchers", "jobs"), [(10, 30), pytest.param(50, 100, marks=pytest.mark.slow)])
+def test_watchers(daemon: Daemon, watchers: int, jobs: int) -> None:
     """
-    Fifty watchers while a hundred jobs run: each one's folded view is what a list says at the end, no state of a job
+    Many watchers while many jobs run: each one's folded view is what a list says at the end, no state of a job
     was told twice, and each end was told; one who did not read until then catches up.
     """
-    label = {"test": "watchers"}
+    label = {"test": f"{watchers} watchers"}
     request = pb.WatchJobsReq(labels=label)
     before = daemon.bash("true", labels=label)
     idle = daemon.stub.WatchJobs(request, timeout=4 * LIMIT)
     next(idle)
-    begun = threading.Barrier(51)
+    begun = threading.Barrier(watchers + 1)
 
     def watch(_: int) -> Folded:
         events = daemon.stub.WatchJobs(request, timeout=4 * LIMIT)
@@ -126,10 +127,10 @@ def test_watchers(daemon: Daemon) -> None:
 
     last = Last()
     daemon.end(before)
-    with ThreadPoolExecutor(50) as pool:
-        watching = [pool.submit(watch, number) for number in range(50)]
+    with ThreadPoolExecutor(watchers) as pool:
+        watching = [pool.submit(watch, number) for number in range(watchers)]
         begun.wait(LIMIT)
-        ids = [daemon.bash(f"exit {number % 3}", labels=label) for number in range(100)]
+        ids = [daemon.bash(f"exit {number % 3}", labels=label) for number in range(jobs)]
         for job_id in ids:
             daemon.end(job_id)
         ids.append(daemon.bash("true", labels=label))
@@ -137,9 +138,9 @@ def test_watchers(daemon: Daemon) -> None:
         views = [future.result() for future in watching]
     expected = {job_id: daemon.query(job_id).job for job_id in ids}
     views.append(folded(idle, ids[-1]))
-    for jobs, told in views:
-        jobs.pop(before, None)
-        assert jobs == expected
+    for view, told in views:
+        view.pop(before, None)
+        assert view == expected
         assert len(told) == len(set(told))
 
 

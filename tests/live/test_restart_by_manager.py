@@ -59,13 +59,14 @@ def _check_ends(stub: WorkerStub, place: Path, ids: list[str]) -> None:
         assert (job.state, job.exitCode) == (pb.JOB_STATE_FAILED, 3)
 
 
-def test_signals(a_daemon: ADaemon, again: Again) -> None:
-    """What KillMode=process does: TERM to the main process alone, its end, another one in its place; three times."""
+@pytest.mark.parametrize("times", [1, pytest.param(3, marks=pytest.mark.slow)])
+def test_signals(a_daemon: ADaemon, again: Again, times: int) -> None:
+    """What KillMode=process does: TERM to the main process alone, its end, another one in its place; several times."""
     worker = a_daemon(LEAVE)
     ids = _start(worker.stub)
     before, shim = _records(worker.stub, ids), worker.shim()
     current = worker
-    for _ in range(3):
+    for _ in range(times):
         assert current.stop(signal.SIGTERM) == 0
         assert f"{JOBS} jobs are left to the next worker" in current.log()
         current = again(current)

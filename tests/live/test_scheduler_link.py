@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -28,9 +29,9 @@ def scheduler() -> Iterator[SchedulerStandIn]:
     stand_in.stop()
 
 
-def a_registration(scheduler: SchedulerStandIn) -> Registration:
+def a_registration(scheduler: SchedulerStandIn, pace: Pace = PACE) -> Registration:
     real: Any = reactor
-    registration = Registration(real, Link(real, scheduler.addr), lambda: "127.0.0.1:1", lambda: 0.5, PACE)
+    registration = Registration(real, Link(real, scheduler.addr), lambda: "127.0.0.1:1", lambda: 0.5, pace)
     registration.startService()
     return registration
 
@@ -105,9 +106,9 @@ async def test_gone_at_the_end(scheduler: SchedulerStandIn) -> None:
 async def test_slow(scheduler: SchedulerStandIn) -> None:
     """A scheduler that is too slow to answer is tried again until it answers."""
     scheduler.open_gate.clear()
-    registration = a_registration(scheduler)
+    registration = a_registration(scheduler, replace(PACE, register_limit=0.3))
     real: Any = reactor
-    real.callLater(1.5, scheduler.open_gate.set)
+    real.callLater(0.5, scheduler.open_gate.set)
     assert (await heard(scheduler))[0] == "register"
     await registration.stopService()
 

@@ -94,6 +94,7 @@ def a_job_that_leaves(worker: Daemon, name: str, go: Path) -> str:
     return job_id
 
 
+@pytest.mark.slow
 def test_leftovers(short: Daemon, tmp_path: Path, name: str) -> None:
     """A job is not done before somebody could look for what it has left, and then ends that."""
     job_id = a_job_that_leaves(short, name, tmp_path / "go")

@@ -23,7 +23,7 @@ from txworker.linux.procfs import ProcessTable
 from txworker.pb import worker_pb2 as pb
 from txworker.pb.worker_pb2_grpc import WorkerStub
 
-GRACE = 2
+GRACE = 1
 PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -82,8 +82,8 @@ def test_whatever_is_open(a_daemon: Callable[..., Daemon]) -> None:
 
 def test_while_stopping(a_daemon: Callable[..., Daemon]) -> None:
     """From the first moment of stopping no job is taken and health says so; what runs can still be asked after."""
-    worker = a_daemon(f"[jobs]\nstop_grace_seconds = {GRACE}")
-    job_id = worker.bash("trap '' TERM; echo up; while :; do sleep 0.2; done")
+    worker = a_daemon(f"[jobs]\nstop_grace_seconds = {LIMIT}")
+    job_id = worker.bash("trap '' TERM; echo up; while [ ! -e go ]; do sleep 0.02; done")
     stream = worker.stub.StreamJob(pb.StreamJobReq(path=job_id))
     assert next(iter(stream)).output == "up\n"
     worker.process.terminate()
@@ -93,6 +93,7 @@ def test_while_stopping(a_daemon: Callable[..., Daemon]) -> None:
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
     health = health_pb2_grpc.HealthStub(worker.channel).Check(health_pb2.HealthCheckRequest())
     assert health.status == health_pb2.HealthCheckResponse.NOT_SERVING
+    (worker.place / "go").touch()
     assert list(stream) == []
     assert worker.process.wait(LIMIT) == 0
 
@@ -108,6 +109,7 @@ def test_scheduler_is_told(a_daemon: Callable[..., Daemon]) -> None:
     scheduler.stop()
 
 
+@pytest.mark.slow
 def test_scheduler_that_does_not_answer(a_daemon: Callable[..., Daemon]) -> None:
     """A scheduler that hangs holds the end up for two seconds at most."""
     scheduler = SchedulerStandIn()
@@ -149,6 +151,7 @@ def _ended(pid: int) -> bool:
     return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
+@pytest.mark.slow
 def test_launch_that_hangs(a_daemon: Callable[..., Daemon], tmp_path: Path) -> None:
     """While an exec waits for a disk all else goes on; the worker ends all the same, and starts nothing any more."""
     worker = a_daemon(f"[jobs]\nstop_grace_seconds = {GRACE}", server="max_streams = 1")

@@ -20,6 +20,8 @@ from txworker.pb import worker_pb2 as pb
 
 ADaemon = Callable[..., Daemon]
 CGROUPS = pytest.mark.parametrize("cgroups", ["true", "false"])
+SELDOM_WITH = pytest.mark.parametrize("cgroups", [pytest.param("true", marks=pytest.mark.slow), "false"])
+SELDOM_WITHOUT = pytest.mark.parametrize("cgroups", ["true", pytest.param("false", marks=pytest.mark.slow)])
 
 
 @pytest.fixture
@@ -49,7 +51,7 @@ def a_worker(a_daemon: ADaemon, cgroups: str) -> Daemon:
     return a_daemon(f"[jobs]\nuse_cgroups = {cgroups}\nstop_grace_seconds = 0.5\n")
 
 
-@CGROUPS
+@SELDOM_WITH
 def test_ended_with_the_job(a_daemon: ADaemon, tmp_path: Path, name: str, cgroups: str) -> None:
     """They end with it, however it ends, are counted, and no zombie is left."""
     worker = a_worker(a_daemon, cgroups)
@@ -64,7 +66,7 @@ def test_ended_with_the_job(a_daemon: ADaemon, tmp_path: Path, name: str, cgroup
     wait_until(lambda: not zombies(worker))
 
 
-@CGROUPS
+@SELDOM_WITHOUT
 def test_chain(a_daemon: ADaemon, tmp_path: Path, name: str, cgroups: str) -> None:
     """A chain of them is caught."""
     worker = a_worker(a_daemon, cgroups)
@@ -85,7 +87,7 @@ def test_worker_ends(a_daemon: ADaemon, tmp_path: Path, name: str, cgroups: str)
     assert named(name) == []
 
 
-@CGROUPS
+@SELDOM_WITHOUT
 def test_among_many(a_daemon: ADaemon, tmp_path: Path, name: str, cgroups: str) -> None:
     """Among so many jobs that they are not looked for at each end: within a moment, and only the job's own."""
     worker = a_worker(a_daemon, cgroups)

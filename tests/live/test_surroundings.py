@@ -282,7 +282,11 @@ def test_environment(
     ("script", "order", "number"),
     [
         ("while :; do :; done", {"limits": pb.Limits(maxCPU=Duration(seconds=1))}, signal.SIGXCPU),
-        ("exec python3 -ISc 'import signal, time; signal.alarm(1); time.sleep(60)'", {}, signal.SIGALRM),
+        (
+            "exec python3 -ISc 'import signal, time; signal.setitimer(signal.ITIMER_REAL, 0.1); time.sleep(60)'",
+            {},
+            signal.SIGALRM,
+        ),
         ("kill -USR2 $$; sleep 60", {}, signal.SIGUSR2),
         ("exec yes | true; exit ${PIPESTATUS[0]}", {}, None),
     ],
@@ -477,15 +481,15 @@ def test_kept(a_daemon: Callable[..., Daemon], default: str, asked: str) -> None
         mine = daemon.query(job_id).job
         assert (mine.state, mine.leftoversEnded) == (pb.JOB_STATE_SUCCEEDED, 0)
         before = lines(daemon, job_id)[-1]
-        wait_until(lambda: lines(daemon, job_id)[-1] > before + 20)
+        wait_until(lambda: lines(daemon, job_id)[-1] > before + 5)
         other = daemon.bash("setsid sleep 61 & echo", leftovers="end")
         assert daemon.end(other).job.leftoversEnded == 1
         daemon.stop()
         size = (daemon.output / f"{job_id}.out").stat().st_size
-        wait_until(lambda: (daemon.output / f"{job_id}.out").stat().st_size > size + 200)
+        wait_until(lambda: (daemon.output / f"{job_id}.out").stat().st_size > size + 50)
         again = Daemon(daemon.place, daemon.settings)
         before = lines(again, job_id)[-1]
-        wait_until(lambda: lines(again, job_id)[-1] > before + 20)
+        wait_until(lambda: lines(again, job_id)[-1] > before + 5)
         printed = lines(again, job_id)
         assert printed == list(range(1, len(printed) + 1))
         assert len(alive(name)) == 2
@@ -526,10 +530,13 @@ def test_kept_beside_what_is_taken_over(a_daemon: Callable[..., Daemon]) -> None
 def test_kept_within_its_limit(daemon: Daemon) -> None:
     """What a job left prints no more than the job may; where it was cut a line says so. It does not wait, nor die."""
     name = f"kept-{os.getpid()}-limit"
-    script = f"echo begun; (setsid bash -c 'sleep 2.5; head -c 9000 /dev/zero; sleep 60; :' {name} &)"
+    go = daemon.place / name
+    left = f"until [ -e {go} ]; do sleep 0.02; done; head -c 9000 /dev/zero; sleep 60; :"
+    script = f"echo begun; (setsid bash -c '{left}' {name} &)"
     try:
         job_id = daemon.bash(script, leftovers="keep", limits=pb.Limits(maxOutputBytes=1000))
         daemon.end(job_id)
+        go.touch()
         wait_until(lambda: b"dropped" in daemon.raw(job_id))
         assert daemon.raw(job_id) == b"begun\n" + bytes(994) + b"\n[output beyond 1000 bytes was dropped]\n"
         assert alive(name)
@@ -576,6 +583,7 @@ AS_ROOT = ("--reuid=0", "--regid=0", "--clear-groups", "sleep", "300.5")
 
 
 @ROOT
+@pytest.mark.slow
 def test_what_may_not_be_signalled(unprivileged: Daemon, open_place: Path) -> None:
     """
     A job that has become another user's is not ended, and its record says so and why: while it is stopped, and beside

@@ -122,7 +122,7 @@ def test_time_limits(a_daemon: ADaemon, again: Again) -> None:
     timed = worker.bash("exec sleep 1000", timeout={"nanos": 900_000_000})
     quiet = worker.bash("echo once; exec sleep 1000", quietTimeout={"nanos": 900_000_000})
     stubborn = worker.bash("trap '' TERM; echo; while :; do sleep 0.05; done", timeout={"nanos": 900_000_000})
-    later = worker.bash("exec sleep 1000", timeout={"seconds": 5})
+    later = worker.bash("exec sleep 1000", timeout={"seconds": 3})
     wait_until(lambda: worker.query(stubborn).job.outputBytes)
     pids = [worker.query(job_id).job.pid for job_id in (timed, quiet, stubborn)]
     worker.stop(signal.SIGKILL)
@@ -134,9 +134,10 @@ def test_time_limits(a_daemon: ADaemon, again: Again) -> None:
     assert ends[0].errorText == "timed out after 0.9 s: signal: terminated"
     assert ends[1].errorText.startswith("no output for 0.9 s")
     seconds = (ends[3].finishedAt.ToMilliseconds() - ends[3].startedAt.ToMilliseconds()) / 1000
-    assert 4.8 < seconds < 9
+    assert 2.8 < seconds < 7
 
 
+@pytest.mark.slow
 def test_stop_under_way(a_daemon: ADaemon, again: Again) -> None:
     """A stop that was begun goes on: KILL comes when the grace period is over, with a worker or without."""
     worker = a_daemon()
@@ -155,7 +156,8 @@ def test_stop_under_way(a_daemon: ADaemon, again: Again) -> None:
     assert [(job.state, job.signal) for job in ends] == [(pb.JOB_STATE_STOPPED, signal.SIGKILL)] * 2
 
 
-def test_pours_through_five_kills(a_daemon: ADaemon, again: Again) -> None:
+@pytest.mark.parametrize(("kills", "blocks"), [(1, 1500), pytest.param(5, 6000, marks=pytest.mark.slow)])
+def test_pours_through_kills(a_daemon: ADaemon, again: Again, kills: int, blocks: int) -> None:
     """A job that pours is never blocked for long and loses nothing: its output is what it printed, to the byte."""
     worker = a_daemon()
     program = (
@@ -168,10 +170,10 @@ def test_pours_through_five_kills(a_daemon: ADaemon, again: Again) -> None:
         "    now = time.monotonic(); longest, last = max(longest, now - last), now\n"
         "os.write(2, f'{sha.hexdigest()} {longest}'.encode())\n"
     )
-    job_id = worker.start(sys.executable, "-c", program, separateStderr=True, env={"BLOCKS": "6000"})
+    job_id = worker.start(sys.executable, "-c", program, separateStderr=True, env={"BLOCKS": str(blocks)})
     current = worker
-    for kills in range(1, 6):
-        wait_until(partial(_holds, worker.output / f"{job_id}.out", kills * 50_000_000))
+    for number in range(1, kills + 1):
+        wait_until(partial(_holds, worker.output / f"{job_id}.out", number * 50_000_000))
         current.stop(signal.SIGKILL)
         current = again(current)
     end = current.end(job_id).job
@@ -181,7 +183,9 @@ def test_pours_through_five_kills(a_daemon: ADaemon, again: Again) -> None:
     assert float(longest) < 5  # it waits for a CPU here, never for a worker
 
 
-@pytest.mark.parametrize("how", [signal.SIGUSR2, "handover", "leave"])
+@pytest.mark.parametrize(
+    "how", ["handover", *(pytest.param(how, marks=pytest.mark.slow) for how in (signal.SIGUSR2, "leave"))]
+)
 def test_left(a_daemon: ADaemon, again: Again, how: signal.Signals | str) -> None:
     """
     A handover, or at_stop = "leave", leaves the jobs once: the worker ends with 0, streams end UNAVAILABLE and not as
@@ -256,6 +260,7 @@ def test_shim_ends(a_daemon: ADaemon) -> None:
         wait_until(partial(_ended, pid))
 
 
+@pytest.mark.slow
 def test_hanging_start(a_daemon: ADaemon, again: Again, tmp_path: Path) -> None:
     """
     An exec that hangs holds up launches alone: ends, output, stops and a takeover go on; then it is not told
