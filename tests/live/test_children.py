@@ -31,7 +31,7 @@ from twisted.logger import capturedLogs
 from twisted.python.failure import Failure
 from zope.interface.verify import verifyClass, verifyObject
 
-from tests.support.daemon import wait_until
+from tests.support.daemon import Daemon, wait_until
 from tests.support.hanging import exec_that_waits
 from tests.support.providers import (
     DESCRIPTOR_LIMIT,
@@ -123,7 +123,9 @@ class Heard:
 
 @pytest.fixture(autouse=True)
 def nothing_left() -> Iterator[None]:
-    """Every test gives back the descriptors and children it had."""
+    """Every test gives back the descriptors and children it had; of those there are none before."""
+    if Daemon.spares is not None:
+        Daemon.spares.close()
     pytest_twisted.blockon(deferLater(real, 0))  # the reactor has its own descriptors by now
     before = held()
     yield

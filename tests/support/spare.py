@@ -70,6 +70,7 @@ class Spares:
         return process
 
     def close(self) -> None:
-        """No more."""
+        """There is none, until one is asked for again."""
         if self._spare is not None:
             self._spare.close()
+            self._spare = None
