@@ -9,7 +9,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import grpc
@@ -123,9 +123,16 @@ def test_scheduler_that_does_not_answer(a_daemon: Callable[..., Daemon]) -> None
     scheduler.stop()
 
 
-def test_daemon(tmp_path: Path) -> None:
+@pytest.fixture
+def subreaper() -> Iterator[None]:
+    """The end of a daemon comes to us meanwhile; not afterwards, or every orphan would stay a zombie for us."""
+    assert ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+    yield
+    assert ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0) == 0
+
+
+def test_daemon(tmp_path: Path, subreaper: None) -> None:
     """As a daemon it serves, too; SIGTERM to the pid in its pidfile leaves no process, no pidfile, and status 0."""
-    assert ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0  # so that its status comes to us
     (tmp_path / "worker.toml").write_text('[grpc_server]\naddr = "127.0.0.1:0"')
     options = ["--pidfile=worker.pid", "--logfile=worker.log", "worker", "--config", "worker.toml"]
     subprocess.run([TWISTD, *options], cwd=tmp_path, check=True, timeout=LIMIT, stdin=subprocess.DEVNULL)
