@@ -190,7 +190,10 @@ def test_the_directory_swapped(place: Path) -> None:
     worker = Daemon(place, settings(place, output="parent/output"))
     try:
         (place / "parent").chmod(0o777)
-        as_nobody(f"mv {place}/parent/output {place}/parent/old; ln -s {place}/elsewhere {place}/parent/output")
+        away = "mv -T output old$((n+=1))"  # more than once, if the worker makes another one in between
+        as_nobody(
+            f"cd {place}/parent; ln -s {place}/elsewhere link; until mv -T link output 2>/dev/null; do {away}; done"
+        )
         with suppress(grpc.RpcError):  # perhaps the worker has looked already
             worker.bash("echo a")
         wait_until(lambda: "no new jobs until there is one that can be used" in worker.log())
