@@ -30,6 +30,7 @@ ROOMS: dict[str, set[str]] = {
         *("jobs", "base", "ports", "linux", "config", "output", "store", "leftovers", "process", "worker"),
         *("rpc", "scheduler"),
     },
+    "client": {"base.printable", "pb"},
     "cli": {"base.printable", "pb"},
 }
 """From the lowest to the highest: each room, and all that it may import of the others: rooms, or modules of them."""
@@ -57,14 +58,26 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
 """The layers of the bigger rooms, from the lowest: a module imports lower ones only."""
 
 THIRD_PARTIES: dict[str, set[str]] = {
-    "twisted": {"base", "ports", "output", "store", "leftovers", "process", "worker", "rpc", "scheduler", "daemon"},
+    "twisted": {
+        "base",
+        "ports",
+        "output",
+        "store",
+        "leftovers",
+        "process",
+        "worker",
+        "rpc",
+        "scheduler",
+        "daemon",
+        "client",
+    },
     "zope": {"output", "process", "worker", "daemon"},
     "automat": {"process"},
-    "grpc": {"rpc", "scheduler", "wire", "cli", "pb"},
+    "grpc": {"rpc", "scheduler", "wire", "client", "cli", "pb"},
     "grpc_health": {"rpc", "scheduler"},
     "grpc_reflection": {"rpc"},
-    "grpc_status": {"wire", "cli"},
-    "google": {"pb", "wire", "rpc", "scheduler", "cli"},
+    "grpc_status": {"wire", "client", "cli"},
+    "google": {"pb", "wire", "rpc", "scheduler", "client", "cli"},
     "sqlite3": {"store"},
     "tomli": {"config"},
     "subprocess": set(),
@@ -165,7 +178,7 @@ class RoomsTests(SynchronousTestCase):
 
     def test_one_logger(self) -> None:
         """Every room's lines are those of txworker.base.logs, whose fields are printable."""
-        log = ("txworker/base/logs.py",)
+        log = ("txworker/base/logs.py", "txworker/client/telling.py")
         names = (
             "from twisted.logger import Logger",
             "twisted.python import log",

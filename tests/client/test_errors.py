@@ -1,0 +1,75 @@
+"""A client's errors are the worker's, by name and by reason."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+from google.rpc.status_pb2 import Status
+from grpc_status import rpc_status
+from twisted.trial.unittest import SynchronousTestCase
+
+from txworker import client
+from txworker.client.errors import error_of, passes
+from txworker.jobs import errors
+from txworker.wire.status import status_of
+
+
+class FakeCall(grpc.RpcError):
+    """As a stub raises it, with the status of one of the worker's errors."""
+
+    def __init__(self, status: Any) -> None:
+        self._status = status
+
+    def code(self) -> Any:
+        return self._status.code
+
+    def details(self) -> str:
+        return str(self._status.details)
+
+    def trailing_metadata(self) -> Any:
+        return self._status.trailing_metadata
+
+
+TABLE = (
+    errors.InvalidRequest("env", "", "is empty"),
+    errors.NoSuchJob("1"),
+    errors.JobRemoved("1"),
+    errors.NoSuchExecutable("x"),
+    errors.NoSuchDirectory("x"),
+    errors.NotPermitted("command", "x"),
+    errors.ExecutableBusy("x"),
+    errors.OutOfResources("full"),
+    errors.NotOffered("user", "x", "no"),
+    errors.WorkerStopping(),
+    errors.StoreBroken("no"),
+    errors.StoreFull("no"),
+    errors.RequestReused("1", "2", "path"),
+    errors.OffsetBeyondEnd("1", 2, 1),
+    errors.OutputGone("1", "deleted"),
+)
+
+
+class ErrorTests(SynchronousTestCase):
+    def test_same_names(self) -> None:
+        """Every error that a worker may answer with is raised as the class of the same name, with its reason."""
+        for error in TABLE:
+            found = error_of(FakeCall(status_of(error)))
+            self.assertEqual(type(error).__name__, type(found).__name__)
+            self.assertIs(getattr(client, type(error).__name__), type(found))
+            self.assertEqual((error.reason, str(error)), (found.reason, str(found)))
+
+    def test_which_pass(self) -> None:
+        """A worker's refusal is final, but for that of one which is stopping."""
+        final = [type(error).__name__ for error in TABLE if not passes(error_of(FakeCall(status_of(error))))]
+        self.assertEqual([type(error).__name__ for error in TABLE if type(error) is not errors.WorkerStopping], final)
+
+    def test_unknown_reason(self) -> None:
+        """A reason that is newer than the client is told by its status."""
+        error = errors.OutOfResources("full", "SOMETHING_NEW")
+        self.assertIs(client.OutOfResources, type(error_of(FakeCall(status_of(error)))))
+
+    def test_connection(self) -> None:
+        """An error without the worker's details is the connection's, and passes."""
+        status = rpc_status.to_status(Status(code=14, message="Socket closed"))
+        self.assertTrue(passes(error_of(FakeCall(status))))

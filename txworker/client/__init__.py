@@ -1,0 +1,71 @@
+"""
+A worker from far away: start jobs, follow their output over any number of lost connections, learn how they ended.
+
+    from txworker.client import Client
+
+    with Client("worker:30000") as worker:
+        job = worker.start("python3", "report.py", args=["--all"], labels={"night": "1"})
+        for data in job.follow():
+            ...
+        print(job.wait().exit_code)
+
+Client blocks, AsyncClient is asyncio's, and tx.TwistedClient returns Deferreds; the three have the same methods.
+"""
+
+from txworker.client.aio import AsyncClient, AsyncJob
+from txworker.client.connection import TLS
+from txworker.client.errors import (
+    CallLate,
+    Closed,
+    ExecutableBusy,
+    InvalidRequest,
+    JobRemoved,
+    NoSuchDirectory,
+    NoSuchExecutable,
+    NoSuchJob,
+    NotOffered,
+    NotPermitted,
+    OffsetBeyondEnd,
+    OutOfResources,
+    OutputGone,
+    RequestReused,
+    StoreBroken,
+    StoreFull,
+    Unreachable,
+    WorkerError,
+    WorkerStopping,
+)
+from txworker.client.sync import Client, Job
+from txworker.client.values import JobRecord, JobResult, JobState, Limits, Usage
+
+__all__ = [
+    "TLS",
+    "AsyncClient",
+    "AsyncJob",
+    "CallLate",
+    "Client",
+    "Closed",
+    "ExecutableBusy",
+    "InvalidRequest",
+    "Job",
+    "JobRecord",
+    "JobRemoved",
+    "JobResult",
+    "JobState",
+    "Limits",
+    "NoSuchDirectory",
+    "NoSuchExecutable",
+    "NoSuchJob",
+    "NotOffered",
+    "NotPermitted",
+    "OffsetBeyondEnd",
+    "OutOfResources",
+    "OutputGone",
+    "RequestReused",
+    "StoreBroken",
+    "StoreFull",
+    "Unreachable",
+    "Usage",
+    "WorkerError",
+    "WorkerStopping",
+]

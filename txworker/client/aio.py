@@ -1,0 +1,222 @@
+"""The client for asyncio: the same methods as sync.Client, to be awaited. One event loop; no threads."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import grpc
+import grpc.aio
+
+from txworker.client.connection import DEFAULT_ADDR, OPTIONS, TLS, target
+from txworker.client.errors import Closed, NoSuchJob, WorkerError, error_of
+from txworker.client.outage import Outage
+from txworker.client.reading import Changes, Reading, decoder
+from txworker.client.requests import StartDetails, list_request, start_request, stop_request
+from txworker.client.telling import tell_log
+from txworker.client.values import JobRecord, JobResult, JobState, record_of
+from txworker.pb import worker_pb2 as pb
+from txworker.pb.worker_pb2_grpc import WorkerStub
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack  # typing has it from Python 3.11 on; type checkers bring it
+
+T = TypeVar("T")
+
+
+class AsyncClient:
+    """
+    As sync.Client, whose docstrings hold here, too. To be made and used within one event loop.
+
+    Cancelling a task that waits here ends its call and nothing else: a job that was started runs on.
+    """
+
+    def __init__(
+        self,
+        addr: str = DEFAULT_ADDR,
+        *,
+        tls: TLS | None = None,
+        patience: float = 60.0,
+        deadline: float = 10.0,
+        tell: Callable[[str], None] = tell_log,
+    ) -> None:
+        self.addr = addr
+        self._patience = patience
+        self._deadline = deadline
+        self._tell = tell
+        self._closed = asyncio.Event()
+        if tls is None:
+            self._channel = grpc.aio.insecure_channel(target(addr), OPTIONS)
+        else:
+            self._channel = grpc.aio.secure_channel(target(addr), tls.credentials(), OPTIONS)
+        self._stub: Any = WorkerStub(self._channel)  # the async one: its calls are awaited
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """End all calls and the connection. Jobs run on. Again is harmless."""
+        self._closed.set()
+        await self._channel.close()
+
+    async def start(self, command: str, path: str = "", **details: Unpack[StartDetails]) -> AsyncJob:
+        """As Client.start()."""
+        request = start_request(command, path, details)
+        answer = await self._ask("starting a job", self._stub.StartJob, request)
+        return AsyncJob(self, answer.jobID)
+
+    async def run(self, command: str, path: str = "", **details: Unpack[StartDetails]) -> tuple[JobResult, bytes]:
+        """As Client.run()."""
+        job = await self.start(command, path, **details)
+        printed = b"".join([data async for data in job.follow()])
+        return await job.wait(), printed
+
+    async def get(self, job_id: str) -> JobRecord:
+        """As Client.get()."""
+        return record_of((await self._ask(f"job {job_id}", self._stub.QueryJob, pb.QueryJobReq(jobID=job_id))).job)
+
+    def job(self, job_id: str) -> AsyncJob:
+        """As Client.job()."""
+        return AsyncJob(self, job_id)
+
+    async def jobs(
+        self, states: Iterable[JobState] = (), labels: Mapping[str, str] | None = None
+    ) -> AsyncIterator[JobRecord]:
+        """As Client.jobs()."""
+        request = list_request(states, labels)
+        while True:
+            answer = await self._ask("listing jobs", self._stub.ListJobs, request)
+            for job in answer.jobs:
+                yield record_of(job)
+            request.pageToken = answer.nextPageToken
+            if not request.pageToken:
+                return
+
+    async def stop(self, job_id: str, grace: float | None = None, wait: bool = False) -> JobRecord:
+        """As Client.stop()."""
+        await self._ask(f"stopping job {job_id}", self._stub.StopJob, stop_request(job_id, grace))
+        return await self.wait(job_id) if wait else await self.get(job_id)
+
+    async def follow(
+        self, job_id: str, offset: int = 0, *, stderr: bool = False, tail: int | None = None
+    ) -> AsyncIterator[bytes]:
+        """As Client.follow()."""
+        reading = Reading(job_id, offset, stderr, tail)
+        outage = self._outage(f"following job {job_id}")
+        while True:
+            call = self._stub.StreamJob(reading.request())
+            try:
+                async for message in call:
+                    outage.over()
+                    yield reading.take(message)
+                return
+            except (grpc.aio.AioRpcError, asyncio.CancelledError) as error:
+                await self._pause(outage.failed(self._error(error), f"at byte {reading.position}"))
+            finally:
+                call.cancel()
+
+    async def wait(self, job_id: str, timeout: float | None = None) -> JobResult:
+        """As Client.wait()."""
+        async for record in self.watch([job_id], timeout=timeout):
+            if isinstance(record, JobResult):
+                return record
+        raise NoSuchJob(f"job {job_id} went away while it was waited for", "JOB_NOT_FOUND", "NOT_FOUND")
+
+    async def watch(
+        self, job_ids: Iterable[str] = (), labels: Mapping[str, str] | None = None, *, timeout: float | None = None
+    ) -> AsyncIterator[JobRecord]:
+        """As Client.watch()."""
+        changes = Changes(list(job_ids), dict(labels or {}))
+        outage = self._outage("watching jobs")
+        end = None if timeout is None else time.monotonic() + timeout
+        while True:
+            left = None if end is None else end - time.monotonic()
+            if left is not None and left <= 0:
+                raise TimeoutError(f"not done after {timeout:g} s")
+            call = self._stub.WatchJobs(changes.request(), timeout=left)
+            try:
+                async for event in call:
+                    outage.over()
+                    record = changes.take(event)
+                    if record is not None:
+                        yield record
+                return
+            except (grpc.aio.AioRpcError, asyncio.CancelledError) as error:
+                await self._pause(min(outage.failed(self._error(error)), left or self._patience))
+            finally:
+                call.cancel()
+
+    async def _ask(self, what: str, method: Callable[..., Awaitable[T]], request: Any) -> T:
+        outage = self._outage(what)
+        while True:
+            try:
+                answer = await method(request, timeout=self._deadline)
+            except (grpc.aio.AioRpcError, asyncio.CancelledError) as error:  # noqa: PERF203  # each turn is an attempt
+                await self._pause(outage.failed(self._error(error)))
+            else:
+                outage.over()
+                return answer
+
+    def _outage(self, what: str) -> Outage:
+        if self._closed.is_set():
+            raise Closed("the client was closed")
+        return Outage(what, self._patience, self._tell, time.monotonic)
+
+    def _error(self, error: BaseException) -> WorkerError:
+        """
+        Of a call that failed. A closed channel cancels its calls, and looks to them as if their task was cancelled.
+
+        Raises:
+            asyncio.CancelledError: the task was cancelled.
+        """
+        if self._closed.is_set():
+            return Closed("the client was closed", "CLOSED")
+        if not isinstance(error, grpc.aio.AioRpcError):
+            raise error
+        return error_of(error)
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            await asyncio.wait_for(self._closed.wait(), seconds)
+        except (TimeoutError, asyncio.TimeoutError):  # one class from Python 3.11 on
+            return
+        raise Closed("the client was closed")
+
+
+class AsyncJob:
+    """One job of a client's worker."""
+
+    def __init__(self, client: AsyncClient, job_id: str) -> None:
+        self.id = job_id
+        self._client = client
+
+    def __repr__(self) -> str:
+        return f"<job {self.id} of {self._client.addr}>"
+
+    async def record(self) -> JobRecord:
+        """How it stands."""
+        return await self._client.get(self.id)
+
+    def follow(self, offset: int = 0, *, stderr: bool = False, tail: int | None = None) -> AsyncIterator[bytes]:
+        """As Client.follow()."""
+        return self._client.follow(self.id, offset, stderr=stderr, tail=tail)
+
+    async def text(self, offset: int = 0, *, stderr: bool = False, tail: int | None = None) -> AsyncIterator[str]:
+        """As Job.text()."""
+        decode = decoder().decode
+        async for data in self.follow(offset, stderr=stderr, tail=tail):
+            yield decode(data)
+        yield decode(b"", final=True)
+
+    async def wait(self, timeout: float | None = None) -> JobResult:
+        """As Client.wait()."""
+        return await self._client.wait(self.id, timeout)
+
+    async def stop(self, grace: float | None = None, wait: bool = False) -> JobRecord:
+        """As Client.stop()."""
+        return await self._client.stop(self.id, grace, wait)

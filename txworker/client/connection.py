@@ -1,0 +1,71 @@
+"""How a worker is reached: address, TLS, keepalive, and gRPC's own retries."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+import grpc
+
+DEFAULT_ADDR = "127.0.0.1:30000"
+
+_UNARY = ("StartJob", "StopJob", "QueryJob", "ListJobs")
+"""The methods with one answer. A stream that gRPC retries may hang when its worker is killed, and has no deadline."""
+
+_SERVICE_CONFIG = {
+    "methodConfig": [
+        {
+            "name": [{"service": "jobscheduler.Worker", "method": method} for method in _UNARY],
+            "retryPolicy": {
+                "maxAttempts": 3,
+                "initialBackoff": "0.05s",
+                "maxBackoff": "0.5s",
+                "backoffMultiplier": 2,
+                "retryableStatusCodes": ["UNAVAILABLE"],
+            },
+        }
+    ]
+}
+"""Each may be sent again: a start carries its request id."""
+
+OPTIONS = (
+    ("grpc.keepalive_time_ms", 20_000),  # a worker whose machine is gone is noticed within half a minute
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.enable_http_proxy", 0),  # $http_proxy is for the web
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+    ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
+)
+
+
+@dataclass(frozen=True)
+class TLS:
+    """
+    PEM files: the CA of the worker's certificate (None: those that gRPC trusts), and the client's own certificate and
+    key where the worker asks for one.
+    """
+
+    ca: str | os.PathLike[str] | None = None
+    cert: str | os.PathLike[str] | None = None
+    key: str | os.PathLike[str] | None = None
+
+    def credentials(self) -> grpc.ChannelCredentials:
+        """
+        As gRPC wants them. Each file is read once.
+
+        Raises:
+            OSError: a file cannot be read.
+        """
+        ca, key, cert = (None if name is None else Path(name).read_bytes() for name in (self.ca, self.key, self.cert))
+        return grpc.ssl_channel_credentials(ca, key, cert)
+
+
+def target(addr: str) -> str:
+    """HOST:PORT or unix:PATH as gRPC wants it, to which a path is a URI."""
+    if not addr.startswith("unix:"):
+        return addr
+    return f"unix:{quote(os.fsencode(addr.removeprefix('unix:')))}"

@@ -1,0 +1,156 @@
+"""
+What may go wrong with a call to a worker: one class per situation, named as on the worker, and one clear sentence each.
+
+`reason` is stable and meant for programs; the sentence is for people and may change.
+"""
+
+from __future__ import annotations
+
+import grpc
+from google.rpc.error_details_pb2 import ErrorInfo
+from grpc_status import rpc_status
+
+from txworker.base.printable import cut, printable
+
+_MOST_CHARACTERS = 2000
+
+
+class WorkerError(Exception):
+    """
+    A call failed. `reason` is that of the worker's ErrorInfo, empty where the error is not the worker's; `code` is the
+    name of the gRPC status, such as "NOT_FOUND".
+    """
+
+    def __init__(self, sentence: str, reason: str = "", code: str = "") -> None:
+        super().__init__(printable(cut(sentence, _MOST_CHARACTERS)))
+        self.reason = reason
+        self.code = code
+
+
+class InvalidRequest(WorkerError):
+    """A field of the request has a value that makes no sense."""
+
+
+class NoSuchJob(WorkerError):
+    """No job of this worker has that id."""
+
+
+class JobRemoved(NoSuchJob):
+    """There was a job with that id; retention has removed it."""
+
+
+class NoSuchExecutable(WorkerError):
+    """The executable, or the interpreter that its first line names, does not exist on the worker's machine."""
+
+
+class NoSuchDirectory(WorkerError):
+    """The working directory does not exist on the worker's machine."""
+
+
+class NotPermitted(WorkerError):
+    """The worker may not execute that file, or may not enter that directory."""
+
+
+class ExecutableBusy(WorkerError):
+    """A process has the executable open for writing: try again."""
+
+
+class OutOfResources(WorkerError):
+    """The machine or a ceiling of the worker allows no further job or stream now."""
+
+
+class NotOffered(WorkerError):
+    """The request asks for something that this worker does not offer, as it is configured or on its machine."""
+
+
+class WorkerStopping(WorkerError):
+    """The worker takes no new jobs, because it is stopping or being drained."""
+
+
+class StoreBroken(WorkerError):
+    """The worker cannot write or read its store of jobs."""
+
+
+class StoreFull(StoreBroken):
+    """The disk under the worker's store is full."""
+
+
+class RequestReused(WorkerError):
+    """The request id was used before, with a different request."""
+
+
+class OffsetBeyondEnd(WorkerError):
+    """The offset is behind the end of a finished job's output."""
+
+
+class OutputGone(WorkerError):
+    """The file with the job's output was deleted, cut or replaced on the worker's machine."""
+
+
+class CallLate(WorkerError):
+    """The worker did not answer within the deadline."""
+
+
+class Unreachable(WorkerError):
+    """No worker answered for as long as the client's patience lasts."""
+
+
+class Closed(WorkerError):
+    """The client was closed."""
+
+
+_CLASSES: dict[str, type[WorkerError]] = {
+    "INVALID_ARGUMENT": InvalidRequest,
+    "JOB_NOT_FOUND": NoSuchJob,
+    "JOB_REMOVED": JobRemoved,
+    "EXECUTABLE_NOT_FOUND": NoSuchExecutable,
+    "DIRECTORY_NOT_FOUND": NoSuchDirectory,
+    "NOT_PERMITTED": NotPermitted,
+    "EXECUTABLE_BUSY": ExecutableBusy,
+    "NOT_OFFERED": NotOffered,
+    "WORKER_STOPPING": WorkerStopping,
+    "STORE_UNAVAILABLE": StoreBroken,
+    "STORE_FULL": StoreFull,
+    "REQUEST_ID_REUSED": RequestReused,
+    "OFFSET_BEYOND_END": OffsetBeyondEnd,
+    "OUTPUT_GONE": OutputGone,
+    "DEADLINE_OVER": CallLate,
+    "MESSAGE_LATE": CallLate,
+}
+"""By the reason of the worker's ErrorInfo; a reason that is newer than this client is told by the status alone."""
+
+_CLASSES_BY_CODE: dict[str, type[WorkerError]] = {
+    "INVALID_ARGUMENT": InvalidRequest,
+    "NOT_FOUND": NoSuchJob,
+    "PERMISSION_DENIED": NotPermitted,
+    "RESOURCE_EXHAUSTED": OutOfResources,
+    "FAILED_PRECONDITION": NotOffered,
+    "DEADLINE_EXCEEDED": CallLate,
+}
+
+_OF_A_CONNECTION = frozenset({"UNAVAILABLE", "CANCELLED", "UNKNOWN", "INTERNAL", "DEADLINE_EXCEEDED"})
+"""How gRPC reports a broken connection; a worker's own errors carry an ErrorInfo beside the status."""
+
+
+def error_of(error: grpc.RpcError) -> WorkerError:
+    """What gRPC raised, as an error of this library."""
+    code = error.code().name
+    reason = _reason(error)
+    kind = _CLASSES.get(reason) or _CLASSES_BY_CODE.get(code, WorkerError)
+    return kind(error.details() or code, reason, code)
+
+
+def passes(error: WorkerError) -> bool:
+    """The same call may succeed a moment later: the connection broke, or the worker is about to be replaced."""
+    if error.reason:
+        return error.reason in ("WORKER_STOPPING", "DEADLINE_OVER", "MESSAGE_LATE", "CALLER_GONE")
+    return error.code in _OF_A_CONNECTION
+
+
+def _reason(error: grpc.RpcError) -> str:
+    status = rpc_status.from_call(error)  # type: ignore[arg-type]  # what a stub raises is a Call, too
+    for detail in status.details if status is not None else ():
+        info = ErrorInfo()
+        if detail.Unpack(info):
+            return str(info.reason)
+    return ""

@@ -1,0 +1,66 @@
+"""Where a reader of output, or of changes, stands: what to ask for next after a lost connection. No I/O."""
+
+from __future__ import annotations
+
+import codecs
+
+from txworker.client.values import JobRecord, record_of
+from txworker.pb import worker_pb2 as pb
+
+
+class Reading:
+    """
+    One reader of a job's output. After any number of lost connections every byte is taken exactly once.
+
+    tail: begin so many lines before the end of what is there; 0: only what comes from now on.
+    """
+
+    def __init__(self, job_id: str, offset: int = 0, stderr: bool = False, tail: int | None = None) -> None:
+        self._request = pb.StreamJobReq(jobID=job_id, offset=offset, raw=True, stderr=stderr)
+        self._request.tailLines = tail or 0
+        self._request.fromEnd = tail == 0
+
+    @property
+    def position(self) -> int:
+        """The offset of the next byte."""
+        return self._request.offset
+
+    def request(self) -> pb.StreamJobReq:
+        """What to ask the worker for now."""
+        return self._request
+
+    def take(self, message: pb.StreamJobRes) -> bytes:
+        """The bytes of a message that were not taken before."""
+        request = self._request
+        if request.tailLines or request.fromEnd:  # the first message says where the reader stands
+            request.offset, request.tailLines, request.fromEnd = message.offset, 0, False
+        known = max(0, request.offset - message.offset)
+        data = message.data[known:]
+        request.offset += len(data)
+        return data
+
+
+class Changes:
+    """One reader of jobs' changes. After a lost connection only what has changed meanwhile is told again."""
+
+    def __init__(self, job_ids: list[str], labels: dict[str, str]) -> None:
+        self._request = pb.WatchJobsReq(jobIDs=job_ids, labels=labels)
+        self._known: dict[str, int] = {}
+
+    def request(self) -> pb.WatchJobsReq:
+        """What to ask the worker for."""
+        return self._request
+
+    def take(self, event: pb.JobEvent) -> JobRecord | None:
+        """The record of an event; None where it was told before."""
+        job = event.job
+        content = hash(job.SerializeToString(deterministic=True))
+        if self._known.get(job.jobID) == content:
+            return None
+        self._known[job.jobID] = content
+        return record_of(job)
+
+
+def decoder() -> codecs.IncrementalDecoder:
+    """Bytes to text over cuts in the middle of a character; what is no UTF-8 becomes U+FFFD."""
+    return codecs.getincrementaldecoder("utf-8")("replace")

@@ -1,0 +1,163 @@
+"""Jobs as a program sees them: frozen values, made of the wire's messages."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from txworker.pb import worker_pb2 as pb
+
+
+class JobState(enum.IntEnum):
+    """Where a job stands; numbers as on the wire."""
+
+    UNSPECIFIED = 0
+    PENDING = 1
+    RUNNING = 2
+    STOPPING = 3
+    SUCCEEDED = 4
+    FAILED = 5
+    STOPPED = 6
+    TIMED_OUT = 7
+    LOST = 8
+
+    @classmethod
+    def _missing_(cls, value: object) -> JobState:
+        """A state that is newer than this client."""
+        return cls.UNSPECIFIED
+
+
+DONE = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.STOPPED, JobState.TIMED_OUT, JobState.LOST})
+"""The states that a job never leaves."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Limits of a job; 0 means the worker's default. Memory is the address space of each process."""
+
+    max_output_bytes: int = 0
+    max_memory_bytes: int = 0
+    max_cpu_seconds: float = 0.0
+    max_open_files: int = 0
+    max_processes: int = 0
+
+    def to_pb(self) -> pb.Limits:
+        """As the wire has them."""
+        return pb.Limits(
+            maxOutputBytes=self.max_output_bytes,
+            maxMemoryBytes=self.max_memory_bytes,
+            maxCPU=to_duration(self.max_cpu_seconds or None),
+            maxOpenFiles=self.max_open_files,
+            maxProcesses=self.max_processes,
+        )
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a job used: seconds of CPU, and the largest resident set of one of its processes."""
+
+    user_cpu: float = 0.0
+    system_cpu: float = 0.0
+    max_rss_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class JobRecord:
+    """
+    A job as the worker knew it when it answered.
+
+    exit_code and signal mean something once the job is done: signal is 0 where it exited by itself. error_text is empty
+    where all is well. output_bytes counts what was written so far. shortened: args and labels are cut, get() has all.
+    """
+
+    id: str
+    command: str
+    path: str
+    args: tuple[str, ...]
+    state: JobState
+    exit_code: int
+    signal: int
+    error_text: str
+    created_at: datetime | None
+    started_at: datetime | None
+    finished_at: datetime | None
+    output_bytes: int
+    output_truncated: bool
+    labels: Mapping[str, str] = field(hash=False)
+    request_id: str
+    usage: Usage
+    pid: int
+    leftovers_ended: int
+    core_dumped: bool
+    shortened: bool
+
+    @property
+    def done(self) -> bool:
+        """The job has ended, and this record is its last."""
+        return self.state in DONE
+
+    @property
+    def ok(self) -> bool:
+        """The job ended well."""
+        return self.state is JobState.SUCCEEDED
+
+    @property
+    def exit_status(self) -> int:
+        """As a shell tells it: the exit code, or 128 + the signal; never 0 where the job is done and not ok."""
+        if self.signal:
+            return 128 + self.signal
+        return self.exit_code or int(self.done and not self.ok)
+
+
+class JobResult(JobRecord):
+    """The last record of a job, which is done."""
+
+
+def record_of(job: pb.Job) -> JobRecord:
+    """The wire's record as ours; a JobResult where the job is done."""
+    state = JobState(job.state)
+    kind = JobResult if state in DONE else JobRecord
+    return kind(
+        id=job.jobID,
+        command=job.command,
+        path=job.path,
+        args=tuple(job.args),
+        state=state,
+        exit_code=job.exitCode,
+        signal=job.signal,
+        error_text=job.errorText,
+        created_at=_time(job.createdAt) if job.HasField("createdAt") else None,
+        started_at=_time(job.startedAt) if job.HasField("startedAt") else None,
+        finished_at=_time(job.finishedAt) if job.HasField("finishedAt") else None,
+        output_bytes=job.outputBytes,
+        output_truncated=job.outputTruncated,
+        labels=dict(job.labels),
+        request_id=job.requestID,
+        usage=Usage(_seconds(job.userCPU), _seconds(job.systemCPU), job.maxRSSBytes),
+        pid=job.pid,
+        leftovers_ended=job.leftoversEnded,
+        core_dumped=job.coreDumped,
+        shortened=job.shortened,
+    )
+
+
+def to_duration(seconds: float | None) -> Duration | None:
+    """Seconds as the wire has them; None stays None."""
+    if seconds is None:
+        return None
+    whole = Duration()
+    whole.FromNanoseconds(round(seconds * 1e9))
+    return whole
+
+
+def _time(at: Timestamp) -> datetime:
+    return at.ToDatetime(tzinfo=timezone.utc)
+
+
+def _seconds(duration: Duration) -> float:
+    return duration.seconds + duration.nanos / 1e9
