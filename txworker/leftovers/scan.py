@@ -3,18 +3,17 @@ The scan for what is left of a job: the shim's descendants that belong to it.
 
 The shim adopts orphans (PR_SET_CHILD_SUBREAPER, prctl(2)). So what a job leader left behind when it exited is below a
 child of the shim that is not a job leader: an orphan, or a CLONE_PARENT child (clone_parent.py). When there is none,
-nothing is left of any job, and one read tells that. A process that does not descend from the shim is never read.
+nothing is left of any job, and reading two lists tells that. Processes that do not descend from the shim are not read.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping
-from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from txworker.base.reactor import Clock
+from txworker.base.reactor import Clock, Timer
 from txworker.leftovers.attribution import JobLeader, attribute
 from txworker.leftovers.clone_parent import CloneParentChildren
 from txworker.leftovers.descendants import Descendants, StartTime
@@ -64,7 +63,7 @@ class DescendantScan(LeftoverScan):
         self.descendants = Descendants(shim_pid, self._leaders, self._untagged, clone_parent, table)
         self._late_scan = LateScan(clock, self.descendants, self._leaders, self._tag_cache, self._kill)
         self._asked: list[tuple[str, Deferred[list[Process]]]] = []
-        self._timer: Any = None
+        self._timer: Timer | None = None
         self._due = 0.0
         self._not_before = 0.0
 
@@ -188,8 +187,6 @@ class DescendantScan(LeftoverScan):
             self._timer = self._clock.callLater(due - now, self._answer)
 
     def _answer(self) -> None:
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
         self._timer = None
         asked, self._asked = self._asked, []
         begun = self._clock.seconds()
