@@ -18,7 +18,7 @@ from tests.support.scheduler import LIMIT, SchedulerStandIn
 from txworker.scheduler import Link, Registration
 from txworker.scheduler.registration import Intervals
 
-PACE = Intervals(first_pause=0.05, longest_pause=0.2, register_limit=1.0, probe_pause=0.2, probe_limit=1.0)
+INTERVALS = Intervals(first_pause=0.05, longest_pause=0.2, register_limit=1.0, probe_pause=0.2, probe_limit=1.0)
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def scheduler() -> Iterator[SchedulerStandIn]:
     stand_in.stop()
 
 
-def a_registration(scheduler: SchedulerStandIn, pace: Pace = PACE) -> Registration:
+def a_registration(scheduler: SchedulerStandIn, pace: Intervals = INTERVALS) -> Registration:
     real: Any = reactor
     registration = Registration(real, Link(real, scheduler.addr), lambda: "127.0.0.1:1", lambda: 0.5, pace)
     registration.startService()
@@ -106,7 +106,7 @@ async def test_gone_at_the_end(scheduler: SchedulerStandIn) -> None:
 async def test_slow(scheduler: SchedulerStandIn) -> None:
     """A scheduler that is too slow to answer is tried again until it answers."""
     scheduler.open_gate.clear()
-    registration = a_registration(scheduler, replace(PACE, register_limit=0.3))
+    registration = a_registration(scheduler, replace(INTERVALS, register_limit=0.3))
     real: Any = reactor
     real.callLater(0.5, scheduler.open_gate.set)
     assert (await heard(scheduler))[0] == "register"
