@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +17,8 @@ from txworker.jobs import JOB_ID_VARIABLE
 from txworker.leftovers.recorded_jobs import RecordedJob
 from txworker.leftovers.tags import environment_tag
 from txworker.linux.cgroup import Cgroups
-from txworker.linux.procfs import ProcessTable, ticks_since_boot
+from txworker.linux.clock import boot_ticks
+from txworker.linux.procfs import ProcessTable
 
 CHAIN = """
 import os, sys
@@ -29,10 +29,6 @@ while True:
     open(sys.argv[1], "a").write(f"{os.getpid()}\\n")
 """
 """Forks a successor as fast as it can; each leads a session of its own."""
-
-
-def now() -> int:
-    return ticks_since_boot(time.clock_gettime(time.CLOCK_BOOTTIME))
 
 
 SUCCESSOR = """
@@ -48,7 +44,7 @@ print(end_lost_jobs(jobs, lambda tag: tag == known, int(until), limit_seconds=fl
 def ended(job: RecordedJob | None, known: str = "", seconds: float = 4.0) -> int:
     """How many a successor finds and ends: a process that descends neither from the job nor the job from it."""
     words = [job.job_id, str(job.pid), str(job.start)] if job else ["", "", ""]
-    command = [sys.executable, "-c", SUCCESSOR, *words, known, str(now()), str(seconds)]
+    command = [sys.executable, "-c", SUCCESSOR, *words, known, str(boot_ticks()), str(seconds)]
     return int(subprocess.check_output(command, text=True, timeout=LIMIT))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from txworker.linux.clock import TICKS_PER_SECOND
 from txworker.store import elapsed, lease
 from txworker.store.elapsed import DAY_SECONDS, Elapsed, gone_on
 from txworker.store.lease import Lease, Life
@@ -53,6 +54,7 @@ class LeaseTests(SynchronousTestCase):
         self.wall, self.since_boot, self.boot = 1_700_000_000.0, 5_000.0, "this boot"
         self.patch(lease.time, "time", lambda: self.wall)  # type: ignore[attr-defined]
         self.patch(lease, "boot_seconds", lambda: self.since_boot)
+        self.patch(lease, "boot_ticks", lambda: int(self.since_boot * TICKS_PER_SECOND))
         self.patch(elapsed.Elapsed.__init__, "__defaults__", (lambda: self.since_boot,))
         self.patch(lease, "boot_id", lambda: self.boot)
 

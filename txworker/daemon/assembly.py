@@ -28,6 +28,7 @@ from txworker.daemon.processes import DRAIN_SECONDS, Processes
 from txworker.daemon.stopping import close_store, stop_jobs
 from txworker.daemon.unfinished_jobs import KeptLeftovers, ShimLoss, take_over_jobs
 from txworker.jobs.errors import StoreBroken
+from txworker.linux.clock import boot_ticks
 from txworker.output.output_directory import OutputDirectory
 from txworker.ports import World
 from txworker.process.shim_start import ShimUnusable
@@ -35,7 +36,7 @@ from txworker.rpc.bridge import Bridge
 from txworker.rpc.health import Health
 from txworker.rpc.server import NAMES
 from txworker.store.jobs import JobStore
-from txworker.store.lease import Lease, boot_ticks, take_lease
+from txworker.store.lease import Lease, take_lease
 from txworker.worker.worker import Policy, Worker
 
 _log = Logger()

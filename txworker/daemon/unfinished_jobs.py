@@ -26,12 +26,13 @@ from txworker.leftovers.recorded_jobs import RecordedJob
 from txworker.leftovers.recovery import end_lost_jobs
 from txworker.leftovers.survivors import why_running
 from txworker.leftovers.tags import environment_tag
+from txworker.linux.clock import TICKS_PER_SECOND, boot_ticks
 from txworker.linux.procfs import Process, ProcessTable
 from txworker.output.output_directory import OutputDirectory
 from txworker.store.errors import Unusable
 from txworker.store.files import some
 from txworker.store.jobs import JobStore
-from txworker.store.lease import TICKS_PER_SECOND, Lease, Life, boot_ticks
+from txworker.store.lease import Lease, Life
 from txworker.worker.recovery import lost_text
 from txworker.worker.takeover import decide, without_shim
 from txworker.worker.worker import Worker

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import select
 import signal as signals
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+
+from txworker.linux.clock import boot_ticks
 
 _READ_BYTES = 32 * 1024
 _FULL_BYTES = 4000
@@ -50,7 +51,7 @@ class ProcessTable:
 
     def now(self) -> int:
         """The time now in clock ticks since boot, the unit of Process.start."""
-        return ticks_since_boot(time.clock_gettime(time.CLOCK_BOOTTIME))
+        return boot_ticks()
 
     def newest_pid(self) -> int:
         """The pid that was given away last (proc_loadavg(5)). Takes a few microseconds."""
@@ -206,11 +207,6 @@ class ExitWatch:
     def close(self) -> None:
         """Close the pidfd."""
         os.close(self._fd)
-
-
-def ticks_since_boot(boottime_seconds: float) -> int:
-    """In the unit of Process.start, from time.clock_gettime(CLOCK_BOOTTIME)."""
-    return int(boottime_seconds * os.sysconf("SC_CLK_TCK"))
 
 
 def _contents(path: str) -> bytes:

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from txworker.base.directory import open_own
-from txworker.linux.clock import boot_seconds
+from txworker.linux.clock import TICKS_PER_SECOND, boot_seconds, boot_ticks
 from txworker.store.elapsed import Elapsed, gone_on
 from txworker.store.errors import InUse, Unusable
 from txworker.store.place import identity
@@ -22,7 +22,6 @@ FILE_NAME = "worker.lock"
 BEAT_SECONDS = 1.0
 """How often a worker writes down that it lives."""
 
-TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 _LENGTH = 1024
 """Always rewritten whole and in place: that needs no room on a full disk. Workers before this wrote 256 bytes."""
@@ -210,11 +209,6 @@ def boot_id() -> str:
     with suppress(OSError):
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     return ""
-
-
-def boot_ticks() -> int:
-    """Now, in clock ticks since boot: as proc_pid_stat(5) counts a process's start."""
-    return int(boot_seconds() * TICKS_PER_SECOND)
 
 
 def _read(fd: int) -> Life | None:
