@@ -18,6 +18,8 @@ class CannotStart(SystemExit, Exception):
     Exception it is passed from a starting daemon to the twistd that waits for it.
     """
 
+    __module__ = "txworker"  # twistd passes on 100 bytes of a daemon's error, and the class's full name comes first
+
     def __init__(self, sentence: str) -> None:
         super().__init__(printable(sentence))
 
