@@ -16,6 +16,7 @@ ROOTS = (TOP, TOP / "txworker", TOP / "docs")
 _CODE = re.compile(r"`([^`\n]+)`")
 _FILE = re.compile(r"[\w./-]+/[\w-]+\.(?:py|proto|md|sh)")
 _LINK = re.compile(r"\]\(([^)#\s:]*)(?:#([\w-]+))?\)")
+_SYMBOL = re.compile(r"(\w+)(?:\(|$)")
 _ROW = re.compile(r"^\| `(\w+)` \| (.*?) \| ", re.MULTILINE)
 
 
@@ -46,6 +47,19 @@ class DocsTests(SynchronousTestCase):
             if not any((root / name).exists() for root in ROOTS)
         ]
         self.assertEqual([], missing)
+
+    def test_where_to_find_what(self) -> None:
+        """What a cell of the first table names beside a module is in that module."""
+        table = architecture().partition("| where is … |")[2].partition("\n\n")[0]
+        cells = [_CODE.findall(cell) for line in table.splitlines() for cell in line.split(" | ")]
+        found = [(names[0], name) for names in cells if names and names[0].endswith(".py") for name in names[1:]]
+        missing = []
+        for module, name in found:
+            symbol = _SYMBOL.search(name)
+            if not name.endswith(".py") and symbol and symbol[1] not in (TOP / "txworker" / module).read_text():
+                missing.append(f"{module}: {name}")
+        self.assertEqual([], missing)
+        self.assertGreater(len(found), 5)
 
     def test_links(self) -> None:
         """Every link leads to a file that is there, and to a heading in it."""
