@@ -45,8 +45,8 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
         {"scan"},
     ),
     "shim": (
-        {"messages", "cgroup_moves", "events", "prepared_start"},
-        {"starts"},
+        {"messages", "cgroup_moves", "events", "fork_exec"},
+        {"spawner"},
         {"held_job", "spawn_thread"},
         {"copying"},
         {"intermediate"},
@@ -197,9 +197,9 @@ class RoomsTests(SynchronousTestCase):
         table = [
             ("txworker.jobs.job", "import twisted.internet.defer"),
             ("txworker.jobs.job", "from txworker.output.tail import Tail"),
-            ("txworker.process.run", "from txworker.output.recorder import Recorder"),
-            ("txworker.process.run", "from txworker import output"),
-            ("txworker.process.run", "from txworker.shim.loop import Loop"),
+            ("txworker.process.state_machine", "from txworker.output.recorder import Recorder"),
+            ("txworker.process.state_machine", "from txworker import output"),
+            ("txworker.process.state_machine", "from txworker.shim.loop import Loop"),
             ("txworker.output.tail", "from twisted.internet import defer"),
             ("txworker.worker.worker", "from txworker.store.jobs import JobStore"),
             ("txworker.worker.worker", "import grpc"),

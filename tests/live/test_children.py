@@ -55,9 +55,9 @@ from txworker.jobs.errors import (
 )
 from txworker.linux.procfs import ProcessTable
 from txworker.process.job_process import JobProcess
-from txworker.process.preparation import Preparation
 from txworker.process.reactor_spawner import ReactorTransport
-from txworker.process.shim_link import RECALL_SECONDS
+from txworker.process.shim_connection import RECALL_SECONDS
+from txworker.process.spawn_options import SpawnOptions
 from txworker.process.transport import ChildTransport
 
 End = tuple[int | None, int | None, Usage]
@@ -432,7 +432,7 @@ async def test_no_descriptors_left(tmp_path: Path, provider: Provider, monkeypat
     if provider.shim is None:
         table += [(os, "pipe", 24), (os, "posix_spawnp", 11)]
     else:
-        table += [(provider.poller, "addReader", 28)]
+        table += [(provider.epoll_set, "addReader", 28)]
     for place, name, number in table:
         with monkeypatch.context() as patch:
             patch.setattr(place, name, refuse(number))
@@ -524,18 +524,18 @@ async def test_recalled(tmp_path: Path, shim: Provider) -> None:
 @pytest_twisted.ensureDeferred
 async def test_steps_that_fail(tmp_path: Path, shim: Provider) -> None:
     """Whatever step of a prepared start fails is told by its name, and neither child nor descriptor is left."""
-    too_many = Preparation("id", (("limits.maxOpenFiles", resource.RLIMIT_NOFILE, 2**40, 2**40),))
-    table: list[tuple[Preparation, str, str, int, str]] = [
+    too_many = SpawnOptions("id", (("limits.maxOpenFiles", resource.RLIMIT_NOFILE, 2**40, 2**40),))
+    table: list[tuple[SpawnOptions, str, str, int, str]] = [
         (too_many, "true", "/", errno.EINVAL, "limits.maxOpenFiles"),
-        (Preparation("id", nice=1), "no-such-program", "/", errno.ENOENT, "no-such-program"),
-        (Preparation("id", nice=1), "true", "/no/such/dir", errno.ENOENT, "/no/such/dir"),
-        (Preparation("id", nice=1), str(tmp_path), "/", errno.EACCES, str(tmp_path)),
-        (Preparation("id", cgroup="/no/such/cgroup"), "true", "/", errno.ENOENT, "/no/such/cgroup"),
+        (SpawnOptions("id", nice=1), "no-such-program", "/", errno.ENOENT, "no-such-program"),
+        (SpawnOptions("id", nice=1), "true", "/no/such/dir", errno.ENOENT, "/no/such/dir"),
+        (SpawnOptions("id", nice=1), str(tmp_path), "/", errno.EACCES, str(tmp_path)),
+        (SpawnOptions("id", cgroup="/no/such/cgroup"), "true", "/", errno.ENOENT, "/no/such/cgroup"),
     ]
     before = await held_by_shim(shim)
-    for preparation, program, directory, number, name in table:
+    for options, program, directory, number, name in table:
         transport = shim.spawner.spawnProcess(
-            ProcessProtocol(), program, [program], ENVIRONMENT, directory, preparation=preparation
+            ProcessProtocol(), program, [program], ENVIRONMENT, directory, options=options
         )
         with pytest.raises(OSError) as caught:  # noqa: PT011 the errno is looked at
             await transport.started
@@ -555,8 +555,8 @@ async def test_cgroup_that_takes_nothing(tmp_path: Path, shim: Provider) -> None
         def processEnded(self, reason: Failure) -> None:
             ended.callback(reason.value)
 
-    preparation = Preparation("id", cgroup=f"{tmp_path}/job")
-    transport = shim.spawner.spawnProcess(Ending(), "true", ["true"], ENVIRONMENT, "/", preparation=preparation)
+    options = SpawnOptions("id", cgroup=f"{tmp_path}/job")
+    transport = shim.spawner.spawnProcess(Ending(), "true", ["true"], ENVIRONMENT, "/", options=options)
     await transport.started
     assert isinstance(await ended.addTimeout(LIMIT, real), ProcessDone)
     transport.release(False)

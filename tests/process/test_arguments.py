@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from txworker.jobs import JOB_ID_VARIABLE, JobSpec
 from txworker.jobs.errors import InvalidRequest
 from txworker.process import arguments
-from txworker.process.arguments import ArgumentRoom, room_bytes
+from txworker.process.arguments import ArgumentLimit, limit_bytes
 
 BASE = {"PATH": "/usr/bin:/bin", "KEPT": "é" * 100, "CHANGED": "x" * 300}
 MIB = 2**20
@@ -20,8 +20,8 @@ MIB = 2**20
 
 class ArgumentRoomTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.patch(arguments, "room_bytes", lambda: 200_000)
-        self.room = ArgumentRoom(BASE)
+        self.patch(arguments, "limit_bytes", lambda: 200_000)
+        self.room = ArgumentLimit(BASE)
 
     def fits(self, spec: JobSpec) -> bool:
         try:
@@ -32,10 +32,10 @@ class ArgumentRoomTests(SynchronousTestCase):
 
     def test_as_the_kernel_counts(self) -> None:
         """The longest order that fits is the longest that the kernel executes, whatever it is long of."""
-        real = room_bytes()
+        real = limit_bytes()
         if real > 3 * MIB:
             raise self.skipTest("so much room that it takes long to fill")
-        self.patch(arguments, "room_bytes", lambda: real)
+        self.patch(arguments, "limit_bytes", lambda: real)
         rest = ("x" * 100_000,) * (real // 100_000 - 1)
 
         def order(length: int, of_env: bool) -> JobSpec:
@@ -70,7 +70,7 @@ class ArgumentRoomTests(SynchronousTestCase):
 
     def test_inherited(self) -> None:
         """What a job inherits counts, too, also where the order itself is short; what it replaces counts once."""
-        self.room = ArgumentRoom({**BASE, "MUCH": "x" * 100_000, "MORE": "y" * 99_900})
+        self.room = ArgumentLimit({**BASE, "MUCH": "x" * 100_000, "MORE": "y" * 99_900})
         self.assertFalse(self.fits(JobSpec("true")))
         self.assertTrue(self.fits(JobSpec("true", env={"MUCH": "x" * 50_000})))
 
@@ -79,7 +79,7 @@ class ArgumentRoomTests(SynchronousTestCase):
         table = [(8 * MIB, 2 * MIB), (64 * 1024, 128 * 1024), (100 * MIB, 6 * MIB), (resource.RLIM_INFINITY, 6 * MIB)]
         for stack, room in table:
             with mock.patch("resource.getrlimit", return_value=(stack, resource.RLIM_INFINITY)):
-                self.assertEqual(room, room_bytes())
+                self.assertEqual(room, limit_bytes())
 
 
 def executed(spec: JobSpec) -> bool:

@@ -18,10 +18,10 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from txworker.jobs.errors import NotSupported, WorkerStopping
-from txworker.process.bootstrap import FAILED, NUMBER, ORDER, REPORT, STARTING
-from txworker.process.preparation import Preparation
+from txworker.process.bootstrap import FAILED, NUMBER, REPORT, REQUEST, STARTING
 from txworker.process.reactor_spawner import ReactorSpawner, ReactorTransport
-from txworker.process.spawner import SAME_PIPE
+from txworker.process.shim_spawner import SAME_PIPE
+from txworker.process.spawn_options import SpawnOptions
 
 PID = 2**22 + 1
 """No process has such a number (PID_MAX_LIMIT)."""
@@ -54,7 +54,7 @@ class FakeReactor:
         self.problem: OSError | None = None
         self.protocols: list[Any] = []
         self.processes: list[FakeProcess] = []
-        self.orders: list[dict[str, Any]] = []
+        self.requests: list[dict[str, Any]] = []
         self.fds: list[Mapping[int, Any]] = []
         self.roaming = 0
         self.roamed: list[int] = []
@@ -74,7 +74,7 @@ class FakeReactor:
         assert (path, uid, gid, usePTY) == (None, None, None, False)  # or Twisted would fork
         if self.problem is not None:
             raise self.problem
-        self.orders.append(json.loads(os.pread(childFDs[ORDER], 10_000, 0)))
+        self.requests.append(json.loads(os.pread(childFDs[REQUEST], 10_000, 0)))
         self.fds.append(childFDs)
         self.roamed.append(self.roaming)
         self.protocols.append(processProtocol)
@@ -122,7 +122,7 @@ class ReactorSpawnerTests(SynchronousTestCase):
         self.addCleanup(self.spawner.close)
 
     def spawn(self, **more: Any) -> ReactorTransport:
-        more = {"childFDs": {0: None, 1: "r", 2: SAME_PIPE}, "preparation": Preparation("job", tag=6), **more}
+        more = {"childFDs": {0: None, 1: "r", 2: SAME_PIPE}, "options": SpawnOptions("job", tag=6), **more}
         return self.spawner.spawnProcess(self.job, "prog", ["prog", "arg"], {"A": "1"}, "/dir", **more)
 
     def report(self, *said: bytes) -> Any:
@@ -141,7 +141,7 @@ class ReactorSpawnerTests(SynchronousTestCase):
         """It is an IReactorProcess."""
         self.assertTrue(verifyObject(IReactorProcess, self.spawner))
 
-    def test_order(self) -> None:
+    def test_request(self) -> None:
         """All that the bootstrap needs to know goes by a file; the process is made where it may roam."""
         self.spawn()
         expected = {
@@ -154,8 +154,8 @@ class ReactorSpawnerTests(SynchronousTestCase):
             "tag": 6,
             "oom_score_adj": 0,
         }
-        self.assertEqual(([expected], [1]), (self.reactor.orders, self.reactor.roamed))
-        self.assertRaises(OSError, os.fstat, self.reactor.fds[0][ORDER])  # it is not ours any more
+        self.assertEqual(([expected], [1]), (self.reactor.requests, self.reactor.roamed))
+        self.assertRaises(OSError, os.fstat, self.reactor.fds[0][REQUEST])  # it is not ours any more
 
     def test_descriptors(self) -> None:
         """The input that was given, or none; a pipe of its own for a separate stderr."""
@@ -163,11 +163,11 @@ class ReactorSpawnerTests(SynchronousTestCase):
         self.spawn()
         first, second = self.reactor.fds
         self.assertEqual((17, "r", "r"), (first[0], first[1], first[2]))
-        self.assertEqual([True, False], [order["separate_stderr"] for order in self.reactor.orders])
+        self.assertEqual([True, False], [request["separate_stderr"] for request in self.reactor.requests])
         self.assertEqual(os.stat("/dev/null").st_rdev, os.fstat(second[0]).st_rdev)
 
     def test_runs(self) -> None:
-        """It is a job once the report ends at the exec; what came before that waits, in its order."""
+        """It is a job once the report ends at the exec; what came before that waits, in order."""
         transport = self.spawn()
         process = self.reactor.protocols[-1]
         process.childDataReceived(1, b"early")
@@ -229,17 +229,17 @@ class ReactorSpawnerTests(SynchronousTestCase):
     def test_not_offered(self) -> None:
         """What only the shim does is refused by name, before anything is begun."""
         table = [
-            (Preparation("job", limits=(("limits.maxCPU", 0, 3, 8),)), "limits.maxCPU: 3 needs the shim"),
-            (Preparation("job", user=(1, 1, ())), r"user: \(1, 1, \(\)\) needs the shim"),
-            (Preparation("job", nice=5), "nice: 5 needs the shim"),
-            (Preparation("job", cgroup="/c"), "cgroup: '/c' needs the shim"),
+            (SpawnOptions("job", limits=(("limits.maxCPU", 0, 3, 8),)), "limits.maxCPU: 3 needs the shim"),
+            (SpawnOptions("job", user=(1, 1, ())), r"user: \(1, 1, \(\)\) needs the shim"),
+            (SpawnOptions("job", nice=5), "nice: 5 needs the shim"),
+            (SpawnOptions("job", cgroup="/c"), "cgroup: '/c' needs the shim"),
         ]
-        for preparation, text in table:
+        for options, text in table:
             with self.assertRaisesRegex(NotSupported, text):
-                self.spawn(preparation=preparation)
+                self.spawn(options=options)
         for wrong in ({"uid": 1}, {"gid": 1}, {"usePTY": True}):
             self.assertRaises(ValueError, self.spawn, **wrong)
-        self.assertEqual([], self.reactor.orders)
+        self.assertEqual([], self.reactor.requests)
 
     def test_not_wanted(self) -> None:
         """What check() raises is raised, and nothing is begun."""
@@ -248,7 +248,7 @@ class ReactorSpawnerTests(SynchronousTestCase):
             raise WorkerStopping
 
         self.assertRaises(WorkerStopping, self.spawn, check=check)
-        self.assertEqual([], self.reactor.orders)
+        self.assertEqual([], self.reactor.requests)
 
     def test_close(self) -> None:
         """What has not come to its exec is killed and is no job; what runs is left alone."""

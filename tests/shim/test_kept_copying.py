@@ -25,10 +25,10 @@ class KeptCopyingTests(SynchronousTestCase):
         self.addCleanup(os.close, reading)
 
     def a_copying(self, most: int = 0) -> KeptCopying:
-        order: Any = {"job": "id", "timeout": None, "ahead": 0.0, "max_output": most, "separate_stderr": False}
-        order.update(grace=1.0, cgroup=None, quiet=None)
+        request: Any = {"job": "id", "timeout": None, "ahead": 0.0, "max_output": most, "separate_stderr": False}
+        request.update(grace=1.0, cgroup=None, quiet=None)
         directory = os.open(self.place, os.O_RDONLY)
-        copying = KeptCopying(directory, HeldJob(order, 1, 1, dict(self.pipes)), 1, self.overs.append)
+        copying = KeptCopying(directory, HeldJob(request, 1, 1, dict(self.pipes)), 1, self.overs.append)
         os.close(directory)  # as the loop does when the next worker brings another
         self.addCleanup(copying.close)
         return copying

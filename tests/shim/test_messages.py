@@ -62,7 +62,7 @@ class ChannelTests(SynchronousTestCase):
         self.assertEqual(before, opened())
 
     def test_descriptors(self) -> None:
-        """They come in their order, with a long message too, and are not inherited by children."""
+        """They come in their request, with a long message too, and are not inherited by children."""
         for text in ("short", LONG):
             pipes = [os.pipe() for _ in range(2)]
             self.ours.send({"type": text}, [writing for _, writing in pipes])

@@ -20,14 +20,14 @@ from txworker.leftovers.process_table_scan import ProcessTableScan
 from txworker.leftovers.scan import DescendantScan
 from txworker.linux.cpus import NOT_PINNED
 from txworker.linux.procfs import ProcessTable
-from txworker.process.intermediate_pipes import IntermediatePipes
 from txworker.process.job_process import Patience
-from txworker.process.launcher import JobDefaults, Launcher, Starter
-from txworker.process.poller import Poller
+from txworker.process.launcher import JobDefaults, Launcher, Spawner
+from txworker.process.pipes.epoll_set import EpollSet
+from txworker.process.pipes.intermediate import IntermediatePipes
 from txworker.process.reactor_spawner import ReactorSpawner
-from txworker.process.shim import Shim
-from txworker.process.shim_start import Handshake, connect
-from txworker.process.spawner import Spawner
+from txworker.process.reconnecting_shim import ReconnectingShim
+from txworker.process.shim_handshake import Handshake, connect
+from txworker.process.shim_spawner import ShimSpawner
 
 ENVIRONMENT: Mapping[str, str] = {"PATH": os.environ["PATH"], "HOME": "/of/the/worker"}
 UMASK = 0o027
@@ -40,10 +40,10 @@ real: Any = reactor
 class Provider:
     """One of the ways; `shim` is None when it is the reactor. ENVIRONMENT, UMASK and DESCRIPTOR_LIMIT are inherited."""
 
-    spawner: Starter
+    spawner: Spawner
     scan: LeftoverScan
-    shim: Shim | None = None
-    poller: Poller | None = None
+    shim: ReconnectingShim | None = None
+    epoll_set: EpollSet | None = None
 
     def launcher(self, directory: Path, grace_seconds: float = 5.0) -> Launcher:
         """It runs jobs there. What they leave behind is ended."""
@@ -52,7 +52,7 @@ class Provider:
 
 
 @contextmanager
-def a_shim(place: Path) -> Iterator[tuple[Shim, Poller, IntermediatePipes]]:
+def a_shim(place: Path) -> Iterator[tuple[ReconnectingShim, EpollSet, IntermediatePipes]]:
     """A real one, with its state and the output in that directory. It ends with the test, and so do its jobs."""
     state, output = place / "state", place / "output"
     state.mkdir()
@@ -69,17 +69,17 @@ def a_shim(place: Path) -> Iterator[tuple[Shim, Poller, IntermediatePipes]]:
     def connected() -> Handshake:
         return connect(real, state, defaults, directory, pipes.descriptors, "of a test")
 
-    poller = Poller(real, NOT_PINNED)
-    shim = Shim(poller, real, connected)
+    epoll_set = EpollSet(real, NOT_PINNED)
+    shim = ReconnectingShim(epoll_set, real, connected)
     try:
-        yield shim, poller, pipes
+        yield shim, epoll_set, pipes
     finally:
         pid = shim.pid
         left = [
             pid for pid in ProcessTable().children(pid) if (process := ProcessTable().read(pid)) and not process.zombie
         ]
         shim.close()
-        poller.close()
+        epoll_set.close()
         pipes.close()
         os.close(directory)
         _end(pid, left)
@@ -88,10 +88,10 @@ def a_shim(place: Path) -> Iterator[tuple[Shim, Poller, IntermediatePipes]]:
 @contextmanager
 def through_shim(place: Path) -> Iterator[Provider]:
     """Processes of a shim of their own."""
-    with a_shim(place) as (shim, poller, pipes):
+    with a_shim(place) as (shim, epoll_set, pipes):
         scan = DescendantScan(real, shim.pid, shim.thread_id)
         try:
-            yield Provider(Spawner(poller, shim, ENVIRONMENT, pipes), scan, shim, poller)
+            yield Provider(ShimSpawner(epoll_set, shim, ENVIRONMENT, pipes), scan, shim, epoll_set)
         finally:
             scan.close()
 

@@ -31,7 +31,7 @@ from txworker.jobs.errors import StoreBroken
 from txworker.linux.clock import boot_ticks
 from txworker.output.output_directory import OutputDirectory
 from txworker.ports import World
-from txworker.process.shim_start import ShimUnusable
+from txworker.process.shim_handshake import ShimUnusable
 from txworker.rpc.bridge import Bridge
 from txworker.rpc.health import Health
 from txworker.rpc.server import NAMES

@@ -21,15 +21,15 @@ from txworker.linux.cgroup import Cgroups, end_elsewhere, end_stale, own_cgroup
 from txworker.linux.cpus import CpuPinning
 from txworker.process.environ import base_environment
 from txworker.process.identity import account_of, identity
-from txworker.process.intermediate_pipes import IntermediatePipes
 from txworker.process.job_process import Patience
-from txworker.process.launcher import JobDefaults, Launcher, Starter
-from txworker.process.poller import Poller
-from txworker.process.preparation import Preparation
+from txworker.process.launcher import JobDefaults, Launcher, Spawner
+from txworker.process.pipes.epoll_set import EpollSet
+from txworker.process.pipes.intermediate import IntermediatePipes
 from txworker.process.reactor_spawner import ReactorSpawner
-from txworker.process.shim import Shim
-from txworker.process.shim_start import Handshake, ShimCannotRun, ShimUnusable, check_none_needed, connect
-from txworker.process.spawner import Spawner
+from txworker.process.reconnecting_shim import ReconnectingShim
+from txworker.process.shim_handshake import Handshake, ShimCannotRun, ShimUnusable, check_none_needed, connect
+from txworker.process.shim_spawner import ShimSpawner
+from txworker.process.spawn_options import SpawnOptions
 from txworker.worker.takeover import ShimJobs
 
 DRAIN_SECONDS = 2.0
@@ -51,10 +51,10 @@ _log = Logger()
 class _Backend:
     """What starts processes, the shim or the reactor, and what finds leftovers. close(leave): see Processes.close."""
 
-    starter: Starter
+    spawner: Spawner
     finder: LeftoverScan
     close: Callable[[bool], None]
-    shim: Shim | None = None
+    shim: ReconnectingShim | None = None
     cgroups: Cgroups | None = None
 
 
@@ -89,7 +89,7 @@ class Processes:
         self._inherited = base_environment(environment, str(config.directory), account_of(config.user))
         self._backend = self._with_shim(umask, output_directory) or self._without_shim(umask)
         self.launcher = Launcher(
-            self._backend.starter,
+            self._backend.spawner,
             reactor,
             self._backend.finder,
             self._backend.cgroups,
@@ -193,16 +193,16 @@ class Processes:
                     self._reactor, config.state_directory, defaults, output_directory, pipes.descriptors, own_version()
                 )
 
-        poller = Poller(self._reactor, self._pinning)
+        epoll_set = EpollSet(self._reactor, self._pinning)
         try:
-            shim = Shim(poller, self._reactor, connected)
+            shim = ReconnectingShim(epoll_set, self._reactor, connected)
         except ShimCannotRun as error:
-            poller.close()
+            epoll_set.close()
             pipes.close()
             self._accept_no_shim(error)
             return None
         cgroups = _cgroups(self._name) if config.use_cgroups else None
-        spawner = Spawner(poller, shim, self._inherited, pipes)
+        spawner = ShimSpawner(epoll_set, shim, self._inherited, pipes)
         return _Backend(spawner, self._scan(shim), shim.close, shim, cgroups)
 
     def _accept_no_shim(self, error: ShimCannotRun) -> None:
@@ -215,7 +215,7 @@ class Processes:
         spawner = ReactorSpawner(self._reactor, umask, self.descriptors.original, self._pinning.unpinned)
         return _Backend(spawner, ProcessTableScan(), lambda leave: spawner.close())
 
-    def _scan(self, shim: Shim) -> DescendantScan:
+    def _scan(self, shim: ReconnectingShim) -> DescendantScan:
         scan = DescendantScan(self._reactor, shim.pid, shim.thread_id)
         for job_id, pid in shim.kept:
             scan.keep_earlier(job_id, pid)
@@ -235,6 +235,6 @@ def _defaults(config: Jobs, environment: Mapping[str, str]) -> JobDefaults:
     return JobDefaults(
         environment,
         str(config.directory),
-        Preparation("", user=user, nice=config.nice, oom_score_adj=config.oom_score_adj),
+        SpawnOptions("", user=user, nice=config.nice, oom_score_adj=config.oom_score_adj),
         config.leftovers == "keep",
     )

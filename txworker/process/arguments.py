@@ -20,7 +20,7 @@ _ALWAYS_FITS_BYTES = 64 * 1024
 _MARK_BYTES = _POINTER_BYTES + len(f"{JOB_ID_VARIABLE}=") + 36 + 1  # environ.py: with a UUID behind it, and a NUL
 
 
-class ArgumentRoom:
+class ArgumentLimit:
     """base: the environment that every job inherits."""
 
     def __init__(self, base: Mapping[str, str]) -> None:
@@ -41,7 +41,7 @@ class ArgumentRoom:
         inherited = self._inherited - _size(
             f"{name}={self._base[name]}" for name in spec.env.keys() & self._base.keys()
         )
-        whole, most = arguments + added + inherited, room_bytes()
+        whole, most = arguments + added + inherited, limit_bytes()
         if whole > most:
             field, size = ("args", arguments) if arguments >= added else ("env", added)
             raise InvalidRequest(
@@ -56,7 +56,7 @@ class ArgumentRoom:
         return _size(f"{name}={value}" for name, value in self._base.items())
 
 
-def room_bytes() -> int:
+def limit_bytes() -> int:
     """A quarter of the stack that a process may have, within bounds (execve(2)); pointers included."""
     stack = resource.getrlimit(resource.RLIMIT_STACK)[0]
     return _MOST if stack == resource.RLIM_INFINITY else max(_LEAST, min(_MOST, stack // 4))

@@ -1,5 +1,5 @@
 """
-The environment that a job's process is given: the worker's, as its starter gave it, made true for the job.
+The environment that a job's process is given: the worker's, as its spawner gave it, made true for the job.
 
 What speaks of the worker's own process (its directory, its service manager's socket) would be untrue in a job; where
 jobs run as another user, so would what speaks of the user that started the worker.
@@ -62,7 +62,7 @@ _OF_A_USERS_SESSION = ("DBUS_", "GPG_", "SSH_", "SUDO_", "XDG_")
 
 def environment_as_started(path: str = "/proc/self/environ") -> dict[str, str]:
     """
-    This process's environment as its starter gave it, without what Python has added since (LC_CTYPE: PEP 538).
+    This process's environment as its spawner gave it, without what Python has added since (LC_CTYPE: PEP 538).
 
     Where /proc does not show it, as it is now.
     """

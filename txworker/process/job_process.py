@@ -15,9 +15,9 @@ from txworker.leftovers.job_processes import JobProcesses, LeftoverScan
 from txworker.leftovers.survivors import why_running
 from txworker.linux.cgroup import JobCgroup
 from txworker.ports import Listener
-from txworker.process.parts import RunParts
 from txworker.process.protocol import JobProtocol, Sink
-from txworker.process.run import Run, begin, new_run
+from txworker.process.state_machine import Run, begin, new_run
+from txworker.process.timers import RunParts
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from txworker.jobs.errors import (
     TxWorkerError,
 )
 from txworker.linux.executables import candidates
-from txworker.process.obstacle import Subject, entering, executing, missing
+from txworker.process.exec_diagnosis import Subject, entering, executing, missing
 
 _SHORTAGES = {
     errno.EMFILE: "the worker has no file descriptors left",

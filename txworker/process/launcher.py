@@ -19,21 +19,21 @@ from txworker.linux.cgroup import Cgroups, JobCgroup
 from txworker.linux.clock import boot_seconds
 from txworker.linux.memfd import memory_file
 from txworker.ports import Listener
-from txworker.process.arguments import ArgumentRoom
+from txworker.process.arguments import ArgumentLimit
 from txworker.process.environ import environment
+from txworker.process.exec_diagnosis import Subject
 from txworker.process.job_process import JobProcess, Patience
 from txworker.process.launch_errors import to_worker_error
 from txworker.process.limits import kernel_limits
-from txworker.process.obstacle import Subject
-from txworker.process.preparation import NOTHING, Preparation
-from txworker.process.spawner import SAME_PIPE
+from txworker.process.shim_spawner import SAME_PIPE
+from txworker.process.spawn_options import DEFAULT_OPTIONS, SpawnOptions
 
 
-class Starter(Protocol):
+class Spawner(Protocol):
     """
-    An IReactorProcess, as far as it is used here, and what there is beyond it: Spawner over the shim, ReactorSpawner.
+    An IReactorProcess, as far as it is used here, and what there is beyond it: ShimSpawner, ReactorSpawner.
 
-    spawnProcess takes `preparation` and `check` beside what Twisted has, and its result has `started`.
+    spawnProcess takes `options` and `check` beside what Twisted has, and its result has `started`.
     """
 
     def spawnProcess(self, processProtocol: Any, executable: str, *args: Any, **kwargs: Any) -> Any: ...
@@ -48,13 +48,13 @@ class JobDefaults:
     """
     How and where processes run. directory is theirs unless the order names one; base_environment is what they inherit.
 
-    preparation is what every job gets before its first instruction; keep_leftovers leaves alone what a job that is
+    options is what every job gets before its first instruction; keep_leftovers leaves alone what a job that is
     done left behind, unless the order says otherwise.
     """
 
     base_environment: Mapping[str, str]
     directory: str
-    preparation: Preparation = NOTHING
+    options: SpawnOptions = DEFAULT_OPTIONS
     keep_leftovers: bool = False
 
 
@@ -63,7 +63,7 @@ class Launcher:
 
     def __init__(
         self,
-        starter: Starter,
+        spawner: Spawner,
         clock: Clock,
         scan: LeftoverScan,
         cgroups: Cgroups | None,
@@ -71,7 +71,7 @@ class Launcher:
         patience: Patience,
     ) -> None:
         self.scan = scan
-        self._starter = starter
+        self._spawner = spawner
         self._clock = clock
         self._cgroups = cgroups
         self._defaults = defaults
@@ -87,8 +87,8 @@ class Launcher:
         self._arguments.check(spec)
 
     @cached_property
-    def _arguments(self) -> ArgumentRoom:
-        return ArgumentRoom(self._defaults.base_environment)
+    def _arguments(self) -> ArgumentLimit:
+        return ArgumentLimit(self._defaults.base_environment)
 
     async def launch(
         self,
@@ -127,12 +127,12 @@ class Launcher:
         process = self._process(job_id, spec, listener, cgroup)
         process.parts.timeout_at = held.timeout_at
         process.parts.last_output = held.last_output
-        self._starter.adopt(process.protocol, job_id, held.pid, held.pipes)
+        self._spawner.adopt(process.protocol, job_id, held.pid, held.pipes)
         return process
 
     def _process(self, job_id: str, spec: JobSpec, listener: Listener, cgroup: JobCgroup | None) -> JobProcess:
         def enforce(reason: str, kill_at: float) -> None:
-            self._starter.enforce(job_id, reason, kill_at)
+            self._spawner.enforce(job_id, reason, kill_at)
 
         keep = spec.leftovers == "keep" if spec.leftovers else self._defaults.keep_leftovers
         return JobProcess(job_id, spec, listener, self._clock, self.scan, cgroup, self._patience, keep, enforce)
@@ -151,24 +151,24 @@ class Launcher:
         given = environment(self._defaults.base_environment, spec, job_id, directory)
         try:
             with memory_file(spec.stdin, "stdin") if spec.stdin else nullcontext() as stdin:
-                transport = self._starter.spawnProcess(
+                transport = self._spawner.spawnProcess(
                     protocol,
                     argv[0],
                     argv,
                     given,
                     directory,
                     childFDs={0: stdin, 1: "r", 2: "r" if spec.separate_stderr else SAME_PIPE},
-                    preparation=self._preparation(job_id, spec, cgroup, ahead),
+                    options=self._options(job_id, spec, cgroup, ahead),
                     check=check,
                 )
                 await transport.started
         except OSError as error:
-            subject = Subject.of(self._defaults.preparation.user)
+            subject = Subject.of(self._defaults.options.user)
             raise to_worker_error(error, argv[0], directory, given, subject) from error
 
-    def _preparation(self, job_id: str, spec: JobSpec, cgroup: JobCgroup | None, ahead: float) -> Preparation:
+    def _options(self, job_id: str, spec: JobSpec, cgroup: JobCgroup | None, ahead: float) -> SpawnOptions:
         return replace(
-            self._defaults.preparation,
+            self._defaults.options,
             job_id=job_id,
             ahead=ahead,
             limits=kernel_limits(spec.limits),

@@ -31,11 +31,11 @@ from txworker.jobs.errors import NotSupported
 from txworker.linux.clock import boot_seconds
 from txworker.linux.memfd import memory_file
 from txworker.process import bootstrap
-from txworker.process.bootstrap import FAILED, NUMBER, ORDER, REPORT
-from txworker.process.preparation import NOTHING, Preparation
+from txworker.process.bootstrap import FAILED, NUMBER, REPORT, REQUEST
+from txworker.process.spawn_options import DEFAULT_OPTIONS, SpawnOptions
 
-_PROGRAM = str(Path(bootstrap.__file__))
-_COMMAND = (sys.executable, "-I", "-S", "-X", "utf8", _PROGRAM)
+PROGRAM = str(Path(bootstrap.__file__))
+_COMMAND = (sys.executable, "-I", "-S", "-X", "utf8", PROGRAM)
 
 WHY = "needs the shim, and this worker runs its jobs without one"
 
@@ -71,33 +71,33 @@ class ReactorSpawner:
         gid: int | None = None,
         usePTY: bool = False,
         childFDs: Mapping[int, int | str] | None = None,
-        preparation: Preparation = NOTHING,
+        options: SpawnOptions = DEFAULT_OPTIONS,
         check: Callable[[], None] = lambda: None,
     ) -> ReactorTransport:
         """
-        As Spawner.spawnProcess.
+        As ShimSpawner.spawnProcess.
 
         Raises:
-            NotSupported: the preparation asks for what only the shim gives. Or whatever check() raises.
+            NotSupported: the options asks for what only the shim gives. Or whatever check() raises.
             OSError: there is no process; or `started` fails with it.
             ValueError: as there.
         """
         if uid is not None or gid is not None or usePTY:
             raise ValueError("usePTY, uid and gid are not offered")
-        _check_offered(preparation)
+        _check_offered(options)
         check()
         fds = childFDs or {}
-        order = {
+        request = {
             **self._inherited,
             "argv": list(args or [executable]),
             "env": dict(os.environ if env is None else env),
             "directory": path,
             "separate_stderr": fds.get(2) == "r",
-            "tag": preparation.tag,
-            "oom_score_adj": preparation.oom_score_adj,
+            "tag": options.tag,
+            "oom_score_adj": options.oom_score_adj,
         }
-        starting = _Starting(processProtocol, order, preparation.ahead, self._starting.discard)
-        self._spawn(starting, order, self._nothing if fds.get(0) is None else int(fds[0]))
+        starting = _Starting(processProtocol, request, options.ahead, self._starting.discard)
+        self._spawn(starting, request, self._nothing if fds.get(0) is None else int(fds[0]))
         return starting.transport
 
     def adopt(self, protocol: ProcessProtocol, job_id: str, pid: int, pipes: Sequence[int]) -> Any:
@@ -115,10 +115,10 @@ class ReactorSpawner:
             os.close(self._nothing)
             self._nothing = -1
 
-    def _spawn(self, starting: _Starting, order: Mapping[str, Any], stdin: int) -> None:
-        stderr = "r" if order["separate_stderr"] else self._nothing
-        with memory_file(json.dumps(order).encode("ascii"), "order") as said, self._roaming():
-            fds = {0: stdin, 1: "r", 2: stderr, REPORT: "r", ORDER: said}
+    def _spawn(self, starting: _Starting, request: Mapping[str, Any], stdin: int) -> None:
+        stderr = "r" if request["separate_stderr"] else self._nothing
+        with memory_file(json.dumps(request).encode("ascii"), "request") as said, self._roaming():
+            fds = {0: stdin, 1: "r", 2: stderr, REPORT: "r", REQUEST: said}
             try:
                 self._reactor.spawnProcess(starting, _COMMAND[0], _COMMAND, env=None, childFDs=fds)
             except OSError as error:  # one of Python's own process, or of a pipe for it
@@ -126,11 +126,11 @@ class ReactorSpawner:
         self._starting.add(starting)
 
 
-def _check_offered(preparation: Preparation) -> None:
-    for name, _, soft, _ in preparation.limits:
+def _check_offered(options: SpawnOptions) -> None:
+    for name, _, soft, _ in options.limits:
         raise NotSupported(name, soft, WHY)
     for name in ("user", "nice", "cgroup"):
-        if value := getattr(preparation, name):
+        if value := getattr(options, name):
             raise NotSupported(name, value, WHY)
 
 
@@ -195,13 +195,13 @@ class _Starting(ProcessProtocol):
     def __init__(
         self,
         protocol: ProcessProtocol,
-        order: Mapping[str, Any],
+        request: Mapping[str, Any],
         ahead: float,
         decided: Callable[[_Starting], None],
     ) -> None:
         self.transport: ReactorTransport = ReactorTransport()
         self._protocol = protocol
-        self._order = order
+        self._request = request
         self._ahead = ahead
         self._decided = decided
         self._report = b""
@@ -274,5 +274,5 @@ class _Starting(ProcessProtocol):
             return OSError(errno.ECHILD, why, "clone")
         said = self._report[self._report.index(FAILED) + 1 :]
         number, step = NUMBER.unpack_from(said)[0], said[NUMBER.size :].decode()
-        filename = {"directory": self._order["directory"], "command": self._order["argv"][0]}.get(step, step)
+        filename = {"directory": self._request["directory"], "command": self._request["argv"][0]}.get(step, step)
         return OSError(number, os.strerror(number), filename)

@@ -21,8 +21,8 @@ from zope.interface import implementer
 from txworker.base.logs import Logger
 from txworker.base.reactor import WatchingReactor
 from txworker.jobs import Usage
-from txworker.process.intermediate_pipes import IntermediatePipes
-from txworker.process.pipe import Pipe
+from txworker.process.pipes.intermediate import IntermediatePipes
+from txworker.process.pipes.pipe import Pipe
 from txworker.shim.messages import Message
 
 ABANDON_SECONDS = 1.0

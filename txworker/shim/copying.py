@@ -42,7 +42,7 @@ class Copying:
         self.pipe = job.pipes[child_fd]
         self._over = over
         self._directory = directory
-        self._most: int = job.order["max_output"]
+        self._most: int = job.request["max_output"]
         self._file = -1
         self._splices = True
 
@@ -119,7 +119,7 @@ class Copying:
 
     def _opened(self, flags: int = _OPEN) -> int:
         if self._file < 0:
-            name = f"{self.job.id}.{'err' if self.child_fd == 2 and self.job.order['separate_stderr'] else 'out'}"
+            name = f"{self.job.id}.{'err' if self.child_fd == 2 and self.job.request['separate_stderr'] else 'out'}"
             self._file = _open_own(name, flags, self._directory)
             os.lseek(self._file, 0, os.SEEK_END)
         return self._file

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 from txworker.linux.clock import boot_seconds
 from txworker.linux.wait import Exit
-from txworker.shim.starts import Order
+from txworker.shim.spawner import SpawnRequest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # the module itself costs a small program a megabyte
@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # the module itself costs a small program a megabyte
 
 
 _KEPT = ("grace", "cgroup", "separate_stderr", "max_output", "quiet")
-"""Of an order once its process runs; the rest, which may be long, is not needed any more."""
+"""Of an request once its process runs; the rest, which may be long, is not needed any more."""
 
 
 class HeldJob:
@@ -27,16 +27,16 @@ class HeldJob:
     pipes: the read end by the job's descriptor, 1 and 2. reason: why it is being ended; kill_at: when KILL is due.
     """
 
-    def __init__(self, order: Order, pid: int, ticks: int, pipes: dict[int, int]) -> None:
+    def __init__(self, request: SpawnRequest, pid: int, ticks: int, pipes: dict[int, int]) -> None:
         now = time.monotonic()
-        self.order = {name: order[name] for name in _KEPT}
-        self.id: str = order["job"]
+        self.request = {name: request[name] for name in _KEPT}
+        self.id: str = request["job"]
         self.pid = pid
         self.ticks = ticks
         self.pipes = pipes
         self.pidfd = -1
-        self.started_wall = boot_seconds() + order["ahead"]
-        self.timeout_at: float | None = None if order["timeout"] is None else now + order["timeout"]
+        self.started_wall = boot_seconds() + request["ahead"]
+        self.timeout_at: float | None = None if request["timeout"] is None else now + request["timeout"]
         self.last_output = now
         self.reason: str | None = None
         self.kill_at: float | None = None
@@ -51,9 +51,9 @@ class HeldJob:
             os.killpg(self.pid, number)
 
     def end(self, reason: str) -> None:
-        """TERM now, KILL when the order's grace period is over."""
+        """TERM now, KILL when the request's grace period is over."""
         self.reason = reason
-        self.kill_at = time.monotonic() + self.order["grace"]
+        self.kill_at = time.monotonic() + self.request["grace"]
         self.signal_group(signal.SIGTERM)
         self.signal_group(signal.SIGCONT)
 
@@ -61,8 +61,8 @@ class HeldJob:
         """KILL to its process group, and to all of its cgroup."""
         self.kill_at = None
         self.signal_group(signal.SIGKILL)
-        if self.order["cgroup"]:
-            with suppress(OSError), open(f"{self.order['cgroup']}/cgroup.kill", "w") as file:
+        if self.request["cgroup"]:
+            with suppress(OSError), open(f"{self.request['cgroup']}/cgroup.kill", "w") as file:
                 file.write("1")
 
     def close(self) -> None:
@@ -80,9 +80,9 @@ class HeldJob:
             "pid": self.pid,
             "ticks": self.ticks,
             "started_wall": self.started_wall,
-            "separate_stderr": self.order["separate_stderr"],
-            "cgroup": self.order["cgroup"],
-            "max_output": self.order["max_output"],
+            "separate_stderr": self.request["separate_stderr"],
+            "cgroup": self.request["cgroup"],
+            "max_output": self.request["max_output"],
             "timeout_at": self.timeout_at,
             "last_output": self.last_output,
             "reason": self.reason,

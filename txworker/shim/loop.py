@@ -174,29 +174,29 @@ class Loop:
         starting = list(self._starting) if not self._unsent else []
         self._send({"type": "lot"} if self._unsent else {"type": "ready", "starting": starting})
 
-    def _on_spawn(self, order: Message, descriptors: list[int]) -> None:
-        self._on_release({"jobs": order.pop("release"), "keep": False}, [])
-        job = order["job"]
+    def _on_spawn(self, request: Message, descriptors: list[int]) -> None:
+        self._on_release({"jobs": request.pop("release"), "keep": False}, [])
+        job = request["job"]
         if job in self._jobs or job in self._starting:
-            self._ignore(order, descriptors)
+            self._ignore(request, descriptors)
             return
         pipes: dict[int, int] = {}
         written: list[int] = []
         try:
-            for child_fd in (1, 2)[: 1 + order["separate_stderr"]]:
+            for child_fd in (1, 2)[: 1 + request["separate_stderr"]]:
                 reading, writing = os.pipe()
                 written.append(writing)
                 pipes[child_fd] = self._high(reading)
                 os.set_blocking(pipes[child_fd], False)
-                if order["user"] is not None:
-                    os.fchown(writing, order["user"][0], order["user"][1])  # or it could not open /dev/stderr anew
-            self._thread.spawn(order, [*descriptors, *written])
-            self._starting[job] = order, pipes
+                if request["user"] is not None:
+                    os.fchown(writing, request["user"][0], request["user"][1])  # or it could not open /dev/stderr anew
+            self._thread.spawn(request, [*descriptors, *written])
+            self._starting[job] = request, pipes
         except OSError as error:
-            self._ignore(order, list(pipes.values()))
+            self._ignore(request, list(pipes.values()))
             self._send({"type": "failed", "job": job, "errno": error.errno or 11, "step": ""})
         finally:
-            self._ignore(order, [*descriptors, *written])
+            self._ignore(request, [*descriptors, *written])
 
     def _on_recall(self, message: Message, descriptors: list[int]) -> None:
         self._thread.recall()
@@ -234,21 +234,21 @@ class Loop:
 
     def _result(self) -> None:
         job_id, pid, error, step = self._thread.result()
-        order, pipes = self._starting.pop(job_id)
+        request, pipes = self._starting.pop(job_id)
         if pid:
-            self._started(order, pid, pipes)
+            self._started(request, pid, pipes)
         else:
             self._ignore({}, list(pipes.values()))
             self._send({"type": "failed", "job": job_id, "errno": error, "step": step})
 
-    def _started(self, order: Message, pid: int, pipes: dict[int, int]) -> None:
-        if order["job"] in self._forgotten:
+    def _started(self, request: Message, pid: int, pipes: dict[int, int]) -> None:
+        if request["job"] in self._forgotten:
             self._thread.job_pids.discard(pid)
             os.killpg(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
-            self._ignore(order, list(pipes.values()))
+            self._ignore(request, list(pipes.values()))
             return
-        job = self._jobs[order["job"]] = HeldJob(order, pid, ticks_now(), pipes)
+        job = self._jobs[request["job"]] = HeldJob(request, pid, ticks_now(), pipes)
         started = {"type": "started", "job": job.id, "pid": pid, "at": job.started_wall}
         message = job.record() if job.id in self._inherited else started
         self._inherited.discard(job.id)

@@ -25,7 +25,7 @@ from contextlib import suppress
 from txworker.linux.threads import own_descriptor_table, own_umask, set_name
 from txworker.linux.wait import reap
 from txworker.shim.messages import RECALLED
-from txworker.shim.starts import Order, Starts
+from txworker.shim.spawner import Spawner, SpawnRequest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # the module itself costs a small program a megabyte
@@ -86,10 +86,10 @@ class SpawnThread:
         """What jobs inherit from now on."""
         self._put("defaults", defaults, ())
 
-    def spawn(self, order: Order, descriptors: Sequence[int]) -> None:
-        """Start this when its turn comes. descriptors: stdin if the order has one, stdout, stderr if it is apart."""
+    def spawn(self, request: SpawnRequest, descriptors: Sequence[int]) -> None:
+        """Start this when its turn comes. descriptors: stdin if the request has one, stdout, stderr if it is apart."""
         self.busy_with += 1
-        self._put("spawn", order, descriptors)
+        self._put("spawn", request, descriptors)
 
     def sweep(self) -> None:
         """Reap children of the thread that are no jobs and have exited: a job made them its siblings (CLONE_PARENT)."""
@@ -97,7 +97,7 @@ class SpawnThread:
 
     def recall(self) -> None:
         """What has not begun fails with RECALLED."""
-        self._recalled.update(order["job"] for kind, order in list(self._tasks) if kind == "spawn")
+        self._recalled.update(request["job"] for kind, request in list(self._tasks) if kind == "spawn")
 
     def kill_starting(self) -> None:
         """End the child that waits for its exec, on a disk or a network that does not answer."""
@@ -126,7 +126,7 @@ class SpawnThread:
             set_name("spawn")
             own_descriptor_table(self._there.fileno())
             self._no_input = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-            self._starts = Starts()
+            self._spawner = Spawner()
         except BaseException as error:
             self._problem = error
             return
@@ -149,14 +149,14 @@ class SpawnThread:
             self._set_defaults(what)
 
     def _set_defaults(self, defaults: Defaults) -> None:
-        self._starts.environment = defaults["environment"]
-        self._starts.descriptor_limit = tuple(defaults["descriptor_limit"])
+        self._spawner.environment = defaults["environment"]
+        self._spawner.descriptor_limit = tuple(defaults["descriptor_limit"])
         own_umask(defaults["umask"])
 
-    def _spawn(self, order: Order, descriptors: list[int]) -> None:
-        job = order["job"]
+    def _spawn(self, request: SpawnRequest, descriptors: list[int]) -> None:
+        job = request["job"]
         try:
-            self._results.append((job, self._started(order, descriptors), 0, ""))
+            self._results.append((job, self._started(request, descriptors), 0, ""))
         except OSError as error:
             self._results.append((job, 0, error.errno or 1, str(error.filename or "")))
         except Exception:  # a mistake of ours: the worker must hear that there is no process, and shim.log of the rest
@@ -167,12 +167,12 @@ class SpawnThread:
                 os.close(fd)
         self._there.send(b".")
 
-    def _started(self, order: Order, descriptors: list[int]) -> int:
-        if order["job"] in self._recalled:
-            self._recalled.discard(order["job"])
+    def _started(self, request: SpawnRequest, descriptors: list[int]) -> int:
+        if request["job"] in self._recalled:
+            self._recalled.discard(request["job"])
             raise OSError(1, RECALLED, RECALLED)
-        stdin, *outputs = descriptors if order["stdin"] else [self._no_input, *descriptors]
-        pid = self._starts.start(order, {0: stdin, 1: outputs[0], 2: outputs[-1]})
+        stdin, *outputs = descriptors if request["stdin"] else [self._no_input, *descriptors]
+        pid = self._spawner.start(request, {0: stdin, 1: outputs[0], 2: outputs[-1]})
         self.job_pids.add(pid)
         return pid
 

@@ -103,12 +103,12 @@ class Unattended:
         if reason:
             job.end(reason)
             return True
-        return job.timeout_at is not None or job.order["quiet"] is not None
+        return job.timeout_at is not None or job.request["quiet"] is not None
 
     def _overdue(self, job: HeldJob, now: float) -> str | None:
         if job.timeout_at is not None and now >= job.timeout_at:
             return TIMEOUT
-        quiet = job.order["quiet"]
+        quiet = job.request["quiet"]
         if quiet is not None and now - job.last_output >= quiet and not any(map(is_readable, job.pipes.values())):
             return QUIET
         return None

@@ -8,13 +8,13 @@ from typing import Any
 from txworker.base.logs import Logger
 from txworker.base.reactor import Clock, WatchingReactor
 from txworker.jobs.held_process import HeldProcess
-from txworker.process.shim_link import ShimLink, Start
-from txworker.process.shim_start import Handshake, ShimUnusable
+from txworker.process.shim_connection import ShimConnection, Start
+from txworker.process.shim_handshake import Handshake, ShimUnusable
 
 RETRY_SECONDS = 1.0
 
 
-class Shim:
+class ReconnectingShim:
     """
     connect() makes a connection to the shim that there is, or to a new one. lost(pid) hears that it has ended, when the
     next one is there already. held and starting: the jobs that it has, and is starting, at the beginning; kept: job and
@@ -47,31 +47,31 @@ class Shim:
         return self._link.thread_id
 
     def start(self, start: Start) -> None:
-        """As ShimLink.start."""
+        """As ShimConnection.start."""
         self._link.start(start)
 
     def adopt(self, job_id: str, child: Any) -> None:
-        """As ShimLink.adopt."""
+        """As ShimConnection.adopt."""
         self._link.adopt(job_id, child)
 
     def enforce(self, job_id: str, reason: str, kill_at: float) -> None:
-        """As ShimLink.enforce."""
+        """As ShimConnection.enforce."""
         self._link.enforce(job_id, reason, kill_at)
 
     def release(self, job_id: str, keep: bool) -> None:
-        """As ShimLink.release."""
+        """As ShimConnection.release."""
         self._link.release(job_id, keep)
 
     def close(self, leave: bool = True) -> None:
-        """As ShimLink.close."""
+        """As ShimConnection.close."""
         self._link.close(leave)
 
-    def _connected(self) -> ShimLink:
+    def _connected(self) -> ShimConnection:
         handshake = self._connect()
         self.held, self.starting, self.found = handshake.held, handshake.starting, handshake.found
         hello = handshake.hello
         self.kept = [(job_id, pid) for job_id, pid in hello.get("kept", ())]
-        return ShimLink(self._readers, handshake.channel, hello["pid"], hello["thread"], self._ended)
+        return ShimConnection(self._readers, handshake.channel, hello["pid"], hello["thread"], self._ended)
 
     def _ended(self) -> None:
         pid = self._link.shim_pid

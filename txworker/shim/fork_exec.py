@@ -30,14 +30,14 @@ class CannotClone(OSError):
     """There is no child at all, whatever it was to become."""
 
 
-def start_prepared(
-    order: Mapping[str, Any],
+def fork_exec(
+    request: Mapping[str, Any],
     environment: Mapping[str, str],
     descriptors: Mapping[int, int],
     descriptor_limit: tuple[int, int],
 ) -> int:
     """
-    The pid of the order's process, which runs. descriptors maps its 0, 1 and 2 to ours.
+    The pid of the request's process, which runs. descriptors maps its 0, 1 and 2 to ours.
 
     Raises:
         CannotClone: no process could be made.
@@ -45,10 +45,10 @@ def start_prepared(
     """
     report, told = os.pipe2(os.O_CLOEXEC)
     try:
-        limits = (("maxOpenFiles", resource.RLIMIT_NOFILE, *descriptor_limit), *order["limits"])
-        pid = _fork(order["cgroup"])
+        limits = (("maxOpenFiles", resource.RLIMIT_NOFILE, *descriptor_limit), *request["limits"])
+        pid = _fork(request["cgroup"])
         if pid == 0:
-            _become(order, environment, descriptors, (*limits, *as_limits(order["tag"])), told)
+            _become(request, environment, descriptors, (*limits, *as_limits(request["tag"])), told)
         os.close(told)
         told = -1
         failure = os.read(report, 64)  # ends empty when the exec succeeded, which closes the other end
@@ -58,13 +58,13 @@ def start_prepared(
             os.close(told)
     if failure:
         os.waitpid(pid, 0)
-        raise _failed(failure, order)
+        raise _failed(failure, request)
     return pid
 
 
-def _failed(failure: bytes, order: Mapping[str, Any]) -> OSError:
+def _failed(failure: bytes, request: Mapping[str, Any]) -> OSError:
     number, step = struct.unpack_from("i", failure)[0], failure[4:].decode()
-    filename = {"directory": order["directory"], "command": order["argv"][0]}.get(step, step)
+    filename = {"directory": request["directory"], "command": request["argv"][0]}.get(step, step)
     return OSError(number, os.strerror(number), filename)
 
 
@@ -85,7 +85,7 @@ def _fork(cgroup: str | None) -> int:
 
 
 def _become(
-    order: Mapping[str, Any],
+    request: Mapping[str, Any],
     environment: Mapping[str, str],
     descriptors: Mapping[int, int],
     limits: tuple[tuple[str, int, int, int], ...],
@@ -99,26 +99,26 @@ def _become(
         for child_fd, fd in sorted(descriptors.items()):  # all of ours are above 2 and close at the exec
             in_child.dup2(fd, child_fd)
         step = "oom_score_adj"
-        if order["oom_score_adj"]:
-            in_child.write_file("/proc/self/oom_score_adj", b"%d" % order["oom_score_adj"])
+        if request["oom_score_adj"]:
+            in_child.write_file("/proc/self/oom_score_adj", b"%d" % request["oom_score_adj"])
         step = "nice"
-        if order["nice"]:
-            os.nice(order["nice"])
+        if request["nice"]:
+            os.nice(request["nice"])
         for name, number, soft, hard in limits:
             step = name
             resource.setrlimit(number, (soft, hard))
         step = "user"
-        if order["user"] is not None:
-            uid, gid, groups = order["user"]
+        if request["user"] is not None:
+            uid, gid, groups = request["user"]
             os.setgroups(groups)
             os.setgid(gid)
             os.setuid(uid)
         step = "directory"
-        if order["directory"] is not None:
-            in_child.chdir(order["directory"])
+        if request["directory"] is not None:
+            in_child.chdir(request["directory"])
         step = "command"
         default_dispositions()
-        execute(order["argv"], environment)
+        execute(request["argv"], environment)
     except OSError as error:
         in_child.write(told, struct.pack("i", error.errno or 1) + step.encode()[:32])
     except MemoryError:  # so low a limit

@@ -9,8 +9,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.fakes import FakeChild, FakeCleanup
 from txworker.jobs import EndReason
-from txworker.process.parts import RunParts
-from txworker.process.run import begin, new_run
+from txworker.process.state_machine import begin, new_run
+from txworker.process.timers import RunParts
 
 
 class RunTests(SynchronousTestCase):

@@ -33,7 +33,7 @@ class Subject:
 
     @classmethod
     def of(cls, user: tuple[int, int, tuple[int, ...]] | None) -> Subject:
-        """`user` as Preparation has it; None: the worker's own."""
+        """`user` as SpawnOptions has it; None: the worker's own."""
         if user is None:
             return cls(os.geteuid(), [], ours=True)
         uid, gid, groups = user

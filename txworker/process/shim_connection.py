@@ -55,7 +55,7 @@ class Start:
 
 
 @implementer(IReadDescriptor)
-class ShimLink:
+class ShimConnection:
     """
     lost(): the connection has ended, for the shim has; every start that waits has failed by then.
 

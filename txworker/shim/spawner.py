@@ -16,20 +16,19 @@ from collections.abc import Mapping
 from txworker.linux.posix_spawn import PosixSpawn
 from txworker.linux.rlimit_tag import tagged
 from txworker.shim.cgroup_moves import Moves
-from txworker.shim.prepared_start import CannotClone, start_prepared
+from txworker.shim.fork_exec import CannotClone, fork_exec
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # the module itself costs a small program a megabyte
     from typing import Any
 
-    Order = Mapping[str, Any]
+    SpawnRequest = Mapping[str, Any]
+    """The message `spawn` (messages.py)."""
 else:
-    Order = Mapping
-
-"""What a message `spawn` holds (messages.py)."""
+    SpawnRequest = Mapping
 
 
-class Starts:
+class Spawner:
     """
     defaults: what every job inherits, as the worker that is connected says it (`defaults` of the message hello).
 
@@ -42,36 +41,36 @@ class Starts:
         self.environment: Mapping[str, str] = {}
         self.descriptor_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
 
-    def start(self, order: Order, descriptors: Mapping[int, int]) -> int:
+    def start(self, request: SpawnRequest, descriptors: Mapping[int, int]) -> int:
         """
-        The pid of the order's process, which runs.
+        The pid of the request's process, which runs.
 
         Raises:
             OSError: there is no process. `filename` is the directory, the first word, or the step that failed.
         """
-        environment = order["env"] if order["whole_env"] else ChainMap(order["env"], self.environment)  # type: ignore[arg-type]  # nothing writes into the last map
-        if order["cgroup"]:
-            os.mkdir(order["cgroup"])
+        environment = request["env"] if request["whole_env"] else ChainMap(request["env"], self.environment)  # type: ignore[arg-type]  # nothing writes into the last map
+        if request["cgroup"]:
+            os.mkdir(request["cgroup"])
         try:
-            return self._start(order, environment, descriptors)
+            return self._start(request, environment, descriptors)
         except BaseException:
-            if order["cgroup"]:
+            if request["cgroup"]:
                 with contextlib.suppress(OSError):
-                    os.rmdir(order["cgroup"])
+                    os.rmdir(request["cgroup"])
             raise
 
-    def _start(self, order: Order, environment: Mapping[str, str], descriptors: Mapping[int, int]) -> int:
-        if order["limits"] or order["user"] or order["nice"]:
-            return start_prepared(order, environment, descriptors, self.descriptor_limit)
-        if order["cgroup"] and not self._moves.quick():
+    def _start(self, request: SpawnRequest, environment: Mapping[str, str], descriptors: Mapping[int, int]) -> int:
+        if request["limits"] or request["user"] or request["nice"]:
+            return fork_exec(request, environment, descriptors, self.descriptor_limit)
+        if request["cgroup"] and not self._moves.quick():
             with contextlib.suppress(CannotClone):  # a sandbox without clone3, perhaps: then it is moved
-                return start_prepared(order, environment, descriptors, self.descriptor_limit)
-        with _descriptor_limit(self.descriptor_limit), tagged(order["tag"]):
-            pid = self._at_once(order["argv"], environment, order["directory"], descriptors)
-        if order["cgroup"]:
-            _write(f"{order['cgroup']}/cgroup.procs", pid)
-        if order["oom_score_adj"]:
-            _write(f"/proc/{pid}/oom_score_adj", order["oom_score_adj"])
+                return fork_exec(request, environment, descriptors, self.descriptor_limit)
+        with _descriptor_limit(self.descriptor_limit), tagged(request["tag"]):
+            pid = self._at_once(request["argv"], environment, request["directory"], descriptors)
+        if request["cgroup"]:
+            _write(f"{request['cgroup']}/cgroup.procs", pid)
+        if request["oom_score_adj"]:
+            _write(f"/proc/{pid}/oom_score_adj", request["oom_score_adj"])
         return pid
 
 

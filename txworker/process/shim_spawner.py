@@ -15,9 +15,9 @@ from twisted.internet.protocol import ProcessProtocol
 from zope.interface import implementer
 
 from txworker.base.reactor import WatchingReactor
-from txworker.process.intermediate_pipes import IntermediatePipes
-from txworker.process.preparation import NOTHING, Preparation
-from txworker.process.shim_link import Start
+from txworker.process.pipes.intermediate import IntermediatePipes
+from txworker.process.shim_connection import Start
+from txworker.process.spawn_options import DEFAULT_OPTIONS, SpawnOptions
 from txworker.process.transport import ChildTransport
 from txworker.shim.messages import Message
 
@@ -26,7 +26,7 @@ SAME_PIPE = "="
 
 
 class Shim(Protocol):
-    """What is asked of the shim (process/shim.py)."""
+    """What is asked of the shim (process/reconnecting_shim.py)."""
 
     def start(self, start: Start) -> None: ...
 
@@ -38,7 +38,7 @@ class Shim(Protocol):
 
 
 @implementer(IReactorProcess)
-class Spawner:
+class ShimSpawner:
     """
     Nothing is done for each running child when one is launched or exits: no scan of descriptors, no waitpid.
 
@@ -68,14 +68,14 @@ class Spawner:
         gid: int | None = None,
         usePTY: bool = False,
         childFDs: Mapping[int, int | str] | None = None,
-        preparation: Preparation = NOTHING,
+        options: SpawnOptions = DEFAULT_OPTIONS,
         check: Callable[[], None] = lambda: None,
     ) -> ChildTransport:
         """
         As IReactorProcess has it; in childFDs 0 is a descriptor of ours or None, 1 is "r", 2 is "r" or SAME_PIPE.
 
         Reactor thread. The child leads its own session. It runs, or could not be started, when the result's `started`
-        fires; until then descriptors of ours must stay open. uid and gid are part of the preparation. check() is called
+        fires; until then descriptors of ours must stay open. uid and gid are part of the options. check() is called
         last thing before the shim is asked, perhaps again; what it raises is what `started` fails with.
 
         Raises:
@@ -83,11 +83,11 @@ class Spawner:
                 child; `filename` is the directory, the executable or the step that failed.
         """
         if uid is not None or gid is not None or usePTY:
-            raise ValueError("usePTY is not offered; uid and gid belong into the preparation")
+            raise ValueError("usePTY is not offered; uid and gid belong into the options")
         fds = childFDs or {}
-        transport = self._transport(processProtocol, preparation.job_id)
+        transport = self._transport(processProtocol, options.job_id)
         transport.started = Deferred()
-        message = self._message(args or [executable], env, path, fds, preparation)
+        message = self._message(args or [executable], env, path, fds, options)
         stdin = [int(fds[0])] if message["stdin"] else []
 
         def began(pid: int, pipes: Sequence[int], at: float) -> ChildTransport:
@@ -111,7 +111,7 @@ class Spawner:
         return transport
 
     def enforce(self, job_id: str, reason: str, kill_at: float) -> None:
-        """What the shim is to enforce should this worker die (ShimLink.enforce)."""
+        """What the shim is to enforce should this worker die (ShimConnection.enforce)."""
         self._shim.enforce(job_id, reason, kill_at)
 
     def _transport(self, protocol: ProcessProtocol, job_id: str) -> ChildTransport:
@@ -139,29 +139,29 @@ class Spawner:
         env: Mapping[str, str] | None,
         directory: str | None,
         fds: Mapping[int, int | str],
-        preparation: Preparation,
+        options: SpawnOptions,
     ) -> Message:
         added, whole = self._environment(env)
         return {
             "type": "spawn",
-            "job": preparation.job_id,
-            "ahead": preparation.ahead,
+            "job": options.job_id,
+            "ahead": options.ahead,
             "argv": list(argv),
             "env": added,
             "whole_env": whole,
             "directory": directory,
             "stdin": fds.get(0) is not None,
             "separate_stderr": fds.get(2) == "r",
-            "tag": preparation.tag,
-            "limits": preparation.limits,
-            "user": preparation.user,
-            "nice": preparation.nice,
-            "oom_score_adj": preparation.oom_score_adj,
-            "cgroup": preparation.cgroup,
-            "timeout": preparation.timeout_seconds,
-            "quiet": preparation.quiet_seconds,
-            "grace": preparation.grace_seconds,
-            "max_output": preparation.max_output,
+            "tag": options.tag,
+            "limits": options.limits,
+            "user": options.user,
+            "nice": options.nice,
+            "oom_score_adj": options.oom_score_adj,
+            "cgroup": options.cgroup,
+            "timeout": options.timeout_seconds,
+            "quiet": options.quiet_seconds,
+            "grace": options.grace_seconds,
+            "max_output": options.max_output,
         }
 
     def _environment(self, env: Mapping[str, str] | None) -> tuple[dict[str, str], bool]:

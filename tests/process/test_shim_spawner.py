@@ -13,12 +13,12 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from tests.support.readers import FakeReaders
-from txworker.process.preparation import Preparation
-from txworker.process.shim_link import Start
-from txworker.process.spawner import SAME_PIPE, Spawner
+from txworker.process.shim_connection import Start
+from txworker.process.shim_spawner import SAME_PIPE, ShimSpawner
+from txworker.process.spawn_options import SpawnOptions
 
 BASE = {"PATH": "/bin"}
-PREPARATION = Preparation("job", (("limits.maxCPU", 0, 1, 2),), (1, 2, (3,)), 4, 5, "/cgroup", 6, 7.0, 8.0, 9.0, 10)
+OPTIONS = SpawnOptions("job", (("limits.maxCPU", 0, 1, 2),), (1, 2, (3,)), 4, 5, "/cgroup", 6, 7.0, 8.0, 9.0, 10)
 
 
 class FakeShim:
@@ -58,12 +58,12 @@ class SpawnerTests(SynchronousTestCase):
         self.shim = FakeShim()
         self.protocol = Connected()
         readers: Any = self.readers
-        self.spawner = Spawner(readers, self.shim, BASE)
+        self.spawner = ShimSpawner(readers, self.shim, BASE)
 
     def spawn(self, env: Mapping[str, str] | None = None, fds: Mapping[int, int | str] | None = None) -> Any:
         fds = fds or {0: None, 1: "r", 2: SAME_PIPE}  # type: ignore[dict-item]
         return self.spawner.spawnProcess(
-            self.protocol, "prog", ["prog", "arg"], env, "/dir", childFDs=fds, preparation=PREPARATION
+            self.protocol, "prog", ["prog", "arg"], env, "/dir", childFDs=fds, options=OPTIONS
         )
 
     def pipe(self) -> int:
@@ -98,8 +98,8 @@ class SpawnerTests(SynchronousTestCase):
             "stdin": False,
             "separate_stderr": False,
             "tag": 6,
-            "limits": PREPARATION.limits,
-            "user": PREPARATION.user,
+            "limits": OPTIONS.limits,
+            "user": OPTIONS.user,
             "nice": 4,
             "oom_score_adj": 5,
             "cgroup": "/cgroup",

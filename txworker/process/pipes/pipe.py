@@ -21,8 +21,8 @@ from twisted.internet.defer import Deferred
 
 from txworker.base.logs import Logger
 from txworker.base.reactor import Timer, WatchingReactor
-from txworker.process.intermediate_pipes import PIPE_BYTES, IntermediatePipe, IntermediatePipes, bytes_in, enlarge
-from txworker.process.readable import Descriptor
+from txworker.process.pipes.intermediate import PIPE_BYTES, IntermediatePipe, IntermediatePipes, bytes_in, enlarge
+from txworker.process.pipes.watched_descriptor import Descriptor
 
 POURING_BYTES = 64 * 1024
 """

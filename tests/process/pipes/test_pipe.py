@@ -13,9 +13,9 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from txworker.process import intermediate_pipes, pipe
-from txworker.process.intermediate_pipes import IntermediatePipes
-from txworker.process.pipe import AGAIN_SECONDS, POURING_BYTES, Pipe
+from txworker.process.pipes import intermediate, pipe
+from txworker.process.pipes.intermediate import IntermediatePipes
+from txworker.process.pipes.pipe import AGAIN_SECONDS, POURING_BYTES, Pipe
 
 BLOCK_BYTES = 256 * 1024
 
@@ -136,7 +136,7 @@ class PipeTests(SynchronousTestCase):
 
     def small_blocks(self) -> None:
         """What is taken from a pipe at once is one block."""
-        self.patch(intermediate_pipes, "PIPE_BYTES", BLOCK_BYTES)
+        self.patch(intermediate, "PIPE_BYTES", BLOCK_BYTES)
         self.patch(pipe, "enlarge", lambda fd: None)
 
     def test_no_thread(self) -> None:

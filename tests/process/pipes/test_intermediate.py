@@ -7,7 +7,7 @@ import os
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from txworker.process.intermediate_pipes import PIPE_BYTES, IntermediatePipe, IntermediatePipes, enlarge
+from txworker.process.pipes.intermediate import PIPE_BYTES, IntermediatePipe, IntermediatePipes, enlarge
 from txworker.shim.intermediate import SLOT_BYTES, owner_entry
 
 

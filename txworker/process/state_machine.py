@@ -12,7 +12,7 @@ from typing import Protocol
 from automat import TypeMachineBuilder
 
 from txworker.jobs import EndReason
-from txworker.process.parts import Group, RunParts
+from txworker.process.timers import Group, RunParts
 
 _KILLED_SECONDS = 1.0
 """So long after KILL who is left of a job is looked for, though it has not been seen to exit; then again and again."""

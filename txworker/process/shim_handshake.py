@@ -22,11 +22,11 @@ from twisted.internet.protocol import ProcessProtocol
 from txworker.base.logs import Logger
 from txworker.jobs import EndReason
 from txworker.jobs.held_process import HeldProcess
-from txworker.process.parts import ASKED
+from txworker.process.timers import ASKED
 from txworker.shim import messages
 from txworker.shim.messages import Channel, Message
 
-_PROGRAM = str(Path(messages.__file__).with_name("main.py"))
+PROGRAM = str(Path(messages.__file__).with_name("main.py"))
 _PATIENCE_SECONDS = 20.0
 """For each answer of a shim. It never waits for a path that a job names, but the machine may be busy."""
 
@@ -279,7 +279,7 @@ class _Directory:
                     reactor.spawnProcess(
                         ProcessProtocol(),
                         sys.executable,
-                        [sys.executable, "-I", "-S", _PROGRAM, version],
+                        [sys.executable, "-I", "-S", PROGRAM, version],
                         env=None,
                         childFDs={0: nothing.fileno(), 1: log, 2: log, 3: listener.fileno()},
                     )

@@ -11,8 +11,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from txworker.linux.cpus import NOT_PINNED
-from txworker.process import poller as room
-from txworker.process.poller import Poller
+from txworker.process.pipes import epoll_set as room
+from txworker.process.pipes.epoll_set import EpollSet
 
 
 class FakeReactor:
@@ -51,7 +51,7 @@ def fail() -> None:
 class PollerTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.reactor = FakeReactor()
-        self.poller = Poller(self.reactor, NOT_PINNED)
+        self.epoll_set = EpollSet(self.reactor, NOT_PINNED)
         self.reads: list[Reader] = []
         self.open: set[int] = set()
 
@@ -65,7 +65,7 @@ class PollerTests(SynchronousTestCase):
         os.write(writing, data)
         self.open |= {reading, writing}
         reader = Reader(reading, self.reads, then)
-        self.poller.addReader(reader)
+        self.epoll_set.addReader(reader)
         return reader
 
     def close(self, fd: int) -> None:
@@ -74,24 +74,24 @@ class PollerTests(SynchronousTestCase):
 
     def test_one(self) -> None:
         """The reactor watches one thing, whatever is added, until all is over."""
-        verifyObject(IReadDescriptor, self.poller)
+        verifyObject(IReadDescriptor, self.epoll_set)
         reader = self.a_reader(b"ab")
         self.a_reader()
-        self.poller.addReader(reader)
-        self.poller.doRead()
-        self.assertEqual(([self.poller], [reader]), (self.reactor.readers, self.reads))
-        self.poller.removeReader(reader)
-        self.poller.removeReader(reader)
-        self.poller.doRead()
+        self.epoll_set.addReader(reader)
+        self.epoll_set.doRead()
+        self.assertEqual(([self.epoll_set], [reader]), (self.reactor.readers, self.reads))
+        self.epoll_set.removeReader(reader)
+        self.epoll_set.removeReader(reader)
+        self.epoll_set.doRead()
         self.assertEqual([reader], self.reads)
-        self.poller.close()
+        self.epoll_set.close()
         self.assertEqual([], self.reactor.readers)
 
     def test_hang_up(self) -> None:
         """The other end's closing is something to read, too."""
         reader = self.a_reader()
         self.close(max(self.open))
-        self.poller.doRead()
+        self.epoll_set.doRead()
         self.assertEqual([reader], self.reads)
 
     def test_mistake(self) -> None:
@@ -99,7 +99,7 @@ class PollerTests(SynchronousTestCase):
         wrong = self.a_reader(b"abc", fail)
         right = [self.a_reader(b"abc") for _ in range(2)]
         for _ in range(3):
-            self.poller.doRead()
+            self.epoll_set.doRead()
         self.assertEqual(1, self.reads.count(wrong))
         self.assertEqual([3, 3], [self.reads.count(one) for one in right])
         self.assertEqual(1, len(self.flushLoggedErrors(ValueError)))
@@ -108,8 +108,8 @@ class PollerTests(SynchronousTestCase):
         """Whom another one removed in the same turn is not read, though it was ready."""
         readers = [self.a_reader(b"a") for _ in range(2)]
         for one, other in (readers, reversed(readers)):
-            one.then = lambda other=other: self.poller.removeReader(other)  # type: ignore[misc]
-        self.poller.doRead()
+            one.then = lambda other=other: self.epoll_set.removeReader(other)  # type: ignore[misc]
+        self.epoll_set.doRead()
         self.assertEqual(1, len(self.reads))
 
     def test_number_given_away(self) -> None:
@@ -118,30 +118,30 @@ class PollerTests(SynchronousTestCase):
         heirs: list[tuple[Reader, int]] = []
 
         def give_away(other: Reader) -> None:
-            self.poller.removeReader(other)
+            self.epoll_set.removeReader(other)
             reading, writing = os.pipe()
             os.dup2(reading, other.fd)
             os.set_blocking(other.fd, False)
             os.close(reading)
             self.open.add(writing)
             heirs.append((Reader(other.fd, self.reads), writing))
-            self.poller.addReader(heirs[0][0])
+            self.epoll_set.addReader(heirs[0][0])
 
         for one, other in (readers, reversed(readers)):
             one.then = lambda other=other: give_away(other)  # type: ignore[misc]
-        self.poller.doRead()
+        self.epoll_set.doRead()
         heir, writing = heirs[0]
         self.assertEqual([heir], self.reads[1:])
         os.write(writing, b"b")
-        self.poller.doRead()
+        self.epoll_set.doRead()
         self.assertEqual([heir, heir], self.reads[1:])
 
     def test_more_than_one_turn(self) -> None:
         """Of very many that are ready some wait for the next turn, and none waits for ever."""
         self.patch(room, "_AT_ONCE", 3)
         readers = [self.a_reader(b"abc") for _ in range(10)]
-        self.poller.doRead()
+        self.epoll_set.doRead()
         self.assertEqual(3, len(self.reads))
         for _ in range(9):
-            self.poller.doRead()
+            self.epoll_set.doRead()
         self.assertEqual([3] * 10, [self.reads.count(reader) for reader in readers])

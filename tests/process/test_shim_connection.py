@@ -10,7 +10,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.readers import FakeReaders
-from txworker.process.shim_link import IN_FLIGHT, RECALL_SECONDS, ShimLink, Start
+from txworker.process.shim_connection import IN_FLIGHT, RECALL_SECONDS, ShimConnection, Start
 from txworker.shim.messages import RECALLED, Channel, Message
 
 EXIT = {"exit_code": 0, "signal": None}
@@ -45,7 +45,7 @@ class ShimLinkTests(SynchronousTestCase):
         self.failed: dict[str, Exception] = {}
         self.children: dict[str, FakeChild] = {}
         readers: Any = self.readers
-        self.link = ShimLink(readers, ours, 1, 2, self.ended)
+        self.link = ShimConnection(readers, ours, 1, 2, self.ended)
         self.addCleanup(self.shim.close)
         self.addCleanup(self.link.close)
 

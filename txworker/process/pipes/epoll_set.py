@@ -24,7 +24,7 @@ _AT_ONCE = 64
 
 
 @implementer(IReadDescriptor)
-class Poller:
+class EpollSet:
     """
     Has the reactor's methods for readers, threads and time, as WatchingReactor asks for them. Reactor thread.
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Preparation:
+class SpawnOptions:
     """
     What must be so before a process's first instruction, and what the shim enforces should the worker die.
 
@@ -29,5 +29,5 @@ class Preparation:
     ahead: float = 0.0
 
 
-NOTHING = Preparation("")
+DEFAULT_OPTIONS = SpawnOptions("")
 """A process like any other."""

@@ -1,0 +1,1 @@
+"""Moving what a job prints from its pipe to its output file."""
