@@ -26,7 +26,7 @@ from txworker.store.records import Records
 from txworker.store.rows import (
     COLUMNS,
     INSERT,
-    INSERT_ORDER,
+    INSERT_FULL_SPEC,
     UPDATE,
     changed_row,
     job_from_row,
@@ -214,7 +214,7 @@ def _add(connection: sqlite3.Connection, job: Job) -> Job:
     if job.spec.labels:
         connection.executemany("INSERT INTO labels (name, value, number) VALUES (?, ?, ?)", labels_of(job))
     if job.spec.shortened().cut is not None:
-        connection.execute(INSERT_ORDER, (job.number, spec_to_text(job.spec)))
+        connection.execute(INSERT_FULL_SPEC, (job.number, spec_to_text(job.spec)))
     return job
 
 
