@@ -44,7 +44,8 @@ MISTAKES = {
     "[jobs]\ncrt_file = 'x'": "jobs.crt_file: unknown key; did you mean grpc_server.crt_file?",
     '[jobs]\n"a\\nb" = 1': 'jobs."a\\nb": unknown key; known are directory, output_directory, '
     "state_directory, durability, keep_days, keep_jobs, keep_output_bytes, stop_grace_seconds, max_running, at_stop, "
-    "unattended_seconds, shim, leftovers, pin_worker, use_cgroups, user, group, nice, oom_score_adj, limits, ceilings",
+    "unattended_seconds, shim, leftovers, pin_worker, use_cgroups, user, group, nice, oom_score_adj, limits, ceilings, "
+    "environment",
     "[grpc_sever]": "grpc_sever: unknown section; did you mean grpc_server?",
     "[zzz]": "zzz: unknown section; known are grpc_server, scheduler, jobs",
     "addr = 'x:1'": "addr: unknown key; did you mean grpc_server.addr?",
@@ -98,6 +99,18 @@ MISTAKES = {
     "jobs.ceilings.max_processes = -1": f"jobs.ceilings.max_processes: must be from 0 to {2**30}, not -1",
     "[jobs]\nlimits.max_processes = 9\nceilings.max_processes = 8": "jobs.limits.max_processes: 9 is more than "
     "jobs.ceilings.max_processes allows",
+    # variables
+    "jobs.environment = 3": "jobs.environment: must be a table of names and values, not 3",
+    "jobs.environment.A = 3": "jobs.environment.A: must be a string, not 3",
+    "jobs.environment.A = {}": "jobs.environment.A: must be a string, not a table",
+    '[jobs.environment]\n"" = "x"': 'jobs.environment."": is no name of an environment variable',
+    '[jobs.environment]\n"A=B" = "x"': 'jobs.environment."A=B": is no name of an environment variable',
+    '[jobs.environment]\n"A\\u0000" = "x"': 'jobs.environment."A\\u0000": is no name of an environment variable',
+    '[jobs.environment]\nA = "secret\\u0000"': "jobs.environment.A: must not hold a NUL",
+    f"[jobs.environment]\nA = '{'x' * 131070}'": "jobs.environment.A: is too long: 131071 bytes at most, with its name",
+    "[jobs.environment]\nPWD = '/'": "jobs.environment.PWD: is set by the worker",
+    "[jobs.environment]\nTXWORKER_JOB_ID = 'x'": "jobs.environment.TXWORKER_JOB_ID: is one of txworker's own",
+    "[jobs.environment]\nTXWORKER_ADDR = 'h:1'": "jobs.environment.TXWORKER_ADDR: is one of txworker's own",
     # addresses
     **{
         f"grpc_server.addr = '{text}'": "grpc_server.addr: must be host:port, such as 127.0.0.1:30000 or [::1]:30000, "
@@ -258,6 +271,11 @@ class LoadTests(ConfigTestCase):
             Jobs(self.directory, Path("/deep/down/~"), self.directory / "s", "machine", 1.0, 2, 3, 3.0, 7), loaded.jobs
         )
         self.assertIsInstance(loaded.jobs.stop_grace_seconds, float)
+
+    def test_environment(self) -> None:
+        """Names and values of jobs' variables arrive as they are, the empty value, too."""
+        loaded = self.load('[jobs.environment]\nPYTHONUNBUFFERED = ""\n"odd name" = "ä b"')
+        self.assertEqual({"PYTHONUNBUFFERED": "", "odd name": "ä b"}, loaded.jobs.environment)
 
     def test_state_beside_output(self) -> None:
         """The state directory is beside the output directory by default."""

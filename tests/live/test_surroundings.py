@@ -232,6 +232,7 @@ THE_WORKERS = {
     "LISTEN_FDS": None,
     "LC_CTYPE": None,
     "GRPC_ENABLE_FORK_SUPPORT": None,
+    "PYTHONUNBUFFERED": "1",
     "PATH": ENVIRONMENT["PATH"],
     "LISTS": "stay",
     "EMPTY": "",
@@ -275,7 +276,7 @@ def test_environment(
     expected = {"PWD": str(daemon.place), **expected}
     found = environment(daemon, **order)
     assert {name: found.get(name) for name in expected} == expected
-    assert set(found) <= {*expected, *ENVIRONMENT, "TXWORKER_JOB_ID"}
+    assert set(found) <= {*expected, *ENVIRONMENT, "TXWORKER_JOB_ID", "PYTHONUNBUFFERED"}
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from txworker.jobs import JOB_ID_VARIABLE, JobSpec
-from txworker.process.environ import base_environment, environment, environment_as_started
+from txworker.process.environ import base_environment, environment, environment_as_started, with_configured
 
 OTHER = pwd.struct_passwd(("other", "x", 7, 7, "", "/home/other", ""))
 
@@ -45,6 +45,24 @@ class BaseTests(SynchronousTestCase):
         self.assertEqual(
             {"A": "1", "HOME": "/home/other", "USER": "other", "LOGNAME": "other", "SHELL": "/bin/sh", "PWD": "/"},
             base_environment(started, "/", OTHER),
+        )
+
+
+class ConfiguredTests(SynchronousTestCase):
+    def test_unbuffered(self) -> None:
+        """Python's output is unbuffered unless the worker's environment or the configuration says otherwise."""
+        self.assertEqual({"PYTHONUNBUFFERED": "1", "A": "1"}, with_configured({"A": "1"}, {}))
+        self.assertEqual({"PYTHONUNBUFFERED": "x"}, with_configured({"PYTHONUNBUFFERED": "x"}, {}))
+        for inherited in ({}, {"PYTHONUNBUFFERED": "1"}):
+            self.assertEqual({"PYTHONUNBUFFERED": ""}, with_configured(inherited, {"PYTHONUNBUFFERED": ""}))
+
+    def test_configured(self) -> None:
+        """What is configured goes before what is inherited, and a request's own before both."""
+        base = with_configured({"A": "inherited", "B": "inherited"}, {"B": "configured", "C": "configured"})
+        found = environment(base, JobSpec("true", env={"C": "request", "PYTHONUNBUFFERED": ""}), "id", "/")
+        self.assertEqual(
+            {"A": "inherited", "B": "configured", "C": "request", "PYTHONUNBUFFERED": "", JOB_ID_VARIABLE: "id"},
+            dict(found),
         )
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from txworker.config.quoting import quoted, shown
 from txworker.jobs import Limits
+from txworker.jobs.spec import MAX_ARGUMENT_BYTES
 
 _HIGHEST_PORT = 65535
 _HIGHEST_STREAMS = 10_000  # each stream needs a thread; a higher number is a typing mistake
@@ -23,6 +24,8 @@ _HIGHEST_CONNECTIONS = 1_000_000  # more than a machine has descriptors; 0 lets 
 _HIGHEST_RUNNING = 1_000_000  # more processes than a machine can have; 0 means no ceiling
 _LONGEST_SECONDS = 365 * 86_400  # a year, which timers accept; a longer time is a typing mistake
 _LONGEST_DAYS = 36_500  # a century; 0 means for ever
+
+_OWN_VARIABLES = "TXWORKER_"
 
 _Reader = Callable[[object, Path], Any]
 
@@ -131,6 +134,32 @@ def _limits(value: object, base: Path) -> Limits:
     return Limits(**limits)
 
 
+def _environment(value: object, base: Path) -> dict[str, str]:
+    """A table of variables. A value may be a secret, so no message shows it."""
+    if not isinstance(value, dict):
+        raise Wrong(f"must be a table of names and values, not {shown(value)}")
+    for name, text in value.items():
+        if problem := _variable_problem(name, text):
+            raise Wrong(problem, f".{quoted(name)}")
+    return value
+
+
+def _variable_problem(name: str, text: object) -> str:
+    if not name or "=" in name or "\0" in name:
+        return "is no name of an environment variable"
+    if name.startswith(_OWN_VARIABLES):
+        return "is one of txworker's own"
+    if name == "PWD":
+        return "is set by the worker"
+    if not isinstance(text, str):
+        return f"must be a string, not {shown(text)}"
+    if "\0" in text:
+        return "must not hold a NUL"
+    if len(f"{name}={text}".encode()) > MAX_ARGUMENT_BYTES:
+        return f"is too long: {MAX_ARGUMENT_BYTES} bytes at most, with its name"
+    return ""
+
+
 def _listen_addr(value: object, base: Path) -> str:
     """An address without a host means every address of the machine, as in Go's net.Listen."""
     text = _text(value, base)
@@ -217,5 +246,6 @@ READERS: Mapping[str, Mapping[str, _Reader]] = {
         "oom_score_adj": _whole(-1000, 1000),
         "limits": _limits,
         "ceilings": _limits,
+        "environment": _environment,
     },
 }

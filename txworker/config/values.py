@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from txworker.jobs import Limits
@@ -63,6 +64,7 @@ class Jobs:
     oom_score_adj: int = 500
     limits: Limits = Limits()
     ceilings: Limits = Limits()
+    environment: Mapping[str, str] = field(default_factory=dict)  # variables that jobs get
 
 
 @dataclass(frozen=True)

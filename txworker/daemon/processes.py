@@ -19,7 +19,7 @@ from txworker.leftovers.process_table_scan import ProcessTableScan
 from txworker.leftovers.scan import DescendantScan
 from txworker.linux.cgroup import Cgroups, end_elsewhere, end_stale, own_cgroup
 from txworker.linux.cpus import CpuPinning
-from txworker.process.environ import base_environment
+from txworker.process.environ import base_environment, with_configured
 from txworker.process.identity import account_of, identity
 from txworker.process.job_process import Patience
 from txworker.process.launcher import JobDefaults, Launcher, Spawner
@@ -86,7 +86,8 @@ class Processes:
         self._name = name
         self._pinning = CpuPinning(config.pin_worker)
         self._keep = config.leftovers == "keep"
-        self._inherited = base_environment(environment, str(config.directory), account_of(config.user))
+        inherited = base_environment(environment, str(config.directory), account_of(config.user))
+        self._inherited = with_configured(inherited, config.environment)
         self._backend = self._with_shim(umask, output_directory) or self._without_shim(umask)
         self.launcher = Launcher(
             self._backend.spawner,

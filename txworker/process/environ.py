@@ -57,6 +57,7 @@ _OF_A_USER = frozenset(
         "XAUTHORITY",
     }
 )
+_BY_DEFAULT = {"PYTHONUNBUFFERED": "1"}
 _OF_A_USERS_SESSION = ("DBUS_", "GPG_", "SSH_", "SUDO_", "XDG_")
 
 
@@ -97,6 +98,16 @@ def base_environment(
         base |= {"HOME": account.pw_dir, "USER": account.pw_name, "LOGNAME": account.pw_name, "SHELL": shell}
     place = _logical(directory)
     return base if place is None else base | {"PWD": place}
+
+
+def with_configured(base: Mapping[str, str], configured: Mapping[str, str]) -> dict[str, str]:
+    """
+    The base with the variables of jobs.environment, which replace inherited ones.
+
+    PYTHONUNBUFFERED=1 is set unless one of the two has that variable: what a Python program has printed to a pipe would
+    otherwise stay in its buffer, and is lost when the job is stopped. Python takes an empty value as unset.
+    """
+    return {**_BY_DEFAULT, **base, **configured}
 
 
 def environment(base: Mapping[str, str], spec: JobSpec, job_id: str, directory: str) -> Mapping[str, str]:
