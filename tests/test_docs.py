@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -16,6 +17,12 @@ ROOTS = (TOP, TOP / "txworker", TOP / "docs")
 _CODE = re.compile(r"`([^`\n]+)`")
 _FILE = re.compile(r"[\w./-]+/[\w-]+\.(?:py|proto|md|sh)")
 _LINK = re.compile(r"\]\(([^)#\s:]*)(?:#([\w-]+))?\)")
+_VALUE = re.compile(r"[….:]|\([A-Z ]*|\S*[\d\[\]]\S*|\b[A-Z]{4,}\b")
+"""What stands for a value in a log line that a page shows."""
+
+_SURE = 12
+"""Characters of a log line that are not there by chance."""
+
 _SYMBOL = re.compile(r"(\w+)(?:\(|$)")
 _ROW = re.compile(r"^\| `(\w+)` \| (.*?) \| ", re.MULTILINE)
 
@@ -29,6 +36,13 @@ def rooms_table() -> list[tuple[str, str]]:
     """Each room of the page's table, and the words that say what it imports."""
     table = architecture().partition("| room | imports of other rooms |")[2].partition("\n\n")[0]
     return _ROW.findall(table)
+
+
+def texts() -> str:
+    """Every string in the package, with gaps where values are put in."""
+    sources = (path.read_text(encoding="utf-8") for path in (TOP / "txworker").rglob("*.py"))
+    nodes = (node for source in sources for node in ast.walk(ast.parse(source)))
+    return "\n".join(node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str))
 
 
 def anchor(heading: str) -> str:
@@ -72,6 +86,16 @@ class DocsTests(SynchronousTestCase):
                 elif heading and heading not in map(anchor, re.findall(r"^#+ (.*)$", target.read_text(), re.MULTILINE)):
                     broken.append(f"{page.name}: {file}#{heading}")
         self.assertEqual([], broken)
+
+    def test_log_lines(self) -> None:
+        """Each line that the operator's table explains is one that the package can write."""
+        page = (TOP / "docs" / "operations.md").read_text(encoding="utf-8")
+        rows = page.partition("## What the log says")[2].splitlines()[4:]
+        lines = [line for row in rows for line in _CODE.findall(row.partition(" | ")[0])]
+        written = texts()
+        pieces = [piece.strip() for line in lines for piece in _VALUE.split(line) if len(piece) >= _SURE]
+        self.assertEqual([], [piece for piece in pieces if piece not in written])
+        self.assertGreater(len(pieces), len(rows) - 10)
 
     def test_rooms(self) -> None:
         """The table of rooms has every room, in the order of levels."""
