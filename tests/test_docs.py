@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ast
 import re
+from dataclasses import fields
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.test_rooms import ROOMS
+from txworker.config import values
 
 TOP = Path(__file__).resolve().parent.parent
 PAGES = [*sorted(TOP.glob("*.md")), *sorted((TOP / "docs").glob("*.md"))]
@@ -86,6 +88,18 @@ class DocsTests(SynchronousTestCase):
                 elif heading and heading not in map(anchor, re.findall(r"^#+ (.*)$", target.read_text(), re.MULTILINE)):
                     broken.append(f"{page.name}: {file}#{heading}")
         self.assertEqual([], broken)
+
+    def test_keys(self) -> None:
+        """The README's table has every key of the configuration, and worker.toml shows it."""
+        readme = (TOP / "README.md").read_text(encoding="utf-8").partition("## Configuration")[2].partition("\n## ")[0]
+        keys = {key.rpartition(".")[2] for row in readme.splitlines() for key in _CODE.findall(row.partition(" | ")[0])}
+        keys |= {key.split(".")[1] for key in re.findall(r"`(\w+\.\w+)\.\*`", readme)}
+        example = (TOP / "worker.toml").read_text(encoding="utf-8")
+        for section in (values.GrpcServer, values.Scheduler, values.Jobs):
+            for key in (field.name for field in fields(section)):
+                if key not in ("host", "port"):  # together they are addr
+                    self.assertIn(key, keys)
+                    self.assertIn(key, example)
 
     def test_log_lines(self) -> None:
         """Each line that the operator's table explains is one that the package can write."""
