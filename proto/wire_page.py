@@ -7,6 +7,7 @@ Writes to the file given as first argument, by default to the project's own.
 from __future__ import annotations
 
 import pathlib
+import re
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -96,9 +97,9 @@ class File:
 
 
 def _prose(comment: str) -> Iterator[str]:
-    lines = [line.strip() for line in comment.strip().splitlines()]
-    if lines:
-        yield from (*lines, "")
+    """Its paragraphs, with a sentence to a line."""
+    for paragraph in filter(None, (" ".join(one.split()) for one in comment.split("\n\n"))):
+        yield from (*re.split(r"(?<=\.) (?=[A-Z])", paragraph), "")
 
 
 def _code(full_name: str) -> str:
