@@ -10,8 +10,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from txworker.linux.clock import TICKS_PER_SECOND
 from txworker.store import elapsed, lease
-from txworker.store.elapsed import DAY_SECONDS, Elapsed, gone_on
-from txworker.store.lease import Lease, Life
+from txworker.store.elapsed import DAY_SECONDS, Elapsed, continued
+from txworker.store.lease import Heartbeat, Lease
 
 YEAR = 365 * DAY_SECONDS
 
@@ -23,9 +23,9 @@ class ElapsedTests(SynchronousTestCase):
         passed = Elapsed(1000.0, lambda: now[0])
         now[0] += 7
         self.assertEqual(1007.0, passed())
-        passed.bound(2000.0, 3000.0)
+        passed.clamp(2000.0, 3000.0)
         self.assertEqual(2000.0, passed())
-        passed.bound(0.0, 1500.0)
+        passed.clamp(0.0, 1500.0)
         self.assertEqual(1500.0, passed())
         now[0] += 1
         self.assertEqual(1501.0, passed())
@@ -42,15 +42,15 @@ class ElapsedTests(SynchronousTestCase):
             (-YEAR, None, 500.0, 500.0, -YEAR - 500.0),
         ]
         for wall_since, booted_since, since_boot, passed, rest in table:
-            self.assertEqual((100.0 + passed, rest), gone_on(100.0, wall_since, booted_since, since_boot))
+            self.assertEqual((100.0 + passed, rest), continued(100.0, wall_since, booted_since, since_boot))
 
 
 class LeaseTests(SynchronousTestCase):
     """The next worker goes on from what the last one wrote."""
 
     def setUp(self) -> None:
-        self.place = Path(self.mktemp())
-        self.place.mkdir()
+        self.directory = Path(self.mktemp())
+        self.directory.mkdir()
         self.wall, self.since_boot, self.boot = 1_700_000_000.0, 5_000.0, "this boot"
         self.patch(lease.time, "time", lambda: self.wall)  # type: ignore[attr-defined]
         self.patch(lease, "boot_seconds", lambda: self.since_boot)
@@ -59,7 +59,7 @@ class LeaseTests(SynchronousTestCase):
         self.patch(lease, "boot_id", lambda: self.boot)
 
     def next_one(self) -> Lease:
-        held = Lease(self.place)
+        held = Lease(self.directory)
         held.close()
         return held
 
@@ -69,7 +69,7 @@ class LeaseTests(SynchronousTestCase):
 
     def test_jumps(self) -> None:
         """Neither a jump while a worker runs nor one while none does is counted."""
-        first = Lease(self.place)
+        first = Lease(self.directory)
         self.pass_by(400 * DAY_SECONDS, 10)
         first.beat()
         first.close()
@@ -95,7 +95,7 @@ class LeaseTests(SynchronousTestCase):
             "alive_at": self.wall,
             "alive_ticks": 500_000,
         }
-        (self.place / "worker.lock").write_text(json.dumps(life))
+        (self.directory / "worker.lock").write_text(json.dumps(life))
         self.pass_by(YEAR, 30)
         self.assertEqual(1_700_000_030.0, round(self.next_one().elapsed(), 3))
-        self.assertEqual(Life(**life).elapsed, 0.0)
+        self.assertEqual(Heartbeat(**life).elapsed, 0.0)

@@ -17,9 +17,9 @@ from txworker.store.files import connect, prepare
 
 class FilesTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.place = Path(self.mktemp())
-        self.place.mkdir()
-        self.path = self.place / "jobs.sqlite3"
+        self.directory = Path(self.mktemp())
+        self.directory.mkdir()
+        self.path = self.directory / "jobs.sqlite3"
 
     def fill(self, connection: sqlite3.Connection, rows: int = 2000) -> None:
         connection.execute("BEGIN")
@@ -42,28 +42,28 @@ class FilesTests(SynchronousTestCase):
 
     def killed(self) -> None:
         """A store as a killed worker leaves it: the last of what it wrote is in the log only."""
-        alive = self.place / "alive"
+        alive = self.directory / "alive"
         prepare(alive)
         with closing(connect(alive)) as connection:
             self.fill(connection)
             for ending in ("", "-wal"):
                 shutil.copyfile(f"{alive}{ending}", f"{self.path}{ending}")
-        for left in self.place.glob("alive*"):
+        for left in self.directory.glob("alive*"):
             left.unlink()
 
     def assert_set_aside(self, damaged: bytes, least: int = 0) -> None:
         self.assertTrue(prepare(self.path))
-        (aside,) = [path for path in self.place.glob("*.damaged-*") if not path.name.endswith(("-wal", "-shm"))]
+        (aside,) = [path for path in self.directory.glob("*.damaged-*") if not path.name.endswith(("-wal", "-shm"))]
         self.assertEqual(damaged, aside.read_bytes())
         self.assertIn(self.count(), range(least, 2001))
-        self.assertEqual(2, len(list(self.place.glob("*"))))
+        self.assertEqual(2, len(list(self.directory.glob("*"))))
         self.assertFalse(prepare(self.path))
 
     def test_truncated(self) -> None:
         """A file that was cut off, wherever, is set aside whole, and a new one begun."""
         whole = self.a_store()
         for size in (99, 100, 4095, 4096, 8192, len(whole) // 2 + 1, len(whole) - 1):
-            for left in self.place.iterdir():
+            for left in self.directory.iterdir():
                 left.unlink()
             self.path.write_bytes(whole[:size])
             self.assert_set_aside(whole[:size])
@@ -75,7 +75,7 @@ class FilesTests(SynchronousTestCase):
         spoilt = [b"x" * 99, b"garbage" * 3000, bytes(8192), b"x" * 4096 + whole[4096:]]
         spoilt.append(whole[:page] + os.urandom(4096) + whole[page + 4096 :])
         for data in spoilt:
-            for left in self.place.iterdir():
+            for left in self.directory.iterdir():
                 left.unlink()
             self.path.write_bytes(data)
             self.assert_set_aside(data, 1800 if len(data) == len(whole) and data is spoilt[-1] else 0)
@@ -91,7 +91,7 @@ class FilesTests(SynchronousTestCase):
         Path(f"{self.path}-wal").write_bytes(log)
         self.assertTrue(prepare(self.path))
         self.assertEqual(0, self.count())
-        self.assertTrue(list(self.place.glob("*.damaged-*")))
+        self.assertTrue(list(self.directory.glob("*.damaged-*")))
 
     def test_set_aside_twice(self) -> None:
         """What was set aside stays, also when it happens again within a second."""
@@ -99,7 +99,7 @@ class FilesTests(SynchronousTestCase):
         for data in (b"first" * 99, b"second" * 99, b"third" * 99):
             self.path.write_bytes(data)
             self.assertTrue(prepare(self.path))
-        aside = sorted(self.place.glob("*.damaged-*"))
+        aside = sorted(self.directory.glob("*.damaged-*"))
         self.assertEqual([b"first" * 99, b"second" * 99, b"third" * 99], [path.read_bytes() for path in aside])
 
     def test_killed(self) -> None:
@@ -124,7 +124,7 @@ class FilesTests(SynchronousTestCase):
 
     def test_somebody_reads(self) -> None:
         """A reader that keeps the log from being moved into the file does not make the file look too short."""
-        self.patch(files, "_BUSY_SECONDS", 0.01)
+        self.patch(files, "BUSY_SECONDS", 0.01)
         prepare(self.path)
         with closing(connect(self.path)) as reader:
             reader.execute("BEGIN")
@@ -136,27 +136,27 @@ class FilesTests(SynchronousTestCase):
 
     def test_large_file(self) -> None:
         """Of a large file only the length is looked at: starting takes as long as with a small one."""
-        self.patch(files, "_LOOKED_THROUGH_BYTES", 4096)
+        self.patch(files, "FULL_CHECK_BYTES", 4096)
         whole = self.a_store()
         self.path.write_bytes(whole[:-1])
         self.assert_set_aside(whole[:-1], 1800)
 
     def test_disk_is_no_damage(self) -> None:
         """What the disk or somebody's lock refuses is told, and the file stays where it is."""
-        self.patch(files, "_BUSY_SECONDS", 0.01)
+        self.patch(files, "BUSY_SECONDS", 0.01)
         self.a_store()
         with closing(sqlite3.connect(self.path, isolation_level=None)) as holder:
             holder.execute("PRAGMA locking_mode = EXCLUSIVE")
             holder.execute("BEGIN IMMEDIATE")
             self.assertRaises(sqlite3.OperationalError, prepare, self.path)
-        self.assertEqual([], list(self.place.glob("*.damaged-*")))
+        self.assertEqual([], list(self.directory.glob("*.damaged-*")))
 
     def test_private(self) -> None:
         """Orders may hold secrets: whatever is made here is for nobody else on the machine."""
         prepare(self.path)
         with closing(connect(self.path)) as connection:
             self.fill(connection)
-            for path in self.place.iterdir():
+            for path in self.directory.iterdir():
                 self.assertEqual(0o600, path.stat().st_mode & 0o777, path)
 
     def test_a_directory(self) -> None:
@@ -175,4 +175,4 @@ class FilesTests(SynchronousTestCase):
                 lay()
                 self.assertEqual(problem, self.assertRaises(OSError, prepare, self.path).strerror)
                 path.unlink()
-        self.assertEqual([], list(self.place.glob("elsewhere*")))
+        self.assertEqual([], list(self.directory.glob("elsewhere*")))

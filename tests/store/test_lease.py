@@ -29,9 +29,9 @@ time.sleep(300)
 
 
 @contextmanager
-def holder(place: Path) -> Iterator[subprocess.Popen[bytes]]:
+def holder(directory: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Another process that has the lease."""
-    with subprocess.Popen([sys.executable, "-c", HOLD, str(place)], stdout=subprocess.PIPE) as process:
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(directory)], stdout=subprocess.PIPE) as process:
         try:
             assert process.stdout is not None
             assert process.stdout.readline() == b"held\n"
@@ -42,12 +42,12 @@ def holder(place: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 class LeaseTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.place = Path(self.mktemp())
-        self.place.mkdir()
-        self.file = self.place / "worker.lock"
+        self.directory = Path(self.mktemp())
+        self.directory.mkdir()
+        self.file = self.directory / "worker.lock"
 
     def a_lease(self) -> Lease:
-        held = Lease(self.place)
+        held = Lease(self.directory)
         self.addCleanup(lambda: held.close())
         return held
 
@@ -61,18 +61,18 @@ class LeaseTests(SynchronousTestCase):
 
     def test_second(self) -> None:
         """A second one is told in one sentence which directory that is, and whose pid has it; the first stays."""
-        with holder(self.place) as process:
+        with holder(self.directory) as process:
             for _ in range(2):
-                refusal = self.assertRaises(InUse, Lease, self.place)
-                self.assertIn(f"{self.place} is in use by the worker with pid {process.pid};", str(refusal))
+                refusal = self.assertRaises(InUse, Lease, self.directory)
+                self.assertIn(f"{self.directory} is in use by the worker with pid {process.pid};", str(refusal))
 
     def test_refused_leaves_no_descriptor(self) -> None:
         """Being refused, or failing, leaves no descriptor behind."""
         before = len(os.listdir("/proc/self/fd"))
-        with holder(self.place):
-            self.assertRaises(InUse, Lease, self.place)
+        with holder(self.directory):
+            self.assertRaises(InUse, Lease, self.directory)
         self.patch(lease.os, "pwrite", self.refuse)  # type: ignore[attr-defined]
-        self.assertRaises(OSError, Lease, self.place)
+        self.assertRaises(OSError, Lease, self.directory)
         self.assertEqual(before, len(os.listdir("/proc/self/fd")))
 
     def refuse(self, *arguments: object) -> int:
@@ -80,7 +80,7 @@ class LeaseTests(SynchronousTestCase):
 
     def test_dead_holder(self) -> None:
         """Whoever had it and died, however, is no hindrance, and the next one knows who that was and when it lived."""
-        with holder(self.place) as process:
+        with holder(self.directory) as process:
             process.kill()
             process.wait()
             held = self.a_lease()
@@ -91,7 +91,7 @@ class LeaseTests(SynchronousTestCase):
 
     def test_id_is_the_directorys(self) -> None:
         """Every worker of a directory has the same id, so that the next one finds what the last one left."""
-        first = Lease(self.place)
+        first = Lease(self.directory)
         first.close()
         self.assertEqual(first.id, self.a_lease().id)
 
@@ -106,25 +106,25 @@ class LeaseTests(SynchronousTestCase):
 
     def test_rebooted(self) -> None:
         """A machine that was restarted since is told by its boot id."""
-        first = Lease(self.place)
+        first = Lease(self.directory)
         first.close()
-        (life,) = [replace(lease.Life(**json.loads(self.file.read_bytes())), boot_id="another")]
+        (life,) = [replace(lease.Heartbeat(**json.loads(self.file.read_bytes())), boot_id="another")]
         self.file.write_text(json.dumps(asdict(life)).ljust(255) + "\n")
         self.assertTrue(self.a_lease().rebooted)
 
     def test_cgroups(self) -> None:
         """Where the cgroups are is told to the next one, and to the one after that if the next said nothing."""
-        first = Lease(self.place)
-        first.remember("/here")
+        first = Lease(self.directory)
+        first.set_cgroups("/here")
         first.close()
         for _ in range(2):
-            held = Lease(self.place)
+            held = Lease(self.directory)
             held.beat()
             held.close()
             assert held.before is not None
             self.assertEqual("/here", held.before.cgroups)
         last = self.a_lease()
-        last.remember("/" + 2000 * "x")
+        last.set_cgroups("/" + 2000 * "x")
         self.assertEqual(("", last.id), (json.loads(self.file.read_bytes())["cgroups"], last.id))
 
     def test_other_versions(self) -> None:
@@ -132,21 +132,21 @@ class LeaseTests(SynchronousTestCase):
         life = {"id": "theirs", "pid": 1, "boot_id": "x", "alive_at": 1.5, "alive_ticks": 2}
         for text in (json.dumps(life).ljust(255), json.dumps({**life, "cgroups": "", "more": [1]})):
             self.file.write_text(text + "\n")
-            held = Lease(self.place)
+            held = Lease(self.directory)
             held.close()
-            self.assertEqual(lease.Life("theirs", 1, "x", 1.5, 2, ""), held.before)
+            self.assertEqual(lease.Heartbeat("theirs", 1, "x", 1.5, 2, ""), held.before)
 
     def test_unreadable(self) -> None:
         """What cannot be read in it is as if nobody had been here; it is no hindrance."""
         for data in (b"", b"{", b"[1]", b'{"pid": 1}', os.urandom(256)):
             self.file.write_bytes(data)
-            held = Lease(self.place)
+            held = Lease(self.directory)
             held.close()
             self.assertEqual((None, False), (held.before, held.rebooted))
 
     def test_not_a_file_of_ours(self) -> None:
         """A link, a pipe or a second name in its place is refused, and what a link leads to is not made."""
-        elsewhere, other = self.place / "elsewhere", self.place / "other"
+        elsewhere, other = self.directory / "elsewhere", self.directory / "other"
         other.touch()
         for lay, problem in [
             (lambda: self.file.symlink_to("elsewhere"), "it is a symbolic link"),
@@ -154,6 +154,6 @@ class LeaseTests(SynchronousTestCase):
             (lambda: self.file.hardlink_to(other), "it has 2 names (hard links)"),
         ]:
             lay()
-            self.assertEqual(problem, self.assertRaises(OSError, Lease, self.place).strerror)
+            self.assertEqual(problem, self.assertRaises(OSError, Lease, self.directory).strerror)
             self.file.unlink()
         self.assertFalse(elsewhere.exists())

@@ -26,7 +26,7 @@ class ReaderTests(SynchronousTestCase):
 
     def test_row_by_row(self) -> None:
         """A row is read when it is asked for, and who has seen enough gives the connection back."""
-        rows = self.reader.each(COUNT)
+        rows = self.reader.iterate(COUNT)
         self.assertEqual([(1,), (2,)], [next(rows), next(rows)])
         rows.close()
         self.assertEqual([(1,)], self.reader.rows("SELECT 1"))
@@ -41,7 +41,7 @@ class ReaderTests(SynchronousTestCase):
             if len(looks) == 3:
                 raise CallerGone
 
-        rows = self.reader.each(f"{COUNT} WHERE n < 0", (), check)
+        rows = self.reader.iterate(f"{COUNT} WHERE n < 0", (), check)
         self.assertRaises(CallerGone, next, rows)
         self.assertEqual((3, []), (len(looks), self.troubles))
         self.assertEqual([(1,)], self.reader.rows("SELECT 1"))
@@ -49,7 +49,7 @@ class ReaderTests(SynchronousTestCase):
     def test_check_is_for_one_question(self) -> None:
         """The next one to use that connection is asked nothing."""
         looks: list[None] = []
-        rows = self.reader.each(f"{COUNT} WHERE n % 100000 = 0", (), lambda: looks.append(None))
+        rows = self.reader.iterate(f"{COUNT} WHERE n % 100000 = 0", (), lambda: looks.append(None))
         self.assertEqual((100_000,), next(rows))
         rows.close()
         before = len(looks)
@@ -59,7 +59,7 @@ class ReaderTests(SynchronousTestCase):
 
     def test_broken(self) -> None:
         """What SQLite refuses is told in our words, and to whom it concerns; that connection is used no more."""
-        self.assertRaises(StoreBroken, list, self.reader.each("SELECT * FROM nowhere"))
+        self.assertRaises(StoreBroken, list, self.reader.iterate("SELECT * FROM nowhere"))
         self.assertEqual(1, len(self.troubles))
         self.assertEqual([(1,)], self.reader.rows("SELECT 1"))
         self.assertEqual(2, len(self.made))

@@ -12,7 +12,7 @@ from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublish
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import provider
 
-from tests.store.test_jobs import Reactor
+from tests.store.fake_reactor import FakeReactor
 from txworker.jobs import Exit, Exited, Job, JobSpec, Query, Started, after
 from txworker.jobs.errors import RequestReused
 from txworker.store.files import connect
@@ -25,8 +25,8 @@ PAGE = 4096
 
 class SalvageTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.place = Path(self.mktemp())
-        self.path = self.place / FILE_NAME
+        self.directory = Path(self.mktemp())
+        self.path = self.directory / FILE_NAME
         self.said: list[str] = []
 
         @provider(ILogObserver)
@@ -49,8 +49,8 @@ class SalvageTests(SynchronousTestCase):
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def a_store(self) -> JobStore:
-        self.reactor = Reactor()
-        return JobStore(self.place, False, self.reactor, lambda trouble: None)
+        self.reactor = FakeReactor()
+        return JobStore(self.directory, False, self.reactor, lambda trouble: None)
 
     def pages(self, name: str) -> list[int]:
         """Where the leaves of that table or index are."""
@@ -64,7 +64,7 @@ class SalvageTests(SynchronousTestCase):
         return [int.from_bytes(page[cell : cell + 4], "big") for cell in cells]
 
     def restore(self, data: bytes) -> None:
-        for left in self.place.glob("jobs*"):
+        for left in self.directory.glob("jobs*"):
             left.unlink(missing_ok=True)  # its store may be about to remove it
         self.path.write_bytes(data)
         self.said.clear()
@@ -103,7 +103,7 @@ class SalvageTests(SynchronousTestCase):
             self.assert_said(
                 f"Records that could be read of it: {len(known)} of jobs",
                 f"Records of {len(lost)} jobs could not be read: {ids}.",
-                "an order with a requestID of theirs starts a new job",
+                "a request with a requestID of theirs starts a new job",
             )
             self.assertIsNone(store.with_request_id(f"r-{min(lost)}"))
             store.close()
@@ -185,7 +185,7 @@ class SalvageTests(SynchronousTestCase):
         Path(f"{self.path}-wal").write_bytes(log)
         self.after_that()
         self.assert_said("it is empty, and its log is not")
-        (kept,) = self.place.glob("*.damaged-*-wal")
+        (kept,) = self.directory.glob("*.damaged-*-wal")
         self.assertEqual(log, kept.read_bytes())
 
     def test_older_copy(self) -> None:

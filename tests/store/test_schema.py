@@ -139,9 +139,9 @@ class RefusalTests(SynchronousTestCase):
         self.assertEqual((before, [self.path]), (self.path.read_bytes(), list(self.path.parent.glob("*"))))
 
     def mktemp(self) -> str:
-        place = Path(super().mktemp())
-        place.mkdir()
-        return str(place / "store")
+        directory = Path(super().mktemp())
+        directory.mkdir()
+        return str(directory / "store")
 
     def test_newer(self) -> None:
         """A store that a newer version has written is refused with both numbers, and left as it is."""

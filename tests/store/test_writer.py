@@ -18,7 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from txworker.jobs.errors import StoreBroken, StoreFull
 from txworker.store.batches import RETRY_SECONDS, Kind
 from txworker.store.files import connect
-from txworker.store.writer import Threaded, Turns, Writer
+from txworker.store.writer import ReactorWriter, ThreadWriter, Writer
 
 LIMIT = 20.0
 FULL = sqlite3.OperationalError("database or disk is full")
@@ -290,7 +290,7 @@ class _Base(SynchronousTestCase):
         self.has_room = True
         self.looks = 0
 
-    def roomy(self) -> bool:
+    def room(self) -> bool:
         self.looks += 1
         return self.has_room
 
@@ -298,11 +298,11 @@ class _Base(SynchronousTestCase):
         return self.connection
 
 
-class TurnsTests(WriterTests, _Base):
+class ReactorWriterTests(WriterTests, _Base):
     def setUp(self) -> None:
         super().setUp()
         self.clock = Clock()
-        self.writer = Turns(self.connected, self.clock, self.heard, lambda: None, self.roomy)
+        self.writer = ReactorWriter(self.connected, self.clock, self.heard, lambda: None, self.room)
         self.addCleanup(self.writer.close)
 
     def run_until(self, true: Callable[[], Any]) -> None:
@@ -312,15 +312,15 @@ class TurnsTests(WriterTests, _Base):
             self.clock.advance(RETRY_SECONDS)
         raise AssertionError("still not so")
 
-    def test_no_hurry(self) -> None:
+    def test_not_urgent(self) -> None:
         """What nobody waits for waits a moment for company, and never keeps back who is in a hurry."""
-        slow = self.writer.put(lambda connection: self.inserted(connection, "slow"), Kind(hurry=False))
+        slow = self.writer.put(lambda connection: self.inserted(connection, "slow"), Kind(urgent=False))
         self.clock.advance(0)
         self.assertNoResult(slow)
         fast = self.insert("fast")
         self.clock.advance(0)
         self.assertEqual(["slow", "fast"], [self.successResultOf(slow), self.successResultOf(fast)])
-        alone = self.writer.put(lambda connection: self.inserted(connection, "alone"), Kind(hurry=False))
+        alone = self.writer.put(lambda connection: self.inserted(connection, "alone"), Kind(urgent=False))
         self.clock.advance(0.01)
         self.successResultOf(alone)
 
@@ -343,13 +343,16 @@ class TurnsTests(WriterTests, _Base):
         self.failureResultOf(answers[0], StoreBroken)
 
 
-class ThreadedTests(WriterTests, _Base):
+class ThreadWriterTests(WriterTests, _Base):
     def setUp(self) -> None:
         super().setUp()
         self.calls: queue.Queue[tuple[Any, ...]] = queue.Queue()
-        self.writer = Threaded(self.connected, lambda *call: self.calls.put(call), self.heard, lambda: None, self.roomy)
+        self.writer = ThreadWriter(self.connected, self.call_from_thread, self.heard, lambda: None, self.room)
         self.addCleanup(lambda: self.settled(self.writer.close()))
         self.held = threading.Event()
+
+    def call_from_thread(self, *call: Any) -> None:
+        self.calls.put(call)
 
     def run_until(self, true: Callable[[], Any]) -> None:
         end = time.monotonic() + LIMIT

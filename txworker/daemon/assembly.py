@@ -118,7 +118,7 @@ def _assemble_core(
     take_over_jobs(worker, store, outputs, processes, kept)
     processes.on_shim_loss(ShimLoss(worker, reactor).settle)
     with suppress(OSError):  # the store itself reports a disk that refuses
-        store.lease.remember(processes.cgroups)
+        store.lease.set_cgroups(processes.cgroups)
     return _Core(store, outputs, processes, kept, worker)
 
 

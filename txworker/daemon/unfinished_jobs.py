@@ -30,9 +30,9 @@ from txworker.linux.clock import TICKS_PER_SECOND, boot_ticks
 from txworker.linux.procfs import Process, ProcessTable
 from txworker.output.output_directory import OutputDirectory
 from txworker.store.errors import Unusable
-from txworker.store.files import some
+from txworker.store.files import joined
 from txworker.store.jobs import JobStore
-from txworker.store.lease import Lease, Life
+from txworker.store.lease import Heartbeat, Lease
 from txworker.worker.recovery import lost_text
 from txworker.worker.takeover import decide, without_shim
 from txworker.worker.worker import Worker
@@ -148,7 +148,7 @@ def _end_processes(
     return _unended(jobs, left)
 
 
-def _dead_job(job: Job, before: Life | None) -> RecordedJob:
+def _dead_job(job: Job, before: Heartbeat | None) -> RecordedJob:
     """Without a lease of the earlier worker, its boot is unknown, so a recorded pid may be another process's now."""
     return RecordedJob(job.id, job.pid, job.started_ticks) if before else RecordedJob(job.id, None, None)
 
@@ -175,7 +175,7 @@ def _warn_of_unknown_outputs(store: JobStore, outputs: OutputDirectory) -> None:
     found = [job_id for job_id in outputs.job_ids() if store.get(job_id) is None]
     if found:
         text = "Output files without a record, which nobody removes: those of {count} jobs: {job_ids}."
-        _log.warn(text, count=len(found), job_ids=some(found))
+        _log.warn(text, count=len(found), job_ids=joined(found))
 
 
 def _now_for(lease: Lease) -> Callable[[Job], float] | None:
@@ -195,7 +195,7 @@ def _now_for(lease: Lease) -> Callable[[Job], float] | None:
     return now_for
 
 
-def _lost_text(before: Life | None, rebooted: bool) -> str:
+def _lost_text(before: Heartbeat | None, rebooted: bool) -> str:
     if before is None:
         return lost_text(None, None, rebooted)
     return lost_text(before.pid, before.alive_at, rebooted, before.stopped)

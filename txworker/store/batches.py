@@ -1,8 +1,8 @@
 """
-Writing what has gathered in one transaction, and telling; what happens when the disk refuses.
+Writes that were requested meanwhile go into one transaction; what happens when the disk refuses.
 
-Commits cost far more than statements, so the more there is to do the cheaper each one gets. What was promised (the
-end of a job) is kept and tried again until it can be written; what is only asked for (a new job) is refused meanwhile.
+A commit costs far more than a statement, so the more writes there are, the cheaper each one gets. The end of a job must
+not be lost, so it is kept and retried until it can be written. A new job is refused while nothing can be written.
 """
 
 from __future__ import annotations
@@ -21,175 +21,180 @@ from txworker.jobs.errors import StoreBroken, StoreFull
 RETRY_SECONDS = 0.25
 """Between attempts while the disk refuses."""
 
-MOST_AT_ONCE = 500
+MAX_WRITES = 500
+"""In one transaction."""
 
 Operation = Callable[[sqlite3.Connection], Any]
 Outcome = tuple[Deferred[Any], Any]
 
 _DISK_REFUSES = (sqlite3.OperationalError, sqlite3.DatabaseError)
-"""These very classes; what is derived from them is a mistake of ours."""
+"""Exactly these classes; a subclass of them is a programming error."""
 
 
 class Kind(NamedTuple):
     """
-    What there is to know of an operation.
+    What an operation permits.
 
-    refusable: it may be refused for good. hurry: somebody waits for it. one_statement: it is one, which needs no
-    transaction around it. replaces: of two that replace the same and are written together the later is enough.
+    refusable: it fails when the disk refuses, instead of being kept and retried.
+    urgent: a caller waits for it.
+    one_statement: it is a single statement, which needs no transaction.
+    replaces: of the writes in a batch with the same value only the last is made; None: it replaces none.
     """
 
     refusable: bool = False
-    hurry: bool = True
+    urgent: bool = True
     one_statement: bool = False
     replaces: int | None = None
 
 
-ORDINARY = Kind()
+DEFAULT_KIND = Kind()
 
 
 @dataclass(eq=False)
-class Order:
-    """Something to write; `last` when nothing comes after it."""
+class Write:
+    """A requested write; `last`: the writer ends after it."""
 
     operation: Operation
-    kind: Kind = ORDINARY
+    kind: Kind = DEFAULT_KIND
     last: bool = False
     answer: Deferred[Any] = field(default_factory=Deferred)
 
 
 class Batches:
     """
-    Attempts batches over one connection, in one thread at a time.
+    Writes batches over a connection. Used by one thread at a time.
 
-    tell(outcomes) fires Deferreds, and troubled(error) hears that writing fails, and with None that it works again;
-    written() hears of each commit. roomy() says whether a disk that was full has room for more than the next record:
-    until then it is still called full, though a small one may fit now and then.
+    report(outcomes) fires Deferreds.
+    trouble_changed(error) is called when writing begins to fail, and with None when it works again.
+    committed() is called after each commit.
+    has_room() tells whether a disk that was full has room for more than the next record. Until then the trouble lasts,
+    even if a small record fits now and then.
     """
 
     def __init__(
         self,
-        tell: Callable[[list[Outcome]], object],
-        troubled: Callable[[StoreBroken | None], object],
-        written: Callable[[], None],
-        roomy: Callable[[], bool],
+        report: Callable[[list[Outcome]], object],
+        trouble_changed: Callable[[StoreBroken | None], object],
+        committed: Callable[[], None],
+        has_room: Callable[[], bool],
     ) -> None:
-        self._tell = tell
-        self._roomy = roomy
-        self._troubled = troubled
-        self._written = written
+        self._report = report
+        self._has_room = has_room
+        self._trouble_changed = trouble_changed
+        self._committed = committed
         self.trouble: StoreBroken | None = None
-        self.kept: list[Order] = []
+        self.pending: list[Write] = []
         self.closing = False
-        self.held: StoreBroken | None = None
-        """Nothing is written meanwhile, for this reason; but at the very end it is, as nothing comes after that."""
+        self.paused_by: StoreBroken | None = None
+        """While this is set nothing is written, except at the end, because then there is no later attempt."""
 
-    def attempt(self, connection: sqlite3.Connection, gathered: Sequence[Order]) -> None:
-        """Write what was kept and what has gathered. Without either it finds out whether writing works again."""
-        batch = gathered
-        if self.kept:
-            batch, self.kept = [*self.kept, *gathered], []
-        self.closing = self.closing or any(order.last for order in batch)
-        if self.held is not None and not self.closing:
-            self._put_off(batch, self.held)
+    def attempt(self, connection: sqlite3.Connection, requested: Sequence[Write]) -> None:
+        """Write what is pending and what was requested. With neither, find out whether writing works again."""
+        batch = requested
+        if self.pending:
+            batch, self.pending = [*self.pending, *requested], []
+        self.closing = self.closing or any(write.last for write in batch)
+        if self.paused_by is not None and not self.closing:
+            self._defer(batch, self.paused_by)
         elif batch:
             self._attempt(connection, batch)
         elif self.trouble is not None:
             self._probe(connection)
 
-    def _attempt(self, connection: sqlite3.Connection, batch: Sequence[Order], all_of_it: bool = True) -> None:
+    def _attempt(self, connection: sqlite3.Connection, batch: Sequence[Write], complete: bool = True) -> None:
         try:
-            results = _written(connection, batch)
-        except Exception as error:  # whatever it is, nobody may be left without an answer
+            results = _write(connection, batch)
+        except Exception as error:  # whatever it is, every write needs an answer
             if isinstance(error, sqlite3.Error) and type(error) in _DISK_REFUSES:
-                self._refused(connection, batch, in_our_words(error))
+                self._refused(connection, batch, to_store_error(error))
             elif len(batch) == 1:
-                self._tell([(batch[0].answer, Failure(error))])
+                self._report([(batch[0].answer, Failure(error))])
             else:
                 self._one_by_one(connection, batch)
         else:
-            if all_of_it:
+            if complete:
                 self._works()
-            self._written()
-            self._tell([(order.answer, result) for order, result in zip(batch, results, strict=True)])
+            self._committed()
+            self._report([(write.answer, result) for write, result in zip(batch, results, strict=True)])
 
-    def _one_by_one(self, connection: sqlite3.Connection, batch: Sequence[Order]) -> None:
-        """A mistake in one operation must not cost the others."""
-        for index, order in enumerate(batch, 1):
-            self._attempt(connection, [order])
-            if self.trouble is not None:  # nothing may be written before what came before it
-                self._put_off(batch[index:], self.trouble)
+    def _one_by_one(self, connection: sqlite3.Connection, batch: Sequence[Write]) -> None:
+        """An operation with a programming error must not cost the others."""
+        for index, write in enumerate(batch, 1):
+            self._attempt(connection, [write])
+            if self.trouble is not None:  # keeps the order: no write is made before an earlier one
+                self._defer(batch[index:], self.trouble)
                 return
 
-    def _refused(self, connection: sqlite3.Connection, batch: Sequence[Order], trouble: StoreBroken) -> None:
+    def _refused(self, connection: sqlite3.Connection, batch: Sequence[Write], trouble: StoreBroken) -> None:
         self._set_trouble(trouble)
-        promised = [order for order in batch if not order.kind.refusable]
-        if 0 < len(promised) < len(batch):  # less may fit
-            self._put_off([order for order in batch if order.kind.refusable], trouble)
-            self._attempt(connection, promised, all_of_it=False)
+        required = [write for write in batch if not write.kind.refusable]
+        if 0 < len(required) < len(batch):  # without the others they may fit
+            self._defer([write for write in batch if write.kind.refusable], trouble)
+            self._attempt(connection, required, complete=False)
         else:
-            self._put_off(batch, trouble)
+            self._defer(batch, trouble)
 
-    def _put_off(self, orders: Sequence[Order], trouble: StoreBroken) -> None:
-        """Keep what was promised, unless nothing comes after this; refuse the rest."""
-        given_up: list[Order] = []
-        for order in orders:
-            (given_up if order.kind.refusable or self.closing else self.kept).append(order)
-        if given_up:
-            self._tell([(order.answer, Failure(trouble)) for order in given_up])
+    def _defer(self, writes: Sequence[Write], trouble: StoreBroken) -> None:
+        """Refuse refusable writes and keep the others pending. When closing, all are refused."""
+        refused: list[Write] = []
+        for write in writes:
+            (refused if write.kind.refusable or self.closing else self.pending).append(write)
+        if refused:
+            self._report([(write.answer, Failure(trouble)) for write in refused])
 
     def _probe(self, connection: sqlite3.Connection) -> None:
-        if self._still_full():  # to write would take of what little there is
+        if self._still_full():  # a write would use some of the little room there is
             return
         try:
-            _in_one_transaction(connection, [_write_something])
+            _in_one_transaction(connection, [_rewrite_a_page])
         except sqlite3.Error as error:
-            self._set_trouble(in_our_words(error))
+            self._set_trouble(to_store_error(error))
         else:
             self._works()
-            self._written()
+            self._committed()
 
     def _works(self) -> None:
         if self.trouble is not None and not self._still_full():
             self._set_trouble(None)
 
     def _still_full(self) -> bool:
-        return isinstance(self.trouble, StoreFull) and not self._roomy()
+        return isinstance(self.trouble, StoreFull) and not self._has_room()
 
     def _set_trouble(self, trouble: StoreBroken | None) -> None:
         if str(trouble) != str(self.trouble):
             self.trouble = trouble
-            self._troubled(trouble)
+            self._trouble_changed(trouble)
 
 
 def fire(outcomes: list[Outcome]) -> None:
-    """Tell each who waits. Reactor thread."""
+    """Fire each Deferred with its result. Reactor thread."""
     for answer, result in outcomes:
         answer.callback(result)
 
 
-def in_our_words(error: sqlite3.Error) -> StoreBroken:
-    """What SQLite says, as an error that a caller may meet."""
+def to_store_error(error: sqlite3.Error) -> StoreBroken:
+    """SQLite's error as one that callers of the store know."""
     return StoreFull("the disk is full") if "full" in str(error) else StoreBroken(str(error))
 
 
-def _write_something(connection: sqlite3.Connection) -> None:
-    """A page, that says what it said before."""
+def _rewrite_a_page(connection: sqlite3.Connection) -> None:
+    """Write a page without changing it."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     connection.execute(f"PRAGMA user_version = {version}")
 
 
-def _written(connection: sqlite3.Connection, batch: Sequence[Order]) -> list[Any]:
-    """What each operation returned, once all are committed; None of one that a later one replaces."""
+def _write(connection: sqlite3.Connection, batch: Sequence[Write]) -> list[Any]:
+    """The result of each operation, after the commit; None for one that a later one replaces."""
     if len(batch) == 1 and batch[0].kind.one_statement:
         return [batch[0].operation(connection)]
-    latest: dict[int | None, Order] = {order.kind.replaces: order for order in batch if order.kind.replaces is not None}
-    needed = [order for order in batch if latest.get(order.kind.replaces, order) is order]
+    latest: dict[int | None, Write] = {write.kind.replaces: write for write in batch if write.kind.replaces is not None}
+    needed = [write for write in batch if latest.get(write.kind.replaces, write) is write]
     if len(needed) == 1 and needed[0].kind.one_statement:
         results = [needed[0].operation(connection)]
     else:
-        results = _in_one_transaction(connection, [order.operation for order in needed])
-    found = dict(zip(needed, results, strict=True))
-    return [found.get(order) for order in batch]
+        results = _in_one_transaction(connection, [write.operation for write in needed])
+    by_write = dict(zip(needed, results, strict=True))
+    return [by_write.get(write) for write in batch]
 
 
 def _in_one_transaction(connection: sqlite3.Connection, operations: Sequence[Operation]) -> list[Any]:

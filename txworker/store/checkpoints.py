@@ -1,7 +1,7 @@
 """
-Moving what was written from the log (WAL) into the file proper: in a thread of its own, as it waits for the disk.
+Checkpoints of the store's write-ahead log, in a thread of their own, because a checkpoint waits for the disk.
 
-Done by the writer, as SQLite does it by default, every start of a job would wait for a busy disk now and then.
+By default SQLite lets the writer make them. Then the start of a job would wait for a busy disk now and then.
 """
 
 from __future__ import annotations
@@ -13,41 +13,41 @@ from contextlib import contextmanager, suppress
 
 from txworker.base.logs import Logger
 
-COMMITS = 400
-"""So many commits are about 4 MiB of log."""
+COMMITS_PER_CHECKPOINT = 400
+"""So many commits make about 4 MiB of log."""
 
 
 class Checkpoints:
-    """wrote() counts commits and wakes the thread; it never waits."""
+    """Makes a checkpoint after every COMMITS_PER_CHECKPOINT calls of committed()."""
 
     _log = Logger()
 
     def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
         self._connect = connect
         self._connection = connect()
-        self._working = threading.Lock()
-        self.runs = 0
-        """How many there were, counted when each begins and again when it ends: what was written is theirs."""
+        self._lock = threading.Lock()
+        self.steps = 0
+        """Increased when a checkpoint begins and when it ends: an odd value means that one is writing the file."""
         self._commits = 0
         self._due = threading.Event()
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="txworker-checkpoints", daemon=True)
 
     def start(self) -> None:
-        """From now on the log is kept short."""
+        """Start the thread."""
         self._thread.start()
 
-    def wrote(self) -> None:
-        """One more commit. The writer's thread."""
+    def committed(self) -> None:
+        """Count a commit. The writer's thread; does not wait."""
         self._commits += 1
-        if self._commits >= COMMITS:
+        if self._commits >= COMMITS_PER_CHECKPOINT:
             self._commits = 0
             self._due.set()
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Inside it has no connection; afterwards a new one. Waits for a checkpoint that runs."""
-        with self._working:
+        """Inside there is no connection; afterwards there is a new one. Waits for a checkpoint that runs."""
+        with self._lock:
             self._connection.close()
             try:
                 yield
@@ -55,7 +55,7 @@ class Checkpoints:
                 self._connection = self._connect()
 
     def close(self) -> None:
-        """No more of them; one that runs goes on, in its daemonic thread."""
+        """End the thread, without waiting for a checkpoint that runs."""
         self._closing = True
         self._due.set()
 
@@ -66,10 +66,10 @@ class Checkpoints:
             if self._closing:
                 break
             try:
-                with self._working:
-                    self.runs += 1
+                with self._lock:
+                    self.steps += 1
                     self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
-                    self.runs += 1
+                    self.steps += 1
             except sqlite3.Error as error:
                 self._log.warn("The store's log could not be checkpointed: {error}.", error=error)
         with suppress(sqlite3.Error):

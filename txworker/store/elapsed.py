@@ -1,4 +1,4 @@
-"""How much time has passed, however the wall clock is set: what retention counts by and durations are measured with."""
+"""Elapsed time that does not depend on how the wall clock is set. Retention and durations are measured with it."""
 
 from __future__ import annotations
 
@@ -8,39 +8,40 @@ from txworker.linux.clock import boot_seconds
 
 DAY_SECONDS = 86_400.0
 """
-So much of the time in which the machine was off is counted, by the wall clock, which may be wrong. Less keeps history
-for too long, more might remove it because of a clock that runs ahead.
+Time in which the machine was off is counted up to this, by the wall clock, which may be wrong. A lower limit keeps the
+history for too long; a higher one might remove it because a clock is fast.
 """
 
 
 class Elapsed:
     """
-    Seconds that only pass. They begin as the wall clock's and go on with those since boot; the next worker goes on from
-    what the one before wrote down. Any thread.
+    Seconds that never jump. They start at the wall clock's value and advance with the clock since boot; the next worker
+    continues from the value that the worker before it recorded. Any thread.
     """
 
     def __init__(self, begin: float, since_boot: Callable[[], float] = boot_seconds) -> None:
         self._since_boot = since_boot
-        self._ahead = begin - since_boot()
+        self._offset = begin - since_boot()
 
     def __call__(self) -> float:
-        """Now; only differences mean anything."""
-        return self._ahead + self._since_boot()
+        """The present value; only differences have a meaning."""
+        return self._offset + self._since_boot()
 
-    def bound(self, earliest: float, latest: float) -> None:
-        """It is no earlier now than the one, and no later than the other."""
+    def clamp(self, earliest: float, latest: float) -> None:
+        """Move the present value to the nearest one between these two."""
         now = self()
-        self._ahead += min(max(now, earliest), latest) - now
+        self._offset += min(max(now, earliest), latest) - now
 
 
-def gone_on(then: float, wall_since: float, booted_since: float | None, since_boot: float) -> tuple[float, float]:
+def continued(then: float, wall_since: float, booted_since: float | None, since_boot: float) -> tuple[float, float]:
     """
-    What has elapsed by now, after a worker that had come to `then`; and how much of the wall clock's is not believed.
+    The elapsed time now, after an earlier worker had recorded `then`; and by how much the wall clock disagrees.
 
-    wall_since: seconds that have passed since by the wall clock. booted_since: by the clock since boot, None when the
-    machine was restarted. since_boot: how long the machine runs.
+    wall_since: seconds since the record by the wall clock.
+    booted_since: the same by the clock since boot; None: the machine was restarted since.
+    since_boot: seconds since the machine was started.
     """
     if booted_since is not None:
         return then + max(booted_since, 0.0), wall_since - booted_since
-    believed = max(since_boot, min(wall_since, since_boot + DAY_SECONDS))
-    return then + believed, wall_since - believed
+    counted = max(since_boot, min(wall_since, since_boot + DAY_SECONDS))
+    return then + counted, wall_since - counted

@@ -8,4 +8,4 @@ class Unusable(Exception):
 
 
 class InUse(Unusable):
-    """Another worker has it; the sentence says which."""
+    """Another worker uses it; the sentence names that worker."""

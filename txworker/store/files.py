@@ -1,4 +1,4 @@
-"""The store's file: opened, looked at, upgraded; one that is damaged is set aside, and never stands in the way."""
+"""Opens, checks and upgrades the store's file. A damaged file is set aside, so that the worker can always start."""
 
 from __future__ import annotations
 
@@ -14,96 +14,103 @@ from typing import NamedTuple
 from txworker.base.directory import open_own
 from txworker.base.logs import Logger
 from txworker.store.errors import Unusable
-from txworker.store.salvage import Saved, salvage
+from txworker.store.salvage import Salvaged, salvage
 from txworker.store.schema import ForeignFile, NewerSchema, check_ours, upgrade
 
-_BUSY_SECONDS = 5.0
+BUSY_SECONDS = 5.0
+"""How long a statement waits when another program locks the file."""
+
+FULL_CHECK_BYTES = 64 * 1024 * 1024
+"""
+Up to this size every page is checked when the worker starts, which takes a fifth of a second at most. A larger file is
+checked if an earlier worker found a damaged page in it.
+"""
+
 _ROOM_BYTES = 256 * 1024
-_LOOKED_THROUGH_BYTES = 64 * 1024 * 1024
-"""
-Up to this size every page is looked at when the worker starts; that takes a fifth of a second at most. A larger file
-is looked through when there is a suspicion.
-"""
 
 _NUMBERS, _REVISIONS = 100_000, 1_000_000
-"""More than a worker can give in the second between two signs of life, or in what the damaged pages held."""
+"""More than a worker can use in the second between two beats of the lease, or than the damaged pages contained."""
 
 _FORGOTTEN = (
-    " Other jobs are forgotten: their output files are untouched, and an order with a requestID of theirs starts a "
+    " Other jobs are forgotten: their output files are untouched, and a request with a requestID of theirs starts a "
     "new job."
 )
 
 _log = Logger()
 
 
-class Told(NamedTuple):
-    """The highest number and the highest revision that a worker has given."""
+class Highest(NamedTuple):
+    """The highest number and the highest revision that a worker has used."""
 
     number: int = 0
     revision: int = 0
 
 
-def some(words: Sequence[str], most: int = 50) -> str:
-    """As many of them as find room in a line."""
-    more = f" and {len(words) - most} more" if len(words) > most else ""
-    return ", ".join(words[:most]) + more
+def joined(words: Sequence[str], max_words: int = 50) -> str:
+    """The words for a log line, with a count in place of those beyond max_words."""
+    more = f" and {len(words) - max_words} more" if len(words) > max_words else ""
+    return ", ".join(words[:max_words]) + more
 
 
 def connect(
-    path: Path, fsync: bool = False, patience_seconds: float | None = None, existing: bool = False
+    path: Path, fsync: bool = False, busy_seconds: float | None = None, existing: bool = False
 ) -> sqlite3.Connection:
     """
-    A connection for one thread at a time. fsync: a commit is on the disk, not only with the kernel. patience_seconds:
-    how long it waits when another program locks the file. existing: no file is made.
+    A connection, for one thread at a time.
+
+    fsync: a commit is on the disk, not only with the kernel.
+    busy_seconds: how long a statement waits when another program locks the file; None: BUSY_SECONDS.
+    existing: no file is created.
 
     Raises:
-        sqlite3.Error: the file cannot be opened, or is none of SQLite's.
+        sqlite3.Error: the file cannot be opened, or is not a database.
     """
-    connection = opened(path, patience_seconds, existing)
+    connection = open_database(path, busy_seconds, existing)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute(f"PRAGMA synchronous = {'FULL' if fsync else 'NORMAL'}")
-    connection.execute("PRAGMA wal_autocheckpoint = 0")  # checkpoints.py
+    connection.execute("PRAGMA wal_autocheckpoint = 0")  # checkpoints.py makes them
     connection.execute("PRAGMA cache_size = -1024")  # KiB
     return connection
 
 
-def prepare(path: Path, told: Told | None = None) -> bool:
+def prepare(path: Path, highest: Highest | None = None) -> bool:
     """
-    Leave a sound file of the newest schema at that path; whether something was lost, for which a damaged file was set
-    aside, or which nobody knows the whereabouts of. For one process at a time.
+    Leave a sound file of the newest schema at that path. For one process at a time.
 
-    told: what an earlier worker had come to, None: there was none. Numbers and revisions go on above it.
+    True: something was lost, because the file was damaged and set aside, or because an earlier worker's file is gone.
+
+    highest: what an earlier worker had used; None: there was none. Numbers and revisions continue above it.
 
     Raises:
-        Unusable: the file is from a newer version, or is not ours.
-        OSError, sqlite3.Error: nothing can be made or written there, or what is there is none of the worker's files.
+        Unusable: the file is from a newer version, or is not a store.
+        OSError, sqlite3.Error: the file cannot be created or written, or is not the worker's own file.
     """
-    gone = told is not None and not _size(path)
-    make(path)
-    for ending in ("-wal", "-shm"):
+    gone = highest is not None and not _size(path)
+    create_file(path)
+    for suffix in ("-wal", "-shm"):
         with suppress(FileNotFoundError):
-            os.close(open_own(f"{path}{ending}", os.O_RDWR))
+            os.close(open_own(f"{path}{suffix}", os.O_RDWR))
     try:
-        _look_at(path, gone)
+        _check_and_upgrade(path, gone)
     except sqlite3.DatabaseError as error:
-        if isinstance(error, sqlite3.OperationalError):  # the disk, not the file
+        if isinstance(error, sqlite3.OperationalError):  # an error of the disk, not of the file
             raise
-        aside = _set_aside(path, error)
-        suspicion(path).unlink(missing_ok=True)
-        make(path)
-        _look_at(path)
-        _save(path, aside, error, told or Told())
+        aside = _set_aside(path)
+        damage_marker(path).unlink(missing_ok=True)
+        create_file(path)
+        _check_and_upgrade(path)
+        _salvage_into(path, aside, error, highest or Highest())
         return True
-    suspicion(path).unlink(missing_ok=True)
-    if told is not None and gone:
+    damage_marker(path).unlink(missing_ok=True)
+    if highest is not None and gone:
         _log.error("The store {path} was empty or not there, though a worker was here before." + _FORGOTTEN, path=path)
         with closing(connect(path)) as connection:
-            _go_on_above(connection, told)
+            _continue_above(connection, highest)
     return gone
 
 
 def has_room(directory: Path) -> bool:
-    """More than a few records fit there. True where nobody can tell."""
+    """The disk has room for more than a few records. True when that cannot be found out."""
     try:
         disk = os.statvfs(directory)
     except OSError:
@@ -112,21 +119,27 @@ def has_room(directory: Path) -> bool:
     return blocks * disk.f_frsize >= _ROOM_BYTES
 
 
-def suspicion(path: Path) -> Path:
-    """A file that is there when a page of the store was found to be damaged: the next start looks at all of them."""
+def damage_marker(path: Path) -> Path:
+    """A file that exists when a damaged page was found: then the next start checks every page."""
     return path.with_name(f"{path.name}.suspect")
 
 
-def opened(path: Path, patience_seconds: float | None = None, existing: bool = False) -> sqlite3.Connection:
-    """A connection as SQLite makes it; with `existing` it makes no file."""
-    seconds = _BUSY_SECONDS if patience_seconds is None else patience_seconds
+def open_database(path: Path, busy_seconds: float | None = None, existing: bool = False) -> sqlite3.Connection:
+    """A connection with SQLite's own settings; the arguments are those of connect()."""
+    seconds = BUSY_SECONDS if busy_seconds is None else busy_seconds
     name = f"{path.absolute().as_uri()}?mode={'rw' if existing else 'rwc'}"
     return sqlite3.connect(name, timeout=seconds, isolation_level=None, check_same_thread=False, uri=True)
 
 
-def make(path: Path) -> None:
-    """For nobody else; SQLite gives what it puts beside a file the file's own mode."""
+def create_file(path: Path) -> None:
+    """Create the file with mode 0600, if it is not there. SQLite gives the log and its index the same mode."""
     os.close(open_own(path, os.O_RDWR | os.O_CREAT))
+
+
+def free_name(name: str) -> str:
+    """The name if no file has it, else the name with a number appended, so that no file is overwritten."""
+    names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+    return next(name for name in names if not os.path.exists(name))
 
 
 def _size(path: Path) -> int:
@@ -136,11 +149,11 @@ def _size(path: Path) -> int:
         return 0
 
 
-def _look_at(path: Path, gone: bool = False) -> None:
+def _check_and_upgrade(path: Path, gone: bool = False) -> None:
     if gone and _size(path.with_name(f"{path.name}-wal")):
         raise sqlite3.DatabaseError("it is empty, and its log is not")
     try:
-        with closing(opened(path)) as connection:
+        with closing(open_database(path)) as connection:
             check_ours(connection)  # before anything is changed
         with closing(connect(path)) as connection:
             _check(connection, path)
@@ -150,12 +163,12 @@ def _look_at(path: Path, gone: bool = False) -> None:
 
 
 def _check(connection: sqlite3.Connection, path: Path) -> None:
-    (held_up, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    (blocked, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     size = os.stat(path).st_size
     pages, page_bytes = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
-    if not held_up and size < pages * page_bytes:  # somebody who reads holds it up: then the log has the rest
+    if not blocked and size < pages * page_bytes:  # a reader blocks the checkpoint; then the log has the other pages
         raise sqlite3.DatabaseError(f"{size} bytes long, and should be {pages * page_bytes}")
-    if size <= _LOOKED_THROUGH_BYTES or suspicion(path).exists():
+    if size <= FULL_CHECK_BYTES or damage_marker(path).exists():
         (problem,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         if problem != "ok":
             raise sqlite3.DatabaseError(problem)
@@ -164,53 +177,48 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
 def _back_up(connection: sqlite3.Connection, path: Path, version: int) -> None:
     backup = path.with_name(f"{path.name}.schema-{version}")
     backup.unlink(missing_ok=True)
-    make(backup)
-    with closing(opened(backup)) as copy:
+    create_file(backup)
+    with closing(open_database(backup)) as copy:
         connection.backup(copy)
     _log.info(
         "The store is being upgraded from schema {version}; it was copied to {backup}.", version=version, backup=backup
     )
 
 
-def _set_aside(path: Path, error: sqlite3.Error) -> Path:
+def _set_aside(path: Path) -> Path:
     aside = free_name(f"{path}.damaged-{time.strftime('%Y%m%dT%H%M%S')}")
-    for ending in ("", "-wal", "-shm"):
+    for suffix in ("", "-wal", "-shm"):
         with suppress(FileNotFoundError):
-            os.replace(f"{path}{ending}", f"{aside}{ending}")
+            os.replace(f"{path}{suffix}", f"{aside}{suffix}")
     return Path(aside)
 
 
-def _save(path: Path, aside: Path, error: sqlite3.Error, told: Told) -> None:
+def _salvage_into(path: Path, aside: Path, error: sqlite3.Error, highest: Highest) -> None:
     with closing(connect(path)) as connection:
-        saved = Saved()
+        salvaged = Salvaged()
         try:
-            saved = salvage(aside, connection)
+            salvaged = salvage(aside, connection)
         except (sqlite3.Error, OSError) as problem:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             _log.error("Nothing could be read of {aside}: {error}.", aside=aside, error=problem)
-        _go_on_above(connection, Told(max(told.number, saved.number), max(told.revision, saved.revision)))
+        number, revision = max(highest.number, salvaged.number), max(highest.revision, salvaged.revision)
+        _continue_above(connection, Highest(number, revision))
     _log.error(
         "The store {path} is damaged ({error}) and was moved to {aside}. Records that could be read of it: {jobs} of "
         "jobs, {removed} of removed ones." + _FORGOTTEN,
         path=path,
         error=" ".join(str(error).split()),
         aside=aside,
-        jobs=saved.jobs,
-        removed=saved.removed,
+        jobs=salvaged.jobs,
+        removed=salvaged.removed,
     )
-    if saved.lost:
+    if salvaged.lost:
         text = "Records of {count} jobs could not be read: {job_ids}."
-        _log.error(text, count=len(saved.lost), job_ids=some(saved.lost))
+        _log.error(text, count=len(salvaged.lost), job_ids=joined(salvaged.lost))
 
 
-def _go_on_above(connection: sqlite3.Connection, told: Told) -> None:
-    """What was told after the last that is known is less than that."""
-    floor = (told.number + _NUMBERS, told.revision + _REVISIONS)
+def _continue_above(connection: sqlite3.Connection, highest: Highest) -> None:
+    """Start above every number and revision that clients may have seen, known here or not."""
+    floor = (highest.number + _NUMBERS, highest.revision + _REVISIONS)
     connection.execute("INSERT INTO floors (number, revision) VALUES (?, ?)", floor)
-
-
-def free_name(name: str) -> str:
-    """That name, or with a number behind it: nothing that was set aside is lost."""
-    names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
-    return next(name for name in names if not os.path.exists(name))

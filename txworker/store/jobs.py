@@ -1,4 +1,4 @@
-"""The store of jobs: written by one thread; records.py reads. What it promises is said in ports.Store."""
+"""The store of jobs: its writes, opening and closing. records.py has the queries, ports/store.py the promises."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from txworker.jobs import Job
 from txworker.jobs.errors import StoreBroken
 from txworker.store.batches import Kind
 from txworker.store.checkpoints import Checkpoints
-from txworker.store.custody import Custody
 from txworker.store.elapsed import DAY_SECONDS
 from txworker.store.errors import Unusable
-from txworker.store.files import Told, connect, has_room, prepare, suspicion
+from txworker.store.file_watch import FileWatch
+from txworker.store.files import Highest, connect, damage_marker, has_room, prepare
 from txworker.store.lease import Lease, take_lease
-from txworker.store.reader import NotThere, Reader
+from txworker.store.reader import FilesReplaced, Reader
 from txworker.store.records import Records
 from txworker.store.rows import (
     COLUMNS,
@@ -35,28 +35,33 @@ from txworker.store.rows import (
     spec_from_text,
     spec_to_text,
 )
-from txworker.store.writer import Threaded, Turns, Writer
+from txworker.store.writer import ReactorWriter, ThreadWriter, Writer
 
 FILE_NAME = "jobs.sqlite3"
-REMEMBERED = 1_000_000
-"""So many removed jobs are told from jobs that never were."""
+
+MAX_REMEMBERED = 1_000_000
+"""How many removed jobs are remembered by their ids."""
 
 _ADD = Kind(refusable=True)
-_ADD_ALONE = Kind(refusable=True, one_statement=True)
-_LONGEST_WAIT = 10.0
-_PATIENCE_SECONDS = 0.1
-"""So long the reactor waits for another program that locks the file; then it tries again later."""
+_ADD_ROW = Kind(refusable=True, one_statement=True)
+
+_SETTLE_SECONDS = 10.0
+
+_REACTOR_BUSY_SECONDS = 0.1
+"""How long the reactor waits when another program locks the file; then it retries later."""
 
 
 class JobStore(Records):
     """
-    Every job in `<directory>/jobs.sqlite3`; the directory is this worker's alone as long as it is open.
+    Every job in `<directory>/jobs.sqlite3`. No other worker can use the directory while the store is open.
 
-    fsync: what is committed survives the machine, not only the worker. troubled(error) hears in the reactor thread
-    that writing fails, and with None that it works again. lease: of the directory, if the caller has taken it already.
+    fsync: a commit survives a crash of the machine, not only of the worker.
+    troubled(error) is called in the reactor thread when writing fails, and with None when it works again.
+    lease: of the directory, if the caller has it already; the store closes it.
+    forgot: jobs of an earlier worker were lost, because its file was damaged or gone.
 
     Raises:
-        Unusable: the worker cannot have this directory; the sentence says why.
+        Unusable: the worker cannot use this directory; the sentence says why.
     """
 
     def __init__(
@@ -72,7 +77,7 @@ class JobStore(Records):
         try:
             before = self.lease.before
             try:
-                self.forgot = prepare(path, Told(before.number, before.revision) if before else None)
+                self.forgot = prepare(path, Highest(before.number, before.revision) if before else None)
             except BaseException:
                 self.lease.close()
                 raise
@@ -82,7 +87,7 @@ class JobStore(Records):
             raise Unusable(f"{path}: {error}") from error
         try:
             self._open(directory, path, fsync, reactor, troubled)
-            self._bound_elapsed()
+            self._clamp_elapsed()
         except sqlite3.Error as error:
             self.lease.close()
             raise Unusable(f"{path}: {error}") from error
@@ -95,112 +100,115 @@ class JobStore(Records):
         reactor: ClockWithThreads,
         troubled: Callable[[StoreBroken | None], None],
     ) -> None:
-        self._suspicion = suspicion(path)
+        self._damage_marker = damage_marker(path)
         self._troubled = troubled
-        super().__init__(Reader(self._connected_to_read, self._suspect))
+        super().__init__(Reader(self._connect_to_read, self._mark_damage))
         self._checkpoints = Checkpoints(lambda: connect(path, existing=True))
         self._writer: Writer
         self._path, self._name = path, str(path)
-        self._heard_of: dict[str, StoreBroken | None] = {"writer": None, "files": None}
+        self._troubles: dict[str, StoreBroken | None] = {"writer": None, "files": None}
+        changed, committed = self._writer_trouble_changed, self._checkpoints.committed
 
-        def roomy() -> bool:
+        def room() -> bool:
             return has_room(directory)
 
-        def connected() -> sqlite3.Connection:
+        def connect_writer() -> sqlite3.Connection:
             if fsync:
                 return connect(path, fsync=True, existing=True)
-            return connect(path, patience_seconds=_PATIENCE_SECONDS, existing=True)
+            return connect(path, busy_seconds=_REACTOR_BUSY_SECONDS, existing=True)
 
         if fsync:
-            call = reactor.callFromThread
-            self._writer = Threaded(connected, call, self._heard, self._checkpoints.wrote, roomy)
+            self._writer = ThreadWriter(connect_writer, reactor.callFromThread, changed, committed, room)
         else:
-            self._writer = Turns(connected, reactor, self._heard, self._checkpoints.wrote, roomy)
+            self._writer = ReactorWriter(connect_writer, reactor, changed, committed, room)
         self._checkpoints.start()
-        self._custody = Custody(
-            path, self.lease, self._writer, self._reader, self._checkpoints, connected, self._heard_of_files
+        self._file_watch = FileWatch(
+            path, self.lease, self._writer, self._reader, self._checkpoints, connect_writer, self._file_trouble_changed
         )
         self._reader.open_one()
 
     def last(self) -> tuple[int, int]:
-        """The highest number and the highest revision that were ever given, though the file be an older copy."""
+        """The highest number and the highest revision that were ever used, even when the file is an older copy."""
         number, revision = super().last()
         return max(number, self.lease.number), max(revision, self.lease.revision)
 
     def beat(self) -> None:
-        """Once a second: write down that the worker lives, and look after the files."""
-        self._custody.beat()
+        """Renew the lease and examine the files. Call it once a second; reactor thread."""
+        self._file_watch.beat()
 
-    def _bound_elapsed(self) -> None:
-        """Who finds no word of an earlier worker, but jobs, has the wall clock alone: as after the machine was off."""
+    def _clamp_elapsed(self) -> None:
+        """
+        Keep elapsed time from running back behind the last end. Without an earlier lease only the wall clock tells how
+        long ago that was, so at most a day is counted, as after the machine was off.
+        """
         newest = None
-        with suppress(StoreBroken):  # a damaged page: told of by the reader
+        with suppress(StoreBroken):  # a damaged page, which the reader has marked
             newest = self.newest_end()
         if newest is not None:
             unknown = self.lease.before is None
-            self.lease.elapsed.bound(newest, newest + DAY_SECONDS if unknown else math.inf)
+            self.lease.elapsed.clamp(newest, newest + DAY_SECONDS if unknown else math.inf)
 
     def add(self, job: Job) -> Deferred[Job]:
-        """Fires with the job once it is written, or else with the one that the same request id has brought before."""
-        if not self._custody.place.is_ours(self._name):  # or it might be lost before the next beat notices
-            self._custody.look()
+        """Fires with the job once it is written, or with the earlier job that has the same request id."""
+        if not self._file_watch.open_files.is_same(self._name):  # otherwise the job could be lost before the next beat
+            self._file_watch.look()
         self.lease.number, self.lease.revision = job.number, job.revision
-        alone = not job.spec.labels and job.spec.shortened().cut is None
-        return self._writer.put(lambda connection: _add(connection, job), _ADD_ALONE if alone else _ADD)
+        only_a_row = not job.spec.labels and job.spec.shortened().cut is None
+        return self._writer.put(lambda connection: _add(connection, job), _ADD_ROW if only_a_row else _ADD)
 
     def save(self, job: Job) -> Deferred[None]:
-        """Fires once it is written, however long that takes."""
+        """Fires once the record is written, however long that takes."""
         self.lease.revision = job.revision
-        kind = Kind(hurry=job.done, one_statement=True, replaces=job.number)
+        kind = Kind(urgent=job.done, one_statement=True, replaces=job.number)
         return self._writer.put(lambda connection: _update(connection, job), kind)
 
     def drop(self, job: Job) -> Deferred[None]:
-        """Fires once a job that never came to be is gone."""
+        """Fires once a job that did not start is deleted."""
         return self._writer.put(lambda connection: _delete(connection, [job]))
 
     def remove(self, jobs: Collection[Job], at: float) -> Deferred[None]:
-        """Fires once these jobs are gone, and remembered as removed."""
+        """Fires once these jobs are deleted and remembered as removed."""
         return self._writer.put(lambda connection: _remove(connection, jobs, at))
 
     def settle(self) -> None:
         """
-        Wait here until all that was put is written. Only before the reactor runs.
+        Block until everything is written. Only before the reactor runs.
 
         Raises:
             StoreBroken: it cannot be written now, or not within ten seconds.
         """
-        self._writer.settle(_LONGEST_WAIT)
+        self._writer.settle(_SETTLE_SECONDS)
 
     def close(self) -> Deferred[None]:
-        """Write what there is and end; fires when that is done. What cannot be written now is given up."""
+        """Write what is pending, refuse what cannot be written, and close. Fires when that is done."""
         self._checkpoints.close()
         return self._writer.close().addCallback(self._closed)
 
-    def _heard(self, trouble: StoreBroken | None) -> None:
+    def _writer_trouble_changed(self, trouble: StoreBroken | None) -> None:
         if trouble is not None:
-            self._suspect(trouble)
-        self._tell("writer", trouble)
+            self._mark_damage(trouble)
+        self._trouble_changed("writer", trouble)
 
-    def _heard_of_files(self, trouble: StoreBroken | None) -> None:
-        self._tell("files", trouble)
+    def _file_trouble_changed(self, trouble: StoreBroken | None) -> None:
+        self._trouble_changed("files", trouble)
 
-    def _tell(self, whose: str, trouble: StoreBroken | None) -> None:
-        """Both may be in trouble; it is over when neither is."""
-        before = self._heard_of["files"] or self._heard_of["writer"]
-        self._heard_of[whose] = trouble
-        now = self._heard_of["files"] or self._heard_of["writer"]
+    def _trouble_changed(self, source: str, trouble: StoreBroken | None) -> None:
+        """Both sources may have trouble at a time; it ends when neither has."""
+        before = self._troubles["files"] or self._troubles["writer"]
+        self._troubles[source] = trouble
+        now = self._troubles["files"] or self._troubles["writer"]
         if str(now) != str(before):
             self._troubled(now)
 
-    def _connected_to_read(self) -> sqlite3.Connection:
-        if not self._custody.place.has_files():
-            raise NotThere("the store's files are not where they were")
+    def _connect_to_read(self) -> sqlite3.Connection:
+        if not self._file_watch.open_files.may_be_opened():
+            raise FilesReplaced("the store's files are not where they were")
         return connect(self._path, existing=True)
 
-    def _suspect(self, trouble: StoreBroken) -> None:
+    def _mark_damage(self, trouble: StoreBroken) -> None:
         if "malformed" in str(trouble):
             with suppress(OSError):
-                self._suspicion.touch(mode=0o600)
+                self._damage_marker.touch(mode=0o600)
 
     def _closed(self, _: object) -> None:
         self._reader.close()
@@ -224,15 +232,15 @@ def _update(connection: sqlite3.Connection, job: Job) -> None:
 
 def _delete(connection: sqlite3.Connection, jobs: Collection[Job]) -> None:
     for job in jobs:
-        labels = labels_of(_in_full(connection, job))
+        labels = labels_of(_with_full_spec(connection, job))
         connection.executemany("DELETE FROM labels WHERE name = ? AND value = ? AND number = ?", labels)
     numbers = [(job.number,) for job in jobs]
     connection.executemany("DELETE FROM orders WHERE number = ?", numbers)
     connection.executemany("DELETE FROM jobs WHERE number = ?", numbers)
 
 
-def _in_full(connection: sqlite3.Connection, job: Job) -> Job:
-    """With all of its labels."""
+def _with_full_spec(connection: sqlite3.Connection, job: Job) -> Job:
+    """The job with all of its labels."""
     if job.spec.cut is None or not job.spec.cut.labels:
         return job
     found = connection.execute("SELECT spec FROM orders WHERE number = ?", (job.number,)).fetchone()
@@ -243,4 +251,4 @@ def _remove(connection: sqlite3.Connection, jobs: Collection[Job], at: float) ->
     _delete(connection, jobs)
     rows = [(job.number, job.id, at) for job in jobs]
     connection.executemany("INSERT OR REPLACE INTO removed (number, id, at) VALUES (?, ?, ?)", rows)
-    connection.execute("DELETE FROM removed WHERE number < (SELECT max(number) FROM removed) - ?", (REMEMBERED,))
+    connection.execute("DELETE FROM removed WHERE number < (SELECT max(number) FROM removed) - ?", (MAX_REMEMBERED,))

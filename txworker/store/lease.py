@@ -1,4 +1,6 @@
-"""One worker at a time in a state directory: a locked file, in which the worker writes down that it lives."""
+"""
+The lease on a state directory, which one worker has at a time: a locked file that it rewrites once a second.
+"""
 
 from __future__ import annotations
 
@@ -13,29 +15,30 @@ from pathlib import Path
 
 from txworker.base.directory import open_own
 from txworker.linux.clock import TICKS_PER_SECOND, boot_seconds, boot_ticks
-from txworker.store.elapsed import Elapsed, gone_on
+from txworker.store.elapsed import Elapsed, continued
 from txworker.store.errors import InUse, Unusable
-from txworker.store.place import identity
+from txworker.store.open_files import identity
 
 FILE_NAME = "worker.lock"
 
 BEAT_SECONDS = 1.0
-"""How often a worker writes down that it lives."""
+"""How often a worker rewrites the file."""
 
-
-_LENGTH = 1024
-"""Always rewritten whole and in place: that needs no room on a full disk. Workers before this wrote 256 bytes."""
+_FILE_BYTES = 1024
+"""The file always has this size and is rewritten in place, which needs no room on a full disk. Once it had 256."""
 
 
 @dataclass(frozen=True)
-class Life:
+class Heartbeat:
     """
-    Which worker, on which boot of the machine, and when it was last seen alive: wall clock, and ticks since boot.
-    stopped: it has ended in order.
+    The contents of the file: its fields are the JSON's names, and every version reads those that it knows.
 
-    id is the directory's own: every worker that has it has the same. cgroups is the directory of its jobs' cgroups;
-    empty when it has none, or one whose name finds no room here. elapsed: see elapsed.py; workers before this had none.
-    number, revision: the highest that were given.
+    id: the directory's; every worker that uses the directory has the same.
+    alive_at, alive_ticks: when the worker wrote this, by the wall clock and in clock ticks since boot.
+    cgroups: the directory of the jobs' cgroups; empty: there is none, or its name is too long for the file.
+    stopped: the worker ended in order.
+    elapsed: see elapsed.py; 0: an older version wrote this.
+    number, revision: the highest that the worker used.
     """
 
     id: str
@@ -52,104 +55,109 @@ class Life:
 
 class Lease:
     """
-    The lock on a state directory; `before` is the last sign of life of the worker that had it before, if any.
+    The lock on a state directory.
 
-    elapsed() is the directory's time. stepped: so much the wall clock went, since then, beyond what has elapsed.
+    before: the last heartbeat of the worker that had the lease before; None: there was none.
+    elapsed(): the directory's elapsed time.
+    stepped: by how many seconds the wall clock was ahead of the elapsed time since `before`.
+    number, revision: the highest that were used; the store updates them.
 
     Raises:
         InUse: another worker has it.
-        OSError: the file cannot be made or written, or is not the worker's.
+        OSError: the file cannot be created or written, or is not a file of the worker's own.
     """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._held = _Held(directory)
-        self.before = self._held.before
+        self._locks = _Locks(directory)
+        self.before = self._locks.before
         try:
             self.id = self.before.id if self.before else uuid.uuid4().hex[:12]
             self.boot_id = boot_id()
-            self.elapsed, self.stepped = self._time_goes_on()
+            self.elapsed, self.stepped = self._continue_elapsed()
             self.number, self.revision = (self.before.number, self.before.revision) if self.before else (0, 0)
-            self._cgroups = self.before.cgroups if self.before else ""  # until somebody has looked there
+            self._cgroups = self.before.cgroups if self.before else ""  # until these cgroups are emptied
             self.beat()
         except BaseException:
-            self._held.close()
+            self._locks.close()
             raise
 
     def beat(self) -> None:
-        """Write down that we live. Raises OSError when it cannot be written."""
+        """Rewrite the file. Raises OSError when it cannot be written."""
         self._write(stopped=False)
 
     def _write(self, stopped: bool) -> None:
-        told = self.number, self.revision
+        highest = self.number, self.revision
         now = time.time(), boot_ticks()
-        life = Life(self.id, os.getpid(), self.boot_id, *now, self._cgroups, stopped, self.elapsed(), *told)
-        text = json.dumps(asdict(life))
-        if len(text) >= _LENGTH:
-            text = json.dumps(asdict(replace(life, cgroups="")))
-        os.pwrite(self._held.fd, text.ljust(_LENGTH - 1).encode() + b"\n", 0)
+        heartbeat = Heartbeat(
+            self.id, os.getpid(), self.boot_id, *now, self._cgroups, stopped, self.elapsed(), *highest
+        )
+        text = json.dumps(asdict(heartbeat))
+        if len(text) >= _FILE_BYTES:
+            text = json.dumps(asdict(replace(heartbeat, cgroups="")))
+        os.pwrite(self._locks.fd, text.ljust(_FILE_BYTES - 1).encode() + b"\n", 0)
 
-    def remember(self, cgroups: str) -> None:
-        """This is where our jobs' cgroups are; what the worker before had written down is forgotten. As beat()."""
+    def set_cgroups(self, cgroups: str) -> None:
+        """Record where the jobs' cgroups are, in place of what the worker before recorded. Raises as beat() does."""
         self._cgroups = cgroups
         self.beat()
 
     def problem(self) -> str:
-        """What has become of the locked file, in words; empty when it is what it was."""
+        """What happened to the locked file, as a sentence; empty: nothing."""
         found = identity(str(self._directory / FILE_NAME))
-        if found == identity(self._held.fd):
+        if found == identity(self._locks.fd):
             return ""
         return f"{self._directory / FILE_NAME} was {'deleted or moved' if found is None else 'replaced'}"
 
     @property
     def directory_deleted(self) -> bool:
-        """The locked directory is nowhere any more."""
-        return not os.fstat(self._held.directory_fd).st_nlink
+        """The locked directory has no name any more."""
+        return not os.fstat(self._locks.directory_fd).st_nlink
 
     def retake(self) -> None:
         """
-        Lock what is now at the name of the directory, and of the file in it.
+        Lock the directory and the file that have these names now.
 
         Raises:
-            InUse: another worker has it. What was held stays held.
-            OSError: it cannot be made or written.
+            InUse: another worker has them. The earlier locks are kept.
+            OSError: the file cannot be created or written.
         """
-        held = _Held(self._directory, self._held)
-        self._held.close(but=held)
-        self._held = held
+        locks = _Locks(self._directory, self._locks)
+        self._locks.close(but=locks)
+        self._locks = locks
         self.beat()
 
     @property
     def rebooted(self) -> bool:
-        """The machine was restarted since the worker before this one."""
+        """The machine was restarted since the heartbeat of the worker before."""
         return self.before is not None and self.before.boot_id != self.boot_id
 
-    def _time_goes_on(self) -> tuple[Elapsed, float]:
+    def _continue_elapsed(self) -> tuple[Elapsed, float]:
         before, wall = self.before, time.time()
         if before is None:
             return Elapsed(wall), 0.0
         booted_since = None if self.rebooted else boot_seconds() - before.alive_ticks / TICKS_PER_SECOND
         then = before.elapsed or before.alive_at
-        now, stepped = gone_on(then, wall - before.alive_at, booted_since, boot_seconds())
+        now, stepped = continued(then, wall - before.alive_at, booted_since, boot_seconds())
         return Elapsed(now), stepped
 
     def close(self, in_order: bool = False) -> None:
-        """Let others have it. in_order: all was done that a worker does before it ends."""
+        """Release the lease. in_order: the worker did everything that it does before it ends."""
         if in_order:
             with suppress(OSError):
                 self._write(stopped=True)
-        self._held.close()
+        self._locks.close()
 
 
-class _Held:
+class _Locks:
     """
-    What is locked of a directory: the file, and the directory itself, so that removing the file gives it to nobody.
+    The locks on the file and on the directory itself, so that removing the file frees no directory that is in use.
 
-    A directory that is `already` locked is not locked again, for that would be refused to ourselves, too.
+    already: earlier locks. Their directory is not locked again, because flock(2) refuses a second descriptor of it.
     """
 
-    def __init__(self, directory: Path, already: _Held | None = None) -> None:
-        self.before: Life | None = None
+    def __init__(self, directory: Path, already: _Locks | None = None) -> None:
+        self.before: Heartbeat | None = None
         self.fd = self.directory_fd = -1
         try:
             if already is not None and identity(str(directory)) == identity(already.directory_fd):
@@ -171,8 +179,8 @@ class _Held:
                 error.filename = str(directory / FILE_NAME)
             raise
 
-    def close(self, but: _Held | None = None) -> None:
-        """Let others have it, but for what that one has, too. Again is harmless."""
+    def close(self, but: _Locks | None = None) -> None:
+        """Release the locks, except those that `but` has, too. May be called again."""
         kept = () if but is None else (but.fd, but.directory_fd)
         for fd in (self.fd, self.directory_fd):
             if fd >= 0 and fd not in kept:
@@ -181,7 +189,7 @@ class _Held:
 
 
 def _lock_directory(fd: int) -> None:
-    """Where the file system locks no directories the file's lock is all there is (NFS)."""
+    """Some file systems (NFS) lock no directories; then the lock on the file has to do."""
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -192,10 +200,10 @@ def _lock_directory(fd: int) -> None:
 
 def take_lease(directory: Path) -> Lease:
     """
-    The lease on a state directory, which is made when it is not there.
+    The lease on a state directory, which is created if it does not exist.
 
     Raises:
-        Unusable: it cannot be had; the sentence says why.
+        Unusable: the worker cannot have it; the sentence says why.
     """
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -205,15 +213,15 @@ def take_lease(directory: Path) -> Lease:
 
 
 def boot_id() -> str:
-    """Of the machine's present run; empty where the kernel does not tell (random(4))."""
+    """The kernel's id of the present boot (random(4)); empty when it cannot be read."""
     with suppress(OSError):
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     return ""
 
 
-def _read(fd: int) -> Life | None:
+def _read(fd: int) -> Heartbeat | None:
     with suppress(ValueError, TypeError, AttributeError):
-        said = json.loads(os.pread(fd, _LENGTH, 0)).items()
-        known = {field.name for field in fields(Life)}
-        return Life(**{name: value for name, value in said if name in known})  # a later version may say more
+        values = json.loads(os.pread(fd, _FILE_BYTES, 0)).items()
+        known = {field.name for field in fields(Heartbeat)}
+        return Heartbeat(**{name: value for name, value in values if name in known})  # a later version may have more
     return None

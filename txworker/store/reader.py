@@ -1,4 +1,4 @@
-"""Reading, from any thread: a few connections that take turns. Never waits for the writer (SQLite's WAL)."""
+"""Reads from any thread over a pool of connections. A query never waits for the writer, thanks to SQLite's WAL."""
 
 from __future__ import annotations
 
@@ -10,23 +10,29 @@ from contextlib import closing, contextmanager, suppress
 from typing import Any
 
 from txworker.jobs.errors import StoreBroken
-from txworker.store.batches import in_our_words
+from txworker.store.batches import to_store_error
 
-_PATIENCE_SECONDS = 1.0
+_CONNECTION_SECONDS = 1.0
+"""How long a query waits for a connection when none can be opened."""
 
-_KEPT = 4
-"""Connections that are kept open; more are made when more threads read at once."""
+_MAX_IDLE = 4
+"""Connections that stay open. More are opened when more threads read at once."""
 
-_LOOK_STEPS = 50_000
-"""Of SQLite's virtual machine: some 2 ms."""
+CHECK_STEPS = 50_000
+"""Between two calls of check(): instructions of SQLite's virtual machine, some 2 ms."""
 
 
-class NotThere(sqlite3.OperationalError):
-    """The file that is to be opened is not the one that is open."""
+class FilesReplaced(sqlite3.OperationalError):
+    """The file to be opened is not the file that the other connections have open."""
 
 
 class Reader:
-    """Each question sees all that was committed before it. troubled() hears, in the asking thread, what went wrong."""
+    """
+    Each query sees everything that was committed before it.
+
+    connect() opens a connection.
+    troubled() is called with an error of SQLite's, in the thread of the query.
+    """
 
     def __init__(
         self,
@@ -43,43 +49,44 @@ class Reader:
 
     def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """
-        All rows of the answer. Any thread.
+        All rows of the result. Any thread.
 
         Raises:
             StoreBroken: the file cannot be read.
         """
-        return list(self.each(sql, parameters))
+        return list(self.iterate(sql, parameters))
 
-    def each(
+    def iterate(
         self, sql: str, parameters: Sequence[Any] = (), check: Callable[[], None] | None = None
     ) -> Generator[tuple[Any, ...], None, None]:
         """
-        One row after another, each read when it is asked for: to be taken, or closed, soon. Any thread.
+        Reads row by row. The caller exhausts or closes the generator soon, as it holds a connection. Any thread.
 
-        check() is called now and then, however long the next row has to be looked for.
+        check() is called now and then, also while SQLite searches for the next row.
 
         Raises:
-            StoreBroken: the file cannot be read. Or what check() raises.
+            StoreBroken: the file cannot be read.
+            Exception: what check() raises.
         """
         with self._counted():
-            yield from self._each(sql, parameters, check)
+            yield from self._iterate(sql, parameters, check)
 
     def open_one(self) -> None:
         """
-        One connection is there from now on, so that what is open can be read when no other can be opened.
+        Open a connection and keep it, so that there is one even when no other can be opened later.
 
         Raises:
             sqlite3.Error: it cannot be opened.
         """
-        self._give_back(self._connect())
+        self._release(self._connect())
 
     @contextmanager
     def paused(self, within_seconds: float) -> Iterator[None]:
         """
-        Inside no connection is open; who asks meanwhile waits, but not for longer than that.
+        Inside, no connection is open. Queries that come meanwhile wait.
 
         Raises:
-            TimeoutError: somebody still reads.
+            TimeoutError: earlier queries are not finished within that time.
         """
         with self._change:
             self._paused = True
@@ -94,39 +101,39 @@ class Reader:
                 self._change.notify_all()
 
     def close(self) -> None:
-        """Close what is idle now, and what comes back later."""
+        """Close the idle connections, and the others when their queries are finished."""
         self._closed = True
         while self._idle:
             with suppress(IndexError):
                 self._idle.pop().close()
 
-    def _each(
+    def _iterate(
         self, sql: str, parameters: Sequence[Any], check: Callable[[], None] | None
     ) -> Generator[tuple[Any, ...], None, None]:
         try:
-            connection = self._taken()
+            connection = self._acquire()
         except sqlite3.Error as error:
             raise self._trouble(error) from error
-        look = _Look(check)
+        progress = _ProgressCheck(check)
         try:
-            with look.at(connection), closing(connection.execute(sql, parameters)) as cursor:
+            with progress.during(connection), closing(connection.execute(sql, parameters)) as cursor:
                 yield from cursor
         except sqlite3.Error as error:
             connection.close()
-            raise look.raised or self._trouble(error) from error
+            raise progress.raised or self._trouble(error) from error
         except GeneratorExit:
-            self._give_back(connection)
+            self._release(connection)
             raise
-        self._give_back(connection)
+        self._release(connection)
 
     def _trouble(self, error: sqlite3.Error) -> StoreBroken:
-        trouble = in_our_words(error)
+        trouble = to_store_error(error)
         self._troubled(trouble)
         return trouble
 
     @contextmanager
     def _counted(self) -> Iterator[None]:
-        """Among those who read, until that question is answered or given up."""
+        """Counts this query as running inside."""
         self._enter()
         try:
             yield
@@ -134,8 +141,8 @@ class Reader:
             self._leave()
 
     def _enter(self) -> None:
-        with self._change:  # held inside paused(): who asks then waits here
-            self._change.wait_for(lambda: not self._paused, _PATIENCE_SECONDS)
+        with self._change:  # paused() holds it, so that a query waits here
+            self._change.wait_for(lambda: not self._paused, _CONNECTION_SECONDS)
             self._reading += 1
 
     def _leave(self) -> None:
@@ -144,54 +151,54 @@ class Reader:
             if self._paused:
                 self._change.notify_all()
 
-    def _taken(self) -> sqlite3.Connection:
+    def _acquire(self) -> sqlite3.Connection:
         try:
             return self._idle.pop()  # atomic, as append is
         except IndexError:
-            return self._opened()
+            return self._open()
 
-    def _opened(self) -> sqlite3.Connection:
-        """A new one, or where none can be opened now the next that somebody gives back."""
-        end = time.monotonic() + _PATIENCE_SECONDS
+    def _open(self) -> sqlite3.Connection:
+        """A new connection, or the next idle one when none can be opened now."""
+        end = time.monotonic() + _CONNECTION_SECONDS
         try:
             return self._connect()
-        except NotThere:
+        except FilesReplaced:
             while time.monotonic() < end:
                 with suppress(IndexError):
                     return self._idle.pop()
                 time.sleep(0.005)
             raise
 
-    def _give_back(self, connection: sqlite3.Connection) -> None:
-        if self._closed or len(self._idle) >= _KEPT:
+    def _release(self, connection: sqlite3.Connection) -> None:
+        if self._closed or len(self._idle) >= _MAX_IDLE:
             connection.close()
         else:
             self._idle.append(connection)
 
 
-class _Look:
-    """Calls check() while SQLite works on a question; what that raises ends it, and is `raised`."""
+class _ProgressCheck:
+    """Calls check() while SQLite works on a query. What check() raises ends the query and is kept in `raised`."""
 
     def __init__(self, check: Callable[[], None] | None) -> None:
         self._check = check
         self.raised: Exception | None = None
 
     @contextmanager
-    def at(self, connection: sqlite3.Connection) -> Iterator[None]:
+    def during(self, connection: sqlite3.Connection) -> Iterator[None]:
         if self._check is None:
             yield
             return
-        connection.set_progress_handler(self._look, _LOOK_STEPS)
+        connection.set_progress_handler(self._progress, CHECK_STEPS)
         try:
             yield
         finally:
             with suppress(sqlite3.Error):
                 connection.set_progress_handler(None, 0)
 
-    def _look(self) -> int:
+    def _progress(self) -> int:
         assert self._check is not None
         try:
             self._check()
-        except Exception as error:  # whatever it is, who asked is told
+        except Exception as error:  # whatever it is, the caller of iterate() gets it
             self.raised = error
         return int(self.raised is not None)

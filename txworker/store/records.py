@@ -1,4 +1,4 @@
-"""What can be asked of the store, from any thread."""
+"""The queries of the store. Any thread."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ Check = Callable[[], None] | None
 
 _DAY_SECONDS = 86_400
 _FINISHED = [state for state in JobState if state.value >= JobState.SUCCEEDED.value]
-_NONE: Labels = {}
-_ALSO = " AND EXISTS (SELECT 1 FROM labels AS l WHERE l.name = ? AND l.value = ? AND l.number = jobs.number)"
+_NO_LABELS: Labels = {}
+_AND_LABEL = " AND EXISTS (SELECT 1 FROM labels AS l WHERE l.name = ? AND l.value = ? AND l.number = jobs.number)"
 
 
 class Records:
     """
-    The records of all jobs as they were written last, with brief orders. Any thread.
+    The records of all jobs as they were last written, with shortened specs. Any thread.
 
-    Jobs of which there may be many are read one by one, as they are asked for; check() is called meanwhile.
+    Methods that may return many jobs are generators that read row by row. check() is called now and then meanwhile, and
+    what it raises ends the query.
 
     Raises (from every method):
         StoreBroken: the file cannot be read.
@@ -33,35 +34,35 @@ class Records:
         self._reader = reader
 
     def get(self, job_id: str) -> Job | None:
-        """The record of that job."""
+        """The record of the job with that id."""
         return self._one("WHERE id = ?", job_id)
 
     def full_spec(self, job_id: str) -> JobSpec | None:
-        """The whole order of that job, but for its stdin."""
+        """The full spec of that job, without its stdin."""
         sql = "SELECT coalesce((SELECT spec FROM orders WHERE number = jobs.number), spec) FROM jobs WHERE id = ?"
         rows = self._reader.rows(sql, (job_id,))
         return spec_from_text(rows[0][0]) if rows else None
 
     def with_request_id(self, request_id: str) -> Job | None:
-        """The job that was started for that request id."""
+        """The job that was added with that request id."""
         return self._one("WHERE request_id = ?", request_id)
 
     def newest_with_path(self, path: str) -> Job | None:
-        """The newest finished job that was started with that path."""
+        """The newest finished job with that path."""
         end = "WHERE state >= 4 AND path <> '' AND path = ? ORDER BY number DESC LIMIT 1"
         return self._one(end, path)
 
     def removed_at(self, job_id: str) -> float | None:
-        """When retention removed that job."""
+        """When retention removed that job; None: it did not, or it no longer knows."""
         rows = self._reader.rows("SELECT at FROM removed WHERE id = ?", (job_id,))
         return rows[0][0] if rows else None
 
     def unfinished(self) -> list[Job]:
-        """Those that were not done when they were written last."""
+        """Jobs whose last record is not done, lowest number first."""
         return list(self._jobs("WHERE state < 4 ORDER BY number"))
 
     def last(self) -> tuple[int, int]:
-        """The highest number and the highest revision that were ever given."""
+        """The highest number and the highest revision that were ever used."""
         sql = (
             "SELECT max((SELECT coalesce(max(number), 0) FROM jobs), (SELECT coalesce(max(number), 0) FROM removed),"
             " (SELECT coalesce(max(number), 0) FROM floors)),"
@@ -73,7 +74,7 @@ class Records:
         return number, revision
 
     def finished_page(self, query: Query, before: int, most: int, check: Check = None) -> Generator[Job, None, None]:
-        """At most so many finished jobs of those that are meant, with numbers below `before`, highest first."""
+        """The `most` newest finished jobs that match the query and have numbers below `before`, newest first."""
         wanted = [state for state in _FINISHED if state in query.states] if query.states else _FINISHED
         if not wanted:
             return
@@ -87,14 +88,14 @@ class Records:
         yield from jobs
 
     def finished_between(
-        self, beyond: int, upto: int, most: int, labels: Labels = _NONE, check: Check = None
+        self, beyond: int, upto: int, most: int, labels: Labels = _NO_LABELS, check: Check = None
     ) -> Generator[Job, None, None]:
-        """At most so many jobs, with these labels, whose end has a revision beyond the one and up to the other."""
-        end = f"WHERE state >= 4 AND revision > ? AND revision <= ?{_ALSO * len(labels)} ORDER BY revision LIMIT ?"
+        """The first `most` jobs with these labels that ended with a revision beyond `beyond` and up to `upto`."""
+        end = f"WHERE state >= 4 AND revision > ? AND revision <= ?{_AND_LABEL * len(labels)} ORDER BY revision LIMIT ?"
         return self._jobs(end, (beyond, upto, *chain.from_iterable(labels.items()), most), check)
 
     def expired(self, retention: Retention, elapsed: float, most: int) -> list[Job]:
-        """At most so many finished jobs that are to be kept no longer at that time, the first to have ended first."""
+        """At most `most` finished jobs that retention removes at that elapsed time; those that ended first, first."""
         too_many, too_much = self._excess(retention)
         found = []
         for job in self._jobs("WHERE state >= 4 ORDER BY revision LIMIT ?", (most,)):
@@ -107,7 +108,7 @@ class Records:
         return found
 
     def newest_end(self) -> float | None:
-        """When the last of the finished jobs ended, in the same time."""
+        """When the last finished job ended, in elapsed time; None: there is none."""
         ended = self._one("WHERE state >= 4 ORDER BY revision DESC LIMIT 1")
         return None if ended is None else _ended(ended, 0.0)
 
@@ -123,7 +124,7 @@ class Records:
     def _in_states(
         self, states: Sequence[JobState], before: int, most: int, check: Check
     ) -> Generator[Job, None, None]:
-        """Each state's are read in their order from the index, and SQLite merges them."""
+        """SQLite reads the jobs of each state in order from the index and merges them."""
         parts = f" UNION ALL SELECT {COLUMNS} FROM jobs ".join(
             ["WHERE state >= 4 AND state = ? AND number < ?"] * len(states)
         )
@@ -136,7 +137,8 @@ class Records:
         first, *others = labels.items()
         end = (
             "JOIN labels AS first USING (number) WHERE first.name = ? AND first.value = ? AND first.number < ?"
-            f" AND state IN ({', '.join('?' * len(states))}){_ALSO * len(others)} ORDER BY first.number DESC LIMIT ?"
+            f" AND state IN ({', '.join('?' * len(states))}){_AND_LABEL * len(others)} ORDER BY first.number DESC"
+            " LIMIT ?"
         )
         more = chain.from_iterable(others)
         return self._jobs(end, (*first, before, *(state.value for state in states), *more, most), check)
@@ -146,13 +148,13 @@ class Records:
         return job_from_row(rows[0]) if rows else None
 
     def _jobs(self, end: str, parameters: Sequence[object] = (), check: Check = None) -> Generator[Job, None, None]:
-        with closing(self._reader.each(f"SELECT {COLUMNS} FROM jobs {end}", parameters, check)) as rows:
+        with closing(self._reader.iterate(f"SELECT {COLUMNS} FROM jobs {end}", parameters, check)) as rows:
             for row in rows:
                 yield job_from_row(row)
 
 
 def _ended(job: Job, otherwise: float) -> float:
-    """An earlier worker knew the wall clock only, which is what elapsed time began as."""
+    """Versions without elapsed time recorded the wall clock, and elapsed time starts at its value."""
     if job.ended_elapsed is not None:
         return job.ended_elapsed
     return otherwise if job.finished_at is None else job.finished_at

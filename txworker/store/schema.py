@@ -1,7 +1,7 @@
 """
-The tables, in numbered steps: PRAGMA user_version says how many a file has seen.
+The tables, in numbered steps. PRAGMA user_version tells how many steps were applied to a file.
 
-A step that was ever released is never changed; a change of the tables is a new step.
+A released step is never changed; a change of the tables is a new step.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from collections.abc import Callable, Sequence
 from txworker.store.rows import shortened_text
 
 APPLICATION_ID = 0x7478776B
-"""PRAGMA application_id of our files: "txwk"."""
+"""PRAGMA application_id of the store's files: "txwk"."""
 
 STEPS: Sequence[str] = (
-    # Finished jobs are those from state 4 on. The partial indexes are written once for each job, at its end.
+    # A job is finished from state 4 on. The partial indexes are written once for each job, at its end.
     """
     CREATE TABLE jobs (
         number INTEGER PRIMARY KEY,
@@ -53,7 +53,7 @@ STEPS: Sequence[str] = (
         PRIMARY KEY (name, value, number)
     ) WITHOUT ROWID;
     """,
-    # What retention removed is remembered by its id, so that a question for it gets a true answer.
+    # The ids of jobs that retention removed, so that a query for one is answered with that.
     """
     CREATE TABLE removed (
         number INTEGER PRIMARY KEY,
@@ -61,7 +61,7 @@ STEPS: Sequence[str] = (
         at REAL NOT NULL
     );
     """,
-    # Orders that are too long for a row that is often read and written: whole here, brief there.
+    # Full specs that are too long for the rows of jobs, which are read and written often and have a shortened spec.
     """
     CREATE TABLE orders (
         number INTEGER PRIMARY KEY,
@@ -70,13 +70,13 @@ STEPS: Sequence[str] = (
     INSERT INTO orders SELECT number, spec FROM jobs WHERE length(spec) > 4096 AND brief(spec) <> spec;
     UPDATE jobs SET spec = brief(spec) WHERE number IN (SELECT number FROM orders);
     """,
-    # When a job ended, in time that no step of the wall clock moves: what retention counts by. And what numbers and
-    # revisions go on from, where rows were lost that had higher ones than those that are left.
+    # When a job ended, in elapsed time, for retention. And above what numbers and revisions continue when the rows
+    # with the highest ones were lost.
     """
     ALTER TABLE jobs ADD COLUMN ended_elapsed REAL;
     CREATE TABLE floors (number INTEGER NOT NULL, revision INTEGER NOT NULL);
     """,
-    # What is known of an end beyond its signal, and what stands in the way of one.
+    # Whether an exit left a core dump, and why a job that is being ended does not end.
     """
     ALTER TABLE jobs ADD COLUMN core_dumped INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE jobs ADD COLUMN end_problem TEXT NOT NULL DEFAULT '';
@@ -95,15 +95,15 @@ class NewerSchema(Exception):
 
 
 class ForeignFile(Exception):
-    """The file is SQLite's, but not ours."""
+    """The file is a database of another program."""
 
 
 def check_ours(connection: sqlite3.Connection, steps: Sequence[str] = STEPS) -> int:
     """
-    The schema of the file, 0 for an empty one. Changes nothing.
+    The schema version of the file, 0 for an empty one. Changes nothing.
 
     Raises:
-        NewerSchema, ForeignFile: it is not for us.
+        NewerSchema, ForeignFile: this version of txworker must not use it.
         sqlite3.Error: it cannot be read.
     """
     version = _number(connection, "user_version")
@@ -117,21 +117,21 @@ def check_ours(connection: sqlite3.Connection, steps: Sequence[str] = STEPS) -> 
 
 def upgrade(connection: sqlite3.Connection, backup: Callable[[int], None], steps: Sequence[str] = STEPS) -> None:
     """
-    Bring a file to the newest schema; backup(old version) is called before anything that holds jobs is changed.
+    Bring a file to the newest schema. backup(old version) is called before a file with jobs is changed.
 
     Raises:
         NewerSchema, ForeignFile: nothing was changed.
-        sqlite3.Error: the step was rolled back; those before it are done.
+        sqlite3.Error: the failed step was rolled back; the steps before it are committed.
     """
-    connection.create_function("brief", 1, shortened_text)
+    connection.create_function("brief", 1, shortened_text)  # step 3 calls it by this name
     version = check_ours(connection, steps)
     if 0 < version < len(steps):
         backup(version)
     for number, step in enumerate(steps[version:], version + 1):
-        _take(connection, number, step)
+        _apply(connection, number, step)
 
 
-def _take(connection: sqlite3.Connection, number: int, step: str) -> None:
+def _apply(connection: sqlite3.Connection, number: int, step: str) -> None:
     try:
         connection.executescript(
             f"BEGIN IMMEDIATE; {step}; PRAGMA application_id = {APPLICATION_ID};"

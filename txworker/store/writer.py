@@ -1,8 +1,9 @@
 """
-When what has gathered is written, and where: two ways with the same promises.
+When and in which thread batches are written: two writers with the same promises.
 
-Turns, when a commit need only reach the kernel: that takes some 50 µs, less than to wake a thread and to be woken by
-it, so it is done in the reactor, once in a turn. Threaded, when a commit waits for the disk (fsync).
+ReactorWriter is for commits that only have to reach the kernel. Such a commit takes some 50 µs, less than waking a
+thread and being woken by it, so the reactor thread makes it, once per iteration. ThreadWriter is for commits that wait
+for the disk (fsync).
 """
 
 from __future__ import annotations
@@ -18,80 +19,82 @@ from twisted.internet.defer import Deferred, fail, succeed
 
 from txworker.base.reactor import Clock, Timer
 from txworker.jobs.errors import StoreBroken
-from txworker.store.batches import MOST_AT_ONCE, ORDINARY, RETRY_SECONDS, Batches, Kind, Order, Outcome, fire
+from txworker.store.batches import DEFAULT_KIND, MAX_WRITES, RETRY_SECONDS, Batches, Kind, Outcome, Write, fire
 
 T = TypeVar("T")
 
-NO_HURRY_SECONDS = 0.005
-"""How long that may wait for company which nobody waits for."""
+NOT_URGENT_SECONDS = 0.005
+"""How long a write that is not urgent waits for others, to share their transaction."""
 
 Connect = Callable[[], sqlite3.Connection]
-Troubled = Callable[[StoreBroken | None], None]
-Written = Callable[[], None]
-Roomy = Callable[[], bool]
+TroubleChanged = Callable[[StoreBroken | None], None]
+Committed = Callable[[], None]
+HasRoom = Callable[[], bool]
 
 
 class Writer(Protocol):
-    """Writes in the order of the calls. All methods are the reactor thread's."""
+    """Writes in the order of the calls. All methods: reactor thread."""
 
-    def put(self, operation: Callable[[sqlite3.Connection], T], kind: Kind = ORDINARY) -> Deferred[T]:
+    def put(self, operation: Callable[[sqlite3.Connection], T], kind: Kind = DEFAULT_KIND) -> Deferred[T]:
         """
-        Fires with what the operation returned, once it is committed.
+        Fires with the operation's result once it is committed.
 
         Raises (through the Deferred):
-            StoreBroken: the disk refuses, and the operation is refusable; or the writer is closed by now.
+            StoreBroken: the disk refuses, and the operation is refusable; or the writer is closed.
         """
 
     def settle(self, within_seconds: float) -> None:
         """
-        Wait here until all that was put is written. Only before the reactor runs.
+        Block until everything is written. Only before the reactor runs.
 
         Raises:
-            StoreBroken: it cannot be written now, or not so soon.
+            StoreBroken: it cannot be written now, or not in time.
         """
 
-    def hold(self, reason: StoreBroken | None) -> None:
-        """From now on nothing is written, for that reason; with None it is again. As if the disk refused meanwhile."""
+    def pause(self, reason: StoreBroken | None) -> None:
+        """Write nothing from now on, as if the disk refused with that error; None: write again."""
 
-    def exchange(self, make: Callable[[sqlite3.Connection], sqlite3.Connection]) -> None:
+    def replace_connection(self, make: Callable[[sqlite3.Connection], sqlite3.Connection]) -> None:
         """
-        Write by another connection from now on: make() gets the old one, closes it and gives a new one. Blocks.
+        Use another connection from now on: make(old) closes the old one and returns the new one. Blocks.
 
-        When it raises, the old one stays, and what it raised goes to the caller.
+        What make() raises is passed to the caller; then the old connection stays in use.
         """
 
     def close(self) -> Deferred[None]:
-        """Write what there is, give up what cannot be written; fires when that is done."""
+        """Write what is pending and refuse what cannot be written. Fires when that is done."""
 
 
-class Turns:
-    """Writes in the reactor thread, at the end of a turn."""
+class ReactorWriter:
+    """Writes in the reactor thread, at the end of an iteration."""
 
-    def __init__(self, connect: Connect, clock: Clock, troubled: Troubled, written: Written, roomy: Roomy) -> None:
+    def __init__(
+        self, connect: Connect, clock: Clock, trouble_changed: TroubleChanged, committed: Committed, has_room: HasRoom
+    ) -> None:
         self._connection = connect()
         self._clock = clock
-        self._batches = Batches(fire, troubled, written, roomy)
-        self._gathered: list[Order] = []
+        self._batches = Batches(fire, trouble_changed, committed, has_room)
+        self._requested: list[Write] = []
         self._timer: Timer | None = None
         self._due = 0.0
 
-    def put(self, operation: Callable[[sqlite3.Connection], T], kind: Kind = ORDINARY) -> Deferred[T]:
-        """As Writer has it."""
+    def put(self, operation: Callable[[sqlite3.Connection], T], kind: Kind = DEFAULT_KIND) -> Deferred[T]:
+        """See Writer."""
         if self._batches.closing:
             return fail(_closed())
-        order = Order(operation, kind)
-        self._gathered.append(order)
-        self._schedule(0.0 if kind.hurry else NO_HURRY_SECONDS)
-        return order.answer
+        write = Write(operation, kind)
+        self._requested.append(write)
+        self._schedule(0.0 if kind.urgent else NOT_URGENT_SECONDS)
+        return write.answer
 
     def settle(self, within_seconds: float) -> None:
-        """As Writer has it; how long that takes is the disk's affair."""
+        """See Writer. The time is not limited: it depends on the disk."""
         self._write()
         if self._batches.trouble is not None:
             raise self._batches.trouble
 
     def close(self) -> Deferred[None]:
-        """As Writer has it."""
+        """See Writer."""
         if self._batches.closing:
             return succeed(None)
         self._batches.closing = True
@@ -103,14 +106,14 @@ class Turns:
             self._connection.close()
         return succeed(None)
 
-    def hold(self, reason: StoreBroken | None) -> None:
-        """As Writer has it."""
-        self._batches.held = reason
+    def pause(self, reason: StoreBroken | None) -> None:
+        """See Writer."""
+        self._batches.paused_by = reason
         if reason is None and not self._batches.closing:
             self._schedule(0.0)
 
-    def exchange(self, make: Callable[[sqlite3.Connection], sqlite3.Connection]) -> None:
-        """As Writer has it."""
+    def replace_connection(self, make: Callable[[sqlite3.Connection], sqlite3.Connection]) -> None:
+        """See Writer."""
         self._connection = make(self._connection)
 
     def _schedule(self, seconds: float) -> None:
@@ -120,100 +123,103 @@ class Turns:
                 return
             self._timer.cancel()
         self._due = due
-        self._timer = self._clock.callLater(seconds, self._turn)
+        self._timer = self._clock.callLater(seconds, self._timer_fired)
 
-    def _turn(self) -> None:
+    def _timer_fired(self) -> None:
         self._timer = None
         self._write()
 
     def _write(self) -> None:
-        gathered, self._gathered = self._gathered, []
-        self._batches.attempt(self._connection, gathered)
+        requested, self._requested = self._requested, []
+        self._batches.attempt(self._connection, requested)
         if self._batches.trouble is not None and not self._batches.closing:
             self._schedule(RETRY_SECONDS)
 
 
-class Threaded:
+class ThreadWriter:
     """
-    Writes in a thread of its own, whatever has gathered there meanwhile. call_from_thread is the reactor's.
+    Writes in a thread of its own; writes that are requested while it works form the next batch.
 
-    troubled() hears in the reactor thread; connect() and written() are called in the writing one.
+    call_from_thread: the reactor's callFromThread.
+    trouble_changed() is called in the reactor thread, connect() and committed() in the writing thread.
     """
 
     def __init__(
         self,
         connect: Connect,
         call_from_thread: Callable[..., None],
-        troubled: Troubled,
-        written: Written,
-        roomy: Roomy,
+        trouble_changed: TroubleChanged,
+        committed: Committed,
+        has_room: HasRoom,
     ) -> None:
         self._call_from_thread = call_from_thread
-        self._batches = Batches(self._tell, lambda trouble: call_from_thread(troubled, trouble), written, roomy)
-        self._orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
+        self._batches = Batches(
+            self._report, lambda trouble: call_from_thread(trouble_changed, trouble), committed, has_room
+        )
+        self._requested: queue.SimpleQueue[Write] = queue.SimpleQueue()
         self._settling: tuple[Deferred[Any], threading.Event] | None = None
         self._closed = False
         self._connection = connect()
         self._writing = threading.Lock()
         threading.Thread(target=self._run, name="txworker-store", daemon=True).start()
 
-    def put(self, operation: Callable[[sqlite3.Connection], T], kind: Kind = ORDINARY) -> Deferred[T]:
-        """As Writer has it."""
+    def put(self, operation: Callable[[sqlite3.Connection], T], kind: Kind = DEFAULT_KIND) -> Deferred[T]:
+        """See Writer."""
         if self._closed:
             return fail(_closed())
-        order = Order(operation, kind)
-        self._orders.put(order)
-        return order.answer
+        write = Write(operation, kind)
+        self._requested.put(write)
+        return write.answer
 
     def settle(self, within_seconds: float) -> None:
-        """As Writer has it."""
-        order, written = Order(lambda connection: None), threading.Event()
-        self._settling = order.answer, written
-        self._orders.put(order)
+        """See Writer."""
+        write, written = Write(lambda connection: None), threading.Event()
+        self._settling = write.answer, written
+        self._requested.put(write)
         if not written.wait(within_seconds):
             raise self._batches.trouble or StoreBroken(f"nothing was written for {within_seconds:g} s")
 
     def close(self) -> Deferred[None]:
-        """As Writer has it."""
+        """See Writer."""
         if self._closed:
             return succeed(None)
         self._closed = True
-        order = Order(lambda connection: None, last=True)
-        self._orders.put(order)
-        return order.answer.addErrback(lambda failure: failure.trap(StoreBroken) and None)
+        write = Write(lambda connection: None, last=True)
+        self._requested.put(write)
+        return write.answer.addErrback(lambda failure: failure.trap(StoreBroken) and None)
 
-    def hold(self, reason: StoreBroken | None) -> None:
-        """As Writer has it."""
+    def pause(self, reason: StoreBroken | None) -> None:
+        """See Writer."""
         with self._writing:
-            self._batches.held = reason
-        self._orders.put(Order(lambda connection: None))
+            self._batches.paused_by = reason
+        self._requested.put(Write(lambda connection: None))
 
-    def exchange(self, make: Callable[[sqlite3.Connection], sqlite3.Connection]) -> None:
-        """As Writer has it."""
+    def replace_connection(self, make: Callable[[sqlite3.Connection], sqlite3.Connection]) -> None:
+        """See Writer."""
         with self._writing:
             self._connection = make(self._connection)
 
-    def _tell(self, outcomes: list[Outcome]) -> None:
+    def _report(self, outcomes: list[Outcome]) -> None:
         self._call_from_thread(fire, outcomes)
         if self._settling is not None and any(answer is self._settling[0] for answer, _ in outcomes):
             self._settling[1].set()
 
     def _run(self) -> None:
         while not self._batches.closing:
-            taken = self._next()
+            batch = self._next_batch()
             with self._writing:
-                self._batches.attempt(self._connection, taken)
+                self._batches.attempt(self._connection, batch)
         with suppress(sqlite3.Error):
             self._connection.close()
 
-    def _next(self) -> list[Order]:
-        """What has gathered; none when the disk refuses and it is time to try again."""
-        taken: list[Order] = []
+    def _next_batch(self) -> list[Write]:
+        """The writes that were requested; empty when the disk refuses and it is time for another attempt."""
+        batch: list[Write] = []
         with suppress(queue.Empty):
-            taken.append(self._orders.get(timeout=RETRY_SECONDS if self._batches.trouble else None))
-            while len(taken) < MOST_AT_ONCE:
-                taken.append(self._orders.get_nowait())
-        return taken
+            batch.append(self._requested.get(timeout=RETRY_SECONDS if self._batches.trouble else None))
+            while len(batch) < MAX_WRITES:
+                batch.append(self._requested.get_nowait())
+        return batch
 
 
 def _closed() -> StoreBroken:

@@ -10,17 +10,17 @@ from pathlib import Path
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.store.test_jobs import Reactor
+from tests.store.fake_reactor import FakeReactor
 from txworker.jobs import Job, JobSpec, Lost, after
 from txworker.jobs.errors import StoreBroken
 from txworker.store.errors import InUse
 from txworker.store.files import connect, prepare
 from txworker.store.jobs import JobStore
 from txworker.store.lease import Lease
-from txworker.store.place import Place
+from txworker.store.open_files import OpenFiles
 
 
-class PlaceTests(SynchronousTestCase):
+class OpenFilesTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.directory = Path(self.mktemp())
         self.directory.mkdir()
@@ -29,29 +29,31 @@ class PlaceTests(SynchronousTestCase):
         self.connection = connect(self.path)
         self.addCleanup(self.connection.close)
         self.connection.execute("SELECT count(*) FROM jobs")
-        self.place = Place(self.path)
+        self.files = OpenFiles(self.path)
 
     def test_ordinary(self) -> None:
         """What SQLite itself does to the files is no problem: writing, reading, moving the log, more connections."""
         with closing(connect(self.path)) as another:
             another.execute("INSERT INTO removed (number, id, at) VALUES (1, 'x', 0)")
             self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        self.assertEqual(("", True), (self.place.problem(), self.place.has_files()))
+        self.assertEqual(("", True), (self.files.problem(), self.files.may_be_opened()))
 
     def test_gone(self) -> None:
         """Each file that is deleted or replaced is named; so is a directory."""
         for ending in ("", "-wal", "-shm"):
             name = Path(f"{self.path}{ending}")
             name.rename(self.directory / "kept")
-            self.assertEqual((f"{name} was deleted or moved", False), (self.place.problem(), self.place.has_files()))
+            self.assertEqual(
+                (f"{name} was deleted or moved", False), (self.files.problem(), self.files.may_be_opened())
+            )
             name.write_bytes(b"")
-            self.assertEqual((f"{name} was replaced", False), (self.place.problem(), self.place.has_files()))
+            self.assertEqual((f"{name} was replaced", False), (self.files.problem(), self.files.may_be_opened()))
             (self.directory / "kept").rename(name)
-            self.assertEqual(("", True), (self.place.problem(), self.place.has_files()))
+            self.assertEqual(("", True), (self.files.problem(), self.files.may_be_opened()))
         elsewhere = self.directory.with_name("elsewhere")
         self.directory.rename(elsewhere)
         self.assertEqual(
-            (f"{self.directory} was deleted or moved", False), (self.place.problem(), self.place.has_directory())
+            (f"{self.directory} was deleted or moved", False), (self.files.problem(), self.files.directory_is_same())
         )
         elsewhere.rename(self.directory)
 
@@ -60,11 +62,11 @@ class PlaceTests(SynchronousTestCase):
         size = self.path.stat().st_size
         os.truncate(self.path, 4096)
         words = f"{self.path} was cut from {size} to 4096 bytes"
-        self.assertEqual(words, self.place.problem())
+        self.assertEqual(words, self.files.problem())
         os.truncate(self.path, size)
-        self.assertEqual(words, self.place.problem())
-        self.place.remember()
-        self.assertEqual("", self.place.problem())
+        self.assertEqual(words, self.files.problem())
+        self.files.remember()
+        self.assertEqual("", self.files.problem())
 
 
 class LockTests(SynchronousTestCase):
@@ -103,10 +105,10 @@ class LockTests(SynchronousTestCase):
         self.assertRaises(InUse, Lease, self.directory)
 
 
-class CustodyTests(SynchronousTestCase):
+class FileWatchTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.directory = Path(self.mktemp())
-        self.clock = Reactor()
+        self.clock = FakeReactor()
         self.told: list[str] = []
         self.store = JobStore(self.directory, False, self.clock, lambda trouble: self.told.append(str(trouble)))
         self.addCleanup(self.store.close)
