@@ -89,7 +89,7 @@ class Heard:
     def ready(self, child_fd: int) -> bool:
         return True
 
-    def wrote(self, child_fd: int, data: bytes) -> None:
+    def write(self, child_fd: int, data: bytes) -> None:
         if child_fd == 2:
             self.stderr += data
         else:
@@ -97,7 +97,7 @@ class Heard:
 
     def copy_pipe(self, child_fd: int, pipe: int, max_bytes: int) -> int:
         data = os.read(pipe, max_bytes)
-        self.wrote(child_fd, data)
+        self.write(child_fd, data)
         return len(data)
 
     def pipe_copied(self, child_fd: int) -> None:
@@ -172,7 +172,7 @@ def held(pid: int | str = "self") -> list[str]:
 async def held_by_shim(provider: Provider) -> list[str]:
     """The same of the shim, if there is one, when it has done all that it was asked before."""
     with pytest.raises(NoSuchExecutable):
-        await provider.launcher(Path("/")).launch("last", JobSpec("no-such-program"), Heard())
+        await provider.launcher(Path("/")).launch("last", JobSpec("no-such-program"), Heard(), Heard())
     return [] if provider.shim is None else held(provider.shim.pid)
 
 
@@ -186,7 +186,7 @@ async def launch(
     provider: Provider, directory: Path, spec: JobSpec, heard: Heard, job_id: str = "id", **more: Any
 ) -> JobProcess:
     """Start it there."""
-    heard.running = await provider.launcher(directory).launch(job_id, spec, heard, **more)
+    heard.running = await provider.launcher(directory).launch(job_id, spec, heard, heard, **more)
     return heard.running
 
 
@@ -261,7 +261,7 @@ async def test_state_of_a_child(odd_signals: None, tmp_path: Path, provider: Pro
     assert int(umask, 8) == UMASK
     assert int(soft) == DESCRIPTOR_LIMIT[0]
     assert int(hard) >= DESCRIPTOR_LIMIT[1]
-    assert nice == "0"
+    assert nice == str(os.nice(0))
 
 
 @pytest_twisted.ensureDeferred
@@ -549,8 +549,7 @@ async def test_cgroup_that_takes_nothing(tmp_path: Path, shim: Provider) -> None
     ended: Deferred[object] = Deferred()
 
     class Ending(ProcessProtocol):
-        def childDataPours(self, childFD: int, fd: int, most: int) -> int:
-            return len(os.read(fd, most))
+        output = Heard()
 
         def processEnded(self, reason: Failure) -> None:
             ended.callback(reason.value)

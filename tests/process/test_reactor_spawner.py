@@ -20,8 +20,7 @@ from zope.interface.verify import verifyObject
 from txworker.jobs.errors import NotSupported, WorkerStopping
 from txworker.process.bootstrap import FAILED, NUMBER, REPORT, REQUEST, STARTING
 from txworker.process.reactor_spawner import ReactorSpawner, ReactorTransport
-from txworker.process.shim_spawner import SAME_PIPE
-from txworker.process.spawn_options import SpawnOptions
+from txworker.process.spawn_options import SAME_PIPE, SpawnOptions
 
 PID = 2**22 + 1
 """No process has such a number (PID_MAX_LIMIT)."""

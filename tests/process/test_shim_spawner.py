@@ -14,8 +14,8 @@ from zope.interface.verify import verifyObject
 
 from tests.support.readers import FakeReaders
 from txworker.process.shim_connection import Start
-from txworker.process.shim_spawner import SAME_PIPE, ShimSpawner
-from txworker.process.spawn_options import SpawnOptions
+from txworker.process.shim_spawner import ShimSpawner
+from txworker.process.spawn_options import SAME_PIPE, SpawnOptions
 
 BASE = {"PATH": "/bin"}
 OPTIONS = SpawnOptions("job", (("limits.maxCPU", 0, 1, 2),), (1, 2, (3,)), 4, 5, "/cgroup", 6, 7.0, 8.0, 9.0, 10)
@@ -44,9 +44,10 @@ class FakeShim:
 
 
 class Connected(ProcessProtocol):
-    """Knows whether it was."""
+    """Records whether it was connected; its pipes hold no output."""
 
     made = False
+    output: Any = None
 
     def connectionMade(self) -> None:
         self.made = True
@@ -172,6 +173,6 @@ class SpawnerTests(SynchronousTestCase):
         transport.loseConnection()
 
     def test_enforce(self) -> None:
-        """What is to be enforced without the worker is passed on."""
-        self.spawner.enforce("job", "asked", 5.0)
+        """What the shim is to enforce if the worker dies is passed on."""
+        self.spawn().enforce("asked", 5.0)
         self.assertEqual([("job", "asked", 5.0)], self.shim.enforced)

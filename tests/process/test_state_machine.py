@@ -7,81 +7,80 @@ from signal import SIGCONT, SIGKILL, SIGTERM
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.support.fakes import FakeChild, FakeCleanup
+from tests.support.fakes import FakeCleanup, FakeTransport
 from txworker.jobs import EndReason
-from txworker.process.state_machine import begin, new_run
-from txworker.process.timers import RunParts
+from txworker.process.state_machine import Context, TimeLimits, begin, new_machine
+from txworker.process.timers import Timers
 
 
-class RunTests(SynchronousTestCase):
+class StateMachineTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
-        self.child = FakeChild()
+        self.transport = FakeTransport()
         self.overdue: list[EndReason] = []
 
-    def a_run(self, timeout: float | None = None, quiet: float | None = None, keep: bool = False) -> None:
+    def begin(self, timeout: float | None = None, quiet: float | None = None, keep: bool = False) -> None:
         self.cleanup = FakeCleanup()
-        self.overs: list[bool] = []
-        self.parts = RunParts(
-            self.clock,
-            self.overdue.append,
-            lambda: self.overs.append(True),
-            10,
-            2,
-            timeout,
-            quiet,
+        self.done: list[bool] = []
+        self.blocked: list[float] = []
+        self.context = Context(
+            Timers(self.clock),
+            TimeLimits(10, 2, timeout, quiet),
             None if keep else self.cleanup,
+            self.overdue.append,
+            lambda: self.blocked.append(self.clock.seconds()),
+            lambda: self.done.append(True),
         )
-        self.run_ = new_run(self.parts)
-        begin(self.run_, self.parts, self.child)
+        self.machine = new_machine(self.context)
+        begin(self.machine, self.context, self.transport)
 
-    def assertOver(self) -> None:
-        self.assertEqual([True], self.overs)
+    def assertDone(self) -> None:
+        self.assertEqual([True], self.done)
         self.assertEqual([], self.clock.getDelayedCalls())
 
     def test_term_patience_kill(self) -> None:
         """A child that ignores TERM is killed when the grace period is over, and no timer is left behind."""
-        self.a_run()
-        self.run_.stop(5)
+        self.begin()
+        self.machine.stop(5)
         self.clock.advance(4.9)
-        self.assertEqual([SIGTERM, SIGCONT], self.child.signals)
+        self.assertEqual([SIGTERM, SIGCONT], self.transport.signals)
         self.clock.advance(0.1)
-        self.assertEqual([SIGTERM, SIGCONT, SIGKILL], self.child.signals)
-        self.run_.exited()
-        self.run_.ended()
-        self.run_.cleared()
-        self.assertOver()
+        self.assertEqual([SIGTERM, SIGCONT, SIGKILL], self.transport.signals)
+        self.machine.exited()
+        self.machine.output_closed()
+        self.machine.cleaned_up()
+        self.assertDone()
 
     def test_no_grace(self) -> None:
         """No grace period at all means KILL and nothing before it."""
-        self.a_run()
-        self.run_.stop(0)
+        self.begin()
+        self.machine.stop(0)
         self.clock.advance(0)
-        self.assertEqual([SIGKILL], self.child.signals)
+        self.assertEqual([SIGKILL], self.transport.signals)
 
     def test_earlier_end_counts(self) -> None:
         """Asked again, a shorter grace period shortens the first, a longer one does not lengthen it."""
-        self.a_run()
-        self.run_.stop(10)
-        self.run_.stop(100)
+        self.begin()
+        self.machine.stop(10)
+        self.machine.stop(100)
         self.clock.advance(1)
-        self.run_.stop(2)
+        self.machine.stop(2)
         self.clock.advance(2)
-        self.assertEqual([SIGTERM, SIGCONT, SIGKILL], self.child.signals)
+        self.assertEqual([SIGTERM, SIGCONT, SIGKILL], self.transport.signals)
 
     def test_timeout(self) -> None:
         """A job that runs too long is ended like a stopped one, and the reason is told first."""
-        self.a_run(timeout=30)
+        self.begin(timeout=30)
         self.clock.advance(30)
-        self.assertEqual(([EndReason.TIMEOUT], [SIGTERM, SIGCONT]), (self.overdue, self.child.signals))
+        self.assertEqual(([EndReason.TIMEOUT], [SIGTERM, SIGCONT]), (self.overdue, self.transport.signals))
         self.clock.advance(10)
-        self.assertEqual([SIGTERM, SIGCONT, SIGKILL], self.child.signals)
+        self.assertEqual([SIGTERM, SIGCONT, SIGKILL], self.transport.signals)
 
     def test_quiet_timeout(self) -> None:
         """Only so long without output ends a job; every output begins the time anew."""
-        self.a_run(quiet=5)
+        self.begin(quiet=5)
         self.clock.advance(4)
-        self.parts.last_output = self.clock.seconds()
+        self.context.last_output = self.clock.seconds()
         self.clock.advance(4.5)
         self.assertEqual([], self.overdue)
         self.clock.advance(0.5)
@@ -90,150 +89,146 @@ class RunTests(SynchronousTestCase):
 
     def test_quiet_while_we_stood_still(self) -> None:
         """What came while the worker was stopped is read before anything is decided."""
-        self.a_run(quiet=5)
+        self.begin(quiet=5)
         self.clock.advance(60)
-        self.parts.last_output = self.clock.seconds()
+        self.context.last_output = self.clock.seconds()
         self.clock.advance(4)
         self.assertEqual([], self.overdue)
 
     def test_killed_and_still_there(self) -> None:
         """A killed job that is not seen to exit, for somebody traces it: whoever is left of it is killed, too."""
-        self.a_run()
-        self.run_.stop(0)
+        self.begin()
+        self.machine.stop(0)
         self.clock.pump([0, 0.9])
         self.assertEqual(0, self.cleanup.kills)
         self.clock.pump([0.1, 1])
         self.assertEqual(2, self.cleanup.kills)
-        self.run_.exited()
-        self.run_.ended()
-        self.run_.cleared()
-        self.assertOver()
+        self.machine.exited()
+        self.machine.output_closed()
+        self.machine.cleaned_up()
+        self.assertDone()
 
     def test_may_not_be_signalled(self) -> None:
         """That a child may not be signalled is told; KILL is tried again, for it may come to be allowed."""
-        self.a_run()
-        told: list[None] = []
-        self.parts.hindered = lambda: told.append(None)
-        self.child.forbidden = True
-        self.run_.stop(1)
-        self.assertEqual(2, len(told))
+        self.begin()
+        self.transport.forbidden = True
+        self.machine.stop(1)
+        self.assertEqual(2, len(self.blocked))
         self.clock.pump([1, 1])
-        self.assertEqual(4, len(told))
-        self.child.forbidden = False
+        self.assertEqual(4, len(self.blocked))
+        self.transport.forbidden = False
         self.clock.advance(1)
-        self.assertEqual([SIGKILL], self.child.signals)
+        self.assertEqual([SIGKILL], self.transport.signals)
 
     def test_does_not_end(self) -> None:
         """That a child has been killed and has not ended is told once, some seconds later."""
-        self.a_run()
-        told: list[float] = []
-        self.parts.hindered = lambda: told.append(self.clock.seconds())
-        self.run_.stop(0)
+        self.begin()
+        self.machine.stop(0)
         self.clock.pump([0] + [1] * 8)
-        self.assertEqual(1, len(told))
+        self.assertEqual(1, len(self.blocked))
 
     def test_stopped_is_not_overdue(self) -> None:
         """Once a stop was asked for, a time limit says nothing more."""
-        self.a_run(timeout=5, quiet=5)
-        self.run_.stop(20)
+        self.begin(timeout=5, quiet=5)
+        self.machine.stop(20)
         self.clock.advance(6)
         self.assertEqual([], self.overdue)
 
     def test_leftovers_first(self) -> None:
         """A job that ended by itself is over when what it left has ended, too; that has a bounded time."""
-        self.a_run()
-        self.run_.exited()
-        self.run_.ended()
-        self.assertEqual(([2], []), (self.cleanup.graces, self.overs))
-        self.run_.cleared()
-        self.assertOver()
+        self.begin()
+        self.machine.exited()
+        self.machine.output_closed()
+        self.assertEqual(([2], []), (self.cleanup.graces, self.done))
+        self.machine.cleaned_up()
+        self.assertDone()
 
     def test_output_held_open(self) -> None:
         """When somebody who is not the job's holds the output, the pipe is closed after a bounded time."""
-        self.a_run()
-        self.run_.exited()
-        self.run_.cleared()
+        self.begin()
+        self.machine.exited()
+        self.machine.cleaned_up()
         self.clock.advance(1.9)
-        self.assertFalse(self.child.closed)
+        self.assertFalse(self.transport.closed)
         self.clock.advance(0.1)
-        self.assertTrue(self.child.closed)
-        self.run_.ended()
-        self.assertOver()
+        self.assertTrue(self.transport.closed)
+        self.machine.output_closed()
+        self.assertDone()
 
     def test_asked_again_and_again(self) -> None:
         """Whoever asks again does not make the wait for the output longer."""
-        self.a_run()
-        self.run_.exited()
-        self.run_.cleared()
+        self.begin()
+        self.machine.exited()
+        self.machine.cleaned_up()
         for _ in range(4):
             self.clock.advance(0.5)
-            self.run_.stop(10)
-        self.assertTrue(self.child.closed)
-        self.a_run()
-        self.child.closed = False
-        self.run_.exited()
-        self.run_.cleared()
-        self.run_.stop(0.5)
+            self.machine.stop(10)
+        self.assertTrue(self.transport.closed)
+        self.begin()
+        self.transport.closed = False
+        self.machine.exited()
+        self.machine.cleaned_up()
+        self.machine.stop(0.5)
         self.clock.advance(0.5)
-        self.assertTrue(self.child.closed)
+        self.assertTrue(self.transport.closed)
 
     def test_keep(self) -> None:
         """Where leftovers are kept nobody is signalled, and their output is waited for a bounded time."""
-        self.a_run(keep=True)
-        self.run_.exited()
+        self.begin(keep=True)
+        self.machine.exited()
         self.clock.advance(2)
-        self.assertEqual(([], True), (self.child.signals, self.child.closed))
-        self.run_.ended()
-        self.assertOver()
+        self.assertEqual(([], True), (self.transport.signals, self.transport.closed))
+        self.machine.output_closed()
+        self.assertDone()
 
     def test_rest_of_the_grace_period(self) -> None:
         """What a stopped job leaves behind has as long as the job itself would have had; after KILL, nothing."""
-        self.a_run()
-        self.run_.stop(8)
+        self.begin()
+        self.machine.stop(8)
         self.clock.advance(1)
-        self.run_.exited()
+        self.machine.exited()
         self.assertEqual([7], self.cleanup.graces)
-        self.a_run()
-        self.run_.stop(8)
+        self.begin()
+        self.machine.stop(8)
         self.clock.advance(8)
-        self.run_.exited()
+        self.machine.exited()
         self.assertEqual([0], self.cleanup.graces)
 
     def test_hurry(self) -> None:
         """A stop that comes when only leftovers live is for them."""
-        self.a_run()
-        self.run_.exited()
-        self.run_.stop(1)
-        self.run_.ended()
-        self.run_.stop(0.5)
+        self.begin()
+        self.machine.exited()
+        self.machine.stop(1)
+        self.machine.output_closed()
+        self.machine.stop(0.5)
         self.assertEqual([1, 0.5], self.cleanup.shortened)
 
     def test_every_input_in_every_state(self) -> None:
         """No order of events is an error: the world does not ask whether it is convenient."""
-        self.a_run(timeout=1)
+        self.begin(timeout=1)
         inputs = [
-            lambda: self.run_.exited(),
-            lambda: self.run_.stop(1),
-            lambda: self.run_.exited(),
-            lambda: self.run_.ended(),
-            lambda: self.run_.stop(1),
-            lambda: self.run_.exited(),
-            lambda: self.run_.ended(),
-            lambda: self.run_.cleared(),
-            lambda: self.run_.stop(1),
-            lambda: self.run_.exited(),
-            lambda: self.run_.ended(),
-            lambda: self.run_.cleared(),
+            lambda: self.machine.exited(),
+            lambda: self.machine.stop(1),
+            lambda: self.machine.exited(),
+            lambda: self.machine.output_closed(),
+            lambda: self.machine.stop(1),
+            lambda: self.machine.exited(),
+            lambda: self.machine.output_closed(),
+            lambda: self.machine.cleaned_up(),
+            lambda: self.machine.stop(1),
+            lambda: self.machine.exited(),
+            lambda: self.machine.output_closed(),
+            lambda: self.machine.cleaned_up(),
         ]
         for happen in inputs:
             happen()
             self.clock.advance(100)
-        self.assertOver()
+        self.assertDone()
 
     def test_child_already_gone(self) -> None:
         """A signal that comes too late hits nobody and fails nobody."""
-        self.a_run()
-        self.child.gone = True
-        self.run_.stop(1)
+        self.begin()
+        self.transport.gone = True
+        self.machine.stop(1)
         self.clock.advance(1)
-        self.assertEqual([], self.child.signals)
+        self.assertEqual([], self.transport.signals)

@@ -30,10 +30,25 @@ def how(exit_code: int | None = 0, signal: int | None = None, core_dumped: bool 
     }
 
 
-class Recording(ProcessProtocol):
-    """Remembers what it hears. What is in a pipe is read and thrown away."""
+class FakeShim:
+    """Records what it is asked."""
 
     def __init__(self) -> None:
+        self.released: list[tuple[str, bool]] = []
+        self.enforced: list[tuple[str, str, float]] = []
+
+    def release(self, job_id: str, keep: bool) -> None:
+        self.released.append((job_id, keep))
+
+    def enforce(self, job_id: str, reason: str, kill_at: float) -> None:
+        self.enforced.append((job_id, reason, kill_at))
+
+
+class Recording(ProcessProtocol):
+    """Records the calls of its transport, and is its own output, which throws away what it reads."""
+
+    def __init__(self) -> None:
+        self.output = self
         self.heard: list[str] = []
         self.reasons: list[BaseException | None] = []
         self.connected: Any = None
@@ -41,14 +56,14 @@ class Recording(ProcessProtocol):
     def connectionMade(self) -> None:
         self.heard.append("made")
 
-    def childDataReady(self, childFD: int) -> bool:
+    def ready(self, child_fd: int) -> bool:
         return True
 
-    def childDataPours(self, childFD: int, fd: int, most: int) -> int:
-        return len(os.read(fd, most))
+    def copy_pipe(self, child_fd: int, pipe: int, max_bytes: int) -> int:
+        return len(os.read(pipe, max_bytes))
 
-    def childDataPoured(self, childFD: int) -> None:
-        self.heard.append(f"data {childFD}")
+    def pipe_copied(self, child_fd: int) -> None:
+        self.heard.append(f"data {child_fd}")
 
     def childConnectionLost(self, childFD: int) -> None:
         self.heard.append(f"lost {childFD}")
@@ -65,9 +80,9 @@ class ChildTransportTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.readers = FakeReaders()
         self.protocol = Recording()
-        self.released: list[bool] = []
+        self.shim = FakeShim()
         readers: Any = self.readers
-        self.transport = ChildTransport(readers, self.protocol, self.released.append)
+        self.transport = ChildTransport(readers, "id", self.protocol, self.shim)
         self.writing: dict[int, int] = {}
 
     def begin(self, *child_fds: int) -> None:
@@ -138,7 +153,7 @@ class ChildTransportTests(SynchronousTestCase):
         self.begin()
         self.transport.release(keep=True)
         self.transport.release(keep=False)
-        self.assertEqual([True], self.released)
+        self.assertEqual([("id", True)], self.shim.released)
 
     def test_group_that_is_gone(self) -> None:
         """A group that nothing is left of is said to be over."""
@@ -194,7 +209,7 @@ class ChildTransportTests(SynchronousTestCase):
         for room in range(2):
             self.readers.room = room
             readers: Any = self.readers
-            transport = ChildTransport(readers, self.protocol)
+            transport = ChildTransport(readers, "id", self.protocol, self.shim)
             with self.assertRaises(OSError):
                 transport.begin(PID, {child_fd: fds[0] for child_fd, fds in pipes.items()})
             self.assertEqual([], self.readers.readers)

@@ -16,7 +16,7 @@ from txworker.base.waiting import Waiters
 from txworker.jobs import Exit, JobSpec, Limits, Loss, Usage
 from txworker.jobs.errors import TxWorkerError
 from txworker.jobs.held_process import HeldProcess
-from txworker.ports import Listener, World
+from txworker.ports import Listener, OutputWriter, World
 from txworker.worker.catalog import Catalog
 from txworker.worker.takeover import ShimJobs, decide
 from txworker.worker.worker import Policy, Worker
@@ -25,7 +25,7 @@ UNWATCHABLE = 666
 """The pid of a held process whose pipes cannot be watched, so that it cannot be taken over."""
 
 
-class FakeChild:
+class FakeTransport:
     """A process group that records its signals. gone: it has exited; forbidden: it must not be signalled."""
 
     def __init__(self) -> None:
@@ -33,6 +33,10 @@ class FakeChild:
         self.gone = False
         self.closed = False
         self.forbidden = False
+        self.enforced: list[tuple[str, float]] = []
+
+    def enforce(self, reason: str, kill_at: float) -> None:
+        self.enforced.append((reason, kill_at))
 
     def signalGroup(self, number: int) -> None:
         if self.forbidden:
@@ -213,6 +217,7 @@ class FakeLauncher:
         self,
         job_id: str,
         spec: JobSpec,
+        output: OutputWriter,
         listener: Listener,
         check: Callable[[], None] = lambda: None,
         now: Callable[[], float] = time.time,
@@ -226,7 +231,9 @@ class FakeLauncher:
         self.running[job_id] = FakeRunning(1000 + len(self.running), listener, now())
         return self.running[job_id]
 
-    def take_over(self, job_id: str, spec: JobSpec, listener: Listener, held: HeldProcess) -> FakeRunning:
+    def take_over(
+        self, job_id: str, spec: JobSpec, output: OutputWriter, listener: Listener, held: HeldProcess
+    ) -> FakeRunning:
         if held.pid == UNWATCHABLE:
             raise OSError(24, "Too many open files")
         self.running[job_id] = FakeRunning(held.pid, listener)

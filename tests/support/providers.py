@@ -20,7 +20,6 @@ from txworker.leftovers.process_table_scan import ProcessTableScan
 from txworker.leftovers.scan import DescendantScan
 from txworker.linux.cpus import NOT_PINNED
 from txworker.linux.procfs import ProcessTable
-from txworker.process.job_process import Patience
 from txworker.process.launcher import JobDefaults, Launcher, Spawner
 from txworker.process.pipes.epoll_set import EpollSet
 from txworker.process.pipes.intermediate import IntermediatePipes
@@ -47,8 +46,8 @@ class Provider:
 
     def launcher(self, directory: Path, grace_seconds: float = 5.0) -> Launcher:
         """It runs jobs there. What they leave behind is ended."""
-        defaults = JobDefaults(ENVIRONMENT, str(directory))
-        return Launcher(self.spawner, real, self.scan, None, defaults, Patience(grace_seconds, 0.2))
+        defaults = JobDefaults(ENVIRONMENT, str(directory), grace_seconds=grace_seconds, drain_seconds=0.2)
+        return Launcher(self.spawner, real, self.scan, None, defaults)
 
 
 @contextmanager

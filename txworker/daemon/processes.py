@@ -21,7 +21,6 @@ from txworker.linux.cgroup import Cgroups, end_elsewhere, end_stale, own_cgroup
 from txworker.linux.cpus import CpuPinning
 from txworker.process.environ import base_environment, with_configured
 from txworker.process.identity import account_of, identity
-from txworker.process.job_process import Patience
 from txworker.process.launcher import JobDefaults, Launcher, Spawner
 from txworker.process.pipes.epoll_set import EpollSet
 from txworker.process.pipes.intermediate import IntermediatePipes
@@ -95,7 +94,6 @@ class Processes:
             self._backend.finder,
             self._backend.cgroups,
             _defaults(config, self._inherited),
-            Patience(config.stop_grace_seconds, DRAIN_SECONDS),
         )
 
     def on_shim_loss(self, settle: Callable[[int], None]) -> None:
@@ -238,4 +236,6 @@ def _defaults(config: Jobs, environment: Mapping[str, str]) -> JobDefaults:
         str(config.directory),
         SpawnOptions("", user=user, nice=config.nice, oom_score_adj=config.oom_score_adj),
         config.leftovers == "keep",
+        config.stop_grace_seconds,
+        DRAIN_SECONDS,
     )

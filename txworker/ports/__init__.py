@@ -1,6 +1,6 @@
 """The interfaces that the worker needs from other rooms; daemon/assembly.py hands the implementations in."""
 
-from txworker.ports.output import Output, OutputDirectory
+from txworker.ports.output import Output, OutputDirectory, OutputWriter
 from txworker.ports.processes import Launcher, Listener, Running
 from txworker.ports.store import Check, JobGenerator, Records, Store
 from txworker.ports.world import World
@@ -12,6 +12,7 @@ __all__ = [
     "Listener",
     "Output",
     "OutputDirectory",
+    "OutputWriter",
     "Records",
     "Running",
     "Store",

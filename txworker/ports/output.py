@@ -11,16 +11,11 @@ from twisted.internet.defer import Deferred
 from txworker.jobs import Loss
 
 
-class Output(Protocol):
-    """The output of one job, stdout and stderr. Reactor thread, except where a docstring says otherwise."""
-
-    @property
-    def size(self) -> int:
-        """Bytes in the output files, of stdout and of stderr together. Any thread."""
-
-    @property
-    def truncated(self) -> bool:
-        """Whether some output is missing from the files. Any thread."""
+class OutputWriter(Protocol):
+    """
+    Takes what one process prints: write() for each block that the reactor reads, or copy_pipe() in a thread and then
+    pipe_copied(). Reactor thread, except for copy_pipe().
+    """
 
     def ready(self, child_fd: int) -> bool:
         """Whether bytes of the process's descriptor 1 or 2 can be written now. If not, the caller asks again later."""
@@ -32,14 +27,26 @@ class Output(Protocol):
         """
         Copy up to max_bytes from the pipe in the kernel; returns how many, 0 at the end of the pipe.
 
-        Called in a worker thread, never beside another write to the same output. pipe_copied() then wakes the waiters.
+        Called in a worker thread or in the reactor's, never beside another write to the same output.
 
         Raises:
             BlockingIOError: the pipe is empty.
         """
 
     def pipe_copied(self, child_fd: int) -> None:
-        """copy_pipe() has written something: wake the waiters of more()."""
+        """copy_pipe() has written something: wake the waiters of Output.more()."""
+
+
+class Output(OutputWriter, Protocol):
+    """The output of one job, stdout and stderr. Reactor thread, except where a docstring says otherwise."""
+
+    @property
+    def size(self) -> int:
+        """Bytes in the output files, of stdout and of stderr together. Any thread."""
+
+    @property
+    def truncated(self) -> bool:
+        """Whether some output is missing from the files. Any thread."""
 
     def recorded(self, stderr: bool) -> int:
         """Bytes in the file of stdout or of stderr; all of them can be read. Any thread."""

@@ -10,22 +10,11 @@ from twisted.internet.defer import Deferred
 
 from txworker.jobs import EndReason, Exit, JobSpec
 from txworker.jobs.held_process import HeldProcess
+from txworker.ports.output import OutputWriter
 
 
 class Listener(Protocol):
-    """Receives the output and the end of one job's process. Reactor thread, except for copy_pipe()."""
-
-    def ready(self, child_fd: int) -> bool:
-        """Whether output of descriptor 1 or 2 can be taken now, as Output.ready()."""
-
-    def wrote(self, child_fd: int, data: bytes) -> None:
-        """The process wrote these bytes to its descriptor 1 or 2."""
-
-    def copy_pipe(self, child_fd: int, pipe: int, max_bytes: int) -> int:
-        """Copy output from the pipe in the kernel, as Output.copy_pipe(). In a thread, never beside wrote()."""
-
-    def pipe_copied(self, child_fd: int) -> None:
-        """copy_pipe() has written something."""
+    """Receives the events of one job's process. Reactor thread."""
 
     def overdue(self, reason: EndReason) -> None:
         """The process passed a time limit and is being ended."""
@@ -34,7 +23,7 @@ class Listener(Protocol):
         """The process does not end; `problem` says why: it must not be signalled, or the kernel cannot end it."""
 
     def ended(self, exit: Exit) -> None:
-        """The process exited, all of its output was handed over, and no other process of the job is left."""
+        """The process exited, all of its output is written, and no other process of the job is left."""
 
 
 class Running(Protocol):
@@ -77,12 +66,13 @@ class Launcher(Protocol):
         self,
         job_id: str,
         spec: JobSpec,
+        output: OutputWriter,
         listener: Listener,
         check: Callable[[], None] = lambda: None,
         now: Callable[[], float] = time.time,
     ) -> Running:
         """
-        Start a process for the job.
+        Start a process for the job, whose output goes to `output`.
 
         check() is called immediately before the process is requested, possibly more than once and in another thread.
         now() is the time by the job's clock, in seconds since the epoch; it advances with the clock since boot.
@@ -92,5 +82,7 @@ class Launcher(Protocol):
             Exception: whatever check() raises; nothing was started.
         """
 
-    def take_over(self, job_id: str, spec: JobSpec, listener: Listener, held: HeldProcess) -> Running:
+    def take_over(
+        self, job_id: str, spec: JobSpec, output: OutputWriter, listener: Listener, held: HeldProcess
+    ) -> Running:
         """Take over a process that an earlier worker started. Raises OSError: its pipes cannot be watched."""

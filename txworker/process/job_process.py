@@ -1,182 +1,166 @@
-"""What belongs together of one job's process: its run, what hears it, what is left of it."""
+"""The process of one job: Twisted's protocol of its transport, and what holds its state machine and its leftovers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.protocol import ProcessProtocol
+from twisted.python.failure import Failure
 
 from txworker.base.reactor import Clock
-from txworker.jobs import Exit, JobSpec, Usage
+from txworker.jobs import Exit
+from txworker.jobs.held_process import HeldProcess
 from txworker.leftovers.cleanup import Cleanup
-from txworker.leftovers.job_processes import JobProcesses, LeftoverScan
 from txworker.leftovers.survivors import why_running
-from txworker.linux.cgroup import JobCgroup
-from txworker.ports import Listener
-from txworker.process.protocol import JobProtocol, Sink
-from txworker.process.state_machine import Run, begin, new_run
-from txworker.process.timers import RunParts
+from txworker.ports import Listener, OutputWriter
+from txworker.process.job_leftovers import JobLeftovers
+from txworker.process.state_machine import Context, TimeLimits, begin, new_machine
+from txworker.process.timers import Timers
 
 
-@dataclass(frozen=True)
-class Patience:
+class JobProcess(ProcessProtocol):
     """
-    grace_seconds is what a time limit gives between TERM and KILL; drain_seconds is how long what an exited process
-    left behind may take to end, and then how long its output is waited for when another process holds the pipe.
+    One job's process (ports.Running), from before its launch until its end is written down. Reactor thread.
+
+    It is the protocol of its transport: pipes write straight to `output`, the exit goes to the state machine.
     """
 
-    grace_seconds: float
-    drain_seconds: float
-
-
-class JobProcess:
-    """
-    One job's process, from before its start until its end is written down. Reactor thread.
-
-    enforce(reason, kill_at) says what the shim is to enforce should this worker die.
-    """
+    transport: Any  # ChildTransport or ReactorTransport
 
     def __init__(
         self,
         job_id: str,
-        spec: JobSpec,
+        output: OutputWriter,
         listener: Listener,
         clock: Clock,
-        scan: LeftoverScan,
-        cgroup: JobCgroup | None,
-        patience: Patience,
-        keep_leftovers: bool,
-        enforce: Callable[[str, float], None],
+        limits: TimeLimits,
+        leftovers: JobLeftovers,
     ) -> None:
-        self._scan = scan
-        self._job_id = job_id
+        self.output = output if limits.quiet_seconds is None else _TimedOutput(output, self._printed)
         self._listener = listener
-        self._leftovers = 0
-        self._leader = scan.expect(job_id)
-        self._end: tuple[int | None, int | None, Usage] = (None, None, Usage())
-        self._processes = JobProcesses(job_id, scan, cgroup)
-        self._keep = keep_leftovers
-        self._transport: Any = None
-        self._problem = ""
-        self.parts = RunParts(
-            clock,
-            listener.overdue,
-            self._over,
-            patience.grace_seconds,
-            patience.drain_seconds,
-            spec.timeout_seconds,
-            spec.quiet_timeout_seconds,
-            None if keep_leftovers else self._cleanup(clock, job_id),
-            enforce=enforce,
-            hindered=self._hindered,
-        )
-        self.run: Run = new_run(self.parts)
-        self.protocol = JobProtocol(job_id, self._started, self._exited, self._ended, self._sink(spec))
+        self._leftovers = leftovers
+        self._leftovers_ended = 0
+        self._end: Any = None  # ProcessDone or ProcessTerminated
+        self._cleanup: Cleanup | None = None
+        if not leftovers.keep:
+            self._cleanup = Cleanup(clock, job_id, leftovers.processes, self._cleaned_up)
+            self._cleanup.end_blocked = listener.end_blocked
+        timers = Timers(clock)
+        self._context = Context(timers, limits, self._cleanup, listener.overdue, self._blocked, self._done)
+        self._machine = new_machine(self._context)
 
     @property
     def pid(self) -> int:
-        """Of the process that was started."""
-        assert self._leader.pid is not None
-        return self._leader.pid
+        """The id of the process; 0 before it is launched."""
+        pid: int = self.transport.pid
+        return pid
 
     @property
     def started_at(self) -> float:
-        """When it was started, in seconds since the epoch, as the launcher's now() has them."""
-        at: float = self._transport.started_at
+        """When it was started, in seconds since the epoch, by the now() that the launcher was given."""
+        at: float = self.transport.started_at
         return at
 
     @property
     def exited_at(self) -> float | None:
         """When it exited, in seconds since the epoch; None: it runs."""
-        return self._transport.exited_at or None
+        return self.transport.exited_at or None
 
     def stop(self, grace_seconds: float) -> None:
-        """TERM now, KILL when the grace period is over."""
-        self.run.stop(grace_seconds)
+        """Send TERM now, and KILL when the grace period is over."""
+        self._machine.stop(grace_seconds)
+
+    def resume_limits(self, held: HeldProcess) -> None:
+        """Before it is taken over: its time limits go on from where an earlier worker began to count."""
+        self._context.timeout_at = held.timeout_at
+        self._context.last_output = held.last_output
 
     def resume_stop(self, kill_at: float | None) -> None:
-        """It was asked to end before this worker came: KILL is due then, or at once when that is not known."""
-        clock = self.parts.clock
-        self.run.resume_stop(0.0 if kill_at is None else kill_at - clock.seconds())
+        """An earlier worker sent TERM: send KILL at kill_at, at once when that is unknown."""
+        self._machine.resume_stop(0.0 if kill_at is None else kill_at - self._context.timers.seconds())
 
     def exited(self, how: Mapping[str, Any]) -> None:
-        """It had exited before this worker came."""
-        self._transport.exited(how)
+        """It exited before this worker took it over."""
+        self.transport.exited(how)
 
     def release(self) -> None:
-        """Its end is written down: the process may be reaped."""
-        self._transport.release(self._keep)
+        """Its end is written down: it may be reaped."""
+        self.transport.release(self._leftovers.keep)
 
     def launch_failed(self) -> None:
         """There is no process."""
-        self._scan.leave(self._leader)
+        self._leftovers.launch_failed()
 
     def abandon(self) -> Deferred[None]:
-        """The shim has ended: hear of nothing more. Fires when what is left in the pipes is written down."""
-        self.parts.cancel()
-        self._scan.leave(self._leader)
-        self._processes.close()
-        drained: Deferred[None] = self._transport.abandon()
+        """The shim has ended, so its exit cannot be known. Fires when what its pipes hold is written."""
+        self._context.timers.cancel()
+        self._leftovers.abandon()
+        drained: Deferred[None] = self.transport.abandon()
         return drained
 
     def leave(self) -> Deferred[None]:
-        """The worker ends and the process runs on. Fires when nothing of its output is being copied here any more."""
-        self.parts.cancel()
-        left: Deferred[None] = self._transport.leave()
+        """The worker ends and the process runs on. Fires when this worker copies no more of its output."""
+        self._context.timers.cancel()
+        left: Deferred[None] = self.transport.leave()
         return left
 
-    def _started(self, transport: Any) -> None:
-        self._transport = transport
-        self._scan.enter(self._leader, transport.pid)
-        begin(self.run, self.parts, transport)
+    def connectionMade(self) -> None:
+        """Twisted: the process runs."""
+        self._leftovers.launched(self.pid)
+        begin(self._machine, self._context, self.transport)
 
-    def _cleanup(self, clock: Clock, job_id: str) -> Cleanup:
-        cleanup = Cleanup(clock, job_id, self._processes, lambda count: self._cleared(count, cleanup.problem))
-        cleanup.end_blocked = self._listener.end_blocked
-        return cleanup
+    def childDataReceived(self, childFD: int, data: bytes) -> None:
+        """Twisted: the process wrote to its descriptor. Only the reactor's own transport calls this."""
+        self.output.write(childFD, data)
 
-    def _hindered(self) -> None:
+    def processExited(self, reason: Failure) -> None:
+        """Twisted: the process exited; other processes may hold its pipes open."""
+        self._end = reason.value
+        self._leftovers.leader_exited()
+        self._machine.exited()
+
+    def processEnded(self, reason: Failure) -> None:
+        """Twisted: the process exited and its pipes are closed."""
+        self._machine.output_closed()
+
+    def _printed(self) -> None:
+        self._context.last_output = self._context.timers.seconds()
+
+    def _blocked(self) -> None:
         self._listener.end_blocked(why_running([self.pid]))
 
-    def _sink(self, spec: JobSpec) -> Sink:
-        listener = self._listener
-        if spec.quiet_timeout_seconds is None:
-            return Sink(listener.ready, listener.wrote, listener.copy_pipe, listener.pipe_copied)
-        return Sink(self._ready, self._wrote, listener.copy_pipe, self._poured)
+    def _cleaned_up(self, leftovers_ended: int) -> None:
+        self._leftovers_ended = leftovers_ended
+        self._machine.cleaned_up()
 
-    def _ready(self, child_fd: int) -> bool:
-        """It has printed, though that may have to wait."""
-        self.parts.last_output = self.parts.clock.seconds()
-        return self._listener.ready(child_fd)
+    def _done(self) -> None:
+        self._leftovers.job_done()
+        transport, problem = self.transport, "" if self._cleanup is None else self._cleanup.problem
+        code, signal, core_dumped = self._end.exitCode, self._end.signal, bool(transport.core_dumped)
+        self._listener.ended(Exit(code, signal, transport.usage, self._leftovers_ended, core_dumped, problem))
 
-    def _wrote(self, child_fd: int, data: bytes) -> None:
-        self.parts.last_output = self.parts.clock.seconds()
-        self._listener.wrote(child_fd, data)
 
-    def _poured(self, child_fd: int) -> None:
-        self.parts.last_output = self.parts.clock.seconds()
-        self._listener.pipe_copied(child_fd)
+class _TimedOutput:
+    """The output of a job with a quietTimeout: printed() is called whenever the process has printed."""
 
-    def _exited(self) -> None:
-        self._scan.exited(self._leader)
-        self.run.exited()
+    def __init__(self, output: OutputWriter, printed: Callable[[], None]) -> None:
+        self._output = output
+        self._printed = printed
+        self.copy_pipe = output.copy_pipe
 
-    def _cleared(self, leftovers: int, problem: str) -> None:
-        self._leftovers = leftovers
-        self._problem = problem
-        self.run.cleared()
+    def ready(self, child_fd: int) -> bool:
+        """Output counts as printed even when it cannot be written yet."""
+        self._printed()
+        return self._output.ready(child_fd)
 
-    def _ended(self, exit_code: int | None, signal: int | None, usage: Usage) -> None:
-        self._end = (exit_code, signal, usage)
-        self.run.ended()
+    def write(self, child_fd: int, data: bytes) -> None:
+        """As OutputWriter.write()."""
+        self._printed()
+        self._output.write(child_fd, data)
 
-    def _over(self) -> None:
-        if self._keep:
-            self._processes.close()
-            self._scan.keep(self._leader)
-        else:
-            self._scan.leave(self._leader)
-        core_dumped = bool(self._transport.core_dumped)
-        self._listener.ended(Exit(*self._end, self._leftovers, core_dumped, self._problem))
+    def pipe_copied(self, child_fd: int) -> None:
+        """As OutputWriter.pipe_copied()."""
+        self._printed()
+        self._output.pipe_copied(child_fd)

@@ -1,4 +1,4 @@
-"""From an order to a running process: opens what it needs, starts it, and puts together what belongs to it."""
+"""From a job's spec to its running process."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any, Protocol
 
 from txworker.base.reactor import Clock
@@ -18,152 +17,146 @@ from txworker.leftovers.tags import rlimit_tag_for
 from txworker.linux.cgroup import Cgroups, JobCgroup
 from txworker.linux.clock import boot_seconds
 from txworker.linux.memfd import memory_file
-from txworker.ports import Listener
+from txworker.ports import Listener, OutputWriter
 from txworker.process.arguments import ArgumentLimit
 from txworker.process.environ import environment
 from txworker.process.exec_diagnosis import Subject
-from txworker.process.job_process import JobProcess, Patience
+from txworker.process.job_leftovers import JobLeftovers
+from txworker.process.job_process import JobProcess
 from txworker.process.launch_errors import to_worker_error
 from txworker.process.limits import kernel_limits
-from txworker.process.shim_spawner import SAME_PIPE
-from txworker.process.spawn_options import DEFAULT_OPTIONS, SpawnOptions
+from txworker.process.spawn_options import DEFAULT_OPTIONS, SAME_PIPE, SpawnOptions
+from txworker.process.state_machine import TimeLimits
 
 
 class Spawner(Protocol):
     """
-    An IReactorProcess, as far as it is used here, and what there is beyond it: ShimSpawner, ReactorSpawner.
+    An IReactorProcess and what the launcher needs beyond it: ShimSpawner or ReactorSpawner.
 
-    spawnProcess takes `options` and `check` beside what Twisted has, and its result has `started`.
+    spawnProcess() also takes `options` and `check`; the transport that it returns has `started`.
     """
 
     def spawnProcess(self, processProtocol: Any, executable: str, *args: Any, **kwargs: Any) -> Any: ...
 
     def adopt(self, protocol: Any, job_id: str, pid: int, pipes: Any) -> Any: ...
 
-    def enforce(self, job_id: str, reason: str, kill_at: float) -> None: ...
-
 
 @dataclass(frozen=True)
 class JobDefaults:
     """
-    How and where processes run. directory is theirs unless the order names one; base_environment is what they inherit.
+    How processes run where their spec says nothing else.
 
-    options is what every job gets before its first instruction; keep_leftovers leaves alone what a job that is
-    done left behind, unless the order says otherwise.
+    base_environment: what every job inherits.
+    options: what every process is started with.
+    keep_leftovers: what a job leaves behind may run on.
+    grace_seconds, drain_seconds: as in TimeLimits.
     """
 
     base_environment: Mapping[str, str]
     directory: str
     options: SpawnOptions = DEFAULT_OPTIONS
     keep_leftovers: bool = False
+    grace_seconds: float = 10.0
+    drain_seconds: float = 2.0
 
 
 class Launcher:
-    """Starts jobs' processes, and takes over those that an earlier worker has started. Reactor thread."""
+    """ports.Launcher. `scan` may be replaced when a new shim runs. Reactor thread."""
 
     def __init__(
-        self,
-        spawner: Spawner,
-        clock: Clock,
-        scan: LeftoverScan,
-        cgroups: Cgroups | None,
-        defaults: JobDefaults,
-        patience: Patience,
+        self, spawner: Spawner, clock: Clock, scan: LeftoverScan, cgroups: Cgroups | None, defaults: JobDefaults
     ) -> None:
         self.scan = scan
         self._spawner = spawner
         self._clock = clock
         self._cgroups = cgroups
         self._defaults = defaults
-        self._patience = patience
+        self._arguments = ArgumentLimit(defaults.base_environment)
 
     def check(self, spec: JobSpec) -> None:
         """
         Any thread.
 
         Raises:
-            InvalidRequest: no process can be made of that order, whatever there is on the machine.
+            InvalidRequest: the spec cannot be executed, whatever is on the machine.
         """
         self._arguments.check(spec)
-
-    @cached_property
-    def _arguments(self) -> ArgumentLimit:
-        return ArgumentLimit(self._defaults.base_environment)
 
     async def launch(
         self,
         job_id: str,
         spec: JobSpec,
+        output: OutputWriter,
         listener: Listener,
         check: Callable[[], None] = lambda: None,
         now: Callable[[], float] = time.time,
     ) -> JobProcess:
         """
-        Start the order's process. Takes about a millisecond, two with limits, longer behind others.
+        Start the job's process. Takes about a millisecond, two with limits, longer behind other launches.
 
-        check() is called last thing before the shim is asked for it, perhaps again; now() is the time as the job has
-        it.
+        check() is called immediately before the process is requested, possibly more than once. now() is the time by the
+        job's clock.
 
         Raises:
-            TxWorkerError: it could not be started; nothing is left behind. Or whatever check() raises.
+            TxWorkerError: the process could not be started; nothing is left of it.
+            Exception: whatever check() raises.
         """
         cgroup = None if self._cgroups is None else self._cgroups.of(job_id)
-        process = self._process(job_id, spec, listener, cgroup)
+        process = self._process(job_id, spec, output, listener, cgroup)
         try:
-            await self._start(job_id, spec, process.protocol, cgroup, check, now() - boot_seconds())
+            await self._start(process, spec, self._options(job_id, spec, cgroup, now() - boot_seconds()), check)
         except BaseException:
             process.launch_failed()
             raise
         return process
 
-    def take_over(self, job_id: str, spec: JobSpec, listener: Listener, held: HeldProcess) -> JobProcess:
+    def take_over(
+        self, job_id: str, spec: JobSpec, output: OutputWriter, listener: Listener, held: HeldProcess
+    ) -> JobProcess:
         """
-        The process of a job that an earlier worker has started: it runs, or has exited meanwhile.
+        The process that an earlier worker started; it runs, or has exited since.
 
         Raises:
             OSError: its pipes cannot be watched.
         """
         cgroup = None if self._cgroups is None else self._cgroups.of(job_id, held.cgroup)
-        process = self._process(job_id, spec, listener, cgroup)
-        process.parts.timeout_at = held.timeout_at
-        process.parts.last_output = held.last_output
-        self._spawner.adopt(process.protocol, job_id, held.pid, held.pipes)
+        process = self._process(job_id, spec, output, listener, cgroup)
+        process.resume_limits(held)
+        self._spawner.adopt(process, job_id, held.pid, held.pipes)
         return process
 
-    def _process(self, job_id: str, spec: JobSpec, listener: Listener, cgroup: JobCgroup | None) -> JobProcess:
-        def enforce(reason: str, kill_at: float) -> None:
-            self._spawner.enforce(job_id, reason, kill_at)
-
-        keep = spec.leftovers == "keep" if spec.leftovers else self._defaults.keep_leftovers
-        return JobProcess(job_id, spec, listener, self._clock, self.scan, cgroup, self._patience, keep, enforce)
+    def _process(
+        self, job_id: str, spec: JobSpec, output: OutputWriter, listener: Listener, cgroup: JobCgroup | None
+    ) -> JobProcess:
+        defaults = self._defaults
+        keep = spec.leftovers == "keep" if spec.leftovers else defaults.keep_leftovers
+        limits = TimeLimits(
+            defaults.grace_seconds, defaults.drain_seconds, spec.timeout_seconds, spec.quiet_timeout_seconds
+        )
+        leftovers = JobLeftovers(job_id, self.scan, cgroup, keep)
+        return JobProcess(job_id, output, listener, self._clock, limits, leftovers)
 
     async def _start(
-        self,
-        job_id: str,
-        spec: JobSpec,
-        protocol: Any,
-        cgroup: JobCgroup | None,
-        check: Callable[[], None],
-        ahead: float,
+        self, process: JobProcess, spec: JobSpec, options: SpawnOptions, check: Callable[[], None]
     ) -> None:
         directory = os.path.join(self._defaults.directory, spec.directory)
         argv = spec.argv
-        given = environment(self._defaults.base_environment, spec, job_id, directory)
+        given = environment(self._defaults.base_environment, spec, options.job_id, directory)
         try:
             with memory_file(spec.stdin, "stdin") if spec.stdin else nullcontext() as stdin:
                 transport = self._spawner.spawnProcess(
-                    protocol,
+                    process,
                     argv[0],
                     argv,
                     given,
                     directory,
                     childFDs={0: stdin, 1: "r", 2: "r" if spec.separate_stderr else SAME_PIPE},
-                    options=self._options(job_id, spec, cgroup, ahead),
+                    options=options,
                     check=check,
                 )
                 await transport.started
         except OSError as error:
-            subject = Subject.of(self._defaults.options.user)
+            subject = Subject.of(options.user)
             raise to_worker_error(error, argv[0], directory, given, subject) from error
 
     def _options(self, job_id: str, spec: JobSpec, cgroup: JobCgroup | None, ahead: float) -> SpawnOptions:
@@ -176,6 +169,6 @@ class Launcher:
             tag=rlimit_tag_for(job_id),
             timeout_seconds=spec.timeout_seconds,
             quiet_seconds=spec.quiet_timeout_seconds,
-            grace_seconds=self._patience.grace_seconds,
+            grace_seconds=self._defaults.grace_seconds,
             max_output=spec.limits.max_output_bytes,
         )

@@ -104,9 +104,6 @@ class ReactorSpawner:
         """There is nothing to be taken over: no job outlives its worker."""
         raise NotImplementedError(f"job {job_id} has no shim")
 
-    def enforce(self, job_id: str, reason: str, kill_at: float) -> None:
-        """No job outlives its worker, so nothing is enforced without one."""
-
     def close(self) -> None:
         """What has not come to its exec is killed; none of it is a job."""
         for starting in list(self._starting):
@@ -175,6 +172,9 @@ class ReactorTransport(proxyForInterface(IProcessTransport, "process")):  # type
 
     def release(self, keep: bool) -> None:
         """It was waited for already."""
+
+    def enforce(self, reason: str, kill_at: float) -> None:
+        """Does nothing: no job outlives its worker."""
 
     def leave(self) -> Deferred[None]:
         """It ends with the worker, so there is nothing to hand over."""

@@ -22,7 +22,6 @@ from twisted.internet.protocol import ProcessProtocol
 from txworker.base.logs import Logger
 from txworker.jobs import EndReason
 from txworker.jobs.held_process import HeldProcess
-from txworker.process.timers import ASKED
 from txworker.shim import messages
 from txworker.shim.messages import Channel, Message
 
@@ -189,7 +188,7 @@ def _held(record: Message, pipes: list[int]) -> HeldProcess:
         tuple(pipes),
         record["timeout_at"],
         record["last_output"],
-        None if reason in (None, ASKED) else EndReason(reason),
+        None if reason in (None, messages.ASKED) else EndReason(reason),
         reason is not None,
         record["kill_at"],
         tuple(record["lost"]),

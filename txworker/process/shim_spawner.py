@@ -1,4 +1,4 @@
-"""An IReactorProcess over the shim: the process that is asked for is the shim's, its pipes and its exit are told us."""
+"""An IReactorProcess over the shim: the shim starts the process, sends its pipes, and reports its exit."""
 
 from __future__ import annotations
 
@@ -18,31 +18,24 @@ from txworker.base.reactor import WatchingReactor
 from txworker.process.pipes.intermediate import IntermediatePipes
 from txworker.process.shim_connection import Start
 from txworker.process.spawn_options import DEFAULT_OPTIONS, SpawnOptions
-from txworker.process.transport import ChildTransport
+from txworker.process.transport import ChildTransport, HoldingShim
 from txworker.shim.messages import Message
 
-SAME_PIPE = "="
-"""In childFDs: this descriptor shares the pipe of descriptor 1, so that the order of writes is kept."""
 
-
-class Shim(Protocol):
-    """What is asked of the shim (process/reconnecting_shim.py)."""
+class Shim(HoldingShim, Protocol):
+    """What a spawner needs of the shim (reconnecting_shim.py)."""
 
     def start(self, start: Start) -> None: ...
 
     def adopt(self, job_id: str, child: Any) -> None: ...
 
-    def release(self, job_id: str, keep: bool) -> None: ...
-
-    def enforce(self, job_id: str, reason: str, kill_at: float) -> None: ...
-
 
 @implementer(IReactorProcess)
 class ShimSpawner:
     """
-    Nothing is done for each running child when one is launched or exits: no scan of descriptors, no waitpid.
+    Launching a process takes the same time however many run: no descriptors are scanned, no pids are waited for.
 
-    base_environment: what the shim knows as the environment that every job inherits.
+    base_environment: what every job inherits, as the shim has it.
     """
 
     def __init__(
@@ -72,18 +65,19 @@ class ShimSpawner:
         check: Callable[[], None] = lambda: None,
     ) -> ChildTransport:
         """
-        As IReactorProcess has it; in childFDs 0 is a descriptor of ours or None, 1 is "r", 2 is "r" or SAME_PIPE.
+        As IReactorProcess has it. In childFDs 0 is a descriptor of the caller or None, 1 is "r", 2 is "r" or SAME_PIPE.
+        The process leads its own session. check() is called immediately before the shim is asked, possibly more than
+        once. Reactor thread.
 
-        Reactor thread. The child leads its own session. It runs, or could not be started, when the result's `started`
-        fires; until then descriptors of ours must stay open. uid and gid are part of the options. check() is called
-        last thing before the shim is asked, perhaps again; what it raises is what `started` fails with.
+        The result's `started` fires when the process runs, and fails when there is none: with what check() raised, or
+        with OSError, whose `filename` is the directory, the executable or the step that failed. The caller's
+        descriptors must stay open until then.
 
         Raises:
-            ValueError: something is asked for that is not offered here. `started` fails with OSError: then there is no
-                child; `filename` is the directory, the executable or the step that failed.
+            ValueError: usePTY, uid or gid.
         """
         if uid is not None or gid is not None or usePTY:
-            raise ValueError("usePTY is not offered; uid and gid belong into the options")
+            raise ValueError("usePTY is not supported; uid and gid are part of the options")
         fds = childFDs or {}
         transport = self._transport(processProtocol, options.job_id)
         transport.started = Deferred()
@@ -100,30 +94,23 @@ class ShimSpawner:
 
     def adopt(self, protocol: ProcessProtocol, job_id: str, pid: int, pipes: Sequence[int]) -> ChildTransport:
         """
-        The transport of a process that an earlier worker had started, from now on ours.
+        Take over a process that an earlier worker started, and its pipes. Returns its transport.
 
         Raises:
-            OSError: no descriptor can be watched any more.
+            OSError: the pipes cannot be watched.
         """
         transport = self._transport(protocol, job_id)
         transport.begin(pid, dict(enumerate(pipes, 1)))
         self._shim.adopt(job_id, transport)
         return transport
 
-    def enforce(self, job_id: str, reason: str, kill_at: float) -> None:
-        """What the shim is to enforce should this worker die (ShimConnection.enforce)."""
-        self._shim.enforce(job_id, reason, kill_at)
-
     def _transport(self, protocol: ProcessProtocol, job_id: str) -> ChildTransport:
-        def release(keep: bool) -> None:
-            self._shim.release(job_id, keep)
-
-        return ChildTransport(self._reactor, protocol, release, self._intermediate)
+        return ChildTransport(self._reactor, job_id, protocol, self._shim, self._intermediate)
 
     def _begin(self, transport: ChildTransport, pid: int, pipes: Sequence[int]) -> None:
         try:
             transport.begin(pid, dict(enumerate(pipes, 1)))
-        except OSError as error:  # a child that cannot be watched must not run
+        except OSError as error:  # a process whose pipes cannot be watched must not run
             with suppress(ProcessLookupError):
                 os.killpg(pid, signal.SIGKILL)
             for fd in pipes:
@@ -165,7 +152,7 @@ class ShimSpawner:
         }
 
     def _environment(self, env: Mapping[str, str] | None) -> tuple[dict[str, str], bool]:
-        """Of a ChainMap over the base only what is added has to be said; otherwise all of it."""
+        """The variables to send, and whether they are all: of a ChainMap over the base only the first map is sent."""
         if isinstance(env, ChainMap) and len(env.maps) == 2 and env.maps[1] is self._base:
             return dict(env.maps[0]), False
         return dict(os.environ if env is None else env), True

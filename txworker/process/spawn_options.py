@@ -1,4 +1,4 @@
-"""What belongs to one start beyond what IReactorProcess has words for."""
+"""What a process is started with beyond the parameters of IReactorProcess."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class SpawnOptions:
     """
-    What must be so before a process's first instruction, and what the shim enforces should the worker die.
+    What is set before the first instruction of the process, and what the shim enforces if the worker dies.
 
-    limits: (name for messages, RLIMIT_ number, soft, hard). user: uid, gid and supplementary groups. cgroup: the
-    directory to be made for it. tag: linux/rlimit_tag.py. Times in seconds; None: no such limit. max_output: bytes,
-    0: no ceiling. ahead: by so much the time as the job has it is ahead of the clock since boot.
+    limits: (field name for messages, RLIMIT_ number, soft, hard).
+    user: uid, gid and supplementary groups; None: the worker's own.
+    cgroup: the directory to create for it.
+    tag: as linux/rlimit_tag.py has it.
+    timeout_seconds, quiet_seconds: None: no such limit.
+    max_output: bytes, 0: no ceiling.
+    ahead: seconds by which the job's clock is ahead of the clock since boot.
     """
 
     job_id: str
@@ -30,4 +34,7 @@ class SpawnOptions:
 
 
 DEFAULT_OPTIONS = SpawnOptions("")
-"""A process like any other."""
+"""Nothing is set."""
+
+SAME_PIPE = "="
+"""In childFDs: the descriptor shares the pipe of descriptor 1, so that the order of writes is kept."""

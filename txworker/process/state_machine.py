@@ -1,223 +1,310 @@
 """
-One running child from its start to its end: the ladder TERM, patience, KILL; the time limits; the last of its output.
+The state machine of one running process: TERM, grace period, KILL; the time limits; the leftovers and the last output.
 
-The timers are in parts.py. Reactor thread only.
+Reactor thread.
 """
 
 from __future__ import annotations
 
 import signal as signals
-from typing import Protocol
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from automat import TypeMachineBuilder
+from twisted.internet.error import ProcessExitedAlready
 
 from txworker.jobs import EndReason
-from txworker.process.timers import Group, RunParts
+from txworker.process.timers import Timers
+from txworker.shim.messages import ASKED
 
-_KILLED_SECONDS = 1.0
-"""So long after KILL who is left of a job is looked for, though it has not been seen to exit; then again and again."""
+_KILL_AGAIN_SECONDS = 1.0
+"""After KILL, if the process is not seen to exit, KILL is sent again at this interval, to the rest of the job too."""
 
-_HINDERED_KILLS = 5
-"""After so many, a second apart, a child that has not ended is told of."""
+_REPORTED_KILLS = 5
+"""A process that still runs after this many KILLs is reported."""
 
 _READING_SECONDS = 0.1
-"""What is in the pipes is read within that time."""
+"""Within this time the reactor reads what the pipes hold."""
 
 
-class Run(Protocol):
-    """The inputs of the machine. Every one is harmless in every state."""
+class ProcessTransport(Protocol):
+    """What the machine needs of the transport (transport.py)."""
+
+    def signalGroup(self, number: int) -> None: ...
+
+    def enforce(self, reason: str, kill_at: float) -> None: ...
+
+    def loseConnection(self) -> None: ...
+
+
+class LeftoverCleanup(Protocol):
+    """What the machine needs of the Cleanup (leftovers/cleanup.py)."""
+
+    def start(self, grace_seconds: float) -> None: ...
+
+    def shorten_grace(self, grace_seconds: float) -> None: ...
+
+    def kill_once(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class TimeLimits:
+    """
+    grace_seconds: between TERM and KILL when a time limit expires.
+    drain_seconds: how long the leftovers of a process that exited by itself may take to end, and then how long its
+    output is awaited when another process holds the pipe open.
+    timeout_seconds, quiet_seconds: the job's timeout and quietTimeout; None: no such limit.
+    """
+
+    grace_seconds: float
+    drain_seconds: float
+    timeout_seconds: float | None = None
+    quiet_seconds: float | None = None
+
+
+@dataclass
+class Context:
+    """
+    What the machine acts on. cleanup: ends the leftovers; None: they may run on.
+
+    overdue(reason) is called when a time limit expires, blocked() when the process is being ended and must not be
+    signalled or does not end, done() once, at the end. timeout_at and last_output are in seconds of the clock; set
+    before begin() they are those of an earlier worker.
+    """
+
+    timers: Timers
+    limits: TimeLimits
+    cleanup: LeftoverCleanup | None
+    overdue: Callable[[EndReason], None]
+    blocked: Callable[[], None]
+    done: Callable[[], None]
+    transport: ProcessTransport | None = None
+    timeout_at: float | None = None
+    last_output: float = 0.0
+    kills: int = 0
+
+    def signal(self, number: int) -> None:
+        """Signal the process group, if it still exists."""
+        assert self.transport is not None
+        try:
+            self.transport.signalGroup(number)
+        except ProcessExitedAlready:
+            pass
+        except PermissionError:
+            self.blocked()
+
+    def term(self) -> None:
+        """TERM, and CONT, because a stopped process does not handle TERM."""
+        self.signal(signals.SIGTERM)
+        self.signal(signals.SIGCONT)
+
+    def start_grace(self, seconds: float, over: Callable[[], None]) -> None:
+        """Call over() after so many seconds, unless an earlier grace period is over before; the shim knows the time."""
+        if self.timers.shorten("grace", seconds, over):
+            assert self.transport is not None
+            self.transport.enforce(ASKED, self.timers.seconds() + seconds)
+
+
+class StateMachine(Protocol):
+    """The inputs of the machine. Each input is harmless in each state."""
 
     def stop(self, grace_seconds: float) -> None:
-        """TERM to the process group now, KILL when the grace period is over; asked again, the earlier end counts."""
+        """Send TERM now, and KILL when the grace period is over. Of several grace periods the earliest end counts."""
 
     def resume_stop(self, kill_in_seconds: float) -> None:
-        """An earlier worker, or the shim, has sent TERM: KILL after so long."""
+        """An earlier worker, or the shim, has sent TERM: send KILL after so many seconds."""
 
     def exited(self) -> None:
-        """The child exited; what it left behind may live, and may hold its output open."""
+        """The process exited. Its leftovers may live, and its output may be held open."""
 
-    def ended(self) -> None:
-        """The child's output is closed; never before exited."""
+    def output_closed(self) -> None:
+        """The output is closed; never before exited()."""
 
-    def cleared(self) -> None:
-        """Nobody is left of the job; never before exited."""
+    def cleaned_up(self) -> None:
+        """No process of the job is left; never before exited()."""
 
-    def _patience_over(self) -> None:
+    def _grace_over(self) -> None:
         """The grace period is over."""
 
     def _drain_over(self) -> None:
-        """Whoever still holds the output has had long enough."""
+        """The output was awaited long enough."""
 
     def _timed_out(self, reason: EndReason) -> None:
-        """A time limit of the job's is over."""
+        """A time limit has expired."""
 
-    def _still_there(self) -> None:
-        """It was killed, and has not been seen to exit."""
+    def _kill_again(self) -> None:
+        """The process was killed, and is not seen to exit."""
 
 
-_builder = TypeMachineBuilder(Run, RunParts)
+_builder = TypeMachineBuilder(StateMachine, Context)
 _running = _builder.state("running")
 _stopping = _builder.state("stopping")
 _killing = _builder.state("killing")
 _exited = _builder.state("exited")  # leftovers may live, output may be open
-_emptied = _builder.state("emptied")  # leftovers may live
-_cleared = _builder.state("cleared")  # output may be open
+_drained = _builder.state("drained")  # leftovers may live
+_cleaned_up = _builder.state("cleaned_up")  # output may be open
 _over = _builder.state("over")
 
-for _state, *_harmless in (
-    (_running, Run._patience_over, Run._drain_over, Run._still_there, Run.ended, Run.cleared),
-    (_stopping, Run._drain_over, Run._timed_out, Run._still_there, Run.ended, Run.cleared),
-    (_killing, Run.stop, Run._patience_over, Run._drain_over, Run._timed_out, Run.ended, Run.cleared),
-    (_exited, Run.exited, Run._patience_over, Run._drain_over, Run._timed_out, Run._still_there),
-    (_emptied, Run.exited, Run.ended, Run._patience_over, Run._drain_over, Run._timed_out, Run._still_there),
-    (_cleared, Run.exited, Run.cleared, Run._patience_over, Run._timed_out, Run._still_there),
-    (_over, Run.stop, Run.exited, Run.ended, Run.cleared),
-    (_over, Run._patience_over, Run._drain_over, Run._timed_out, Run._still_there),
-):
-    for _input in _harmless:
-        _state.upon(_input).loop().returns(None)  # type: ignore[arg-type]  # the inputs differ in their parameters
+_S = StateMachine
+_INPUTS = (
+    *(_S.stop, _S.resume_stop, _S.exited, _S.output_closed, _S.cleaned_up),
+    *(_S._grace_over, _S._drain_over, _S._timed_out, _S._kill_again),
+)
+_ACTS_ON: dict[Any, tuple[Any, ...]] = {
+    _running: (_S.stop, _S.resume_stop, _S._timed_out, _S.exited),
+    _stopping: (_S.stop, _S._grace_over, _S.exited),
+    _killing: (_S._kill_again, _S.exited),
+    _exited: (_S.stop, _S.output_closed, _S.cleaned_up),
+    _drained: (_S.stop, _S.cleaned_up),
+    _cleaned_up: (_S.stop, _S._drain_over, _S.output_closed),
+    _over: (),
+}
+"""The inputs that do something in each state; it ignores all others."""
 
-for _state in (_stopping, _killing, _exited, _emptied, _cleared, _over):
-    _state.upon(Run.resume_stop).loop().returns(None)
+for _state, _inputs in _ACTS_ON.items():
+    for _input in _INPUTS:
+        if _input not in _inputs:
+            _state.upon(_input).loop().returns(None)
 
 
-@_running.upon(Run.stop).to(_stopping)
-def _ask(run: Run, parts: RunParts, grace_seconds: float) -> None:
-    parts.cancel("timeout", "quiet")
+@_running.upon(_S.stop).to(_stopping)
+def _stop(machine: StateMachine, context: Context, grace_seconds: float) -> None:
+    context.timers.cancel("timeout", "quiet")
     if grace_seconds > 0:
-        parts.term()
-    parts.patience(grace_seconds, run._patience_over)
+        context.term()
+    context.start_grace(grace_seconds, machine._grace_over)
 
 
-@_running.upon(Run.resume_stop).to(_stopping)
-def _resume(run: Run, parts: RunParts, kill_in_seconds: float) -> None:
-    parts.cancel("timeout", "quiet")
-    parts.patience(max(0.0, kill_in_seconds), run._patience_over)
+@_running.upon(_S.resume_stop).to(_stopping)
+def _resume_stop(machine: StateMachine, context: Context, kill_in_seconds: float) -> None:
+    context.timers.cancel("timeout", "quiet")
+    context.start_grace(max(0.0, kill_in_seconds), machine._grace_over)
 
 
-@_stopping.upon(Run.stop).loop()
-def _ask_again(run: Run, parts: RunParts, grace_seconds: float) -> None:
-    parts.patience(grace_seconds, run._patience_over)
+@_running.upon(_S._timed_out).to(_stopping)
+def _end_overdue(machine: StateMachine, context: Context, reason: EndReason) -> None:
+    context.timers.cancel("timeout", "quiet")
+    context.overdue(reason)
+    context.term()
+    context.start_grace(context.limits.grace_seconds, machine._grace_over)
 
 
-@_running.upon(Run._timed_out).to(_stopping)
-def _end_overdue(run: Run, parts: RunParts, reason: EndReason) -> None:
-    parts.cancel("timeout", "quiet")
-    parts.overdue(reason)
-    parts.term()
-    parts.patience(parts.grace_seconds, run._patience_over)
+@_stopping.upon(_S.stop).loop()
+def _shorten_grace(machine: StateMachine, context: Context, grace_seconds: float) -> None:
+    context.start_grace(grace_seconds, machine._grace_over)
 
 
-@_stopping.upon(Run._patience_over).to(_killing)
-def _kill(run: Run, parts: RunParts) -> None:
-    parts.signal(signals.SIGKILL)
-    parts.call_later("killed", _KILLED_SECONDS, run._still_there)
+@_stopping.upon(_S._grace_over).to(_killing)
+def _kill(machine: StateMachine, context: Context) -> None:
+    context.signal(signals.SIGKILL)
+    context.timers.start("kill", _KILL_AGAIN_SECONDS, machine._kill_again)
 
 
-@_killing.upon(Run._still_there).loop()
-def _strike_at_leftovers(run: Run, parts: RunParts) -> None:
+@_killing.upon(_S._kill_again).loop()
+def _kill_all(machine: StateMachine, context: Context) -> None:
     """
-    Its end is not shown to us while another process traces it (ptrace(2)): one that it has left behind, most likely.
-    Or it may not be signalled, which an exec may change; or the kernel cannot end it yet.
+    The process is traced, most likely by one of its leftovers, so that its exit is not seen (ptrace(2)); or it must not
+    be signalled, which an exec may change; or the kernel cannot end it yet.
     """
-    parts.kills += 1
-    parts.signal(signals.SIGKILL)
-    if parts.kills == _HINDERED_KILLS:
-        parts.hindered()
-    if parts.cleanup is not None:
-        parts.cleanup.kill_once()
-    parts.call_later("killed", _KILLED_SECONDS, run._still_there)
+    context.kills += 1
+    context.signal(signals.SIGKILL)
+    if context.kills == _REPORTED_KILLS:
+        context.blocked()
+    if context.cleanup is not None:
+        context.cleanup.kill_once()
+    context.timers.start("kill", _KILL_AGAIN_SECONDS, machine._kill_again)
 
 
-@_running.upon(Run.exited).to(_exited)
-def _clear_after_own_end(run: Run, parts: RunParts) -> None:
-    _clear(run, parts, parts.drain_seconds)
+@_running.upon(_S.exited).to(_exited)
+def _clean_up(machine: StateMachine, context: Context) -> None:
+    _start_cleanup(machine, context, context.limits.drain_seconds)
 
 
-@_stopping.upon(Run.exited).to(_exited)
-def _clear_after_term(run: Run, parts: RunParts) -> None:
-    """What a stopped job leaves behind has the rest of the job's grace period."""
-    _clear(run, parts, parts.kill_at - parts.clock.seconds())
+@_stopping.upon(_S.exited).to(_exited)
+def _clean_up_after_term(machine: StateMachine, context: Context) -> None:
+    """The leftovers of a stopped job have the rest of its grace period."""
+    _start_cleanup(machine, context, context.timers.left("grace"))
 
 
-@_killing.upon(Run.exited).to(_exited)
-def _clear_after_kill(run: Run, parts: RunParts) -> None:
-    _clear(run, parts, 0.0)
+@_killing.upon(_S.exited).to(_exited)
+def _clean_up_after_kill(machine: StateMachine, context: Context) -> None:
+    _start_cleanup(machine, context, 0.0)
 
 
-def _clear(run: Run, parts: RunParts, grace_seconds: float) -> None:
-    parts.cancel()
-    if parts.cleanup is None:
-        run.cleared()
+def _start_cleanup(machine: StateMachine, context: Context, grace_seconds: float) -> None:
+    context.timers.cancel()
+    if context.cleanup is None:
+        machine.cleaned_up()
     else:
-        parts.cleanup.start(grace_seconds)
+        context.cleanup.start(grace_seconds)
 
 
-def _hurry(run: Run, parts: RunParts, grace_seconds: float) -> None:
-    if parts.cleanup is not None:
-        parts.cleanup.shorten_grace(grace_seconds)
+def _shorten_cleanup(machine: StateMachine, context: Context, grace_seconds: float) -> None:
+    if context.cleanup is not None:
+        context.cleanup.shorten_grace(grace_seconds)
 
 
-_exited.upon(Run.stop).loop()(_hurry)
-_emptied.upon(Run.stop).loop()(_hurry)
-_exited.upon(Run.ended).to(_emptied).returns(None)
+_exited.upon(_S.stop).loop()(_shorten_cleanup)
+_drained.upon(_S.stop).loop()(_shorten_cleanup)
+_exited.upon(_S.output_closed).to(_drained).returns(None)
 
 
-@_exited.upon(Run.cleared).to(_cleared)
-def _drain(run: Run, parts: RunParts) -> None:
-    parts.until_drained(parts.drain_seconds, run._drain_over)
+@_exited.upon(_S.cleaned_up).to(_cleaned_up)
+def _await_output(machine: StateMachine, context: Context) -> None:
+    context.timers.start("drain", context.limits.drain_seconds, machine._drain_over)
 
 
-@_cleared.upon(Run.stop).loop()
-def _drain_less(run: Run, parts: RunParts, grace_seconds: float) -> None:
-    parts.until_drained(grace_seconds, run._drain_over)
+@_cleaned_up.upon(_S.stop).loop()
+def _shorten_drain(machine: StateMachine, context: Context, grace_seconds: float) -> None:
+    context.timers.shorten("drain", grace_seconds, machine._drain_over)
 
 
-@_cleared.upon(Run._drain_over).loop()
-def _give_up(run: Run, parts: RunParts) -> None:
-    assert parts.child is not None
-    parts.child.loseConnection()
+@_cleaned_up.upon(_S._drain_over).loop()
+def _close_output(machine: StateMachine, context: Context) -> None:
+    assert context.transport is not None
+    context.transport.loseConnection()
 
 
-def _finish(run: Run, parts: RunParts) -> None:
-    parts.cancel()
-    parts.over()
+def _finish(machine: StateMachine, context: Context) -> None:
+    context.timers.cancel()
+    context.done()
 
 
-_emptied.upon(Run.cleared).to(_over)(_finish)
-_cleared.upon(Run.ended).to(_over)(_finish)
+_drained.upon(_S.cleaned_up).to(_over)(_finish)
+_cleaned_up.upon(_S.output_closed).to(_over)(_finish)
 
-_machine = _builder.build()
-
-
-def new_run(parts: RunParts) -> Run:
-    """A run whose child is about to be started; `begin` it when it is there."""
-    return _machine(parts)
+new_machine = _builder.build()
+"""Makes a StateMachine from its Context, before the process is launched; begin() it when the process runs."""
 
 
-def begin(run: Run, parts: RunParts, child: Group) -> None:
+def begin(machine: StateMachine, context: Context, transport: ProcessTransport) -> None:
     """
-    The child is there: its time limits count from now, or from where an earlier worker has begun to count
-    (parts.timeout_at, parts.last_output).
+    The process runs. Its time limits count from now, or from where an earlier worker began to count
+    (context.timeout_at, context.last_output).
     """
-    now = parts.clock.seconds()
-    parts.child = child
-    parts.last_output = parts.last_output or now
-    if parts.timeout_seconds is not None:
-        left = parts.timeout_seconds if parts.timeout_at is None else max(0.0, parts.timeout_at - now)
-        parts.call_later("timeout", left, lambda: run._timed_out(EndReason.TIMEOUT))
-    if parts.quiet_seconds is not None:
-        left = max(0.0, parts.last_output + parts.quiet_seconds - now)
-        parts.call_later("quiet", left, lambda: _look_if_quiet(run, parts))
+    now = context.timers.seconds()
+    limits = context.limits
+    context.transport = transport
+    context.last_output = context.last_output or now
+    if limits.timeout_seconds is not None:
+        left = limits.timeout_seconds if context.timeout_at is None else max(0.0, context.timeout_at - now)
+        context.timers.start("timeout", left, lambda: machine._timed_out(EndReason.TIMEOUT))
+    if limits.quiet_seconds is not None:
+        left = max(0.0, context.last_output + limits.quiet_seconds - now)
+        context.timers.start("quiet", left, lambda: _check_quiet(machine, context))
 
 
-def _look_if_quiet(run: Run, parts: RunParts, last_time: bool = False) -> None:
-    """What has come while we stood still (SIGSTOP, a frozen cgroup) is read first: time is counted before pipes are."""
-    assert parts.quiet_seconds is not None
-    left = parts.last_output + parts.quiet_seconds - parts.clock.seconds()
+def _check_quiet(machine: StateMachine, context: Context, last_time: bool = False) -> None:
+    """
+    After the worker itself stood still (SIGSTOP, a frozen cgroup) timers are due before the pipes are read, so the
+    reactor gets a moment to read them.
+    """
+    assert context.limits.quiet_seconds is not None
+    left = context.last_output + context.limits.quiet_seconds - context.timers.seconds()
     if left > 0:
-        parts.call_later("quiet", left, lambda: _look_if_quiet(run, parts))
+        context.timers.start("quiet", left, lambda: _check_quiet(machine, context))
     elif last_time:
-        run._timed_out(EndReason.QUIET)
+        machine._timed_out(EndReason.QUIET)
     else:
-        parts.call_later("quiet", _READING_SECONDS, lambda: _look_if_quiet(run, parts, last_time=True))
+        context.timers.start("quiet", _READING_SECONDS, lambda: _check_quiet(machine, context, last_time=True))

@@ -1,24 +1,23 @@
 """
-A running child as Twisted sees one: its pipes, read in the reactor, and its exit, told by the shim. No decisions.
+A running process as Twisted sees it: its pipes, read by the worker, and its exit, reported by the shim.
 
-The shim holds the child as a zombie until it is released: as long as the zombie holds its number, the process group can
-be signalled, and no other process can have been given that number.
+The shim keeps the process a zombie until it is released. As long as the zombie holds its pid, the process group can be
+signalled, and no other process can have that pid.
 """
 
 from __future__ import annotations
 
 import os
 import signal as signals
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.error import ProcessDone, ProcessExitedAlready, ProcessTerminated
 from twisted.internet.interfaces import IProcessTransport
-from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from txworker.base.logs import Logger
 from txworker.base.reactor import WatchingReactor
 from txworker.jobs import Usage
 from txworker.process.pipes.intermediate import IntermediatePipes
@@ -26,26 +25,36 @@ from txworker.process.pipes.pipe import Pipe
 from txworker.shim.messages import Message
 
 ABANDON_SECONDS = 1.0
+"""How long abandon() waits for the end of the pipes, which leftovers may hold open."""
+
+
+class HoldingShim(Protocol):
+    """What a transport needs of the shim that holds its process (reconnecting_shim.py)."""
+
+    def release(self, job_id: str, keep: bool) -> None: ...
+
+    def enforce(self, job_id: str, reason: str, kill_at: float) -> None: ...
 
 
 @implementer(IProcessTransport)
 class ChildTransport:
     """
-    One child. Its protocol hears connectionMade once it runs, childDataReceived, childConnectionLost, processExited (it
-    exited; its group may still be signalled) and, once every pipe is closed too, processEnded. release(keep) lets the
-    shim reap it.
+    One process of the shim. protocol: a ProcessProtocol that also has `output` (ports.OutputWriter), to which the pipes
+    write. It gets connectionMade once the process runs, childConnectionLost, processExited (the process exited; its
+    group may still be signalled) and, when all pipes are closed too, processEnded.
 
-    started fires with this object once the child runs, or fails with why there is none; pid is 0 until then.
+    started fires with this object once the process runs, or fails with the reason why there is none; pid is 0 until
+    then.
     """
 
-    _log = Logger()
     started: Deferred[ChildTransport]
 
     def __init__(
         self,
         reactor: WatchingReactor,
-        protocol: ProcessProtocol,
-        release: Callable[[bool], None] = lambda keep: None,
+        job_id: str,
+        protocol: Any,
+        shim: HoldingShim,
         intermediate: IntermediatePipes | None = None,
     ) -> None:
         self.pid = 0
@@ -53,8 +62,9 @@ class ChildTransport:
         self.core_dumped = False
         self.started_at = self.exited_at = 0.0
         self._reactor = reactor
+        self._job_id = job_id
         self._protocol = protocol
-        self._release = release
+        self._shim = shim
         self._intermediate = intermediate
         self._status: Failure | None = None
         self._ended = self._released = False
@@ -63,45 +73,55 @@ class ChildTransport:
 
     def begin(self, pid: int, pipes: Mapping[int, int]) -> ChildTransport:
         """
-        It runs: watch its pipes from now on, which are this object's then.
+        The process runs: watch its pipes, which this object closes from now on.
 
         Raises:
-            OSError: they cannot be watched; the caller still has them, and the child.
+            OSError: they cannot be watched; the pipes and the process stay the caller's.
         """
         try:
             for child_fd, fd in pipes.items():
                 self._pipes[child_fd] = Pipe(
-                    self._reactor, fd, self._protocol, child_fd, self._pipe_ended, self._intermediate
+                    self._reactor,
+                    fd,
+                    self._job_id,
+                    child_fd,
+                    self._protocol.output,
+                    self._pipe_ended,
+                    self._intermediate,
                 )
         except BaseException:
             for pipe in self._pipes.values():
-                pipe.give_back()
+                pipe.detach()
             raise
         self.pid = pid
         self._protocol.makeConnection(self)
         return self
 
     def exited(self, how: Message) -> None:
-        """The shim has seen it exit, like this."""
+        """The process exited; `how` is the shim's report. A second report is ignored."""
         if self._status is not None:
             return
         self.usage = Usage(how["user_cpu"], how["system_cpu"], how["max_rss_bytes"])
         self.core_dumped = how["core_dumped"]
         self.exited_at = how["at"]
-        self._status = _ended(how["exit_code"], how["signal"])
+        self._status = _reason(how["exit_code"], how["signal"])
         self._protocol.processExited(self._status)
-        self._end_if_over()
+        self._end_if_closed()
 
     def release(self, keep: bool) -> None:
-        """Its end is written down: the number may be another's from now on. keep: leftovers may go on printing."""
+        """The end is written down: the pid may become another process's. keep: leftovers may go on printing."""
         if not self._released:
             self._released = True
-            self._release(keep)
+            self._shim.release(self._job_id, keep)
+
+    def enforce(self, reason: str, kill_at: float) -> None:
+        """What the shim is to enforce if this worker dies: KILL at that time of the monotonic clock."""
+        self._shim.enforce(self._job_id, reason, kill_at)
 
     def abandon(self) -> Deferred[None]:
         """
-        The shim has ended, and the child with it: its exit is never told. Fires when what it printed is read, or
-        another process has held its pipes for too long.
+        The shim has ended, and the process with it: its exit cannot be known. Fires when the pipes are read to their
+        end, or after ABANDON_SECONDS.
         """
         self._released = True
         self._abandoned = Deferred()
@@ -112,7 +132,7 @@ class ChildTransport:
         return self._abandoned
 
     def leave(self) -> Deferred[None]:
-        """Read the pipes no longer; fires when no thread does either."""
+        """Stop reading the pipes; fires when no thread reads them either."""
         left = [pipe.leave() for pipe in self._pipes.values()]
         self._pipes = {}
         self._ended = True
@@ -120,11 +140,11 @@ class ChildTransport:
 
     def signalGroup(self, number: int) -> None:
         """
-        Signal every process of the child's process group, the child included.
+        Signal every process of the process group, its leader included.
 
         Raises:
-            ProcessExitedAlready: all is over; the number may belong to somebody else by now.
-            PermissionError: none of them is ours to signal.
+            ProcessExitedAlready: the process was released; its pid may be another process's.
+            PermissionError: the worker must not signal any of them.
         """
         if self._released or not self.pid:
             raise ProcessExitedAlready()
@@ -134,13 +154,13 @@ class ChildTransport:
             raise ProcessExitedAlready() from error
 
     def signalProcess(self, signalID: str | int) -> None:
-        """Signal the child alone, by number or by name ("TERM")."""
+        """Signal the process alone, by number or by name ("TERM")."""
         if self._status is not None or not self.pid:
             raise ProcessExitedAlready()
         os.kill(self.pid, signalID if isinstance(signalID, int) else signals.Signals[f"SIG{signalID}"])
 
     def loseConnection(self) -> None:
-        """Close every pipe, whoever holds the other end."""
+        """Close our end of every pipe, even when another process holds the other end."""
         for child_fd in list(self._pipes):
             self.closeChildFD(child_fd)
 
@@ -150,7 +170,7 @@ class ChildTransport:
             self._pipes[descriptor].close()
 
     def closeStdin(self) -> None:
-        """Nothing to do: stdin is a file from the start."""
+        """Nothing to do: stdin is a file."""
 
     def closeStdout(self) -> None:
         """Close our end of the child's stdout."""
@@ -161,15 +181,15 @@ class ChildTransport:
         self.closeChildFD(2)
 
     def writeToChild(self, childFD: int, data: bytes) -> None:
-        """Not possible: stdin is a file from the start."""
+        """Not possible: stdin is a file."""
         raise NotImplementedError("a job's stdin is given when it is started")
 
     def write(self, data: bytes) -> None:
-        """Not possible: stdin is a file from the start."""
+        """Not possible: stdin is a file."""
         self.writeToChild(0, data)
 
     def writeSequence(self, seq: list[bytes]) -> None:
-        """Not possible: stdin is a file from the start."""
+        """Not possible: stdin is a file."""
         self.writeToChild(0, b"".join(seq))
 
     def getPeer(self) -> None:
@@ -183,9 +203,9 @@ class ChildTransport:
         self._protocol.childConnectionLost(child_fd)
         if self._abandoned is not None and not self._pipes:
             self._abandoned.callback(None)
-        self._end_if_over()
+        self._end_if_closed()
 
-    def _end_if_over(self) -> None:
+    def _end_if_closed(self) -> None:
         if self._status is None or self._pipes or self._ended:
             return
         self._ended = True
@@ -193,10 +213,10 @@ class ChildTransport:
 
 
 _DONE = Failure(ProcessDone(None))
-"""Most jobs end like this, and a Failure is dear to make."""
+"""Most jobs end like this, and making a Failure takes a while."""
 
 
-def _ended(exit_code: int | None, signal: int | None) -> Failure:
+def _reason(exit_code: int | None, signal: int | None) -> Failure:
     if exit_code == 0:
         return _DONE
     return Failure(ProcessTerminated(exit_code, signal))

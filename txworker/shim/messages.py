@@ -58,6 +58,9 @@ SOCKET_NAME = "shim.sock"
 LOT = 64
 """So many jobs are sent at a time: descriptors in flight are bounded (RLIMIT_NOFILE, ETOOMANYREFS; unix(7))."""
 
+ASKED = "asked"
+"""The reason of an `enforce` by a worker; only the worker's store knows more."""
+
 RECALLED = "recalled"
 """The step that a recalled start fails at (message failed)."""
 

@@ -16,8 +16,8 @@ Ended = Callable[["ActiveJob", Exit], None]
 
 class ActiveJob:
     """
-    The listener (ports.Listener) of its process: output goes to `output`, events go to overdue(), end_blocked() and
-    ended(), with this object as first argument.
+    The listener (ports.Listener) of its process, whose events go to overdue(), end_blocked() and ended(), with this
+    object as first argument.
 
     running: set once the process is launched. ending: the end is known and is being written. exited_before: when the
     process exited, if that was before this worker started. logged_grace: the shortest grace period in the log so far,
@@ -29,16 +29,12 @@ class ActiveJob:
         "_ended",
         "_overdue",
         "ahead",
-        "copy_pipe",
         "ending",
         "exited_before",
         "job",
         "logged_grace",
         "output",
-        "pipe_copied",
-        "ready",
         "running",
-        "wrote",
     )
     running: Running
 
@@ -55,10 +51,6 @@ class ActiveJob:
         self._ended = ended
         self.job = job
         self.output = output
-        self.ready = output.ready
-        self.wrote = output.write
-        self.copy_pipe = output.copy_pipe
-        self.pipe_copied = output.pipe_copied
         self.ending = False
         self.logged_grace = math.inf
         self.exited_before: float | None = None

@@ -36,7 +36,7 @@ class JobLauncher:
         active = ActiveJob(job, output, self.overdue, self.end_blocked, self.ended)
         try:
             spec = job.spec if limits == job.spec.limits else replace(job.spec, limits=limits)
-            active.running = await self.launcher.launch(job.id, spec, active, check, now)
+            active.running = await self.launcher.launch(job.id, spec, output, active, check, now)
         except BaseException:
             output.discard()
             raise
@@ -53,7 +53,7 @@ class JobLauncher:
         """
         output = self.outputs.resume(job.id, job.spec.separate_stderr, held.max_output, held.lost, held.discarded)
         active = ActiveJob(job, output, self.overdue, self.end_blocked, self.ended)
-        active.running = self.launcher.take_over(job.id, job.spec, active, held)
+        active.running = self.launcher.take_over(job.id, job.spec, output, active, held)
         active.exited_before = held.exited_at
         return active
 

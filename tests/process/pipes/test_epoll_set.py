@@ -11,7 +11,6 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from txworker.linux.cpus import NOT_PINNED
-from txworker.process.pipes import epoll_set as room
 from txworker.process.pipes.epoll_set import EpollSet
 
 
@@ -138,7 +137,8 @@ class PollerTests(SynchronousTestCase):
 
     def test_more_than_one_turn(self) -> None:
         """Of very many that are ready some wait for the next turn, and none waits for ever."""
-        self.patch(room, "_AT_ONCE", 3)
+        self.epoll_set.close()
+        self.epoll_set = EpollSet(self.reactor, NOT_PINNED, events_per_turn=3)
         readers = [self.a_reader(b"abc") for _ in range(10)]
         self.epoll_set.doRead()
         self.assertEqual(3, len(self.reads))

@@ -62,13 +62,13 @@ class IntermediatePipesTests(SynchronousTestCase):
 
     def test_owners(self) -> None:
         """Before one is filled, the memfd says whose bytes it will hold; so many are lent, and no more."""
-        with self.pipes.lend(owner_entry("a", 1)) as first, self.pipes.lend(owner_entry("b", 2)) as second:
+        with self.pipes.lend("a", 1) as first, self.pipes.lend("b", 2) as second:
             assert first is not None
             assert second is not None
             self.assertEqual(owner_entry("a", 1) + owner_entry("b", 2), self.owners[:])
-            with self.pipes.lend(owner_entry("c", 1)) as third:
+            with self.pipes.lend("c", 1) as third:
                 self.assertIsNone(third)
-        with self.pipes.lend(owner_entry("c", 1)) as again:
+        with self.pipes.lend("c", 1) as again:
             self.assertIs(first if again is first else second, again)
 
     def test_not_emptied(self) -> None:
@@ -77,9 +77,9 @@ class IntermediatePipesTests(SynchronousTestCase):
         self.addCleanup(os.close, reading)
         self.addCleanup(os.close, writing)
         os.write(writing, b"left")
-        with self.pipes.lend(owner_entry("a", 1)) as pipe:
+        with self.pipes.lend("a", 1) as pipe:
             assert pipe is not None
             pipe.fill(reading)
-        with self.pipes.lend(owner_entry("b", 1)) as other, self.pipes.lend(owner_entry("c", 1)) as none:
+        with self.pipes.lend("b", 1) as other, self.pipes.lend("c", 1) as none:
             self.assertIsNot(pipe, other)
             self.assertIsNone(none)

@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from txworker.process.pipes import intermediate, pipe
 from txworker.process.pipes.intermediate import IntermediatePipes
-from txworker.process.pipes.pipe import AGAIN_SECONDS, POURING_BYTES, Pipe
+from txworker.process.pipes.pipe import READ_BYTES, RETRY_SECONDS, Pipe
 
 BLOCK_BYTES = 256 * 1024
 
@@ -59,7 +59,7 @@ class FakeReactor:
             self.calls.popleft()()
 
 
-class FakeProtocol:
+class FakeOutput:
     """Remembers what it is given, and when it was told of it; mistake() is made before."""
 
     def __init__(self, name: str = "", log: list[str] | None = None) -> None:
@@ -71,51 +71,51 @@ class FakeProtocol:
         self.asked = 0
         self.room = True
 
-    def childDataReady(self, childFD: int) -> bool:
+    def ready(self, child_fd: int) -> bool:
         self.mistake()
         self.asked += 1
         return self.room
 
-    def childDataOwner(self, childFD: int) -> bytes:
-        return self.name.encode().ljust(64, b"\0")
+    def write(self, child_fd: int, data: bytes) -> None:
+        raise NotImplementedError
 
-    def childDataPours(self, childFD: int, fd: int, most: int) -> int:
+    def copy_pipe(self, child_fd: int, pipe: int, max_bytes: int) -> int:
         self.mistake()
-        data = os.read(fd, min(most, BLOCK_BYTES))
+        data = os.read(pipe, min(max_bytes, BLOCK_BYTES))
         self.log.append(self.name)
         self.data += data
         return len(data)
 
-    def childDataPoured(self, childFD: int) -> None:
+    def pipe_copied(self, child_fd: int) -> None:
         self.told = len(self.data)
 
 
-def fail_once(protocol: FakeProtocol) -> None:
+def fail_once(output: FakeOutput) -> None:
     """Its next mistake is its last."""
 
     def fail() -> None:
-        protocol.mistake = lambda: None
+        output.mistake = lambda: None
         raise ValueError("a mistake")
 
-    protocol.mistake = fail
+    output.mistake = fail
 
 
 class PipeTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.reactor = FakeReactor()
-        self.protocol = FakeProtocol()
+        self.output = FakeOutput()
         self.ended: list[int] = []
         self.writing: set[int] = set()
         self.intermediate: IntermediatePipes | None = IntermediatePipes(2)
         self.addCleanup(self.intermediate.close)
-        self.patch(pipe, "PATIENCE_MILLISECONDS", 0)
+        self.patch(pipe, "IDLE_MILLISECONDS", 0)
 
-    def a_pipe(self, protocol: FakeProtocol | None = None) -> tuple[Pipe, int]:
+    def a_pipe(self, output: FakeOutput | None = None) -> tuple[Pipe, int]:
         reading, writing = os.pipe()
         os.set_blocking(reading, False)
         fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 1024 * 1024)
         self.writing.add(writing)
-        made = Pipe(self.reactor, reading, protocol or self.protocol, 1, self.ended.append, self.intermediate)
+        made = Pipe(self.reactor, reading, "id", 1, output or self.output, self.ended.append, self.intermediate)
         return made, writing
 
     def tearDown(self) -> None:
@@ -126,10 +126,10 @@ class PipeTests(SynchronousTestCase):
         self.writing.remove(fd)
         os.close(fd)
 
-    def pouring(self) -> tuple[Pipe, int]:
+    def in_thread(self) -> tuple[Pipe, int]:
         """A pipe whose next bytes a thread reads."""
         made, writing = self.a_pipe()
-        os.write(writing, bytes(POURING_BYTES))
+        os.write(writing, bytes(READ_BYTES))
         self.reactor.readable()
         self.assertEqual([], self.reactor.readers)
         return made, writing
@@ -144,11 +144,11 @@ class PipeTests(SynchronousTestCase):
         made, writing = self.a_pipe()
         self.reactor.short = True
         for _ in range(3):
-            os.write(writing, bytes(POURING_BYTES))
+            os.write(writing, bytes(READ_BYTES))
             self.reactor.readable()
-        self.assertEqual(3 * POURING_BYTES, len(self.protocol.data))
+        self.assertEqual(3 * READ_BYTES, len(self.output.data))
         self.reactor.short = False
-        os.write(writing, bytes(2 * POURING_BYTES))
+        os.write(writing, bytes(2 * READ_BYTES))
         self.reactor.readable()
         self.reactor.short = True
         self.patch(pipe, "TURN_SECONDS", -1)
@@ -156,7 +156,7 @@ class PipeTests(SynchronousTestCase):
         self.hang_up(writing)
         for _ in range(3):
             self.reactor.readable()
-        self.assertEqual((5 * POURING_BYTES, [1]), (len(self.protocol.data), self.ended))
+        self.assertEqual((5 * READ_BYTES, [1]), (len(self.output.data), self.ended))
         made.close()
 
     def test_little(self) -> None:
@@ -164,61 +164,61 @@ class PipeTests(SynchronousTestCase):
         _, writing = self.a_pipe()
         os.write(writing, b"a line\n")
         self.reactor.readable()
-        self.assertEqual((b"a line\n", 0), (self.protocol.data, len(self.reactor.threads)))
+        self.assertEqual((b"a line\n", 0), (self.output.data, len(self.reactor.threads)))
 
     def test_asked_once(self) -> None:
         """Whether there is room is asked before the first bytes only, and never of a job that prints nothing."""
         for prints in (0, 3):
-            self.protocol = FakeProtocol()
+            self.output = FakeOutput()
             _, writing = self.a_pipe()
             for _ in range(prints):
                 os.write(writing, b"a line\n")
                 self.reactor.readable()
             self.hang_up(writing)
             self.reactor.readable()
-            self.assertEqual((bool(prints), prints * b"a line\n"), (bool(self.protocol.asked), self.protocol.data))
-            self.assertLessEqual(self.protocol.asked, 1)
+            self.assertEqual((bool(prints), prints * b"a line\n"), (bool(self.output.asked), self.output.data))
+            self.assertLessEqual(self.output.asked, 1)
         self.assertEqual([1, 1], self.ended)
 
     def test_no_room(self) -> None:
         """While there is no room nothing is read and nobody is asked again and again; others go on; nothing is lost."""
-        self.protocol.room = False
+        self.output.room = False
         _, writing = self.a_pipe()
         os.write(writing, b"first, ")
-        other = FakeProtocol()
+        other = FakeOutput()
         _, others = self.a_pipe(other)
         os.write(others, b"at once")
         for _ in range(3):
             self.reactor.readable()
-        self.assertEqual((b"", 1, b"at once"), (self.protocol.data, self.protocol.asked, other.data))
-        self.reactor.clock.advance(AGAIN_SECONDS)
+        self.assertEqual((b"", 1, b"at once"), (self.output.data, self.output.asked, other.data))
+        self.reactor.clock.advance(RETRY_SECONDS)
         self.reactor.readable()
         os.write(writing, b"last")
         self.hang_up(writing)
-        self.protocol.room = True
-        self.reactor.clock.advance(AGAIN_SECONDS)
+        self.output.room = True
+        self.reactor.clock.advance(RETRY_SECONDS)
         for _ in range(2):
             self.reactor.readable()
-        self.assertEqual((b"first, last", 3, [1]), (self.protocol.data, self.protocol.asked, self.ended))
+        self.assertEqual((b"first, last", 3, [1]), (self.output.data, self.output.asked, self.ended))
         self.assertEqual([], self.reactor.clock.getDelayedCalls())
 
     def test_no_room_to_the_end(self) -> None:
         """Who is closed while it waits is given what there is, and knows how much that is; no timer is left."""
-        self.protocol.room = False
+        self.output.room = False
         made, writing = self.a_pipe()
-        os.write(writing, bytes(3 * POURING_BYTES))
+        os.write(writing, bytes(3 * READ_BYTES))
         self.reactor.readable()
         made.close()
-        self.assertEqual((3 * POURING_BYTES, [1]), (len(self.protocol.data), self.ended))
+        self.assertEqual((3 * READ_BYTES, [1]), (len(self.output.data), self.ended))
         self.assertEqual(([], []), (self.reactor.clock.getDelayedCalls(), self.reactor.readers))
 
     def test_much(self) -> None:
         """A thread reads what pours, all of it is told, and the reactor watches again when nothing more comes."""
-        _, writing = self.pouring()
+        _, writing = self.in_thread()
         os.write(writing, bytes(3 * BLOCK_BYTES))
         self.reactor.turn()
-        size = POURING_BYTES + 3 * BLOCK_BYTES
-        self.assertEqual((size, size), (len(self.protocol.data), self.protocol.told))
+        size = READ_BYTES + 3 * BLOCK_BYTES
+        self.assertEqual((size, size), (len(self.output.data), self.output.told))
         self.assertEqual((1, 0), (len(self.reactor.readers), len(self.reactor.threads)))
 
     def test_no_intermediate_pipe(self) -> None:
@@ -235,8 +235,8 @@ class PipeTests(SynchronousTestCase):
         os.write(writing, b"for the next worker")
         self.successResultOf(made.leave())
         self.reactor.readable()
-        self.assertEqual((b"", [], []), (self.protocol.data, self.ended, self.reactor.readers))
-        made, writing = self.pouring()
+        self.assertEqual((b"", [], []), (self.output.data, self.ended, self.reactor.readers))
+        made, writing = self.in_thread()
         left = made.leave()
         self.assertNoResult(left)
         self.reactor.turn()
@@ -249,8 +249,8 @@ class PipeTests(SynchronousTestCase):
         self.small_blocks()
         log: list[str] = []
         for name in "abc":
-            _, writing = self.a_pipe(FakeProtocol(name, log))
-            os.write(writing, bytes(POURING_BYTES + 3 * BLOCK_BYTES - 1))
+            _, writing = self.a_pipe(FakeOutput(name, log))
+            os.write(writing, bytes(READ_BYTES + 3 * BLOCK_BYTES - 1))
         self.reactor.readable()
         while self.reactor.threads:
             self.reactor.turn()
@@ -268,41 +268,41 @@ class PipeTests(SynchronousTestCase):
 
     def test_end_in_a_thread(self) -> None:
         """The end that a thread finds is told once, after everything that came before it."""
-        self.patch(pipe, "TELL_SECONDS", 1000)
+        self.patch(pipe, "NOTIFY_SECONDS", 1000)
         self.reactor.idle = True
-        _, writing = self.pouring()
+        _, writing = self.in_thread()
         os.write(writing, bytes(2 * BLOCK_BYTES) + b"last")
         self.hang_up(writing)
         self.reactor.turn()
         self.assertEqual([1], self.ended)
-        self.assertTrue(self.protocol.data.endswith(b"last"))
-        self.assertEqual(len(self.protocol.data), self.protocol.told)
+        self.assertTrue(self.output.data.endswith(b"last"))
+        self.assertEqual(len(self.output.data), self.output.told)
         self.assertEqual((0, 0), (len(self.reactor.readers), len(self.reactor.threads)))
 
     def test_closed_while_a_thread_reads(self) -> None:
         """The descriptor stays open as long as a thread reads from it, then it is closed and the end is told."""
         self.small_blocks()
-        made, writing = self.pouring()
+        made, writing = self.in_thread()
         os.write(writing, bytes(3 * BLOCK_BYTES))
-        self.protocol.mistake = made.close
+        self.output.mistake = made.close
         self.reactor.threads.popleft()()
         self.assertEqual([], self.ended)
         self.reactor.calls.pop()()
         self.assertEqual([1], self.ended)
-        self.assertEqual(POURING_BYTES + BLOCK_BYTES, len(self.protocol.data))
+        self.assertEqual(READ_BYTES + BLOCK_BYTES, len(self.output.data))
         self.assertRaises(BrokenPipeError, os.write, writing, b"x")
 
     def test_mistakes_of_the_sink(self) -> None:
         """What goes wrong with some bytes is logged, and those after them are read: the job is never left alone."""
-        made, writing = self.pouring()
+        made, writing = self.in_thread()
         os.write(writing, b"lost")
-        fail_once(self.protocol)
+        fail_once(self.output)
         self.reactor.turn()
         os.write(writing, b"lost, too")
-        fail_once(self.protocol)
+        fail_once(self.output)
         self.reactor.readable()
         os.write(writing, b"kept")
         self.reactor.readable()
-        self.assertEqual(bytes(POURING_BYTES) + b"kept", self.protocol.data)
+        self.assertEqual(bytes(READ_BYTES) + b"kept", self.output.data)
         self.assertEqual(2, len(self.flushLoggedErrors(ValueError)))
         made.close()

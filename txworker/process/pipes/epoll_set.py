@@ -1,9 +1,9 @@
 """
-Watching many descriptors for reading, as the reactor sees one: the pipes and the exits of all children.
+Many descriptors that the reactor watches as one: the pipes of all jobs and the connection to the shim.
 
-Twisted's own bookkeeping for one descriptor that is added, becomes ready once and is removed costs more than all that
-is done with it. So those that come and go with each job are in an epoll set of their own, and the reactor watches
-that set (epoll(7): a set can be read when one of its members can).
+In Twisted, adding, reporting and removing one descriptor costs more than what the worker does with it. So descriptors
+that come and go with each job are in an epoll set of their own, and the reactor watches that set, which is readable
+when one of its members is (epoll(7)).
 """
 
 from __future__ import annotations
@@ -19,24 +19,25 @@ from zope.interface import implementer
 from txworker.base.logs import Logger
 from txworker.linux.cpus import CpuPinning
 
-_AT_ONCE = 64
-"""Of one turn; what is ready beyond that comes in the next, so that others have theirs."""
+EVENTS_PER_TURN = 64
+"""Descriptors that are read in one turn of the reactor; the others wait for the next turn."""
 
 
 @implementer(IReadDescriptor)
 class EpollSet:
     """
-    Has the reactor's methods for readers, threads and time, as WatchingReactor asks for them. Reactor thread.
+    A WatchingReactor: the reactor's methods for readers, threads and time. Reactor thread.
 
     Raises:
-        OSError: no descriptor is left for it.
+        OSError: there is no descriptor left for it.
     """
 
     _log = Logger()
 
-    def __init__(self, reactor: Any, pinning: CpuPinning) -> None:
+    def __init__(self, reactor: Any, pinning: CpuPinning, events_per_turn: int = EVENTS_PER_TURN) -> None:
         self._reactor = reactor
         self._pinning = pinning
+        self._events_per_turn = events_per_turn
         self._readers: dict[int, Any] = {}
         self._epoll = select.epoll()
         self.callFromThread: Callable[..., None] = reactor.callFromThread
@@ -44,51 +45,54 @@ class EpollSet:
         reactor.addReader(self)
 
     def addReader(self, reader: Any) -> None:
-        """From now on reader.doRead() is called whenever its descriptor can be read, or has hung up."""
+        """Call reader.doRead() whenever its descriptor can be read or has hung up."""
         fd = reader.fileno()
         if fd not in self._readers:
             self._epoll.register(fd, select.EPOLLIN)
             self._readers[fd] = reader
 
     def removeReader(self, reader: Any) -> None:
-        """Not any more; again is harmless."""
+        """Stop watching it; a second call does nothing."""
         fd = reader.fileno()
         if self._readers.get(fd) is reader:
             del self._readers[fd]
             self._epoll.unregister(fd)
 
     def callInThread(self, callable: Callable[..., Any], *args: Any) -> None:
-        """As the reactor's, for what does not need Python's lock: it may run on every CPU."""
-        self._reactor.callInThread(self._roaming, callable, *args)
+        """As the reactor's. The call may run on every CPU: it is for work that does not hold Python's lock."""
+        self._reactor.callInThread(self._unpinned, callable, *args)
 
-    def _roaming(self, callable: Callable[..., Any], *args: Any) -> None:
+    def _unpinned(self, callable: Callable[..., Any], *args: Any) -> None:
         with self._pinning.unpinned():
             callable(*args)
 
     def fileno(self) -> int:
-        """Twisted: what is watched."""
+        """Twisted: the watched descriptor."""
         return self._epoll.fileno()
 
     def doRead(self) -> None:
-        """Twisted: some can be read. One that was removed meanwhile, and whose number another has, finds nothing."""
-        for fd, _ in self._epoll.poll(0, _AT_ONCE):
+        """
+        Twisted: some descriptors can be read. A reader may be called without need, when its descriptor has the number
+        of one that was removed in the same turn.
+        """
+        for fd, _ in self._epoll.poll(0, self._events_per_turn):
             reader = self._readers.get(fd)
             if reader is None:
                 continue
             try:
                 reader.doRead()
-            except Exception:  # a mistake of ours in one must not stop the others
-                self._log.failure("reading from {reader}", reader=reader)
+            except Exception:  # a bug in one reader must not stop the others
+                self._log.failure("Reading from {reader}", reader=reader)
                 self.removeReader(reader)
 
     def connectionLost(self, reason: Failure) -> None:
-        """Twisted: never; a set does not hang up."""
+        """Twisted: never called, because an epoll set does not hang up."""
 
     def logPrefix(self) -> str:
-        """Twisted: for its own log."""
+        """Twisted: the name in Twisted's log."""
         return "txworker.process"
 
     def close(self) -> None:
-        """Nothing is watched any more."""
+        """Stop watching."""
         self._reactor.removeReader(self)
         self._epoll.close()

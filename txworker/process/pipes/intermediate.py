@@ -1,12 +1,12 @@
 """
-Pipes of ours between a job's pipe and a file.
+The worker's own pipes between a job's pipe and its file.
 
-While the kernel copies from a pipe into a file it holds that pipe's lock, and the job's next write waits. From pipe to
-pipe it hands the pages over without copying them (splice(2)): so a job's pipe is emptied into ours at once, and while
-ours is copied the job fills its own again.
+While the kernel copies from a pipe into a file it holds the lock of that pipe, and the job's next write waits. From
+pipe to pipe it moves the pages without a copy (splice(2)). So a job's pipe is emptied into an intermediate pipe at
+once, and the job fills its own pipe again while the intermediate one is copied.
 
-What is in such a pipe would die with the worker. So the shim holds the read ends, too, and a memfd says whose bytes
-they are (shim/intermediate.py).
+The content of an intermediate pipe would die with the worker. So the shim holds the read ends too, and a memfd says to
+which job the bytes in each of them belong (shim/intermediate.py).
 """
 
 from __future__ import annotations
@@ -21,19 +21,16 @@ from collections import deque
 from collections.abc import Iterator
 
 from txworker.base.logs import Logger
-from txworker.shim.intermediate import SLOT_BYTES
+from txworker.shim.intermediate import SLOT_BYTES, owner_entry
 
 PIPE_BYTES = 1024 * 1024
-"""Of a pipe through which much comes, as far as the kernel allows (/proc/sys/fs/pipe-max-size)."""
+"""The size of a pipe that carries much, as far as the kernel allows (/proc/sys/fs/pipe-max-size)."""
 
 _SPLICE_F_NONBLOCK = 2  # <fcntl.h>; os has it from Python 3.12 on
 
 
 class IntermediatePipe:
-    """
-    One, used by one thread at a time. What it holds is to be read from `fd`, all of it, before it is filled
-    again.
-    """
+    """One pipe, used by one thread at a time. All of its content must be read from `fd` before it is filled again."""
 
     def __init__(self, index: int) -> None:
         self.index = index
@@ -42,7 +39,7 @@ class IntermediatePipe:
 
     def fill(self, pipe: int) -> int:
         """
-        Take what that pipe holds, as much as there is room for; how many bytes, 0: it has ended.
+        Move what that pipe holds, as far as there is room; returns how many bytes, 0 at the end of the pipe.
 
         Raises:
             BlockingIOError: the pipe is empty.
@@ -50,17 +47,17 @@ class IntermediatePipe:
         return os.splice(pipe, self._filling, PIPE_BYTES, flags=_SPLICE_F_NONBLOCK)
 
     def close(self) -> None:
-        """What it holds is gone, unless the shim has it, too."""
+        """Close both ends; the content is lost unless the shim holds it too."""
         os.close(self.fd)
         os.close(self._filling)
 
 
 class IntermediatePipes:
     """
-    So many; each is lent to one thread at a time. Any thread.
+    `count` pipes, each lent to one thread at a time. Any thread.
 
     Raises:
-        OSError: no descriptor is left for them.
+        OSError: there are not enough descriptors.
     """
 
     _log = Logger()
@@ -74,29 +71,29 @@ class IntermediatePipes:
 
     @property
     def descriptors(self) -> list[int]:
-        """For the shim: the memfd of the owners, then the read ends."""
+        """What the shim is given: the memfd of the owners, then the read ends."""
         return [self._memfd, *(pipe.fd for pipe in self._all)]
 
     @contextlib.contextmanager
-    def lend(self, owner: bytes) -> Iterator[IntermediatePipe | None]:
-        """One for a while, whose bytes will be the owner's (shim.intermediate.owner_entry); None: all are lent."""
+    def lend(self, job_id: str, child_fd: int) -> Iterator[IntermediatePipe | None]:
+        """A pipe for output of that descriptor of the job; None: all are lent."""
         try:
             pipe = self._free.popleft()
         except IndexError:
             yield None
             return
         start = pipe.index * SLOT_BYTES
-        self._owners[start : start + SLOT_BYTES] = owner
+        self._owners[start : start + SLOT_BYTES] = owner_entry(job_id, child_fd)
         try:
             yield pipe
         finally:
-            if bytes_in(pipe.fd):  # a mistake of ours has left some in it: the next owner must not be given them
-                self._log.error("Output was lost in an intermediate pipe: {owner}.", owner=owner.rstrip(b"\0").decode())
+            if bytes_in(pipe.fd):  # after a bug: the bytes must not go to the next job
+                self._log.error("Output of job {job_id} was lost in an intermediate pipe.", job_id=job_id)
             else:
                 self._free.append(pipe)
 
     def close(self) -> None:
-        """No thread copies any more."""
+        """Close all pipes; no thread may use them any more."""
         for pipe in self._all:
             pipe.close()
         self._owners.close()
@@ -104,11 +101,11 @@ class IntermediatePipes:
 
 
 def enlarge(fd: int) -> None:
-    """Let that pipe hold PIPE_BYTES, or leave it as it is when the user's pipes may hold no more (pipe(7))."""
+    """Let that pipe hold PIPE_BYTES; it keeps its size when the user's pipes may hold no more (pipe(7))."""
     with contextlib.suppress(OSError):
         fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
 
 
 def bytes_in(fd: int) -> int:
-    """How many a pipe holds."""
+    """How many bytes a pipe holds."""
     return int.from_bytes(fcntl.ioctl(fd, termios.FIONREAD, bytes(4)), sys.byteorder)

@@ -1,11 +1,11 @@
 """
-A child's output pipe: read in the reactor while there is little, in a thread when it pours.
+One output pipe of a process: read in the reactor while there is little, in a thread when there is much.
 
-A job that writes at full speed must cost the others nothing, and a disk that is slower than the job must hold up that
-job alone: so the thread both reads and writes, for a bounded time, and then others have their turn.
+A job that prints at full speed must not slow others down, and a disk that is slower than the job must hold up that job
+alone. So a thread both reads and writes, for a limited time, and then the other jobs have their turns.
 
-Bytes are never held in memory between the pipe and the file: the kernel moves them, in one system call (splice(2)).
-So a SIGKILL of the worker at any moment loses and doubles none, and the shim or the next worker goes on.
+No bytes are held in memory between the pipe and the file: the kernel moves them in one system call (splice(2)). So
+SIGKILL of the worker at any moment loses and repeats nothing, and the shim or the next worker continues.
 """
 
 from __future__ import annotations
@@ -15,48 +15,39 @@ import select
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
-from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 
 from txworker.base.logs import Logger
 from txworker.base.reactor import Timer, WatchingReactor
+from txworker.ports import OutputWriter
 from txworker.process.pipes.intermediate import PIPE_BYTES, IntermediatePipe, IntermediatePipes, bytes_in, enlarge
-from txworker.process.pipes.watched_descriptor import Descriptor
+from txworker.process.pipes.watched_descriptor import WatchedDescriptor
 
-POURING_BYTES = 64 * 1024
+READ_BYTES = 64 * 1024
 """
-Of one read: a whole pipe of the usual size. One that finds it full: the job pours. A larger buffer is given back to
-the system after each read, and made anew for the next.
+Of one read in the reactor: a full pipe of the default size. A read of so many bytes means that the job prints much. A
+larger buffer would be returned to the system after each read.
 """
 
-PATIENCE_MILLISECONDS = 2
-"""How long a thread waits for more before the reactor watches again, which is dearer."""
+IDLE_MILLISECONDS = 2
+"""How long a thread waits for more output before it returns the pipe to the reactor, which costs more than the wait."""
 
-TELL_SECONDS = 0.001
-"""How often those who wait for a pouring job's output are told; the last of it, and what comes alone, at once."""
+NOTIFY_SECONDS = 0.001
+"""How often readers of the output are told while a thread copies; of the last bytes they are told at once."""
 
 TURN_SECONDS = 0.05
-"""How long a thread serves one pouring job before the next one's turn."""
+"""How long a thread copies from one pipe before the next pipe's turn."""
 
-AGAIN_SECONDS = 0.25
-"""Between two tries to take what a job printed while there is no descriptor for its file."""
-
-
-class Pours(Protocol):
-    """What is asked of the protocol: JobProtocol."""
-
-    def childDataReady(self, childFD: int) -> bool: ...
-
-    def childDataOwner(self, childFD: int) -> bytes: ...
-
-    def childDataPours(self, childFD: int, fd: int, most: int) -> int: ...
-
-    def childDataPoured(self, childFD: int) -> None: ...
+RETRY_SECONDS = 0.25
+"""Between two attempts to write the first output of a job, while there is no descriptor for its file."""
 
 
 class Pipe:
-    """One pipe, from the child's start to its end; ended(child_fd) is told once. Reactor thread."""
+    """
+    One pipe, from the start of the process to the end of the pipe, which ended(child_fd) reports once. Reactor thread,
+    except where a docstring says otherwise.
+    """
 
     __slots__ = (
         "_begun",
@@ -65,13 +56,14 @@ class Pipe:
         "_descriptor",
         "_ended",
         "_fd",
+        "_in_thread",
         "_intermediate",
+        "_job_id",
         "_left",
-        "_pouring",
-        "_protocol",
+        "_notified",
+        "_output",
         "_reactor",
-        "_told",
-        "_waiting",
+        "_retry",
     )
     _log = Logger()
 
@@ -79,185 +71,187 @@ class Pipe:
         self,
         reactor: WatchingReactor,
         fd: int,
-        protocol: Any,
+        job_id: str,
         child_fd: int,
+        output: OutputWriter,
         ended: Callable[[int], None],
         intermediate: IntermediatePipes | None = None,
     ) -> None:
         self._reactor = reactor
         self._fd = fd
-        self._protocol: Pours = protocol
+        self._job_id = job_id
         self._child_fd = child_fd
+        self._output = output
         self._ended = ended
         self._intermediate = intermediate
-        self._pouring = False
+        self._in_thread = False
         self._closing = False
-        self._told = False
+        self._notified = False
         self._begun = False
-        self._waiting: Timer | None = None
+        self._retry: Timer | None = None
         self._left: Deferred[None] | None = None
-        self._descriptor = Descriptor(reactor, fd, self._read)
+        self._descriptor = WatchedDescriptor(reactor, fd, self._read)
 
     def close(self) -> None:
-        """Close our end, whoever holds the other; while a thread reads, when it is through."""
-        if self._pouring:
+        """Close our end, even when another process holds the other; if a thread reads, when the thread is done."""
+        if self._in_thread:
             self._closing = True
         else:
-            self._take_what_waits()
+            self._read_what_waits()
             self._descriptor.close()
             self._ended(self._child_fd)
 
     def leave(self) -> Deferred[None]:
-        """Whatever it holds is for another to read; fires when our end is closed, which a thread may still read."""
+        """Leave what the pipe holds to the shim. Fires when our end is closed; a thread may have to finish first."""
         self._left = Deferred()
-        if self._waiting is not None:
-            self._waiting.cancel()
-            self._waiting = None
-        if self._pouring:
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+        if self._in_thread:
             self._closing = True
         else:
             self._descriptor.close()
             self._left.callback(None)
         return self._left
 
-    def give_back(self) -> None:
-        """Before anything was read: our end is somebody else's again, open."""
-        self._descriptor.give_back()
+    def detach(self) -> None:
+        """Before anything was read: stop watching, and leave our end open to the caller."""
+        self._descriptor.detach()
 
     def _read(self) -> None:
-        if not self._begun and self._is_to_wait():
+        if not self._begun and self._must_wait():
             self._reactor.removeReader(self._descriptor)
-            self._waiting = self._reactor.callLater(AGAIN_SECONDS, self._watch_again)
+            self._retry = self._reactor.callLater(RETRY_SECONDS, self._watch_again)
             return
         try:
-            moved = self._move(POURING_BYTES)
+            moved = self._move(READ_BYTES)
         except BlockingIOError:
             return
         if not moved:
             self.close()
-        elif moved >= POURING_BYTES:
+        elif moved >= READ_BYTES:
             enlarge(self._fd)
             self._reactor.removeReader(self._descriptor)
-            self._hand_over()
+            self._hand_to_thread()
 
     def _move(self, most: int) -> int:
-        """So many bytes at most to where they go, and tell of it; how many they were, 0: the pipe has ended."""
+        """Move up to `most` bytes to the output; returns how many, 0 at the end of the pipe."""
         try:
-            moved = self._protocol.childDataPours(self._child_fd, self._fd, most)
+            moved = self._output.copy_pipe(self._child_fd, self._fd, most)
         except BlockingIOError:
             raise
-        except Exception:  # a mistake of ours: what comes after these bytes is recorded, and the job does not wait
-            self._log.failure("recording output")
-            return len(os.read(self._fd, most))  # lost; what stayed in the pipe would be recorded in vain for ever
+        except Exception:  # a bug in the output must not make the job wait, nor lose what comes later
+            self._log.failure("Writing output of job {job_id}", job_id=self._job_id)
+            return len(os.read(self._fd, most))  # lost: if the bytes stayed in the pipe, every read would fail
         if moved:
-            with self._log.failuresHandled("telling what waits for output"):
-                self._protocol.childDataPoured(self._child_fd)
+            self._notify()
         return moved
 
-    def _is_to_wait(self) -> bool:
+    def _must_wait(self) -> bool:
         """
-        There is something, and nowhere to put it yet: then the job waits on its pipe, and others go on.
+        Whether the pipe holds bytes that cannot be written yet; then the job waits on its pipe.
 
-        Asked before the first bytes only. Who prints nothing needs no file at its end.
+        Asked before the first bytes only, so a job that prints nothing needs no open file.
         """
         if bytes_in(self._fd):
             self._begun = True
-            with self._log.failuresHandled("asking for room for output"):
-                self._begun = self._protocol.childDataReady(self._child_fd)
+            with self._log.failuresHandled("asking for room for output of job {job_id}", job_id=self._job_id):
+                self._begun = self._output.ready(self._child_fd)
             return not self._begun
         return False
 
     def _watch_again(self) -> None:
-        self._waiting = None
+        self._retry = None
         self._reactor.addReader(self._descriptor)
 
-    def _take_what_waits(self) -> None:
-        """It has waited for long enough: what cannot be written down now is lost, and counted."""
-        if self._waiting is None:
+    def _read_what_waits(self) -> None:
+        """The pipe is closed while the job waits: what cannot be written now is lost, and counted as lost."""
+        if self._retry is None:
             return
-        self._waiting.cancel()
-        self._waiting = None
+        self._retry.cancel()
+        self._retry = None
         with suppress(BlockingIOError):
-            for _ in range(PIPE_BYTES // POURING_BYTES):  # another process may go on writing
-                if not self._move(POURING_BYTES):
+            for _ in range(PIPE_BYTES // READ_BYTES):  # a limit, because another process may go on writing
+                if not self._move(READ_BYTES):
                     return
 
-    def _hand_over(self) -> None:
-        """To a thread; where the machine has none for it, the reactor goes on reading."""
-        self._pouring = True
+    def _hand_to_thread(self) -> None:
+        """Where the machine has no thread left, the reactor goes on reading."""
+        self._in_thread = True
         try:
-            self._reactor.callInThread(self._pour)
+            self._reactor.callInThread(self._take_turn)
         except RuntimeError:
-            self._pouring = False
+            self._in_thread = False
             self._reactor.addReader(self._descriptor)
 
-    def _pour(self) -> None:
-        """In a thread: until there is nothing to read, or the turn is over."""
+    def _take_turn(self) -> None:
+        """In a thread: copy until the pipe is empty or the turn is over."""
         again = over = False
         try:
             with self._lent() as intermediate:
                 again, over = self._copy(intermediate, time.monotonic() + TURN_SECONDS)
-        except Exception:  # a mistake of ours must not leave the job on a pipe that nobody reads
-            self._log.failure("copying output")
+        except Exception:  # a bug must not leave the pipe without a reader
+            self._log.failure("Copying output of job {job_id}", job_id=self._job_id)
         self._reactor.callFromThread(self._turn_over, again, over)
 
     def _lent(self) -> AbstractContextManager[IntermediatePipe | None]:
-        if self._intermediate is None:
-            return nullcontext()
-        return self._intermediate.lend(self._protocol.childDataOwner(self._child_fd))
+        return nullcontext() if self._intermediate is None else self._intermediate.lend(self._job_id, self._child_fd)
 
     def _copy(self, intermediate: IntermediatePipe | None, end: float) -> tuple[bool, bool]:
-        """Whether the turn ended before the output did, and whether the pipe has."""
-        ready = select.poll()
-        ready.register(self._fd, select.POLLIN)
-        tell = 0.0
+        """Returns whether the turn ended before the output did, and whether the pipe has ended. In a thread."""
+        readable = select.poll()
+        readable.register(self._fd, select.POLLIN)
+        notify_at = 0.0
         while not self._closing:
             try:
-                read = self._pour_once(intermediate)
+                copied = self._copy_once(intermediate)
             except BlockingIOError:
-                self._tell_poured()
-                tell = 0.0
-                if not ready.poll(PATIENCE_MILLISECONDS):
+                self._notify_from_thread()
+                notify_at = 0.0
+                if not readable.poll(IDLE_MILLISECONDS):
                     return False, False
                 continue
-            if not read:
+            if not copied:
                 return False, True
             now = time.monotonic()
-            if now >= tell:
-                tell = now + TELL_SECONDS
-                self._tell_poured()
+            if now >= notify_at:
+                notify_at = now + NOTIFY_SECONDS
+                self._notify_from_thread()
             if now > end:
                 return True, False
         return False, False
 
-    def _pour_once(self, intermediate: IntermediatePipe | None) -> int:
+    def _copy_once(self, intermediate: IntermediatePipe | None) -> int:
         if intermediate is None:
-            return self._protocol.childDataPours(self._child_fd, self._fd, PIPE_BYTES)
+            return self._output.copy_pipe(self._child_fd, self._fd, PIPE_BYTES)
         left = taken = intermediate.fill(self._fd)
         while left:
-            left -= self._protocol.childDataPours(self._child_fd, intermediate.fd, left)
+            left -= self._output.copy_pipe(self._child_fd, intermediate.fd, left)
         return taken
 
-    def _tell_poured(self) -> None:
-        """Viewers are told of several blocks at once when the reactor is busy."""
-        if not self._told:
-            self._told = True
-            self._reactor.callFromThread(self._poured)
+    def _notify_from_thread(self) -> None:
+        """At most one call is pending, so a busy reactor tells readers of several blocks at once."""
+        if not self._notified:
+            self._notified = True
+            self._reactor.callFromThread(self._notify_pending)
 
-    def _poured(self) -> None:
-        self._told = False
-        with self._log.failuresHandled("telling what waits for output"):
-            self._protocol.childDataPoured(self._child_fd)
+    def _notify_pending(self) -> None:
+        self._notified = False
+        self._notify()
+
+    def _notify(self) -> None:
+        with self._log.failuresHandled("telling readers of the output of job {job_id}", job_id=self._job_id):
+            self._output.pipe_copied(self._child_fd)
 
     def _turn_over(self, again: bool, over: bool) -> None:
-        self._poured()
-        self._pouring = again and not self._closing
+        self._notify_pending()
+        self._in_thread = again and not self._closing
         if self._left is not None:
             self._descriptor.close()
             self._left.callback(None)
         elif over or self._closing:
             self.close()
         elif again:
-            self._hand_over()
+            self._hand_to_thread()
         else:
             self._reactor.addReader(self._descriptor)

@@ -1,4 +1,4 @@
-"""A descriptor that is watched for reading, and what that takes of a reactor."""
+"""A descriptor that the reactor watches for reading."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from txworker.base.reactor import WatchingReactor
 
 
 @implementer(IReadDescriptor)
-class Descriptor:
+class WatchedDescriptor:
     """
-    Calls back whenever a descriptor can be read; closes it once.
+    Calls readable() whenever the descriptor can be read or has hung up.
 
     Raises:
-        OSError: it cannot be watched; it is the caller's.
+        OSError: it cannot be watched; it stays the caller's.
     """
 
     __slots__ = ("_fd", "_reactor", "_readable")
@@ -34,7 +34,7 @@ class Descriptor:
             raise
 
     def fileno(self) -> int:
-        """Twisted: what is watched."""
+        """Twisted: the watched descriptor."""
         return self._fd
 
     def doRead(self) -> None:
@@ -42,20 +42,20 @@ class Descriptor:
         self._readable()
 
     def connectionLost(self, reason: Failure) -> None:
-        """Twisted: the other end has hung up."""
-        self._readable()  # a hang-up with nothing left to read: this is how the end of a pipe is told
+        """Twisted: it has hung up; readable() reads the end of the pipe."""
+        self._readable()
 
     def logPrefix(self) -> str:
-        """Twisted: for its own log."""
+        """Twisted: the name in Twisted's log."""
         return "txworker.process"
 
     def close(self) -> None:
-        """Again is harmless."""
+        """Close the descriptor; a second call does nothing."""
         if self._fd >= 0:
-            os.close(self.give_back())
+            os.close(self.detach())
 
-    def give_back(self) -> int:
-        """Watch it no longer; the descriptor, which is open."""
+    def detach(self) -> int:
+        """Stop watching; returns the descriptor, which stays open."""
         fd = self._fd
         self._reactor.removeReader(self)
         self._fd = -1
