@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 
+from google.protobuf.timestamp_pb2 import Timestamp
 from twisted.trial.unittest import SynchronousTestCase
 
 from txworker.jobs import Job, JobSpec, JobState, Query
 from txworker.jobs.errors import InvalidRequest
 from txworker.jobs.query import BEYOND_NEWEST
 from txworker.pb import worker_pb2 as pb
+from txworker.wire.jobs import job_to_pb
 from txworker.wire.lists import page_size, page_start, page_to_pb, query_from_pb
 
 ALL = Query()
@@ -57,6 +60,36 @@ class RequestTests(SynchronousTestCase):
             self.assertLess(len(str(refusal)), 400)
         query_from_pb(pb.ListJobsReq(labels={"a": "x" * 4095}))
 
+    def test_prefix_and_window(self) -> None:
+        """The beginning of an id and the window of time arrive; the bounds are exact to what a job's record shows."""
+        since, until = Timestamp(seconds=1_700_000_000, nanos=250_000_000), Timestamp(seconds=1_700_000_001)
+        query = query_from_pb(pb.ListJobsReq(idPrefix="0af-9", since=since, until=until))
+        self.assertEqual(Query(id_prefix="0af-9", since=1_700_000_000.25, until=1_700_000_001.0), query)
+        self.assertEqual(Query(since=0.0), query_from_pb(pb.ListJobsReq(since=Timestamp())))
+        for at in (1_700_000_000.1, 1_700_000_000.123457, 1_764_251_234.999999):
+            shown = job_to_pb(Job("j", TRUE, at)).createdAt
+            self.assertEqual(at, query_from_pb(pb.ListJobsReq(since=shown)).since)
+
+    def test_no_prefix(self) -> None:
+        """What begins no id of a job is refused, and the error shows it."""
+        for text in ("A", "0x", "%", "_", "\0", "é", "g", "'", "a" * 37, " a", "a\n"):
+            refusal = self.assertRaises(InvalidRequest, query_from_pb, pb.ListJobsReq(idPrefix=text))
+            self.assertEqual(("idPrefix", text), (refusal.field, refusal.value))
+            self.assertIn("idPrefix: ", str(refusal))
+
+    def test_no_time(self) -> None:
+        """Times that do not exist are refused, and so is an empty window."""
+        for field in ("since", "until"):
+            for seconds, nanos in ((0, -1), (0, 10**9), (2**62, 0), (-(2**62), 0), (253_402_300_800, 0)):
+                request = pb.ListJobsReq(**{field: Timestamp(seconds=seconds, nanos=nanos)})  # type: ignore[arg-type]
+                refusal = self.assertRaises(InvalidRequest, query_from_pb, request)
+                self.assertEqual(field, refusal.field)
+                self.assertIn(f"seconds: {seconds} nanos: {nanos}", str(refusal))
+        one, two = Timestamp(seconds=1), Timestamp(seconds=2)
+        for since, until in ((two, one), (one, one)):
+            refusal = self.assertRaises(InvalidRequest, query_from_pb, pb.ListJobsReq(since=since, until=until))
+            self.assertIn("until: '1970-01-01T00:00:01Z' is not after since, 1970-01-01T00:00:0", str(refusal))
+
     def test_page_size(self) -> None:
         """The default is 100, the maximum 1000, and a negative size is refused."""
         sizes = [page_size(pb.ListJobsReq(pageSize=size)) for size in (0, 1, 1000, 1001, 2**31 - 1)]
@@ -87,7 +120,16 @@ class PageTests(SynchronousTestCase):
         self.assertEqual(2, token(page, same))
         for other in (ALL, Query(MINE.states), Query(labels=MINE.labels), Query(MINE.states, {"team": "mine"})):
             refusal = self.assertRaises(InvalidRequest, token, page, other)
-            self.assertIn("other states or labels", str(refusal))
+            self.assertIn("a list of other jobs", str(refusal))
+
+    def test_another_prefix_or_window(self) -> None:
+        """A token is valid for its beginning of an id and its window of time only."""
+        query = Query(id_prefix="ab", since=1.0, until=2.0)
+        page = page_to_pb(jobs(2), 1, query)
+        self.assertEqual(2, token(page, Query(id_prefix="ab", since=1.0, until=2.0)))
+        for change in ({"id_prefix": ""}, {"id_prefix": "abc"}, {"since": None}, {"since": 1.5}, {"until": None}):
+            refusal = self.assertRaises(InvalidRequest, token, page, replace(query, **change))
+            self.assertIn("pageToken", str(refusal))
 
     def test_garbage(self) -> None:
         """A token that this worker did not make is refused, by an error that names the field."""

@@ -13,16 +13,31 @@ BEYOND_NEWEST = 2**63 - 1
 
 @dataclass(frozen=True)
 class Query:
-    """Jobs in one of these states (empty: in any state) that have all of these labels."""
+    """
+    Jobs in one of these states (empty: in any state) that have all of these labels, an id that begins with id_prefix
+    (empty: any id), and were created in [since, until), in seconds since the epoch (None: no such bound).
+    """
 
     states: frozenset[JobState] = frozenset()
     labels: Mapping[str, str] = field(default_factory=dict)
+    id_prefix: str = ""
+    since: float | None = None
+    until: float | None = None
 
     def matches(self, job: Job) -> bool:
         """Whether the query selects that job."""
-        return (not self.states or job.state in self.states) and all(
-            job.spec.has_label(name, value) for name, value in self.labels.items()
+        return (
+            (not self.states or job.state in self.states)
+            and job.id.startswith(self.id_prefix)
+            and (self.since is None or job.created_at >= self.since)
+            and (self.until is None or job.created_at < self.until)
+            and all(job.spec.has_label(name, value) for name, value in self.labels.items())
         )
+
+    @property
+    def has_window(self) -> bool:
+        """Whether the time of creation matters."""
+        return self.since is not None or self.until is not None
 
 
 @dataclass(frozen=True)

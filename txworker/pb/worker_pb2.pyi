@@ -529,12 +529,27 @@ class ListJobsReq(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     PAGESIZE_FIELD_NUMBER: _builtins.int
     PAGETOKEN_FIELD_NUMBER: _builtins.int
+    IDPREFIX_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    UNTIL_FIELD_NUMBER: _builtins.int
     pageSize: _builtins.int
+    """At most 1000; 0: 100."""
     pageToken: _builtins.str
+    """The nextPageToken of the page before, with the same other fields."""
+    idPrefix: _builtins.str
+    """Jobs whose id begins with this; empty: all."""
     @_builtins.property
     def states(self) -> _containers.RepeatedScalarFieldContainer[Global___JobState.ValueType]: ...
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """Jobs created at this time or later."""
+
+    @_builtins.property
+    def until(self) -> _timestamp_pb2.Timestamp:
+        """Jobs created before this time."""
+
     def __init__(
         self,
         *,
@@ -542,10 +557,13 @@ class ListJobsReq(_message.Message):
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         pageSize: _builtins.int = ...,
         pageToken: _builtins.str = ...,
+        idPrefix: _builtins.str = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
+        until: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since", "until", b"until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["labels", b"labels", "pageSize", b"pageSize", "pageToken", b"pageToken", "states", b"states"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["idPrefix", b"idPrefix", "labels", b"labels", "pageSize", b"pageSize", "pageToken", b"pageToken", "since", b"since", "states", b"states", "until", b"until"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

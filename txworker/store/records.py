@@ -7,8 +7,19 @@ from contextlib import closing
 from itertools import chain
 
 from txworker.jobs import Job, JobSpec, JobState, Query, Retention
+from txworker.jobs.query import BEYOND_NEWEST
 from txworker.store.reader import Reader
 from txworker.store.rows import COLUMNS, job_from_row, spec_from_text
+from txworker.store.selection import (
+    BY_ID,
+    BY_TIME,
+    COUNT_WINDOW,
+    HIGHEST_IN_WINDOW,
+    IN_WINDOW,
+    NARROW,
+    id_range,
+    window,
+)
 
 Labels = Mapping[str, str]
 Check = Callable[[], None] | None
@@ -78,13 +89,14 @@ class Records:
         wanted = [state for state in _FINISHED if state in query.states] if query.states else _FINISHED
         if not wanted:
             return
-        if query.labels:
-            jobs = self._labelled(query.labels, wanted, before, most, check)
-        elif len(wanted) == len(_FINISHED):
-            end = "WHERE state >= 4 AND number < ? ORDER BY number DESC LIMIT ?"
-            jobs = self._jobs(end, (before, most), check)
+        if query.id_prefix:
+            jobs = self._among(BY_ID, id_range(query.id_prefix), query, wanted, before, most, check)
+        elif query.has_window and self._is_narrow(query, before, check):
+            jobs = self._among(BY_TIME, window(query), query, wanted, before, most, check)
         else:
-            jobs = self._in_states(wanted, before, most, check)
+            if query.until is not None and before == BEYOND_NEWEST:  # a later page begins inside the window
+                before = self._number(HIGHEST_IN_WINDOW, window(query), check) + 1
+            jobs = self._in_order(query, wanted, before, most, check)
         yield from jobs
 
     def finished_between(
@@ -121,27 +133,82 @@ class Records:
             int(size) - retention.output_bytes if retention.output_bytes else 0,
         )
 
+    def _is_narrow(self, query: Query, before: int, check: Check) -> bool:
+        """Few jobs of the query's window are left below that number."""
+        return self._number(COUNT_WINDOW, (*window(query), before), check) < NARROW
+
+    def _number(self, sql: str, parameters: Sequence[object], check: Check) -> int:
+        """The answer to a question for one number; 0 for NULL."""
+        with closing(self._reader.iterate(sql, parameters, check)) as rows:
+            number: int | None = next(rows)[0]
+        return number or 0
+
+    def _among(
+        self,
+        selected: str,
+        by: Sequence[object],
+        query: Query,
+        states: Sequence[JobState],
+        before: int,
+        most: int,
+        check: Check,
+    ) -> Generator[Job, None, None]:
+        """Of the jobs that one index finds by that condition, those that the query selects."""
+        end = (
+            f"WHERE number IN (SELECT number FROM jobs WHERE {selected} AND number < ?){IN_WINDOW}"
+            f" AND +state IN ({', '.join('?' * len(states))}){_AND_LABEL * len(query.labels)}"
+            " ORDER BY number DESC LIMIT ?"
+        )
+        labels = chain.from_iterable(query.labels.items())
+        parameters = (*by, before, *window(query), *(state.value for state in states), *labels, most)
+        return self._jobs(end, parameters, check)
+
+    def _in_order(
+        self, query: Query, states: Sequence[JobState], before: int, most: int, check: Check
+    ) -> Generator[Job, None, None]:
+        """Read in the order of numbers until enough match."""
+        also, bounds = (IN_WINDOW, window(query)) if query.has_window else ("", ())
+        if query.labels:
+            return self._labelled(query.labels, states, before, most, check, also, bounds)
+        if len(states) == len(_FINISHED):
+            end = f"WHERE state >= 4 AND number < ?{also} ORDER BY number DESC LIMIT ?"
+            return self._jobs(end, (before, *bounds, most), check)
+        return self._in_states(states, before, most, check, also, bounds)
+
     def _in_states(
-        self, states: Sequence[JobState], before: int, most: int, check: Check
+        self,
+        states: Sequence[JobState],
+        before: int,
+        most: int,
+        check: Check,
+        also: str,
+        bounds: Sequence[float],
     ) -> Generator[Job, None, None]:
         """SQLite reads the jobs of each state in order from the index and merges them."""
         parts = f" UNION ALL SELECT {COLUMNS} FROM jobs ".join(
-            ["WHERE state >= 4 AND state = ? AND number < ?"] * len(states)
+            [f"WHERE state >= 4 AND state = ? AND number < ?{also}"] * len(states)
         )
-        parameters = chain.from_iterable((state.value, before) for state in states)
+        parameters = chain.from_iterable((state.value, before, *bounds) for state in states)
         return self._jobs(f"{parts} ORDER BY number DESC LIMIT ?", (*parameters, most), check)
 
     def _labelled(
-        self, labels: Labels, states: Sequence[JobState], before: int, most: int, check: Check
+        self,
+        labels: Labels,
+        states: Sequence[JobState],
+        before: int,
+        most: int,
+        check: Check,
+        also: str,
+        bounds: Sequence[float],
     ) -> Generator[Job, None, None]:
         first, *others = labels.items()
         end = (
             "JOIN labels AS first USING (number) WHERE first.name = ? AND first.value = ? AND first.number < ?"
-            f" AND state IN ({', '.join('?' * len(states))}){_AND_LABEL * len(others)} ORDER BY first.number DESC"
-            " LIMIT ?"
+            f" AND state IN ({', '.join('?' * len(states))}){also}{_AND_LABEL * len(others)}"
+            " ORDER BY first.number DESC LIMIT ?"
         )
         more = chain.from_iterable(others)
-        return self._jobs(end, (*first, before, *(state.value for state in states), *more, most), check)
+        return self._jobs(end, (*first, before, *(state.value for state in states), *bounds, *more, most), check)
 
     def _one(self, end: str, *parameters: str) -> Job | None:
         rows = self._reader.rows(f"SELECT {COLUMNS} FROM jobs {end}", parameters)

@@ -81,6 +81,10 @@ STEPS: Sequence[str] = (
     ALTER TABLE jobs ADD COLUMN core_dumped INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE jobs ADD COLUMN end_problem TEXT NOT NULL DEFAULT '';
     """,
+    # For lists of a window of time. Takes half a second for a million jobs.
+    """
+    CREATE INDEX jobs_by_creation ON jobs (created_at) WHERE state >= 4;
+    """,
 )
 
 

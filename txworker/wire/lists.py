@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 import struct
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from typing import Literal
 
 from txworker.jobs import Job, JobState, Query
 from txworker.jobs.errors import InvalidRequest
@@ -19,6 +21,11 @@ DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE = 100, 1000
 MAX_PAGE_BYTES = 3 * 1024 * 1024
 """Clients refuse messages over 4 MiB."""
 
+MIN_TIME, MAX_TIME = -62_135_596_800, 253_402_300_799
+"""The seconds of a google.protobuf.Timestamp (timestamp.proto)."""
+
+_ID_PREFIX = re.compile(r"[0-9a-f-]{0,36}")
+
 _TOKEN = struct.Struct(">q8s")
 """The number of the last job on the page, and a digest of the query."""
 
@@ -28,13 +35,29 @@ def query_from_pb(request: pb.ListJobsReq) -> Query:
     The query of a ListJobsReq.
 
     Raises:
-        InvalidRequest: a state does not exist, or a job cannot have such labels.
+        InvalidRequest: a state does not exist, a job cannot have such labels or such an id, or the window of time is
+            empty.
     """
     labels = labels_from_pb(request.labels)
     for state in request.states:
         if not JobState.PENDING.value <= state <= JobState.LOST.value:
             raise InvalidRequest("states", int(state), "is no state of a job")
-    return Query(frozenset(map(JobState, request.states)), labels)
+    if not _ID_PREFIX.fullmatch(request.idPrefix):
+        raise InvalidRequest("idPrefix", request.idPrefix, "begins no job's id, which is a UUID in lower case")
+    since, until = _time_from_pb(request, "since"), _time_from_pb(request, "until")
+    if since is not None and until is not None and until <= since:
+        begin, end = request.since.ToJsonString(), request.until.ToJsonString()
+        raise InvalidRequest("until", end, f"is not after since, {begin}")
+    return Query(frozenset(map(JobState, request.states)), labels, request.idPrefix, since, until)
+
+
+def _time_from_pb(request: pb.ListJobsReq, field: Literal["since", "until"]) -> float | None:
+    if not request.HasField(field):
+        return None
+    time = getattr(request, field)
+    if not (MIN_TIME <= time.seconds <= MAX_TIME and 0 <= time.nanos < 10**9):
+        raise InvalidRequest(field, f"seconds: {time.seconds} nanos: {time.nanos}", "is no time from year 1 to 9999")
+    return float(time.seconds + time.nanos / 1e9)
 
 
 def labels_from_pb(labels: Mapping[str, str]) -> dict[str, str]:
@@ -69,14 +92,15 @@ def page_start(request: pb.ListJobsReq, query: Query) -> int:
     The page has jobs with numbers below the returned one.
 
     Raises:
-        InvalidRequest: the token was not made by this worker, or for other states or labels.
+        InvalidRequest: the token was not made by this worker, or for another query.
     """
     if not request.pageToken:
         return BEYOND_NEWEST
     with suppress(ValueError, struct.error):
         before, digest = _TOKEN.unpack(base64.b64decode(request.pageToken.encode(), b"-_", validate=True))
         if digest != _digest(query):
-            raise InvalidRequest("pageToken", request.pageToken, "belongs to a list of other states or labels")
+            problem = "belongs to a list of other jobs: states, labels, idPrefix, since and until must be the same"
+            raise InvalidRequest("pageToken", request.pageToken, problem)
         return int(before)
     raise InvalidRequest("pageToken", request.pageToken, "was not given by this worker")
 
@@ -102,5 +126,8 @@ def page_to_pb(jobs: Iterable[Job], most: int, query: Query, max_bytes: int = MA
 
 
 def _digest(query: Query) -> bytes:
-    text = repr((sorted(state.value for state in query.states), sorted(query.labels.items())))
+    parts: tuple[object, ...] = (sorted(state.value for state in query.states), sorted(query.labels.items()))
+    if query.id_prefix or query.has_window:  # tokens without these are as an older worker made them
+        parts += (query.id_prefix, query.since, query.until)
+    text = repr(parts)
     return hashlib.sha256(text.encode()).digest()[:8]
