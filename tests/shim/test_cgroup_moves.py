@@ -12,11 +12,11 @@ class MovesTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.clock.advance(1000)
-        self.moved_nobody = 0
-        self.moves = Moves(self.clock.seconds, self.move_nobody)
+        self.moved_self = 0
+        self.moves = Moves(self.clock.seconds, self.move_self)
 
-    def move_nobody(self) -> None:
-        self.moved_nobody += 1
+    def move_self(self) -> None:
+        self.moved_self += 1
         self.clock.advance(0.011)
 
     def quick(self, *pauses: float) -> list[bool]:
@@ -29,14 +29,14 @@ class MovesTests(SynchronousTestCase):
     def test_single(self) -> None:
         """A child that is alone is not moved, and nothing is done for it."""
         self.assertEqual([False, False, False], self.quick(1, 1, 0.02))
-        self.assertEqual(0, self.moved_nobody)
+        self.assertEqual(0, self.moved_self)
 
     def test_burst(self) -> None:
-        """From the second of a burst on they are; the slow move at its beginning moves nobody."""
+        """From the second of a burst on they are; the slow move at its beginning moves no child."""
         self.assertEqual([False, True, True, True], self.quick(1, 0.002, 0.009, 0.009))
-        self.assertEqual(1, self.moved_nobody)
+        self.assertEqual(1, self.moved_self)
 
     def test_next_burst(self) -> None:
         """After a pause it begins anew."""
         self.assertEqual([False, True, False, True], self.quick(1, 0.002, 0.02, 0.002))
-        self.assertEqual(2, self.moved_nobody)
+        self.assertEqual(2, self.moved_self)

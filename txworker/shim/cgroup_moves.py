@@ -1,9 +1,9 @@
 """
-When a child may be moved into its cgroup after its start.
+When a child is moved into its cgroup after its start, instead of being cloned into it.
 
-The kernel lets every fork and exec pass before it moves a process: 11 ms, in which other launches wait and the child
-can start others outside. For some 10 ms after a move the next one takes 30 µs. So in a burst children are moved; a
-single one is forked into its cgroup, which takes a millisecond more and leaves no gap.
+Before the kernel moves a process it waits for every fork and exec, 11 ms in which other launches wait and the child can
+start processes outside its cgroup. For about 10 ms after a move, the next move takes 30 µs. So in a burst children are
+moved; a single child is cloned into its cgroup, which takes a millisecond more and leaves no gap.
 """
 
 from __future__ import annotations
@@ -18,29 +18,27 @@ from txworker.linux.own_cgroup import own_cgroup_path
 _QUICK_SECONDS = 0.01
 
 
-def move_nobody() -> None:
-    """A move that changes nothing: this process to where it is. What follows is quick."""
+def move_self() -> None:
+    """Move this process to the cgroup where it is, so that the moves that follow are quick."""
     with contextlib.suppress(OSError), open(f"{own_cgroup_path()}/cgroup.procs", "w") as procs:
         procs.write(str(os.getpid()))
 
 
 class Moves:
-    """Asked before each launch with a cgroup, in the spawn thread."""
+    """The moves of one process. quick() is called before each launch with a cgroup, in the spawn thread."""
 
-    def __init__(
-        self, now: Callable[[], float] = time.monotonic, move_nobody: Callable[[], None] = move_nobody
-    ) -> None:
+    def __init__(self, now: Callable[[], float] = time.monotonic, move_self: Callable[[], None] = move_self) -> None:
         self._now = now
-        self._move_nobody = move_nobody
+        self._move_self = move_self
         self._launched = self._moved = -_QUICK_SECONDS
 
     def quick(self) -> bool:
-        """The next child is one of a burst, and moving it will be quick; it shall be moved, then."""
+        """Whether the next child is one of a burst, so that moving it is quick. If so, it must be moved."""
         now = self._now()
         burst = now - self._launched < _QUICK_SECONDS
         self._launched = now
         if burst:
             if now - self._moved >= _QUICK_SECONDS:
-                self._move_nobody()
+                self._move_self()
             self._moved = self._launched = self._now()
         return burst

@@ -1,9 +1,9 @@
 """
-Copying what jobs print to their output files, while no worker does, or for good when leftovers are kept.
+Copying output from pipes to files while no worker is connected, and for good when leftovers are kept.
 
-splice(2) moves bytes from the pipe to the file in one system call, so a SIGKILL at any moment loses and doubles none:
-what has left the pipe is in the file, and the file's length says where the next byte goes. Where the file system or a
-full disk refuses it, bytes are read and thrown away, or written; then a SIGKILL between the two loses what was read.
+splice(2) moves bytes from the pipe to the file in one system call, so SIGKILL at any moment loses and repeats none:
+what has left the pipe is in the file, and the file's length says where the next byte goes. Where splice() is not
+supported, bytes are read and written; then a SIGKILL between the two loses what was read.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ _SPLICE_F_NONBLOCK = 2  # <fcntl.h>; os has it from Python 3.12 on
 _BLOCK = 1024 * 1024
 _READ_BYTES = 64 * 1024
 _BLOCKS_AT_ONCE = 4
-"""Of one pipe in one turn of the loop; then others have theirs."""
+"""Blocks of one pipe in one turn of the loop."""
 
 
 class Copying:
     """
-    One pipe of one job. over(copying) is told once, when the pipe has ended. Registered with the epoll set by the
-    caller.
+    One pipe of one job. The caller watches the pipe and calls ready(); over(copying) is called once, at the end of the
+    pipe.
 
-    directory: the output directory, open.
+    directory: a descriptor of the output directory.
     """
 
     def __init__(self, directory: int, job: HeldJob, child_fd: int, over: Callable[[Copying], None]) -> None:
@@ -47,7 +47,7 @@ class Copying:
         self._splices = True
 
     def ready(self) -> None:
-        """The pipe can be read, or has ended."""
+        """Copy what the pipe holds, as far as the pipe's turn allows."""
         for _ in range(_BLOCKS_AT_ONCE):
             try:
                 moved = self.take(self.pipe, _BLOCK)
@@ -59,10 +59,10 @@ class Copying:
 
     def take(self, pipe: int, most: int) -> int:
         """
-        Move so many bytes at most; how many left the pipe, 0: it has ended.
+        Move up to `most` bytes from the pipe; returns how many left the pipe, 0 at its end.
 
         Raises:
-            BlockingIOError: it is empty.
+            BlockingIOError: the pipe is empty.
         """
         room = most
         try:
@@ -75,18 +75,18 @@ class Copying:
         except BlockingIOError:
             raise
         except OSError:
-            return self._throw_away(pipe, most, self.job.lost)
-        return self._throw_away(pipe, most, self.job.discarded)
+            return self._drop(pipe, most, self.job.lost)
+        return self._drop(pipe, most, self.job.discarded)
 
     def close(self) -> None:
-        """No more."""
+        """Close the file."""
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
 
     def _move(self, pipe: int, most: int) -> int:
-        if not bytes_in(pipe):  # an ended pipe needs no file
-            return _nothing_from(pipe)
+        if not bytes_in(pipe):  # the end of a pipe needs no file
+            return _end_of(pipe)
         if self._splices:
             try:
                 return os.splice(pipe, self._opened(), most, flags=_SPLICE_F_NONBLOCK)
@@ -97,7 +97,7 @@ class Copying:
         return self._copy(pipe, most)
 
     def _copy(self, pipe: int, most: int) -> int:
-        """Where splice cannot be had. A SIGKILL between read and write loses this block."""
+        """Without splice(). SIGKILL between read and write loses this block."""
         data = os.read(pipe, min(most, _READ_BYTES))
         rest = memoryview(data)
         try:
@@ -107,7 +107,7 @@ class Copying:
             self.job.lost[self.child_fd] += len(rest)
         return len(data)
 
-    def _throw_away(self, pipe: int, most: int, counted: dict[int, int]) -> int:
+    def _drop(self, pipe: int, most: int, counted: dict[int, int]) -> int:
         data = os.read(pipe, min(most, _READ_BYTES))
         counted[self.child_fd] += len(data)
         if data:
@@ -128,22 +128,22 @@ class Copying:
 def _open_own(name: str, flags: int, directory: int) -> int:
     """
     Raises:
-        OSError: also when what has that name is no regular file, has another name, too, or is another user's.
+        OSError: it cannot be opened; or it is not a regular file, has a second name, or is another user's.
     """
     fd = os.open(name, flags, 0o600, dir_fd=directory)
     found = os.fstat(fd)
     if stat.S_ISREG(found.st_mode) and found.st_nlink == 1 and found.st_uid == os.geteuid():
         return fd
     os.close(fd)
-    raise FileExistsError(errno.EEXIST, "it is none of the worker's files", name)
+    raise FileExistsError(errno.EEXIST, "it is not the worker's file", name)
 
 
 class KeptCopying(Copying):
     """
-    Of a job that is over, whose leftovers are kept: no worker goes on with its output any more.
+    For a job that is over and whose leftovers are kept; no worker copies its output any more.
 
-    The file is opened now, while the directory is open. It is not made anew when it has been deleted, as retention
-    does; from then on what comes is thrown away. Lines of ours, which a worker would have written, are written here.
+    The file is opened at once, while the directory is open. If the file is deleted, as retention does, it is not
+    created again, and output is dropped. The lines about lost and dropped output are written here, as a worker does.
     """
 
     def __init__(self, directory: int, job: HeldJob, child_fd: int, over: Callable[[Copying], None]) -> None:
@@ -157,11 +157,11 @@ class KeptCopying(Copying):
             self._gone = True
 
     def take(self, pipe: int, most: int) -> int:
-        """As in Copying, but for a file that is gone."""
+        """As Copying.take(); when the file is deleted, what the pipe holds is dropped."""
         if self._gone or not os.fstat(self._file).st_nlink:
             self._gone = True
             self.close()
-            return self._throw_away(pipe, most, self.job.discarded)
+            return self._drop(pipe, most, self.job.discarded)
         taken = super().take(pipe, most)
         if self.job.lost[self.child_fd]:
             self._tell_lost()
@@ -175,7 +175,7 @@ class KeptCopying(Copying):
             self.job.lost[self.child_fd] = 0
 
     def _write(self, line: str) -> bool:
-        """Whether the disk took it, or some of it."""
+        """Returns whether at least a part of it was written."""
         try:
             return bool(os.write(self._file, line.encode()))
         except OSError:
@@ -183,12 +183,17 @@ class KeptCopying(Copying):
 
 
 def bytes_in(pipe: int) -> int:
-    """How many a pipe holds."""
+    """How many bytes a pipe holds."""
     return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
-def _nothing_from(pipe: int) -> int:
-    """0: it has ended, and holds nothing. A byte may have come since it was found empty: so none is read here."""
+def _end_of(pipe: int) -> int:
+    """
+    Returns 0 when an empty pipe has ended, and reads nothing, because bytes may have come since it was found empty.
+
+    Raises:
+        BlockingIOError: it has not ended.
+    """
     poll = select.poll()
     poll.register(pipe, select.POLLIN)
     events = poll.poll(0)
@@ -198,7 +203,7 @@ def _nothing_from(pipe: int) -> int:
 
 
 def is_readable(pipe: int) -> bool:
-    """It holds bytes, or has ended."""
+    """Whether it holds bytes or has ended."""
     poll = select.poll()
     poll.register(pipe, select.POLLIN)
     return bool(poll.poll(0))

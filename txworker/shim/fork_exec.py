@@ -1,8 +1,8 @@
 """
-A start that takes code in the child: limits, another user, a niceness, or to be born in a cgroup.
+Starting a process by fork and exec, with code in the child: limits, another user, a niceness, or a cgroup to begin in.
 
-The spawn thread forks. The shim's other thread, the loop, is then in a system call or waits for Python's lock, so what
-the child runs up to its exec needs nothing that the loop may hold, as long as it does not let go of that lock.
+The spawn thread forks. Meanwhile the loop's thread is in a system call or waits for Python's lock. So the child, up to
+its exec, needs nothing that the loop's thread may hold, as long as the child does not release Python's lock.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:  # the module itself costs a small program a megabyte
     from typing import Any, NoReturn
 
-_NO_MEMORY = struct.pack("i", errno.ENOMEM) + b"command"  # made before there is a limit
+_NO_MEMORY = struct.pack("i", errno.ENOMEM) + b"command"  # made before the memory limit is set
 
 
 class CannotClone(OSError):
-    """There is no child at all, whatever it was to become."""
+    """The kernel made no child."""
 
 
 def fork_exec(
@@ -37,25 +37,26 @@ def fork_exec(
     descriptor_limit: tuple[int, int],
 ) -> int:
     """
-    The pid of the request's process, which runs. descriptors maps its 0, 1 and 2 to ours.
+    Start the process; returns its pid. descriptors: the shim's, by the job's 0, 1 and 2.
 
     Raises:
-        CannotClone: no process could be made.
-        OSError: a step failed, and there is no process; `filename` is the directory, the first word or the step.
+        CannotClone: the kernel made no child.
+        OSError: a step in the child failed, and there is no process; `filename` is the directory, the program or the
+            step.
     """
-    report, told = os.pipe2(os.O_CLOEXEC)
+    reading, writing = os.pipe2(os.O_CLOEXEC)
     try:
         limits = (("maxOpenFiles", resource.RLIMIT_NOFILE, *descriptor_limit), *request["limits"])
         pid = _fork(request["cgroup"])
         if pid == 0:
-            _become(request, environment, descriptors, (*limits, *as_limits(request["tag"])), told)
-        os.close(told)
-        told = -1
-        failure = os.read(report, 64)  # ends empty when the exec succeeded, which closes the other end
+            _become(request, environment, descriptors, (*limits, *as_limits(request["tag"])), writing)
+        os.close(writing)
+        writing = -1
+        failure = os.read(reading, 64)  # empty when the exec succeeded, because it closes the other end
     finally:
-        os.close(report)
-        if told >= 0:
-            os.close(told)
+        os.close(reading)
+        if writing >= 0:
+            os.close(writing)
     if failure:
         os.waitpid(pid, 0)
         raise _failed(failure, request)
@@ -77,7 +78,7 @@ def _fork(cgroup: str | None) -> int:
         try:
             pid = clone_into_cgroup(directory)
         finally:
-            if pid != 0:  # the child's closes at its exec, and os.close() is none of what it may call
+            if pid != 0:  # the child must not call os.close(); its copy closes at the exec
                 os.close(directory)
         return pid
     except OSError as error:
@@ -89,14 +90,14 @@ def _become(
     environment: Mapping[str, str],
     descriptors: Mapping[int, int],
     limits: tuple[tuple[str, int, int, int], ...],
-    told: int,
+    writing: int,
 ) -> NoReturn:
-    """In the child: every step, then the job itself. A step that fails is told by its name and errno."""
+    """In the child: do every step, then exec. A step that fails is reported by its errno and name."""
     step = "session"
     try:
         os.setsid()
         step = "descriptors"
-        for child_fd, fd in sorted(descriptors.items()):  # all of ours are above 2 and close at the exec
+        for child_fd, fd in sorted(descriptors.items()):  # the shim's are above 2 and close at the exec
             in_child.dup2(fd, child_fd)
         step = "oom_score_adj"
         if request["oom_score_adj"]:
@@ -120,10 +121,10 @@ def _become(
         default_dispositions()
         execute(request["argv"], environment)
     except OSError as error:
-        in_child.write(told, struct.pack("i", error.errno or 1) + step.encode()[:32])
-    except MemoryError:  # so low a limit
-        in_child.write(told, _NO_MEMORY)
+        in_child.write(writing, struct.pack("i", error.errno or 1) + step.encode()[:32])
+    except MemoryError:  # the limit is that low
+        in_child.write(writing, _NO_MEMORY)
     except BaseException:
-        in_child.write(told, struct.pack("i", errno.EINVAL) + step.encode()[:32])
+        in_child.write(writing, struct.pack("i", errno.EINVAL) + step.encode()[:32])
     finally:
         os._exit(127)

@@ -1,4 +1,4 @@
-"""A job that the shim has: its process, the read ends of its pipes, and what to enforce while no worker is there."""
+"""A job of the shim: its process, the read ends of its pipes, and what to enforce while no worker is connected."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:  # the module itself costs a small program a megabyte
 
 
 _KEPT = ("grace", "cgroup", "separate_stderr", "max_output", "quiet")
-"""Of an request once its process runs; the rest, which may be long, is not needed any more."""
+"""What is kept of a spawn request; the rest, which may be long, is dropped when the process runs."""
 
 
 class HeldJob:
     """
-    Times are of the monotonic clock, which is the same for every process, except where they are called wall times.
+    Times are in seconds of the monotonic clock, except for wall times.
 
-    pipes: the read end by the job's descriptor, 1 and 2. reason: why it is being ended; kill_at: when KILL is due.
+    pipes: the read ends by the job's descriptors, 1 and 2. reason: why it is being ended. kill_at: when KILL is due.
     """
 
     def __init__(self, request: SpawnRequest, pid: int, ticks: int, pipes: dict[int, int]) -> None:
@@ -46,19 +46,19 @@ class HeldJob:
         self.discarded = {1: 0, 2: 0}
 
     def signal_group(self, number: int) -> None:
-        """To its process group, which cannot be another's: the number stays taken until the job is released."""
+        """Signal its process group. The pid is not given to another process before the job is released."""
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, number)
 
     def end(self, reason: str) -> None:
-        """TERM now, KILL when the request's grace period is over."""
+        """Send TERM now, and let KILL be due when the grace period is over."""
         self.reason = reason
         self.kill_at = time.monotonic() + self.request["grace"]
         self.signal_group(signal.SIGTERM)
         self.signal_group(signal.SIGCONT)
 
     def kill(self) -> None:
-        """KILL to its process group, and to all of its cgroup."""
+        """KILL its process group and its cgroup."""
         self.kill_at = None
         self.signal_group(signal.SIGKILL)
         if self.request["cgroup"]:
@@ -66,14 +66,14 @@ class HeldJob:
                 file.write("1")
 
     def close(self) -> None:
-        """Its descriptors are not needed any more."""
+        """Close its descriptors."""
         for fd in [*self.pipes.values(), *([self.pidfd] if self.pidfd >= 0 else [])]:
             os.close(fd)
         self.pipes = {}
         self.pidfd = -1
 
     def record(self) -> dict[str, Any]:
-        """All of it that the next worker needs to know."""
+        """The message `job`: what a worker needs to take it over."""
         return {
             "type": "job",
             "job": self.id,

@@ -1,8 +1,8 @@
 """
-The worker's intermediate pipes, of which the shim holds the read ends: what a worker that was killed left in them.
+The worker's intermediate pipes, of which the shim holds the read ends, to save what a killed worker left in them.
 
-Before the worker fills one it writes down whose bytes these will be, in a memfd that both ends have mapped. One owner
-at a time: a pipe is emptied before it is filled for another job.
+Before the worker fills a pipe, it writes the owner of the bytes to a memfd that both ends have mapped. A pipe has one
+owner at a time: it is emptied before it is filled for another job.
 """
 
 from __future__ import annotations
@@ -15,34 +15,34 @@ from collections.abc import Sequence
 from txworker.shim.copying import Copying, bytes_in
 
 SLOT_BYTES = 64
-"""Of the memfd for each pipe: the job's id, a space, its descriptor; the rest is NUL."""
+"""The part of the memfd for each pipe: the job's id, a space, the job's descriptor, then NULs."""
 
 
 def owner_entry(job_id: str, child_fd: int) -> bytes:
-    """What is written into a slot."""
+    """The content of a slot."""
     return f"{job_id} {child_fd}".encode().ljust(SLOT_BYTES, b"\0")
 
 
 class IntermediatePipes:
-    """None to begin with; the loop's thread."""
+    """The pipes of the latest worker; none at first. The loop's thread."""
 
     def __init__(self) -> None:
         self._owners: mmap.mmap | None = None
         self._pipes: list[int] = []
 
     def take(self, descriptors: Sequence[int]) -> None:
-        """Those of a new worker: the owners' memfd, then the read ends. The old ones are closed."""
+        """Take those of a new worker, the memfd of the owners first, and close the old ones."""
         self.close()
         owners, *self._pipes = descriptors
         self._owners = mmap.mmap(owners, SLOT_BYTES * len(self._pipes), prot=mmap.PROT_READ)
         os.close(owners)
 
     def left(self) -> list[tuple[str, int, int]]:
-        """Of those that hold something: the job's id, its descriptor, the pipe."""
+        """Of each pipe that is not empty: the id of the job, the job's descriptor, the pipe."""
         return [(*self._owner(index), pipe) for index, pipe in enumerate(self._pipes) if bytes_in(pipe)]
 
     def close(self) -> None:
-        """Nothing of these pipes is needed any more."""
+        """Close all of them."""
         for pipe in self._pipes:
             os.close(pipe)
         self._pipes = []
@@ -58,7 +58,7 @@ class IntermediatePipes:
 
 
 def drain(copying: Copying, pipe: int) -> None:
-    """Move all that an intermediate pipe holds to the job's file, before anything of the job's own pipe."""
+    """Move the content of an intermediate pipe to the job's file. It goes before the content of the job's own pipe."""
     with contextlib.suppress(BlockingIOError):
         while (left := bytes_in(pipe)) and copying.take(pipe, left):
             pass

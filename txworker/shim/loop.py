@@ -1,5 +1,6 @@
 """
-The shim's one loop: takes orders from the worker, tells it of starts and exits, reaps, and stands in for it.
+The shim's loop: starts processes for the worker, reports their starts and exits, reaps them, and stands in for a worker
+that is gone.
 
 It never opens, enters or executes a path that a job names; the spawn thread does (spawn_thread.py).
 """
@@ -11,130 +12,94 @@ import os
 import resource
 import signal
 import socket
-import struct
 import time
+from collections.abc import Iterable
 
 from txworker.linux.wait import exit_of, exited_child_of_thread, reap
 from txworker.shim import messages
 from txworker.shim.events import Events
 from txworker.shim.held_job import HeldJob
 from txworker.shim.intermediate import IntermediatePipes
-from txworker.shim.messages import Channel, Message
+from txworker.shim.messages import Message
 from txworker.shim.spawn_thread import SpawnThread, ticks_now
 from txworker.shim.unattended import Unattended
+from txworker.shim.worker_connection import WorkerConnection
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # the module itself costs a small program a megabyte
     from typing import Any
 
 _FIRST_WORKER_SECONDS = 30.0
-"""A shim that no worker has connected to for so long was started by one that died at once."""
+"""If no worker connects within this time after the shim's start, the worker that started it is dead."""
 
-_SWEEP_SECONDS = 1.0
-"""Between two looks for children of the spawn thread that are no jobs."""
+_WITHOUT_WORKER_SECONDS = 1.0
+"""How often the loop checks whether it may end, while no worker is connected."""
 
-_UCRED = struct.Struct("iII")
+_REAP_SECONDS = 1.0
+"""After a SIGCHLD children of the spawn thread that are no jobs are reaped, at most this often."""
 
 
 class Loop:
     """
-    listener: where workers connect, one at a time; the newest counts, for it holds the lease of the state directory.
+    listener: where workers connect. version: of the package, for people.
 
-    version: of the package, for people.
+    Every method _on_<type> is called with the messages of that type (messages.py), and their descriptors.
     """
 
     def __init__(self, listener: socket.socket, thread: SpawnThread, version: str) -> None:
-        self._listener = listener
         self._thread = thread
         self._version = version
         self._events = Events()
+        self._worker = WorkerConnection(self._events, listener, self._received, self._worker_lost)
         self._jobs: dict[str, HeldJob] = {}
-        self._starting: dict[str, tuple[Message, dict[int, int]]] = {}
-        self._inherited: set[str] = set()  # those of them that an earlier worker asked for
-        self._forgotten: set[str] = set()  # and that no worker wants any more
+        self._starting: dict[str, tuple[Message, dict[int, int]]] = {}  # the request, and the read ends
+        self._inherited: set[str] = set()  # those of _starting that an earlier worker requested
+        self._unwanted: set[str] = set()  # those of _starting that no worker wants any more
         self._pipes = IntermediatePipes()
         self._unattended = Unattended(self._events, self._jobs, self._pipes)
-        self._channel: Channel | None = None
         self._directory = -1
         self._defaults: dict[str, Any] = {}
         self._unsent: list[HeldJob] = []
-        self._ended = False
-        self._sweep_at: float | None = None
+        self._had_worker = False
+        self._reap_at: float | None = None
         self._deadline = time.monotonic() + _FIRST_WORKER_SECONDS
         self._keep_above = 3
         self._children = _wake_on_children()
 
     def run(self) -> None:
-        """Until there are neither jobs nor a worker."""
-        self._listener.setblocking(False)
-        self._events.watch(self._listener.fileno(), self._connected)
-        self._events.watch(self._thread.fileno(), self._result)
+        """Run until there are neither jobs nor a worker."""
+        self._events.watch(self._thread.fileno(), self._spawn_answered)
         self._events.watch(self._children, self._child_exited)
         while not self._is_over():
-            self._events.wait(self._patience())
+            self._events.wait(self._seconds_to_wait())
 
     def _is_over(self) -> bool:
-        if self._channel is not None or self._jobs or self._starting or self._unattended.keeps:
+        if self._worker.is_open or self._jobs or self._starting or self._unattended.keeps:
             return False
-        return self._ended or time.monotonic() > self._deadline
+        return self._had_worker or time.monotonic() > self._deadline
 
-    def _patience(self) -> float | None:
-        """Seconds until something is due; None: only an event counts."""
+    def _seconds_to_wait(self) -> float | None:
+        """Do what is due; returns the seconds until something else is, or None when only an event counts."""
         due = [self._unattended.enforce()]
-        if self._sweep_at is not None:
-            due.append(self._sweep())
-        if self._channel is None:
-            due.append(1.0)
+        if self._reap_at is not None:
+            due.append(self._reap_others())
+        if not self._worker.is_open:
+            due.append(_WITHOUT_WORKER_SECONDS)
         waits = [seconds for seconds in due if seconds is not None]
         return min(waits) if waits else None
 
-    def _connected(self) -> None:
-        connection, _ = self._listener.accept()
-        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
-        if _UCRED.unpack(credentials)[1] != os.getuid():
-            connection.close()
-            return
-        if self._channel is not None:
-            self._disconnect()
-        connection.setblocking(False)
-        self._channel = Channel(connection)
-        self._events.watch(self._channel.fileno(), self._received)
-
-    def _disconnect(self) -> None:
-        """The worker is gone, or another one is there."""
-        assert self._channel is not None
-        self._events.unwatch(self._channel.fileno())
-        self._channel.close()
-        self._channel = None
+    def _worker_lost(self) -> None:
         self._unsent.clear()
         self._inherited = set(self._starting)
-        self._ended = True
+        self._had_worker = True
         if self._directory >= 0 and not self._unattended.active:
             self._unattended.begin(self._directory, self._defaults.get("unattended_seconds", 0.0))
 
-    def _received(self) -> None:
-        for _ in range(64):
-            channel = self._channel
-            if channel is None:
-                return
-            try:
-                if channel.full:
-                    channel.flush()
-                    self._mind_room()
-                message, descriptors = channel.receive()
-            except BlockingIOError:
-                return
-            except OSError:
-                self._disconnect()
-                return
-            self._obey(message, descriptors)
+    def _received(self, message: Message, descriptors: list[int]) -> None:
+        getattr(self, f"_on_{message['type']}", self._on_unknown)(message, descriptors)
 
-    def _obey(self, message: Message, descriptors: list[int]) -> None:
-        getattr(self, f"_on_{message['type']}", self._ignore)(message, descriptors)
-
-    def _ignore(self, message: Message, descriptors: list[int]) -> None:
-        for fd in descriptors:
-            os.close(fd)
+    def _on_unknown(self, message: Message, descriptors: list[int]) -> None:
+        _close(descriptors)
 
     def _on_hello(self, message: Message, descriptors: list[int]) -> None:
         answer = {
@@ -147,56 +112,61 @@ class Loop:
             "kept": self._unattended.kept,
         }
         if message["protocol"] != messages.PROTOCOL:
-            self._ignore(message, descriptors)
-            self._send(answer)
+            _close(descriptors)
+            self._worker.send(answer)
             return
         self._unattended.end()
         if self._directory >= 0:
             os.close(self._directory)
         (self._directory,) = descriptors
         self._defaults = message["defaults"]
-        self._keep_above = _room_above(self._defaults["descriptor_limit"][0])
+        self._keep_above = _lowest_kept(self._defaults["descriptor_limit"][0])
         self._thread.set_defaults(self._defaults)
         self._unsent = list(self._jobs.values())
-        self._send(answer)
-        self._send_lot()
+        self._worker.send(answer)
+        self._send_batch()
 
     def _on_pipes(self, message: Message, descriptors: list[int]) -> None:
         self._pipes.take([self._high(fd) for fd in descriptors])
 
     def _on_more(self, message: Message, descriptors: list[int]) -> None:
-        self._send_lot()
+        self._send_batch()
 
-    def _send_lot(self) -> None:
-        lot, self._unsent = self._unsent[: messages.LOT], self._unsent[messages.LOT :]
-        for job in lot:
-            self._send(job.record(), [fd for _, fd in sorted(job.pipes.items())])
+    def _send_batch(self) -> None:
+        """The next records of the jobs, for a worker that takes them over."""
+        batch, self._unsent = self._unsent[: messages.BATCH_JOBS], self._unsent[messages.BATCH_JOBS :]
+        for job in batch:
+            self._worker.send(job.record(), [fd for _, fd in sorted(job.pipes.items())])
         starting = list(self._starting) if not self._unsent else []
-        self._send({"type": "lot"} if self._unsent else {"type": "ready", "starting": starting})
+        self._worker.send({"type": "lot"} if self._unsent else {"type": "ready", "starting": starting})
 
     def _on_spawn(self, request: Message, descriptors: list[int]) -> None:
         self._on_release({"jobs": request.pop("release"), "keep": False}, [])
-        job = request["job"]
-        if job in self._jobs or job in self._starting:
-            self._ignore(request, descriptors)
+        job_id = request["job"]
+        if job_id in self._jobs or job_id in self._starting:
+            _close(descriptors)
             return
-        pipes: dict[int, int] = {}
-        written: list[int] = []
+        reading: dict[int, int] = {}
+        writing: list[int] = []
         try:
-            for child_fd in (1, 2)[: 1 + request["separate_stderr"]]:
-                reading, writing = os.pipe()
-                written.append(writing)
-                pipes[child_fd] = self._high(reading)
-                os.set_blocking(pipes[child_fd], False)
-                if request["user"] is not None:
-                    os.fchown(writing, request["user"][0], request["user"][1])  # or it could not open /dev/stderr anew
-            self._thread.spawn(request, [*descriptors, *written])
-            self._starting[job] = request, pipes
+            self._make_pipes(request, reading, writing)
+            self._thread.spawn(request, [*descriptors, *writing])
+            self._starting[job_id] = request, reading
         except OSError as error:
-            self._ignore(request, list(pipes.values()))
-            self._send({"type": "failed", "job": job, "errno": error.errno or 11, "step": ""})
+            _close(reading.values())
+            self._worker.send({"type": "failed", "job": job_id, "errno": error.errno or 11, "step": ""})
         finally:
-            self._ignore(request, [*descriptors, *written])
+            _close([*descriptors, *writing])
+
+    def _make_pipes(self, request: Message, reading: dict[int, int], writing: list[int]) -> None:
+        """Adds what it makes to `reading` and `writing`, also if it fails."""
+        for child_fd in (1, 2)[: 1 + request["separate_stderr"]]:
+            read_end, write_end = os.pipe()
+            writing.append(write_end)
+            reading[child_fd] = self._high(read_end)
+            os.set_blocking(reading[child_fd], False)
+            if request["user"] is not None:
+                os.fchown(write_end, request["user"][0], request["user"][1])  # so that the job can open /dev/stderr
 
     def _on_recall(self, message: Message, descriptors: list[int]) -> None:
         self._thread.recall()
@@ -213,46 +183,42 @@ class Loop:
                 self._release(job, message["keep"])
 
     def _release(self, job: HeldJob, keep: bool) -> None:
-        if job.pidfd >= 0:
-            self._events.unwatch(job.pidfd)
-            os.close(job.pidfd)
-            job.pidfd = -1
+        self._close_pidfd(job)
         reap(job.pid)
         self._thread.job_pids.discard(job.pid)
         if not (keep and self._unattended.keep(self._directory, job)):
             job.close()
 
     def _on_forget(self, message: Message, descriptors: list[int]) -> None:
-        self._forgotten = set(self._starting)
+        self._unwanted = set(self._starting)
         self._thread.recall()
         self._thread.kill_starting()
 
     def _on_quit(self, message: Message, descriptors: list[int]) -> None:
         if not self._jobs:
-            self._listener.close()
-            self._disconnect()
+            self._worker.refuse()
 
-    def _result(self) -> None:
+    def _spawn_answered(self) -> None:
         job_id, pid, error, step = self._thread.result()
         request, pipes = self._starting.pop(job_id)
         if pid:
             self._started(request, pid, pipes)
         else:
-            self._ignore({}, list(pipes.values()))
-            self._send({"type": "failed", "job": job_id, "errno": error, "step": step})
+            _close(pipes.values())
+            self._worker.send({"type": "failed", "job": job_id, "errno": error, "step": step})
 
     def _started(self, request: Message, pid: int, pipes: dict[int, int]) -> None:
-        if request["job"] in self._forgotten:
+        if request["job"] in self._unwanted:
             self._thread.job_pids.discard(pid)
             os.killpg(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
-            self._ignore(request, list(pipes.values()))
+            _close(pipes.values())
             return
         job = self._jobs[request["job"]] = HeldJob(request, pid, ticks_now(), pipes)
         started = {"type": "started", "job": job.id, "pid": pid, "at": job.started_wall}
         message = job.record() if job.id in self._inherited else started
         self._inherited.discard(job.id)
-        self._send(message, [fd for _, fd in sorted(pipes.items())])
+        self._worker.send(message, [fd for _, fd in sorted(pipes.items())])
         if self._unattended.active:
             self._unattended.add(job)
         job.pidfd = self._high(os.pidfd_open(pid))
@@ -263,50 +229,39 @@ class Loop:
         if job.exit is None:
             return
         job.exit_wall = time.time()
-        self._events.unwatch(job.pidfd)
-        os.close(job.pidfd)
-        job.pidfd = -1
-        self._send({"type": "exited", "job": job.id, "exit": job.exit_record()})
+        self._close_pidfd(job)
+        self._worker.send({"type": "exited", "job": job.id, "exit": job.exit_record()})
+
+    def _close_pidfd(self, job: HeldJob) -> None:
+        if job.pidfd >= 0:
+            self._events.unwatch(job.pidfd)
+            os.close(job.pidfd)
+            job.pidfd = -1
 
     def _child_exited(self) -> None:
-        """SIGCHLD: an orphan that was adopted may have exited, or a sibling of the jobs."""
+        """After SIGCHLD: an orphan that the shim adopted may have exited, or a child of the spawn thread."""
         os.read(self._children, 4096)
         while (pid := exited_child_of_thread()) is not None:
             reap(pid)
-        if self._sweep_at is None:
-            self._sweep_at = time.monotonic() + _SWEEP_SECONDS
+        if self._reap_at is None:
+            self._reap_at = time.monotonic() + _REAP_SECONDS
 
-    def _sweep(self) -> float | None:
-        assert self._sweep_at is not None
-        left = self._sweep_at - time.monotonic()
+    def _reap_others(self) -> float | None:
+        """Returns the seconds until the children of the spawn thread that are no jobs are reaped; None: done."""
+        assert self._reap_at is not None
+        left = self._reap_at - time.monotonic()
         if left > 0:
             return left
-        self._sweep_at = None
+        self._reap_at = None
         if not self._starting:
-            self._thread.sweep()
+            self._thread.reap_others()
         return None
-
-    def _send(self, message: Message, descriptors: list[int] | None = None) -> None:
-        """To the worker, if there is one."""
-        if self._channel is None:
-            return
-        try:
-            self._channel.send(message, descriptors or [])
-            if self._channel.full:
-                self._mind_room()
-        except OSError:
-            pass  # it is gone: what is said to it is in the records for the next; epoll tells of the end
-
-    def _mind_room(self) -> None:
-        """Be woken when there is room for what waits."""
-        if self._channel is not None:
-            self._events.mind_room(self._channel.fileno(), self._channel.full)
 
     def _high(self, fd: int) -> int:
         """
-        The same, above the limit of descriptors that children start with; fd itself where there is no room.
+        The same descriptor, above the limit of descriptors that children start with; fd itself where there is no room.
 
-        While a child is made that limit is ours, and a new descriptor must find a free number below it.
+        While a child is started that limit is the shim's own, and a new descriptor needs a free number below it.
         """
         try:
             high = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, self._keep_above)
@@ -316,14 +271,19 @@ class Loop:
         return high
 
 
-def _room_above(soft: int) -> int:
-    """The lowest number for what is held for long: above the children's limit, if there is something above."""
+def _close(descriptors: Iterable[int]) -> None:
+    for fd in descriptors:
+        os.close(fd)
+
+
+def _lowest_kept(soft: int) -> int:
+    """The lowest number for descriptors that are kept: above the children's limit, if there is something above it."""
     return soft if soft < resource.getrlimit(resource.RLIMIT_NOFILE)[0] else 3
 
 
 def _wake_on_children() -> int:
-    """A descriptor that can be read after a SIGCHLD. The first thread's, as signal.signal() is."""
-    here, there = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-    signal.set_wakeup_fd(there, warn_on_full_buffer=False)
+    """A descriptor that can be read after a SIGCHLD. Main thread, as signal.signal() requires."""
+    reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda number, frame: None)
-    return here
+    return reading

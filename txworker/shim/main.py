@@ -1,8 +1,8 @@
 """
 The shim as a program: `python -I -S main.py VERSION`, with the listening socket as descriptor 3.
 
-Run by its path, as an isolated Python finds no packages. All that it needs is imported here, for an upgrade replaces
-the files under a shim that runs.
+It is run by its path, because an isolated Python finds no packages. All that it needs is imported at the start,
+because an upgrade may replace the files while the shim runs.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ _IGNORED = (
 
 
 def main() -> None:
-    """Serve until there are neither jobs nor a worker."""
-    for number in _IGNORED:  # a terminal or a service manager that ends the worker must not end its jobs
+    """Run until there are neither jobs nor a worker."""
+    for number in _IGNORED:  # a terminal or a service manager that signals the worker must not end its jobs
         signal.signal(number, signal.SIG_IGN)
     default_internal_signals()
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
@@ -45,12 +45,12 @@ def main() -> None:
         os.setsid()
     os.chdir("/")
     set_name("txworker-shim")
-    sys.setswitchinterval(NEVER_SWITCH_SECONDS)  # both threads release Python's lock by themselves, at system calls
+    sys.setswitchinterval(NEVER_SWITCH_SECONDS)  # both threads release Python's lock at system calls
     raise_descriptor_limit()
     become_subreaper()
     listener = socket.socket(fileno=_LISTENER)
     listener.set_inheritable(False)
-    listener.listen(_BACKLOG)  # again: SO_PEERCRED of a connection is what listened last, and shall be the shim
+    listener.listen(_BACKLOG)  # again: SO_PEERCRED names the process that called listen() last
     thread = SpawnThread()
     thread.start()
     gc.freeze()

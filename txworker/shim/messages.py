@@ -1,30 +1,29 @@
 """
-What the worker and the shim say to each other, over a Unix socket of type SOCK_SEQPACKET.
+The messages between the worker and the shim, over a Unix socket of type SOCK_SEQPACKET.
 
-A message is one JSON object, with descriptors beside it (SCM_RIGHTS). One that is too long for a datagram is in a
-memfd,
-which is then the first descriptor. JSON because the two ends may run different Pythons, and because a parser of the
-privileged end must be safe: marshal and pickle are not.
+A message is one JSON object, with descriptors beside it (SCM_RIGHTS). A message that is too long for a datagram is in a
+memfd, which is then the first descriptor. The format is JSON because the two ends may run different versions of Python,
+and because marshal and pickle are not safe to parse.
 
 | worker to shim | |
 | --- | --- |
-| hello | protocol, version, pid, defaults (what every job inherits); descriptors: the output directory |
-| pipes | descriptors: the owners' memfd and the read ends of the worker's intermediate pipes |
-| more | the worker has taken the last lot of jobs that run: send the next |
-| spawn | job, and how it is to be started; release: jobs that are over; descriptors: its stdin, if it has one |
-| recall | do not start what waits for its turn behind a start that hangs: answer `recalled` |
-| enforce | job, and what to enforce while no worker is there: reason, kill_at |
-| release | jobs: they are over; wait for their processes, close their pipes. keep: go on copying what leftovers print |
-| forget | what is being started is not wanted any more: kill it |
+| hello | protocol, version, pid, defaults (what every job inherits); descriptor: the output directory |
+| pipes | descriptors: the memfd of the owners and the read ends of the worker's intermediate pipes |
+| more | the worker has received a batch of jobs: send the next one |
+| spawn | job, and how to start it; release: jobs that are over; descriptor: its stdin, if it has one |
+| recall | answer `recalled` to each start that waits behind one that hangs |
+| enforce | job, and what to do while no worker is connected: reason, kill_at |
+| release | jobs: they are over; reap their processes, close their pipes. keep: go on copying what leftovers print |
+| forget | kill what is being started |
 | quit | end, if there is no job |
 
 | shim to worker | |
 | --- | --- |
-| hello | protocol, version, pid, thread (that spawns), jobs (how many), kept (jobs whose leftovers print on) |
-| job | the record of one that it has; descriptors: the read ends of its pipes |
-| lot | some jobs were sent: answer `more` |
+| hello | protocol, version, pid, thread (that spawns), jobs (how many), kept (jobs whose leftovers still print) |
+| job | the record of one job; descriptors: the read ends of its pipes |
+| lot | a batch of jobs was sent: answer `more` |
 | ready | all jobs were sent |
-| started | job, pid, at (`ahead` of its spawn and the clock since boot); descriptors: the read ends of its pipes |
+| started | job, pid, at (`ahead` of its spawn plus the clock since boot); descriptors: the read ends of its pipes |
 | failed | job, errno, step: there is no process |
 | exited | job, and how (exit_code or signal, core_dumped, at, user_cpu, system_cpu, max_rss_bytes) |
 """
@@ -50,34 +49,32 @@ _encode = json.JSONEncoder(check_circular=False, separators=(",", ":")).encode
 _decode = json.JSONDecoder().decode
 
 PROTOCOL = 2
-"""Goes up when one end of an older version cannot understand the other any more."""
+"""Changes when a worker and a shim of different versions no longer understand each other."""
 
 SOCKET_NAME = "shim.sock"
 """In the worker's state directory."""
 
-LOT = 64
-"""So many jobs are sent at a time: descriptors in flight are bounded (RLIMIT_NOFILE, ETOOMANYREFS; unix(7))."""
+BATCH_JOBS = 64
+"""Jobs that are sent at a time, because descriptors in flight are limited (RLIMIT_NOFILE, ETOOMANYREFS; unix(7))."""
 
 ASKED = "asked"
 """The reason of an `enforce` by a worker; only the worker's store knows more."""
 
 RECALLED = "recalled"
-"""The step that a recalled start fails at (message failed)."""
+"""The step of the message `failed` for a recalled start."""
 
 _DATAGRAM_BYTES = 32 * 1024
 _MOST_DESCRIPTORS = 32
 _IN_MEMFD = b"@"
-"""In place of a message: it is in the first descriptor."""
+"""In place of a message that is in the first descriptor."""
 
 
 class Channel:
     """
-    One end of the connection. One thread.
+    One end of the connection. Used by one thread.
 
-    What the socket does not take at once is kept, in order, with duplicates of its descriptors.
-
-    Raises:
-        OSError: from every method: the other end is gone.
+    What the socket does not take at once is kept, in order, with duplicates of its descriptors. Every method raises
+    OSError when the other end is gone.
     """
 
     def __init__(self, connection: socket.socket) -> None:
@@ -85,16 +82,16 @@ class Channel:
         self._waiting: deque[tuple[bytes, list[int]]] = deque()
 
     def fileno(self) -> int:
-        """For whoever watches it."""
+        """The socket's descriptor, to be watched."""
         return self._socket.fileno()
 
     @property
     def full(self) -> bool:
-        """Something waits for room: flush() when the socket can be written."""
+        """Whether messages wait: call flush() when the socket can be written."""
         return bool(self._waiting)
 
     def send(self, message: Message, descriptors: Sequence[int] = ()) -> None:
-        """Never blocks. The descriptors stay the caller's, who may close them at once."""
+        """Send it, without blocking. The descriptors stay the caller's, and may be closed at once."""
         data = _encode(message).encode()
         if len(data) > _DATAGRAM_BYTES:
             with open(os.memfd_create("message"), "w+b", buffering=0) as body:
@@ -104,7 +101,7 @@ class Channel:
             self._put(data, descriptors)
 
     def flush(self) -> None:
-        """Send what waits, as far as there is room."""
+        """Send the messages that wait, as far as the socket has room."""
         while self._waiting:
             data, descriptors = self._waiting[0]
             if not self._sent(data, descriptors):
@@ -114,10 +111,10 @@ class Channel:
 
     def receive(self) -> tuple[Message, list[int]]:
         """
-        The next message, and its descriptors, which are the caller's from now on.
+        The next message, and its descriptors, which the caller closes.
 
         Raises:
-            BlockingIOError: there is none yet.
+            BlockingIOError: there is none.
             ConnectionResetError: the other end is gone.
         """
         size = socket.CMSG_SPACE(_MOST_DESCRIPTORS * 4)
@@ -134,7 +131,7 @@ class Channel:
         return message, fds
 
     def close(self) -> None:
-        """Nothing is sent or received any more."""
+        """Close the socket, and drop what waits."""
         self._socket.close()
         while self._waiting:
             _close(self._waiting.popleft()[1])

@@ -1,11 +1,11 @@
 """
-The thread in which jobs' processes are made, one after another.
+The thread that starts jobs' processes, one after another.
 
-vfork suspends the calling thread until the child execs, and a disk or a network that does not answer may put that off
-for long. So it is not the loop's thread: an exec that hangs holds up launches, and no end, no output, no takeover.
-Its table of descriptors is its own, for the kernel copies the table for each child, and so are its umask and directory.
-Jobs are its children, orphans that the shim adopts are the loop's: the kernel gives orphans to a process's first
-thread.
+vfork suspends the calling thread until the child execs, and a disk or a network that does not answer may delay the exec
+for long. In a thread of its own, such an exec delays other launches, but no exit, no output and no takeover.
+The thread has its own descriptor table, because the kernel copies the table for each child, and its own umask and
+working directory. Job leaders are its children; orphans that the shim adopts are children of the main thread, to which
+the kernel gives them.
 """
 
 from __future__ import annotations
@@ -36,37 +36,37 @@ else:
     Defaults = Mapping
 
 Result = tuple[str, int, int, str]
-"""job, pid (0: there is no process), errno, the step that failed."""
+"""Job id, pid (0: there is no process), errno, the step that failed."""
 
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
 class SpawnThread:
     """
-    Descriptor `fileno()` can be read, and result() be called, when a start has succeeded or failed. The loop's thread.
+    The descriptor fileno() can be read when a start has succeeded or failed; then call result(). The methods are for
+    the loop's thread.
 
-    job_pids: the processes that were started here and not released yet.
+    job_pids: the processes that were started here and not released since.
     """
 
     def __init__(self) -> None:
         self._results: deque[Result] = deque()
         self.job_pids: set[int] = set()
         self.thread_id = 0
-        self.busy_with = 0
         self._tasks: deque[tuple[str, Any]] = deque()
         self._recalled: set[str] = set()
-        self._here, self._there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._here.setblocking(False)
+        self._loop_end, self._thread_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._loop_end.setblocking(False)
         self._ready = threading.Event()
         self._problem: BaseException | None = None
 
     def start(self) -> None:
         """
-        Begin.
+        Start the thread.
 
         Raises:
-            OSError: the kernel does not offer what the thread needs.
-            AttributeError: libc does not.
+            OSError: the kernel lacks what the thread needs.
+            AttributeError: libc lacks it.
         """
         threading.Thread(target=self._run, name="spawn", daemon=True).start()
         self._ready.wait()
@@ -74,33 +74,32 @@ class SpawnThread:
             raise self._problem
 
     def fileno(self) -> int:
-        """Can be read when there is a result."""
-        return self._here.fileno()
+        """The descriptor that can be read when there is a result."""
+        return self._loop_end.fileno()
 
     def result(self) -> Result:
-        """The next one, when there is one."""
-        self._here.recv(1)
+        """The next result."""
+        self._loop_end.recv(1)
         return self._results.popleft()
 
     def set_defaults(self, defaults: Defaults) -> None:
-        """What jobs inherit from now on."""
+        """Set what jobs inherit from now on."""
         self._put("defaults", defaults, ())
 
     def spawn(self, request: SpawnRequest, descriptors: Sequence[int]) -> None:
-        """Start this when its turn comes. descriptors: stdin if the request has one, stdout, stderr if it is apart."""
-        self.busy_with += 1
+        """Start this in its turn. descriptors: stdin if the request has one, stdout, stderr if it is separate."""
         self._put("spawn", request, descriptors)
 
-    def sweep(self) -> None:
-        """Reap children of the thread that are no jobs and have exited: a job made them its siblings (CLONE_PARENT)."""
-        self._put("sweep", None, ())
+    def reap_others(self) -> None:
+        """Reap the thread's exited children that are no job leaders: a job started them with CLONE_PARENT."""
+        self._put("reap", None, ())
 
     def recall(self) -> None:
-        """What has not begun fails with RECALLED."""
+        """Let the starts that wait fail with RECALLED."""
         self._recalled.update(request["job"] for kind, request in list(self._tasks) if kind == "spawn")
 
     def kill_starting(self) -> None:
-        """End the child that waits for its exec, on a disk or a network that does not answer."""
+        """Kill the child whose exec hangs."""
         for pid in children_of_thread(self.thread_id):
             if pid not in self.job_pids:
                 with suppress(ProcessLookupError):
@@ -109,22 +108,21 @@ class SpawnThread:
     def _put(self, kind: str, what: Any, descriptors: Sequence[int]) -> None:
         """
         Raises:
-            BlockingIOError: the thread hangs, and too much waits for it already.
+            BlockingIOError: the thread hangs, and too many tasks wait.
         """
         self._tasks.append((kind, what))
         try:
             rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
-            self._here.sendmsg([b"."], rights)
+            self._loop_end.sendmsg([b"."], rights)
         except OSError:
             self._tasks.pop()
-            self.busy_with -= kind == "spawn"
             raise
 
     def _run(self) -> None:
         try:
             self.thread_id = threading.get_native_id()
             set_name("spawn")
-            own_descriptor_table(self._there.fileno())
+            own_descriptor_table(self._thread_end.fileno())
             self._no_input = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
             self._spawner = Spawner()
         except BaseException as error:
@@ -136,15 +134,15 @@ class SpawnThread:
             self._next()
 
     def _next(self) -> None:
-        _, ancillary, _, _ = self._there.recvmsg(1, socket.CMSG_SPACE(16), socket.MSG_CMSG_CLOEXEC)
+        _, ancillary, _, _ = self._thread_end.recvmsg(1, socket.CMSG_SPACE(16), socket.MSG_CMSG_CLOEXEC)
         descriptors = array.array("i")
         for _, _, data in ancillary:
             descriptors.frombytes(data)
         kind, what = self._tasks.popleft()
         if kind == "spawn":
             self._spawn(what, descriptors.tolist())
-        elif kind == "sweep":
-            self._sweep()
+        elif kind == "reap":
+            self._reap_others()
         else:
             self._set_defaults(what)
 
@@ -159,24 +157,24 @@ class SpawnThread:
             self._results.append((job, self._started(request, descriptors), 0, ""))
         except OSError as error:
             self._results.append((job, 0, error.errno or 1, str(error.filename or "")))
-        except Exception:  # a mistake of ours: the worker must hear that there is no process, and shim.log of the rest
+        except Exception:  # a bug: the worker gets EINVAL, and shim.log the traceback
             traceback.print_exc()
             self._results.append((job, 0, errno.EINVAL, ""))
         finally:
             for fd in descriptors:
                 os.close(fd)
-        self._there.send(b".")
+        self._thread_end.send(b".")
 
     def _started(self, request: SpawnRequest, descriptors: list[int]) -> int:
         if request["job"] in self._recalled:
             self._recalled.discard(request["job"])
             raise OSError(1, RECALLED, RECALLED)
         stdin, *outputs = descriptors if request["stdin"] else [self._no_input, *descriptors]
-        pid = self._spawner.start(request, {0: stdin, 1: outputs[0], 2: outputs[-1]})
+        pid = self._spawner.spawn(request, {0: stdin, 1: outputs[0], 2: outputs[-1]})
         self.job_pids.add(pid)
         return pid
 
-    def _sweep(self) -> None:
+    def _reap_others(self) -> None:
         for pid in children_of_thread(self.thread_id):
             if pid not in self.job_pids:
                 reap(pid)

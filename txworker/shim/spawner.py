@@ -1,8 +1,7 @@
 """
-Starting a job's process, in the spawn thread: at once by posix_spawn, or prepared first where only code in the child
-can.
+Starting a job's process, in the spawn thread: by posix_spawn, or by fork and exec where code must run in the child.
 
-Limits and another user must be set between a child's making and its first instruction, which takes a fork.
+Limits and another user must be set between the fork and the first instruction of the program.
 """
 
 from __future__ import annotations
@@ -30,43 +29,43 @@ else:
 
 class Spawner:
     """
-    defaults: what every job inherits, as the worker that is connected says it (`defaults` of the message hello).
+    environment and descriptor_limit are what every job inherits (`defaults` of the message hello).
 
-    One thread, whose descriptors, umask and working directory are its own.
+    Used by one thread, which has a descriptor table, a umask and a working directory of its own.
     """
 
     def __init__(self) -> None:
-        self._at_once = PosixSpawn()
+        self._posix_spawn = PosixSpawn()
         self._moves = Moves()
         self.environment: Mapping[str, str] = {}
         self.descriptor_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
 
-    def start(self, request: SpawnRequest, descriptors: Mapping[int, int]) -> int:
+    def spawn(self, request: SpawnRequest, descriptors: Mapping[int, int]) -> int:
         """
-        The pid of the request's process, which runs.
+        Start the process; returns its pid. descriptors: the shim's, by the job's 0, 1 and 2.
 
         Raises:
-            OSError: there is no process. `filename` is the directory, the first word, or the step that failed.
+            OSError: there is no process. `filename` is the directory, the program, or the step that failed.
         """
         environment = request["env"] if request["whole_env"] else ChainMap(request["env"], self.environment)  # type: ignore[arg-type]  # nothing writes into the last map
         if request["cgroup"]:
             os.mkdir(request["cgroup"])
         try:
-            return self._start(request, environment, descriptors)
+            return self._spawn(request, environment, descriptors)
         except BaseException:
             if request["cgroup"]:
                 with contextlib.suppress(OSError):
                     os.rmdir(request["cgroup"])
             raise
 
-    def _start(self, request: SpawnRequest, environment: Mapping[str, str], descriptors: Mapping[int, int]) -> int:
+    def _spawn(self, request: SpawnRequest, environment: Mapping[str, str], descriptors: Mapping[int, int]) -> int:
         if request["limits"] or request["user"] or request["nice"]:
             return fork_exec(request, environment, descriptors, self.descriptor_limit)
         if request["cgroup"] and not self._moves.quick():
-            with contextlib.suppress(CannotClone):  # a sandbox without clone3, perhaps: then it is moved
+            with contextlib.suppress(CannotClone):  # in a sandbox without clone3 it is moved
                 return fork_exec(request, environment, descriptors, self.descriptor_limit)
         with _descriptor_limit(self.descriptor_limit), tagged(request["tag"]):
-            pid = self._at_once(request["argv"], environment, request["directory"], descriptors)
+            pid = self._posix_spawn(request["argv"], environment, request["directory"], descriptors)
         if request["cgroup"]:
             _write(f"{request['cgroup']}/cgroup.procs", pid)
         if request["oom_score_adj"]:
@@ -76,7 +75,7 @@ class Spawner:
 
 @contextlib.contextmanager
 def _descriptor_limit(wanted: tuple[int, int]) -> Any:
-    """A child that is made inside starts with this limit; for that moment it is the shim's own, too."""
+    """A child that is started inside has this limit; meanwhile it is the shim's own limit too."""
     ours = resource.getrlimit(resource.RLIMIT_NOFILE)
     if wanted == ours:
         yield
@@ -89,7 +88,7 @@ def _descriptor_limit(wanted: tuple[int, int]) -> Any:
 
 
 def _write(path: str, value: int) -> None:
-    """To a file of the kernel's that is about a child; one that has exited already is no error."""
+    """Write to a kernel's file about a child. It is no error when the child has exited."""
     with contextlib.suppress(OSError):
         fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
         try:

@@ -1,7 +1,7 @@
 """
-What the shim does for the worker while none is there: copies output, and enforces what the worker would have enforced.
+What the shim does while no worker is connected: it copies output, and enforces the limits of jobs.
 
-Deadlines are of the monotonic clock. Leftovers of a job that ends meanwhile are ended by the next worker.
+Deadlines are of the monotonic clock. The leftovers of a job that ends meanwhile are ended by the next worker.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from txworker.shim.held_job import HeldJob
 from txworker.shim.intermediate import IntermediatePipes, drain
 
 TIMEOUT, QUIET, UNATTENDED = "timeout", "quiet", "unattended"
-"""Why a job was ended here; the next worker tells it."""
+"""Why the shim ended a job; the next worker records it."""
 
-_LOOK_SECONDS = 0.1
-"""Between two looks at the deadlines of all jobs."""
+_CHECK_SECONDS = 0.1
+"""How often the deadlines are checked."""
 
 
 class Unattended:
-    """jobs: those that the shim has, by their ids, whichever they are when it is asked."""
+    """jobs: the shim's jobs by their ids; the mapping changes as jobs come and go."""
 
     def __init__(self, events: Events, jobs: Mapping[str, HeldJob], pipes: IntermediatePipes) -> None:
         self._events = events
@@ -38,16 +38,16 @@ class Unattended:
 
     @property
     def keeps(self) -> bool:
-        """Leftovers of a job that is over still print."""
+        """Whether kept leftovers hold pipes open."""
         return bool(self._kept)
 
     @property
     def kept(self) -> list[tuple[str, int]]:
-        """The jobs whose leftovers these are, with the pids that their own processes had."""
+        """The jobs whose kept leftovers hold pipes open, with the pids of the job leaders."""
         return sorted({(copying.job.id, copying.job.pid) for copying in self._kept})
 
     def begin(self, directory: int, seconds: float) -> None:
-        """The worker is gone. directory: where output goes; seconds: after so long every job is ended, 0: never."""
+        """The worker is gone. directory: of the output. seconds: until every job is ended; 0: never."""
         self.active = True
         self._directory = directory
         self._since = time.monotonic()
@@ -62,20 +62,20 @@ class Unattended:
             self.add(job)
 
     def add(self, job: HeldJob) -> None:
-        """One more job to copy from, as no worker is there."""
+        """Copy the output of one more job."""
         for child_fd in job.pipes:
             if (job.id, child_fd) not in self._copying:
                 self._add(Copying(self._directory, job, child_fd, self._over))
 
     def end(self) -> None:
-        """A worker is there."""
+        """A worker is connected."""
         self.active = False
         for copying in self._copying.values():
             self._stop(copying)
         self._copying.clear()
 
     def keep(self, directory: int, job: HeldJob) -> bool:
-        """The job is over; go on copying what its leftovers print, until nothing holds the pipes. Whether any does."""
+        """The job is over: copy what its leftovers print until no process holds the pipes. Returns whether there are any."""
         for child_fd, pipe in list(job.pipes.items()):
             kept = KeptCopying(directory, job, child_fd, self._kept_over)
             self._kept.add(kept)
@@ -83,16 +83,16 @@ class Unattended:
         return bool(job.pipes)
 
     def enforce(self) -> float | None:
-        """End what is overdue; after how many seconds to ask again, None: when something happens."""
+        """End overdue jobs; returns the seconds until the next check, or None when no deadline is to come."""
         if not self.active:
             return None
         now = time.monotonic()
         unattended = bool(self._seconds) and now - self._since >= self._seconds
         waits = [self._enforce(job, now, unattended) for job in self._jobs.values()]
-        return _LOOK_SECONDS if any(waits) or (self._seconds and not unattended) else None
+        return _CHECK_SECONDS if any(waits) or (self._seconds and not unattended) else None
 
     def _enforce(self, job: HeldJob, now: float, unattended: bool) -> bool:
-        """Whether the job has a deadline that is still to come."""
+        """Returns whether the job has a deadline that is still to come."""
         if job.kill_at is not None:
             if now >= job.kill_at:
                 job.kill()
@@ -118,7 +118,7 @@ class Unattended:
         self._events.watch(copying.pipe, copying.ready)
 
     def _over(self, copying: Copying) -> None:
-        """The pipe has ended; its read end stays open, so that the worker sees the end, too."""
+        """The pipe has ended. The read end stays open, because the next worker must see the end too."""
         self._stop(copying)
 
     def _stop(self, copying: Copying) -> None:

@@ -1,0 +1,101 @@
+"""The shim's end of the connection to the worker: accepts one worker at a time, receives and sends messages."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from collections.abc import Callable, Sequence
+
+from txworker.shim.events import Events
+from txworker.shim.messages import Channel, Message
+
+_MESSAGES_PER_TURN = 64
+_UCRED = struct.Struct("iII")
+
+
+class WorkerConnection:
+    """
+    The newest connection counts: its worker holds the lease of the state directory.
+
+    listener: where workers connect. received(message, descriptors) is called for each message, lost() when a worker has
+    gone or another one has connected. The loop's thread.
+    """
+
+    def __init__(
+        self,
+        events: Events,
+        listener: socket.socket,
+        received: Callable[[Message, list[int]], None],
+        lost: Callable[[], None],
+    ) -> None:
+        self._events = events
+        self._listener = listener
+        self._received = received
+        self._lost = lost
+        self._channel: Channel | None = None
+        listener.setblocking(False)
+        events.watch(listener.fileno(), self._accept)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a worker is connected."""
+        return self._channel is not None
+
+    def send(self, message: Message, descriptors: Sequence[int] = ()) -> None:
+        """Send it to the worker; without one it is dropped, because the next worker gets the jobs' records."""
+        if self._channel is None:
+            return
+        try:
+            self._channel.send(message, descriptors)
+            if self._channel.full:
+                self._watch_room()
+        except OSError:
+            pass  # the worker is gone; epoll reports the end of the connection
+
+    def close(self) -> None:
+        """Disconnect the worker."""
+        if self._channel is not None:
+            self._events.unwatch(self._channel.fileno())
+            self._channel.close()
+            self._channel = None
+            self._lost()
+
+    def refuse(self) -> None:
+        """Disconnect the worker, and accept no other."""
+        self._events.unwatch(self._listener.fileno())
+        self._listener.close()
+        self.close()
+
+    def _accept(self) -> None:
+        connection, _ = self._listener.accept()
+        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+        if _UCRED.unpack(credentials)[1] != os.getuid():
+            connection.close()
+            return
+        self.close()
+        connection.setblocking(False)
+        self._channel = Channel(connection)
+        self._events.watch(self._channel.fileno(), self._readable)
+
+    def _readable(self) -> None:
+        for _ in range(_MESSAGES_PER_TURN):
+            channel = self._channel
+            if channel is None:
+                return
+            try:
+                if channel.full:
+                    channel.flush()
+                    self._watch_room()
+                message, descriptors = channel.receive()
+            except BlockingIOError:
+                return
+            except OSError:
+                self.close()
+                return
+            self._received(message, descriptors)
+
+    def _watch_room(self) -> None:
+        """While something waits to be sent, _readable() is also called when the socket has room."""
+        if self._channel is not None:
+            self._events.watch_room(self._channel.fileno(), self._channel.full)
