@@ -31,7 +31,7 @@ ROOMS: dict[str, set[str]] = {
         *("rpc", "scheduler"),
     },
     "client": {"base.printable", "pb"},
-    "cli": {"base.printable", "pb"},
+    "cli": {"base.printable", "pb", "client"},
 }
 """From the lowest to the highest: each room, and all that it may import of the others: rooms, or modules of them."""
 
@@ -47,7 +47,7 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
     "shim": (
         {"messages", "cgroup_moves", "events", "fork_exec"},
         {"spawner"},
-        {"held_job", "spawn_thread"},
+        {"held_job", "spawn_thread", "worker_connection"},
         {"copying"},
         {"intermediate"},
         {"unattended"},
