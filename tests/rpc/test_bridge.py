@@ -12,7 +12,8 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from txworker.jobs.errors import CallerGone, DeadlineExceeded, WorkerStopping
-from txworker.rpc.bridge import LOOK_SECONDS, Bridge, Ferry
+from txworker.rpc.bridge import CHECK_SECONDS, Bridge
+from txworker.rpc.call_queue import CallQueue
 
 LIMIT = 10.0
 
@@ -50,27 +51,27 @@ class FakeContext:
         return self.remaining
 
 
-class FerryTests(SynchronousTestCase):
+class CallQueueTests(SynchronousTestCase):
     def test_woken_once(self) -> None:
         """Calls that come before the reactor looks wake it once, and are made in order; a later one wakes anew."""
         reactor = FakeReactor()
-        ferry = Ferry(reactor)
+        queue = CallQueue(reactor)
         made: list[int] = []
         for number in range(3):
-            ferry.callFromThread(made.append, number)
+            queue.callFromThread(made.append, number)
         self.assertEqual(1, len(reactor.asked))
         reactor.turn()
-        ferry.callFromThread(made.append, 3)
+        queue.callFromThread(made.append, 3)
         reactor.turn()
         self.assertEqual([0, 1, 2, 3], made)
 
     def test_mistake_stays_alone(self) -> None:
         """A call that fails is logged, and those after it are made."""
         reactor = FakeReactor()
-        ferry = Ferry(reactor)
+        queue = CallQueue(reactor)
         made: list[int] = []
-        ferry.callFromThread(lambda: 1 / 0)
-        ferry.callFromThread(made.append, 1)
+        queue.callFromThread(lambda: 1 / 0)
+        queue.callFromThread(made.append, 1)
         reactor.turn()
         self.assertEqual([1], made)
         self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
@@ -112,15 +113,15 @@ class CallTests(SynchronousTestCase):
         later.callback(2)
         thread.join(LIMIT)
         self.assertEqual([1, 2], self.results)
-        self.reactor.advance(LOOK_SECONDS)
+        self.reactor.advance(CHECK_SECONDS)
         self.assertEqual([], self.reactor.getDelayedCalls())
 
     def test_limit(self) -> None:
         """When the limit is over the caller is told so, not before."""
         thread = self.call(Deferred, 5)
-        self.reactor.pump([LOOK_SECONDS] * 4)
+        self.reactor.pump([CHECK_SECONDS] * 4)
         self.assertEqual([], self.results)
-        self.reactor.pump([LOOK_SECONDS] * 2)
+        self.reactor.pump([CHECK_SECONDS] * 2)
         self.assertResult(thread, DeferredTimeout)
 
     def test_client_leaves(self) -> None:

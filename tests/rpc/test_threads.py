@@ -10,7 +10,7 @@ from unittest.mock import patch
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.daemon import wait_until
-from txworker.rpc.threads import IS_ORDER, RpcThreads
+from txworker.rpc.threads import IS_START, RpcThreads
 
 LIMIT = 10.0
 
@@ -19,10 +19,10 @@ def count() -> int:
     return sum(thread.name == "txworker-rpc" for thread in threading.enumerate())
 
 
-def an_order() -> Context:
+def a_start() -> Context:
     """The context of an RPC that is one."""
     context = Context()
-    context.run(IS_ORDER.set, True)
+    context.run(IS_START.set, True)
     return context
 
 
@@ -68,7 +68,7 @@ class RpcThreadsTests(SynchronousTestCase):
         self.assertIsInstance(threads.submit(lambda: 1 / 0).exception(LIMIT), ZeroDivisionError)
         self.assertEqual(2, threads.submit(lambda: 2).result(LIMIT))
 
-    def test_orders(self) -> None:
+    def test_starts(self) -> None:
         """Orders that wait hold so many threads and no more; others pass them, and each order has its turn."""
         threads = RpcThreads(4, 2, idle_seconds=0.05)
         gate, inside = threading.Event(), threading.Semaphore(0)
@@ -78,19 +78,19 @@ class RpcThreadsTests(SynchronousTestCase):
             gate.wait(LIMIT)
             return number
 
-        orders: list[Future[int]] = [threads.submit(an_order().run, work, number) for number in range(5)]
+        starts: list[Future[int]] = [threads.submit(a_start().run, work, number) for number in range(5)]
         for _ in range(2):
             self.assertTrue(inside.acquire(timeout=LIMIT))
         for context in (Context(), Context()):
             self.assertEqual(7, threads.submit(context.run, lambda: 7).result(LIMIT))
         self.assertFalse(inside.acquire(blocking=False))
         gate.set()
-        self.assertEqual(list(range(5)), [order.result(LIMIT) for order in orders])
+        self.assertEqual(list(range(5)), [start.result(LIMIT) for start in starts])
 
     def test_first_threads(self) -> None:
         """Some threads are there from the beginning, and stay."""
-        threads = RpcThreads(4, 4, least=2, idle_seconds=0.01)
-        self.addCleanup(setattr, threads, "_least", 0)
+        threads = RpcThreads(4, 4, min_threads=2, idle_seconds=0.01)
+        self.addCleanup(setattr, threads, "_min_threads", 0)
         self.assertEqual(2, count())
         gate = threading.Event()
         futures = [threads.submit(gate.wait, LIMIT) for _ in range(4)]
@@ -105,8 +105,8 @@ class RpcThreadsTests(SynchronousTestCase):
 
     def test_no_thread_to_be_had(self) -> None:
         """Where the machine has no thread left, work waits for those there are, and a later thread is made again."""
-        threads = RpcThreads(4, 4, least=1, idle_seconds=0.05)
-        self.addCleanup(setattr, threads, "_least", 0)
+        threads = RpcThreads(4, 4, min_threads=1, idle_seconds=0.05)
+        self.addCleanup(setattr, threads, "_min_threads", 0)
         gate, inside = threading.Event(), threading.Event()
 
         def first() -> int:
@@ -117,7 +117,7 @@ class RpcThreadsTests(SynchronousTestCase):
         futures = [threads.submit(first)]
         self.assertTrue(inside.wait(LIMIT))
         with patch.object(threading.Thread, "start", side_effect=RuntimeError("can't start new thread")):
-            futures += [threads.submit(lambda: 2), threads.submit(an_order().run, lambda: 3)]
+            futures += [threads.submit(lambda: 2), threads.submit(a_start().run, lambda: 3)]
         self.assertEqual(4, threads.submit(lambda: 4).result(LIMIT))
         gate.set()
         self.assertEqual([1, 2, 3], [future.result(LIMIT) for future in futures])

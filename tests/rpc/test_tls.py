@@ -12,20 +12,22 @@ from zope.interface import provider
 
 from tests.support.pems import Authority
 from txworker.rpc import tls
-from txworker.rpc.pems import CertificateFiles, Unfit
-from txworker.rpc.tls import LOOK_AGAIN_SECONDS, Reloading
+from txworker.rpc.pems import CertificateFiles, UnfitCertificate
+from txworker.rpc.tls import RECHECK_SECONDS, ReloadingCertificate
 
 
 class ReloadingTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.place = Path(self.mktemp())
-        self.place.mkdir()
+        self.directory = Path(self.mktemp())
+        self.directory.mkdir()
         self.authority = Authority()
-        self.authority.sign("worker").write(self.place, "server")
-        (self.place / "ca.pem").write_bytes(self.authority.pem)
+        self.authority.sign("worker").write(self.directory, "server")
+        (self.directory / "ca.pem").write_bytes(self.authority.pem)
         self.clock = Clock()
         names = ("server.pem", "server.key", "ca.pem")
-        self.reloading = Reloading(CertificateFiles(*(self.place / name for name in names)), self.clock.seconds)
+        self.reloading = ReloadingCertificate(
+            CertificateFiles(*(self.directory / name for name in names)), self.clock.seconds
+        )
         self.said: list[str] = []
 
         @provider(ILogObserver)
@@ -47,58 +49,58 @@ class ReloadingTests(SynchronousTestCase):
     def test_renewed(self) -> None:
         """A pair that belongs together is served at once, and is said to be."""
         self.assertIsNone(self.reloading())
-        self.authority.sign("again").write(self.place, "server")
+        self.authority.sign("again").write(self.directory, "server")
         self.assertIsNotNone(self.reloading())
         self.assertIsNone(self.reloading())
-        self.assertEqual([f"Serving the certificate that is now in {self.place}/server.pem."], self.said)
+        self.assertEqual([f"Serving the certificate that is now in {self.directory}/server.pem."], self.said)
 
     def test_garbage(self) -> None:
         """Garbage, nothing, half a file or no file in place of any of them: the old one serves, the file is named."""
         for name in ("server.pem", "server.key", "ca.pem"):
-            whole = (self.place / name).read_bytes()
+            whole = (self.directory / name).read_bytes()
             for data in (b"garbage", b"", whole[: len(whole) // 2], whole[:-20], b"\xff" * 100):
-                (self.place / name).write_bytes(data)
-                self.assert_kept(f"{self.place}/{name}")
-                (self.place / name).write_bytes(whole)
+                (self.directory / name).write_bytes(data)
+                self.assert_kept(f"{self.directory}/{name}")
+                (self.directory / name).write_bytes(whole)
                 self.assertIsNone(self.reloading())
-            (self.place / name).unlink()
-            self.assert_kept(f"{self.place}/{name}", "No such file")
-            (self.place / name).write_bytes(whole)
+            (self.directory / name).unlink()
+            self.assert_kept(f"{self.directory}/{name}", "No such file")
+            (self.directory / name).write_bytes(whole)
             self.assertIsNone(self.reloading())
 
     def test_told_once(self) -> None:
         """It is said once, not for each of the handshakes that anybody may make; but each time that it happens."""
-        key = self.place / "server.key"
+        key = self.directory / "server.key"
         for _ in range(2):
-            key.rename(self.place / "away")
+            key.rename(self.directory / "away")
             for _ in range(100):
                 self.assertIsNone(self.reloading())
-            (self.place / "away").rename(key)
+            (self.directory / "away").rename(key)
             self.assertIsNone(self.reloading())
         self.assertEqual(2, len(self.said))
 
     def test_mismatch(self) -> None:
         """A certificate whose key is not there yet waits for it."""
         renewed = self.authority.sign("renewed")
-        (self.place / "server.pem").write_bytes(renewed.crt)
+        (self.directory / "server.pem").write_bytes(renewed.crt)
         self.assert_kept(
-            f"the key in {self.place}/server.key is not that of the certificate in {self.place}/server.pem"
+            f"the key in {self.directory}/server.key is not that of the certificate in {self.directory}/server.pem"
         )
-        (self.place / "server.key").write_bytes(renewed.key)
+        (self.directory / "server.key").write_bytes(renewed.key)
         self.assertIsNotNone(self.reloading())
 
     def test_validity(self) -> None:
         """One that has expired, or is not valid yet, replaces none."""
         day = datetime.timedelta(days=1)
-        self.authority.sign("old", shifted_by=-3 * day).write(self.place, "server")
-        self.assert_kept(f"{self.place}/server.pem", "has expired")
-        self.authority.sign("early", shifted_by=3 * day).write(self.place, "server")
-        self.assert_kept(f"{self.place}/server.pem", "not yet valid")
+        self.authority.sign("old", shifted_by=-3 * day).write(self.directory, "server")
+        self.assert_kept(f"{self.directory}/server.pem", "has expired")
+        self.authority.sign("early", shifted_by=3 * day).write(self.directory, "server")
+        self.assert_kept(f"{self.directory}/server.pem", "not yet valid")
 
     def test_becomes_valid(self) -> None:
         """What was unfit is looked at again, untouched, but not at every handshake."""
         looks: list[object] = []
-        answers = [Unfit("too early"), None]
+        answers = [UnfitCertificate("too early"), None]
 
         def check(*arguments: object) -> None:
             looks.append(arguments)
@@ -106,8 +108,8 @@ class ReloadingTests(SynchronousTestCase):
                 raise answer
 
         self.patch(tls, "check", check)
-        self.authority.sign("early").write(self.place, "server")
+        self.authority.sign("early").write(self.directory, "server")
         self.assert_kept("too early")
         self.assertEqual(1, len(looks))
-        self.clock.advance(LOOK_AGAIN_SECONDS)
+        self.clock.advance(RECHECK_SECONDS)
         self.assertIsNotNone(self.reloading())

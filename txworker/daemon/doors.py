@@ -21,7 +21,7 @@ from txworker.daemon.descriptors import DescriptorLimit
 from txworker.daemon.drain import Drain
 from txworker.daemon.handover import Handover
 from txworker.rpc.bridge import Bridge
-from txworker.rpc.control import ControlServicer, control_door
+from txworker.rpc.control import ControlServicer, control_socket
 from txworker.rpc.health import Health
 from txworker.rpc.pems import CertificateFiles
 from txworker.rpc.server import Connections, GrpcServer
@@ -62,7 +62,7 @@ def make_doors(
     request_lines, scheduler_lines = RateLimit(reactor), RateLimit(reactor, *_SCHEDULER_LINES)
     # drain is named before it exists: it needs the registration, which needs the server, which opens this socket.
     control = ControlServicer(bridge, lambda: drain.begin(), handover.begin)
-    operator_socket = control_door(config.jobs.state_directory, control)
+    operator_socket = control_socket(config.jobs.state_directory, control)
     servicer = WorkerServicer(worker, bridge, request_lines.allows)
     server = _grpc_server(config.grpc_server, servicer, bridge, health, descriptors, operator_socket)
     scheduler: list[Service] = []

@@ -1,14 +1,14 @@
 """
-The bridge between the gRPC threads and the reactor: where a call crosses (crowd.py: where many follow one thing).
+The bridge between gRPC threads and the reactor: a thread calls into the reactor and waits for the result.
 
-Every crossing can end: by its result, by its limit in seconds, by the client leaving, by shutdown. A thread
-parked in blockingCallFromThread has no other way out, so each Deferred that a thread waits for is kept here.
+Every call ends: with its result, after its time limit, when the client leaves, or when the worker stops. A thread in
+blockingCallFromThread can be freed only by its Deferred, so the bridge keeps each Deferred that a thread waits for.
+followers.py is for many threads that wait for the same thing.
 """
 
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar, cast
@@ -18,102 +18,71 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.threads import blockingCallFromThread
 
-from txworker.base.logs import Logger
 from txworker.base.reactor import ClockWithThreads
 from txworker.jobs.errors import CallerGone, DeadlineExceeded, WorkerStopping
-from txworker.rpc.crowd import Ask, Crowds, Follower
+from txworker.rpc.call_queue import CallQueue
+from txworker.rpc.followers import Follower, FollowerGroups, WaitForMore
 
 T = TypeVar("T")
 
-LOOK_SECONDS = 1.0
-"""How often limits are looked at: a timer for each call costs more than all the rest of its crossing."""
+CHECK_SECONDS = 1.0
+"""How often time limits are checked. A timer for each call would cost more than the rest of the call."""
 
 
 class Bridge:
-    """Makes callers, one for each RPC; closing it frees every thread that waits."""
+    """Makes a Caller for each RPC. close() frees every waiting thread."""
 
     def __init__(self, reactor: ClockWithThreads) -> None:
         self.reactor = reactor
-        self.ferry = Ferry(reactor)
+        self.call_queue = CallQueue(reactor)
         self._waiting: dict[Caller, float] = {}
-        self._looking = False
-        self.crowds = Crowds(reactor)
+        self._checking = False
+        self.follower_groups = FollowerGroups(reactor)
         self.closed = False
 
     def caller(self, context: grpc.ServicerContext) -> Caller:
-        """The caller behind one RPC. Any thread but the reactor's."""
+        """The caller of one RPC. Any thread but the reactor's."""
         return Caller(self, context)
 
     def close(self) -> None:
-        """No further crossing; those who wait are sent home. ClockWithThreads thread."""
+        """Refuse further calls and cancel the waiting ones. Reactor thread."""
         self.closed = True
         for caller in list(self._waiting):
             caller.cancel()
-        self.crowds.ring()
+        self.follower_groups.wake_all()
 
-    def waits(self, caller: Caller, within_seconds: float | None) -> None:
-        """That caller waits for its answer from now on. ClockWithThreads thread."""
+    def started(self, caller: Caller, within_seconds: float | None) -> None:
+        """The caller waits for a result from now on. Reactor thread."""
         self._waiting[caller] = math.inf if within_seconds is None else self.reactor.seconds() + within_seconds
-        if within_seconds is not None and not self._looking:
-            self._looking = True
-            self.reactor.callLater(LOOK_SECONDS, self._look)
+        if within_seconds is not None and not self._checking:
+            self._checking = True
+            self.reactor.callLater(CHECK_SECONDS, self._check_limits)
 
-    def answered(self, caller: Caller) -> None:
-        """It does not wait any more. ClockWithThreads thread."""
+    def finished(self, caller: Caller) -> None:
+        """The caller no longer waits. Reactor thread."""
         self._waiting.pop(caller, None)
 
-    def _look(self) -> None:
+    def _check_limits(self) -> None:
         now = self.reactor.seconds()
         for caller, limit in list(self._waiting.items()):
             if limit <= now:
-                caller.late = True
+                caller.timed_out = True
                 caller.cancel()
-        self._looking = bool(self._waiting)
-        if self._looking:
-            self.reactor.callLater(LOOK_SECONDS, self._look)
-
-
-class Ferry:
-    """
-    The reactor's callFromThread, which wakes the reactor once for all calls that come before it looks.
-
-    To wake it is a write(2) each time, and often gives Python's lock away.
-    """
-
-    _log = Logger()
-
-    def __init__(self, reactor: ClockWithThreads) -> None:
-        self._reactor = reactor
-        self._calls: deque[tuple[Callable[..., Any], tuple[Any, ...]]] = deque()
-        self._called = False
-
-    def callFromThread(self, callable: Callable[..., Any], *args: Any) -> None:
-        """As the reactor's. Any thread."""
-        self._calls.append((callable, args))
-        if not self._called:  # it becomes false before the calls are taken: none is ever left behind
-            self._called = True
-            self._reactor.callFromThread(self._take)
-
-    def _take(self) -> None:
-        self._called = False
-        for _ in range(len(self._calls)):
-            call, args = self._calls.popleft()
-            try:
-                call(*args)
-            except Exception:  # as the reactor does: one mistake must not cost the others their turn
-                self._log.failure("calling {call}", call=call)
+        self._checking = bool(self._waiting)
+        if self._checking:
+            self.reactor.callLater(CHECK_SECONDS, self._check_limits)
 
 
 class Caller:
-    """One RPC's way to the reactor; knows when its client has left."""
+    """Calls into the reactor for one RPC; knows when its client has left."""
 
     def __init__(self, bridge: Bridge, context: grpc.ServicerContext) -> None:
         self._bridge = bridge
         self._context = context
         self._waiting: Deferred[Any] | None = None
         self._follower: Follower | None = None
-        self.late = False
-        self._left = not context.add_callback(self._leave)
+        self.timed_out = False
+        self._left = not context.add_callback(self._rpc_ended)
 
     def there(self) -> bool:
         """The client still waits for the answer. Any thread."""
@@ -122,10 +91,11 @@ class Caller:
 
     def check(self) -> None:
         """
-        Any thread: for whatever may take long, now and then.
+        Raise if the work for this RPC is no longer needed. Call it now and then in work that may take long. Any thread.
 
         Raises:
-            CallerGone: the client left, or (DeadlineExceeded) its deadline passed.
+            CallerGone: the client left.
+            DeadlineExceeded: its deadline passed.
             WorkerStopping: the bridge is closed.
         """
         self._check()
@@ -134,29 +104,29 @@ class Caller:
 
     def call(self, ask: Callable[[], Deferred[T]], within_seconds: float | None = None) -> T:
         """
-        Ask in the reactor thread and wait here for the answer. Any thread but the reactor's.
+        Call ask() in the reactor thread and block until its Deferred fires. Any thread but the reactor's.
 
         Raises:
             CallerGone: the client left, or its deadline passed.
             WorkerStopping: the bridge is closed.
-            twisted.internet.defer.TimeoutError: the limit is over, by up to LOOK_SECONDS.
-            Exception: whatever the answer fails with.
+            twisted.internet.defer.TimeoutError: the time limit passed, up to CHECK_SECONDS ago.
+            Exception: what the Deferred fails with.
         """
         try:
-            return cast(T, blockingCallFromThread(cast(Any, self._bridge.ferry), self._begin, ask, within_seconds))
+            return cast(T, blockingCallFromThread(cast(Any, self._bridge.call_queue), self._begin, ask, within_seconds))
         except CancelledError as error:
-            if self.late:
+            if self.timed_out:
                 raise DeferredTimeout(within_seconds, "the reactor was busy") from error
             raise (WorkerStopping if self._bridge.closed else CallerGone) from error
 
     @contextmanager
-    def following(self, thing: Hashable, ask: Ask) -> Iterator[Follower]:
+    def following(self, topic: Hashable, more: WaitForMore) -> Iterator[Follower]:
         """
-        A place among those who follow that thing: to wait again and again without asking the reactor each time.
+        A follower of that topic, which waits repeatedly without a call into the reactor each time.
 
         Its wait() raises CallerGone and WorkerStopping as call() does. Any thread but the reactor's.
         """
-        with self._bridge.crowds.following(thing, ask, self._check) as self._follower:
+        with self._bridge.follower_groups.following(topic, more, self._check) as self._follower:
             yield self._follower
 
     def _check(self) -> None:
@@ -171,26 +141,26 @@ class Caller:
         if waiting.called:
             return waiting
         self._waiting = waiting
-        self._bridge.waits(self, within_seconds)
-        waiting.addBoth(self._answered)
-        if self._left:  # since it was checked: then nobody else cancels
+        self._bridge.started(self, within_seconds)
+        waiting.addBoth(self._finished)
+        if self._left:  # the client left after the check, so _rpc_ended() did not see the Deferred
             waiting.cancel()
         return waiting
 
-    def _answered(self, result: T) -> T:
-        self._bridge.answered(self)
+    def _finished(self, result: T) -> T:
+        self._bridge.finished(self)
         self._waiting = None
         return result
 
-    def _leave(self) -> None:
-        """gRPC's serving thread: the RPC is over, one way or another. Must not block."""
+    def _rpc_ended(self) -> None:
+        """gRPC's serving thread, also when the RPC is answered. Must not block."""
         self._left = True
         if self._follower is not None:
-            self._follower.ring()
+            self._follower.wake()
         if self._waiting is not None:
-            self._bridge.ferry.callFromThread(self.cancel)
+            self._bridge.call_queue.callFromThread(self.cancel)
 
     def cancel(self) -> None:
-        """Stop waiting. ClockWithThreads thread."""
+        """Stop waiting. Reactor thread."""
         if self._waiting is not None:
             self._waiting.cancel()

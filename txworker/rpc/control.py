@@ -1,4 +1,7 @@
-"""The operator's door: on a socket in the state directory, whose permissions decide who may use it. gRPC threads."""
+"""
+The operator's service. It is on a socket in the state directory, whose permissions decide who may use it; access.py
+refuses it elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ from txworker.rpc.requests import add_service
 from txworker.wire.status import status_of
 
 SOCKET_NAME = "control.sock"
-_LONGEST_PATH_BYTES = 107
+_MAX_PATH_BYTES = 107
 """Of a socket's name (unix(7))."""
 
 _log = Logger()
@@ -28,7 +31,8 @@ _log = Logger()
 
 class ControlServicer(control_pb2_grpc.ControlServicer):
     """
-    drain() and hand_over() are called in the reactor thread; their Deferreds fire with how many jobs are not done.
+    drain() and hand_over() are called in the reactor thread. Their Deferreds fire with the number of unfinished jobs.
+    Methods: gRPC threads.
     """
 
     def __init__(
@@ -39,19 +43,14 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
         self._hand_over = hand_over
 
     def Drain(self, request: pb.DrainReq, context: grpc.ServicerContext) -> pb.DrainRes:
-        """No new jobs; the worker ends when those there are have ended."""
-        return pb.DrainRes(running=self._asked("Drain", self._drain, context))
+        """The worker refuses new jobs, and ends when the present ones have ended."""
+        return pb.DrainRes(running=self._call(self._drain, context))
 
     def Handover(self, request: pb.HandoverReq, context: grpc.ServicerContext) -> pb.HandoverRes:
-        """The worker ends, and leaves the jobs that run to the next one."""
-        return pb.HandoverRes(running=self._asked("Handover", self._hand_over, context))
+        """The worker ends, and leaves its running jobs to the next worker."""
+        return pb.HandoverRes(running=self._call(self._hand_over, context))
 
-    def _asked(self, name: str, ask: Callable[[], Deferred[int]], context: grpc.ServicerContext) -> int:
-        if not context.peer().startswith("unix:"):
-            context.abort(
-                grpc.StatusCode.PERMISSION_DENIED,
-                f"{name} is served on the socket {SOCKET_NAME} in the worker's state directory only",
-            )
+    def _call(self, ask: Callable[[], Deferred[int]], context: grpc.ServicerContext) -> int:
         try:
             return self._bridge.caller(context).call(ask)
         except TxWorkerError as error:
@@ -59,7 +58,7 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
 
 
 class SocketWatch:
-    """Says when the socket is not there any more, or not the one that was bound: gRPC binds none a second time."""
+    """Logs when the socket was removed or replaced, because gRPC does not bind it again."""
 
     def __init__(self, directory: Path) -> None:
         self._path = directory / SOCKET_NAME
@@ -67,7 +66,7 @@ class SocketWatch:
         self._gone = False
 
     def look(self) -> None:
-        """Reactor thread, once the door may be open."""
+        """Call it now and then once the server may have started. Reactor thread."""
         found = None
         with suppress(OSError):
             found = os.stat(self._path).st_ino
@@ -80,12 +79,12 @@ class SocketWatch:
                 _log.warn(text, path=self._path)
 
 
-def control_door(directory: Path, servicer: ControlServicer) -> Callable[[grpc.Server], None]:
-    """What opens this door on a server: binds the socket and adds the service."""
+def control_socket(directory: Path, servicer: ControlServicer) -> Callable[[grpc.Server], None]:
+    """A function that adds the service to a server and binds the socket."""
 
-    def open_door(server: grpc.Server) -> None:
+    def add_to(server: grpc.Server) -> None:
         path = directory / SOCKET_NAME
-        if len(os.fsencode(path)) > _LONGEST_PATH_BYTES:
+        if len(os.fsencode(path)) > _MAX_PATH_BYTES:
             _log.warn(
                 "{path} is too long for a socket: `txworker drain` and `handover` cannot be used, SIGUSR1 and SIGUSR2 "
                 "can.",
@@ -93,12 +92,14 @@ def control_door(directory: Path, servicer: ControlServicer) -> Callable[[grpc.S
             )
             return
         with suppress(FileNotFoundError):
-            path.unlink()  # of a worker that is gone: the directory is ours alone
+            path.unlink()  # an earlier worker's; the lease says that it has ended
         add_service(control_pb2_grpc.add_ControlServicer_to_server, servicer, server)
-        before = os.umask(0o177)  # from its first moment it is ours alone, whatever the directory's permissions are
+        before = os.umask(
+            0o177
+        )  # so that no other user can connect at any moment, whatever the directory's permissions
         try:
-            server.add_insecure_port(f"unix:{quote(os.fsencode(path))}")  # it is read as a URI
+            server.add_insecure_port(f"unix:{quote(os.fsencode(path))}")  # gRPC parses it as a URI
         finally:
             os.umask(before)
 
-    return open_door
+    return add_to

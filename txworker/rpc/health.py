@@ -1,10 +1,10 @@
 """
-The standard health service (grpc.health.v1): what is served, asked for once or watched.
+The standard health service (grpc.health.v1).
 
-There is no lock here, and no thread ever sends for another: the statuses are a value that the reactor replaces, each
-Watch reads it in a thread of its own and sends what differs from what it sent last. So a watcher that reads nothing
-holds up itself alone. grpcio-health-checking's servicer sends under its lock and stands still for good when a client
-leaves meanwhile; only its messages are used.
+It has no lock, and no thread sends for another: the reactor replaces the statuses, and each Watch reads them in its own
+thread and sends what differs from what it sent last. So a watcher that reads nothing blocks only itself. The servicer
+of grpcio-health-checking sends while it holds its lock and deadlocks when a client leaves meanwhile; only its messages
+are used here.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _Response = pb.HealthCheckResponse
 
 
 class Health(health_pb2_grpc.HealthServicer):
-    """All of these names, and the worker as a whole (""), share one status: SERVING, until something else is said."""
+    """All these names and the worker as a whole ("") share one status, at first SERVING."""
 
     def __init__(self, bridge: Bridge, names: Iterable[str]) -> None:
         self._bridge = bridge
@@ -39,47 +39,47 @@ class Health(health_pb2_grpc.HealthServicer):
         self.announce(serving=True)
 
     def announce(self, serving: bool) -> None:
-        """That from now on, until something else is announced. Reactor thread."""
+        """Change the status. Reactor thread."""
         if not self._stopping:
             self._replace(_Response.SERVING if serving else _Response.NOT_SERVING)
 
     def announce_stopping(self) -> None:
-        """NOT_SERVING from now on, for good. Reactor thread."""
+        """Change the status to NOT_SERVING for good. Reactor thread."""
         self.announce(serving=False)
         self._stopping = True
 
     def end(self) -> None:
-        """Whoever watches is told what is still untold, and that this is the end. Reactor thread."""
+        """Every Watch sends the last status, then ends. Reactor thread."""
         self._over = True
         self._changed.wake()
 
     def Check(self, request: pb.HealthCheckRequest, context: grpc.ServicerContext) -> pb.HealthCheckResponse:
-        """What is so now. gRPC threads."""
+        """The present status. gRPC threads."""
         status = self._statuses.get(request.service)
         if status is None:
             context.abort(grpc.StatusCode.NOT_FOUND, f"service: {shown(request.service)} is not served by this worker")
         return _Response(status=status)
 
     def List(self, request: pb.HealthListRequest, context: grpc.ServicerContext) -> pb.HealthListResponse:
-        """The same of every name. gRPC threads."""
+        """The present status of every name. gRPC threads."""
         statuses = self._statuses.items()
         return pb.HealthListResponse(statuses={name: _Response(status=status) for name, status in statuses})
 
     def Watch(self, request: pb.HealthCheckRequest, context: grpc.ServicerContext) -> Iterator[pb.HealthCheckResponse]:
-        """What is so now, then each change; who reads slowly is told the newest. gRPC threads."""
+        """The present status, then each change; a slow reader gets only the newest. gRPC threads."""
         try:
-            for status in self._each(request.service, self._bridge.caller(context)):
+            for status in self._statuses_of(request.service, self._bridge.caller(context)):
                 yield _Response(status=status)
         except TxWorkerError as error:
             context.abort_with_status(status_of(error))
 
-    def _each(self, name: str, caller: Caller) -> Iterator[int]:
-        told = None
+    def _statuses_of(self, name: str, caller: Caller) -> Iterator[int]:
+        sent = None
         while True:
-            over, statuses = self._over, self._statuses  # in this order: after the end nothing changes
+            over, statuses = self._over, self._statuses  # in this order, because nothing changes after the end
             status = statuses.get(name, _Response.SERVICE_UNKNOWN)
-            if status != told:
-                told = status
+            if status != sent:
+                sent = status
                 yield status
             if over:
                 raise WorkerStopping

@@ -1,4 +1,4 @@
-"""Whether certificate, key and client CA, as they were read, can serve; what is wrong with them in a sentence."""
+"""Checks whether certificate, key and client CA can serve, before they are given to gRPC."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class CertificateFiles:
-    """PEM files; with client_ca clients must present a certificate of that authority."""
+    """PEM files. With client_ca, clients must have a certificate that this authority issued."""
 
     crt: Path
     key: Path
@@ -21,86 +21,86 @@ class CertificateFiles:
 
 @dataclass(frozen=True)
 class Pems:
-    """What was in them."""
+    """The contents of the files."""
 
     crt: bytes
     key: bytes
     client_ca: bytes | None = None
 
 
-class Unfit(Exception):
-    """They cannot serve; the sentence names the file."""
+class UnfitCertificate(Exception):
+    """The files cannot serve; the sentence names the file."""
 
 
 def read(files: CertificateFiles) -> Pems:
-    """Raises OSError: one cannot be read."""
+    """The contents of the files. Raises OSError."""
     client_ca = None if files.client_ca is None else files.client_ca.read_bytes()
     return Pems(files.crt.read_bytes(), files.key.read_bytes(), client_ca)
 
 
 def check(files: CertificateFiles, pems: Pems) -> None:
     """
-    They belong together, and a client whose clock is right accepts the certificate now.
+    Check that key and certificate match, and that a client accepts the certificate now.
 
-    A file that is only half written has no end, and a pair of which only one is renewed does not match.
+    Finds files that are only half written, and a pair of which only one file is renewed.
 
     Raises:
-        Unfit: they do not.
+        UnfitCertificate: they cannot serve.
     """
-    trusting = _trusting(files.crt, pems.crt)
-    serving = _serving(files, pems)
+    client = _client_context(files.crt, pems.crt)
+    server = _server_context(files, pems)
     if files.client_ca is not None and pems.client_ca is not None:
-        _trusting(files.client_ca, pems.client_ca)
+        _client_context(files.client_ca, pems.client_ca)
     try:
-        _shake_hands(serving, trusting)
+        _handshake(server, client)
     except ssl.SSLCertVerificationError as error:
-        raise Unfit(f"the certificate in {files.crt} is not valid now: {error.verify_message}") from error
+        raise UnfitCertificate(f"the certificate in {files.crt} is not valid now: {error.verify_message}") from error
     except ssl.SSLError as error:
-        raise Unfit(f"the certificate in {files.crt} cannot serve: {error}") from error
+        raise UnfitCertificate(f"the certificate in {files.crt} cannot serve: {error}") from error
 
 
-def _trusting(path: Path, pem: bytes) -> ssl.SSLContext:
-    """A client that trusts what is in this file, be it an authority or not."""
+def _client_context(path: Path, pem: bytes) -> ssl.SSLContext:
+    """For a client that trusts the certificates in this file, even when they are no authority's."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     if pem.count(b"-----BEGIN ") != pem.count(b"-----END "):
-        raise Unfit(f"{path} is incomplete: a certificate (PEM) begins and does not end")
+        raise UnfitCertificate(f"{path} is incomplete: a certificate (PEM) begins and does not end")
     try:
         context.load_verify_locations(cadata=pem.decode("ascii", "ignore"))
     except (ssl.SSLError, ValueError) as error:
-        raise Unfit(f"no certificate (PEM) in {path}") from error
+        raise UnfitCertificate(f"no certificate (PEM) in {path}") from error
     return context
 
 
-def _serving(files: CertificateFiles, pems: Pems) -> ssl.SSLContext:
-    if b"ENCRYPTED" in pems.key:  # OpenSSL would ask for its password; gRPC cannot
-        raise Unfit(f"the key in {files.key} is encrypted")
+def _server_context(files: CertificateFiles, pems: Pems) -> ssl.SSLContext:
+    if b"ENCRYPTED" in pems.key:  # OpenSSL would ask for the password; gRPC cannot
+        raise UnfitCertificate(f"the key in {files.key} is encrypted")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
         with ExitStack() as stack:
             context.load_cert_chain(*(stack.enter_context(_as_file(pem)) for pem in (pems.crt, pems.key)))
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
-            raise Unfit(f"the key in {files.key} is not that of the certificate in {files.crt}") from error
-        raise Unfit(f"no private key (PEM) in {files.key} usable with {files.crt}") from error
+            raise UnfitCertificate(f"the key in {files.key} is not that of the certificate in {files.crt}") from error
+        raise UnfitCertificate(f"no private key (PEM) in {files.key} usable with {files.crt}") from error
     return context
 
 
 @contextmanager
 def _as_file(data: bytes) -> Iterator[str]:
-    """A name for bytes that are in memory only; the ssl module takes keys by name alone."""
+    """A file name for bytes in memory, because the ssl module reads keys from named files only."""
     with os.fdopen(os.memfd_create("pem"), "wb") as file:
         file.write(data)
         file.flush()
         yield f"/proc/self/fd/{file.fileno()}"
 
 
-def _shake_hands(serving: ssl.SSLContext, trusting: ssl.SSLContext) -> None:
-    """A handshake in memory, in which the client looks at the certificate."""
+def _handshake(server: ssl.SSLContext, client: ssl.SSLContext) -> None:
+    """A handshake in memory, in which the client verifies the certificate."""
     up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
-    server = serving.wrap_bio(up, down, server_side=True)
-    client = trusting.wrap_bio(down, up)
-    for side in (client, server, client):
+    server_side = server.wrap_bio(up, down, server_side=True)
+    client_side = client.wrap_bio(down, up)
+    for side in (client_side, server_side, client_side):
         with suppress(ssl.SSLWantReadError):
             side.do_handshake()

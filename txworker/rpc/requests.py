@@ -1,9 +1,9 @@
 """
-Requests that cannot be read are their callers' mistakes: INVALID_ARGUMENT, with a sentence, whatever the method.
+Requests that cannot be parsed are answered with INVALID_ARGUMENT and a sentence, whatever the method.
 
-grpcio answers INTERNAL where a deserializer raises, logs a traceback, and never frees what the call held (19 KB). So
-those that are registered here do not raise: what cannot be read becomes a value, and the method's own behaviour is
-never called with one. It costs a good request two calls in Python, and keeps no copy of its bytes.
+When a deserializer raises, grpcio answers INTERNAL, logs a traceback, and never frees what the call held (19 KB). So
+the deserializers that are registered here do not raise: they return a value for bytes that cannot be parsed, and the
+method is not called with it. That costs a good request two calls in Python, and keeps no copy of its bytes.
 """
 
 from __future__ import annotations
@@ -27,28 +27,28 @@ Behaviour = Callable[[Any, grpc.ServicerContext], Any]
 
 
 def add_service(add: Callable[[S, Any], None], servicer: S, server: grpc.Server) -> None:
-    """Have a server serve that; `add` is the generated add_…Servicer_to_server."""
+    """Add a servicer to a server. `add` is the generated add_…Servicer_to_server."""
     add(servicer, _Methods(server))
 
 
 class _Methods:
-    """What generated code takes for the server: passes its methods on, so made that no request raises."""
+    """Stands in for the server in generated code; registers the methods with deserializers that do not raise."""
 
     def __init__(self, server: grpc.Server) -> None:
         self._server = server
 
     def add_generic_rpc_handlers(self, handlers: object) -> None:
-        """Not passed on: the same methods come once more, registered by name, and only so does gRPC find them."""
+        """Does nothing: generated code also registers the same methods by name, and gRPC finds them there first."""
 
     def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
-        """All methods of a service."""
+        """Register the methods of a service."""
         methods = Default().FindServiceByName(service).methods_by_name
         ours = {name: never_raising(handler, methods[name].input_type) for name, handler in handlers.items()}
         self._server.add_registered_method_handlers(service, ours)
 
 
 def never_raising(handler: Any, message: Descriptor) -> Any:
-    """A handler (grpc.RpcMethodHandler) like that one, which takes that message, and answers whatever else comes."""
+    """The handler (grpc.RpcMethodHandler) with a deserializer that does not raise. message: what it parses."""
     read = _reader(handler.request_deserializer, message)
     if handler.request_streaming:
         if handler.response_streaming:
@@ -64,13 +64,13 @@ def never_raising(handler: Any, message: Descriptor) -> Any:
 
 @dataclass(frozen=True)
 class _Unreadable:
-    """Bytes in the place of the request that they should have been."""
+    """In place of a request: bytes that cannot be parsed as one."""
 
     message: Descriptor
     request: bytes
 
     def error(self) -> InvalidRequest:
-        """What is wrong with them."""
+        """What is wrong with the bytes."""
         return unreadable(self.message, self.request)
 
 
@@ -86,7 +86,7 @@ def _reader(parse: Callable[[bytes], Any], message: Descriptor) -> Callable[[byt
 
 
 def _of_one(behaviour: Behaviour) -> Behaviour:
-    """Of one request, whether one answer or a stream comes of it."""
+    """For one request, with one response or many."""
 
     def answer(request: Any, context: grpc.ServicerContext) -> Any:
         if isinstance(request, _Unreadable):
@@ -100,7 +100,7 @@ def _many_to_one(behaviour: Behaviour) -> Behaviour:
     def answer(requests: Iterator[Any], context: grpc.ServicerContext) -> Any:
         try:
             return behaviour(_readable(requests), context)
-        except TxWorkerError as error:  # unless the behaviour has answered it itself
+        except TxWorkerError as error:  # the behaviour may also answer it itself
             context.abort_with_status(status_of(error))
 
     return answer
@@ -118,11 +118,11 @@ def _many_to_many(behaviour: Behaviour) -> Behaviour:
 
 def _readable(requests: Iterator[Any]) -> Iterator[Any]:
     """
-    Each request, until one cannot be read.
+    The requests.
 
     Raises:
-        InvalidRequest: that one.
-        CallerGone: the client left instead of sending another. gRPC may also tell it as the end of the requests.
+        InvalidRequest: the next one cannot be parsed.
+        CallerGone: the client left instead of sending the next one. gRPC may also end the requests instead.
     """
     try:
         for request in requests:

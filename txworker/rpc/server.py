@@ -1,4 +1,4 @@
-"""The gRPC server as a service: bound when started; stopped by refusing, letting calls end, and cutting the rest."""
+"""The gRPC server as a service. When it stops, it refuses new calls, lets the open ones end, and then cuts them."""
 
 from __future__ import annotations
 
@@ -17,78 +17,85 @@ from twisted.internet.defer import Deferred
 
 from txworker.base.logs import Logger
 from txworker.pb import worker_bare_pb2, worker_bare_pb2_grpc, worker_pb2, worker_pb2_grpc
+from txworker.rpc.access import Access
 from txworker.rpc.admission import Admission, StreamSlots
-from txworker.rpc.arrivals import Arrivals
 from txworker.rpc.bridge import Bridge
+from txworker.rpc.call_executor import CallExecutor
 from txworker.rpc.health import NAME as HEALTH_NAME
 from txworker.rpc.health import Health
-from txworker.rpc.ready import ReadyMessages
+from txworker.rpc.preserialized import PreserializedMessages
 from txworker.rpc.requests import add_service
 from txworker.rpc.threads import RpcThreads
 
 NAMES = tuple(file.DESCRIPTOR.services_by_name["Worker"].full_name for file in (worker_pb2, worker_bare_pb2))
-"""The service's two full names: existing programs use one, the written specification shows the other."""
+"""The service's two full names: existing programs use one, the specification shows the other."""
 
 UNARY_THREADS = 48
-"""Threads beyond those that streams may hold."""
+"""In addition to the threads that streams may hold."""
 
-ORDER_THREADS = 40
-"""Of these, at most so many are with orders, which may wait for a launch that hangs: stop and query find the others."""
+START_THREADS = 40
+"""Of UNARY_THREADS: for StartJob, which waits when a launch hangs. StopJob and QueryJob have the others."""
 
-FIRST_THREADS = 8
-"""So many are there from the beginning to the end, whatever jobs do to the machine."""
+MIN_THREADS = 8
+"""Created at the start and kept, so that calls are served even when jobs use up the machine's threads."""
 
 CLOSING_SECONDS = 1.5
-"""How long open calls may take to end once every job is done; then they are cut."""
+"""How long open calls may take to end once every job is done. Then they are cut."""
 
-PENDING_CALLS = 50_000
-"""Calls that may wait for their turn, so that all jobs of a worker can be stopped at once."""
+MAX_PENDING_CALLS = 50_000
+"""Calls that may wait for a thread; enough to stop all jobs of a worker at once."""
 
 HANDSHAKE_SECONDS = 5.0
-"""How long a client may take for TLS and the first frame of HTTP/2."""
+"""How long a client may take for the TLS handshake and the first HTTP/2 frame."""
 
 _OPTIONS = (
-    ("grpc.so_reuseport", 0),  # or a second worker binds the same port silently and takes half the calls
-    ("grpc.keepalive_time_ms", 20_000),  # a client whose machine is gone holds its thread for half a minute at most:
+    ("grpc.so_reuseport", 0),  # otherwise a second worker could bind the same port and get half of the calls
+    ("grpc.keepalive_time_ms", 20_000),  # a client whose machine is gone holds its thread for half a minute at most
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.http2.ping_timeout_ms", 10_000),  # without this one the others are ten times slower (measured)
     ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),  # clients may ping, too (by default: every 5 minutes)
-    ("grpc.http2.bdp_probe", 0),  # or a call that waits for its turn takes in megabytes meanwhile, not 64 KiB
-    ("grpc.server.max_pending_requests", PENDING_CALLS),  # by default gRPC cancels some of a flood, beginning at 1,000
-    ("grpc.server.max_pending_requests_hard_limit", 2 * PENDING_CALLS),
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),  # how often clients may ping (default: every 5 minutes)
+    ("grpc.http2.bdp_probe", 0),  # with it a call that waits for a thread receives megabytes, not 64 KiB
+    ("grpc.server.max_pending_requests", MAX_PENDING_CALLS),  # by default gRPC cancels calls beyond 1,000
+    ("grpc.server.max_pending_requests_hard_limit", 2 * MAX_PENDING_CALLS),
 )
 
 
 @dataclass(frozen=True)
 class Connections:
-    """How many there may be, and how long one without a call; scarce(): descriptors are, viewers get none now."""
+    """
+    Limits of connections.
 
-    most: int
-    idle_seconds: float  # 0: for ever
-    scarce: Callable[[], bool]
+    max_connections: at a time.
+    idle_seconds: how long a connection without a call stays open; 0: without limit.
+    descriptors_scarce(): no further streams may be opened now.
+    """
+
+    max_connections: int
+    idle_seconds: float
+    descriptors_scarce: Callable[[], bool]
 
     def options(self) -> list[tuple[str, int]]:
-        """The same in gRPC's words. No grpc.max_concurrent_streams: of five thousand calls at once some are refused."""
-        found = [
-            ("grpc.max_allowed_incoming_connections", self.most),
+        """As options of gRPC. grpc.max_concurrent_streams is not set: it refuses some of 5,000 calls at once."""
+        options = [
+            ("grpc.max_allowed_incoming_connections", self.max_connections),
             ("grpc.server_handshake_timeout_ms", int(HANDSHAKE_SECONDS * 1000)),
         ]
         if self.idle_seconds:
-            found.append(("grpc.max_connection_idle_ms", max(1, int(self.idle_seconds * 1000))))
-        return found
+            options.append(("grpc.max_connection_idle_ms", max(1, int(self.idle_seconds * 1000))))
+        return options
 
 
 class CannotListen(Exception):
-    """The address cannot be bound; the sentence says why."""
+    """The address cannot be bound. The sentence says why."""
 
 
 class GrpcServer(Service):
     """
-    Serves a Worker servicer under both of its names, with health and reflection beside it. Reactor thread.
+    Serves a Worker servicer under both of its names, with health and reflection. Reactor thread.
 
-    credentials() makes the server's credentials when it is started, or is None for plaintext. also_open(server) adds
-    another door to it.
+    credentials() makes the server's credentials at the start; None: plaintext.
+    also_open(server) adds a further service and its address, before the server starts.
     """
 
     _log = Logger()
@@ -115,11 +122,11 @@ class GrpcServer(Service):
         self._also_open = also_open
         self._health = health
         self._server: grpc.Server | None = None
-        self._next_look: Any = None
+        self._check_timer: Any = None
 
     @property
     def address(self) -> str:
-        """host:port as it is served; the real port once started."""
+        """host:port. Once started it has the real port, if 0 was given."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     def startService(self) -> None:
@@ -128,46 +135,49 @@ class GrpcServer(Service):
 
         Raises:
             CannotListen: the address cannot be bound.
-            OSError: a certificate cannot be read, or the machine has no threads for it.
+            OSError: a certificate cannot be read, or no thread can be created.
         """
         _check_free(self.host, self.port, self.address)
-        arrivals = Arrivals(self._first_threads(), self._bridge.reactor.seconds, self._max_streams)
-        threads: Any = arrivals  # all that is needed of it is submit()
-        slots = StreamSlots(self._max_streams, self._connections.scarce)
+        call_executor = CallExecutor(self._create_threads(), self._bridge.reactor.seconds, self._max_streams)
+        executor: Any = call_executor  # gRPC's stubs want a ThreadPoolExecutor, gRPC itself only submit()
+        slots = StreamSlots(self._max_streams, self._connections.descriptors_scarce)
+        interceptors = [Access(), Admission(slots), PreserializedMessages()]
         options = (*_OPTIONS, *self._connections.options())
-        server = grpc.server(threads, interceptors=[Admission(slots), ReadyMessages()], options=options)
+        server = grpc.server(executor, interceptors=interceptors, options=options)
         self._add_services(server)
         self.port = self._bind(server)
         self._also_open(server)
         server.start()
         self._server = server
-        self._look(arrivals)
+        self._check_pending(call_executor)
         super().startService()
         self._log.info("Serving on {address}{tls}.", address=self.address, tls=" with TLS" if self._credentials else "")
 
     def stopService(self) -> Deferred[None]:
-        """Refuse new calls; fires when the open ones have ended or were cut, soon after CLOSING_SECONDS at most."""
+        """Refuse new calls. Fires when the open ones have ended or were cut, in CLOSING_SECONDS + 2 at most."""
         super().stopService()
         closed: Deferred[None] = Deferred()
         server, self._server = self._server, None
         if server is None:
             closed.callback(None)
             return closed
-        if self._next_look is not None:
-            self._next_look.cancel()
+        if self._check_timer is not None:
+            self._check_timer.cancel()
         self._health.end()
         reactor: Any = self._bridge.reactor
         reactor.callLater(CLOSING_SECONDS, self._bridge.close)
 
-        def stop() -> None:  # it takes gRPC's locks, for which the reactor must not wait
+        def stop() -> None:  # in a thread, because it waits for gRPC's locks
             server.stop(CLOSING_SECONDS).wait(CLOSING_SECONDS + 1.0)
             reactor.callFromThread(closed.callback, None)
 
         threading.Thread(target=stop, name="txworker-rpc-stop", daemon=True).start()
-        return closed.addTimeout(CLOSING_SECONDS + 2.0, reactor, self._given_up)
+        return closed.addTimeout(CLOSING_SECONDS + 2.0, reactor, self._timed_out)
 
-    def _given_up(self, _: object, seconds: float) -> None:
-        self._log.error("gRPC has not ended within {seconds:g} s; the worker goes without it.", seconds=seconds)
+    def _timed_out(self, _: object, seconds: float) -> None:
+        self._log.error(
+            "gRPC has not ended within {seconds:g} s; the worker ends without waiting for it.", seconds=seconds
+        )
 
     def _add_services(self, server: grpc.Server) -> None:
         add_service(worker_pb2_grpc.add_WorkerServicer_to_server, self._servicer, server)
@@ -176,12 +186,12 @@ class GrpcServer(Service):
         served = reflection.ReflectionServicer((*NAMES, HEALTH_NAME, reflection.SERVICE_NAME))
         add_service(reflection_pb2_grpc.add_ServerReflectionServicer_to_server, served, server)
 
-    def _look(self, arrivals: Arrivals) -> None:
-        self._next_look = self._bridge.reactor.callLater(arrivals.look(), self._look, arrivals)
+    def _check_pending(self, executor: CallExecutor) -> None:
+        self._check_timer = self._bridge.reactor.callLater(executor.check(), self._check_pending, executor)
 
-    def _first_threads(self) -> RpcThreads:
+    def _create_threads(self) -> RpcThreads:
         try:
-            return RpcThreads(self._max_streams + UNARY_THREADS, ORDER_THREADS, FIRST_THREADS)
+            return RpcThreads(self._max_streams + UNARY_THREADS, START_THREADS, MIN_THREADS)
         except RuntimeError as error:
             raise OSError(errno.EAGAIN, f"no threads for calls: {error}") from error
 
@@ -195,7 +205,7 @@ class GrpcServer(Service):
 
 
 def _check_free(host: str, port: int, address: str) -> None:
-    """gRPC says only that binding failed; the system says why."""
+    """Binds the address once, because the system says why that fails, and gRPC does not."""
     try:
         family, kind, protocol, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as probe:

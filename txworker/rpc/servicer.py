@@ -1,4 +1,4 @@
-"""The gRPC door: one short method per RPC, which reads, calls and answers. gRPC threads."""
+"""The Worker service: one short method per RPC, which reads the request, calls the worker and answers. gRPC threads."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from txworker.worker.worker import Worker
 
 T = TypeVar("T")
 
-ORDER_SECONDS = 60.0
-"""Longest wait for an order to be carried out; a client's own deadline is usually shorter."""
+ANSWER_SECONDS = 60.0
+"""How long a call waits for the worker. A client's own deadline is usually shorter."""
 
 
 class WorkerServicer(worker_pb2_grpc.WorkerServicer):
-    """The Worker service over one Worker. allows() is asked before a line that a client can cause at will."""
+    """allows() limits the rate of log lines that clients cause."""
 
     _log = Logger()
 
@@ -41,36 +41,36 @@ class WorkerServicer(worker_pb2_grpc.WorkerServicer):
         self._allows = allows
 
     def StartJob(self, request: pb.StartJobReq, context: grpc.ServicerContext) -> pb.StartJobRes:
-        """Starts a job; answers when its process runs."""
+        """Starts a job. Answers when its process runs."""
 
         def answer() -> pb.StartJobRes:
             try:
                 return pb.StartJobRes(jobID=self._submitted(request, context).id)
             except TxWorkerError as error:
                 if self._allows(f"orders refused ({error.reason})"):
-                    self._say_refused(request.requestID, context.peer(), error)
+                    self._log_refusal(request.requestID, context.peer(), error)
                 raise
 
         return self._answered(context, answer)
 
     def StopJob(self, request: pb.StopJobReq, context: grpc.ServicerContext) -> pb.StopJobRes:
-        """Asks a job to end; answers at once."""
+        """Asks a job to end. Answers at once."""
 
         def answer() -> pb.StopJobRes:
             grace = seconds_from_pb("grace", request.grace) if request.HasField("grace") else None
-            self._bridge.caller(context).call(lambda: self._worker.stop(_id_of(request), grace), ORDER_SECONDS)
+            self._bridge.caller(context).call(lambda: self._worker.stop(_id_of(request), grace), ANSWER_SECONDS)
             return pb.StopJobRes()
 
         return self._answered(context, answer)
 
     def QueryJob(self, request: pb.QueryJobReq, context: grpc.ServicerContext) -> pb.QueryJobRes:
-        """How a job stands."""
+        """A job's present record, with its full spec."""
         return self._answered(
             context, lambda: query_to_pb(self._catalog.with_full_spec(self._catalog.get(_id_of(request))))
         )
 
     def StreamJob(self, request: pb.StreamJobReq, context: grpc.ServicerContext) -> Iterator[Any]:
-        """A job's output from the beginning, then live, until the job is done; StreamJobRes, serialized."""
+        """A job's output, then what is written to it until the job is done. Yields StreamJobRes, serialized."""
 
         def messages(caller: Caller) -> Iterator[bytes]:
             job = job_of(self._catalog, request)
@@ -85,14 +85,14 @@ class WorkerServicer(worker_pb2_grpc.WorkerServicer):
         def answer() -> pb.ListJobsRes:
             query, most = query_from_pb(request), page_size(request)
             check = self._bridge.caller(context).check
-            check()  # it may have left while it waited for this thread
+            check()  # the client may have left while the call waited for a thread
             with closing(self._catalog.page(query, page_start(request, query), most + 1, check)) as jobs:
                 return page_to_pb(jobs, most, query)
 
         return self._answered(context, answer)
 
     def WatchJobs(self, request: pb.WatchJobsReq, context: grpc.ServicerContext) -> Iterator[pb.JobEvent]:
-        """The jobs as they stand, then every change."""
+        """The present records of the jobs, then every change."""
 
         def events(caller: Caller) -> Iterator[pb.JobEvent]:
             for job in watch(self._catalog, caller, request):
@@ -100,22 +100,22 @@ class WorkerServicer(worker_pb2_grpc.WorkerServicer):
 
         return self._streamed(context, events)
 
-    def _say_refused(self, request_id: str, peer: str, error: TxWorkerError) -> None:
+    def _log_refusal(self, request_id: str, peer: str, error: TxWorkerError) -> None:
         text = "An order of {peer}{request_id} was refused: {error}"
         request = f", request {shown_words([request_id])}," if request_id else ""
         self._log.info(text, peer=peer, request_id=request, error=error)
 
     def _submitted(self, request: pb.StartJobReq, context: grpc.ServicerContext) -> Job:
         caller = self._bridge.caller(context)
-        caller.check()  # before 4 MiB are looked through
+        caller.check()  # before a request of up to 4 MiB is converted
         spec = spec_from_pb(request)
         job = self._catalog.submitted(spec)
         if job is not None:
             return job
         try:
-            return caller.call(lambda: self._worker.submit(spec, caller.there), ORDER_SECONDS)
+            return caller.call(lambda: self._worker.submit(spec, caller.there), ANSWER_SECONDS)
         except CallerGone:
-            caller.check()  # why, if it is the deadline
+            caller.check()  # raises DeadlineExceeded if that is the reason
             raise
 
     def _streamed(self, context: grpc.ServicerContext, messages: Callable[[Caller], Iterator[T]]) -> Iterator[T]:
@@ -124,7 +124,7 @@ class WorkerServicer(worker_pb2_grpc.WorkerServicer):
         except TxWorkerError as error:
             context.abort_with_status(status_of(error))
         except Exception:
-            self._mistaken(context)
+            self._abort_internal(context)
 
     def _answered(self, context: grpc.ServicerContext, answer: Callable[[], T]) -> T:
         try:
@@ -136,16 +136,16 @@ class WorkerServicer(worker_pb2_grpc.WorkerServicer):
                 text = (
                     "A call was not answered for {seconds:g} s: perhaps a launch waits for a disk that does not answer."
                 )
-                self._log.warn(text, seconds=ORDER_SECONDS)
+                self._log.warn(text, seconds=ANSWER_SECONDS)
             context.abort(
                 grpc.StatusCode.DEADLINE_EXCEEDED,
-                f"the worker was busy for {ORDER_SECONDS:g} s; with the same requestID it is safe to try again",
+                f"the worker was busy for {ANSWER_SECONDS:g} s; with the same requestID it is safe to try again",
             )
         except Exception:
-            self._mistaken(context)
+            self._abort_internal(context)
 
-    def _mistaken(self, context: grpc.ServicerContext) -> NoReturn:
-        """A mistake of ours, being handled: the operator gets all of it, the client a word."""
+    def _abort_internal(self, context: grpc.ServicerContext) -> NoReturn:
+        """For an exception that is a programming error: the log gets the traceback, the client a sentence."""
         if self._allows("mistakes in answering calls"):
             self._log.failure("answering a call")
         context.abort(grpc.StatusCode.INTERNAL, "the worker made a mistake; its log says more")

@@ -1,4 +1,4 @@
-"""A job's output on its way to one viewer, in one thread: what is there, then what comes, until the job is done."""
+"""Sends a job's output to one viewer, in one thread: what exists, then what is written, until the job is done."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from txworker.jobs.errors import InvalidRequest, OffsetBeyondEnd
 from txworker.output.tail import Tail, TextDecoder
 from txworker.pb import worker_pb2 as pb
 from txworker.rpc.bridge import Caller
-from txworker.rpc.crowd import Follower
-from txworker.rpc.seen import Seen
+from txworker.rpc.followers import Follower
+from txworker.rpc.output_check import OutputCheck
 from txworker.wire.blocks import raw_message, text_message
 from txworker.worker.catalog import Catalog
 
 Encode = Callable[[bytes, int, bool], bytes]
-"""A block, its offset, and whether it is the last: a message, or nothing as long as nothing is certain."""
+"""(block, its offset, whether it is the last): a serialized message; empty: more bytes are needed for one."""
 
 
 def job_of(catalog: Catalog, request: pb.StreamJobReq) -> Job:
     """
-    The job that a request means.
+    The job that a request names.
 
     Raises:
-        InvalidRequest: a number in it cannot be meant, or it asks for a stderr that is not kept apart.
-        NoSuchJob: there is none.
+        InvalidRequest: a field is invalid, or the job has no separate stderr.
+        NoSuchJob: there is no such job.
     """
     if request.offset < 0:
         raise InvalidRequest("offset", request.offset, "is negative")
@@ -50,24 +50,24 @@ def stream(catalog: Catalog, caller: Caller, job_id: str, request: pb.StreamJobR
 
     Raises:
         OffsetBeyondEnd: the job is done and printed less than `offset` bytes.
-        OutputGone: somebody has deleted, cut or replaced the file.
+        OutputGone: the file was deleted, cut or replaced.
         CallerGone: the viewer left.
     """
-    caller.check()  # it may have left while it waited for this thread
+    caller.check()  # the client may have left while the call waited for a thread
     tail = Tail(catalog.open_output(job_id, request.stderr))
-    seen = Seen(catalog, job_id, request.stderr, tail)
-    thing = (job_id, request.stderr)
-    with tail, caller.following(thing, lambda beyond: catalog.more_output(job_id, beyond, request.stderr)) as follower:
-        offset = _beginning(tail, seen, request, caller)
+    check = OutputCheck(catalog, job_id, request.stderr, tail)
+    topic = (job_id, request.stderr)
+    with tail, caller.following(topic, lambda beyond: catalog.more_output(job_id, beyond, request.stderr)) as follower:
+        offset = _first_offset(tail, check, request, caller)
         encode = _raw if request.raw else _Text(offset)
-        yield from _messages(catalog, follower, job_id, tail, seen, offset, request.stderr, request.noFollow, encode)
+        yield from _messages(catalog, follower, job_id, tail, check, offset, request.stderr, request.noFollow, encode)
 
 
-def _beginning(tail: Tail, seen: Seen, request: pb.StreamJobReq, caller: Caller) -> int:
+def _first_offset(tail: Tail, check: OutputCheck, request: pb.StreamJobReq, caller: Caller) -> int:
     if request.fromEnd:
         return tail.size
     if request.tailLines:
-        return seen.after_losses(tail.lines_back(request.tailLines, caller.check))
+        return check.after_losses(tail.lines_back(request.tailLines, caller.check))
     return request.offset
 
 
@@ -76,7 +76,7 @@ def _messages(
     follower: Follower,
     job_id: str,
     tail: Tail,
-    seen: Seen,
+    check: OutputCheck,
     offset: int,
     stderr: bool,
     no_follow: bool,
@@ -84,24 +84,24 @@ def _messages(
 ) -> Iterator[bytes]:
     while True:
         recorded = catalog.recorded(job_id, stderr)
-        job = catalog.get(job_id)  # before the end of the file is looked for: what it printed is there by then
+        job = catalog.get(job_id)  # before the end of the file is read: when the job is done, the file has everything
         end = tail.size if no_follow and not job.done else None
-        while block := seen.checked(offset, tail.read(offset, end)):
+        while block := check.checked(offset, tail.read(offset, end)):
             message = encode(block, offset, False)
             offset += len(block)
-            del block  # a viewer that takes its time holds up one copy, not two
+            del block  # while a slow viewer reads, there is one copy, not two
             follower.pass_on()
             if message:
                 yield message
                 del message
-        if seen.goes_on_elsewhere(offset, recorded, job):
+        if check.switched_file(offset, recorded, job):
             continue
         if job.done and offset > tail.size:
             raise OffsetBeyondEnd(job_id, offset, tail.size)
         if job.done or no_follow:
             yield from filter(None, [encode(b"", offset, job.done)])
             return
-        follower.wait(min(offset, recorded))  # what nobody has seen yet is no measure for those who wait
+        follower.wait(min(offset, recorded))  # an offset beyond the end must not raise the level of the other followers
 
 
 def _raw(block: bytes, offset: int, final: bool) -> bytes:

@@ -1,4 +1,4 @@
-"""The threads that RPCs run in: made when needed, retired when idle, never in the way of the process's end."""
+"""The threads that serve RPCs: created when needed, ended when idle, and no obstacle to the end of the process."""
 
 from __future__ import annotations
 
@@ -13,87 +13,86 @@ from txworker.base.logs import Logger
 
 T = TypeVar("T")
 
-IS_ORDER: ContextVar[bool] = ContextVar("IS_ORDER", default=False)
-"""Set in an RPC's context (gRPC's interceptors and handlers have one in common): it may have to wait for long."""
+IS_START: ContextVar[bool] = ContextVar("IS_START", default=False)
+"""Set in an RPC's context, which gRPC's interceptors and handlers share: it is StartJob, which may take long."""
 
 Work = tuple["Future[Any]", Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 
 
 class RpcThreads(Executor):
     """
-    At most `most` daemon threads; one that had nothing to do for idle_seconds ends, but for the last `least`.
+    At most max_threads daemon threads. One that is idle for idle_seconds ends, except for the last min_threads.
 
-    Those are made at once, so that a machine that has no thread left later still has these. At most most_orders threads
-    are with orders at a time; further orders wait, and whoever is no order passes them.
+    The first min_threads are created at once, so that they exist even when the machine has no thread left later. At
+    most max_starts threads serve StartJob at a time; further ones wait, and other calls overtake them.
 
-    concurrent.futures' own pool never gives a thread back and keeps the interpreter from exiting while one is
-    busy, which a daemon that must end in bounded time cannot have. Work is put into the hands of the thread that
-    became idle last, which costs one lock; the others stay asleep until they retire.
+    The pool of concurrent.futures never ends a thread, and keeps the interpreter from exiting while one is busy; the
+    daemon must end within bounded time. Work is handed to the thread that became idle last, which costs one lock. The
+    other threads sleep until they end.
 
     Raises:
-        RuntimeError: not even the first threads can be made.
+        RuntimeError: the first threads cannot be created.
     """
 
     _log = Logger()
 
-    def __init__(self, most: int, most_orders: int, least: int = 0, idle_seconds: float = 5.0) -> None:
-        self._most = most
-        self._most_orders = most_orders
-        self._least = least
+    def __init__(self, max_threads: int, max_starts: int, min_threads: int = 0, idle_seconds: float = 5.0) -> None:
+        self._max_threads = max_threads
+        self._max_starts = max_starts
+        self._min_threads = min_threads
         self._idle_seconds = idle_seconds
         self._lock = threading.Lock()
         self._waiting: deque[Work] = deque()
-        self._waiting_orders: deque[Work] = deque()
+        self._waiting_starts: deque[Work] = deque()
         self._idle: list[_Thread] = []
-        self._threads = self._orders = 0
+        self._threads = self._starts = 0
         self._short = False
-        for _ in range(least):
+        for _ in range(min_threads):
             self._threads += 1
-            self._start(None)
+            self._create(None)
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-        """Run fn in one of the threads. Any thread; never blocks, and never raises: gRPC's serving thread would end."""
+        """Run fn in one of the threads. Any thread. Never blocks or raises: gRPC's serving thread would end."""
         future: Future[T] = Future()
         self.take((future, fn, args, kwargs))
         return future
 
     def take(self, work: Work) -> None:
-        """As submit(), for who has a future already."""
+        """As submit(), with a future that exists."""
         with self._lock:
             if self._may_begin(work):
                 if self._idle:
                     self._idle.pop().give(work)
                     return
-                if self._threads < self._most and self._started(work):
+                if self._threads < self._max_threads and self._created(work):
                     return
-                self._orders -= _is_order(work)
-            (self._waiting_orders if _is_order(work) else self._waiting).append(work)
+                self._starts -= _is_start(work)
+            (self._waiting_starts if _is_start(work) else self._waiting).append(work)
 
     def _may_begin(self, work: Work) -> bool:
-        if not _is_order(work):
+        if not _is_start(work):
             return True
-        if self._orders >= self._most_orders:
+        if self._starts >= self._max_starts:
             return False
-        self._orders += 1
+        self._starts += 1
         return True
 
-    def _started(self, work: Work) -> bool:
-        """A thread of its own for that, unless the machine has none: then it waits for one of those there are."""
+    def _created(self, work: Work) -> bool:
+        """Whether a new thread does the work. The machine may have none left; then the work waits for another."""
         self._threads += 1
         try:
-            self._start(work)
+            self._create(work)
         except RuntimeError as error:
             self._threads -= 1
             if not self._short:
-                self._log.warn(
-                    "No further thread for calls, {count} there are: {error}.", count=self._threads, error=error
-                )
+                text = "No further thread for calls can be created, there are {count}: {error}."
+                self._log.warn(text, count=self._threads, error=error)
             self._short = True
             return False
         self._short = False
         return True
 
-    def _start(self, work: Work | None) -> None:
+    def _create(self, work: Work | None) -> None:
         threading.Thread(target=self._run, args=(_Thread(), work), name="txworker-rpc", daemon=True).start()
 
     def _run(self, thread: _Thread, work: Work | None) -> None:
@@ -101,17 +100,17 @@ class RpcThreads(Executor):
             work = self._next(thread)
         while work is not None:
             _perform(*work)
-            was_order = _is_order(work)
-            work = None  # nothing of a finished RPC is kept alive by an idle thread
-            work = self._next(thread, was_order)
+            was_start = _is_start(work)
+            work = None  # an idle thread keeps nothing of a finished RPC alive
+            work = self._next(thread, was_start)
 
-    def _next(self, thread: _Thread, was_order: bool = False) -> Work | None:
+    def _next(self, thread: _Thread, was_start: bool = False) -> Work | None:
         with self._lock:
-            self._orders -= was_order
+            self._starts -= was_start
             if self._waiting:
                 return self._waiting.popleft()
-            if self._waiting_orders and self._may_begin(self._waiting_orders[0]):
-                return self._waiting_orders.popleft()
+            if self._waiting_starts and self._may_begin(self._waiting_starts[0]):
+                return self._waiting_starts.popleft()
             self._idle.append(thread)
         while True:
             work = thread.take(self._idle_seconds)
@@ -120,40 +119,40 @@ class RpcThreads(Executor):
             with self._lock:
                 if thread not in self._idle:
                     break
-                if self._threads > self._least:
+                if self._threads > self._min_threads:
                     self._idle.remove(thread)
                     self._threads -= 1
                     return None
-        return thread.take(-1)  # it was given some at the last moment
+        return thread.take(-1)  # give() was called at the last moment
 
 
 class _Thread:
-    """One thread's hands."""
+    """Hands work to one thread."""
 
-    __slots__ = ("_bell", "_work")
+    __slots__ = ("_given", "_work")
 
     def __init__(self) -> None:
-        self._bell = threading.Lock()
-        self._bell.acquire()
+        self._given = threading.Lock()
+        self._given.acquire()
         self._work: Work | None = None
 
     def give(self, work: Work) -> None:
         """Any thread, once for each take()."""
         self._work = work
-        self._bell.release()
+        self._given.release()
 
     def take(self, within_seconds: float) -> Work | None:
-        """What it is given, or None when the time is over; negative: without limit."""
-        if not self._bell.acquire(timeout=within_seconds):
+        """The work that is given, or None after that time; negative: no limit."""
+        if not self._given.acquire(timeout=within_seconds):
             return None
         work, self._work = self._work, None
         return work
 
 
-def _is_order(work: Work) -> bool:
-    """gRPC has its work done by the run() of the RPC's context."""
+def _is_start(work: Work) -> bool:
+    """gRPC submits the run() of the RPC's context."""
     context = getattr(work[1], "__self__", None)
-    return isinstance(context, Context) and bool(context.get(IS_ORDER, False))
+    return isinstance(context, Context) and bool(context.get(IS_START, False))
 
 
 def _perform(future: Future[T], fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -161,5 +160,5 @@ def _perform(future: Future[T], fn: Callable[..., T], args: tuple[Any, ...], kwa
         return
     try:
         future.set_result(fn(*args, **kwargs))
-    except BaseException as error:  # whatever it is belongs to whoever holds the future
+    except BaseException as error:  # whatever it is, it belongs to the future
         future.set_exception(error)

@@ -1,4 +1,4 @@
-"""Certificates for the server: read anew when their files change, so that renewing one needs no restart."""
+"""The server's certificates, which are reloaded when their files change, so that a renewal needs no restart."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from collections.abc import Callable
 import grpc
 
 from txworker.base.logs import Logger
-from txworker.rpc.pems import CertificateFiles, Pems, Unfit, check, read
+from txworker.rpc.pems import CertificateFiles, Pems, UnfitCertificate, check, read
 
-LOOK_AGAIN_SECONDS = 30.0
-"""What was unfit and has not changed is looked at again after that: a certificate may not have been valid yet."""
+RECHECK_SECONDS = 30.0
+"""After that unfit files are checked again, though unchanged: the certificate may not have been valid yet."""
 
 
-class Reloading:
+class ReloadingCertificate:
     """
-    What gRPC asks for each handshake, in threads of its own. Only what can serve replaces what serves; what cannot is
-    told of once. monotonic() counts seconds.
+    gRPC calls it before each handshake, in threads of its own. Changed files are used once they are fit to serve; until
+    then the old certificate is used, and the problem is logged once. monotonic() counts seconds.
     """
 
     _log = Logger()
@@ -27,49 +27,49 @@ class Reloading:
         self._monotonic = monotonic
         self._served = read(files)
         self._unfit: Pems | None = None
-        self._look_again_at = 0.0
-        self._told = ""
+        self._recheck_at = 0.0
+        self._logged = ""
         self.initial = _configuration(self._served)
 
     def __call__(self) -> grpc.ServerCertificateConfiguration | None:
-        """The new configuration, or None when the old one goes on serving."""
+        """The new configuration; None: the present one stays in use."""
         try:
             pems = read(self._files)
         except OSError as error:
-            self._tell(f"{error.filename}: {error.strerror}")
+            self._warn(f"{error.filename}: {error.strerror}")
             return None
         if pems == self._served:
-            self._told = ""
+            self._logged = ""
             return None
-        return self._taken(pems)
+        return self._checked(pems)
 
-    def _taken(self, pems: Pems) -> grpc.ServerCertificateConfiguration | None:
-        if pems == self._unfit and self._monotonic() < self._look_again_at:
+    def _checked(self, pems: Pems) -> grpc.ServerCertificateConfiguration | None:
+        if pems == self._unfit and self._monotonic() < self._recheck_at:
             return None
         try:
             check(self._files, pems)
-        except Unfit as error:
-            self._unfit, self._look_again_at = pems, self._monotonic() + LOOK_AGAIN_SECONDS
-            self._tell(str(error))
+        except UnfitCertificate as error:
+            self._unfit, self._recheck_at = pems, self._monotonic() + RECHECK_SECONDS
+            self._warn(str(error))
             return None
-        self._served, self._unfit, self._told = pems, None, ""
+        self._served, self._unfit, self._logged = pems, None, ""
         self._log.info("Serving the certificate that is now in {path}.", path=self._files.crt)
         return _configuration(pems)
 
-    def _tell(self, problem: str) -> None:
-        if problem != self._told:
-            self._told = problem
+    def _warn(self, problem: str) -> None:
+        if problem != self._logged:
+            self._logged = problem
             self._log.warn("The old certificate goes on serving, the new cannot: {problem}.", problem=problem)
 
 
 def server_credentials(files: CertificateFiles) -> grpc.ServerCredentials:
     """
-    Credentials that follow their files. Open connections keep what they were made with.
+    Credentials that are reloaded when their files change. Open connections keep their certificate.
 
     Raises:
         OSError: a file cannot be read.
     """
-    reloading = Reloading(files)
+    reloading = ReloadingCertificate(files)
     return grpc.dynamic_ssl_server_credentials(
         reloading.initial,
         reloading,  # type: ignore[arg-type]  # None is documented as "nothing changed", the stubs do not know

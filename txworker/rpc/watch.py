@@ -1,4 +1,4 @@
-"""Jobs on their way to one watcher, in one thread: as they stand, then each change."""
+"""Sends jobs to one watcher, in one thread: their present records, then each change."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from txworker.wire.lists import labels_from_pb
 from txworker.worker.catalog import Catalog
 
 _FROM_STORE = 100
-"""Jobs that are read from the store at a time, and held up by a watcher that reads nothing."""
+"""Jobs that are read from the store at a time. A watcher that reads nothing keeps so many in memory."""
 
 
 def watch(catalog: Catalog, caller: Caller, request: pb.WatchJobsReq) -> Iterator[Job]:
     """
-    The jobs of one watcher; to one that is a thousand changes late a job is given as it stands then. With jobIDs it
-    ends when all of those are done, as nothing more can come. Any thread but the reactor's.
+    The records of one watcher. A watcher that is a thousand changes late gets the newest record of each job instead of
+    every change. With jobIDs it ends when all of these jobs are done. Any thread but the reactor's.
 
     Raises:
-        InvalidRequest: a name is none, or there are more labels than a job can have.
-        NoSuchJob: one that was named is not there.
-        WorkerStopping: nothing will change any more.
+        InvalidRequest: a job id is empty, or there are more labels than a job can have.
+        NoSuchJob: a job id is unknown.
+        WorkerStopping: the worker ends.
         CallerGone: the watcher left.
     """
     query = Query(labels=labels_from_pb(request.labels))
@@ -39,12 +39,12 @@ def watch(catalog: Catalog, caller: Caller, request: pb.WatchJobsReq) -> Iterato
 
 
 def _all(catalog: Catalog, caller: Caller, query: Query) -> Iterator[Job]:
-    beyond, as_they_stand = 0, 1
+    beyond, snapshot = 0, 1
     while True:
-        changed = caller.call(partial(catalog.changes.since, beyond, each=beyond >= as_they_stand))
+        changed = caller.call(partial(catalog.changes.since, beyond, each=beyond >= snapshot))
         yield from _from_store(catalog, caller, query, beyond, changed.in_store_upto)
         yield from changed.jobs
-        as_they_stand = as_they_stand if beyond else changed.newest
+        snapshot = snapshot if beyond else changed.newest
         beyond = changed.upto
 
 
@@ -62,20 +62,20 @@ def _named(catalog: Catalog, caller: Caller, job_ids: tuple[str, ...]) -> Iterat
         caller.check()
         return catalog.get(job_id)
 
-    for job_id in job_ids:  # before anything is told of any
+    for job_id in job_ids:  # an unknown id is an error before anything is sent
         look(job_id)
-    open_ones: dict[str, int] = {}
+    unfinished: dict[str, int] = {}
     for job in map(look, job_ids):
         if not job.done:
-            open_ones[job.id] = job.revision
+            unfinished[job.id] = job.revision
         yield job
     upto = 0
-    while open_ones:
-        changed = caller.call(partial(catalog.changes.of, open_ones, upto))
+    while unfinished:
+        changed = caller.call(partial(catalog.changes.of, unfinished, upto))
         for job in chain(changed.jobs, map(look, changed.late)):
-            if job.revision > open_ones.get(job.id, job.revision):
-                open_ones[job.id] = job.revision
+            if job.revision > unfinished.get(job.id, job.revision):
+                unfinished[job.id] = job.revision
                 if job.done:
-                    del open_ones[job.id]
+                    del unfinished[job.id]
                 yield job
         upto = changed.upto

@@ -1,10 +1,10 @@
 """
-A call as grpcio's sync server hands it to its pool, and its message, which is taken here without a thread.
+A call as grpcio's server submits it to its executor; receives the call's message without a thread.
 
-grpcio takes a call's message in the thread that is to serve the call, and waits there for as long as the client likes.
-There is no public way around that, so what is private to grpcio (grpc/_server.py) is used here and nowhere else.
-tests/rpc/test_incoming.py holds that it is as it was; where it is not, `of` knows no call and grpcio does as it always
-did.
+grpcio receives a call's message in the thread that serves the call, and that thread waits as long as the client likes.
+No public interface changes that. So this module, and no other, uses private parts of grpcio (grpc/_server.py).
+tests/rpc/test_incoming_call.py verifies that they are as expected. Where they are not, from_submit() recognizes no
+call, and grpcio does what it always did.
 """
 
 from __future__ import annotations
@@ -24,17 +24,19 @@ _server: Any = importlib.import_module("grpc._server")
 _cygrpc: Any = importlib.import_module("grpc._cython.cygrpc")
 
 PRIVATE = ("_RPCState", "_RECEIVE_MESSAGE_TOKEN", "_CLOSED", "_receive_message", "_abort", "_is_rpc_state_active")
-"""What is used of grpc._server beside the arguments that it gives to the pool."""
+"""What is used of grpc._server, apart from the arguments that it submits."""
 
-KNOWN = all(hasattr(_server, name) for name in PRIVATE) and hasattr(_cygrpc, "ReceiveMessageOperation")
-"""This grpcio is built as the ones we know."""
+SUPPORTED = all(hasattr(_server, name) for name in PRIVATE) and hasattr(_cygrpc, "ReceiveMessageOperation")
+"""This grpcio has the private parts that are needed."""
 
 
-class Incoming:
+class IncomingCall:
     """
-    One call on its way; `size` is that of its message, once it has come. `streams`: the first of many.
+    One call whose message has not arrived. receive() asks for the message; when it is here, a thread does work().
 
-    receive() asks for the message; when it has come, work() is for a thread to do. grpcio holds `future`.
+    streams: the client sends many messages, and the first one is awaited.
+    size: of the message in bytes, once it has arrived.
+    future: the one that grpcio waits for.
     """
 
     __slots__ = ("_arguments", "_event", "_run", "_state", "future", "size", "streams")
@@ -48,72 +50,69 @@ class Incoming:
         self.size = 0
 
     @classmethod
-    def of(cls, run: Callable[..., Any], arguments: Sequence[Any], streams: bool) -> Incoming | None:
-        """
-        The call that run(*arguments) serves, or None where that is nothing we know. `streams`: it sends many messages,
-        of which the first one is meant here.
-        """
-        known = KNOWN and len(arguments) == 7 and isinstance(getattr(run, "__self__", None), Context)
+    def from_submit(cls, run: Callable[..., Any], arguments: Sequence[Any], streams: bool) -> IncomingCall | None:
+        """The call that run(*arguments) serves; None when grpcio is not known to submit such arguments."""
+        known = SUPPORTED and len(arguments) == 7 and isinstance(getattr(run, "__self__", None), Context)
         return cls(run, arguments, streams) if known and isinstance(arguments[2], _server._RPCState) else None
 
     @property
     def peer(self) -> str:
-        """Address and port of its connection."""
+        """Address and port of the client."""
         return str(self._event.call.peer().decode())
 
     @property
-    def over(self) -> bool:
-        """The client has left, or has been answered."""
+    def ended(self) -> bool:
+        """The client has left, or has its answer."""
         return not _server._is_rpc_state_active(self._state)
 
-    def receive(self, come: Callable[[Incoming], None]) -> bool:
+    def receive(self, arrived: Callable[[IncomingCall], None]) -> bool:
         """
-        Ask for the message; come(self) is called in gRPC's serving thread when it is there, or never will be.
+        Ask for the message. arrived(self) is called in gRPC's serving thread when it is here, or when the call ends.
 
-        Any thread. False: the call is over, and come will not be called.
+        Any thread. False: the call has ended, and arrived() will not be called.
         """
         state, event = self._state, self._event
         with state.condition:
-            if self.over:
+            if self.ended:
                 return False
             received = _server._receive_message(state, event.call, self._arguments[5])
 
-            def tag(batch: Any) -> Any:
+            def completed(batch: Any) -> Any:
                 message = batch.batch_operations[0].message()
                 self.size = len(message) if message is not None else 0
-                of_grpc = received(batch)
-                come(self)
-                return of_grpc
+                result = received(batch)
+                arrived(self)
+                return result
 
-            event.call.start_server_batch((_cygrpc.ReceiveMessageOperation(0),), tag)
+            event.call.start_server_batch((_cygrpc.ReceiveMessageOperation(0),), completed)
             state.due.add(_server._RECEIVE_MESSAGE_TOKEN)
         return True
 
     def work(self) -> Work:
-        """To serve the call, with the message at hand."""
+        """What serves the call with the message that has arrived."""
         *before, wait, deserializer, serializer = self._arguments
-        take = (lambda: self._first_of(wait())) if self.streams else self._message
+        take = (lambda: self._chained(wait())) if self.streams else self._message
         return self.future, self._run, (*before, take, deserializer, serializer), {}
 
     def drop(self) -> None:
-        """It is over, and there is nothing to serve."""
+        """The call has ended and is not served."""
         self.future.set_result(None)
 
     def refuse(self, status: grpc.Status) -> None:
-        """End the call with that, unless it is over. Any thread."""
+        """End the call with that status, unless it has ended. Any thread."""
         state = self._state
         with state.condition:
-            if self.over:
+            if self.ended:
                 return
             state.code, state.trailing_metadata = status.code, status.trailing_metadata
             _server._abort(state, self._event.call, _cygrpc.StatusCode.unknown, str(status.details).encode())
 
     def _message(self) -> Any:
-        """As grpcio's own: None when there is nothing to serve."""
+        """Replaces grpcio's function: None when the call is not to be served."""
         state = self._state
         with state.condition:
             message, state.request = state.request, None
-            if self.over:
+            if self.ended:
                 return None
             if message is None and state.client is _server._CLOSED:
                 method = self._event.call_details.method.decode()
@@ -121,7 +120,7 @@ class Incoming:
                 _server._abort(state, self._event.call, _cygrpc.StatusCode.unimplemented, details.encode())
             return message
 
-    def _first_of(self, further: Any) -> Any:
+    def _chained(self, further: Any) -> Any:
         with self._state.condition:
             message, self._state.request = self._state.request, None
         return further if message is None else itertools.chain((message,), further)

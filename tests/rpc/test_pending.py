@@ -10,9 +10,10 @@ import grpc
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from txworker.rpc import underway
+from txworker.rpc import pending_calls, pending_starts
+from txworker.rpc.pending_calls import PendingCalls
+from txworker.rpc.pending_starts import PendingStarts
 from txworker.rpc.threads import Work
-from txworker.rpc.underway import Calls, Starts
 
 
 class FakeCall:
@@ -22,10 +23,10 @@ class FakeCall:
         self.peer = peer
         self.size = 0
         self.streams = False
-        self.over = False
+        self.ended = False
         self.future: Future[Any] = Future()
         self.refused: grpc.Status | None = None
-        self._come: Callable[[Any], None] | None = None
+        self._arrived: Callable[[Any], None] | None = None
         self._asked = False
 
     @property
@@ -33,10 +34,10 @@ class FakeCall:
         """Its message was asked for."""
         return self._asked
 
-    def receive(self, come: Callable[[Any], None]) -> bool:
-        if not self.over:
-            self._come, self._asked = come, True
-        return not self.over
+    def receive(self, arrived: Callable[[Any], None]) -> bool:
+        if not self.ended:
+            self._arrived, self._asked = arrived, True
+        return not self.ended
 
     def work(self) -> Work:
         return self.future, print, (self,), {}
@@ -50,24 +51,24 @@ class FakeCall:
 
     def left(self) -> None:
         """Its client is gone, or it was answered early: gRPC says that no message will come."""
-        self.over = True
-        come, self._come = self._come, None
-        if come is not None:
-            come(self)
+        self.ended = True
+        arrived, self._arrived = self._arrived, None
+        if arrived is not None:
+            arrived(self)
 
     def comes(self, size: int = 10) -> None:
         """The message is here."""
         self.size = size
-        come, self._come = self._come, None
-        assert come is not None
-        come(self)
+        arrived, self._arrived = self._arrived, None
+        assert arrived is not None
+        arrived(self)
 
 
-class CallsTests(SynchronousTestCase):
+class PendingCallsTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.served: list[FakeCall] = []
-        self.calls = Calls(lambda work: self.served.append(work[2][0]), self.clock.seconds)
+        self.calls = PendingCalls(lambda work: self.served.append(work[2][0]), self.clock.seconds)
 
     def add(self, *peers: str) -> list[FakeCall]:
         """A call from each of these."""
@@ -88,10 +89,10 @@ class CallsTests(SynchronousTestCase):
         """After a second it is told so; nothing is left of it."""
         (call,) = self.add("ipv4:10.0.0.1:1")
         self.clock.advance(1.0)
-        self.calls.look()
+        self.calls.check()
         self.assertIsNone(call.refused)
         self.clock.advance(0.1)
-        self.calls.look()
+        self.calls.check()
         assert call.refused is not None
         self.assertEqual(grpc.StatusCode.DEADLINE_EXCEEDED, call.refused.code)
         self.assertEqual("the call's message did not come within 1 s", call.refused.details)
@@ -101,7 +102,7 @@ class CallsTests(SynchronousTestCase):
     def test_left(self) -> None:
         """One whose client leaves, before or afterwards, is not served."""
         gone = FakeCall()
-        gone.over = True
+        gone.ended = True
         self.calls.add(gone)
         (leaving,) = self.add("ipv4:10.0.0.1:1")
         leaving.left()
@@ -113,12 +114,12 @@ class CallsTests(SynchronousTestCase):
         """Those above the ceiling end: of the address with most, of its connection with most, the oldest; no other."""
         lone = self.add("ipv4:10.0.0.9:1")
         few = self.add(*["ipv4:10.0.0.1:1"] * 20)
-        many = self.add(*["ipv4:10.0.0.1:2"] * (underway.MOST_CALLS - 21))
+        many = self.add(*["ipv4:10.0.0.1:2"] * (pending_calls.MAX_CALLS - 21))
         honest = self.add("ipv4:10.0.0.9:2", "ipv6:%5B::1%5D:77")
-        self.calls.look()
+        self.calls.check()
         self.assertEqual([], [call for call in many if call.refused])
         self.clock.advance(0.3)
-        self.calls.look()
+        self.calls.check()
         self.assertEqual(many[:2], [call for call in many if call.refused])
         assert many[0].refused is not None
         self.assertEqual(grpc.StatusCode.RESOURCE_EXHAUSTED, many[0].refused.code)
@@ -129,7 +130,7 @@ class CallsTests(SynchronousTestCase):
         large, stream = self.add("ipv4:10.0.0.1:1", "ipv4:10.0.0.1:1")
         stream.streams = True
         for call in (large, stream):
-            call.comes(underway.MOST_BYTES + 1)
+            call.comes(pending_calls.MAX_BYTES + 1)
         assert large.refused is not None
         self.assertIn("has 1048577 bytes", str(large.refused.details))
         self.assertTrue(large.future.done())
@@ -140,16 +141,16 @@ class CallsTests(SynchronousTestCase):
         for _ in range(5000):
             (call,) = self.add("ipv4:10.0.0.1:1")
             self.clock.advance(0.01)
-            self.calls.look()
+            self.calls.check()
             call.comes()
         self.assertEqual(5000, len(self.served))
 
 
-class StartsTests(SynchronousTestCase):
+class PendingStartsTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.served: list[FakeCall] = []
-        self.starts = Starts(lambda work: self.served.append(work[2][0]), self.clock.seconds)
+        self.starts = PendingStarts(lambda work: self.served.append(work[2][0]), self.clock.seconds)
 
     def add(self, count: int, peer: str = "ipv4:10.0.0.1:1") -> list[FakeCall]:
         """So many starts."""
@@ -161,12 +162,12 @@ class StartsTests(SynchronousTestCase):
     def look(self, seconds: float) -> None:
         """After so long."""
         self.clock.advance(seconds)
-        self.starts.look()
+        self.starts.check()
 
     def test_small_ones(self) -> None:
         """Each is served when its message is here, and makes room for the next."""
         calls = self.add(20)
-        self.assertEqual(calls[: underway.PLACES], [call for call in calls if call.begun])
+        self.assertEqual(calls[: pending_starts.SLOTS], [call for call in calls if call.begun])
         for call in calls:
             call.comes()
         self.assertEqual(calls, self.served)
@@ -174,14 +175,14 @@ class StartsTests(SynchronousTestCase):
 
     def test_large_ones(self) -> None:
         """A large one keeps its place until it is answered."""
-        calls = self.add(underway.PLACES + 2)
-        for call in calls[: underway.PLACES]:
-            call.comes(underway.LARGE_BYTES + 1)
-        self.assertEqual(underway.PLACES, len(self.served))
-        self.assertFalse(calls[underway.PLACES].begun)
+        calls = self.add(pending_starts.SLOTS + 2)
+        for call in calls[: pending_starts.SLOTS]:
+            call.comes(pending_starts.LARGE_BYTES + 1)
+        self.assertEqual(pending_starts.SLOTS, len(self.served))
+        self.assertFalse(calls[pending_starts.SLOTS].begun)
         calls[0].future.set_result(None)
-        self.assertTrue(calls[underway.PLACES].begun)
-        self.assertFalse(calls[underway.PLACES + 1].begun)
+        self.assertTrue(calls[pending_starts.SLOTS].begun)
+        self.assertFalse(calls[pending_starts.SLOTS + 1].begun)
 
     def test_none_comes(self) -> None:
         """One that has a place has five seconds."""
@@ -209,8 +210,8 @@ class StartsTests(SynchronousTestCase):
         """As long as one after another comes, the others wait for their turn, and none is refused."""
         calls = self.add(100)
         for _ in range(20):
-            current = next(call for call in calls if call.begun and not call.over and call not in self.served)
-            current.comes(underway.LARGE_BYTES + 1)
+            current = next(call for call in calls if call.begun and not call.ended and call not in self.served)
+            current.comes(pending_starts.LARGE_BYTES + 1)
             current.future.set_result(None)
             self.look(0.11)
         self.assertEqual([], [call for call in calls if call.refused])
@@ -218,10 +219,10 @@ class StartsTests(SynchronousTestCase):
 
     def test_those_that_left(self) -> None:
         """Who leaves while it waits is forgotten, and holds up nobody."""
-        first = self.add(underway.PLACES)
+        first = self.add(pending_starts.SLOTS)
         waiting = self.add(1000)
         for call in waiting:
-            call.over = True
+            call.ended = True
         (last,) = self.add(1, "ipv4:10.0.0.2:1")
         first[0].comes()
         self.assertTrue(last.begun)

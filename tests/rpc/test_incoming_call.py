@@ -12,7 +12,7 @@ from grpc._cython import cygrpc  # type: ignore[attr-defined]  # neither is publ
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.daemon import LIMIT
-from txworker.rpc.incoming import KNOWN, PRIVATE, Incoming
+from txworker.rpc.incoming_call import PRIVATE, SUPPORTED, IncomingCall
 from txworker.rpc.threads import RpcThreads
 
 
@@ -45,7 +45,7 @@ class Echo(grpc.GenericRpcHandler):
 class PrivateTests(SynchronousTestCase):
     def test_names_and_parameters(self) -> None:
         """Each name is there, and each function takes what it is given."""
-        self.assertTrue(KNOWN)
+        self.assertTrue(SUPPORTED)
         for name in PRIVATE:
             self.assertTrue(hasattr(_server, name), name)
         parameters = {
@@ -83,12 +83,12 @@ class PrivateTests(SynchronousTestCase):
             self.assertIsInstance(state, _server._RPCState)
             self.assertTrue(callable(behavior) and callable(wait))
             self.assertIsNone(deserializer or serializer)
-            self.assertIsNotNone(Incoming.of(run, arguments, False))
+            self.assertIsNotNone(IncomingCall.from_submit(run, arguments, False))
 
     def test_anything_else(self) -> None:
         """What is not like that is no call."""
         context = Context()
         state = _server._RPCState()
-        self.assertIsNone(Incoming.of(context.run, (1, 2, 3, 4, 5, 6, 7), False))
-        self.assertIsNone(Incoming.of(context.run, (1, 2, state), False))
-        self.assertIsNone(Incoming.of(print, (1, 2, state, 4, 5, 6, 7), False))
+        self.assertIsNone(IncomingCall.from_submit(context.run, (1, 2, 3, 4, 5, 6, 7), False))
+        self.assertIsNone(IncomingCall.from_submit(context.run, (1, 2, state), False))
+        self.assertIsNone(IncomingCall.from_submit(print, (1, 2, state, 4, 5, 6, 7), False))

@@ -1,4 +1,4 @@
-"""Messages that come from the servicer serialized already."""
+"""Responses that the servicer yields as bytes."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 import grpc
 
 
-class ReadyMessages(grpc.ServerInterceptor):
-    """Sends what StreamJob yields as it is: wire/blocks.py has serialized it."""
+class PreserializedMessages(grpc.ServerInterceptor):
+    """Sends the messages of StreamJob unchanged: wire/blocks.py has serialized them."""
 
     def intercept_service(self, continuation: Callable[[Any], Any], handler_call_details: Any) -> Any:
-        """gRPC's serving thread: the handler of one call. Must not block."""
+        """The handler of one call. gRPC's serving thread; must not block."""
         handler = continuation(handler_call_details)
         if handler is None or not handler_call_details.method.endswith("Worker/StreamJob"):
             return handler

@@ -1,4 +1,4 @@
-"""What a viewer reads of an output file, held against what must be there: others may have cut or replaced the file."""
+"""Checks what a viewer reads of an output file, because other programs may have cut or replaced the file."""
 
 from __future__ import annotations
 
@@ -10,26 +10,28 @@ from txworker.worker.catalog import Catalog
 _FARTHEST = 2**63
 
 
-class Seen:
-    """One viewer's, in its thread. What it raises is OutputGone: a status and a sentence, and never NULs for bytes."""
+class OutputCheck:
+    """
+    For one viewer, in its thread. A viewer gets OutputGone, a status with a sentence, instead of wrong bytes or NULs.
+    """
 
     def __init__(self, catalog: Catalog, job_id: str, stderr: bool, tail: Tail) -> None:
         self._catalog = catalog
         self._job_id = job_id
         self._stderr = stderr
         self._tail = tail
-        self._done: tuple[int, tuple[Loss, ...]] | None = None  # end and losses, which change no more
+        self._final: tuple[int, tuple[Loss, ...]] | None = None  # end and losses, when they no longer change
 
     def checked(self, offset: int, block: bytes) -> bytes:
         """
-        As much of a block as the job has printed, and not somebody else; it was read from that offset on, just now.
+        The beginning of the block, as far as the job printed it. The block was just read from that offset.
 
         Raises:
-            OutputGone: not even the first of its bytes.
+            OutputGone: the job did not print the first byte, or it is lost.
         """
         if not block:
             return block
-        end, losses = self._now()
+        end, losses = self._end_and_losses()
         for loss in losses:
             if loss.begin <= offset < loss.end:
                 raise OutputGone(self._job_id, loss.what, loss)
@@ -40,17 +42,19 @@ class Seen:
         return block if offset + len(block) <= end else block[: max(0, end - offset)]
 
     def after_losses(self, offset: int) -> int:
-        """That offset, or the one where what is lost behind it ends: for who asks for the last lines."""
-        _, losses = self._now()
+        """The offset, or the end of the last loss if that is later. For viewers that want the last lines."""
+        _, losses = self._end_and_losses()
         return max([offset, *(loss.end for loss in losses)])
 
-    def goes_on_elsewhere(self, offset: int, recorded: int, job: Job) -> bool:
+    def switched_file(self, offset: int, recorded: int, job: Job) -> bool:
         """
-        The file ends at that offset, or before it; what was recorded, and the job, are as they were before that was
-        found. Must there be something? Then it may be in another file, and that is read from now on.
+        Look for another output file when the present one has nothing at the offset. True: read on from that one.
+
+        recorded, job: as they were before the end of the file was found.
 
         Raises:
-            OutputGone: it must, and is not; whoever waited would be told again and again that there is something.
+            OutputGone: output was recorded at the offset, and no file has it. Waiting would return at once again and
+                again.
         """
         if job.done:
             recorded = max(recorded, self._catalog.output_bytes(job, self._stderr) or 0)
@@ -58,19 +62,19 @@ class Seen:
             return False
         if self._tail.switch_to(self._catalog.open_output(self._job_id, self._stderr)):
             return True
-        self.checked(offset, b"?")  # says what is known of it
+        self.checked(offset, b"?")  # raises when a loss is known there
         raise OutputGone(self._job_id, "cut")
 
-    def _now(self) -> tuple[int, tuple[Loss, ...]]:
-        """Where what the job has printed ends, and what was lost of it by now."""
-        if self._done is not None:
-            return self._done
+    def _end_and_losses(self) -> tuple[int, tuple[Loss, ...]]:
+        """Where the job's output ends now, and which parts were lost."""
+        if self._final is not None:
+            return self._final
         recorded = self._catalog.recorded(self._job_id, self._stderr)
         if not recorded:
             job = self._catalog.get(self._job_id)
             if job.done:
-                self._done = self._end_of(job), self._losses() if job.output_truncated else ()
-                return self._done
+                self._final = self._end_of(job), self._losses() if job.output_truncated else ()
+                return self._final
         return recorded, self._losses()
 
     def _losses(self) -> tuple[Loss, ...]:
@@ -78,8 +82,8 @@ class Seen:
 
     def _end_of(self, job: Job) -> int:
         """
-        Of two files it is only known how long they are together, of a lost job's how long it was when found, and of one
-        whose leftovers are kept how long it was when the job was done.
+        Where the output of a done job ends; _FARTHEST when that is not known. output_bytes counts two files together,
+        and does not count what is written after a LOST job was found, or by leftovers that are kept.
         """
         if job.spec.separate_stderr or job.state is JobState.LOST or self._catalog.may_write_after_end(job):
             return _FARTHEST

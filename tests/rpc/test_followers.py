@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from txworker.base.waiting import Waiters
 from txworker.jobs.errors import CallerGone
-from txworker.rpc.crowd import TURNS, Crowd, Crowds, Follower
+from txworker.rpc.followers import MAX_READING, Follower, FollowerGroup, FollowerGroups
 
 LIMIT = 10.0
 
@@ -48,17 +48,17 @@ class Thing:
         self.changed.wake()
 
 
-class CrowdTests(SynchronousTestCase):
+class FollowerGroupTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.reactor = FakeReactor()
         self.thing = Thing()
-        self.crowd = Crowd(self.reactor, self.thing.more)
+        self.group = FollowerGroup(self.reactor, self.thing.more)
 
     def followers(self, count: int, beyond: int = 0) -> list[Follower]:
         """So many, all of whom wait."""
-        made = [Follower(self.crowd, lambda: None) for _ in range(count)]
+        made = [Follower(self.group, lambda: None) for _ in range(count)]
         for follower in made:
-            self.assertTrue(self.crowd.enter(follower, beyond))
+            self.assertTrue(self.group.enqueue(follower, beyond))
         self.reactor.run()
         return made
 
@@ -72,23 +72,23 @@ class CrowdTests(SynchronousTestCase):
 
     def test_turns(self) -> None:
         """A few are woken at a time; each that is through wakes the next, and at last every one was."""
-        followers = self.followers(TURNS + 3)
+        followers = self.followers(MAX_READING + 3)
         self.thing.grow(1)
-        self.assertEqual(list(range(TURNS)), self.woken(followers))
-        for index in range(TURNS + 3):
+        self.assertEqual(list(range(MAX_READING)), self.woken(followers))
+        for index in range(MAX_READING + 3):
             followers[index].pass_on()
         self.assertEqual([], self.woken(followers))
-        late = self.followers(TURNS, beyond=1)
+        late = self.followers(MAX_READING, beyond=1)
         self.thing.grow(2)
-        self.assertEqual(list(range(TURNS)), self.woken(late))
+        self.assertEqual(list(range(MAX_READING)), self.woken(late))
 
     def test_leaving_keeps_no_turn(self) -> None:
         """Who leaves, woken or not, is not waited for."""
-        followers = self.followers(TURNS + 2)
+        followers = self.followers(MAX_READING + 2)
         self.thing.grow(1)
-        self.crowd.leave(followers[TURNS])
-        self.crowd.leave(followers[0])
-        self.assertEqual([*range(1, TURNS), TURNS + 1], self.woken(followers))
+        self.group.leave(followers[MAX_READING])
+        self.group.leave(followers[0])
+        self.assertEqual([*range(1, MAX_READING), MAX_READING + 1], self.woken(followers))
 
     def test_by_level(self) -> None:
         """Who has seen less than somebody else does not wait, and does not go on waiting."""
@@ -96,7 +96,7 @@ class CrowdTests(SynchronousTestCase):
         ahead = self.followers(1, beyond=5)
         self.assertEqual([0], self.woken(behind))
         self.assertEqual([], self.woken(ahead))
-        self.assertFalse(self.crowd.enter(Follower(self.crowd, lambda: None), 4))
+        self.assertFalse(self.group.enqueue(Follower(self.group, lambda: None), 4))
 
     def test_asked_again(self) -> None:
         """After an answer the first who waits asks anew, and what came in between is not missed."""
@@ -104,18 +104,19 @@ class CrowdTests(SynchronousTestCase):
         self.thing.grow(1)
         self.thing.grow(2)
         follower.pass_on()
-        self.assertTrue(self.crowd.enter(follower, 1))
+        self.assertTrue(self.group.enqueue(follower, 1))
         self.reactor.run()
         self.assertTrue(follower.has_turn)
         self.assertEqual(2, self.thing.asked)
 
     def test_failure_reaches_those_who_wait(self) -> None:
         """An answer that is a failure wakes everybody, and is raised where they wait."""
+        answer: Deferred[None] = Deferred()
+        self.group = FollowerGroup(self.reactor, lambda beyond: answer)
         (follower,) = self.followers(1)
-        for waiter in list(self.thing.changed._waiting):
-            waiter.errback(ValueError("no"))
+        answer.errback(ValueError("no"))
         self.assertTrue(follower.has_turn)
-        self.assertRaises(ValueError, self.crowd.enter, follower, 0)
+        self.assertRaises(ValueError, self.group.enqueue, follower, 0)
 
     def test_question_that_fails(self) -> None:
         """A question that cannot even be asked leaves nobody waiting."""
@@ -123,34 +124,34 @@ class CrowdTests(SynchronousTestCase):
         def ask(beyond: int) -> Deferred[None]:
             raise ValueError("no")
 
-        self.crowd = Crowd(self.reactor, ask)
+        self.group = FollowerGroup(self.reactor, ask)
         (follower,) = self.followers(1)
         self.assertTrue(follower.has_turn)
 
 
-class CrowdsTests(SynchronousTestCase):
+class FollowerGroupsTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.reactor = FakeReactor()
         self.thing = Thing()
-        self.crowds = Crowds(self.reactor)
+        self.groups = FollowerGroups(self.reactor)
 
     def test_the_last_one_ends_it(self) -> None:
         """When nobody follows any more the reactor waits for nothing; while one does, it goes on."""
         with ExitStack() as outer:
-            follower = outer.enter_context(self.crowds.following("thing", self.thing.more, lambda: None))
-            with self.crowds.following("thing", self.thing.more, lambda: None):
-                follower._crowd.enter(follower, 0)
+            follower = outer.enter_context(self.groups.following("thing", self.thing.more, lambda: None))
+            with self.groups.following("thing", self.thing.more, lambda: None):
+                follower._group.enqueue(follower, 0)
                 self.reactor.run()
             self.reactor.run()
             self.assertEqual(1, len(self.thing.changed))
         self.reactor.run()
         self.assertEqual(0, len(self.thing.changed))
-        self.assertEqual({}, self.crowds._crowds)
+        self.assertEqual({}, self.groups._groups)
 
     def test_left_before_the_reactor_heard(self) -> None:
         """A question that nobody waits for any more by the time it arrives is not asked."""
-        with self.crowds.following("thing", self.thing.more, lambda: None) as follower:
-            follower._crowd.enter(follower, 0)
+        with self.groups.following("thing", self.thing.more, lambda: None) as follower:
+            follower._group.enqueue(follower, 0)
         self.reactor.run()
         self.assertEqual(0, self.thing.asked)
 
@@ -166,7 +167,7 @@ class CrowdsTests(SynchronousTestCase):
             inside.release()
 
         def follow() -> None:
-            with self.crowds.following("thing", self.thing.more, check) as follower:
+            with self.groups.following("thing", self.thing.more, check) as follower:
                 try:
                     follower.wait(0)
                 except CallerGone:
@@ -178,6 +179,6 @@ class CrowdsTests(SynchronousTestCase):
         for _ in threads:
             self.assertTrue(inside.acquire(timeout=LIMIT))
         gone.set()
-        self.crowds.ring()
+        self.groups.wake_all()
         for _ in threads:
             self.assertTrue(homes.acquire(timeout=LIMIT))

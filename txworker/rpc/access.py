@@ -1,0 +1,68 @@
+"""
+Access rules: which client may call which method. This is the only place for them.
+
+Before any call, clients are authenticated by the transport: by certificates (tls.py), and by the permissions of the
+operator's socket (control.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import grpc
+
+from txworker.pb import control_pb2
+from txworker.rpc.control import SOCKET_NAME
+
+Rule = Callable[[grpc.ServicerContext, str], str]
+"""rule(context, method name): why the call is refused; empty: it is allowed. gRPC threads."""
+
+
+def only_on_operator_socket(context: grpc.ServicerContext, name: str) -> str:
+    """For calls that take the worker out of service. The socket's permissions say who may use it."""
+    if context.peer().startswith("unix:"):
+        return ""
+    return f"{name} is served on the socket {SOCKET_NAME} in the worker's state directory only"
+
+
+RULES: Sequence[tuple[str, Rule]] = (
+    (f"/{control_pb2.DESCRIPTOR.services_by_name['Control'].full_name}/", only_on_operator_socket),
+)
+"""Rules with the prefix of the methods that they are for, as /service/method."""
+
+
+class Access(grpc.ServerInterceptor):
+    """Refuses calls with PERMISSION_DENIED. Methods without a rule are open to every client."""
+
+    def __init__(self, rules: Sequence[tuple[str, Rule]] = RULES) -> None:
+        self._rules = rules
+
+    def intercept_service(self, continuation: Callable[[Any], Any], handler_call_details: Any) -> Any:
+        """The handler of one call. gRPC's serving thread; must not block."""
+        handler = continuation(handler_call_details)
+        method = handler_call_details.method
+        for prefix, rule in self._rules:
+            if handler is not None and method.startswith(prefix):
+                handler = _guarded(handler, rule, method.rpartition("/")[2])
+        return handler
+
+
+def _guarded(handler: Any, rule: Rule, name: str) -> Any:
+    if handler.request_streaming:
+        if handler.response_streaming:
+            make, behaviour = grpc.stream_stream_rpc_method_handler, handler.stream_stream
+        else:
+            make, behaviour = grpc.stream_unary_rpc_method_handler, handler.stream_unary
+    elif handler.response_streaming:
+        make, behaviour = grpc.unary_stream_rpc_method_handler, handler.unary_stream
+    else:
+        make, behaviour = grpc.unary_unary_rpc_method_handler, handler.unary_unary
+
+    def guarded(request: Any, context: grpc.ServicerContext) -> Any:
+        reason = rule(context, name)
+        if reason:
+            context.abort(grpc.StatusCode.PERMISSION_DENIED, reason)
+        return behaviour(request, context)
+
+    return make(guarded, handler.request_deserializer, handler.response_serializer)
