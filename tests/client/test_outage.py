@@ -8,7 +8,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from txworker.client.errors import InvalidRequest, Unreachable, WorkerError, WorkerStopping
-from txworker.client.outage import LONGEST_SECONDS, Outage
+from txworker.client.outage import FIRST_SECONDS, LONGEST_SECONDS, NO_LIMIT, Outage, TimeLimit
 
 BROKEN = WorkerError("failed to connect", "", "UNAVAILABLE")
 
@@ -99,3 +99,54 @@ class OutageTests(SynchronousTestCase):
         outage = self.outage(math.inf)
         self.fail(outage, 1000)
         self.assertEqual(LONGEST_SECONDS, outage.failed(BROKEN))
+
+    def test_not_reached_yet(self) -> None:
+        """A worker that has not answered yet may be waited for less long; once it has, the usual patience holds."""
+        outage = Outage("x", 60, self.told.append, self.clock.seconds, jitter=lambda: 1.0, first_patience=5)
+        self.fail(outage, 5)
+        error = self.assertRaises(Unreachable, outage.failed, BROKEN)
+        self.assertEqual((BROKEN, 5), (error.__cause__, round(error.waited)))
+        outage.over()
+        self.fail(outage, 59)
+
+    def test_answers_but_no_progress(self) -> None:
+        """A worker that answers is not given up, however often the call itself fails; the pauses still grow."""
+        outage = self.outage(10)
+        for _ in range(20):
+            pause = outage.failed(BROKEN)
+            self.clock.advance(pause)
+            outage.answered()
+        self.assertEqual(LONGEST_SECONDS, pause)
+
+    def test_long_attempt(self) -> None:
+        """After an attempt that lasted the next one is made soon: connections that live a while are made anew."""
+        outage = self.outage(math.inf)
+        self.fail(outage, 1000)
+        self.clock.advance(LONGEST_SECONDS + 1)
+        self.assertEqual(FIRST_SECONDS, outage.failed(BROKEN))
+
+
+class TimeLimitTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.limit = TimeLimit(5, self.clock.seconds)
+
+    def test_left(self) -> None:
+        """It tells what is left, until nothing is."""
+        self.clock.advance(4)
+        self.assertEqual((1, 1, 0.5), (self.limit.left(), self.limit.at_most(3), self.limit.at_most(0.5)))
+        self.limit.check(BROKEN)
+        self.clock.advance(1)
+        self.assertRaises(TimeoutError, self.limit.left)
+        self.assertRaises(TimeoutError, self.limit.check, BROKEN)
+
+    def test_early(self) -> None:
+        """gRPC may find a moment before our clock that the time is over; a message that came too late is not that."""
+        self.assertRaises(TimeoutError, self.limit.check, WorkerError("late", "", "DEADLINE_EXCEEDED"))
+        self.limit.check(WorkerError("late", "MESSAGE_LATE", "DEADLINE_EXCEEDED"))
+
+    def test_none(self) -> None:
+        """No limit is never over."""
+        self.assertIsNone(NO_LIMIT.left())
+        self.assertEqual(3, NO_LIMIT.at_most(3))
+        NO_LIMIT.check(WorkerError("late", "", "DEADLINE_EXCEEDED"))

@@ -207,7 +207,7 @@ async def test_twisted(daemon: Daemon) -> None:
         await client.follow(job_id, heard.append)
         assert b"".join(heard) == b"one\n"
         assert (await client.wait(job_id)).exit_code == 4
-        assert [record.id for record in await client.jobs({"of": "test_twisted"})] == [job_id]
+        assert [record.id for record in await client.jobs(labels={"of": "test_twisted"})] == [job_id]
         endless = await client.start("sleep", "1000")
         waiting = client.wait(endless)
         waiting.cancel()

@@ -9,7 +9,8 @@ A worker from far away: start jobs, follow their output over any number of lost 
             ...
         print(job.wait().exit_code)
 
-Client blocks, AsyncClient is asyncio's, and tx.TwistedClient returns Deferreds; the three have the same methods.
+`Client` blocks, `AsyncClient` is asyncio's, and `txworker.client.tx.TwistedClient` returns Deferreds; the three have
+the same methods. docs/client.md shows each of them, and what happens when connections are lost.
 """
 
 from txworker.client.aio import AsyncClient, AsyncJob
@@ -35,6 +36,7 @@ from txworker.client.errors import (
     WorkerError,
     WorkerStopping,
 )
+from txworker.client.requests import StartDetails
 from txworker.client.sync import Client, Job
 from txworker.client.values import JobRecord, JobResult, JobState, Limits, Usage
 
@@ -62,6 +64,7 @@ __all__ = [
     "OutOfResources",
     "OutputGone",
     "RequestReused",
+    "StartDetails",
     "StoreBroken",
     "StoreFull",
     "Unreachable",

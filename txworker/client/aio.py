@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
@@ -12,9 +13,9 @@ import grpc.aio
 
 from txworker.client.connection import DEFAULT_ADDR, OPTIONS, TLS, target
 from txworker.client.errors import Closed, NoSuchJob, WorkerError, error_of
-from txworker.client.outage import Outage
+from txworker.client.outage import NO_LIMIT, Outage, TimeLimit
 from txworker.client.reading import Changes, Reading, decoder
-from txworker.client.requests import StartDetails, list_request, start_request, stop_request
+from txworker.client.requests import PROBE, StartDetails, list_request, next_page, start_request, stop_request
 from txworker.client.telling import tell_log
 from txworker.client.values import JobRecord, JobResult, JobState, record_of
 from txworker.pb import worker_pb2 as pb
@@ -28,9 +29,10 @@ T = TypeVar("T")
 
 class AsyncClient:
     """
-    As sync.Client, whose docstrings hold here, too. To be made and used within one event loop.
+    As `Client`, whose docstrings hold here, too. To be made and used within one event loop.
 
-    Cancelling a task that waits here ends its call and nothing else: a job that was started runs on.
+    Cancelling a task that waits here ends its call and nothing else: a job that was started runs on. A generator that
+    is left before its end should be closed (contextlib.aclosing), or its call ends some time later.
     """
 
     def __init__(
@@ -39,11 +41,13 @@ class AsyncClient:
         *,
         tls: TLS | None = None,
         patience: float = 60.0,
+        first_patience: float | None = None,
         deadline: float = 10.0,
         tell: Callable[[str], None] = tell_log,
     ) -> None:
         self.addr = addr
         self._patience = patience
+        self._first_patience = first_patience
         self._deadline = deadline
         self._tell = tell
         self._closed = asyncio.Event()
@@ -65,89 +69,90 @@ class AsyncClient:
         await self._channel.close()
 
     async def start(self, command: str, path: str = "", **details: Unpack[StartDetails]) -> AsyncJob:
-        """As Client.start()."""
+        """As `Client.start`."""
         request = start_request(command, path, details)
         answer = await self._ask("starting a job", self._stub.StartJob, request)
         return AsyncJob(self, answer.jobID)
 
     async def run(self, command: str, path: str = "", **details: Unpack[StartDetails]) -> tuple[JobResult, bytes]:
-        """As Client.run()."""
+        """As `Client.run`."""
         job = await self.start(command, path, **details)
         printed = b"".join([data async for data in job.follow()])
         return await job.wait(), printed
 
     async def get(self, job_id: str) -> JobRecord:
-        """As Client.get()."""
+        """As `Client.get`."""
         return record_of((await self._ask(f"job {job_id}", self._stub.QueryJob, pb.QueryJobReq(jobID=job_id))).job)
 
     def job(self, job_id: str) -> AsyncJob:
-        """As Client.job()."""
+        """As `Client.job`."""
         return AsyncJob(self, job_id)
 
     async def jobs(
-        self, states: Iterable[JobState] = (), labels: Mapping[str, str] | None = None
-    ) -> AsyncIterator[JobRecord]:
-        """As Client.jobs()."""
-        request = list_request(states, labels)
+        self, states: Iterable[JobState] = (), labels: Mapping[str, str] | None = None, *, limit: int = 0
+    ) -> AsyncGenerator[JobRecord, None]:
+        """As `Client.jobs`."""
+        request = list_request(states, labels, limit)
+        left = limit
         while True:
             answer = await self._ask("listing jobs", self._stub.ListJobs, request)
             for job in answer.jobs:
                 yield record_of(job)
-            request.pageToken = answer.nextPageToken
-            if not request.pageToken:
+            left -= len(answer.jobs)
+            if (limit and left <= 0) or not next_page(request, answer, max(left, 0)):
                 return
 
     async def stop(self, job_id: str, grace: float | None = None, wait: bool = False) -> JobRecord:
-        """As Client.stop()."""
+        """As `Client.stop`."""
         await self._ask(f"stopping job {job_id}", self._stub.StopJob, stop_request(job_id, grace))
         return await self.wait(job_id) if wait else await self.get(job_id)
 
     async def follow(
-        self, job_id: str, offset: int = 0, *, stderr: bool = False, tail: int | None = None
-    ) -> AsyncIterator[bytes]:
-        """As Client.follow()."""
-        reading = Reading(job_id, offset, stderr, tail)
+        self, job_id: str, offset: int = 0, *, stderr: bool = False, tail: int | None = None, live: bool = True
+    ) -> AsyncGenerator[bytes, None]:
+        """As `Client.follow`."""
+        reading = Reading(job_id, offset, stderr, tail, live)
         outage = self._outage(f"following job {job_id}")
         while True:
-            call = self._stub.StreamJob(reading.request())
+            call = self._open(self._stub.StreamJob, reading.request())
             try:
                 async for message in call:
-                    outage.over()
+                    self._over(outage)
                     yield reading.take(message)
                 return
             except (grpc.aio.AioRpcError, asyncio.CancelledError) as error:
-                await self._pause(outage.failed(self._error(error), f"at byte {reading.position}"))
+                await self._reach(outage, self._error(error), f"at byte {reading.position}")
             finally:
                 call.cancel()
 
     async def wait(self, job_id: str, timeout: float | None = None) -> JobResult:
-        """As Client.wait()."""
-        async for record in self.watch([job_id], timeout=timeout):
-            if isinstance(record, JobResult):
-                return record
+        """As `Client.wait`."""
+        async with aclosing(self.watch([job_id], timeout=timeout)) as records:
+            async for record in records:
+                if isinstance(record, JobResult):
+                    return record
         raise NoSuchJob(f"job {job_id} went away while it was waited for", "JOB_NOT_FOUND", "NOT_FOUND")
 
     async def watch(
         self, job_ids: Iterable[str] = (), labels: Mapping[str, str] | None = None, *, timeout: float | None = None
-    ) -> AsyncIterator[JobRecord]:
-        """As Client.watch()."""
+    ) -> AsyncGenerator[JobRecord, None]:
+        """As `Client.watch`."""
         changes = Changes(list(job_ids), dict(labels or {}))
         outage = self._outage("watching jobs")
-        end = None if timeout is None else time.monotonic() + timeout
+        limit = TimeLimit(timeout, time.monotonic)
         while True:
-            left = None if end is None else end - time.monotonic()
-            if left is not None and left <= 0:
-                raise TimeoutError(f"not done after {timeout:g} s")
-            call = self._stub.WatchJobs(changes.request(), timeout=left)
+            call = self._open(self._stub.WatchJobs, changes.request(), limit.left())
             try:
                 async for event in call:
-                    outage.over()
+                    self._over(outage)
                     record = changes.take(event)
                     if record is not None:
                         yield record
                 return
             except (grpc.aio.AioRpcError, asyncio.CancelledError) as error:
-                await self._pause(min(outage.failed(self._error(error)), left or self._patience))
+                failure = self._error(error)
+                limit.check(failure)
+                await self._reach(outage, failure, "", limit)
             finally:
                 call.cancel()
 
@@ -155,17 +160,40 @@ class AsyncClient:
         outage = self._outage(what)
         while True:
             try:
-                answer = await method(request, timeout=self._deadline)
+                answer = await self._open(method, request, self._deadline)
             except (grpc.aio.AioRpcError, asyncio.CancelledError) as error:  # noqa: PERF203  # each turn is an attempt
                 await self._pause(outage.failed(self._error(error)))
             else:
-                outage.over()
+                self._over(outage)
                 return answer
+
+    async def _reach(self, outage: Outage, failure: WorkerError, resuming: str, limit: TimeLimit = NO_LIMIT) -> None:
+        """A stream failed: wait until the worker answers, as Client does."""
+        while True:
+            await self._pause(limit.at_most(outage.failed(failure, resuming)))
+            try:
+                await self._open(self._stub.ListJobs, PROBE, limit.at_most(self._deadline))
+            except (grpc.aio.AioRpcError, asyncio.CancelledError) as error:
+                failure = self._error(error)
+            else:
+                self._first_patience = None
+                outage.answered()
+                return
+
+    def _open(self, method: Callable[..., T], request: Any, timeout: float | None = None) -> T:
+        if self._closed.is_set():
+            raise Closed
+        return method(request, timeout=timeout)
 
     def _outage(self, what: str) -> Outage:
         if self._closed.is_set():
-            raise Closed("the client was closed")
-        return Outage(what, self._patience, self._tell, time.monotonic)
+            raise Closed
+        return Outage(what, self._patience, self._tell, time.monotonic, first_patience=self._first_patience)
+
+    def _over(self, outage: Outage) -> None:
+        """The worker has answered."""
+        self._first_patience = None
+        outage.over()
 
     def _error(self, error: BaseException) -> WorkerError:
         """
@@ -175,7 +203,7 @@ class AsyncClient:
             asyncio.CancelledError: the task was cancelled.
         """
         if self._closed.is_set():
-            return Closed("the client was closed", "CLOSED")
+            return Closed()
         if not isinstance(error, grpc.aio.AioRpcError):
             raise error
         return error_of(error)
@@ -185,7 +213,7 @@ class AsyncClient:
             await asyncio.wait_for(self._closed.wait(), seconds)
         except (TimeoutError, asyncio.TimeoutError):  # one class from Python 3.11 on
             return
-        raise Closed("the client was closed")
+        raise Closed
 
 
 class AsyncJob:
@@ -202,21 +230,28 @@ class AsyncJob:
         """How it stands."""
         return await self._client.get(self.id)
 
-    def follow(self, offset: int = 0, *, stderr: bool = False, tail: int | None = None) -> AsyncIterator[bytes]:
-        """As Client.follow()."""
-        return self._client.follow(self.id, offset, stderr=stderr, tail=tail)
+    def follow(
+        self, offset: int = 0, *, stderr: bool = False, tail: int | None = None, live: bool = True
+    ) -> AsyncGenerator[bytes, None]:
+        """As `Client.follow`."""
+        return self._client.follow(self.id, offset, stderr=stderr, tail=tail, live=live)
 
-    async def text(self, offset: int = 0, *, stderr: bool = False, tail: int | None = None) -> AsyncIterator[str]:
-        """As Job.text()."""
+    async def text(
+        self, offset: int = 0, *, stderr: bool = False, tail: int | None = None, live: bool = True
+    ) -> AsyncGenerator[str, None]:
+        """As `Job.text`."""
         decode = decoder().decode
-        async for data in self.follow(offset, stderr=stderr, tail=tail):
-            yield decode(data)
-        yield decode(b"", final=True)
+        async with aclosing(self.follow(offset, stderr=stderr, tail=tail, live=live)) as chunks:
+            async for data in chunks:
+                if piece := decode(data):
+                    yield piece
+        if rest := decode(b"", final=True):
+            yield rest
 
     async def wait(self, timeout: float | None = None) -> JobResult:
-        """As Client.wait()."""
+        """As `Client.wait`."""
         return await self._client.wait(self.id, timeout)
 
     async def stop(self, grace: float | None = None, wait: bool = False) -> JobRecord:
-        """As Client.stop()."""
+        """As `Client.stop`."""
         return await self._client.stop(self.id, grace, wait)

@@ -36,7 +36,7 @@ OPTIONS = (
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.enable_http_proxy", 0),  # $http_proxy is for the web
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 10_000),  # how long an attempt to connect may take; the pauses are above
     ("grpc.max_reconnect_backoff_ms", 2_000),
     ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
 )

@@ -92,11 +92,22 @@ class CallLate(WorkerError):
 
 
 class Unreachable(WorkerError):
-    """No worker answered for as long as the client's patience lasts."""
+    """
+    No worker answered for as long as the client's patience lasts: `waited` seconds. __cause__ is the error of the last
+    attempt, which is the worker's own where it has a reason, such as WORKER_STOPPING.
+    """
+
+    waited = 0.0
 
 
 class Closed(WorkerError):
-    """The client was closed."""
+    """The client was closed: calls that were under way end so, and so does every later one."""
+
+    def __init__(self) -> None:
+        super().__init__("the client was closed")
+
+    def __reduce__(self) -> tuple[type[Closed], tuple[()]]:  # pickle would pass on the sentence
+        return type(self), ()
 
 
 _CLASSES: dict[str, type[WorkerError]] = {

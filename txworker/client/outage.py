@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable
 
@@ -19,8 +20,9 @@ class Outage:
     """
     One call's way through failures, which may be sent again and again.
 
-    patience: seconds without a success after which the call fails; math.inf waits for ever. tell(sentence) hears when
-    the worker is waited for, and when it is back; `what` says in it what is being done.
+    patience: seconds without a success after which the call fails; math.inf waits for ever. first_patience: the same
+    for a worker that has not answered yet, of which nothing is told; None: as long, and it is told. tell(sentence)
+    hears when the worker is waited for, and when it is back; `what` says in it what is being done.
     """
 
     def __init__(
@@ -30,13 +32,17 @@ class Outage:
         tell: Callable[[str], None],
         now: Callable[[], float],
         jitter: Callable[[], float] = random.random,
+        first_patience: float | None = None,
     ) -> None:
         self._what = what
         self._patience = patience
+        self._left = patience if first_patience is None else first_patience
+        self._reached = first_patience is None
         self._tell = tell
         self._now = now
         self._jitter = jitter
         self._began: float | None = None
+        self._attempted = now()
         self._pause = FIRST_SECONDS
         self._told = False
 
@@ -53,20 +59,76 @@ class Outage:
         now = self._now()
         if self._began is None:
             self._began = now
+        if now - self._attempted > self._pause:  # the attempt lasted, so the next one may be soon
+            self._pause = FIRST_SECONDS
         waited = now - self._began
-        if waited >= self._patience:
-            raise Unreachable(f"{self._what}: no worker answered for {waited:.0f} s: {error}", code=error.code)
-        if not self._told and (resuming or waited >= TOLD_SECONDS):
+        if waited >= self._left:
+            gone = Unreachable(f"{self._what}: no worker answered for {waited:.0f} s: {error}", code=error.code)
+            gone.waited = waited
+            raise gone from error
+        if self._reached and not self._told and (resuming or waited >= TOLD_SECONDS):
             self._told = True
             self._tell(f"{self._what}: connection lost{resuming and ', resuming ' + resuming}: {error}")
-        pause = self._pause * (0.5 + self._jitter() / 2)
+        pause = min(self._pause * (0.5 + self._jitter() / 2), self._left - waited)
         self._pause = min(2 * self._pause, LONGEST_SECONDS)
-        return min(pause, max(0.0, self._patience - waited))
+        self._attempted = now + pause
+        return pause
 
     def over(self) -> None:
-        """An attempt has succeeded, or has made progress."""
+        """The call has succeeded, or has made progress."""
+        self.answered()
+        self._pause = FIRST_SECONDS
+
+    def answered(self) -> None:
+        """The worker is there. The call itself has made no progress yet, so its pauses go on growing."""
         if self._began is not None and self._told and self._now() - self._began >= TOLD_SECONDS:
             self._tell(f"{self._what}: the worker answers again")
+        self._left = self._patience
+        self._reached = True
         self._began = None
         self._told = False
-        self._pause = FIRST_SECONDS
+
+
+class TimeLimit:
+    """The time that a caller gives a call; None: no limit."""
+
+    def __init__(self, seconds: float | None, now: Callable[[], float]) -> None:
+        self._seconds = seconds
+        self._now = now
+        self._end = math.inf if seconds is None else now() + seconds
+
+    def left(self) -> float | None:
+        """
+        The seconds that are left; None: no limit.
+
+        Raises:
+            TimeoutError: none are left.
+        """
+        if self._seconds is None:
+            return None
+        left = self._end - self._now()
+        if left <= 0:
+            raise self._error()
+        return left
+
+    def at_most(self, seconds: float) -> float:
+        """So many seconds, or those that are left where these are fewer. Raises TimeoutError as left() does."""
+        left = self.left()
+        return seconds if left is None else min(seconds, left)
+
+    def check(self, error: WorkerError) -> None:
+        """
+        A call failed.
+
+        Raises:
+            TimeoutError: its time is over. gRPC's clock may be a little ahead of ours, so the error says so, too.
+        """
+        if self._seconds is not None and error.code == "DEADLINE_EXCEEDED" and error.reason != "MESSAGE_LATE":
+            raise self._error()
+        self.left()
+
+    def _error(self) -> TimeoutError:
+        return TimeoutError(f"not done after {self._seconds:g} s")
+
+
+NO_LIMIT = TimeLimit(None, lambda: 0.0)

@@ -12,11 +12,14 @@ class Reading:
     """
     One reader of a job's output. After any number of lost connections every byte is taken exactly once.
 
-    tail: begin so many lines before the end of what is there; 0: only what comes from now on.
+    tail: begin so many lines before the end of what is there; 0: only what comes from now on. live: go on until the job
+    is done, not only to the end of what is there.
     """
 
-    def __init__(self, job_id: str, offset: int = 0, stderr: bool = False, tail: int | None = None) -> None:
-        self._request = pb.StreamJobReq(jobID=job_id, offset=offset, raw=True, stderr=stderr)
+    def __init__(
+        self, job_id: str, offset: int = 0, stderr: bool = False, tail: int | None = None, live: bool = True
+    ) -> None:
+        self._request = pb.StreamJobReq(jobID=job_id, offset=offset, raw=True, stderr=stderr, noFollow=not live)
         self._request.tailLines = tail or 0
         self._request.fromEnd = tail == 0
 

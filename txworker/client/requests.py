@@ -12,26 +12,35 @@ from txworker.pb import worker_pb2 as pb
 PAGE = 500
 """Jobs of one answer to ListJobs; a client asks for the next page by itself."""
 
+PROBE = pb.ListJobsReq(pageSize=1)
+"""Asks a worker next to nothing, to see whether it answers."""
+
 
 class StartDetails(TypedDict, total=False):
-    """
-    What may be said of a job beside its command and path, by keyword. Times are seconds.
-
-    args are exact, after path. env is added to the worker's environment. request_id: the same id again brings the same
-    job back. leftovers: "end" or "keep". separate_stderr keeps stderr in a file of its own.
-    """
+    """What may be said of a job beside its command and path, by keyword. Times are seconds."""
 
     args: Sequence[str]
+    """The arguments after `path`, each exactly as it is: no shell and no splitting."""
     env: Mapping[str, str]
+    """Added to the environment that the worker gives to jobs."""
     directory: str
+    """Where the job runs; by default what the worker is configured for."""
     request_id: str
+    """A start with an id that was used before returns that start's job. By default each start has an id of its own."""
     timeout: float
+    """The job is stopped after this time."""
     quiet_timeout: float
+    """The job is stopped when it has printed nothing for this time."""
     stdin: bytes
+    """What the job reads from its standard input; at most 4 MiB together with the rest of the request."""
     limits: Limits
+    """What the job and its children may use."""
     labels: Mapping[str, str]
+    """Names and values by which jobs are found again."""
     separate_stderr: bool
+    """Keep stderr apart: follow() shows stdout, and follow(stderr=True) stderr."""
     leftovers: str
+    """"end" or "keep": what happens to processes that the job leaves behind."""
 
 
 def start_request(command: str, path: str, details: StartDetails) -> pb.StartJobReq:
@@ -39,11 +48,13 @@ def start_request(command: str, path: str, details: StartDetails) -> pb.StartJob
     A start, with a request id of its own unless one is given: sent again, it starts nothing a second time.
 
     Raises:
-        TypeError: there is no such detail.
+        TypeError: there is no such detail, or args is one string.
     """
     unknown = set(details) - set(StartDetails.__annotations__)
     if unknown:
         raise TypeError(f"a start has no {sorted(unknown)[0]!r}; it has {', '.join(StartDetails.__annotations__)}")
+    if isinstance(details.get("args"), str):
+        raise TypeError("args is one string; it must be a list of strings")
     limits = details.get("limits")
     return pb.StartJobReq(
         command=command,
@@ -62,9 +73,21 @@ def start_request(command: str, path: str, details: StartDetails) -> pb.StartJob
     )
 
 
-def list_request(states: Iterable[JobState], labels: Mapping[str, str] | None) -> pb.ListJobsReq:
-    """The first page of the jobs in one of these states (none: any) with all of these labels."""
-    return pb.ListJobsReq(states=[pb.JobState.ValueType(state) for state in states], labels=labels, pageSize=PAGE)
+def list_request(states: Iterable[JobState], labels: Mapping[str, str] | None, limit: int = 0) -> pb.ListJobsReq:
+    """The first page of at most `limit` jobs (0: all) in one of these states (none: any) with all of these labels."""
+    return pb.ListJobsReq(
+        states=[pb.JobState.ValueType(state) for state in states],
+        labels=labels,
+        pageSize=min(limit, PAGE) if limit else PAGE,
+    )
+
+
+def next_page(request: pb.ListJobsReq, answer: pb.ListJobsRes, left: int) -> bool:
+    """Make the request that for the page after this answer, of `left` jobs at most (0: all); False: that was all."""
+    request.pageToken = answer.nextPageToken
+    if left:
+        request.pageSize = min(left, PAGE)
+    return bool(request.pageToken)
 
 
 def stop_request(job_id: str, grace: float | None) -> pb.StopJobReq:

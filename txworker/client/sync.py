@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 
 from txworker.client.connection import DEFAULT_ADDR, OPTIONS, TLS, target
 from txworker.client.errors import Closed, NoSuchJob, WorkerError, error_of
-from txworker.client.outage import Outage
+from txworker.client.outage import NO_LIMIT, Outage, TimeLimit
 from txworker.client.reading import Changes, Reading, decoder
-from txworker.client.requests import StartDetails, list_request, start_request, stop_request
+from txworker.client.requests import PROBE, StartDetails, list_request, next_page, start_request, stop_request
 from txworker.client.telling import tell_log
 from txworker.client.values import JobRecord, JobResult, JobState, record_of
 from txworker.pb import worker_pb2 as pb
@@ -31,9 +31,9 @@ class Client:
     A worker, as a program uses it. Any thread may call, several at a time.
 
     addr: HOST:PORT, or unix:PATH of the worker's socket. patience: seconds for which a worker that restarts, drains or
-    cannot be reached is waited for (math.inf: for ever), by every method alike. deadline: seconds for each single
-    answer. tell(sentence) hears when the worker is waited for and when it is back; by default that is logged by
-    logging's "txworker.client".
+    cannot be reached is waited for (math.inf: for ever), by every method alike; first_patience: the same until the
+    worker has answered once (None: as long). deadline: seconds for each single answer. tell(sentence) hears when the
+    worker is waited for and when it is back; by default that is logged by logging's "txworker.client".
 
     Every method raises WorkerError: one class for each situation (errors.py); Unreachable once the patience is over.
     close() ends all that is under way with Closed; so does leaving the `with` block.
@@ -45,11 +45,13 @@ class Client:
         *,
         tls: TLS | None = None,
         patience: float = 60.0,
+        first_patience: float | None = None,
         deadline: float = 10.0,
         tell: Callable[[str], None] = tell_log,
     ) -> None:
         self.addr = addr
         self._patience = patience
+        self._first_patience = first_patience
         self._deadline = deadline
         self._tell = tell
         self._closed = threading.Event()
@@ -68,7 +70,7 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """End all calls and the connection. Jobs run on. Again is harmless."""
+        """End all calls, in whichever thread they are, and the connection. Jobs run on. Again is harmless."""
         self._closed.set()
         with self._lock:
             calls = list(self._calls)
@@ -78,7 +80,7 @@ class Client:
 
     def start(self, command: str, path: str = "", **details: Unpack[StartDetails]) -> Job:
         """
-        Start a job; once this returns it runs. The details are those of start_request() (requests.py).
+        Start a job; once this returns it runs. `details` are the fields of `StartDetails`, by keyword.
 
         Safe over lost connections: the request carries an id, and nothing is started twice.
         """
@@ -100,14 +102,20 @@ class Client:
         """A handle for a job that was started before; whether there is one is found out by its methods."""
         return Job(self, job_id)
 
-    def jobs(self, states: Iterable[JobState] = (), labels: Mapping[str, str] | None = None) -> Iterator[JobRecord]:
-        """The worker's jobs, the newest first, fetched page by page; of these states, with all of these labels."""
-        request = list_request(states, labels)
+    def jobs(
+        self, states: Iterable[JobState] = (), labels: Mapping[str, str] | None = None, *, limit: int = 0
+    ) -> Generator[JobRecord, None, None]:
+        """
+        The worker's jobs, the newest first, fetched page by page; of these states, with all of these labels, at most
+        `limit` (0: all).
+        """
+        request = list_request(states, labels, limit)
+        left = limit
         while True:
             answer = self._ask("listing jobs", self._stub.ListJobs, request)
             yield from map(record_of, answer.jobs)
-            request.pageToken = answer.nextPageToken
-            if not request.pageToken:
+            left -= len(answer.jobs)
+            if (limit and left <= 0) or not next_page(request, answer, max(left, 0)):
                 return
 
     def stop(self, job_id: str, grace: float | None = None, wait: bool = False) -> JobRecord:
@@ -118,24 +126,28 @@ class Client:
         self._ask(f"stopping job {job_id}", self._stub.StopJob, stop_request(job_id, grace))
         return self.wait(job_id) if wait else self.get(job_id)
 
-    def follow(self, job_id: str, offset: int = 0, *, stderr: bool = False, tail: int | None = None) -> Iterator[bytes]:
+    def follow(
+        self, job_id: str, offset: int = 0, *, stderr: bool = False, tail: int | None = None, live: bool = True
+    ) -> Generator[bytes, None, None]:
         """
         What the job prints from byte `offset` on, as it comes, until the job is done; every byte once, whatever
-        connections are lost. Closing the iterator ends the call.
+        connections are lost. Closing the generator ends the call.
 
-        stderr: of a job that keeps it separate. tail: begin so many lines before the end; 0: what comes from now on.
+        stderr: of a job that keeps it separate. tail: begin so many lines before the end; 0: what comes from now on
+        (what is printed during an outage before the first byte of that came is left out).
+        live=False: to the end of what is there, and no further.
         """
-        reading = Reading(job_id, offset, stderr, tail)
+        reading = Reading(job_id, offset, stderr, tail, live)
         outage = self._outage(f"following job {job_id}")
         while True:
             try:
-                with self._open(self._stub.StreamJob(reading.request())) as messages:
+                with self._open(self._stub.StreamJob, reading.request()) as messages:
                     for message in messages:
-                        outage.over()
+                        self._over(outage)
                         yield reading.take(message)
                 return
             except grpc.RpcError as error:  # noqa: PERF203  # each turn of the loop is an attempt
-                self._pause(outage.failed(self._error(error), f"at byte {reading.position}"))
+                self._reach(outage, self._error(error), f"at byte {reading.position}")
 
     def wait(self, job_id: str, timeout: float | None = None) -> JobResult:
         """
@@ -145,58 +157,86 @@ class Client:
             TimeoutError: it is not done after so many seconds. The job runs on.
             NoSuchJob: there is none.
         """
-        for record in self.watch([job_id], timeout=timeout):
-            if isinstance(record, JobResult):
-                return record
+        with closing(self.watch([job_id], timeout=timeout)) as records:
+            for record in records:
+                if isinstance(record, JobResult):
+                    return record
         raise NoSuchJob(f"job {job_id} went away while it was waited for", "JOB_NOT_FOUND", "NOT_FOUND")
 
     def watch(
         self, job_ids: Iterable[str] = (), labels: Mapping[str, str] | None = None, *, timeout: float | None = None
-    ) -> Iterator[JobRecord]:
+    ) -> Generator[JobRecord, None, None]:
         """
         The jobs as they stand, then each change; ends when all that were named are done, never where none was named.
 
-        After a lost connection what has changed meanwhile is told. Raises TimeoutError after `timeout` seconds.
+        After a lost connection the jobs that changed meanwhile come as they stand then. Closing the generator ends the
+        call.
+
+        Raises:
+            TimeoutError: it has not ended after `timeout` seconds.
         """
         changes = Changes(list(job_ids), dict(labels or {}))
         outage = self._outage("watching jobs")
-        end = None if timeout is None else time.monotonic() + timeout
+        limit = TimeLimit(timeout, time.monotonic)
         while True:
-            left = None if end is None else end - time.monotonic()
-            if left is not None and left <= 0:
-                raise TimeoutError(f"not done after {timeout:g} s")
             try:
-                with self._open(self._stub.WatchJobs(changes.request(), timeout=left)) as events:
+                with self._open(self._stub.WatchJobs, changes.request(), limit.left()) as events:
                     for event in events:
-                        outage.over()
+                        self._over(outage)
                         record = changes.take(event)
                         if record is not None:
                             yield record
                 return
-            except grpc.RpcError as error:
-                self._pause(min(outage.failed(self._error(error)), left or self._patience))
+            except grpc.RpcError as error:  # noqa: PERF203  # each turn of the loop is an attempt
+                failure = self._error(error)
+                limit.check(failure)
+                self._reach(outage, failure, "", limit)
 
     def _ask(self, what: str, method: Callable[..., T], request: Any) -> T:
         outage = self._outage(what)
         while True:
             try:
-                answer = method(request, timeout=self._deadline)
+                answer = self._call(method, request, self._deadline)
             except grpc.RpcError as error:  # noqa: PERF203  # each turn of the loop is an attempt
                 self._pause(outage.failed(self._error(error)))
-            except ValueError as error:  # gRPC's, of a channel that is closed
-                raise Closed("the client was closed") from error
             else:
-                outage.over()
+                self._over(outage)
                 return answer
 
+    def _reach(self, outage: Outage, failure: WorkerError, resuming: str, limit: TimeLimit = NO_LIMIT) -> None:
+        """
+        A stream failed: wait until the worker answers.
+
+        It is asked something else, because a stream of which nothing comes may have been accepted or not.
+        """
+        while True:
+            self._pause(limit.at_most(outage.failed(failure, resuming)))
+            try:
+                self._call(self._stub.ListJobs, PROBE, limit.at_most(self._deadline))
+            except grpc.RpcError as error:
+                failure = self._error(error)
+            else:
+                self._first_patience = None
+                outage.answered()
+                return
+
+    def _call(self, method: Callable[..., T], request: Any, timeout: float | None) -> T:
+        try:
+            return method(request, timeout=timeout)
+        except ValueError as error:
+            if self._closed.is_set():  # gRPC's, of a channel that is closed
+                raise Closed from error
+            raise
+
     @contextmanager
-    def _open(self, call: Any) -> Iterator[Any]:
+    def _open(self, method: Callable[..., Any], request: Any, timeout: float | None = None) -> Iterator[Any]:
         """A stream, which close() can end, and which is ended when it is left."""
+        call = self._call(method, request, timeout)
         with self._lock:
             self._calls.add(call)
         try:
             if self._closed.is_set():
-                raise Closed("the client was closed")
+                raise Closed
             yield call
         finally:
             call.cancel()
@@ -205,21 +245,26 @@ class Client:
 
     def _outage(self, what: str) -> Outage:
         if self._closed.is_set():
-            raise Closed("the client was closed")
-        return Outage(what, self._patience, self._tell, time.monotonic)
+            raise Closed
+        return Outage(what, self._patience, self._tell, time.monotonic, first_patience=self._first_patience)
+
+    def _over(self, outage: Outage) -> None:
+        """The worker has answered."""
+        self._first_patience = None
+        outage.over()
 
     def _error(self, error: grpc.RpcError) -> WorkerError:
         if self._closed.is_set():
-            return Closed("the client was closed", "CLOSED")
+            return Closed()
         return error_of(error)
 
     def _pause(self, seconds: float) -> None:
         if self._closed.wait(seconds):
-            raise Closed("the client was closed")
+            raise Closed
 
 
 class Job:
-    """One job of a client's worker. Any thread."""
+    """One job of a client's worker, by its `id`. Any thread."""
 
     def __init__(self, client: Client, job_id: str) -> None:
         self.id = job_id
@@ -232,21 +277,26 @@ class Job:
         """How it stands."""
         return self._client.get(self.id)
 
-    def follow(self, offset: int = 0, *, stderr: bool = False, tail: int | None = None) -> Iterator[bytes]:
-        """As Client.follow()."""
-        return self._client.follow(self.id, offset, stderr=stderr, tail=tail)
+    def follow(
+        self, offset: int = 0, *, stderr: bool = False, tail: int | None = None, live: bool = True
+    ) -> Generator[bytes, None, None]:
+        """As `Client.follow`."""
+        return self._client.follow(self.id, offset, stderr=stderr, tail=tail, live=live)
 
-    def text(self, offset: int = 0, *, stderr: bool = False, tail: int | None = None) -> Iterator[str]:
-        """As follow(), decoded as UTF-8; what is none becomes U+FFFD."""
+    def text(
+        self, offset: int = 0, *, stderr: bool = False, tail: int | None = None, live: bool = True
+    ) -> Generator[str, None, None]:
+        """As `Job.follow`, decoded as UTF-8, in pieces that are no lines; what is no UTF-8 becomes U+FFFD."""
         decode = decoder().decode
-        for data in self.follow(offset, stderr=stderr, tail=tail):
-            yield decode(data)
-        yield decode(b"", final=True)
+        with closing(self.follow(offset, stderr=stderr, tail=tail, live=live)) as chunks:
+            yield from filter(None, map(decode, chunks))
+        if rest := decode(b"", final=True):
+            yield rest
 
     def wait(self, timeout: float | None = None) -> JobResult:
-        """As Client.wait()."""
+        """As `Client.wait`."""
         return self._client.wait(self.id, timeout)
 
     def stop(self, grace: float | None = None, wait: bool = False) -> JobRecord:
-        """As Client.stop()."""
+        """As `Client.stop`."""
         return self._client.stop(self.id, grace, wait)

@@ -1,5 +1,5 @@
 """
-The client for Twisted: the same methods as sync.Client, each of which returns a Deferred.
+The client for Twisted: the same methods as Client, each of which returns a Deferred.
 
 gRPC has no event loop in common with Twisted, so an AsyncClient runs in a thread of its own, and its results come back
 to the reactor.
@@ -9,16 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import Future
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.python.failure import Failure
 
 from txworker.client.aio import AsyncClient
+from txworker.client.connection import DEFAULT_ADDR, TLS
+from txworker.client.errors import Closed
 from txworker.client.requests import StartDetails
-from txworker.client.values import JobRecord, JobResult
+from txworker.client.telling import tell_log
+from txworker.client.values import JobRecord, JobResult, JobState
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack  # typing has it from Python 3.11 on; type checkers bring it
@@ -28,58 +32,91 @@ T = TypeVar("T")
 
 class TwistedClient:
     """
-    Takes a reactor, and then what AsyncClient takes; `tell` is called in the reactor thread. Reactor thread only.
+    Takes a reactor, and then what `txworker.client.Client` takes; `tell` is called in the reactor thread. Reactor
+    thread only.
 
     Cancelling a Deferred ends its call, and nothing else: a job that was started runs on. close() must be called: until
     then a thread of the client's runs.
     """
 
-    def __init__(self, reactor: Any, addr: str, **options: Any) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        addr: str = DEFAULT_ADDR,
+        *,
+        tls: TLS | None = None,
+        patience: float = 60.0,
+        first_patience: float | None = None,
+        deadline: float = 10.0,
+        tell: Callable[[str], None] = tell_log,
+    ) -> None:
+        async def made() -> AsyncClient:  # within the loop, as gRPC wants it
+            return AsyncClient(
+                addr,
+                tls=tls,
+                patience=patience,
+                first_patience=first_patience,
+                deadline=deadline,
+                tell=lambda sentence: reactor.callFromThread(tell, sentence),
+            )
+
         self._reactor = reactor
-        if "tell" in options:
-            tell = options["tell"]
-            options["tell"] = lambda sentence: reactor.callFromThread(tell, sentence)
+        self._closing: list[Deferred[None]] = []
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="txworker-client", daemon=True)
         self._thread.start()
-        self._client = asyncio.run_coroutine_threadsafe(_made(addr, options), self._loop).result()
+        try:
+            self._client = asyncio.run_coroutine_threadsafe(made(), self._loop).result()
+        except BaseException:
+            self._end_thread()
+            raise
 
     def close(self) -> Deferred[None]:
-        """End all calls, the connection and the thread; fires when that is done. Jobs run on."""
-        closed: Deferred[None] = self._fires_with(self._client.close())
-        return closed.addBoth(self._end)
+        """
+        End all calls, the connection and the thread; fires when that is done and every other Deferred of this client
+        has fired. Jobs run on. Again is harmless.
+        """
+        if self._loop.is_closed():
+            return succeed(None)
+        closed: Deferred[None] = Deferred()
+        self._closing.append(closed)
+        if len(self._closing) == 1:
+            self._fires_with(self._end()).addBoth(self._ended)
+        return closed
 
     def start(self, command: str, path: str = "", **details: Unpack[StartDetails]) -> Deferred[str]:
-        """As Client.start(); fires with the job's id."""
+        """As `Client.start`; fires with the job's id. When it is cancelled, the job may have been started or not."""
 
         async def started() -> str:
             return (await self._client.start(command, path, **details)).id
 
-        return self._fires_with(started())
+        return self._fires(started)
 
     def run(self, command: str, path: str = "", **details: Unpack[StartDetails]) -> Deferred[tuple[JobResult, bytes]]:
-        """As Client.run()."""
-        return self._fires_with(self._client.run(command, path, **details))
+        """As `Client.run`."""
+        return self._fires(lambda: self._client.run(command, path, **details))
 
     def get(self, job_id: str) -> Deferred[JobRecord]:
-        """As Client.get()."""
-        return self._fires_with(self._client.get(job_id))
+        """As `Client.get`."""
+        return self._fires(lambda: self._client.get(job_id))
 
     def stop(self, job_id: str, grace: float | None = None, wait: bool = False) -> Deferred[JobRecord]:
-        """As Client.stop()."""
-        return self._fires_with(self._client.stop(job_id, grace, wait))
+        """As `Client.stop`."""
+        return self._fires(lambda: self._client.stop(job_id, grace, wait))
 
     def wait(self, job_id: str, timeout: float | None = None) -> Deferred[JobResult]:
-        """As Client.wait()."""
-        return self._fires_with(self._client.wait(job_id, timeout))
+        """As `Client.wait`."""
+        return self._fires(lambda: self._client.wait(job_id, timeout))
 
-    def jobs(self, labels: Mapping[str, str] | None = None) -> Deferred[list[JobRecord]]:
-        """As Client.jobs(), all at once."""
+    def jobs(
+        self, states: Iterable[JobState] = (), labels: Mapping[str, str] | None = None, *, limit: int = 0
+    ) -> Deferred[list[JobRecord]]:
+        """As `Client.jobs`, all at once."""
 
         async def listed() -> list[JobRecord]:
-            return [record async for record in self._client.jobs(labels=labels)]
+            return [record async for record in self._client.jobs(states, labels, limit=limit)]
 
-        return self._fires_with(listed())
+        return self._fires(listed)
 
     def follow(
         self,
@@ -89,45 +126,57 @@ class TwistedClient:
         *,
         stderr: bool = False,
         tail: int | None = None,
+        live: bool = True,
     ) -> Deferred[None]:
         """
-        As Client.follow(): received(data) hears what the job prints, in the reactor thread; fires once all of it was
-        heard. No more is read than was heard.
+        As `Client.follow`: received(data) is called with what the job prints, in the reactor thread; fires after the
+        last call. The next data is read when received() has returned; an exception of it ends the call.
         """
 
         async def followed() -> None:
-            async for data in self._client.follow(job_id, offset, stderr=stderr, tail=tail):
-                await self._heard(received, data)
+            chunks = self._client.follow(job_id, offset, stderr=stderr, tail=tail, live=live)
+            async with aclosing(chunks):
+                async for data in chunks:
+                    await self._in_reactor(received, data)
 
-        return self._fires_with(followed())
+        return self._fires(followed)
 
     def watch(
         self,
         received: Callable[[JobRecord], object],
-        job_ids: list[str] | None = None,
+        job_ids: Iterable[str] = (),
         labels: Mapping[str, str] | None = None,
+        *,
+        timeout: float | None = None,
     ) -> Deferred[None]:
-        """As Client.watch(): received(record) hears each change; fires when all jobs that were named are done."""
+        """As `Client.watch`: received(record) is called with each; fires when all jobs that were named are done."""
 
         async def watched() -> None:
-            async for record in self._client.watch(job_ids or (), labels):
-                await self._heard(received, record)
+            records = self._client.watch(job_ids, labels, timeout=timeout)
+            async with aclosing(records):
+                async for record in records:
+                    await self._in_reactor(received, record)
 
-        return self._fires_with(watched())
+        return self._fires(watched)
 
-    async def _heard(self, received: Callable[[Any], object], what: Any) -> None:
-        heard: Future[None] = Future()
+    async def _in_reactor(self, received: Callable[[T], object], what: T) -> None:
+        returned: Future[None] = Future()
 
-        def hear() -> None:
+        def call() -> None:
+            if not returned.set_running_or_notify_cancel():
+                return  # the Deferred was cancelled meanwhile
             try:
                 received(what)
             except BaseException as error:
-                heard.set_exception(error)
+                returned.set_exception(error)
             else:
-                heard.set_result(None)
+                returned.set_result(None)
 
-        self._reactor.callFromThread(hear)
-        await asyncio.wrap_future(heard)
+        self._reactor.callFromThread(call)
+        await asyncio.wrap_future(returned)
+
+    def _fires(self, call: Callable[[], Coroutine[Any, Any, T]]) -> Deferred[T]:
+        return fail(Closed()) if self._closing else self._fires_with(call())
 
     def _fires_with(self, coroutine: Coroutine[Any, Any, T]) -> Deferred[T]:
         future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
@@ -144,16 +193,23 @@ class TwistedClient:
         future.add_done_callback(lambda _: self._reactor.callFromThread(done))
         return result
 
-    def _end(self, result: object) -> object:
+    async def _end(self) -> None:
+        """Nothing of the client is left in the loop after this."""
+        await self._client.close()
+        if others := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(others)
+        await self._loop.shutdown_asyncgens()
+
+    def _ended(self, result: Any) -> None:
+        self._end_thread()
+        for closed in self._closing:
+            if not closed.called:
+                closed.callback(result)
+
+    def _end_thread(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
-        return result
-
-
-async def _made(addr: str, options: Mapping[str, Any]) -> AsyncClient:
-    """Within the loop, as gRPC wants it."""
-    return AsyncClient(addr, **options)
 
 
 def _fire(result: Deferred[T], future: Future[T]) -> None:

@@ -73,6 +73,7 @@ class JobRecord:
 
     exit_code and signal mean something once the job is done: signal is 0 where it exited by itself. error_text is empty
     where all is well. output_bytes counts what was written so far. shortened: args and labels are cut, get() has all.
+    message is the wire's record, which has all of this and what a newer worker may say beside it.
     """
 
     id: str
@@ -95,6 +96,7 @@ class JobRecord:
     leftovers_ended: int
     core_dumped: bool
     shortened: bool
+    message: pb.Job = field(default_factory=pb.Job, repr=False, compare=False)
 
     @property
     def done(self) -> bool:
@@ -143,6 +145,7 @@ def record_of(job: pb.Job) -> JobRecord:
         leftovers_ended=job.leftoversEnded,
         core_dumped=job.coreDumped,
         shortened=job.shortened,
+        message=job,
     )
 
 

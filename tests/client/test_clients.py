@@ -1,0 +1,332 @@
+"""What the blocking and the asyncio client promise alike, each over real gRPC to a worker that does as it is told."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.client.scripted_worker import LIMIT, ScriptedWorker, Silence, block, cut, event, says
+from txworker.client import AsyncClient, Client, Closed, JobResult, JobState, Unreachable
+from txworker.client.requests import PAGE
+from txworker.pb import worker_pb2 as pb
+
+RUNNING, FAILED = pb.JOB_STATE_RUNNING, pb.JOB_STATE_FAILED
+
+
+class BlockingDriver:
+    """Uses a Client from a thread."""
+
+    def __init__(self, addr: str, **options: Any) -> None:
+        self._client = Client(addr, **options)
+        self._threads = ThreadPoolExecutor(4)
+
+    def ask(self, method: str, *args: Any, **more: Any) -> Future[Any]:
+        """The result of a method, or the list of what it yields."""
+        return self._threads.submit(self._asked, method, args, more)
+
+    def _asked(self, method: str, args: Any, more: Any) -> Any:
+        result = getattr(self._client, method)(*args, **more)
+        return list(result) if inspect.isgenerator(result) else result
+
+    def first(self, method: str, *args: Any) -> Any:
+        """What it yields first; then it is closed."""
+        generator = getattr(self._client, method)(*args)
+        found = next(generator)
+        generator.close()
+        return found
+
+    def first_and_close(self, method: str, *args: Any) -> Future[Any]:
+        """The client is closed between the first thing that is yielded and the next one."""
+        generator = getattr(self._client, method)(*args)
+        next(generator)
+        self._client.close()
+        return self._threads.submit(next, generator)
+
+    def text(self, job_id: str) -> list[str]:
+        """The job's text, piece by piece."""
+        return list(self._client.job(job_id).text())
+
+    def close(self) -> None:
+        """Close the client."""
+        self._client.close()
+
+    def end(self) -> None:
+        """Close the client, and the threads."""
+        self._client.close()
+        self._threads.shutdown()
+
+
+class AsyncioDriver:
+    """Uses an AsyncClient in a loop that runs in a thread."""
+
+    def __init__(self, addr: str, **options: Any) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._thread.start()
+
+        async def made() -> AsyncClient:
+            return AsyncClient(addr, **options)
+
+        self._client = self._soon(made()).result(LIMIT)
+
+    def _soon(self, coroutine: Any) -> Future[Any]:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+
+    def ask(self, method: str, *args: Any, **more: Any) -> Future[Any]:
+        """The result of a method, or the list of what it yields."""
+
+        async def asked() -> Any:
+            result = getattr(self._client, method)(*args, **more)
+            return [one async for one in result] if inspect.isasyncgen(result) else await result
+
+        return self._soon(asked())
+
+    def first(self, method: str, *args: Any) -> Any:
+        """What it yields first; then it is closed."""
+
+        async def asked() -> Any:
+            generator = getattr(self._client, method)(*args)
+            found = await anext(generator)
+            await generator.aclose()
+            return found
+
+        return self._soon(asked()).result(LIMIT)
+
+    def first_and_close(self, method: str, *args: Any) -> Future[Any]:
+        """The client is closed between the first thing that is yielded and the next one."""
+
+        async def asked() -> Any:
+            generator = getattr(self._client, method)(*args)
+            await anext(generator)
+            await self._client.close()
+            return await anext(generator)
+
+        return self._soon(asked())
+
+    def text(self, job_id: str) -> list[str]:
+        """The job's text, piece by piece."""
+
+        async def asked() -> list[str]:
+            return [piece async for piece in self._client.job(job_id).text()]
+
+        found: list[str] = self._soon(asked()).result(LIMIT)
+        return found
+
+    def close(self) -> None:
+        """Close the client."""
+        self._soon(self._client.close()).result(LIMIT)
+
+    def end(self) -> None:
+        """Close the client, and the loop; no task is left in it."""
+        self.close()
+
+        async def left() -> int:
+            await self._loop.shutdown_asyncgens()
+            await asyncio.sleep(0)
+            return len(asyncio.all_tasks()) - 1
+
+        tasks = self._soon(left()).result(LIMIT)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+        assert tasks == 0
+
+
+Driver = BlockingDriver | AsyncioDriver
+
+
+class Promises:
+    """One client's tests; `driver` makes it."""
+
+    driver: Callable[..., Any]
+
+    def setUp(self) -> None:
+        self.worker = ScriptedWorker()
+        self.told: list[str] = []
+        self.client = self.made()
+
+    def tearDown(self) -> None:
+        self.client.end()
+        self.worker.close()
+
+    def made(self, **options: Any) -> Any:
+        """A client; of the test's, if there is another."""
+        if hasattr(self, "client"):
+            self.client.end()
+        self.client = type(self).driver(self.worker.addr, tell=self.told.append, **options)
+        return self.client
+
+    def asked(self, kind: Any) -> list[Any]:
+        """The requests of that kind."""
+        return [request for request in self.worker.requests if isinstance(request, kind)]
+
+    def test_resumes(self: Any) -> None:
+        """A stream goes on at the byte where it was cut."""
+        self.worker.on("StreamJob", says(block(0, b"ab"), then=cut), cut, says(block(2, b"cd")))
+        self.assertEqual([b"ab", b"cd"], self.client.ask("follow", "1").result(LIMIT))
+        self.assertEqual([0, 2, 2], [request.offset for request in self.asked(pb.StreamJobReq)])
+        self.assertIn("following job 1: connection lost, resuming at byte 2: Socket closed", self.told)
+
+    def test_patience_of_a_stream(self: Any) -> None:
+        """A worker that stays away while a job is followed is given up; what came before was passed on."""
+        self.made(patience=0.2)
+        self.worker.reachable = False
+        self.worker.on("StreamJob", says(block(0, b"ab"), then=cut))
+        with self.assertRaisesRegex(Unreachable, "^following job 1: no worker answered for . s: Socket closed$"):
+            self.client.ask("follow", "1").result(LIMIT)
+
+    def test_no_patience(self: Any) -> None:
+        """Without patience the first lost connection is the last."""
+        self.made(patience=0)
+        for method, args in (("get", ["1"]), ("follow", ["1"]), ("wait", ["1"]), ("jobs", [])):
+            with self.assertRaises(Unreachable):
+                self.client.ask(method, *args).result(LIMIT)
+
+    def test_quiet_stream(self: Any) -> None:
+        """Patience is for workers that do not answer: a job that prints nothing for longer between two cuts is none."""
+        self.made(patience=0.2)
+        quiet = [Silence(), Silence()]
+        self.worker.on("StreamJob", *quiet, says(block(0, b"at last")))
+        following = self.client.ask("follow", "1")
+        for silence in quiet:
+            self.assertTrue(silence.began.wait(LIMIT))
+            silence.ended.wait(0.3)
+            silence.over.set()
+        self.assertEqual([b"at last"], following.result(LIMIT))
+
+    def test_same_request_id(self: Any) -> None:
+        """A start is sent again with the id that it had, so that nothing is started twice; the next one has another."""
+        self.worker.on("StartJob", cut, cut, cut, cut, says(pb.StartJobRes(jobID="7")), says(pb.StartJobRes(jobID="8")))
+        self.assertEqual("7", self.client.ask("start", "true").result(LIMIT).id)
+        self.assertEqual("8", self.client.ask("start", "true").result(LIMIT).id)
+        *first, last = [request.requestID for request in self.asked(pb.StartJobReq)]
+        self.assertEqual((5, 1), (len(first), len(set(first))))
+        self.assertNotIn(last, first)
+
+    def test_pages(self: Any) -> None:
+        """jobs() asks for page after page, until there is no next one."""
+        pages = [pb.ListJobsRes(jobs=[pb.Job(jobID=str(n))], nextPageToken=str(n) if n < 3 else "") for n in (1, 2, 3)]
+        self.worker.on("ListJobs", says(pages[0]), cut, *map(says, pages[1:]))
+        found = self.client.ask("jobs", [JobState.RUNNING], {"a": "b"}).result(LIMIT)
+        self.assertEqual(["1", "2", "3"], [record.id for record in found])
+        asked = self.asked(pb.ListJobsReq)
+        self.assertEqual(["", "1", "1", "2"], [request.pageToken for request in asked])
+        self.assertEqual({(PAGE, 2, "b")}, {(one.pageSize, one.states[0], one.labels["a"]) for one in asked})
+
+    def test_limit(self: Any) -> None:
+        """With a limit no more is asked for."""
+        self.worker.on("ListJobs", says(pb.ListJobsRes(jobs=[pb.Job(), pb.Job()], nextPageToken="more")))
+        self.assertEqual(2, len(self.client.ask("jobs", limit=2).result(LIMIT)))
+        self.assertEqual([2], [request.pageSize for request in self.asked(pb.ListJobsReq)])
+
+    def test_changes_come_once(self: Any) -> None:
+        """After a cut watch() leaves out the jobs that stand as they stood."""
+        first, second = event("1", RUNNING), event("2", RUNNING)
+        self.worker.on("WatchJobs", says(first, second, then=cut), says(first, event("2", FAILED)))
+        found = self.client.ask("watch", ["1", "2"]).result(LIMIT)
+        self.assertEqual(["1", "2", "2"], [record.id for record in found])
+        self.assertEqual([False, False, True], [isinstance(record, JobResult) for record in found])
+
+    def test_wait(self: Any) -> None:
+        """wait() is over with the job's end, and its call, too."""
+        rest = Silence()
+        self.worker.on("WatchJobs", says(event("1", RUNNING), event("1", FAILED, exitCode=3), then=rest))
+        self.assertEqual(3, self.client.ask("wait", "1").result(LIMIT).exit_code)
+        self.assertTrue(rest.ended.wait(LIMIT))
+
+    def test_timeout(self: Any) -> None:
+        """A job that runs longer than is waited for is no outage: nothing is told, whatever the patience."""
+        for patience in (0, 60):
+            self.made(patience=patience)
+            self.worker.on("WatchJobs", says(event("1", RUNNING), then=Silence()))
+            with self.assertRaisesRegex(TimeoutError, "^not done after 0.1 s$"):
+                self.client.ask("wait", "1", timeout=0.1).result(LIMIT)
+        self.assertEqual([], self.told)
+
+    def test_timeout_in_an_outage(self: Any) -> None:
+        """A timeout that is shorter than the patience counts while the worker is away."""
+        self.worker.reachable = False
+        with self.assertRaises(TimeoutError):
+            self.client.ask("wait", "1", timeout=0.2).result(LIMIT)
+
+    def test_closed_in_a_stream(self: Any) -> None:
+        """close() ends a stream that waits for output, and one that is between two pieces of it."""
+        rest = Silence()
+        self.worker.on("StreamJob", says(block(0, b"ab"), then=rest))
+        following = self.client.ask("follow", "1")
+        self.assertTrue(rest.began.wait(LIMIT))
+        self.client.close()
+        with self.assertRaises(Closed):
+            following.result(LIMIT)
+        self.assertTrue(rest.ended.wait(LIMIT))
+
+    def test_closed_between_two_pieces(self: Any) -> None:
+        """A generator that is asked for more after close() says so."""
+        self.worker.on("StreamJob", says(block(0, b"ab"), then=Silence()))
+        with self.assertRaises(Closed):
+            self.client.first_and_close("follow", "1").result(LIMIT)
+
+    def test_closed_in_a_call(self: Any) -> None:
+        """close() ends a call that waits for its answer; what is called later fails at once."""
+        answer = Silence()
+        self.worker.on("StartJob", answer)
+        starting = self.client.ask("start", "true")
+        self.assertTrue(answer.began.wait(LIMIT))
+        self.client.close()
+        with self.assertRaises(Closed):
+            starting.result(LIMIT)
+        for method, args in (("get", ["1"]), ("follow", ["1"]), ("watch", []), ("jobs", [])):
+            with self.assertRaises(Closed):
+                self.client.ask(method, *args).result(LIMIT)
+        self.client.close()
+
+    def test_closed_in_an_outage(self: Any) -> None:
+        """close() does not wait for the next attempt, at however bad a moment it comes."""
+        for _ in range(5):
+            asking = [self.client.ask("follow", "1"), self.client.ask("get", "1"), self.client.ask("watch")]
+            self.client.close()
+            for one in asking:
+                with self.assertRaises(Closed):
+                    one.result(LIMIT)
+            self.made()
+
+    def test_left_early(self: Any) -> None:
+        """A generator that is closed ends its call."""
+        rest = Silence()
+        self.worker.on("StreamJob", says(block(0, b"ab"), then=rest))
+        self.assertEqual(b"ab", self.client.first("follow", "1"))
+        self.assertTrue(rest.ended.wait(LIMIT))
+
+    def test_text(self: Any) -> None:
+        """Text comes in pieces that are never empty, and no character is lost between two of them."""
+        euro = "€".encode()
+        self.worker.on("StreamJob", says(block(0, euro[:1]), block(1, euro[1:]), block(3, euro[:2])))
+        self.assertEqual(["€", "�"], self.client.text("1"))
+
+    def test_one_string_as_args(self: Any) -> None:
+        """A string is no list of arguments, though Python would take it for one."""
+        with self.assertRaisesRegex(TypeError, "list of strings"):
+            self.client.ask("start", "echo", args="--all").result(LIMIT)
+
+
+class BlockingTests(Promises, SynchronousTestCase):
+    driver = BlockingDriver
+
+
+class AsyncioTests(Promises, SynchronousTestCase):
+    driver = AsyncioDriver
+
+    def test_cancelled(self) -> None:
+        """A cancelled task ends its call, and is cancelled itself."""
+        rest = Silence()
+        self.worker.on("StreamJob", says(block(0, b"ab"), then=rest))
+        following = self.client.ask("follow", "1")
+        self.assertTrue(rest.began.wait(LIMIT))
+        self.assertTrue(following.cancel())
+        self.assertTrue(rest.ended.wait(LIMIT))
