@@ -9,7 +9,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from txworker.jobs import JobSpec, JobState
+from txworker.jobs import JobSpec, JobState, Settings
 from txworker.store.errors import Unusable
 from txworker.store.files import connect, prepare
 from txworker.store.rows import COLUMNS, job_from_row, spec_from_text
@@ -83,6 +83,7 @@ class UpgradeTests(SynchronousTestCase):
         )
         self.assertEqual(JobSpec("bash", "count.sh", ("3",), request_id="r-1", labels={"team": "a"}), first.spec)
         self.assertEqual((15, 1_700_000_004.5, 42), (second.signal, second.finished_at, third.pid))
+        self.assertEqual((Settings(), 0), (third.settings, third.takeovers))
 
     def test_long_orders_after(self) -> None:
         """Orders that were too long for their rows are brief there, and whole apart from them."""
@@ -94,8 +95,8 @@ class UpgradeTests(SynchronousTestCase):
             first, second, third = map(job_from_row, found)
             self.assertEqual(["count.sh"], [first.spec.path])
             self.assertEqual(
-                [None, True, False], [job.spec.cut and job.spec.cut.in_record for job in (first, second, third)]
-            )
+                [None, True, version == 2], [job.spec.cut and job.spec.cut.in_record for job in (first, second, third)]
+            )  # an environment was in no record at the time of version 3
             whole = spec_from_text(orders[2])
             self.assertEqual(("x" * 5000, "y" * 5000), whole.args)
             self.assertEqual(whole.shortened(), second.spec)

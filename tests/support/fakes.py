@@ -267,10 +267,12 @@ def worker_fixture(
     store: MemoryStore | None = None,
     wall: Callable[[], float] = lambda: 1_700_000_000.0,
     elapsed: Callable[[], float] = lambda: 1_700_000_000.0,
+    directory: str = "",
+    user: str = "",
 ) -> WorkerFixture:
     """A worker with fakes around it; `store` may be the one of an earlier fixture."""
     launcher, outputs, store = FakeLauncher(), FakeOutputDirectory(), store or MemoryStore()
     ids = iter(range(len(store.kept) + 1, 10_000))
     world = World(wall, elapsed, lambda: 5_000, lambda: f"job-{next(ids)}", lambda call: call())
-    worker = Worker(launcher, outputs, store, Policy(max_running, 10, default, ceiling), world)
+    worker = Worker(launcher, outputs, store, Policy(max_running, 10, default, ceiling, False, directory, user), world)
     return WorkerFixture(worker, launcher, outputs, store)

@@ -16,6 +16,7 @@ from txworker.jobs import (
     JobSpec,
     JobState,
     Limits,
+    Settings,
     Started,
     Usage,
     after,
@@ -83,7 +84,43 @@ class SpecTests(SynchronousTestCase):
             spec_from_pb(pb.StartJobReq(command="a", limits=pb.Limits(maxOpenFiles=-1)))
 
 
+DETAILED = Job(
+    "id",
+    JobSpec(
+        "c",
+        "p",
+        ("x" * 9_000,),
+        env={"B": "secret", "A": "secret"},
+        directory="asked",
+        request_id="r",
+        timeout_seconds=60.5,
+        labels={"k": "v"},
+        quiet_timeout_seconds=7,
+        separate_stderr=True,
+    ).shortened(),
+    1.0,
+    settings=Settings("/srv/asked", Limits(1, 2, 0.5, 4, 5), "nobody"),
+    takeovers=2,
+)
+
+
 class JobTests(SynchronousTestCase):
+    def test_how_it_was_started(self) -> None:
+        """A record says how the job was started, what was in force, and by how many workers it was taken over."""
+        message = job_to_pb(DETAILED)
+        self.assertEqual(("/srv/asked", "nobody", 2), (message.directory, message.user, message.takeovers))
+        self.assertEqual((60.5, 7.0, True), (_at(message.timeout), _at(message.quietTimeout), message.separateStderr))
+        limits = message.limits
+        self.assertEqual((1, 2, 4, 5), (limits.maxOutputBytes, limits.maxMemoryBytes, limits.maxOpenFiles, 5))
+        self.assertEqual((0.5, 5), (_at(limits.maxCPU), limits.maxProcesses))
+        self.assertEqual(["A", "B"], list(message.envNames))
+        self.assertNotIn(b"secret", message.SerializeToString())
+
+    def test_nothing_known(self) -> None:
+        """A job that sets nothing, and one that an older worker has recorded, have these fields empty."""
+        message = job_to_pb(Job("id", JobSpec("c"), 1.0))
+        self.assertEqual(set(), field_names(message) - {"jobID", "command", "state", "createdAt"})
+
     def test_whole_record(self) -> None:
         """Every field of a finished job's record reaches the message."""
         job = Job("id", JobSpec("c", "p", ("a",), labels={"k": "v"}, request_id="r"), 1.5)
@@ -104,8 +141,7 @@ class JobTests(SynchronousTestCase):
 
     def test_every_field(self) -> None:
         """job_to_pb() sets every field that the message has."""
-        spec = JobSpec("c", "p", ("x" * 9_000,), labels={"k": "v"}, request_id="r").shortened()
-        started = after(Job("id", spec, 1.0), STARTED, 2)
+        started = after(DETAILED, STARTED, 2)
         ends = [Exit(3, None, Usage(1, 1, 1), 1), Exit(None, 11, core_dumped=True)]
         messages = [job_to_pb(after(started, Exited(3.0, end, 9, True), 3)) for end in ends]
         self.assertEqual(set(pb.Job.DESCRIPTOR.fields_by_name), set().union(*map(field_names, messages)))
@@ -118,12 +154,12 @@ class JobTests(SynchronousTestCase):
         self.assertFalse(answer.job.HasField("finishedAt"))
 
     def test_shortened(self) -> None:
-        """A record is marked as shortened when a part that it shows was cut; the environment is never shown."""
+        """A record is marked as shortened when a part that it shows was cut."""
         table = [
             (JobSpec("c", args=("x" * 9_000,)), True),
             (JobSpec("c", labels={str(number): "x" * 900 for number in range(9)}), True),
             (JobSpec("c", "x" * 9_000), True),
-            (JobSpec("c", env={"A": "x" * 9_000}), False),
+            (JobSpec("c", env={"A": "x" * 9_000}), True),
             (JobSpec("c", stdin=b"x" * 9_000), False),
             (JobSpec("c", args=("x",)), False),
         ]

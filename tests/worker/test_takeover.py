@@ -163,6 +163,15 @@ class TakeOverTests(SynchronousTestCase):
         self.assertEqual(JobState.STOPPED, after.catalog.get(self.job.id).state)
         self.assertTrue(after.launcher.running[self.job.id].released)
 
+    def test_counted(self) -> None:
+        """Each worker that takes a job over is counted in its record, and what the job was started with stays."""
+        for count in (1, 2):
+            after = self.taken_over()
+            self.assertEqual(count, after.catalog.get(self.job.id).takeovers)
+        after.launcher.running[self.job.id].exit()
+        found = after.catalog.get(self.job.id)
+        self.assertEqual((2, self.job.settings), (found.takeovers, found.settings))
+
     def test_released_when_it_is_written(self) -> None:
         """A process is released only when its end is in the store: a worker that dies earlier finds it again."""
         self.store.broken = StoreFull("the disk is full")

@@ -79,6 +79,14 @@ class SubmitTests(SynchronousTestCase):
         self.assertEqual(Limits(max_open_files=9, max_processes=7), fixture.launcher.specs[asked.id].limits)
         self.assertEqual(Limits(max_open_files=5, max_processes=7), fixture.launcher.specs[silent.id].limits)
         self.assertEqual(Limits(), silent.spec.limits)
+        self.assertEqual(Limits(max_open_files=5, max_processes=7), fixture.catalog.get(silent.id).settings.limits)
+
+    def test_settings(self) -> None:
+        """A job's record has the directory and the user that it runs with."""
+        worker = worker_fixture(directory="/srv", user="nobody").worker
+        for directory, found in (("", "/srv"), ("a/b", "/srv/a/b"), ("/tmp", "/tmp")):
+            settings = self.successResultOf(worker.submit(JobSpec("true", directory=directory))).settings
+            self.assertEqual((found, "nobody"), (settings.directory, settings.user))
 
     def test_request_id(self) -> None:
         """The same request id brings the same job back, also when it is done; a different request is refused."""

@@ -132,7 +132,15 @@ def _processes(jobs: Jobs, reactor: Any, environment: Mapping[str, str], umask: 
 
 def _worker(config: Jobs, processes: Processes, outputs: OutputDirectory, store: JobStore, reactor: Any) -> Worker:
     keeps = config.leftovers == "keep"
-    policy = Policy(config.max_running, config.stop_grace_seconds, config.limits, config.ceilings, keeps)
+    policy = Policy(
+        config.max_running,
+        config.stop_grace_seconds,
+        config.limits,
+        config.ceilings,
+        keeps,
+        str(config.directory),
+        config.user,
+    )
     elapsed = store.lease.elapsed
     world = World(time.time, elapsed, boot_ticks, lambda: str(uuid.uuid4()), lambda call: reactor.callLater(0, call))
     return Worker(processes.launcher, outputs, store, policy, world)

@@ -10,7 +10,9 @@ from txworker.jobs.job import (
     Job,
     JobState,
     Lost,
+    Settings,
     Started,
+    TakenOver,
     Usage,
     after,
 )
@@ -37,7 +39,9 @@ __all__ = [
     "Lost",
     "Query",
     "Retention",
+    "Settings",
     "Started",
+    "TakenOver",
     "Usage",
     "after",
 ]

@@ -13,6 +13,7 @@ import signal as signals
 from dataclasses import dataclass, replace
 
 from txworker.jobs.errors import WrongState
+from txworker.jobs.limits import Limits
 from txworker.jobs.spec import JobSpec
 
 
@@ -49,6 +50,20 @@ class Usage:
     user_cpu_seconds: float = 0.0
     system_cpu_seconds: float = 0.0
     max_rss_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """
+    What was in force for a job when it was started, by its spec and the worker's configuration.
+
+    directory: the working directory, an absolute path. limits: 0 in a field of it means none. user: jobs.user; empty:
+    not configured. A record of an older worker has the defaults.
+    """
+
+    directory: str = ""
+    limits: Limits = Limits()
+    user: str = ""
 
 
 @dataclass(frozen=True)
@@ -92,6 +107,7 @@ class Job:
     lost_text: the error text of a LOST job, empty in other states.
     end_problem: why a process of the job that is to end does not; empty: there is none.
     ended_elapsed: when the job ended, in seconds on World.elapsed(); None: not ended, or recorded by an older version.
+    takeovers: how many workers have taken the job over from an earlier one.
     """
 
     id: str
@@ -115,6 +131,8 @@ class Job:
     core_dumped: bool = False
     end_problem: str = ""
     ended_elapsed: float | None = None
+    settings: Settings = Settings()
+    takeovers: int = 0
 
     @property
     def done(self) -> bool:
@@ -162,6 +180,11 @@ class Started:
 
 
 @dataclass(frozen=True)
+class TakenOver:
+    """Another worker has taken the job over from the one before."""
+
+
+@dataclass(frozen=True)
 class EndRequested:
     """The job is being ended. The first reason is kept."""
 
@@ -197,7 +220,7 @@ class Lost:
     elapsed: float | None = None
 
 
-Fact = Started | EndRequested | EndBlocked | Exited | Lost
+Fact = Started | TakenOver | EndRequested | EndBlocked | Exited | Lost
 
 
 def after(job: Job, fact: Fact, revision: int) -> Job:
@@ -219,6 +242,8 @@ def after(job: Job, fact: Fact, revision: int) -> Job:
                 pid=fact.pid,
                 started_ticks=fact.ticks,
             )
+        case ((JobState.PENDING | JobState.RUNNING | JobState.STOPPING), TakenOver()):
+            return replace(job, revision=revision, takeovers=job.takeovers + 1)
         case JobState.RUNNING, EndRequested():
             return replace(job, state=JobState.STOPPING, revision=revision, end_reason=fact.reason)
         case JobState.STOPPING, EndRequested():

@@ -49,8 +49,8 @@ WIRE_NAMES = {
 }
 """The names in StartJobReq of fields that have another name here."""
 
-_IN_RECORD = ("command", "path", "args", "labels")
-"""Fields that are also in a job's record on the wire."""
+_IN_RECORD = ("command", "path", "args", "env", "labels")
+"""Fields of which a job's record on the wire shows something: of env the names."""
 
 _SECRET = ("env", "stdin_sha256")
 """Fields whose values must not be in errors and logs."""

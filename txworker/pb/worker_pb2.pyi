@@ -432,6 +432,14 @@ class Job(_message.Message):
     OUTPUTTRUNCATED_FIELD_NUMBER: _builtins.int
     PID_FIELD_NUMBER: _builtins.int
     LEFTOVERSENDED_FIELD_NUMBER: _builtins.int
+    DIRECTORY_FIELD_NUMBER: _builtins.int
+    TIMEOUT_FIELD_NUMBER: _builtins.int
+    QUIETTIMEOUT_FIELD_NUMBER: _builtins.int
+    LIMITS_FIELD_NUMBER: _builtins.int
+    ENVNAMES_FIELD_NUMBER: _builtins.int
+    SEPARATESTDERR_FIELD_NUMBER: _builtins.int
+    USER_FIELD_NUMBER: _builtins.int
+    TAKEOVERS_FIELD_NUMBER: _builtins.int
     COREDUMPED_FIELD_NUMBER: _builtins.int
     SHORTENED_FIELD_NUMBER: _builtins.int
     jobID: _builtins.str
@@ -449,10 +457,18 @@ class Job(_message.Message):
     pid: _builtins.int
     leftoversEnded: _builtins.int
     """The number of processes that the job left behind and the worker ended."""
+    directory: _builtins.str
+    """Working directory. This, limits and user are empty in records of workers that did not record them yet."""
+    separateStderr: _builtins.bool
+    """stderr is in a file of its own."""
+    user: _builtins.str
+    """The user that the worker runs jobs as; empty: the worker's own."""
+    takeovers: _builtins.int
+    """The number of workers that took the job over from an earlier one."""
     coreDumped: _builtins.bool
     """The signal that ended the process made a core dump."""
     shortened: _builtins.bool
-    """Long args, labels, command or path are cut here; QueryJob answers with all of them."""
+    """Long args, labels, envNames, command or path are cut here; QueryJob answers with all of them."""
     @_builtins.property
     def args(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -467,6 +483,22 @@ class Job(_message.Message):
     def userCPU(self) -> _duration_pb2.Duration: ...
     @_builtins.property
     def systemCPU(self) -> _duration_pb2.Duration: ...
+    @_builtins.property
+    def timeout(self) -> _duration_pb2.Duration:
+        """As in the request."""
+
+    @_builtins.property
+    def quietTimeout(self) -> _duration_pb2.Duration:
+        """As in the request."""
+
+    @_builtins.property
+    def limits(self) -> Global___Limits:
+        """The limits in force: of the request, else the worker's defaults and ceilings. Absent: none."""
+
+    @_builtins.property
+    def envNames(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The names, not the values, of the request's env."""
+
     def __init__(
         self,
         *,
@@ -490,12 +522,20 @@ class Job(_message.Message):
         outputTruncated: _builtins.bool = ...,
         pid: _builtins.int = ...,
         leftoversEnded: _builtins.int = ...,
+        directory: _builtins.str = ...,
+        timeout: _duration_pb2.Duration | None = ...,
+        quietTimeout: _duration_pb2.Duration | None = ...,
+        limits: Global___Limits | None = ...,
+        envNames: _abc.Iterable[_builtins.str] | None = ...,
+        separateStderr: _builtins.bool = ...,
+        user: _builtins.str = ...,
+        takeovers: _builtins.int = ...,
         coreDumped: _builtins.bool = ...,
         shortened: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["createdAt", b"createdAt", "finishedAt", b"finishedAt", "startedAt", b"startedAt", "systemCPU", b"systemCPU", "userCPU", b"userCPU"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["createdAt", b"createdAt", "finishedAt", b"finishedAt", "limits", b"limits", "quietTimeout", b"quietTimeout", "startedAt", b"startedAt", "systemCPU", b"systemCPU", "timeout", b"timeout", "userCPU", b"userCPU"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["args", b"args", "command", b"command", "coreDumped", b"coreDumped", "createdAt", b"createdAt", "errorText", b"errorText", "exitCode", b"exitCode", "finishedAt", b"finishedAt", "jobID", b"jobID", "labels", b"labels", "leftoversEnded", b"leftoversEnded", "maxRSSBytes", b"maxRSSBytes", "outputBytes", b"outputBytes", "outputTruncated", b"outputTruncated", "path", b"path", "pid", b"pid", "requestID", b"requestID", "shortened", b"shortened", "signal", b"signal", "startedAt", b"startedAt", "state", b"state", "systemCPU", b"systemCPU", "userCPU", b"userCPU"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["args", b"args", "command", b"command", "coreDumped", b"coreDumped", "createdAt", b"createdAt", "directory", b"directory", "envNames", b"envNames", "errorText", b"errorText", "exitCode", b"exitCode", "finishedAt", b"finishedAt", "jobID", b"jobID", "labels", b"labels", "leftoversEnded", b"leftoversEnded", "limits", b"limits", "maxRSSBytes", b"maxRSSBytes", "outputBytes", b"outputBytes", "outputTruncated", b"outputTruncated", "path", b"path", "pid", b"pid", "quietTimeout", b"quietTimeout", "requestID", b"requestID", "separateStderr", b"separateStderr", "shortened", b"shortened", "signal", b"signal", "startedAt", b"startedAt", "state", b"state", "systemCPU", b"systemCPU", "takeovers", b"takeovers", "timeout", b"timeout", "user", b"user", "userCPU", b"userCPU"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
+from functools import lru_cache
 from operator import attrgetter
 from typing import Any, NamedTuple
 
-from txworker.jobs import Cut, EndReason, Job, JobSpec, JobState, Limits, Usage
+from txworker.jobs import Cut, EndReason, Job, JobSpec, JobState, Limits, Settings, Usage
 
 _to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _DEFAULTS = JobSpec("-")
@@ -57,6 +58,26 @@ _SPEC_FIELDS = tuple(
 )
 
 
+@lru_cache(maxsize=256)  # they are the same for most jobs of a worker
+def settings_to_text(settings: Settings) -> str:
+    """JSON of settings, without the fields that have their default value; empty when all have."""
+    values: dict[str, Any] = {name: value for name, value in vars(settings).items() if value}
+    if settings.limits == Limits():
+        del values["limits"]
+    else:
+        values["limits"] = {name: value for name, value in vars(settings.limits).items() if value}
+    return _to_json(values) if values else ""
+
+
+@lru_cache(maxsize=256)
+def settings_from_text(text: str) -> Settings:
+    """The settings."""
+    values = json.loads(text) if text else {}
+    if "limits" in values:
+        values["limits"] = Limits(**values["limits"])
+    return Settings(**values)
+
+
 class Column(NamedTuple):
     """
     One column of the table jobs.
@@ -83,6 +104,7 @@ _FIXED = (
     Column("id"),
     Column("spec", to_sql=lambda spec: spec_to_text(spec.shortened()), from_sql=spec_from_text),
     Column("created_at"),
+    Column("settings", to_sql=settings_to_text, from_sql=settings_from_text),
 )
 """Written when the job is added, and never changed."""
 
@@ -114,6 +136,7 @@ _CHANGING = (
     Column("ended_elapsed"),
     Column("core_dumped", from_sql=bool),
     Column("end_problem"),
+    Column("takeovers"),
 )
 """Written with every change; the schema has defaults for a new job."""
 

@@ -85,6 +85,11 @@ STEPS: Sequence[str] = (
     """
     CREATE INDEX jobs_by_creation ON jobs (created_at) WHERE state >= 4;
     """,
+    # What was in force when a job was started, as JSON; and how many workers have taken it over.
+    """
+    ALTER TABLE jobs ADD COLUMN settings TEXT NOT NULL DEFAULT '';
+    ALTER TABLE jobs ADD COLUMN takeovers INTEGER NOT NULL DEFAULT 0;
+    """,
 )
 
 

@@ -83,6 +83,14 @@ def job_to_pb(job: Job) -> pb.Job:
         leftoversEnded=job.leftovers_ended,
         shortened=job.spec.cut is not None and job.spec.cut.in_record,
         coreDumped=job.core_dumped,
+        directory=job.settings.directory,
+        timeout=_optional_duration(job.spec.timeout_seconds),
+        quietTimeout=_optional_duration(job.spec.quiet_timeout_seconds),
+        limits=_limits_to_pb(job.settings.limits) if job.settings.limits != Limits() else None,
+        envNames=sorted(job.spec.env),
+        separateStderr=job.spec.separate_stderr,
+        user=job.settings.user,
+        takeovers=job.takeovers,
     )
 
 
@@ -116,8 +124,22 @@ def _limits_from_pb(limits: pb.Limits) -> Limits:
     )
 
 
+def _limits_to_pb(limits: Limits) -> pb.Limits:
+    return pb.Limits(
+        maxOutputBytes=limits.max_output_bytes,
+        maxMemoryBytes=limits.max_memory_bytes,
+        maxCPU=_duration(limits.max_cpu_seconds) if limits.max_cpu_seconds else None,
+        maxOpenFiles=limits.max_open_files,
+        maxProcesses=limits.max_processes,
+    )
+
+
 def _timestamp(at: float | None) -> Timestamp | None:
     return None if at is None else Timestamp(seconds=int(at), nanos=int(at % 1 * 1e9))
+
+
+def _optional_duration(seconds: float | None) -> Duration | None:
+    return None if seconds is None else _duration(seconds)
 
 
 def _duration(seconds: float) -> Duration:

@@ -6,6 +6,7 @@ It reaches the outside world only through ports/. Methods are for the reactor th
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -26,7 +27,9 @@ from txworker.jobs import (
     JobState,
     Limits,
     Lost,
+    Settings,
     Started,
+    TakenOver,
     after,
 )
 from txworker.jobs.errors import CallerGone, OutOfResources, TxWorkerError, WorkerStopping, shown_words
@@ -44,7 +47,8 @@ from txworker.worker.takeover import LostJob, Takeover, joined
 class Policy:
     """
     The worker's configuration. max_running: the most jobs at once; 0: no ceiling. grace_seconds: the default time
-    between TERM and KILL. keeps_leftovers: leftovers of a job stay alive unless its spec says otherwise.
+    between TERM and KILL. keeps_leftovers: leftovers of a job stay alive unless its spec says otherwise. directory, user: where
+    and as which user jobs run; empty: as the worker.
     """
 
     max_running: int
@@ -52,6 +56,18 @@ class Policy:
     default_limits: Limits = Limits()
     ceilings: Limits = Limits()
     keeps_leftovers: bool = False
+    directory: str = ""
+    user: str = ""
+
+    def settings(self, spec: JobSpec) -> Settings:
+        """
+        What is in force for a job with that spec.
+
+        Raises:
+            InvalidRequest: a limit in the spec is above its ceiling.
+        """
+        directory = os.path.join(self.directory, spec.directory) if spec.directory else self.directory
+        return Settings(directory, effective(spec.limits, self.default_limits, self.ceilings), self.user)
 
 
 class Worker:
@@ -121,6 +137,8 @@ class Worker:
             return None
         self._active[job.id] = active
         active.ahead = now - self._world.elapsed()
+        job = active.job = after(job, TakenOver(), self._next_revision())
+        self._store.save(job).addErrback(self._not_written, job)
         if job.spec.request_id:
             self._requests[job.spec.request_id] = job
         if job.state is JobState.PENDING:  # the earlier worker ended after the launch and before writing it down
@@ -259,10 +277,17 @@ class Worker:
                 return job  # otherwise its launch failed: this request tries again and gets its own error
         self._check_capacity()
         self._job_launcher.launcher.check(spec)
-        limits = effective(spec.limits, self._policy.default_limits, self._policy.ceilings)
+        settings = self._policy.settings(spec)
         self._number += 1
-        job = Job(self._world.new_id(), spec, self._world.now(), self._number, revision=self._next_revision())
-        kept = await self._record_and_launch(job, limits, wanted)
+        job = Job(
+            self._world.new_id(),
+            spec,
+            self._world.now(),
+            self._number,
+            revision=self._next_revision(),
+            settings=settings,
+        )
+        kept = await self._record_and_launch(job, settings.limits, wanted)
         if kept is not job:
             check_same(self.catalog.with_full_spec(kept), spec)
         return self._active[kept.id].now if kept.id in self._active else self.catalog.get(kept.id)
