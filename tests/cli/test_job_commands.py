@@ -10,38 +10,33 @@ from typing import Any
 import grpc
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.cli.test_failures import Broken, refused
+from tests.cli.fakes import FakeClient
+from tests.cli.test_failures import broken, refused
 from txworker.cli.failures import UNREACHABLE, Failed
 from txworker.cli.job_commands import query, stop, stream
 from txworker.cli.operator_commands import drain
 from txworker.cli.parser import parse
 from txworker.cli.start_command import start
+from txworker.client import errors as client_errors
 from txworker.jobs.errors import NoSuchJob
 from txworker.pb import control_pb2
 from txworker.pb import worker_pb2 as pb
 
 
-class FakeStub:
-    """A worker with fixed answers: a message, or an error by job id."""
+class FakeControl:
+    """The control service of a worker with so many jobs."""
 
-    def __init__(self, answer: Any = None, errors: dict[str, Exception] | None = None) -> None:
-        self.answer = answer
-        self.errors = errors or {}
-        self.asked: list[Any] = []
+    def __init__(self, running: int) -> None:
+        self.running = running
 
-    def _answer(self, request: Any, timeout: float) -> Any:
-        self.asked.append(request)
-        if request.DESCRIPTOR.name.endswith("JobReq") and getattr(request, "jobID", "") in self.errors:
-            raise self.errors[request.jobID]
-        return self.answer
-
-    StartJob = StopJob = QueryJob = Drain = _answer
+    def Drain(self, request: control_pb2.DrainReq, timeout: float) -> control_pb2.DrainRes:
+        return control_pb2.DrainRes(running=self.running)
 
 
-def call(command: Any, stub: FakeStub, *words: str) -> tuple[int, str, str]:
+def call(command: Any, client: object, *words: str) -> tuple[int, str, str]:
     """Exit status, stdout and stderr."""
     with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
-        status = command(stub, parse(list(words)))
+        status = command(client, parse(list(words)))
     return status, out.getvalue(), err.getvalue()
 
 
@@ -60,29 +55,29 @@ class HostileWorkerTests(SynchronousTestCase):
         """Every text in a job's record is escaped."""
         job = pb.Job(jobID=EVIL, command=EVIL, path=EVIL, args=[EVIL], errorText=EVIL, requestID=EVIL)
         job.labels[EVIL] = EVIL
-        _, out, _ = call(query, FakeStub(pb.QueryJobRes(done=True, error=True, errorText=EVIL, job=job)), "query", "a")
+        _, out, _ = call(query, FakeClient([job]), "query", EVIL)
         self.assert_plain(out, lines=len([line for line in out.split("\n") if line]))
         for word in ("job", "argv", "error", "labels", "request id"):
             self.assertEqual(1, len([line for line in out.split("\n") if line.startswith(f"{word:<12}")]), out)
         self.assertNotIn("\nforged", out)
-        self.assert_plain(call(query, FakeStub(pb.QueryJobRes(job=job)), "query", "a", "--json")[1], lines=1)
+        self.assert_plain(call(query, FakeClient([job]), "query", EVIL, "--json")[1], lines=1)
 
     def test_long(self) -> None:
         """Long texts are cut, but not with --json."""
         job = pb.Job(jobID="a", args=["x" * 10**6], errorText="y" * 10**6, labels={"z": "z" * 10**6})
-        out = call(query, FakeStub(pb.QueryJobRes(job=job)), "query", "a")[1]
+        out = call(query, FakeClient([job]), "query", "a")[1]
         self.assertEqual((3, True), (out.count("… (1000"), len(out) < 13_000))
-        self.assertGreater(len(call(query, FakeStub(pb.QueryJobRes(job=job)), "query", "a", "--json")[1]), 3 * 10**6)
+        self.assertGreater(len(call(query, FakeClient([job]), "query", "a", "--json")[1]), 3 * 10**6)
 
     def test_start(self) -> None:
         """A job id is escaped."""
-        self.assert_plain(call(start, FakeStub(pb.StartJobRes(jobID=EVIL)), "start", "true")[1], lines=1)
+        self.assert_plain(call(start, FakeClient(started=EVIL), "start", "true")[1], lines=1)
 
     def test_refusal(self) -> None:
         """An error text is escaped and cut."""
         for text in (EVIL, EVIL * 10_000):
-            error = Broken(grpc.StatusCode.FAILED_PRECONDITION, text)
-            _, _, err = call(stop, FakeStub(None, {"a": error}), "stop", "a")
+            error = broken(grpc.StatusCode.FAILED_PRECONDITION, text)
+            _, _, err = call(stop, FakeClient(errors={"a": error}), "stop", "a")
             self.assert_plain(err, lines=1)
             self.assertLess(len(err), 12_000)
 
@@ -90,59 +85,60 @@ class HostileWorkerTests(SynchronousTestCase):
 class StopTests(SynchronousTestCase):
     def test_several(self) -> None:
         """Each job is stopped independently of errors for the others; each error is a sentence, and the status is 1."""
-        stub = FakeStub(pb.StopJobRes(), {name: refused(NoSuchJob(name)) for name in ("b", "c")})
-        status, out, err = call(stop, stub, "stop", "a", "b", "c", "d", "--grace", "2")
-        self.assertEqual(
-            [("a", 2), ("b", 2), ("c", 2), ("d", 2)], [(one.jobID, one.grace.seconds) for one in stub.asked]
-        )
+        client = FakeClient(errors={name: refused(NoSuchJob(name)) for name in ("b", "c")})
+        status, out, err = call(stop, client, "stop", "a", "b", "c", "d", "--grace", "2")
+        self.assertEqual([("a", 2), ("b", 2), ("c", 2), ("d", 2)], client.asked)
         sentences = [f"txworker: there is no job '{name}' on this worker (NOT_FOUND)" for name in ("b", "c")]
         self.assertEqual((1, "", sentences), (status, out, err.splitlines()))
-        self.assertEqual((0, "{}\n{}\n", ""), call(stop, stub, "stop", "a", "d", "--json"))
+        self.assertEqual((0, "{}\n{}\n", ""), call(stop, client, "stop", "a", "d", "--json"))
 
     def test_no_worker(self) -> None:
         """If no worker answers, that is said once and no further job is tried."""
-        error = Broken(grpc.StatusCode.UNAVAILABLE, "failed to connect to x")
-        stub = FakeStub(errors={"a": error, "b": error})
+        error = broken(grpc.StatusCode.UNAVAILABLE, "failed to connect to x")
+        client = FakeClient(errors={"a": error, "b": error})
         with self.assertRaises(Failed) as caught:
-            call(stop, stub, "stop", "a", "b")
-        self.assertEqual((UNREACHABLE, 1), (caught.exception.status, len(stub.asked)))
+            call(stop, client, "stop", "a", "b")
+        self.assertEqual((UNREACHABLE, 1), (caught.exception.status, len(client.asked)))
 
 
 class StreamTests(SynchronousTestCase):
     def test_beginning(self) -> None:
         """Without --tail all output, with a number the last lines, with 0 only new output."""
-        asked: list[pb.StreamJobReq] = []
-
-        class Stub:
-            def StreamJob(self, request: pb.StreamJobReq) -> list[pb.StreamJobRes]:
-                asked.append(request)
-                return []
-
+        client = FakeClient([pb.Job(jobID="a")])
         for words in ((), ("--tail", "3"), ("--tail", "0"), ("--tail=0", "--no-follow", "--stderr")):
-            self.assertEqual(0, stream(Stub(), parse(["stream", "a", *words])))  # type: ignore[arg-type]
-        found = [(request.tailLines, request.fromEnd) for request in asked]
-        self.assertEqual([(0, False), (3, False), (0, True), (0, True)], found)
+            self.assertEqual((0, "", ""), call(stream, client, "stream", "a", *words))
+        found = [asked[2] for asked in client.asked if asked != "a"]
+        self.assertEqual([None, 3, 0, 0], [how["tail"] for how in found])
+        self.assertEqual([(False, True)] * 3 + [(True, False)], [(how["stderr"], how["live"]) for how in found])
+
+    def test_path(self) -> None:
+        """What is no id is a path: that of the newest job that was started with it."""
+        jobs = [pb.Job(jobID=name, path=path) for name, path in (("3", "y.sh"), ("2", "x.sh"), ("1", "x.sh"))]
+        client = FakeClient(jobs)
+        self.assertEqual(0, call(stream, client, "stream", "x.sh")[0])
+        self.assertEqual("2", client.asked[-1][0])
+        with self.assertRaisesRegex(client_errors.NoSuchJob, "there is no job 'z.sh' on this worker"):
+            call(stream, client, "stream", "z.sh")
 
 
 class WordsTests(SynchronousTestCase):
     def test_left_over(self) -> None:
         """One process, several processes."""
         for count, words in ((1, "1 process, ended"), (2, "2 processes, ended")):
-            stub = FakeStub(pb.QueryJobRes(done=True, job=pb.Job(leftoversEnded=count)))
-            self.assertIn(f"left over   {words}\n", call(query, stub, "query", "a")[1])
-        self.assertNotIn("left over", call(query, FakeStub(pb.QueryJobRes()), "query", "a")[1])
+            client = FakeClient([pb.Job(jobID="a", leftoversEnded=count)])
+            self.assertIn(f"left over   {words}\n", call(query, client, "query", "a")[1])
+        self.assertNotIn("left over", call(query, FakeClient([pb.Job(jobID="a")]), "query", "a")[1])
 
     def test_running(self) -> None:
         """No job, one job, several jobs."""
         table = {0: "no job is running", 1: "1 job is still running", 7: "7 jobs are still running"}
         for count, words in table.items():
-            stub = FakeStub(control_pb2.DrainRes(running=count))
-            self.assertEqual((0, f"draining: {words}\n", ""), call(drain, stub, "drain"))
+            self.assertEqual((0, f"draining: {words}\n", ""), call(drain, FakeControl(count), "drain"))
 
     def test_json(self) -> None:
         """An exit code of 0 is included in JSON."""
-        stub = FakeStub(pb.QueryJobRes(done=True, job=pb.Job(state=pb.JOB_STATE_SUCCEEDED)))
-        answer = json.loads(call(query, stub, "query", "a", "--json")[1])
+        client = FakeClient([pb.Job(jobID="a", state=pb.JOB_STATE_SUCCEEDED)])
+        answer = json.loads(call(query, client, "query", "a", "--json")[1])
         self.assertEqual((0, False, ""), (answer["job"]["exitCode"], answer["error"], answer["errorText"]))
 
 
@@ -152,19 +148,19 @@ class StartTests(SynchronousTestCase):
         path = self.mktemp()
         with open(path, "wb") as file:
             file.truncate(2**22 - 100)
-        stub = FakeStub(pb.StartJobRes(jobID="a"))
-        self.assertEqual((0, "a\n", ""), call(start, stub, "start", "--stdin", path, "cat"))
+        client = FakeClient()
+        self.assertEqual((0, "a\n", ""), call(start, client, "start", "--stdin", path, "cat"))
         table = [
             (path, ["x" * 200], "has 4194204 bytes; at most about 4 MiB fit into a request"),
             ("/dev/zero", [], "has more than 4194304 bytes; at most about 4 MiB fit into a request"),
         ]
         for name, more, sentence in table:
             with self.assertRaises(Failed) as caught:
-                call(start, stub, "start", "--stdin", name, "cat", *more)
+                call(start, client, "start", "--stdin", name, "cat", *more)
             self.assertEqual((f"--stdin: {name} {sentence}", 1), (str(caught.exception), caught.exception.status))
-        self.assertEqual(1, len(stub.asked))
+        self.assertEqual(1, len(client.asked))
 
     def test_arguments(self) -> None:
         """Arguments that do not fit into a request are refused as well."""
         with self.assertRaisesRegex(Failed, r"^the request has \d+ bytes; at most about 4 MiB fit into one$"):
-            call(start, FakeStub(), "start", "cat", *["x" * 100_000] * 50)
+            call(start, FakeClient(), "start", "cat", *["x" * 100_000] * 50)

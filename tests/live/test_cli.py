@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 import grpc
@@ -60,14 +59,14 @@ def with_signals(action: str) -> list[str]:
 
     Set by a process of its own: gRPC does not bear Python code between fork and exec.
     """
-    numbers = [int(signal.SIGINT), int(signal.SIGTERM), int(signal.SIGHUP)]
+    numbers = [int(signal.SIGINT), int(signal.SIGTERM), int(signal.SIGHUP), int(signal.SIGQUIT)]
     setting = f"import os, signal, sys; [signal.signal(number, signal.{action}) for number in {numbers}]"
     return [sys.executable, "-c", f"{setting}; os.execv(sys.argv[1], sys.argv[1:])", *PROGRAM]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
 def test_interrupted(daemon: Daemon, number: signal.Signals) -> None:
-    """Ctrl-C stops the job, and so does a lost terminal; what it still prints is shown, and its end is ours."""
+    """Ctrl-C, Ctrl-\\ and a lost terminal stop the job; what it still prints is shown, and its end is ours."""
     script = "trap 'echo bye; exit 5' INT TERM; echo up; while :; do sleep 0.1; done"
     with running([*with_signals("SIG_DFL"), "--addr", daemon.addr, "run", "bash", "-c", script]) as run:
         assert run.stdout is not None
@@ -344,33 +343,6 @@ def test_limits(daemon: Daemon) -> None:
     job_id = txworker(daemon, "start", "--max-output", "1K", "bash", "-c", "head -c 5000 /dev/zero")[1].decode().strip()
     assert daemon.end(job_id).job.outputTruncated
     assert "truncated" in txworker(daemon, "query", job_id)[1].decode()
-
-
-def test_worker_goes(a_daemon: Callable[..., Daemon]) -> None:
-    """When the worker is gone all who follow it end with 69 and one sentence; `run` says what to do about its job."""
-    worker = a_daemon()
-    job_id = worker.bash("echo up; exec sleep 1000")
-    done = worker.start("true")
-    worker.end(done)
-    table = (("run", "bash", "-c", "echo up; exec sleep 1000"), ("stream", job_id), ("wait", done, job_id), ("watch",))
-    calls = [
-        subprocess.Popen(
-            [*PROGRAM, "--addr", worker.addr, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        for words in table
-    ]
-    for call in calls:
-        assert call.stdout is not None
-        assert call.stdout.readline()  # it follows
-    jobs = worker.stub.ListJobs(pb.ListJobsReq(states=[pb.JOB_STATE_RUNNING]), timeout=LIMIT).jobs
-    worker.stop(signal.SIGKILL)
-    for call, words in zip(calls, table, strict=True):
-        _, err = call.communicate(timeout=LIMIT)
-        assert (call.returncode, err.count("\n")) == (69, 1), (words, err)
-        assert err.startswith(f"txworker: the worker at {worker.addr} has gone: "), (words, err)
-        assert ("`txworker query " in err) == (words[0] == "run")
-    for job in jobs:
-        os.kill(job.pid, signal.SIGKILL)
 
 
 @pytest.mark.slow

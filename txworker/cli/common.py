@@ -7,7 +7,7 @@ import importlib.metadata
 import os
 from typing import Any
 
-from txworker.cli.values import address, positive_seconds
+from txworker.cli.values import address, patience, positive_seconds
 
 DEFAULT_ADDR = "127.0.0.1:30000"
 ENVIRONMENT_VARIABLE = "TXWORKER_ADDR"
@@ -31,7 +31,7 @@ class Version(argparse.Action):
 
 def add_to_program(parser: argparse.ArgumentParser) -> None:
     """Add the options before the command, with their defaults."""
-    _add(parser, addr=None, deadline=10.0, json=False, file=None)
+    _add(parser, addr=None, deadline=10.0, json=False, file=None, wait=None)
     parser.add_argument("--version", action=Version, nargs=0, help="print the version of this program")
 
 
@@ -39,11 +39,17 @@ def add_to_command(parser: argparse.ArgumentParser, name: str) -> None:
     """Add the options after the command, without defaults, so that they override only if given (argparse.SUPPRESS)."""
     none = argparse.SUPPRESS
     json_help = none if name in COPYING else None
-    _add(parser, addr=none, deadline=none, json=none, file=none, json_help=json_help)
+    _add(parser, addr=none, deadline=none, json=none, file=none, wait=none, json_help=json_help)
 
 
 def _add(
-    parser: argparse.ArgumentParser, addr: Any, deadline: Any, json: Any, file: Any, json_help: str | None = None
+    parser: argparse.ArgumentParser,
+    addr: Any,
+    deadline: Any,
+    json: Any,
+    file: Any,
+    wait: Any,
+    json_help: str | None = None,
 ) -> None:
     group = parser.add_argument_group("the worker, and how it is asked")
     group.add_argument(
@@ -62,6 +68,14 @@ def _add(
     group.add_argument("--tls-key", default=file, metavar="FILE", help="PEM of its key")
     group.add_argument(
         "--deadline", type=positive_seconds, default=deadline, metavar="SECONDS", help="for each answer (10)"
+    )
+    group.add_argument(
+        "--patience",
+        type=patience,
+        default=wait,
+        metavar="SECONDS",
+        help="how long a worker that restarts or cannot be reached is waited for (60; 5 before its first answer); "
+        "inf: for ever",
     )
     group.add_argument(
         "--json",

@@ -1,34 +1,45 @@
-"""Makes the gRPC channel that the options describe."""
+"""Makes the client, or for the operator's commands the gRPC channel, that the options describe."""
 
 from __future__ import annotations
 
 import argparse
-import os
-from urllib.parse import quote
+from collections.abc import Callable
 
 import grpc
 
-from txworker.cli.tls_files import credentials
+from txworker.cli import console
+from txworker.cli.tls_files import CheckedTLS
+from txworker.client import Client
+from txworker.client.connection import OPTIONS, target
 
-_OPTIONS = (
-    ("grpc.keepalive_time_ms", 20_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.enable_http_proxy", 0),  # connect directly: $http_proxy is for web clients
-)
+FIRST_PATIENCE_SECONDS = 5.0
+"""Unless --patience is given, a worker that has not answered yet is waited for only as long as its restart may take."""
 
 
-def channel(options: argparse.Namespace) -> grpc.Channel:
+def connect(options: argparse.Namespace, tell: Callable[[str], None] = console.print_error) -> Client:
     """
-    A channel to the worker; gRPC connects when the first call is made.
+    A client of the worker; it connects with the first call.
 
     Raises:
         OSError: a TLS file cannot be read.
         Failed: a TLS file cannot be used.
     """
-    if not with_tls(options):
-        return grpc.insecure_channel(_target(options.addr), _OPTIONS)
-    files = credentials(options.tls_ca, options.tls_cert, options.tls_key)
-    return grpc.secure_channel(options.addr, files, _OPTIONS)
+    return Client(
+        options.addr,
+        tls=_tls(options),
+        patience=60.0 if options.patience is None else options.patience,
+        first_patience=FIRST_PATIENCE_SECONDS if options.patience is None else None,
+        deadline=options.deadline,
+        tell=tell,
+    )
+
+
+def channel(options: argparse.Namespace) -> grpc.Channel:
+    """A channel to the worker's control socket; gRPC connects when the first call is made. Raises as connect()."""
+    tls = _tls(options)
+    if tls is None:
+        return grpc.insecure_channel(target(options.addr), OPTIONS)
+    return grpc.secure_channel(options.addr, tls.credentials(), OPTIONS)
 
 
 def with_tls(options: argparse.Namespace) -> bool:
@@ -36,8 +47,5 @@ def with_tls(options: argparse.Namespace) -> bool:
     return not options.addr.startswith("unix:") and bool(options.tls_ca or options.tls_cert)
 
 
-def _target(addr: str) -> str:
-    """The address in gRPC's syntax, where a path is percent-encoded."""
-    if not addr.startswith("unix:"):
-        return addr
-    return f"unix:{quote(os.fsencode(addr.removeprefix('unix:')))}"
+def _tls(options: argparse.Namespace) -> CheckedTLS | None:
+    return CheckedTLS(options.tls_ca, options.tls_cert, options.tls_key) if with_tls(options) else None

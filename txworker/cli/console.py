@@ -11,7 +11,6 @@ from contextlib import suppress
 
 from txworker.base.printable import cut, printable
 from txworker.cli.failures import REFUSED, Failed
-from txworker.pb import worker_pb2 as pb
 
 STDOUT, STDERR = 1, 2
 
@@ -69,17 +68,16 @@ def print_lines(*lines: str) -> None:
         raise CannotWrite(STDOUT, error) from error
 
 
-def copy(messages: Iterable[pb.StreamJobRes], to: int) -> None:
+def copy(pieces: Iterable[bytes], to: int) -> None:
     """
-    Write the bytes of each message to STDOUT or STDERR as they arrive. Any thread.
+    Write each piece to STDOUT or STDERR as it arrives. Any thread.
 
     Raises:
         CannotWrite: writing failed.
-        grpc.RpcError: the call that gives the messages failed.
     """
     try:
-        for message in messages:
-            rest = memoryview(message.data or message.output.encode())
+        for piece in pieces:
+            rest = memoryview(piece)
             while rest:
                 rest = rest[_written(rest, to) :]
     except OSError as error:

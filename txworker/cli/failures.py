@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import grpc
-from grpc_status import rpc_status
+from txworker.client import NoSuchExecutable, NotPermitted, Unreachable, WorkerError
 
 REFUSED = 1
 UNREACHABLE = 69  # EX_UNAVAILABLE of sysexits.h
 TIMED_OUT = 124  # as timeout(1)
+NOT_RUN = 125  # as docker run: the job was not started, or how it ended is not known
+NOT_EXECUTABLE = 126  # as a shell and docker run
+NOT_FOUND = 127  # as a shell and docker run
 INTERRUPTED = 130  # as a shell: 128 + SIGINT
 READER_GONE = 141  # as a shell: 128 + SIGPIPE
+
+_TOLD_SECONDS = 0.5
+"""How long the worker was waited for is said when it was longer."""
 
 _NOT_CONNECTED = ("failed to connect", "errors resolving", "DNS resolution failed")
 """How gRPC's error begins when it could not connect."""
@@ -27,25 +32,33 @@ class Failed(Exception):
         self.status = status
 
 
-def failure(error: grpc.RpcError, addr: str, job_id: str = "", with_tls: bool = False) -> Failed:
+def failure(error: WorkerError, addr: str, job_id: str = "", with_tls: bool = False) -> Failed:
     """The error of a call in words for a user; job_id: a job that runs on without its `txworker run`."""
-    code, details = error.code(), error.details() or ""
-    if _is_from_worker(error):
-        return Failed(f"{details} ({code.name})", UNREACHABLE if code is grpc.StatusCode.UNAVAILABLE else REFUSED)
-    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-        return Failed(f"the worker at {addr} did not answer in time{_about_job(job_id)}", UNREACHABLE)
-    if details.startswith(_NOT_CONNECTED):
-        hint = _hint(details, with_tls) if not (job_id or addr.startswith("unix:")) else ""
-        return Failed(f"no worker answers at {addr}: {details.rstrip('.')}{hint}{_about_job(job_id)}", UNREACHABLE)
-    if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
-        return Failed(f"the worker at {addr} has gone: {details}{_about_job(job_id)}", UNREACHABLE)
-    return Failed(f"{details} ({code.name})", REFUSED)
+    last = error.__cause__ if isinstance(error, Unreachable) else error
+    assert isinstance(last, WorkerError)
+    more = f"{_waited(error)}{_about_job(job_id)}"
+    if last.reason:  # the worker's own error, and not that of a broken connection
+        more = more if isinstance(error, Unreachable) else ""
+        return Failed(f"{last} ({last.code}){more}", UNREACHABLE if last.code == "UNAVAILABLE" else REFUSED)
+    if last.code == "DEADLINE_EXCEEDED":
+        return Failed(f"the worker at {addr} did not answer in time{more}", UNREACHABLE)
+    if str(last).startswith(_NOT_CONNECTED):
+        hint = _hint(str(last), with_tls) if not (job_id or addr.startswith("unix:")) else ""
+        return Failed(f"no worker answers at {addr}: {str(last).rstrip('.')}{hint}{more}", UNREACHABLE)
+    if last.code in ("UNAVAILABLE", "CANCELLED"):
+        return Failed(f"the worker at {addr} has gone: {last}{more}", UNREACHABLE)
+    return Failed(f"{last} ({last.code})", REFUSED)
 
 
-def _is_from_worker(error: grpc.RpcError) -> bool:
-    """The worker's own errors carry details (google.rpc.ErrorInfo), those of a broken connection do not."""
-    status = rpc_status.from_call(error)  # type: ignore[arg-type]  # the error that a stub raises is also a Call
-    return status is not None and bool(status.details)
+def run_failure(error: WorkerError, addr: str, job_id: str = "", with_tls: bool = False) -> Failed:
+    """The same for `txworker run`, with the exit statuses of docker run."""
+    failed = failure(error, addr, job_id, with_tls)
+    failed.status = NOT_RUN
+    if isinstance(error, NoSuchExecutable):
+        failed.status = NOT_FOUND
+    elif isinstance(error, NotPermitted):
+        failed.status = NOT_EXECUTABLE
+    return failed
 
 
 def _hint(details: str, with_tls: bool) -> str:
@@ -57,6 +70,11 @@ def _hint(details: str, with_tls: bool) -> str:
     if any(words in details for words in _NO_HANDSHAKE):
         return "; does it speak TLS, and is its certificate for that address, and of that CA?"
     return ""
+
+
+def _waited(error: WorkerError) -> str:
+    waited = error.waited if isinstance(error, Unreachable) else 0.0
+    return f"; waited {waited:.0f} s for it" if waited > _TOLD_SECONDS else ""
 
 
 def _about_job(job_id: str) -> str:

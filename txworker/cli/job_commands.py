@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
-import grpc
 from google.protobuf.duration_pb2 import Duration
 
 from txworker.base.printable import cut
@@ -13,52 +13,60 @@ from txworker.cli.connect import with_tls
 from txworker.cli.console import STDOUT
 from txworker.cli.failures import UNREACHABLE, failure
 from txworker.cli.formatting import MOST_CHARACTERS, as_json, command_line, state_name
-from txworker.cli.values import duration
+from txworker.client import Client, NoSuchJob, WorkerError
 from txworker.pb import worker_pb2 as pb
-from txworker.pb.worker_pb2_grpc import WorkerStub
 
 
-def stop(stub: WorkerStub, options: argparse.Namespace) -> int:
+def stop(client: Client, options: argparse.Namespace) -> int:
     """Stop jobs, each independently of errors for the others; the highest exit status."""
-    return max([_stop_one(stub, options, job_id) for job_id in options.jobs])
+    return max([_stop_one(client, options, job_id) for job_id in options.jobs])
 
 
-def query(stub: WorkerStub, options: argparse.Namespace) -> int:
+def query(client: Client, options: argparse.Namespace) -> int:
     """Print the record of a job."""
-    answer = stub.QueryJob(pb.QueryJobReq(jobID=options.job), timeout=options.deadline)
+    record = client.get(options.job)
+    answer = pb.QueryJobRes(
+        done=record.done, error=record.done and not record.ok, errorText=record.error_text, job=record.message
+    )
     lines = (f"{name:<12}{value}" for name, value in _record(answer) if value)
     console.print_lines(*([as_json(answer)] if options.json else lines))
     return 0
 
 
-def stream(stub: WorkerStub, options: argparse.Namespace) -> int:
+def stream(client: Client, options: argparse.Namespace) -> int:
     """Copy a job's output to stdout."""
     console.check_open()
-    request = pb.StreamJobReq(
-        path=options.job,
-        offset=options.offset,
-        tailLines=options.tail or 0,
-        fromEnd=options.tail == 0,
-        noFollow=options.no_follow,
-        stderr=options.stderr,
-        raw=not options.text,
-    )
-    console.copy(stub.StreamJob(request), STDOUT)
+    job = client.job(_job_or_path(client, options.job))
+    how: dict[str, Any] = {"stderr": options.stderr, "tail": options.tail, "live": not options.no_follow}
+    if options.text:
+        console.copy((text.encode() for text in job.text(options.offset, **how)), STDOUT)
+    else:
+        console.copy(job.follow(options.offset, **how), STDOUT)
     return 0
 
 
-def _stop_one(stub: WorkerStub, options: argparse.Namespace, job_id: str) -> int:
-    request = pb.StopJobReq(jobID=job_id, grace=duration(options.grace))
+def _job_or_path(client: Client, name: str) -> str:
+    """The id of the job with that id, or of the newest one that was started with that path."""
     try:
-        answer = stub.StopJob(request, timeout=options.deadline)
-    except grpc.RpcError as error:
+        return client.get(name).id
+    except NoSuchJob:
+        for record in client.jobs():
+            if record.path == name:
+                return record.id
+        raise
+
+
+def _stop_one(client: Client, options: argparse.Namespace, job_id: str) -> int:
+    try:
+        client.stop(job_id, options.grace)
+    except WorkerError as error:
         failed = failure(error, options.addr, with_tls=with_tls(options))
         if failed.status == UNREACHABLE:
             raise failed from error
         console.print_error(str(failed))
         return failed.status
     if options.json:
-        console.print_lines(as_json(answer))
+        console.print_lines(as_json(pb.StopJobRes()))
     return 0
 
 

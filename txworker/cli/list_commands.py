@@ -6,27 +6,22 @@ import argparse
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import chain, islice
-
-import grpc
 
 from txworker.base.printable import cut
 from txworker.cli import console
 from txworker.cli.failures import REFUSED, TIMED_OUT, Failed
 from txworker.cli.formatting import MOST_CHARACTERS, as_json, exit_status, header, is_done, row, seconds, state_name
+from txworker.client import Client, JobState
 from txworker.pb import worker_pb2 as pb
-from txworker.pb.worker_pb2_grpc import WorkerStub
-
-_PAGE = 500
 
 
-def ps(stub: WorkerStub, options: argparse.Namespace) -> int:
+def ps(client: Client, options: argparse.Namespace) -> int:
     """List jobs, newest first."""
     format_job = _formatter(options)
-    states = [state for states in options.state for state in states]
-    request = pb.ListJobsReq(states=states, labels=options.label)
-    jobs = _listed(stub, request, options.limit, options.deadline)
+    states = [JobState(state) for states in options.state for state in states]
+    jobs = (record.message for record in client.jobs(states, options.label, limit=options.limit))
     newest = list(islice(jobs, 1))  # no header when the worker does not answer
     if not (options.json or options.quiet):
         console.print_lines(header(_width()))
@@ -35,56 +30,41 @@ def ps(stub: WorkerStub, options: argparse.Namespace) -> int:
     return 0
 
 
-def wait(stub: WorkerStub, options: argparse.Namespace) -> int:
+def wait(client: Client, options: argparse.Namespace) -> int:
     """Wait until the jobs are done: the exit status of a single job; for several, 1 if any of them failed."""
     ended: dict[str, pb.Job] = {}
     try:
-        for event in stub.WatchJobs(pb.WatchJobsReq(jobIDs=options.jobs), timeout=options.timeout):
-            if is_done(event.job):
-                ended[event.job.jobID] = event.job
-                _print_end(options, event.job)
-    except grpc.RpcError as error:
-        if options.timeout is None or error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
-            raise
+        for record in client.watch(options.jobs, timeout=options.timeout):
+            job = record.message
+            if is_done(job):
+                ended[job.jobID] = job
+                _print_end(options, job)
+    except TimeoutError as error:
         missing = _missing(len(set(options.jobs)) - len(ended), len(set(options.jobs)))
         raise Failed(f"{missing} not done after {options.timeout:g} s", TIMED_OUT) from error
     statuses = [exit_status(job) for job in ended.values()]
     return statuses[0] if len(statuses) == 1 else REFUSED * any(statuses)
 
 
-def watch(stub: WorkerStub, options: argparse.Namespace) -> int:
+def watch(client: Client, options: argparse.Namespace) -> int:
     """Print the jobs, then every change, until interrupted or until all named jobs are done."""
     format_job = _formatter(options)
-    is_old = _done_before(stub, options.deadline) if options.no_finished else lambda job: False
-    for event in stub.WatchJobs(pb.WatchJobsReq(jobIDs=options.jobs, labels=options.label)):
-        if not is_old(event.job):
-            console.print_lines(format_job(event.job))
+    is_old = _done_before(client) if options.no_finished else lambda job: False
+    for record in client.watch(options.jobs, options.label):
+        if not is_old(record.message):
+            console.print_lines(format_job(record.message))
     return 0
 
 
-def _listed(stub: WorkerStub, request: pb.ListJobsReq, most: int, deadline: float) -> Iterator[pb.Job]:
-    """The jobs of a request, at most `most` (0: all), page by page."""
-    left = most
-    while True:
-        request.pageSize = min(left, _PAGE) if most else _PAGE
-        answer = stub.ListJobs(request, timeout=deadline)
-        yield from answer.jobs
-        left -= len(answer.jobs)
-        request.pageToken = answer.nextPageToken
-        if not request.pageToken or (most and left <= 0):
-            return
-
-
-def _done_before(stub: WorkerStub, deadline: float) -> Callable[[pb.Job], bool]:
+def _done_before(client: Client) -> Callable[[pb.Job], bool]:
     """
     A predicate: the job was done before this was called.
 
     A watch does not tell its initial jobs from later changes, so this is computed from two lists: the job is not newer
     than the newest job was, and it was not among the unfinished ones.
     """
-    newest = seconds(next((job.createdAt for job in _listed(stub, pb.ListJobsReq(), 1, deadline)), pb.Job().createdAt))
-    states = [pb.JOB_STATE_PENDING, pb.JOB_STATE_RUNNING, pb.JOB_STATE_STOPPING]
-    unfinished = {job.jobID for job in _listed(stub, pb.ListJobsReq(states=states), 0, deadline)}
+    newest = max((seconds(record.message.createdAt) for record in client.jobs(limit=1)), default=0.0)
+    unfinished = {record.id for record in client.jobs([JobState.PENDING, JobState.RUNNING, JobState.STOPPING])}
     return lambda job: is_done(job) and seconds(job.createdAt) <= newest and job.jobID not in unfinished
 
 

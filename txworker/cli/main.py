@@ -5,22 +5,22 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
-from typing import Any
 
 import grpc
 
 from txworker.cli import console, job_commands, list_commands
-from txworker.cli.connect import channel, with_tls
+from txworker.cli.connect import channel, connect, with_tls
 from txworker.cli.console import CannotWrite
 from txworker.cli.failures import INTERRUPTED, REFUSED, Failed, failure
 from txworker.cli.operator_commands import drain, hand_over
 from txworker.cli.parser import parse
 from txworker.cli.run_command import run
 from txworker.cli.start_command import start
+from txworker.client import Client, WorkerError
+from txworker.client.errors import error_of
 from txworker.pb.control_pb2_grpc import ControlStub
-from txworker.pb.worker_pb2_grpc import WorkerStub
 
-COMMANDS: dict[str, Callable[[Any, argparse.Namespace], int]] = {
+COMMANDS: dict[str, Callable[[Client, argparse.Namespace], int]] = {
     "start": start,
     "stop": job_commands.stop,
     "query": job_commands.query,
@@ -29,20 +29,20 @@ COMMANDS: dict[str, Callable[[Any, argparse.Namespace], int]] = {
     "ps": list_commands.ps,
     "wait": list_commands.wait,
     "watch": list_commands.watch,
-    "drain": drain,
-    "handover": hand_over,
 }
+CONTROL_COMMANDS: dict[str, Callable[[ControlStub, argparse.Namespace], int]] = {"drain": drain, "handover": hand_over}
+"""They ask the worker that is there now, and wait for no other."""
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command line and return its exit status; errors of the user or of a worker are not raised."""
     console.prepare()
     options = parse(sys.argv[1:] if argv is None else argv)
-    stub: type = ControlStub if options.command_name in ("drain", "handover") else WorkerStub
     try:
-        with channel(options) as open_channel:
-            return COMMANDS[options.command_name](stub(open_channel), options)
+        return _call(options)
     except grpc.RpcError as error:
+        return _print_failure(failure(error_of(error), options.addr, with_tls=with_tls(options)))
+    except WorkerError as error:
         return _print_failure(failure(error, options.addr, with_tls=with_tls(options)))
     except Failed as failed:
         return 0 if isinstance(failed, CannotWrite) and failed.reader_gone else _print_failure(failed)
@@ -53,6 +53,14 @@ def main(argv: list[str] | None = None) -> int:
         return _print_failure(Failed(f"{named}{error.strerror or error}", REFUSED))
     except KeyboardInterrupt:
         return INTERRUPTED
+
+
+def _call(options: argparse.Namespace) -> int:
+    if options.command_name in CONTROL_COMMANDS:
+        with channel(options) as open_channel:
+            return CONTROL_COMMANDS[options.command_name](ControlStub(open_channel), options)
+    with connect(options) as client:
+        return COMMANDS[options.command_name](client, options)
 
 
 def _print_failure(failed: Failed) -> int:

@@ -14,6 +14,7 @@ _EPILOG = """\
 examples:
   txworker run bash scripts/count.sh          start, follow the output, exit as the job does
   txworker start --label night=1 --max-memory 2G python3 -u report.py --all
+  txworker run --detach make -C /srv/site     print the job's id, and leave the job to itself
   txworker stream --tail 20 JOB               the last 20 lines, then new ones
   txworker stop --grace 2 JOB                 TERM now, KILL in 2 seconds
   txworker ps --state running,failed --label night=1
@@ -21,18 +22,21 @@ examples:
   txworker --json watch | jq .                every change of every job
   txworker drain --state-directory /var/lib/txworker/state --wait
 
-exit status: 0 success, 1 the worker refused (an error says why), 2 wrong usage, 69 no worker answers, or it ended, or
-it takes no new jobs; `run` and `wait` for one job exit with the job's exit code, or 128 + the number of the signal that
-ended it; `wait --timeout` exits with 124 after that time; `run` exits with 141 when the reader of its output is gone,
-which stops the job as Ctrl-C and the loss of the terminal do.
+exit status: 0 success, 1 the worker refused (an error says why), 2 wrong usage, 69 no worker answers, or it takes no
+new jobs; `wait` for one job exits with the job's exit code, or 128 + the number of the signal that ended it, and with
+124 after --timeout.
+`run` exits as its job does, too; with 125 when the worker refused the job or could not be reached, 126 when it may not
+execute it, 127 when it has no such executable, 141 when the reader of its output is gone. Ctrl-C, Ctrl-\\, the loss of
+the terminal and that of the reader stop its job. Standard input is the job's where it is a pipe or a file, up to 4 MiB.
+A worker that goes away is waited for (--patience), and what was under way goes on where it was.
 `txworker COMMAND --help` lists the options of a command.
 """
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        """Print the error, escaped because it may repeat arguments, and exit with status 2."""
-        super().error(printable(message))
+        """Print the error in one line, escaped because it may repeat arguments, and exit with status 2."""
+        self.exit(2, f"{self.prog}: error: {printable(message)} ({self.prog} --help shows the usage)\n")
 
 
 _AddOptions = Callable[[argparse.ArgumentParser], None]
@@ -50,7 +54,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command_name", metavar="COMMAND", required=True)
     table: tuple[tuple[str, str, _AddOptions], ...] = (
         ("start", "start a job and print its id", _add_start),
-        ("run", "start a job, follow its output, exit as it does; Ctrl-C stops it", _add_start),
+        ("run", "start a job, follow its output, exit as it does; Ctrl-C stops it", _add_run),
         ("stop", "end jobs: TERM, and KILL after the grace period", _add_stop),
         ("query", "print a job's record", _add_job),
         ("stream", "print a job's output from its beginning until it is done", _add_stream),
@@ -98,6 +102,11 @@ def _add_start(parser: argparse.ArgumentParser) -> None:
         metavar="EXECUTABLE [PATH [ARG ...]]",
         help="the worker splits EXECUTABLE into words; a relative PATH is relative to the job's directory there",
     )
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--detach", "-d", action="store_true", help="print the job's id, and leave the job to itself")
+    _add_start(parser)
 
 
 def _add_job(parser: argparse.ArgumentParser) -> None:

@@ -5,105 +5,190 @@ from __future__ import annotations
 import argparse
 import signal
 import threading
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from queue import SimpleQueue
 
-import grpc
-
 from txworker.cli import console
+from txworker.cli.connect import connect, with_tls
 from txworker.cli.console import STDERR, STDOUT, CannotWrite
-from txworker.cli.failures import READER_GONE, Failed, failure
-from txworker.cli.formatting import exit_status
-from txworker.cli.start_command import start_request
-from txworker.cli.values import duration
-from txworker.pb import worker_pb2 as pb
-from txworker.pb.worker_pb2_grpc import WorkerStub
+from txworker.cli.failures import INTERRUPTED, READER_GONE, Failed, run_failure
+from txworker.cli.start_command import Start, print_started, run_stdin, what_to_start
+from txworker.client import Client, Closed, JobResult, NoSuchJob, OutOfResources, WorkerError
 
-_STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_STOP_SECONDS = 10.0
-"""The deadline of a StopJob call."""
-
-_Results = SimpleQueue[Exception | None]
+_STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+_POLL_SECONDS = 1.0
+_GRACES = (None, 0.0)
+"""The first signal stops the job, the second kills it; a third one leaves it to itself."""
 
 
-def run(stub: WorkerStub, options: argparse.Namespace) -> int:
+@dataclass(frozen=True)
+class _Signalled:
+    """The user, or the system, wants the job to end."""
+
+
+@dataclass(frozen=True)
+class _Started:
+    job_id: str
+
+
+@dataclass(frozen=True)
+class _Copied:
+    """One of the job's streams was copied to its end."""
+
+
+@dataclass(frozen=True)
+class _Ended:
+    result: JobResult
+
+
+_Event = _Signalled | _Started | _Copied | _Ended | Exception
+_Events = SimpleQueue[_Event]  # put() may be called by a signal handler
+
+
+def run(client: Client, options: argparse.Namespace) -> int:
     """
     Start a job, copy its output, and return its exit status.
 
-    SIGINT, SIGTERM and SIGHUP stop the job, a second one kills it. It is also stopped when its output cannot be
-    written.
+    SIGINT, SIGTERM, SIGHUP and SIGQUIT stop the job, a second one kills it. It is also stopped when its output cannot
+    be written. With --detach print its id, and leave it to itself.
     """
     console.check_open()
-    request = start_request(options)
-    with _counted_signals() as signals:
-        job_id = stub.StartJob(request, timeout=options.deadline).jobID
-        threading.Thread(target=_stop_on_signals, args=(stub, job_id, signals), daemon=True).start()
+    what = what_to_start(options, run_stdin(options.stdin))
+    if options.detach:
         try:
-            _follow(stub, job_id, options.separate_stderr)
-            answer = stub.QueryJob(pb.QueryJobReq(jobID=job_id), timeout=options.deadline)
-        except CannotWrite as error:
-            raise _stop_unread(stub, job_id, error) from error
-        except grpc.RpcError as error:
-            raise failure(error, options.addr, job_id) from error
-    if answer.error:
-        console.print_error(f"job {job_id}: {answer.errorText}")
-    return exit_status(answer.job)
+            print_started(options, what.send(client))
+        except WorkerError as error:
+            raise run_failure(error, options.addr, with_tls=with_tls(options)) from error
+        return 0
+    # one that says nothing: the follower of the output tells of lost connections
+    with connect(options, tell=lambda _: None) as silent:
+        result = _Run(client, silent, options).result(what)
+    if result.error_text and not result.ok:
+        console.print_error(f"job {result.id}: {result.error_text}")
+    return result.exit_status
 
 
-def _follow(stub: WorkerStub, job_id: str, separate_stderr: bool) -> None:
-    """Copy the output, and a separate stderr at the same time; raises the first error of either."""
-    streams = [(False, STDOUT), (True, STDERR)] if separate_stderr else [(False, STDOUT)]
-    results = _Results()
-    for stderr, to in streams:
-        messages = stub.StreamJob(pb.StreamJobReq(jobID=job_id, raw=True, stderr=stderr))
-        threading.Thread(target=_copy, args=(messages, to, results), daemon=True).start()
-    for _ in streams:
-        if error := results.get():
-            raise error
+class _Run:
+    """
+    One run. Its threads and the signal handlers put events into a queue, and the main thread acts on them.
 
+    The end of the job is watched for while its output is copied: a worker that is stopped in order tells how its jobs
+    end, and answers no question after that.
+    """
 
-def _copy(messages: Iterable[pb.StreamJobRes], to: int, results: _Results) -> None:
-    try:
-        console.copy(messages, to)
-    except Exception as error:  # any error: _follow() raises it in the main thread
-        results.put(error)
-    else:
-        results.put(None)
+    def __init__(self, client: Client, silent: Client, options: argparse.Namespace) -> None:
+        self._client = client
+        self._silent = silent
+        self._options = options
+        self._events = _Events()
+        self._job_id = ""
+        self._signals = 0
+        self._to_copy = [(False, STDOUT), (True, STDERR)] if options.separate_stderr else [(False, STDOUT)]
 
+    def result(self, what: Start) -> JobResult:
+        """
+        Start the job, and return how it ended once all its output was copied.
 
-def _stop_unread(stub: WorkerStub, job_id: str, error: CannotWrite) -> Failed:
-    """Stop the job, because its output cannot be written; do not wait for its end."""
-    status = READER_GONE if error.reader_gone else error.status
-    if problem := _stop(stub, job_id, None):
-        return Failed(f"{error}; {problem}", status)
-    return Failed(f"{error}; job {job_id} was told to end", status)
+        Raises:
+            Failed: it could not be started, or its end or its output could not be learned.
+        """
+        with _handled_signals(lambda: self._events.put(_Signalled())):
+            self._in_thread(lambda: _Started(what.send(self._client)))
+            copying, ended = len(self._to_copy), None
+            while copying or ended is None:
+                match self._events.get():
+                    case _Signalled():
+                        self._signalled()
+                    case _Started(job_id):
+                        self._started(job_id)
+                    case _Copied():
+                        copying -= 1
+                    case _Ended(result):
+                        ended = result
+                    case CannotWrite() as error:
+                        raise self._stop_unread(error) from error
+                    case WorkerError() as error:
+                        raise self._failure(error) from error
+                    case Exception() as error:
+                        raise error
+        return ended
+
+    def _started(self, job_id: str) -> None:
+        self._job_id = job_id
+        self._in_thread(self._end)
+        for stderr, to in self._to_copy:
+            self._in_thread(partial(self._copy, stderr, to))
+        for grace in _GRACES[: self._signals]:
+            self._stop(grace)
+
+    def _signalled(self) -> None:
+        self._signals += 1
+        if self._signals > len(_GRACES):
+            what = f"job {self._job_id} is left to itself" if self._job_id else "whether it was started is not known"
+            raise Failed(f"interrupted {self._signals} times: {what}", INTERRUPTED)
+        if self._job_id:
+            self._stop(_GRACES[self._signals - 1])
+
+    def _copy(self, stderr: bool, to: int) -> _Copied:
+        console.copy(self._client.follow(self._job_id, stderr=stderr), to)
+        return _Copied()
+
+    def _end(self) -> _Ended:
+        try:
+            return _Ended(self._silent.wait(self._job_id))
+        except OutOfResources:  # the worker has no thread left for the watch
+            while not isinstance(record := self._silent.get(self._job_id), JobResult):
+                time.sleep(_POLL_SECONDS)
+            return _Ended(record)
+
+    def _stop(self, grace: float | None) -> None:
+        """Stop the job in a thread of its own; an error is printed."""
+
+        def stop() -> None:
+            try:
+                self._silent.stop(self._job_id, grace)
+            except (Closed, NoSuchJob):  # this program ends, or the job is done and retention has removed it
+                return
+            except WorkerError as error:
+                console.print_error(f"stopping job {self._job_id}: {error}")
+
+        threading.Thread(target=stop, daemon=True).start()
+
+    def _stop_unread(self, error: CannotWrite) -> Failed:
+        """Stop the job, because its output cannot be written; do not wait for its end."""
+        status = READER_GONE if error.reader_gone else error.status
+        try:
+            self._silent.stop(self._job_id)
+        except WorkerError as problem:
+            return Failed(f"{error}; stopping job {self._job_id}: {problem}", status)
+        return Failed(f"{error}; job {self._job_id} was told to end", status)
+
+    def _failure(self, error: WorkerError) -> Failed:
+        return run_failure(error, self._options.addr, self._job_id, with_tls(self._options))
+
+    def _in_thread(self, work: Callable[[], _Event]) -> None:
+        """What the work returns or raises is an event."""
+
+        def do() -> None:
+            try:
+                self._events.put(work())
+            except Exception as error:  # any error: the main thread raises it
+                self._events.put(error)
+
+        threading.Thread(target=do, daemon=True).start()
 
 
 @contextmanager
-def _counted_signals() -> Iterator[threading.Semaphore]:
-    """Inside the block each signal that stops a job releases the semaphore; ignored signals (nohup) stay ignored."""
-    signals = threading.Semaphore(0)
+def _handled_signals(handle: Callable[[], None]) -> Iterator[None]:
+    """Inside the block each signal that stops a job is handled so; ignored signals (nohup) stay ignored."""
     handled = [number for number in _STOPPING if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, lambda *_: signals.release()) for number in handled}
+    before = {number: signal.signal(number, lambda *_: handle()) for number in handled}
     try:
-        yield signals
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _stop_on_signals(stub: WorkerStub, job_id: str, signals: threading.Semaphore) -> None:
-    for grace in (None, 0.0):
-        signals.acquire()
-        if problem := _stop(stub, job_id, grace):
-            console.print_error(problem)
-
-
-def _stop(stub: WorkerStub, job_id: str, grace: float | None) -> str:
-    """Stop the job; why that failed, or ""."""
-    try:
-        stub.StopJob(pb.StopJobReq(jobID=job_id, grace=duration(grace)), timeout=_STOP_SECONDS)
-    except grpc.RpcError as error:
-        return f"stopping job {job_id}: {error.details()}"
-    return ""

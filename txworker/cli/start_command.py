@@ -1,71 +1,132 @@
-"""`txworker start`, and the request that it shares with `txworker run`."""
+"""`txworker start`, and what it shares with `txworker run`: the request, and the job's standard input."""
 
 from __future__ import annotations
 
 import argparse
+import stat
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from os import fstat
 from pathlib import Path
 
 from txworker.cli import console
 from txworker.cli.failures import REFUSED, Failed
 from txworker.cli.formatting import as_json
-from txworker.cli.values import duration
+from txworker.client import Client, Limits
+from txworker.client.requests import StartDetails, start_request
 from txworker.pb import worker_pb2 as pb
-from txworker.pb.worker_pb2_grpc import WorkerStub
 
 _MOST_BYTES = 4 * 2**20
 """The largest message that the worker accepts."""
 
+_SILENT_SECONDS = 2.0
+"""After so long without the end of standard input a user is told what is waited for."""
 
-def start(stub: WorkerStub, options: argparse.Namespace) -> int:
+
+@dataclass(frozen=True)
+class Start:
+    """What is to be started; the details have a request id, so it may be sent again."""
+
+    command: str
+    path: str
+    details: StartDetails
+
+    def send(self, client: Client) -> str:
+        """Start it; the job's id. Raises WorkerError."""
+        return client.start(self.command, self.path, **self.details).id
+
+
+def start(client: Client, options: argparse.Namespace) -> int:
     """Start a job and print its id."""
     console.check_open()
-    answer = stub.StartJob(start_request(options), timeout=options.deadline)
-    console.print_lines(as_json(answer) if options.json else answer.jobID)
+    print_started(options, what_to_start(options, _stdin(options.stdin)).send(client))
     return 0
 
 
-def start_request(options: argparse.Namespace) -> pb.StartJobReq:
+def print_started(options: argparse.Namespace, job_id: str) -> None:
+    """The id of a job that goes on without this program."""
+    console.print_lines(as_json(pb.StartJobRes(jobID=job_id)) if options.json else job_id)
+
+
+def what_to_start(options: argparse.Namespace, stdin: bytes) -> Start:
     """
-    The StartJob request of these options.
+    What these options say.
 
     Raises:
-        OSError: the file for --stdin cannot be read.
-        Failed: stdin is closed, or the request is too long.
+        Failed: the request is too long.
     """
-    request = _request(options, _stdin(options.stdin))
-    if (whole := request.ByteSize()) > _MOST_BYTES:
-        raise Failed(_too_long(options.stdin, len(request.stdin), whole), REFUSED)
-    return request
-
-
-def _request(options: argparse.Namespace, stdin: bytes) -> pb.StartJobReq:
     command, *rest = options.argv
-    return pb.StartJobReq(
-        command=command,
-        path=rest[0] if rest else "",
-        args=rest[1:],
-        env=options.env,
-        labels=options.label,
-        directory=options.directory,
-        requestID=options.request_id,
-        timeout=duration(options.timeout),
-        quietTimeout=duration(options.quiet_timeout),
-        stdin=stdin,
-        separateStderr=options.separate_stderr,
-        leftovers=options.leftovers,
-        limits=pb.Limits(
-            maxOutputBytes=options.max_output,
-            maxMemoryBytes=options.max_memory,
-            maxCPU=duration(options.max_cpu),
-            maxOpenFiles=options.max_open_files,
-            maxProcesses=options.max_processes,
+    details: StartDetails = {
+        "args": rest[1:],
+        "env": options.env,
+        "labels": options.label,
+        "directory": options.directory,
+        "request_id": options.request_id,
+        "stdin": stdin,
+        "separate_stderr": options.separate_stderr,
+        "leftovers": options.leftovers,
+        "limits": Limits(
+            max_output_bytes=options.max_output,
+            max_memory_bytes=options.max_memory,
+            max_cpu_seconds=options.max_cpu or 0.0,
+            max_open_files=options.max_open_files,
+            max_processes=options.max_processes,
         ),
-    )
+    }
+    if options.timeout is not None:
+        details["timeout"] = options.timeout
+    if options.quiet_timeout is not None:
+        details["quiet_timeout"] = options.quiet_timeout
+    path = rest[0] if rest else ""
+    request = start_request(command, path, details)
+    if (whole := request.ByteSize()) > _MOST_BYTES:
+        raise Failed(_too_long(options.stdin, len(stdin), whole), REFUSED)
+    details["request_id"] = request.requestID
+    return Start(command, path, details)
+
+
+def run_stdin(name: str | None) -> bytes:
+    """
+    As --stdin says; without it our own standard input, where that is a pipe, a socket or a file.
+
+    Of a terminal or another device (/dev/null) nothing is read. Raises as _stdin().
+    """
+    if name is not None:
+        return _stdin(name)
+    if sys.stdin is None or not _is_forwarded(sys.stdin.fileno()):
+        return b""
+    with _told_when_silent():
+        return _stdin("-")
+
+
+def _is_forwarded(fd: int) -> bool:
+    mode = fstat(fd).st_mode
+    return stat.S_ISREG(mode) or stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
+
+
+@contextmanager
+def _told_when_silent() -> Iterator[None]:
+    sentence = "reading standard input to its end, for the job; --stdin /dev/null: the job gets none"
+    timer = threading.Timer(_SILENT_SECONDS, console.print_error, [sentence])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _stdin(name: str | None) -> bytes:
-    """The job's standard input, of which no more is read than shows that it is too long."""
+    """
+    The job's standard input, of which no more is read than shows that it is too long.
+
+    Raises:
+        OSError: the file cannot be read.
+        Failed: "-", and stdin is closed.
+    """
     if name is None:
         return b""
     if name != "-":
@@ -80,4 +141,5 @@ def _too_long(name: str | None, length: int, whole: int) -> str:
     if not length:
         return f"the request has {whole} bytes; at most about 4 MiB fit into one"
     known = f"{length}" if length <= _MOST_BYTES else f"more than {_MOST_BYTES}"
-    return f"--stdin: {name} has {known} bytes; at most about 4 MiB fit into a request"
+    what = "standard input" if name is None else f"--stdin: {name}"
+    return f"{what} has {known} bytes; at most about 4 MiB fit into a request"

@@ -11,6 +11,15 @@ from pathlib import Path
 import grpc
 
 from txworker.cli.failures import REFUSED, Failed
+from txworker.client import TLS
+
+
+class CheckedTLS(TLS):
+    """TLS files of which the first that is wrong is named."""
+
+    def credentials(self) -> grpc.ChannelCredentials:
+        """As credentials() below."""
+        return credentials(*(None if name is None else os.fspath(name) for name in (self.ca, self.cert, self.key)))
 
 
 def credentials(ca: str | None, cert: str | None, key: str | None) -> grpc.ChannelCredentials:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import ipaddress
+import math
 import os
 import re
 from pathlib import Path
 from typing import Any
-
-from google.protobuf.duration_pb2 import Duration
 
 from txworker.pb import worker_pb2 as pb
 
@@ -77,17 +76,17 @@ def seconds(text: str) -> float:
     return number
 
 
+def patience(text: str) -> float:
+    """0 or more; "inf" is for ever."""
+    return math.inf if text == "inf" else seconds(text)
+
+
 def positive_seconds(text: str) -> float:
     """More than 0."""
     number = seconds(text)
     if not number:
         raise argparse.ArgumentTypeError("0 seconds are no time to wait")
     return number
-
-
-def duration(number: float | None) -> Duration | None:
-    """Seconds as a protobuf Duration."""
-    return None if number is None else Duration(seconds=int(number), nanos=int(number % 1 * 1e9))
 
 
 def count(text: str) -> int:

@@ -1,0 +1,80 @@
+"""A client of no worker: it has fixed answers, and remembers what it was asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from txworker.client import JobRecord, JobState, NoSuchJob, WorkerError
+from txworker.client.values import record_of
+from txworker.pb import worker_pb2 as pb
+
+
+class FakeClient:
+    """
+    Its jobs, newest first; a watch tells them, and then the events. errors: by job id, raised by whatever is asked of
+    it. Every start is of the job `started`. It is handed to commands as Any.
+    """
+
+    def __init__(
+        self,
+        jobs: Iterable[pb.Job] = (),
+        events: Iterable[pb.Job] = (),
+        errors: Mapping[str, WorkerError] | None = None,
+        started: str = "a",
+        output: Iterable[bytes] = (),
+    ) -> None:
+        self.all = list(jobs)
+        self.events = list(events)
+        self.errors = dict(errors or {})
+        self.started = started
+        self.output = list(output)
+        self.asked: list[Any] = []
+
+    def start(self, command: str, path: str = "", **details: Any) -> FakeJob:
+        self.asked.append((command, path, details))
+        return FakeJob(self, self.started)
+
+    def get(self, job_id: str) -> JobRecord:
+        self.asked.append(job_id)
+        self._check(job_id)
+        for job in self.all:
+            if job.jobID == job_id:
+                return record_of(job)
+        raise NoSuchJob(f"there is no job {job_id!r} on this worker", "JOB_NOT_FOUND", "NOT_FOUND")
+
+    def stop(self, job_id: str, grace: float | None = None, wait: bool = False) -> JobRecord:
+        self.asked.append((job_id, grace))
+        self._check(job_id)
+        return record_of(pb.Job(jobID=job_id))
+
+    def job(self, job_id: str) -> FakeJob:
+        return FakeJob(self, job_id)
+
+    def jobs(
+        self, states: Iterable[JobState] = (), labels: Mapping[str, str] | None = None, limit: int = 0, **more: Any
+    ) -> Iterator[JobRecord]:
+        states = list(states)
+        self.asked.append((states, dict(labels or {}), limit, more))
+        selected = [record_of(job) for job in self.all if not states or JobState(job.state) in states]
+        yield from selected[: limit or None]
+
+    def watch(self, *asked: Any, **more: Any) -> Iterator[JobRecord]:
+        yield from map(record_of, [*reversed(self.all), *self.events])
+
+    def _check(self, job_id: str) -> None:
+        if job_id in self.errors:
+            raise self.errors[job_id]
+
+
+class FakeJob:
+    def __init__(self, client: FakeClient, job_id: str) -> None:
+        self.id = job_id
+        self._client = client
+
+    def follow(self, offset: int = 0, **more: Any) -> Iterator[bytes]:
+        self._client.asked.append((self.id, offset, more))
+        return iter(self._client.output)
+
+    def text(self, offset: int = 0, **more: Any) -> Iterator[str]:
+        return (data.decode(errors="replace") for data in self.follow(offset, **more))
