@@ -47,8 +47,9 @@ from txworker.worker.takeover import LostJob, Takeover, joined
 class Policy:
     """
     The worker's configuration. max_running: the most jobs at once; 0: no ceiling. grace_seconds: the default time
-    between TERM and KILL. keeps_leftovers: leftovers of a job stay alive unless its spec says otherwise. directory, user: where
-    and as which user jobs run; empty: as the worker.
+    between TERM and KILL. keeps_leftovers: leftovers of a job stay alive unless its spec says otherwise.
+
+    directory, user: where jobs run, and as which user; empty: as the worker.
     """
 
     max_running: int
