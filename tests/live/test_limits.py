@@ -14,7 +14,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from tests.support.daemon import LIMIT, TWISTD, Daemon, wait_until
 from txworker.pb import worker_pb2 as pb
-from txworker.process.limits import CPU_PATIENCE_SECONDS
+from txworker.process.limits import CPU_GRACE_SECONDS
 
 MIB = 1024 * 1024
 ROOT = pytest.mark.skipif(os.getuid() != 0, reason="needs root")
@@ -72,7 +72,7 @@ def test_cpu_ignored(daemon: Daemon) -> None:
     script = f"trap '' XCPU; {BURN}"
     answer = daemon.end(daemon.bash(script, limits=limits(maxCPU=Duration(seconds=1))))
     assert (answer.job.signal, answer.errorText) == (9, "signal: killed")
-    assert answer.job.userCPU.seconds >= CPU_PATIENCE_SECONDS - 1
+    assert answer.job.userCPU.seconds >= CPU_GRACE_SECONDS - 1
 
 
 def test_open_files(daemon: Daemon) -> None:

@@ -8,7 +8,7 @@ from unittest.mock import patch
 from twisted.trial.unittest import SynchronousTestCase
 
 from txworker.jobs import Limits
-from txworker.process.limits import CPU_PATIENCE_SECONDS, kernel_limits
+from txworker.process.limits import CPU_GRACE_SECONDS, kernel_limits
 
 UNLIMITED = resource.RLIM_INFINITY
 
@@ -33,7 +33,7 @@ class LimitTests(SynchronousTestCase):
         """The kernel counts whole seconds, a part of one is one; KILL comes some seconds after XCPU."""
         for asked, seconds in ((0.01, 1), (1, 1), (1.5, 2)):
             found = self.limits(Limits(max_cpu_seconds=asked))
-            self.assertEqual([resource.RLIMIT_CPU, seconds, seconds + CPU_PATIENCE_SECONDS], found["limits.maxCPU"])
+            self.assertEqual([resource.RLIMIT_CPU, seconds, seconds + CPU_GRACE_SECONDS], found["limits.maxCPU"])
 
     def test_own_limit(self) -> None:
         """Nobody can be given more than this process may have itself."""

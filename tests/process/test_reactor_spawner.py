@@ -55,8 +55,8 @@ class FakeReactor:
         self.processes: list[FakeProcess] = []
         self.requests: list[dict[str, Any]] = []
         self.fds: list[Mapping[int, Any]] = []
-        self.roaming = 0
-        self.roamed: list[int] = []
+        self.unpinned_depth = 0
+        self.depths: list[int] = []
 
     def spawnProcess(
         self,
@@ -75,20 +75,20 @@ class FakeReactor:
             raise self.problem
         self.requests.append(json.loads(os.pread(childFDs[REQUEST], 10_000, 0)))
         self.fds.append(childFDs)
-        self.roamed.append(self.roaming)
+        self.depths.append(self.unpinned_depth)
         self.protocols.append(processProtocol)
         self.processes.append(FakeProcess())
         processProtocol.makeConnection(self.processes[-1])
         return self.processes[-1]
 
     @contextmanager
-    def everywhere(self) -> Iterator[None]:
+    def unpinned(self) -> Iterator[None]:
         """As CpuPinning.unpinned()."""
-        self.roaming += 1
+        self.unpinned_depth += 1
         try:
             yield
         finally:
-            self.roaming -= 1
+            self.unpinned_depth -= 1
 
 
 class Recording(ProcessProtocol):
@@ -117,7 +117,7 @@ class ReactorSpawnerTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.reactor = FakeReactor()
         self.job = Recording()
-        self.spawner = ReactorSpawner(self.reactor, 0o27, (100, 200), self.reactor.everywhere)
+        self.spawner = ReactorSpawner(self.reactor, 0o27, (100, 200), self.reactor.unpinned)
         self.addCleanup(self.spawner.close)
 
     def spawn(self, **more: Any) -> ReactorTransport:
@@ -141,7 +141,7 @@ class ReactorSpawnerTests(SynchronousTestCase):
         self.assertTrue(verifyObject(IReactorProcess, self.spawner))
 
     def test_request(self) -> None:
-        """All that the bootstrap needs to know goes by a file; the process is made where it may roam."""
+        """All that the bootstrap needs to know goes by a file; it may run on every CPU."""
         self.spawn()
         expected = {
             "umask": 0o27,
@@ -153,7 +153,7 @@ class ReactorSpawnerTests(SynchronousTestCase):
             "tag": 6,
             "oom_score_adj": 0,
         }
-        self.assertEqual(([expected], [1]), (self.reactor.requests, self.reactor.roamed))
+        self.assertEqual(([expected], [1]), (self.reactor.requests, self.reactor.depths))
         self.assertRaises(OSError, os.fstat, self.reactor.fds[0][REQUEST])  # it is not ours any more
 
     def test_descriptors(self) -> None:
@@ -223,7 +223,7 @@ class ReactorSpawnerTests(SynchronousTestCase):
         with self.assertRaises(OSError) as caught:
             self.spawn()
         self.assertEqual((errno.EAGAIN, "clone"), (caught.exception.errno, caught.exception.filename))
-        self.assertEqual(0, self.reactor.roaming)
+        self.assertEqual(0, self.reactor.unpinned_depth)
 
     def test_not_offered(self) -> None:
         """What only the shim does is refused by name, before anything is begun."""

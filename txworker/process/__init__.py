@@ -1,1 +1,1 @@
-"""Running children: started by launcher.py, seen through transport.py, ended by run.py."""
+"""One job's process as the worker sees it: launcher.py starts it, state_machine.py ends it."""

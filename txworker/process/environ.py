@@ -1,8 +1,8 @@
 """
-The environment that a job's process is given: the worker's, as its spawner gave it, made true for the job.
+The environment of a job's process: the one that the worker was started with, changed where it would be wrong in a job.
 
-What speaks of the worker's own process (its directory, its service manager's socket) would be untrue in a job; where
-jobs run as another user, so would what speaks of the user that started the worker.
+Variables about the worker's own process (its directory, its service manager's socket) would be wrong in a job. Where
+jobs run as another user, so would variables about the user that started the worker.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _OF_THE_WORKER = frozenset(
         "OLDPWD",
         "PWD",
         "_",
-        # systemd's, to the process that it started (sd_notify(3), sd_listen_fds(3), systemd.exec(5))
+        # systemd sets these for the process that it starts (sd_notify(3), sd_listen_fds(3), systemd.exec(5))
         "FDSTORE",
         "JOURNAL_STREAM",
         "LISTEN_FDNAMES",
@@ -63,9 +63,9 @@ _OF_A_USERS_SESSION = ("DBUS_", "GPG_", "SSH_", "SUDO_", "XDG_")
 
 def environment_as_started(path: str = "/proc/self/environ") -> dict[str, str]:
     """
-    This process's environment as its spawner gave it, without what Python has added since (LC_CTYPE: PEP 538).
+    The environment that this process was started with, without what Python has added (LC_CTYPE: PEP 538).
 
-    Where /proc does not show it, as it is now.
+    Where /proc does not show it: the environment as it is now.
     """
     try:
         entries = Path(path).read_bytes().split(b"\0")
@@ -83,8 +83,10 @@ def base_environment(
     started: Mapping[str, str], directory: str, account: pwd.struct_passwd | None = None
 ) -> dict[str, str]:
     """
-    What every job inherits that runs in `directory`: `started`, made true; account: the user that jobs run as, where
-    one is named. What speaks of the worker's user is left out only where that is another one.
+    What every job inherits: `started`, changed where it would be wrong in a job that runs in `directory`.
+
+    account: the user that jobs run as, if the configuration names one. If it is not the worker's own user, variables
+    about the worker's user are left out.
     """
     base = {name: value for name, value in started.items() if name not in _OF_THE_WORKER}
     if account is not None and account.pw_uid != os.getuid():
@@ -96,8 +98,8 @@ def base_environment(
     if account is not None:
         shell = account.pw_shell or "/bin/sh"
         base |= {"HOME": account.pw_dir, "USER": account.pw_name, "LOGNAME": account.pw_name, "SHELL": shell}
-    place = _logical(directory)
-    return base if place is None else base | {"PWD": place}
+    path = _logical(directory)
+    return base if path is None else base | {"PWD": path}
 
 
 def with_configured(base: Mapping[str, str], configured: Mapping[str, str]) -> dict[str, str]:
@@ -112,21 +114,21 @@ def with_configured(base: Mapping[str, str], configured: Mapping[str, str]) -> d
 
 def environment(base: Mapping[str, str], spec: JobSpec, job_id: str, directory: str) -> Mapping[str, str]:
     """
-    The base, what the order adds to it, and the mark by which the job can be told. directory: where the job runs.
+    The base, the spec's variables, and the job's tag. directory: where the job runs.
 
-    `base` is the last map of a ChainMap as it is, not a copy: so a form of it may be made once for all jobs. A plain
-    dictionary comes back where something of it does not hold for the job.
+    Returns a ChainMap whose last map is `base` itself, so that `base` can be encoded once for all jobs; or a dictionary
+    where a variable of `base` must be left out.
     """
     added = {**spec.env, JOB_ID_VARIABLE: job_id}
-    place = _logical(directory) if spec.directory else base.get("PWD")
-    if place is None and "PWD" in base and "PWD" not in added:
+    path = _logical(directory) if spec.directory else base.get("PWD")
+    if path is None and "PWD" in base and "PWD" not in added:
         return {**{name: value for name, value in base.items() if name != "PWD"}, **added}
-    if place is not None and place != base.get("PWD"):
-        added.setdefault("PWD", place)
-    return ChainMap(added, base)  # type: ignore[arg-type]  # nothing writes into the last map
+    if path is not None and path != base.get("PWD"):
+        added.setdefault("PWD", path)
+    return ChainMap(added, base)  # type: ignore[arg-type]  # nothing writes to the last map
 
 
 def _logical(directory: str) -> str | None:
-    """The path as PWD has it; None where `..` may lead through a link, which only the disk could tell."""
+    """The path as PWD has it; None if it has `..`, because only the disk can tell what is behind a symbolic link."""
     parts = [part for part in directory.split("/") if part not in ("", ".")]
     return None if ".." in parts or not directory.startswith("/") else "/" + "/".join(parts)

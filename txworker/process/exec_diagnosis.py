@@ -1,8 +1,8 @@
 """
-What is in the way of an exec or of entering a directory, and of which user: the kernel says no more than EACCES.
+Why a user may not execute a file or enter a directory, where the kernel says no more than EACCES.
 
-Asks the disk, after a start has failed. A guess by the mode bits where jobs run as another user: access control lists
-and security modules are not looked at, and then the sentence says only what the kernel said.
+It reads the disk, after a launch has failed. Where jobs run as another user it goes by the mode bits: access control
+lists and security modules are not considered, and then the answer is only what the kernel said.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from txworker.jobs.errors import shown
 _FIRST_LINE_BYTES = 256
 _ELF = b"\x7fELF"
 _LINKS = 4
-"""So many interpreters that are scripts themselves the kernel follows (BINPRM_MAX_RECURSION)."""
+"""How many interpreters may be scripts themselves (the kernel's BINPRM_MAX_RECURSION)."""
 
 
 @dataclass(frozen=True)
 class Subject:
-    """Which user a job runs as; ours: as the worker's own."""
+    """The user that a job runs as; ours: the worker's own."""
 
     uid: int
     groups: Collection[int]
@@ -33,7 +33,7 @@ class Subject:
 
     @classmethod
     def of(cls, user: tuple[int, int, tuple[int, ...]] | None) -> Subject:
-        """`user` as SpawnOptions has it; None: the worker's own."""
+        """`user` as in SpawnOptions; None: the worker's own."""
         if user is None:
             return cls(os.geteuid(), [], ours=True)
         uid, gid, groups = user
@@ -47,7 +47,7 @@ class Subject:
         return f"the worker (user {name})" if self.ours else f"the jobs' user ({name})"
 
     def may_execute(self, path: str) -> bool:
-        """Execute that file, or enter that directory, as far as its own mode says. True where nothing is known."""
+        """Whether the mode of a file or directory lets the subject execute or enter it. True if unknown."""
         try:
             if self.ours:
                 return os.access(path, os.X_OK, effective_ids=True)
@@ -64,39 +64,39 @@ class Subject:
         return bool(mode & (0o010 if status.st_gid in self.groups else 0o001))
 
 
-def entering(directory: str, subject: Subject) -> str:
-    """What keeps the subject out of that directory; empty: not known."""
-    place = _closed(directory, subject)
-    return f"{subject} may not enter {'it' if place == directory else shown(place)}" if place else ""
+def why_not_enterable(directory: str, subject: Subject) -> str:
+    """Why the subject may not enter the directory; empty: unknown."""
+    closed = _closed(directory, subject)
+    return f"{subject} may not enter {'it' if closed == directory else shown(closed)}" if closed else ""
 
 
-def executing(path: str, directory: str, subject: Subject, problem: str) -> str:
-    """What keeps the subject from executing that file, to which the kernel said `problem`, in that directory."""
-    for number, place in enumerate(_interpreters(path, directory)):
-        found = _executing(place, subject)
+def why_not_executable(path: str, directory: str, subject: Subject, problem: str) -> str:
+    """Why the subject may not execute the file in the directory; `problem` is what the kernel said."""
+    for number, file in enumerate(_interpreters(path, directory)):
+        found = _executing(file, subject)
         if found:
-            return found if number == 0 else f"its interpreter {shown(place)} {_of_another(found)}"
+            return found if number == 0 else f"its interpreter {shown(file)} {_of_interpreter(found)}"
     return f"the kernel does not let {subject} execute it: {problem}"
 
 
-def missing(path: str, directory: str) -> str:
-    """A file that is there is not found by its exec: what it needs is not there."""
+def why_not_found(path: str, directory: str) -> str:
+    """Why an exec does not find a file that exists: something that the file needs is missing."""
     if _first_line(path).startswith(_ELF):
         return "the loader that this program names is not there"
-    for script, place in pairwise(_interpreters(path, directory)):
-        if not os.path.exists(place):
+    for script, interpreter in pairwise(_interpreters(path, directory)):
+        if not os.path.exists(interpreter):
             ending = ": the line ends with CR LF, as on Windows" if _first_line(script).endswith(b"\r") else ""
-            return f"the interpreter that its first line names, {shown(place)}, is not there{ending}"
+            return f"the interpreter that its first line names, {shown(interpreter)}, is not there{ending}"
     return "the interpreter that its first line names is not there"
 
 
-def _of_another(found: str) -> str:
+def _of_interpreter(found: str) -> str:
     return found if found.startswith("is ") else f"cannot be used: {found}"
 
 
 def _executing(path: str, subject: Subject) -> str:
-    for place in dict.fromkeys((path, os.path.realpath(path))):
-        closed = _closed(os.path.dirname(place), subject)
+    for name in dict.fromkeys((path, os.path.realpath(path))):
+        closed = _closed(os.path.dirname(name), subject)
         if closed:
             return f"{subject} may not enter {shown(closed)}"
     try:
@@ -115,35 +115,35 @@ def _executing(path: str, subject: Subject) -> str:
 
 
 def _closed(directory: str, subject: Subject) -> str:
-    """The first directory on the way to that one, itself included, that the subject may not enter; empty: not known."""
-    closed = (place for place in _above(directory) if os.path.isdir(place) and not subject.may_execute(place))
+    """The first directory of that path that the subject may not enter; empty: unknown."""
+    closed = (parent for parent in _above(directory) if os.path.isdir(parent) and not subject.may_execute(parent))
     return next(closed, "")
 
 
 def _above(directory: str) -> Iterator[str]:
-    """The root, and each directory on the way to that one, the last; then the same where links lead elsewhere."""
+    """The root and each directory down to that one; then those of the real path, if links make it another one."""
     for path in dict.fromkeys((os.path.abspath(directory), os.path.realpath(directory))):
         yield "/"
-        place = ""
+        parent = ""
         for part in path.strip("/").split("/"):
-            place = f"{place}/{part}"
-            yield place
+            parent = f"{parent}/{part}"
+            yield parent
 
 
 def _interpreters(path: str, directory: str) -> Iterator[str]:
-    """That file, the interpreter that its first line names, that one's, and so on."""
+    """The file, the interpreter that its first line names, that file's interpreter, and so on."""
     for _ in range(_LINKS + 1):
         yield path
         line = _first_line(path)
         words = line[2:].strip(b" \t").replace(b"\t", b" ").split(b" ", 1) if line.startswith(b"#!") else [b""]
-        if not words[0]:  # a CR is part of the name, as the kernel has it
+        if not words[0]:  # the kernel takes a CR as a part of the name
             return
         path = os.path.join(directory, os.fsdecode(words[0]))
 
 
 def _first_line(path: str) -> bytes:
     with suppress(OSError):
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # not to wait for a pipe's other end
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # does not wait for the other end of a FIFO
         try:
             return os.read(fd, _FIRST_LINE_BYTES).partition(b"\n")[0]
         finally:
@@ -159,7 +159,7 @@ def _flags(path: str) -> int:
 
 
 def _mount_point(path: str) -> str:
-    place = os.path.realpath(path)
-    while not os.path.ismount(place):
-        place = os.path.dirname(place)
-    return place
+    point = os.path.realpath(path)
+    while not os.path.ismount(point):
+        point = os.path.dirname(point)
+    return point

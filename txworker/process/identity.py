@@ -1,4 +1,4 @@
-"""Who jobs run as, from the names in the configuration."""
+"""The user that jobs run as, from the names in the configuration."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pwd
 
 def identity(user: str, group: str) -> tuple[int, int, tuple[int, ...]]:
     """
-    uid, gid and supplementary groups, as logging in would give them. Either may be empty, or a number.
+    uid, gid and supplementary groups, as at a login. Either name may be empty, or a number.
 
     Raises:
         KeyError: there is no such user or group.
@@ -21,7 +21,7 @@ def identity(user: str, group: str) -> tuple[int, int, tuple[int, ...]]:
 
 
 def account_of(user: str) -> pwd.struct_passwd | None:
-    """The account of that user; empty: None."""
+    """The account of that user; None when the name is empty."""
     return _account(user) if user else None
 
 

@@ -1,4 +1,4 @@
-"""Why a process could not be started: what the kernel says, as an error of the worker's."""
+"""Turns the OSError of a launch into a TxWorkerError that says what is wrong."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from txworker.jobs.errors import (
     TxWorkerError,
 )
 from txworker.linux.executables import candidates
-from txworker.process.exec_diagnosis import Subject, entering, executing, missing
+from txworker.process.exec_diagnosis import Subject, why_not_enterable, why_not_executable, why_not_found
 
 _SHORTAGES = {
     errno.EMFILE: "the worker has no file descriptors left",
@@ -37,17 +37,17 @@ def to_worker_error(
     subject: Subject | None = None,
 ) -> TxWorkerError:
     """
-    Why that executable could not be started there. May ask the disk what is in the way.
+    The reason why that executable could not be started in that directory. May block on the disk to find it.
 
-    error.filename is the directory, the executable, a step before the exec, or None for the rest; "clone" and "shim"
-    when no process could be made at all. environment, whose PATH counts, and subject are the job's.
+    error.filename: the directory, the executable, or a step before the exec; None: unknown; "clone" or "shim": no
+    process could be made. environment, whose PATH counts, and subject are the job's.
     """
-    ours = error.filename not in (None, directory, executable, "clone", "shim")
-    if error.errno in _SHORTAGES and not ours:
+    in_step = error.filename not in (None, directory, executable, "clone", "shim")
+    if error.errno in _SHORTAGES and not in_step:
         return OutOfResources(_SHORTAGES[error.errno])
     if error.filename in ("clone", "shim"):
         return OutOfResources(f"no process could be made for {executable!r}: {error.strerror}")
-    if ours:
+    if in_step:
         return OutOfResources(f"{error.filename}: the job could not be given this: {error.strerror}")
     subject = subject or Subject.of(None)
     if error.filename == directory:
@@ -57,7 +57,7 @@ def to_worker_error(
 
 def _about_directory(error: OSError, directory: str, subject: Subject) -> TxWorkerError:
     if error.errno in _FORBIDDEN:
-        problem = entering(directory, subject)
+        problem = why_not_enterable(directory, subject)
         return NotPermitted("directory", directory, problem or f"{subject} may not enter it: {error.strerror}")
     if error.errno in _NOT_THERE:
         there = os.path.exists(directory) and not os.path.isdir(directory)
@@ -71,9 +71,11 @@ def _about_command(
     error: OSError, executable: str, directory: str, environment: Mapping[str, str], subject: Subject
 ) -> TxWorkerError:
     if error.errno in _NOT_THERE:
-        place = next(filter(os.path.isfile, _places(executable, directory, environment)), None)
+        path = next(filter(os.path.isfile, _paths(executable, directory, environment)), None)
         return (
-            NoSuchExecutable(executable) if place is None else NoSuchExecutable(executable, missing(place, directory))
+            NoSuchExecutable(executable)
+            if path is None
+            else NoSuchExecutable(executable, why_not_found(path, directory))
         )
     if error.errno in _FORBIDDEN:
         return _forbidden(error, executable, directory, environment, subject)
@@ -91,17 +93,17 @@ def _about_command(
 def _forbidden(
     error: OSError, executable: str, directory: str, environment: Mapping[str, str], subject: Subject
 ) -> TxWorkerError:
-    """Of a word without a slash: what is the matter with the first file of PATH, or with a directory of it."""
-    places = list(_places(executable, directory, environment))
+    """For a command without a slash: the problem of the first such file in PATH, or of a directory in PATH."""
+    paths = list(_paths(executable, directory, environment))
     in_path = "/" not in executable
-    for place in filter(os.path.isfile, places) if in_path else places:
-        problem = executing(place, directory, subject, error.strerror or "")
-        return NotPermitted("command", executable, f"{place}: {problem}" if in_path else problem)
-    if not subject.ours:  # the worker sees more than the jobs' user, and has not seen it
+    for path in filter(os.path.isfile, paths) if in_path else paths:
+        problem = why_not_executable(path, directory, subject, error.strerror or "")
+        return NotPermitted("command", executable, f"{path}: {problem}" if in_path else problem)
+    if not subject.ours:  # the worker may read more than the jobs' user, and has not found it
         return NoSuchExecutable(executable)
-    closed = (entering(os.path.dirname(place), subject) for place in places)
+    closed = (why_not_enterable(os.path.dirname(path), subject) for path in paths)
     return NotPermitted("command", executable, next(filter(None, closed), f"{subject} may not execute it"))
 
 
-def _places(executable: str, directory: str, environment: Mapping[str, str]) -> Iterator[str]:
+def _paths(executable: str, directory: str, environment: Mapping[str, str]) -> Iterator[str]:
     return (os.path.join(directory, candidate) for candidate in candidates(executable, environment))

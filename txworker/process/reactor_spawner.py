@@ -1,8 +1,8 @@
 """
-Jobs without a shim: processes of Twisted's own reactor, which end with the worker. What differs is a table in
-docs/architecture.md.
+Jobs without a shim: processes of Twisted's own reactor, which end with the worker. docs/architecture.md has a table of
+the differences.
 
-The reactor executes bootstrap.py, which becomes the job. The job's protocol hears nothing before that has succeeded.
+The reactor executes bootstrap.py, which executes the job. The job's protocol is connected when that has succeeded.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ WHY = "needs the shim, and this worker runs its jobs without one"
 @implementer(IReactorProcess)
 class ReactorSpawner:
     """
-    umask and descriptor_limit (soft, hard) are what jobs inherit; roaming() is entered while a process is made, so that
-    it may run on every CPU. close() when no job runs. Reactor thread.
+    umask and descriptor_limit (soft, hard) are what jobs inherit. A process is started inside unpinned(), so that it
+    may run on every CPU. Call close() when no job runs. Reactor thread.
     """
 
     def __init__(
@@ -52,12 +52,12 @@ class ReactorSpawner:
         reactor: Any,
         umask: int,
         descriptor_limit: tuple[int, int],
-        roaming: Callable[[], AbstractContextManager[Any]] = nullcontext,
+        unpinned: Callable[[], AbstractContextManager[Any]] = nullcontext,
     ) -> None:
         self._reactor = reactor
         self._inherited = {"umask": umask, "descriptor_limit": descriptor_limit}
-        self._roaming = roaming
-        self._nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        self._unpinned = unpinned
+        self._null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self._starting: set[_Starting] = set()
 
     def spawnProcess(
@@ -78,13 +78,14 @@ class ReactorSpawner:
         As ShimSpawner.spawnProcess.
 
         Raises:
-            NotSupported: the options asks for what only the shim gives. Or whatever check() raises.
+            NotSupported: the options need the shim.
             OSError: there is no process; or `started` fails with it.
-            ValueError: as there.
+            ValueError: usePTY, uid or gid.
+            Exception: whatever check() raises.
         """
         if uid is not None or gid is not None or usePTY:
-            raise ValueError("usePTY, uid and gid are not offered")
-        _check_offered(options)
+            raise ValueError("usePTY, uid and gid are not supported")
+        _check_supported(options)
         check()
         fds = childFDs or {}
         request = {
@@ -97,33 +98,33 @@ class ReactorSpawner:
             "oom_score_adj": options.oom_score_adj,
         }
         starting = _Starting(processProtocol, request, options.ahead, self._starting.discard)
-        self._spawn(starting, request, self._nothing if fds.get(0) is None else int(fds[0]))
+        self._spawn(starting, request, self._null if fds.get(0) is None else int(fds[0]))
         return starting.transport
 
     def adopt(self, protocol: ProcessProtocol, job_id: str, pid: int, pipes: Sequence[int]) -> Any:
-        """There is nothing to be taken over: no job outlives its worker."""
+        """Not possible: no job outlives its worker."""
         raise NotImplementedError(f"job {job_id} has no shim")
 
     def close(self) -> None:
-        """What has not come to its exec is killed; none of it is a job."""
+        """Kill the processes that have not executed their job."""
         for starting in list(self._starting):
             starting.kill()
-        if self._nothing >= 0:
-            os.close(self._nothing)
-            self._nothing = -1
+        if self._null >= 0:
+            os.close(self._null)
+            self._null = -1
 
     def _spawn(self, starting: _Starting, request: Mapping[str, Any], stdin: int) -> None:
-        stderr = "r" if request["separate_stderr"] else self._nothing
-        with memory_file(json.dumps(request).encode("ascii"), "request") as said, self._roaming():
+        stderr = "r" if request["separate_stderr"] else self._null
+        with memory_file(json.dumps(request).encode("ascii"), "request") as said, self._unpinned():
             fds = {0: stdin, 1: "r", 2: stderr, REPORT: "r", REQUEST: said}
             try:
                 self._reactor.spawnProcess(starting, _COMMAND[0], _COMMAND, env=None, childFDs=fds)
-            except OSError as error:  # one of Python's own process, or of a pipe for it
+            except OSError as error:  # of the process, or of its pipes
                 raise OSError(error.errno, error.strerror, "clone") from error
         self._starting.add(starting)
 
 
-def _check_offered(options: SpawnOptions) -> None:
+def _check_supported(options: SpawnOptions) -> None:
     for name, _, soft, _ in options.limits:
         raise NotSupported(name, soft, WHY)
     for name in ("user", "nice", "cgroup"):
@@ -133,9 +134,9 @@ def _check_offered(options: SpawnOptions) -> None:
 
 class ReactorTransport(proxyForInterface(IProcessTransport, "process")):  # type: ignore[misc]  # made at run time
     """
-    Twisted's process, with what a job asks beyond it (transport.py has the same for the shim's).
+    Twisted's process, with what JobProcess needs beyond it (as ChildTransport has it).
 
-    Twisted waits for a process at once when it exits: its number may be another's from then on.
+    Twisted reaps a process as soon as it exits; from then on its pid may be another process's.
     """
 
     _log = Logger()
@@ -143,23 +144,23 @@ class ReactorTransport(proxyForInterface(IProcessTransport, "process")):  # type
 
     def __init__(self) -> None:
         self.process: Any = None
-        self.usage = Usage()  # Twisted's wait tells nothing of it
+        self.usage = Usage()  # unknown: Twisted reaps without asking for it
         self.core_dumped = False
         self.started_at = self.exited_at = 0.0
         self.started: Deferred[ReactorTransport] = Deferred()
 
     def exited(self, reason: Failure) -> None:
-        """It was waited for."""
+        """The process exited and was reaped."""
         self.exited_at = time.time()
         status: int | None = getattr(reason.value, "status", None)
         self.core_dumped = bool(status) and os.WCOREDUMP(status or 0)
 
     def signalGroup(self, number: int) -> None:
         """
-        Signal every process of the child's process group, the child included.
+        Signal every process of the process group, its leader included.
 
         Raises:
-            ProcessExitedAlready: it has exited; the number may belong to another process by now.
+            ProcessExitedAlready: the process exited; its pid may be another process's.
         """
         if self.process is None or self.process.pid is None:
             raise ProcessExitedAlready()
@@ -171,25 +172,25 @@ class ReactorTransport(proxyForInterface(IProcessTransport, "process")):  # type
             self._log.warn("Process group {pid} may not be signalled: {error}", pid=self.pid, error=error)
 
     def release(self, keep: bool) -> None:
-        """It was waited for already."""
+        """Does nothing: the process is reaped already."""
 
     def enforce(self, reason: str, kill_at: float) -> None:
         """Does nothing: no job outlives its worker."""
 
     def leave(self) -> Deferred[None]:
-        """It ends with the worker, so there is nothing to hand over."""
+        """Fires at once: the job ends with the worker, so nothing is handed over."""
         return succeed(None)
 
     def abandon(self) -> Deferred[None]:
-        """Its exit is always told."""
+        """Not possible: its exit is always known."""
         raise NotImplementedError("a job without a shim cannot outlive one")
 
 
 class _Starting(ProcessProtocol):
     """
-    Between Twisted's process and the job's protocol: until it is known whether the exec has succeeded all else waits.
+    Stands between Twisted's process and the job's protocol, and holds all calls back until the exec has succeeded.
 
-    decided(self) is told once, when it is known.
+    decided(self) is called once, when it is known whether the exec has succeeded.
     """
 
     def __init__(
@@ -216,40 +217,40 @@ class _Starting(ProcessProtocol):
         self.transport.pid = transport.pid
 
     def kill(self) -> None:
-        """It shall not come to its exec."""
+        """Do not let it execute the job."""
         self._killed = True
         with suppress(ProcessExitedAlready):
             self.transport.signalProcess("KILL")
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
-        """Twisted: the bootstrap has said something, or the job."""
+        """Twisted: the bootstrap or the job wrote something."""
         if childFD == REPORT:
             self._report += data
         else:
             self._pass_on(lambda: self._protocol.childDataReceived(childFD, data))
 
     def childConnectionLost(self, childFD: int) -> None:
-        """Twisted: one of the pipes has ended."""
+        """Twisted: a pipe has ended."""
         if childFD == REPORT:
             self._decide()
         else:
             self._pass_on(lambda: self._protocol.childConnectionLost(childFD))
 
     def processExited(self, reason: Failure) -> None:
-        """Twisted: it was waited for."""
+        """Twisted: the process exited and was reaped."""
         self._status = reason
         self.transport.exited(reason)
         self._pass_on(lambda: self._protocol.processExited(reason))
 
     def processEnded(self, reason: Failure) -> None:
-        """Twisted: its pipes are closed, too."""
+        """Twisted: the process exited and its pipes are closed."""
         if self._runs:
             self._protocol.processEnded(reason)
         else:
             self.transport.started.errback(self._failure(reason))
 
     def _decide(self) -> None:
-        """The report has ended: by the exec, or with the bootstrap."""
+        """The report has ended: by the exec, or because the bootstrap ended."""
         self._decided(self)
         self._runs = bool(self._report) and FAILED not in self._report and not self._killed
         waiting, self._waiting = self._waiting, []

@@ -1,4 +1,4 @@
-"""The shim that this worker is connected to, and the next one when it has ended."""
+"""The connection to the shim, and to the next shim when one has ended."""
 
 from __future__ import annotations
 
@@ -16,12 +16,14 @@ RETRY_SECONDS = 1.0
 
 class ReconnectingShim:
     """
-    connect() makes a connection to the shim that there is, or to a new one. lost(pid) hears that it has ended, when the
-    next one is there already. held and starting: the jobs that it has, and is starting, at the beginning; kept: job and
-    pid of finished ones whose leftovers still print; found: it, or one without jobs, was there already. Reactor thread.
+    connect() connects to the shim that runs, or starts one. lost(pid) is called when a shim has ended and the next one
+    runs. Reactor thread.
+
+    Of the current shim, when it was connected: held, the jobs that it has; starting, the ids of jobs that it is
+    starting; kept, id and pid of finished jobs whose leftovers still print; found, whether a shim ran already.
 
     Raises:
-        ShimUnusable: as connect().
+        ShimUnusable: from connect().
     """
 
     _log = Logger()
@@ -34,37 +36,37 @@ class ReconnectingShim:
         self.held: list[HeldProcess] = []
         self.starting: list[str] = []
         self.kept: list[tuple[str, int]] = []
-        self._link = self._connected()
+        self._connection = self._connected()
 
     @property
     def pid(self) -> int:
-        """Of the shim."""
-        return self._link.shim_pid
+        """The pid of the shim."""
+        return self._connection.shim_pid
 
     @property
     def thread_id(self) -> int:
-        """Of its thread whose children jobs are."""
-        return self._link.thread_id
+        """Of the shim's thread that is the parent of job leaders."""
+        return self._connection.thread_id
 
     def start(self, start: Start) -> None:
-        """As ShimConnection.start."""
-        self._link.start(start)
+        """As ShimConnection.start()."""
+        self._connection.start(start)
 
     def adopt(self, job_id: str, child: Any) -> None:
-        """As ShimConnection.adopt."""
-        self._link.adopt(job_id, child)
+        """As ShimConnection.adopt()."""
+        self._connection.adopt(job_id, child)
 
     def enforce(self, job_id: str, reason: str, kill_at: float) -> None:
-        """As ShimConnection.enforce."""
-        self._link.enforce(job_id, reason, kill_at)
+        """As ShimConnection.enforce()."""
+        self._connection.enforce(job_id, reason, kill_at)
 
     def release(self, job_id: str, keep: bool) -> None:
-        """As ShimConnection.release."""
-        self._link.release(job_id, keep)
+        """As ShimConnection.release()."""
+        self._connection.release(job_id, keep)
 
     def close(self, leave: bool = True) -> None:
-        """As ShimConnection.close."""
-        self._link.close(leave)
+        """As ShimConnection.close()."""
+        self._connection.close(leave)
 
     def _connected(self) -> ShimConnection:
         handshake = self._connect()
@@ -74,16 +76,16 @@ class ReconnectingShim:
         return ShimConnection(self._readers, handshake.channel, hello["pid"], hello["thread"], self._ended)
 
     def _ended(self) -> None:
-        pid = self._link.shim_pid
+        pid = self._connection.shim_pid
         self._log.error("The shim (pid {pid}) has ended; its jobs are lost. Starting another.", pid=pid)
-        self._again(pid)
+        self._reconnect(pid)
 
-    def _again(self, pid: int) -> None:
+    def _reconnect(self, pid: int) -> None:
         try:
-            self._link = self._connected()
+            self._connection = self._connected()
         except (ShimUnusable, OSError) as error:
-            self._log.error("No shim can be started, so no job can: {error}. Trying again.", error=error)
-            self._clock.callLater(RETRY_SECONDS, self._again, pid)
+            self._log.error("No shim can be started, so jobs cannot start: {error}. Trying again.", error=error)
+            self._clock.callLater(RETRY_SECONDS, self._reconnect, pid)
             return
-        self._log.info("A new shim runs as pid {pid}.", pid=self._link.shim_pid)
+        self._log.info("A new shim runs as pid {pid}.", pid=self._connection.shim_pid)
         self.lost(pid)

@@ -1,4 +1,4 @@
-"""The worker's end of its connection to the shim (shim/messages.py): starts go out, facts come back. Reactor thread."""
+"""The worker's end of its connection to the shim: sends requests, receives reports (shim/messages.py)."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ from txworker.base.reactor import Timer, WatchingReactor
 from txworker.shim.messages import RECALLED, Channel, Message
 
 IN_FLIGHT = 8
-"""So many starts are with the shim at a time: enough that it never waits for one, few enough to be recalled."""
+"""Spawn requests that the shim has at a time: enough that it need not wait for one, few enough to recall them."""
 
 RECALL_SECONDS = 0.1
-"""A start that takes longer hangs; those behind it come back, and whether they are still wanted is asked again."""
+"""A start that takes longer hangs: the requests behind it are recalled, and their check() is called again."""
 
 _FLUSH_SECONDS = 0.001
 _RELEASE_SECONDS = 0.01
-"""So long a release waits for the next start, which takes it along: to wake the shim costs more than all it does."""
+"""How long a release waits for the next spawn request, to go with it: waking the shim is what costs most."""
 
-_AT_ONCE = 64
-"""Messages of one turn; then others have theirs."""
+_MESSAGES_PER_TURN = 64
+"""Messages that are read in one turn of the reactor."""
 
 
 class Child(Protocol):
-    """A process of the shim's: ChildTransport."""
+    """What the connection needs of a process of the shim (ChildTransport)."""
 
     def exited(self, how: Message) -> None:
-        """It has exited; `how` is the exit record of the message."""
+        """The process exited; `how` is the message's `exit`."""
 
 
 @dataclass(frozen=True)
 class Start:
     """
-    A start: the message spawn, with what goes beside it. The descriptors are the caller's, and open until it is over.
+    The message `spawn` and its descriptors, which the caller keeps open until the answer.
 
-    check() is called last thing before it is sent, perhaps again, and may raise. began(pid, pipes, at) gives the
-    child, which was started then, failed(error) hears that there is none; one of the two is called, once.
+    check() is called immediately before the message is sent, possibly more than once, and may raise. Then either
+    began(pid, pipes, at) is called, which returns the process that was started at that time, or failed(error); once.
     """
 
     message: Message
@@ -57,9 +57,9 @@ class Start:
 @implementer(IReadDescriptor)
 class ShimConnection:
     """
-    lost(): the connection has ended, for the shim has; every start that waits has failed by then.
+    lost() is called when the shim has ended; every start that waits has failed by then. Reactor thread.
 
-    shim_pid and thread_id: of the shim, and of its thread whose children jobs are.
+    thread_id: of the shim's thread that is the parent of job leaders.
     """
 
     _log = Logger()
@@ -84,7 +84,7 @@ class ShimConnection:
         reactor.addReader(self)
 
     def start(self, start: Start) -> None:
-        """Ask for a process; begun or failed is told later, never within this call."""
+        """Request a process. start.began() or start.failed() is called later, never within this call."""
         if self._closed:
             self._reactor.callLater(0, start.failed, OSError(errno.ECONNRESET, "the shim has ended", "shim"))
             return
@@ -92,15 +92,15 @@ class ShimConnection:
         self._send_next()
 
     def adopt(self, job_id: str, child: Child) -> None:
-        """A process that the shim has from before is that child from now on."""
+        """From now on `child` gets the exit of this job's process, which an earlier worker started."""
         self._children[job_id] = child
 
     def enforce(self, job_id: str, reason: str, kill_at: float) -> None:
-        """What the shim is to enforce should this worker die: KILL at that moment of the monotonic clock."""
+        """What the shim is to enforce if this worker dies: KILL at that time of the monotonic clock."""
         self._send({"type": "enforce", "job": job_id, "reason": reason, "kill_at": kill_at})
 
     def release(self, job_id: str, keep: bool) -> None:
-        """The job's end is written down: its process may be reaped. keep: what it left may go on printing."""
+        """The job's end is written down: its process may be reaped. keep: its leftovers may go on printing."""
         self._children.pop(job_id, None)
         if keep:
             self._send({"type": "release", "jobs": [job_id], "keep": True})
@@ -110,7 +110,7 @@ class ShimConnection:
                 self._releasing = self._reactor.callLater(_RELEASE_SECONDS, self._release_now)
 
     def close(self, leave: bool = True) -> None:
-        """The shim goes on alone with what it has, or ends if it has no job. Without leave, what is starting ends."""
+        """Disconnect. The shim keeps its jobs, or ends if it has none. leave=False: it kills what is being started."""
         self._send_released()
         if not leave:
             self._send({"type": "forget"})
@@ -118,12 +118,12 @@ class ShimConnection:
         self._fail_starts(OSError(errno.EPIPE, "the worker is stopping", "shim"))
 
     def fileno(self) -> int:
-        """Twisted: what is watched."""
+        """Twisted: the watched descriptor."""
         return self._channel.fileno()
 
     def doRead(self) -> None:
-        """Twisted: the shim has said something."""
-        for _ in range(_AT_ONCE):
+        """Twisted: messages can be received."""
+        for _ in range(_MESSAGES_PER_TURN):
             if self._closed:
                 return
             try:
@@ -133,18 +133,18 @@ class ShimConnection:
             except OSError:
                 self._shim_ended()
                 return
-            with self._log.failuresHandled("hearing {message} of the shim", message=message.get("type")):
-                self._hear(message, descriptors)
+            with self._log.failuresHandled("handling the shim's message {message}", message=message.get("type")):
+                self._received(message, descriptors)
 
     def connectionLost(self, reason: Failure) -> None:
-        """Twisted: the other end has hung up."""
+        """Twisted: the shim has hung up."""
         self._shim_ended()
 
     def logPrefix(self) -> str:
-        """Twisted: for its own log."""
+        """Twisted: the name in Twisted's log."""
         return "txworker.process"
 
-    def _hear(self, message: Message, descriptors: list[int]) -> None:
+    def _received(self, message: Message, descriptors: list[int]) -> None:
         job_id = message.get("job", "")
         if message["type"] == "exited":
             child = self._children.get(job_id)
@@ -182,7 +182,7 @@ class ShimConnection:
         start.failed(OSError(number, os.strerror(number), message["step"] or None))
 
     def _send_next(self) -> None:
-        """Send what may be sent. While one hangs nothing more is: it waits here, where it can still be forgotten."""
+        """Send waiting requests. While a start hangs they stay here, where they can still be dropped."""
         while self._waiting and len(self._in_flight) < IN_FLIGHT and not self._recalled and not self._closed:
             start = self._waiting.popleft()
             try:
@@ -190,17 +190,15 @@ class ShimConnection:
                 self._in_flight[start.message["job"]] = start
                 released, self._released = self._released, []
                 self._channel.send({**start.message, "release": released}, start.descriptors)
-            except (
-                Exception
-            ) as error:  # check() raises whatever its caller wants to hear, the socket when the shim is gone
+            except Exception as error:  # from check(), or from the socket when the shim is gone
                 self._in_flight.pop(start.message["job"], None)
                 self._reactor.callLater(0, start.failed, error)
-        self._mind_room()
+        self._flush_later()
         if self._in_flight and self._recall is None and not self._recalled and not self._closed:
-            self._recall = self._reactor.callLater(RECALL_SECONDS, self._ask_back)
+            self._recall = self._reactor.callLater(RECALL_SECONDS, self._recall_others)
 
-    def _ask_back(self) -> None:
-        """The first of those that are in flight hangs; those behind it are to come back."""
+    def _recall_others(self) -> None:
+        """The first of the requests in flight hangs: recall those behind it."""
         self._recall = None
         self._recalled = True
         if len(self._in_flight) > 1:
@@ -212,8 +210,8 @@ class ShimConnection:
         try:
             self._channel.send(message)
         except OSError:
-            return  # the shim is gone: doRead() hears of it
-        self._mind_room()
+            return  # the shim is gone, which doRead() finds out
+        self._flush_later()
 
     def _release_now(self) -> None:
         self._releasing = None
@@ -224,7 +222,7 @@ class ShimConnection:
         if released:
             self._send({"type": "release", "jobs": released, "keep": False})
 
-    def _mind_room(self) -> None:
+    def _flush_later(self) -> None:
         if self._channel.full and self._flush is None and not self._closed:
             self._flush = self._reactor.callLater(_FLUSH_SECONDS, self._flush_now)
 
@@ -234,7 +232,7 @@ class ShimConnection:
             self._channel.flush()
         except OSError:
             return
-        self._mind_room()
+        self._flush_later()
 
     def _shim_ended(self) -> None:
         if self._closed:

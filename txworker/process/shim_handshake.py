@@ -1,7 +1,7 @@
 """
-How a worker comes by its shim: the one that an earlier worker has left, or a new one.
+Connecting to the shim: to the one that an earlier worker left, or to a new one; and the handshake.
 
-Blocks: before anything is served, or when a shim has ended, for the moment that a new one takes to start.
+It blocks the reactor: before anything is served, or when a shim has ended, while a new one starts.
 """
 
 from __future__ import annotations
@@ -26,30 +26,30 @@ from txworker.shim import messages
 from txworker.shim.messages import Channel, Message
 
 PROGRAM = str(Path(messages.__file__).with_name("main.py"))
-_PATIENCE_SECONDS = 20.0
-"""For each answer of a shim. It never waits for a path that a job names, but the machine may be busy."""
+_ANSWER_SECONDS = 20.0
+"""For each answer of the shim, which never waits for a path that a job names; but the machine may be busy."""
 
 _LATE_START_SECONDS = 2.0
 _ENDED_AT_ONCE = "the shim has ended as soon as it was started; shim.log in the state directory says why"
-_NO_PROTOCOL = 0
-"""Of a hello that only asks who is there."""
+_ANY_PROTOCOL = 0
+"""In a hello that only asks for the shim's answer."""
 
 _log = Logger()
 
 
 class ShimUnusable(Exception):
-    """There is a shim that this worker cannot use, or there can be none; the sentence says why."""
+    """There is a shim that this worker cannot use, or no shim can be started; the text says why."""
 
 
 class ShimCannotRun(ShimUnusable):
-    """There is none, and one that is started here ends at once: this machine, or its Python, lacks what it needs."""
+    """A shim that is started ends at once: the machine, or its Python, lacks what it needs."""
 
 
 @dataclass
 class Handshake:
     """
-    What a shim has said of itself, and all its jobs. `starting`: jobs whose start is under way. `found`: a shim was
-    there already, this one or one without jobs that it replaces.
+    What the shim reports of itself, and its jobs. starting: jobs whose start is under way. found: a shim ran already,
+    this one or one without jobs that this one replaces.
     """
 
     channel: Channel
@@ -63,30 +63,27 @@ def connect(
     reactor: Any, directory: Path, defaults: Mapping[str, Any], output: int, pipes: list[int], version: str
 ) -> Handshake:
     """
-    The shim of that state directory; a new one where there is none, or where it has no jobs and may be older than we.
+    Connect to the shim of that state directory. A new one is started where there is none, and where the shim has no
+    jobs, because it may be of an older version.
 
-    defaults is what jobs inherit, output the descriptor of the output directory, pipes the memfd of the owners and the
-    read ends of the intermediate pipes. Reactor thread, before it runs or while it may stand still for a moment.
+    defaults: what jobs inherit. output: the descriptor of the output directory. pipes: the memfd of the owners and the
+    read ends of the intermediate pipes. Reactor thread.
 
     Raises:
-        ShimUnusable: see there. Nothing of it is lost.
+        ShimUnusable: the shim cannot be used, or none can be started. Its jobs run on.
     """
     shim = _Directory(directory)
-    found = False
     try:
         connection = shim.connected()
-        if connection is not None:
-            handshake = _talk(Channel(connection), defaults, output, version)
-            found = True
-            if handshake.held or handshake.starting:
-                _hand_over_pipes(handshake, pipes)
-                handshake.found = found
-                return handshake
+        handshake = None if connection is None else _handshake(Channel(connection), defaults, output, version)
+        if handshake is not None and not handshake.held and not handshake.starting:
             _quit(handshake.channel)
-        shim.start(reactor, version)
-        handshake = _first_talk(shim, defaults, output, version)
-        _hand_over_pipes(handshake, pipes)
-        handshake.found = found
+            handshake = None
+        if handshake is None:
+            shim.start(reactor, version)
+            handshake = _first_handshake(shim, defaults, output, version)
+        handshake.found = connection is not None
+        handshake.channel.send({"type": "pipes"}, pipes)
         return handshake
     except OSError as error:
         raise ShimUnusable(f"the shim cannot be used: {error.strerror or error}") from error
@@ -96,10 +93,10 @@ def connect(
 
 def check_none_needed(directory: Path) -> None:
     """
-    End the shim of that state directory, if there is one: jobs are to be run without.
+    End the shim of that state directory, if there is one, because the configuration wants none.
 
     Raises:
-        ShimUnusable: it has jobs, which run on.
+        ShimUnusable: the shim has jobs, which run on.
     """
     shim = _Directory(directory)
     try:
@@ -107,7 +104,7 @@ def check_none_needed(directory: Path) -> None:
         if connection is None:
             return
         channel = Channel(connection)
-        channel.send({"type": "hello", "protocol": _NO_PROTOCOL})
+        channel.send({"type": "hello", "protocol": _ANY_PROTOCOL})
         hello, _ = _next(channel)
         if hello["jobs"]:
             channel.close()
@@ -122,18 +119,18 @@ def check_none_needed(directory: Path) -> None:
         shim.close()
 
 
-def _first_talk(shim: _Directory, defaults: Mapping[str, Any], output: int, version: str) -> Handshake:
-    """With one that was just started."""
+def _first_handshake(shim: _Directory, defaults: Mapping[str, Any], output: int, version: str) -> Handshake:
+    """The handshake with a shim that was just started."""
     try:
         connection = shim.connected()
         if connection is not None:
-            return _talk(Channel(connection), defaults, output, version)
+            return _handshake(Channel(connection), defaults, output, version)
     except ConnectionError as error:
         raise ShimCannotRun(_ENDED_AT_ONCE) from error
     raise ShimCannotRun(_ENDED_AT_ONCE)
 
 
-def _talk(channel: Channel, defaults: Mapping[str, Any], output: int, version: str) -> Handshake:
+def _handshake(channel: Channel, defaults: Mapping[str, Any], output: int, version: str) -> Handshake:
     ours = {"protocol": messages.PROTOCOL, "version": version, "pid": os.getpid(), "defaults": dict(defaults)}
     channel.send({"type": "hello", **ours}, [output])
     hello, _ = _next(channel)
@@ -146,17 +143,17 @@ def _talk(channel: Channel, defaults: Mapping[str, Any], output: int, version: s
         if message["type"] == "job":
             handshake.held.append(_held(message, descriptors))
         elif message["type"] == "exited":
-            _note_exit(handshake, message)
+            _record_exit(handshake, message)
         elif message["type"] == "lot":
             channel.send({"type": "more"})
         elif message["type"] == "ready":
             handshake.starting = message["starting"]
-            _hear_late_starts(handshake)
+            _await_late_starts(handshake)
             return handshake
 
 
-def _hear_late_starts(handshake: Handshake) -> None:
-    """Those that an earlier worker asked for succeed or fail in a moment; one that hangs is not waited for."""
+def _await_late_starts(handshake: Handshake) -> None:
+    """Starts that an earlier worker requested succeed or fail soon; a start that hangs is not awaited."""
     deadline = time.monotonic() + _LATE_START_SECONDS
     while handshake.starting and time.monotonic() < deadline:
         try:
@@ -166,13 +163,13 @@ def _hear_late_starts(handshake: Handshake) -> None:
         if message["type"] == "job":
             handshake.held.append(_held(message, descriptors))
         elif message["type"] == "exited":
-            _note_exit(handshake, message)
+            _record_exit(handshake, message)
         if message["type"] in ("job", "failed"):
             handshake.starting.remove(message["job"])
 
 
-def _note_exit(handshake: Handshake, message: Message) -> None:
-    """One has exited since its record was sent, or its record will say so."""
+def _record_exit(handshake: Handshake, message: Message) -> None:
+    """A process exited after its record was sent. If the record is still to come, it says so itself."""
     handshake.held = [
         replace(held, exit=message["exit"]) if held.job_id == message["job"] else held for held in handshake.held
     ]
@@ -208,12 +205,8 @@ def _check_replaceable(hello: Message) -> None:
         )
 
 
-def _hand_over_pipes(handshake: Handshake, pipes: list[int]) -> None:
-    handshake.channel.send({"type": "pipes"}, pipes)
-
-
 def _quit(channel: Channel) -> None:
-    """It has no jobs: a new one, of our own version, takes its place when it has ended."""
+    """End a shim without jobs. Returns when it has ended."""
     channel.send({"type": "quit"})
     with contextlib.suppress(OSError):
         while True:
@@ -222,7 +215,7 @@ def _quit(channel: Channel) -> None:
 
 
 def _next(channel: Channel, deadline: float | None = None) -> tuple[Message, list[int]]:
-    until = time.monotonic() + _PATIENCE_SECONDS if deadline is None else deadline
+    until = time.monotonic() + _ANSWER_SECONDS if deadline is None else deadline
     poll = select.poll()
     poll.register(channel.fileno(), select.POLLIN | (select.POLLOUT if channel.full else 0))
     while True:
@@ -233,12 +226,12 @@ def _next(channel: Channel, deadline: float | None = None) -> tuple[Message, lis
         if left <= 0 and deadline is not None:
             raise TimeoutError
         if left <= 0:
-            raise ShimUnusable(f"the shim has not answered for {_PATIENCE_SECONDS:g} s")
+            raise ShimUnusable(f"the shim has not answered for {_ANSWER_SECONDS:g} s")
         poll.poll(left * 1000)
 
 
 class _Directory:
-    """The state directory, by a descriptor: the name of a socket is short (107 bytes), a directory's may not be."""
+    """The state directory, by a descriptor, because a path may be too long for a socket's address (107 bytes)."""
 
     def __init__(self, directory: Path) -> None:
         self._path = directory
@@ -246,7 +239,7 @@ class _Directory:
         self._socket_path = f"/proc/self/fd/{self._fd}/{messages.SOCKET_NAME}"
 
     def connected(self) -> socket.socket | None:
-        """A connection to the shim that there is; None: there is none."""
+        """A connection to the shim; None: no shim runs."""
         connection = _socket()
         try:
             connection.connect(self._socket_path)
@@ -257,7 +250,7 @@ class _Directory:
         return connection
 
     def start(self, reactor: Any, version: str) -> None:
-        """A new one, which listens already. The lease says that this directory is ours."""
+        """Start a shim, whose socket listens at once. The caller holds the lease of the directory."""
         with contextlib.suppress(FileNotFoundError):
             os.unlink(messages.SOCKET_NAME, dir_fd=self._fd)
         with _socket() as listener:
@@ -274,19 +267,19 @@ class _Directory:
                 dir_fd=self._fd,
             )
             try:
-                with open(os.devnull) as nothing:
+                with open(os.devnull) as null:
                     reactor.spawnProcess(
                         ProcessProtocol(),
                         sys.executable,
                         [sys.executable, "-I", "-S", PROGRAM, version],
                         env=None,
-                        childFDs={0: nothing.fileno(), 1: log, 2: log, 3: listener.fileno()},
+                        childFDs={0: null.fileno(), 1: log, 2: log, 3: listener.fileno()},
                     )
             finally:
                 os.close(log)
 
     def close(self) -> None:
-        """Not needed any more."""
+        """Close the descriptor."""
         os.close(self._fd)
 
 

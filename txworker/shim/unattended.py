@@ -75,7 +75,7 @@ class Unattended:
         self._copying.clear()
 
     def keep(self, directory: int, job: HeldJob) -> bool:
-        """The job is over: copy what its leftovers print until no process holds the pipes. Returns whether there are any."""
+        """The job is over: copy what its leftovers print. Returns whether any of its pipes is still held open."""
         for child_fd, pipe in list(job.pipes.items()):
             kept = KeptCopying(directory, job, child_fd, self._kept_over)
             self._kept.add(kept)
