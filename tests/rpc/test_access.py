@@ -32,7 +32,7 @@ class FakeContext:
 
 class AccessTests(SynchronousTestCase):
     def called(self, access: Access, method: str, peer: str) -> Any:
-        """What the method answers that peer."""
+        """The method's answer to that peer."""
         handler: Any = grpc.unary_unary_rpc_method_handler(lambda request, context: request)
         found = access.intercept_service(lambda details: handler, SimpleNamespace(method=method))
         return found.unary_unary("answer", FakeContext(peer))

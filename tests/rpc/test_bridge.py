@@ -1,4 +1,4 @@
-"""The way of a call from a gRPC thread to the reactor and back. Real threads for callers, a Clock for the reactor."""
+"""Calls from gRPC threads into the reactor. Real threads for callers, a Clock for the reactor."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LIMIT = 10.0
 
 
 class FakeReactor(Clock):
-    """Runs what threads ask for when the test says so; counts how often it is woken."""
+    """The test runs the calls from threads; counts the wake-ups."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class FakeReactor(Clock):
 
 
 class FakeContext:
-    """An RPC whose client leaves when the test says so."""
+    """An RPC whose client leaves when the test calls leave()."""
 
     def __init__(self) -> None:
         self.leave: Callable[[], None] = lambda: None
@@ -53,7 +53,7 @@ class FakeContext:
 
 class CallQueueTests(SynchronousTestCase):
     def test_woken_once(self) -> None:
-        """Calls that come before the reactor looks wake it once, and are made in order; a later one wakes anew."""
+        """Calls that come before the reactor runs them wake it once and keep their order."""
         reactor = FakeReactor()
         queue = CallQueue(reactor)
         made: list[int] = []
@@ -66,7 +66,7 @@ class CallQueueTests(SynchronousTestCase):
         self.assertEqual([0, 1, 2, 3], made)
 
     def test_mistake_stays_alone(self) -> None:
-        """A call that fails is logged, and those after it are made."""
+        """A failing call is logged, and the calls after it are made."""
         reactor = FakeReactor()
         queue = CallQueue(reactor)
         made: list[int] = []
@@ -85,7 +85,7 @@ class CallTests(SynchronousTestCase):
         self.results: list[Any] = []
 
     def call(self, ask: Callable[[], Deferred[Any]], within_seconds: float | None = None) -> threading.Thread:
-        """One caller in a thread of its own, come as far as to the reactor."""
+        """A thread that calls; returns once the call is in the reactor."""
         caller = self.bridge.caller(cast(Any, self.context))
 
         def work() -> None:
@@ -105,7 +105,7 @@ class CallTests(SynchronousTestCase):
         self.assertEqual([expected], self.results)
 
     def test_answers(self) -> None:
-        """An answer that is there at once, and one that comes later, reach the caller; no timer stays for long."""
+        """Immediate and later results reach the caller, and no timer is left."""
         self.assertResult(self.call(lambda: succeed(1), 60), 1)
         self.assertEqual([], self.reactor.getDelayedCalls())
         later: Deferred[int] = Deferred()
@@ -117,7 +117,7 @@ class CallTests(SynchronousTestCase):
         self.assertEqual([], self.reactor.getDelayedCalls())
 
     def test_limit(self) -> None:
-        """When the limit is over the caller is told so, not before."""
+        """A caller times out after its limit, not before."""
         thread = self.call(Deferred, 5)
         self.reactor.pump([CHECK_SECONDS] * 4)
         self.assertEqual([], self.results)
@@ -132,7 +132,7 @@ class CallTests(SynchronousTestCase):
         self.assertResult(thread, CallerGone)
 
     def test_client_leaves_while_asked(self) -> None:
-        """Nor does one wait for ever whose client leaves in the moment in which it begins to."""
+        """A client that leaves while ask() runs frees its thread, too."""
 
         def ask() -> Deferred[int]:
             self.context.leave()
@@ -141,7 +141,7 @@ class CallTests(SynchronousTestCase):
         self.assertResult(self.call(ask), CallerGone)
 
     def test_check(self) -> None:
-        """Whoever takes long finds out why nobody waits any more: a client that left, a deadline, our end."""
+        """check() raises the reason: the client left, its deadline passed, or the worker stops."""
         caller = self.bridge.caller(cast(Any, self.context))
         caller.check()
         self.context.remaining = 0.5
@@ -154,7 +154,7 @@ class CallTests(SynchronousTestCase):
         self.assertRaises(WorkerStopping, caller.check)
 
     def test_closed(self) -> None:
-        """Closing sends home who waits, and who comes later."""
+        """close() cancels waiting calls, and later calls are refused."""
         thread = self.call(Deferred)
         self.bridge.close()
         self.assertResult(thread, WorkerStopping)

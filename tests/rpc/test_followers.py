@@ -1,4 +1,4 @@
-"""Many threads that follow one thing. The crowd's bookkeeping without threads, and the waiting with real ones."""
+"""Followers of one thing: the group's bookkeeping without threads, and waiting with real threads."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LIMIT = 10.0
 
 
 class FakeReactor:
-    """Its calls are run by hand."""
+    """The test runs its calls."""
 
     def __init__(self) -> None:
         self.calls: list[Callable[[], None]] = []
@@ -32,7 +32,7 @@ class FakeReactor:
 
 
 class Thing:
-    """What grows, and how often somebody asked."""
+    """Something that grows, and counts how often more() is called."""
 
     def __init__(self) -> None:
         self.size = 0
@@ -55,7 +55,7 @@ class FollowerGroupTests(SynchronousTestCase):
         self.group = FollowerGroup(self.reactor, self.thing.more)
 
     def followers(self, count: int, beyond: int = 0) -> list[Follower]:
-        """So many, all of whom wait."""
+        """So many followers, all waiting."""
         made = [Follower(self.group, lambda: None) for _ in range(count)]
         for follower in made:
             self.assertTrue(self.group.enqueue(follower, beyond))
@@ -66,12 +66,12 @@ class FollowerGroupTests(SynchronousTestCase):
         return [index for index, follower in enumerate(followers) if follower.has_turn]
 
     def test_asked_once(self) -> None:
-        """However many wait, the reactor is asked once."""
+        """The reactor is asked once for any number of followers."""
         self.followers(100)
         self.assertEqual(1, self.thing.asked)
 
     def test_turns(self) -> None:
-        """A few are woken at a time; each that is through wakes the next, and at last every one was."""
+        """MAX_READING followers have a turn at a time. Each passes its turn on, until all had one."""
         followers = self.followers(MAX_READING + 3)
         self.thing.grow(1)
         self.assertEqual(list(range(MAX_READING)), self.woken(followers))
@@ -83,7 +83,7 @@ class FollowerGroupTests(SynchronousTestCase):
         self.assertEqual(list(range(MAX_READING)), self.woken(late))
 
     def test_leaving_keeps_no_turn(self) -> None:
-        """Who leaves, woken or not, is not waited for."""
+        """A follower that leaves, woken or not, keeps no turn."""
         followers = self.followers(MAX_READING + 2)
         self.thing.grow(1)
         self.group.leave(followers[MAX_READING])
@@ -91,7 +91,7 @@ class FollowerGroupTests(SynchronousTestCase):
         self.assertEqual([*range(1, MAX_READING), MAX_READING + 1], self.woken(followers))
 
     def test_by_level(self) -> None:
-        """Who has seen less than somebody else does not wait, and does not go on waiting."""
+        """A follower that has read less than another does not wait, and is woken if it waits."""
         behind = self.followers(1)
         ahead = self.followers(1, beyond=5)
         self.assertEqual([0], self.woken(behind))
@@ -99,7 +99,7 @@ class FollowerGroupTests(SynchronousTestCase):
         self.assertFalse(self.group.enqueue(Follower(self.group, lambda: None), 4))
 
     def test_asked_again(self) -> None:
-        """After an answer the first who waits asks anew, and what came in between is not missed."""
+        """After an answer the first follower that waits asks again, and growth in between is not missed."""
         (follower,) = self.followers(1)
         self.thing.grow(1)
         self.thing.grow(2)
@@ -109,8 +109,8 @@ class FollowerGroupTests(SynchronousTestCase):
         self.assertTrue(follower.has_turn)
         self.assertEqual(2, self.thing.asked)
 
-    def test_failure_reaches_those_who_wait(self) -> None:
-        """An answer that is a failure wakes everybody, and is raised where they wait."""
+    def test_failure_is_raised(self) -> None:
+        """A failed answer wakes every follower, and is raised in enqueue()."""
         answer: Deferred[None] = Deferred()
         self.group = FollowerGroup(self.reactor, lambda beyond: answer)
         (follower,) = self.followers(1)
@@ -118,8 +118,8 @@ class FollowerGroupTests(SynchronousTestCase):
         self.assertTrue(follower.has_turn)
         self.assertRaises(ValueError, self.group.enqueue, follower, 0)
 
-    def test_question_that_fails(self) -> None:
-        """A question that cannot even be asked leaves nobody waiting."""
+    def test_asking_fails(self) -> None:
+        """When asking itself fails, no follower keeps waiting."""
 
         def ask(beyond: int) -> Deferred[None]:
             raise ValueError("no")
@@ -136,7 +136,7 @@ class FollowerGroupsTests(SynchronousTestCase):
         self.groups = FollowerGroups(self.reactor)
 
     def test_the_last_one_ends_it(self) -> None:
-        """When nobody follows any more the reactor waits for nothing; while one does, it goes on."""
+        """When the last follower leaves, the reactor's wait is cancelled, and not before."""
         with ExitStack() as outer:
             follower = outer.enter_context(self.groups.following("thing", self.thing.more, lambda: None))
             with self.groups.following("thing", self.thing.more, lambda: None):
@@ -149,14 +149,14 @@ class FollowerGroupsTests(SynchronousTestCase):
         self.assertEqual({}, self.groups._groups)
 
     def test_left_before_the_reactor_heard(self) -> None:
-        """A question that nobody waits for any more by the time it arrives is not asked."""
+        """If all followers left before the reactor was asked, it does not wait."""
         with self.groups.following("thing", self.thing.more, lambda: None) as follower:
             follower._group.enqueue(follower, 0)
         self.reactor.run()
         self.assertEqual(0, self.thing.asked)
 
     def test_ring_frees_every_thread(self) -> None:
-        """Each thread that waits checks when it is rung, and goes home if it shall."""
+        """wake_all() makes every waiting thread call its check(), and end if that raises."""
         gone = threading.Event()
         homes = threading.Semaphore(0)
         inside = threading.Semaphore(0)

@@ -1,4 +1,4 @@
-"""The health service without threads: what would have to wait makes something happen first."""
+"""The health service without threads: where a call would wait, the test makes the next thing happen."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Aborted(Exception):
 
 
 class FakeContext:
-    """Remembers how it was ended."""
+    """Raises what the call is ended with."""
 
     def abort(self, code: grpc.StatusCode, details: str) -> None:
         raise Aborted(code, details)
@@ -33,7 +33,7 @@ class FakeContext:
 
 
 class FakeBridge:
-    """Instead of waiting, its caller has the next thing happen; when nothing is left the client leaves."""
+    """A caller that does the next thing instead of waiting; when nothing is left, its client leaves."""
 
     def __init__(self) -> None:
         self.happens: list[Callable[[], Any]] = []
@@ -61,7 +61,7 @@ class HealthTests(SynchronousTestCase):
         return self.health.Watch(pb.HealthCheckRequest(service=service), cast(grpc.ServicerContext, FakeContext()))
 
     def told(self, service: str = "") -> tuple[list[int], grpc.StatusCode]:
-        """What one watcher is told, and how it ends."""
+        """The statuses that one watcher gets, and how its call ends."""
         found: list[int] = []
         with self.assertRaises(Aborted) as ended:
             found.extend(message.status for message in self.watch(service))
@@ -72,14 +72,14 @@ class HealthTests(SynchronousTestCase):
         return self.health.Check(pb.HealthCheckRequest(service=service), context).status
 
     def test_each_change(self) -> None:
-        """First what is so, then what changes; what is announced again is not told again."""
+        """The present status comes first, then each change. An announcement that changes nothing is not sent."""
         announce = self.health.announce
         self.bridge.happens = [lambda: announce(True), lambda: announce(False), lambda: announce(False)]
         self.bridge.happens.append(lambda: announce(True))
         self.assertEqual(([SERVING, NOT_SERVING, SERVING], grpc.StatusCode.CANCELLED), self.told("a.Worker"))
 
     def test_slow(self) -> None:
-        """Who reads late is told the newest, and nothing that has not changed since."""
+        """A slow reader gets the newest status, and only if it differs from the last one that it got."""
         watching = self.watch()
         next(watching)
         self.health.announce(False)
@@ -88,7 +88,7 @@ class HealthTests(SynchronousTestCase):
         self.assertEqual(NOT_SERVING, next(watching).status)
 
     def test_unknown(self) -> None:
-        """A name that is not served can be watched, and nothing comes of it; asked for it is NOT_FOUND."""
+        """An unknown name can be watched and stays SERVICE_UNKNOWN; Check answers NOT_FOUND."""
         self.bridge.happens = [lambda: self.health.announce(False)]
         self.assertEqual(([SERVICE_UNKNOWN], grpc.StatusCode.CANCELLED), self.told("b.Worker"))
         with self.assertRaises(Aborted) as refused:
@@ -98,7 +98,7 @@ class HealthTests(SynchronousTestCase):
         )
 
     def test_stopping(self) -> None:
-        """Then it is NOT_SERVING for good, by every name."""
+        """announce_stopping() makes every name NOT_SERVING for good."""
         self.health.announce_stopping()
         self.health.announce(True)
         self.assertEqual([NOT_SERVING] * 2, [self.check(""), self.check("a.Worker")])
@@ -106,13 +106,13 @@ class HealthTests(SynchronousTestCase):
         self.assertEqual({"": NOT_SERVING, "a.Worker": NOT_SERVING}, {name: listed[name].status for name in listed})
 
     def test_end(self) -> None:
-        """Who watches is told what is still untold, then that the worker stops; who comes later, too."""
+        """Watchers get the last status, then UNAVAILABLE; so do later watchers."""
         self.bridge.happens = [self.health.announce_stopping, self.health.end]
         self.assertEqual(([SERVING, NOT_SERVING], grpc.StatusCode.UNAVAILABLE), self.told())
         self.assertEqual(([NOT_SERVING], grpc.StatusCode.UNAVAILABLE), self.told())
 
-    def test_nobody_is_kept(self) -> None:
-        """A watcher that has left is not remembered."""
+    def test_left_watchers_are_forgotten(self) -> None:
+        """A watcher that has left leaves nothing behind."""
         for _ in range(3):
             self.told("a.Worker")
             self.told("whatever")

@@ -1,4 +1,4 @@
-"""What is private to grpcio and used by txworker: it is as it was."""
+"""The private parts of grpcio that txworker uses are as expected."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from txworker.rpc.threads import RpcThreads
 
 
 class PoolOfAServer(RpcThreads):
-    """Notes what grpcio's server gives to its pool."""
+    """Records what grpcio's server submits."""
 
     def __init__(self) -> None:
         super().__init__(4, 4, idle_seconds=0.05)
         self.given: list[tuple[Any, tuple[Any, ...]]] = []
 
     def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
-        """As RpcThreads'."""
+        """As RpcThreads.submit()."""
         self.given.append((fn, args))
         return super().submit(fn, *args, **kwargs)
 
 
 class Echo(grpc.GenericRpcHandler):
-    """Every kind of method."""
+    """One method of each kind."""
 
     def service(self, handler_call_details: Any) -> Any:
-        """By its name."""
+        """The handler with that name."""
         return {
             "/all/unary_unary": grpc.unary_unary_rpc_method_handler(lambda request, context: request),
             "/all/unary_stream": grpc.unary_stream_rpc_method_handler(lambda request, context: iter([request])),
@@ -44,7 +44,7 @@ class Echo(grpc.GenericRpcHandler):
 
 class PrivateTests(SynchronousTestCase):
     def test_names_and_parameters(self) -> None:
-        """Each name is there, and each function takes what it is given."""
+        """Each name exists, and each function has the expected parameters."""
         self.assertTrue(SUPPORTED)
         for name in PRIVATE:
             self.assertTrue(hasattr(_server, name), name)
@@ -61,7 +61,7 @@ class PrivateTests(SynchronousTestCase):
         self.assertTrue(callable(cygrpc.ReceiveMessageOperation))
 
     def test_what_the_pool_is_given(self) -> None:
-        """For each kind of method: the context's run, and seven arguments in this order."""
+        """For each kind of method: the context's run(), and seven arguments in this order."""
         pool = PoolOfAServer()
         server = grpc.server(pool)  # type: ignore[arg-type]
         server.add_generic_rpc_handlers((Echo(),))
@@ -86,7 +86,7 @@ class PrivateTests(SynchronousTestCase):
             self.assertIsNotNone(IncomingCall.from_submit(run, arguments, False))
 
     def test_anything_else(self) -> None:
-        """What is not like that is no call."""
+        """Other arguments are not recognized as a call."""
         context = Context()
         state = _server._RPCState()
         self.assertIsNone(IncomingCall.from_submit(context.run, (1, 2, 3, 4, 5, 6, 7), False))

@@ -1,4 +1,4 @@
-"""How many calls may wait for their messages, and for how long."""
+"""How many calls may be pending, and for how long."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from txworker.rpc.threads import Work
 
 
 class FakeCall:
-    """A call whose message comes when it is told to."""
+    """A call whose message arrives when the test says so."""
 
     def __init__(self, peer: str = "ipv4:10.0.0.1:1") -> None:
         self.peer = peer
@@ -31,7 +31,7 @@ class FakeCall:
 
     @property
     def begun(self) -> bool:
-        """Its message was asked for."""
+        """receive() was called."""
         return self._asked
 
     def receive(self, arrived: Callable[[Any], None]) -> bool:
@@ -50,14 +50,14 @@ class FakeCall:
         self.left()
 
     def left(self) -> None:
-        """Its client is gone, or it was answered early: gRPC says that no message will come."""
+        """The client left, or the call was refused: gRPC reports that no message will come."""
         self.ended = True
         arrived, self._arrived = self._arrived, None
         if arrived is not None:
             arrived(self)
 
     def comes(self, size: int = 10) -> None:
-        """The message is here."""
+        """The message arrives."""
         self.size = size
         arrived, self._arrived = self._arrived, None
         assert arrived is not None
@@ -71,14 +71,14 @@ class PendingCallsTests(SynchronousTestCase):
         self.calls = PendingCalls(lambda work: self.served.append(work[2][0]), self.clock.seconds)
 
     def add(self, *peers: str) -> list[FakeCall]:
-        """A call from each of these."""
+        """A call from each of these peers."""
         made = [FakeCall(peer) for peer in peers]
         for call in made:
             self.calls.add(call)
         return made
 
     def test_message(self) -> None:
-        """A call is served when its message is here, and not before."""
+        """A call is served when its message has arrived, and not before."""
         (call,) = self.add("ipv4:10.0.0.1:1")
         self.assertEqual([], self.served)
         call.comes()
@@ -86,7 +86,7 @@ class PendingCallsTests(SynchronousTestCase):
         self.assertFalse(self.calls.busy)
 
     def test_none_comes(self) -> None:
-        """After a second it is told so; nothing is left of it."""
+        """After CALL_SECONDS the call is refused, and nothing of it is left."""
         (call,) = self.add("ipv4:10.0.0.1:1")
         self.clock.advance(1.0)
         self.calls.check()
@@ -100,7 +100,7 @@ class PendingCallsTests(SynchronousTestCase):
         self.assertFalse(self.calls.busy)
 
     def test_left(self) -> None:
-        """One whose client leaves, before or afterwards, is not served."""
+        """A call whose client leaves, before or after add(), is not served."""
         gone = FakeCall()
         gone.ended = True
         self.calls.add(gone)
@@ -111,7 +111,7 @@ class PendingCallsTests(SynchronousTestCase):
         self.assertFalse(self.calls.busy)
 
     def test_too_many(self) -> None:
-        """Those above the ceiling end: of the address with most, of its connection with most, the oldest; no other."""
+        """Beyond the limit, the oldest calls of the address and connection with the most calls are ended."""
         lone = self.add("ipv4:10.0.0.9:1")
         few = self.add(*["ipv4:10.0.0.1:1"] * 20)
         many = self.add(*["ipv4:10.0.0.1:2"] * (pending_calls.MAX_CALLS - 21))
@@ -126,7 +126,7 @@ class PendingCallsTests(SynchronousTestCase):
         self.assertEqual([], [call for call in lone + few + honest if call.refused])
 
     def test_too_large(self) -> None:
-        """A message of megabytes is no question; a stream may begin with one."""
+        """A message of more than MAX_BYTES is refused; the first message of a stream is not."""
         large, stream = self.add("ipv4:10.0.0.1:1", "ipv4:10.0.0.1:1")
         stream.streams = True
         for call in (large, stream):
@@ -137,7 +137,7 @@ class PendingCallsTests(SynchronousTestCase):
         self.assertEqual([stream], self.served)
 
     def test_complete_calls_are_never_too_many(self) -> None:
-        """Thousands at once, of one connection, whose messages come with them."""
+        """Thousands of complete calls of one connection are all served."""
         for _ in range(5000):
             (call,) = self.add("ipv4:10.0.0.1:1")
             self.clock.advance(0.01)
@@ -153,19 +153,19 @@ class PendingStartsTests(SynchronousTestCase):
         self.starts = PendingStarts(lambda work: self.served.append(work[2][0]), self.clock.seconds)
 
     def add(self, count: int, peer: str = "ipv4:10.0.0.1:1") -> list[FakeCall]:
-        """So many starts."""
+        """So many StartJob calls."""
         made = [FakeCall(peer) for _ in range(count)]
         for call in made:
             self.starts.add(call)
         return made
 
     def look(self, seconds: float) -> None:
-        """After so long."""
+        """check() after so many seconds."""
         self.clock.advance(seconds)
         self.starts.check()
 
     def test_small_ones(self) -> None:
-        """Each is served when its message is here, and makes room for the next."""
+        """Each call is served when its message has arrived, and frees its slot for the next."""
         calls = self.add(20)
         self.assertEqual(calls[: pending_starts.SLOTS], [call for call in calls if call.begun])
         for call in calls:
@@ -174,7 +174,7 @@ class PendingStartsTests(SynchronousTestCase):
         self.assertFalse(self.starts.busy)
 
     def test_large_ones(self) -> None:
-        """A large one keeps its place until it is answered."""
+        """A call with a large message keeps its slot until it is answered."""
         calls = self.add(pending_starts.SLOTS + 2)
         for call in calls[: pending_starts.SLOTS]:
             call.comes(pending_starts.LARGE_BYTES + 1)
@@ -185,7 +185,7 @@ class PendingStartsTests(SynchronousTestCase):
         self.assertFalse(calls[pending_starts.SLOTS + 1].begun)
 
     def test_none_comes(self) -> None:
-        """One that has a place has five seconds."""
+        """A call with a slot has START_SECONDS."""
         (call,) = self.add(1)
         self.look(5.0)
         self.assertIsNone(call.refused)
@@ -194,7 +194,7 @@ class PendingStartsTests(SynchronousTestCase):
         self.assertEqual("the call's message did not come within 5 s", call.refused.details)
 
     def test_a_small_one_passes(self) -> None:
-        """Where all places are taken by halves, another client's small start is served within half a second."""
+        """While half-sent calls have all slots, a small StartJob of another client is served within half a second."""
         halves = self.add(400)
         (honest,) = self.add(1, "ipv4:10.0.0.2:1")
         self.look(0.4)
@@ -207,7 +207,7 @@ class PendingStartsTests(SynchronousTestCase):
         self.assertFalse(self.starts.busy)
 
     def test_large_ones_of_one_client_wait(self) -> None:
-        """As long as one after another comes, the others wait for their turn, and none is refused."""
+        """While large requests make progress, the others wait in order, and none is refused."""
         calls = self.add(100)
         for _ in range(20):
             current = next(call for call in calls if call.begun and not call.ended and call not in self.served)
@@ -218,7 +218,7 @@ class PendingStartsTests(SynchronousTestCase):
         self.assertEqual(calls[:20], [call for call in self.served if call in calls[:20]])
 
     def test_those_that_left(self) -> None:
-        """Who leaves while it waits is forgotten, and holds up nobody."""
+        """A call whose client leaves while it waits is forgotten, and delays no other."""
         first = self.add(pending_starts.SLOTS)
         waiting = self.add(1000)
         for call in waiting:

@@ -22,9 +22,10 @@ SENTENCE = r"service: b'\xff' is not UTF-8"
 
 class FakeServicer:
     """
-    Says which services it is asked for, in each of four ways, and notes what requests raise, or that they are over.
+    A method of each kind, which answers with the requested service. Records what the requests raise.
 
-    `again`: it wants another one, and asks for it when it may (`go_on`). `over`: gRPC has told it that the call is.
+    again: set before the next request is awaited, which happens when go_on is set.
+    ended: set when the requests are over. over: set when gRPC reports the end of the call.
     """
 
     def __init__(self) -> None:
@@ -39,14 +40,14 @@ class FakeServicer:
         yield self.one_one(request, context)
 
     def many_one(self, requests: Iterator[Any], context: grpc.ServicerContext) -> Any:
-        return self.one_one(list(self._noting(requests))[-1], context)
+        return self.one_one(list(self._recorded(requests))[-1], context)
 
     def many_many(self, requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
         context.add_callback(self.over.set)
-        for request in self._noting(requests):
+        for request in self._recorded(requests):
             yield self.one_one(request, context)
 
-    def _noting(self, requests: Iterator[Any]) -> Iterator[Any]:
+    def _recorded(self, requests: Iterator[Any]) -> Iterator[Any]:
         try:
             for request in requests:
                 yield request
@@ -97,7 +98,7 @@ class RequestsTests(SynchronousTestCase):
         self.assertEqual((grpc.StatusCode.INVALID_ARGUMENT, SENTENCE), (error.code(), error.details()))
 
     def test_one(self) -> None:
-        """A good request is answered; a bad one is refused, and the method never sees it."""
+        """A good request is answered. A bad one is refused, and the method is not called."""
         check: Any = self.channel.unary_unary("/grpc.health.v1.Health/Check")
         watch: Any = self.channel.unary_stream("/grpc.health.v1.Health/Watch")
         self.assertEqual(b"\x0a\x07asked a", check(GOOD, timeout=LIMIT))
@@ -107,7 +108,7 @@ class RequestsTests(SynchronousTestCase):
         self.refused(lambda: list(watch(BAD, timeout=LIMIT)))
 
     def test_many(self) -> None:
-        """Good ones come as they are; the first bad one ends the call, and the method sees an error of ours."""
+        """Good requests of a stream reach the method. The first bad one raises InvalidRequest in it."""
         one: Any = self.channel.stream_unary("/Streaming/ManyOne")
         many: Any = self.channel.stream_stream("/Streaming/ManyMany")
         self.assertEqual(b"\x0a\x07asked a", one(iter([GOOD, GOOD]), timeout=LIMIT))
@@ -119,7 +120,7 @@ class RequestsTests(SynchronousTestCase):
         self.assertEqual([InvalidRequest] * 2, self.servicer.raised)
 
     def test_client_leaves(self) -> None:
-        """A client that has left between two requests is an error of ours for the method, not one of gRPC's."""
+        """When the client leaves between two requests, the method gets CallerGone, not an error of gRPC's."""
         self.servicer.go_on.clear()
         answers = self.called_once()
         answers.cancel()
@@ -128,8 +129,8 @@ class RequestsTests(SynchronousTestCase):
         self.assertTrue(self.servicer.ended.wait(LIMIT))
         self.assertEqual([CallerGone], self.servicer.raised)
 
-    def test_client_leaves_who_is_waited_for(self) -> None:
-        """The same while the method waits for a request, or its requests are over: gRPC tells it in either order."""
+    def test_client_leaves_while_awaited(self) -> None:
+        """The same while the method waits for a request; gRPC may also end the requests."""
         answers = self.called_once()
         answers.cancel()
         self.assertTrue(self.servicer.ended.wait(LIMIT))

@@ -1,4 +1,4 @@
-"""The server's end, with a gRPC that does what the test says."""
+"""The end of the server, with a fake gRPC server."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LIMIT = 10.0
 
 
 class FakeReactor(Clock):
-    """What threads ask for is done when the test looks."""
+    """The test runs the calls from threads."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class FakeReactor(Clock):
 
 
 class FakeGrpc:
-    """A server whose stop() waits until it may go on, as grpcio's does for its lock."""
+    """A server whose stop() blocks until the test releases it, as grpcio's does for its lock."""
 
     def __init__(self) -> None:
         self.may_stop = threading.Event()
@@ -51,7 +51,7 @@ class StopTests(SynchronousTestCase):
         self.service._server = cast(Any, self.grpc)
 
     def test_ends(self) -> None:
-        """It is over when gRPC says so, which is waited for in another thread; no timer is left but the bridge's."""
+        """It fires when gRPC has stopped, which a thread waits for. Only the bridge's timer is left."""
         closed = self.service.stopService()
         self.assertNoResult(closed)
         self.grpc.may_stop.set()
@@ -63,7 +63,7 @@ class StopTests(SynchronousTestCase):
         self.assertEqual([], self.reactor.getDelayedCalls())
 
     def test_does_not_end(self) -> None:
-        """A gRPC that never answers holds up the worker's end for a bounded time."""
+        """A gRPC that never stops delays the end of the worker for a bounded time."""
         closed = self.service.stopService()
         self.reactor.advance(CLOSING_SECONDS + 1.0)
         self.assertNoResult(closed)
@@ -71,6 +71,6 @@ class StopTests(SynchronousTestCase):
         self.successResultOf(closed)
 
     def test_not_started(self) -> None:
-        """There is nothing to wait for."""
+        """Without a start, stopping fires at once."""
         self.service._server = None
         self.successResultOf(self.service.stopService())

@@ -1,4 +1,4 @@
-"""What a viewer is sent, and waits for, without threads: its caller is there as long as the test says."""
+"""The messages of one viewer and its waiting, without threads: the test decides how long its caller stays."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from txworker.rpc.streams import job_of, stream
 
 
 class FakeCaller:
-    """Leaves after so many looks, or where it would have to wait; remembers what it waited for."""
+    """Leaves after so many checks, or where it would have to wait; records what it waited for."""
 
     def __init__(self, looks: int = 1000) -> None:
         self.looks = looks
@@ -57,7 +57,7 @@ class StreamTests(SynchronousTestCase):
         self.file.write_bytes(output.data)
 
     def messages(self, caller: FakeCaller, **request: Any) -> list[bytes]:
-        """What comes until it would have to wait."""
+        """The messages until it would have to wait."""
         found: list[bytes] = []
         wanted = pb.StreamJobReq(jobID=self.job.id, raw=True, **request)
         try:
@@ -68,7 +68,7 @@ class StreamTests(SynchronousTestCase):
         return found
 
     def test_from_end(self) -> None:
-        """From the end means only what comes from now on; of a job that is done there is nothing, and that is fine."""
+        """fromEnd sends only what is printed from now on. For a done job that is nothing, without an error."""
         caller = FakeCaller()
         self.assertEqual([b"gone"], self.messages(caller, fromEnd=True))
         self.assertEqual([6], caller.waited)
@@ -77,7 +77,7 @@ class StreamTests(SynchronousTestCase):
         self.assertEqual([], self.messages(FakeCaller(), fromEnd=True))
 
     def test_one_beginning(self) -> None:
-        """A stream begins at one place: who names two is told so."""
+        """A stream has one beginning: fromEnd with an offset or tailLines is refused."""
         for more in (pb.StreamJobReq(offset=1), pb.StreamJobReq(tailLines=1)):
             request = pb.StreamJobReq(jobID=self.job.id, fromEnd=True)
             request.MergeFrom(more)
@@ -85,19 +85,19 @@ class StreamTests(SynchronousTestCase):
             self.assertEqual("fromEnd", refusal.field)
 
     def test_far_away(self) -> None:
-        """Who asks for what nobody has seen yet waits for the next byte, as others do, and keeps none of them awake."""
+        """An offset beyond the end waits for the next byte, as other viewers do, and does not keep them awake."""
         for offset in (7, 2**40, 2**63 - 1):
             caller = FakeCaller()
             self.assertEqual([b"gone"], self.messages(caller, offset=offset))
             self.assertEqual([6], caller.waited)
 
     def test_left_before(self) -> None:
-        """For a viewer that left before its thread began nothing is opened, nor read."""
+        """For a viewer that left before its thread began, no file is opened."""
         self.file.unlink()
         self.assertEqual([b"gone"], self.messages(FakeCaller(looks=0)))
 
     def test_leaves_while_lines_are_counted(self) -> None:
-        """For one that leaves while lines are counted the rest of the file is not read."""
+        """When a viewer leaves while lines are counted, the rest of the file is not read."""
         self.patch(tail, "BLOCK_BYTES", 1)
         caller = FakeCaller(looks=3)
         self.assertEqual([b"gone"], self.messages(caller, tailLines=3))

@@ -1,4 +1,4 @@
-"""The threads that RPCs run in. Real threads: there is nothing else to show."""
+"""RpcThreads, with real threads."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def count() -> int:
 
 
 def a_start() -> Context:
-    """The context of an RPC that is one."""
+    """The context of a StartJob call."""
     context = Context()
     context.run(IS_START.set, True)
     return context
 
 
 def all_over() -> None:
-    """Wait until those that have nothing to do have ended."""
+    """Wait until the idle threads have ended."""
     for thread in threading.enumerate():
         if thread.name == "txworker-rpc":
             thread.join(LIMIT)
@@ -38,7 +38,7 @@ class RpcThreadsTests(SynchronousTestCase):
         all_over()
 
     def test_as_many_as_needed(self) -> None:
-        """Work finds a thread at once up to the ceiling; what is above waits its turn and is done."""
+        """Work gets a thread at once up to max_threads; further work waits for one."""
         threads = RpcThreads(3, 3, idle_seconds=0.05)
         gate, inside = threading.Event(), threading.Semaphore(0)
 
@@ -55,7 +55,7 @@ class RpcThreadsTests(SynchronousTestCase):
         self.assertEqual(list(range(8)), [future.result(LIMIT) for future in futures])
 
     def test_idle_threads_end(self) -> None:
-        """Threads that have nothing to do are given back; new work finds a new one."""
+        """Idle threads end; later work gets a new one."""
         threads = RpcThreads(4, 4, idle_seconds=0.01)
         for _ in range(3):
             self.assertEqual(1, threads.submit(lambda: 1).result(LIMIT))
@@ -63,13 +63,13 @@ class RpcThreadsTests(SynchronousTestCase):
         self.assertEqual(0, count())
 
     def test_failure_belongs_to_the_future(self) -> None:
-        """What fails fails its own future, and the thread goes on."""
+        """An exception fails its own future, and the thread goes on."""
         threads = RpcThreads(1, 1, idle_seconds=0.05)
         self.assertIsInstance(threads.submit(lambda: 1 / 0).exception(LIMIT), ZeroDivisionError)
         self.assertEqual(2, threads.submit(lambda: 2).result(LIMIT))
 
     def test_starts(self) -> None:
-        """Orders that wait hold so many threads and no more; others pass them, and each order has its turn."""
+        """StartJob calls hold max_starts threads at most. Other calls overtake them, and each has its turn."""
         threads = RpcThreads(4, 2, idle_seconds=0.05)
         gate, inside = threading.Event(), threading.Semaphore(0)
 
@@ -88,7 +88,7 @@ class RpcThreadsTests(SynchronousTestCase):
         self.assertEqual(list(range(5)), [start.result(LIMIT) for start in starts])
 
     def test_first_threads(self) -> None:
-        """Some threads are there from the beginning, and stay."""
+        """min_threads threads exist from the beginning and stay."""
         threads = RpcThreads(4, 4, min_threads=2, idle_seconds=0.01)
         self.addCleanup(setattr, threads, "_min_threads", 0)
         self.assertEqual(2, count())
@@ -104,7 +104,7 @@ class RpcThreadsTests(SynchronousTestCase):
         self.assertEqual(2, count())
 
     def test_no_thread_to_be_had(self) -> None:
-        """Where the machine has no thread left, work waits for those there are, and a later thread is made again."""
+        """When the machine has no thread left, work waits for the existing ones; later a thread is created again."""
         threads = RpcThreads(4, 4, min_threads=1, idle_seconds=0.05)
         self.addCleanup(setattr, threads, "_min_threads", 0)
         gate, inside = threading.Event(), threading.Event()

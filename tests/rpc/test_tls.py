@@ -1,4 +1,4 @@
-"""What may take the place of a certificate that serves, and what is said of what may not."""
+"""Which files replace the certificate in use, and what is logged about files that cannot."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class ReloadingTests(SynchronousTestCase):
         self.addCleanup(globalLogPublisher.removeObserver, observer)
 
     def assert_kept(self, *words: str) -> None:
-        """Nothing new is served, and one line says why, however many come."""
+        """No new certificate is served, and one line says why, however many handshakes come."""
         for _ in range(3):
             self.assertIsNone(self.reloading())
         (line,) = self.said
@@ -47,7 +47,7 @@ class ReloadingTests(SynchronousTestCase):
         self.said.clear()
 
     def test_renewed(self) -> None:
-        """A pair that belongs together is served at once, and is said to be."""
+        """A matching pair is served at once, and that is logged."""
         self.assertIsNone(self.reloading())
         self.authority.sign("again").write(self.directory, "server")
         self.assertIsNotNone(self.reloading())
@@ -55,7 +55,7 @@ class ReloadingTests(SynchronousTestCase):
         self.assertEqual([f"Serving the certificate that is now in {self.directory}/server.pem."], self.said)
 
     def test_garbage(self) -> None:
-        """Garbage, nothing, half a file or no file in place of any of them: the old one serves, the file is named."""
+        """When one of the files is garbage, empty, cut or missing, the old one serves, and the log names it."""
         for name in ("server.pem", "server.key", "ca.pem"):
             whole = (self.directory / name).read_bytes()
             for data in (b"garbage", b"", whole[: len(whole) // 2], whole[:-20], b"\xff" * 100):
@@ -69,7 +69,7 @@ class ReloadingTests(SynchronousTestCase):
             self.assertIsNone(self.reloading())
 
     def test_told_once(self) -> None:
-        """It is said once, not for each of the handshakes that anybody may make; but each time that it happens."""
+        """A problem is logged once per occurrence, not for each handshake."""
         key = self.directory / "server.key"
         for _ in range(2):
             key.rename(self.directory / "away")
@@ -80,7 +80,7 @@ class ReloadingTests(SynchronousTestCase):
         self.assertEqual(2, len(self.said))
 
     def test_mismatch(self) -> None:
-        """A certificate whose key is not there yet waits for it."""
+        """A new certificate is not served before its key is there."""
         renewed = self.authority.sign("renewed")
         (self.directory / "server.pem").write_bytes(renewed.crt)
         self.assert_kept(
@@ -90,7 +90,7 @@ class ReloadingTests(SynchronousTestCase):
         self.assertIsNotNone(self.reloading())
 
     def test_validity(self) -> None:
-        """One that has expired, or is not valid yet, replaces none."""
+        """A certificate that has expired or is not valid yet is not served."""
         day = datetime.timedelta(days=1)
         self.authority.sign("old", shifted_by=-3 * day).write(self.directory, "server")
         self.assert_kept(f"{self.directory}/server.pem", "has expired")
@@ -98,7 +98,7 @@ class ReloadingTests(SynchronousTestCase):
         self.assert_kept(f"{self.directory}/server.pem", "not yet valid")
 
     def test_becomes_valid(self) -> None:
-        """What was unfit is looked at again, untouched, but not at every handshake."""
+        """Unchanged unfit files are checked again after RECHECK_SECONDS, not at every handshake."""
         looks: list[object] = []
         answers = [UnfitCertificate("too early"), None]
 

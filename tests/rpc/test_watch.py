@@ -1,4 +1,4 @@
-"""One watcher's events, from a worker with nothing real around it; without threads: a change comes when asked."""
+"""The events of one watcher, without threads, from a worker with fakes: the test triggers each change."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TRUE = JobSpec("true")
 
 
 class FakeCaller:
-    """Answers at once; where it would have to wait, it makes something happen first, and ends when nothing is left."""
+    """Where it would wait, it makes the next thing happen; when nothing is left, it raises WorkerStopping."""
 
     def __init__(self) -> None:
         self.happens: list[Callable[[], Any]] = []
@@ -65,14 +65,14 @@ class WatchTests(SynchronousTestCase):
         return watch(self.fixture.catalog, cast(Caller, self.caller), pb.WatchJobsReq(**request))
 
     def told(self, events: Iterator[Job]) -> list[tuple[str, str]]:
-        """Which states of which jobs, until there would be nothing but waiting."""
+        """The states and jobs until the watcher would wait."""
         found: list[tuple[str, str]] = []
         with contextlib.suppress(WorkerStopping):
             found.extend((job.id, job.state.name) for job in events)
         return found
 
     def test_as_they_stand_then_changes(self) -> None:
-        """First every job as it stands, then each change, nothing twice."""
+        """First the present record of every job, then each change, and no record twice."""
         first, second = self.start(), self.start()
         self.end(first)
         self.caller.happens = [lambda: self.end(second), self.start]
@@ -80,7 +80,7 @@ class WatchTests(SynchronousTestCase):
         self.assertEqual(expected, self.told(self.events()))
 
     def test_each_change(self) -> None:
-        """However short a state lasts, who keeps up is told of it; the same for who names the job."""
+        """A watcher that keeps up gets every state, however short; so does one that names the job."""
         events = self.events()
         self.caller.happens = [lambda: self.end(self.start())]
         self.assertEqual([("job-1", "RUNNING"), ("job-1", "SUCCEEDED")], self.told(events))
@@ -98,7 +98,7 @@ class WatchTests(SynchronousTestCase):
             self.assertEqual([("job-1", "STOPPING"), ("job-1", "STOPPED")], self.told(events))
 
     def test_slow(self) -> None:
-        """Who is many changes late is given the newest record of a job, not every one that there was meanwhile."""
+        """A watcher that is many changes late gets the newest record of a job, not every change."""
         self.patch(change_feed, "HELD_CHANGES", 1)
         job = self.start()
         events = self.events()
@@ -108,7 +108,7 @@ class WatchTests(SynchronousTestCase):
         self.assertEqual([("job-1", "STOPPED")], self.told(events))
 
     def test_catches_up(self) -> None:
-        """What is held no longer comes from the store, in blocks: nothing is missed, nothing comes twice."""
+        """Changes that are no longer in memory come from the store, in blocks: none is missed, none comes twice."""
         self.patch(change_feed, "HELD_ENDS", 3)
         self.patch(change_feed, "HELD_CHANGES", 3)
         self.patch(watching, "_FROM_STORE", 2)
@@ -124,7 +124,7 @@ class WatchTests(SynchronousTestCase):
         self.assertEqual(13, len(set(everything)))
 
     def test_so_many_at_once(self) -> None:
-        """However few are handed over at a time: each job once as it stands, then each change."""
+        """With any size of a block: each job once with its present record, then each change."""
         self.patch(change_feed, "BATCH_JOBS", 2)
         jobs = [self.start() for _ in range(7)]
         for job in jobs[::2]:
@@ -138,7 +138,7 @@ class WatchTests(SynchronousTestCase):
         self.assertEqual(named, self.told(self.events(jobIDs=[job.id for job in jobs[3::2]])))
 
     def test_leaves_while_nothing_is_meant(self) -> None:
-        """Whoever wants what no job is, and leaves, is noticed while the store is looked through."""
+        """A watcher that leaves is noticed while the store is searched for labels that no job has."""
         self.patch(change_feed, "HELD_ENDS", 1)
         for _ in range(5):
             self.end(self.start())
@@ -160,12 +160,12 @@ class WatchTests(SynchronousTestCase):
         self.assertRaises(CallerGone, list, self.events(jobIDs=["job-1", "job-2"]))
 
     def test_too_many_labels(self) -> None:
-        """No job has so many labels: that is refused, as a list of them is."""
+        """More labels than a job can have are refused, as in a list."""
         refusal = self.assertRaises(InvalidRequest, self.events, labels={str(number): "" for number in range(101)})
         self.assertEqual("labels", refusal.field)
 
     def test_earlier_workers_jobs(self) -> None:
-        """The jobs as they stand are also those of the worker before."""
+        """The present records include the jobs of earlier workers."""
         store = MemoryStore()
         self.fixture = worker_fixture(store=store)
         done, lost = self.start(), self.start()
@@ -177,7 +177,7 @@ class WatchTests(SynchronousTestCase):
         self.assertEqual(expected, self.told(self.events()))
 
     def test_labels(self) -> None:
-        """Only jobs with all of the labels, of those that stand and of those that change."""
+        """Only jobs with all the labels are sent, at first and later."""
         mine, other = JobSpec("true", labels={"a": "1", "b": "2"}), JobSpec("true", labels={"a": "1"})
         job = self.start(mine)
         self.start(other)
@@ -186,7 +186,7 @@ class WatchTests(SynchronousTestCase):
         self.assertEqual(expected, self.told(self.events(labels={"a": "1", "b": "2"})))
 
     def test_named(self) -> None:
-        """Named jobs first as they stand, then as they change; when all are done it ends, without being told to."""
+        """Named jobs: first the present records, then the changes. It ends by itself when all are done."""
         jobs = [self.start() for _ in range(3)]
         self.end(jobs[0])
         self.caller.happens = [lambda: self.end(jobs[2]), lambda: self.end(jobs[1])]
@@ -195,19 +195,19 @@ class WatchTests(SynchronousTestCase):
         self.assertEqual([("job-2", "RUNNING"), ("job-1", "SUCCEEDED"), ("job-2", "SUCCEEDED")], events)
 
     def test_named_long_done(self) -> None:
-        """Named jobs that are done are told once, and that is all."""
+        """Named jobs that are done are sent once, and the stream ends."""
         job = self.start()
         self.end(job)
         self.assertEqual(["SUCCEEDED"], [job.state.name for job in self.events(jobIDs=[job.id])])
 
     def test_named_and_not_there(self) -> None:
-        """A name that is nobody's is refused, and so is an empty one, which would otherwise mean every job."""
+        """An unknown job id is refused; so is an empty one, which would otherwise mean every job."""
         job = self.start()
-        self.assertRaises(NoSuchJob, list, self.events(jobIDs=[job.id, "nobody"]))
+        self.assertRaises(NoSuchJob, list, self.events(jobIDs=[job.id, "unknown"]))
         self.assertRaises(InvalidRequest, self.events, jobIDs=[""])
 
     def test_worker_stops(self) -> None:
-        """When nothing will change any more the watcher is told, after all that has changed."""
+        """When the worker stops, the watcher gets the last changes first."""
         job = self.start()
         self.end(job)
         self.fixture.worker.close()

@@ -57,7 +57,7 @@ class StoreTests:
         return [job.number for job in self.store.expired(retention, now, most)]
 
     def test_add_save_get(self) -> None:
-        """A job is there from the time it was added, in the record that was saved last."""
+        """An added job is found with the record that was saved last."""
         self.assertIsNone(self.store.get("job-1"))
         job = Job("job-1", TRUE, 1.0, 1, revision=1)
         self.result(self.store.add(job))
@@ -67,7 +67,7 @@ class StoreTests:
         self.assertEqual(job, self.store.get("job-1"))
 
     def test_drop(self) -> None:
-        """A job that never came to be leaves nothing: not its request id, not its labels."""
+        """A dropped job leaves nothing: not its request id, not its labels."""
         job = self.a_job(1, JobSpec("true", request_id="r", labels={"a": "1"}))
         self.result(self.store.drop(job))
         self.assertIsNone(self.store.get(job.id))
@@ -77,7 +77,7 @@ class StoreTests:
         self.assertEqual(([2], again), (self.page(Query(labels={"a": "1"})), self.store.with_request_id("r")))
 
     def test_request_id(self) -> None:
-        """The second order with a request id is not kept; its answer is the first, as it stands."""
+        """A second job with the same request id is not kept; add() fires with the first one's present record."""
         first = self.a_job(1, JobSpec("true", request_id="r"))
         second = Job("job-2", JobSpec("false", request_id="r"), 1.0, 2, revision=self.next_revision())
         self.assertEqual(first, self.result(self.store.add(second)))
@@ -86,13 +86,13 @@ class StoreTests:
         self.assertIsNone(self.store.with_request_id("another"))
 
     def test_no_request_id(self) -> None:
-        """Orders without one have nothing in common."""
+        """Jobs without a request id are independent."""
         for number in (1, 2, 3):
             self.ended(number)
         self.assertEqual([3, 2, 1], self.page())
 
     def test_newest_with_path(self) -> None:
-        """Of the finished jobs with that path the newest; those without a path are nobody's."""
+        """The newest finished job with that path; an empty path matches none."""
         for number, path in enumerate(["a", "b", "a", ""], 1):
             self.ended(number, JobSpec("true", path))
         self.a_job(5, JobSpec("true", "a"))
@@ -101,7 +101,7 @@ class StoreTests:
         self.assertIsNone(self.store.newest_with_path("c"))
 
     def test_unfinished(self) -> None:
-        """What is not done, lowest number first."""
+        """Jobs that are not done, lowest number first."""
         jobs = [self.a_job(number) for number in (3, 1, 2)]
         self.end(jobs[1])
         self.assertEqual(["job-2", "job-3"], [job.id for job in self.store.unfinished()])
@@ -118,16 +118,16 @@ class StoreTests:
         self.assertEqual(2, self.store.last()[0])
 
     def test_removed(self) -> None:
-        """A removed job is gone, and is remembered with the time; its request id is free again."""
+        """A removed job is remembered with the time. Its request id is free again."""
         job = self.ended(1, JobSpec("true", request_id="r", labels={"a": "1"}))
         self.result(self.store.remove([job], 77.5))
         self.assertEqual((None, 77.5), (self.store.get(job.id), self.store.removed_at(job.id)))
         self.assertEqual(([], []), (self.page(), self.page(Query(labels={"a": "1"}))))
         self.assertIsNone(self.store.with_request_id("r"))
-        self.assertIsNone(self.store.removed_at("nobody"))
+        self.assertIsNone(self.store.removed_at("unknown"))
 
     def test_pages(self) -> None:
-        """Highest number first, below the one that is given, so many at most, whatever came and went meanwhile."""
+        """Highest number first, below the given one, at most so many, also when jobs come and go meanwhile."""
         jobs = [self.ended(number) for number in range(1, 8)]
         self.assertEqual([7, 6, 5], self.page(most=3))
         self.ended(8)
@@ -136,12 +136,12 @@ class StoreTests:
         self.assertEqual([], self.page(before=1))
 
     def test_running_are_on_no_page(self) -> None:
-        """Pages here are of finished jobs; those that run are in the worker."""
+        """Pages have finished jobs only; running ones are in the worker's memory."""
         self.a_job(1)
         self.assertEqual(([], []), (self.page(), self.page(Query(frozenset([JobState.RUNNING])))))
 
     def test_states(self) -> None:
-        """Any of the states; a page of several is in one order."""
+        """Jobs in any of the states; a page with several states is sorted by number."""
         for number in range(1, 7):
             self.ended(number, exit_code=number % 2)
         lost = replace(self.a_job(7), state=JobState.LOST, revision=self.next_revision(), finished_at=1.0)
@@ -164,14 +164,14 @@ class StoreTests:
         self.assertEqual([], self.page(Query(labels={"a": "1", "c": "3"})))
         self.assertEqual([], self.page(Query(frozenset([JobState.RUNNING]), {"a": "1"})))
 
-    def test_long_order(self) -> None:
-        """Of a long order records hold the beginning, whoever asks; all of it can be had, and all of it goes."""
+    def test_long_spec(self) -> None:
+        """Every query returns a shortened spec. full_spec() returns all of it, and removal deletes all of it."""
         labels = {f"label-{number}": str(number) * 100 for number in range(60)}
         spec = JobSpec("true", "p" * 9_000, ("x" * 100_000,), {"A": "z" * 9_000}, request_id="r", labels=labels)
-        running, brief = self.a_job(1, spec), spec.shortened()
+        running, shortened = self.a_job(1, spec), spec.shortened()
         again = Job("job-2", spec, 1.0, 2, revision=self.next_revision())
-        self.assertEqual(brief, self.result(self.store.add(again)).spec)
-        self.assertEqual([brief], [job.spec for job in self.store.unfinished()])
+        self.assertEqual(shortened, self.result(self.store.add(again)).spec)
+        self.assertEqual([shortened], [job.spec for job in self.store.unfinished()])
         job = self.end(running)
         meant = Query(labels={"label-1": "1" * 100, "label-59": "59" * 100})
         found = [
@@ -182,26 +182,26 @@ class StoreTests:
             *self.store.finished_between(0, job.revision, 10, meant.labels),
             *self.store.expired(Retention(jobs=1, output_bytes=1), 300.0, 10),
         ]
-        self.assertEqual([brief] * 5, [one.spec for one in found if one])
-        self.assertIsNone(self.store.newest_with_path(brief.path))
+        self.assertEqual([shortened] * 5, [one.spec for one in found if one])
+        self.assertIsNone(self.store.newest_with_path(shortened.path))
         whole = self.store.full_spec(job.id)
         assert whole is not None
         self.assertEqual("", whole.difference(spec))
         kept = self.store.get(job.id)
         assert kept is not None
         self.result(self.store.remove([kept], 1.0))
-        self.assertEqual((None, None), (self.store.full_spec(job.id), self.store.full_spec("nobody")))
+        self.assertEqual((None, None), (self.store.full_spec(job.id), self.store.full_spec("unknown")))
         self.assertEqual([], self.page(meant))
         self.result(self.store.drop(self.a_job(3, spec)))
         self.assertIsNone(self.store.full_spec("job-3"))
 
-    def test_short_order(self) -> None:
-        """Of a short one there is nothing more than its record has."""
+    def test_short_spec(self) -> None:
+        """The full spec of a short one is that of its record."""
         job = self.a_job(1, JobSpec("true", labels={"a": "1"}))
         self.assertEqual(job.spec, self.store.full_spec(job.id))
 
     def test_finished_between(self) -> None:
-        """Ends with a revision beyond the one and up to the other, in their order; nothing that still runs."""
+        """Jobs that ended with a revision beyond the one and up to the other, sorted by it; none that runs."""
         running = [self.a_job(number) for number in range(1, 6)]
         ends = [self.end(job).revision for job in running[:4]]
 
@@ -219,7 +219,7 @@ class StoreTests:
             self.assertEqual(expected, [job.revision for job in found])
 
     def test_expired_by_age(self) -> None:
-        """Jobs that ended longer ago than so many days; the first to have ended first, so many at most."""
+        """Jobs that ended longer ago than so many days, sorted by their end, at most so many."""
         for number, days in enumerate([1, 2, 3, 4], 1):
             self.ended(number, at=days * DAY)
         self.a_job(5)
@@ -229,7 +229,7 @@ class StoreTests:
         self.assertEqual([1], self.expired(Retention(days=0.25), now=1.5 * DAY))
 
     def test_expired_by_count(self) -> None:
-        """As many as are too many; those that run do not count. Whoever ended first goes first, not who began first."""
+        """As many as are too many, without running ones. The job that ended first is removed first."""
         running = [self.a_job(number) for number in range(1, 6)]
         for job in reversed(running[:4]):
             self.end(job)
@@ -237,7 +237,7 @@ class StoreTests:
         self.assertEqual([], self.expired(Retention(jobs=4)))
 
     def test_expired_by_bytes(self) -> None:
-        """As many as it takes for the rest to be no more than so many bytes."""
+        """As many as it takes for the rest to have no more than so many bytes."""
         for number, output_bytes in enumerate([100, 10, 50, 40], 1):
             self.ended(number, output_bytes=output_bytes)
         self.assertEqual([], self.expired(Retention(output_bytes=200)))
@@ -246,7 +246,7 @@ class StoreTests:
         self.assertEqual([1, 2, 3, 4], self.expired(Retention(output_bytes=1)))
 
     def test_expired_by_any(self) -> None:
-        """The limits hold together: whatever one of them wants removed, is."""
+        """A job is removed when any of the limits requires it."""
         for number in range(1, 5):
             self.ended(number, at=number * DAY, output_bytes=10)
         self.assertEqual([1, 2], self.expired(Retention(days=100, jobs=2, output_bytes=1000), now=5 * DAY))

@@ -1,4 +1,4 @@
-"""Time that only passes, whatever is done to the wall clock while a worker runs, or between two."""
+"""Elapsed time does not depend on the wall clock, while a worker runs or between two workers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ YEAR = 365 * DAY_SECONDS
 
 class ElapsedTests(SynchronousTestCase):
     def test_passes(self) -> None:
-        """It begins where it is told to and goes on with the time since boot."""
+        """It starts at the given value and advances with the time since boot."""
         now = [50.0]
         passed = Elapsed(1000.0, lambda: now[0])
         now[0] += 7
@@ -31,7 +31,7 @@ class ElapsedTests(SynchronousTestCase):
         self.assertEqual(1501.0, passed())
 
     def test_between_workers(self) -> None:
-        """On the same boot it is exact; after another boot the wall clock is believed up to a day beyond its uptime."""
+        """On the same boot it is exact. After a reboot the wall clock counts up to a day beyond the time since boot."""
         table = [
             # wall_since, booted_since, since_boot: elapsed, not believed
             (10.0, 10.0, 500.0, 10.0, 0.0),
@@ -46,7 +46,7 @@ class ElapsedTests(SynchronousTestCase):
 
 
 class LeaseTests(SynchronousTestCase):
-    """The next worker goes on from what the last one wrote."""
+    """The next worker continues from the last heartbeat."""
 
     def setUp(self) -> None:
         self.directory = Path(self.mktemp())
@@ -68,7 +68,7 @@ class LeaseTests(SynchronousTestCase):
         self.since_boot += since_boot
 
     def test_jumps(self) -> None:
-        """Neither a jump while a worker runs nor one while none does is counted."""
+        """A jump of the wall clock is not counted, whether a worker runs or not."""
         first = Lease(self.directory)
         self.pass_by(400 * DAY_SECONDS, 10)
         first.beat()
@@ -79,7 +79,7 @@ class LeaseTests(SynchronousTestCase):
         self.assertEqual((1_700_000_030.0, -900 * DAY_SECONDS - 20), (round(second.elapsed(), 3), second.stepped))
 
     def test_machine_restarted(self) -> None:
-        """The clock since boot has begun anew: the wall clock is believed, within reason."""
+        """After a reboot the wall clock counts, up to a day."""
         self.next_one()
         self.wall, self.since_boot, self.boot = self.wall + 600, 60.0, "another"
         self.assertEqual(1_700_000_600.0, round(self.next_one().elapsed(), 3))
@@ -87,7 +87,7 @@ class LeaseTests(SynchronousTestCase):
         self.assertEqual(1_700_000_660.0 + DAY_SECONDS, round(self.next_one().elapsed(), 3))
 
     def test_earlier_version(self) -> None:
-        """A worker that did not write it down had the wall clock, and that is where it begins."""
+        """After a version without elapsed time it continues from the wall clock."""
         life: dict[str, Any] = {
             "id": "i",
             "pid": 1,

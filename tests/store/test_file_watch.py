@@ -1,4 +1,4 @@
-"""What becomes of the store's files behind the worker's back is seen."""
+"""What other programs do to the store's files is noticed."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ class OpenFilesTests(SynchronousTestCase):
         self.files = OpenFiles(self.path)
 
     def test_ordinary(self) -> None:
-        """What SQLite itself does to the files is no problem: writing, reading, moving the log, more connections."""
+        """SQLite's own changes are no problem: writes, reads, checkpoints, further connections."""
         with closing(connect(self.path)) as another:
             another.execute("INSERT INTO removed (number, id, at) VALUES (1, 'x', 0)")
             self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self.assertEqual(("", True), (self.files.problem(), self.files.may_be_opened()))
 
     def test_gone(self) -> None:
-        """Each file that is deleted or replaced is named; so is a directory."""
+        """Each file that is deleted or replaced is named; so is the directory."""
         for ending in ("", "-wal", "-shm"):
             name = Path(f"{self.path}{ending}")
             name.rename(self.directory / "kept")
@@ -58,7 +58,7 @@ class OpenFilesTests(SynchronousTestCase):
         elsewhere.rename(self.directory)
 
     def test_cut(self) -> None:
-        """A file that was cut stays so, though it grows again, until there is another."""
+        """A cut file stays reported, even when it grows again, until the files are remembered anew."""
         size = self.path.stat().st_size
         os.truncate(self.path, 4096)
         words = f"{self.path} was cut from {size} to 4096 bytes"
@@ -78,7 +78,7 @@ class LockTests(SynchronousTestCase):
         self.file = self.directory / "worker.lock"
 
     def test_without_the_file(self) -> None:
-        """Who removes or replaces the locked file gets the directory no sooner; the file is made again, and locked."""
+        """Removing or replacing the locked file does not free the directory. retake() locks a new file."""
         for deed in (self.file.unlink, lambda: (self.directory / "new").replace(self.file)):
             (self.directory / "new").write_text("")
             deed()
@@ -90,7 +90,7 @@ class LockTests(SynchronousTestCase):
             self.assertRaises(InUse, Lease, self.directory)
 
     def test_another_directory(self) -> None:
-        """A directory in place of ours is taken only if it is nobody's."""
+        """A new directory under the same name is taken only if no other worker has it."""
         self.assertFalse(self.held.directory_deleted)
         self.file.unlink()
         self.directory.rmdir()
@@ -119,7 +119,7 @@ class FileWatchTests(SynchronousTestCase):
         return answer
 
     def test_no_sign_of_life(self) -> None:
-        """A disk on which nothing can be written is told of before anybody asks for anything; a full one is not."""
+        """A disk that cannot be written is reported before a write is requested; a full disk is not reported here."""
 
         def refuse(error: int) -> None:
             raise OSError(error, os.strerror(error))
@@ -141,7 +141,7 @@ class FileWatchTests(SynchronousTestCase):
         self.assertEqual([], self.told)
 
     def test_noticed_at_once(self) -> None:
-        """An order that comes before the next beat is refused; an end waits; both roads open when it is put right."""
+        """A new job that comes before the next beat is refused, and an end waits. Both are written after the repair."""
         job = self.successResultOf(self.added(1))
         (self.directory / "jobs.sqlite3").unlink()
         self.failureResultOf(self.added(2), StoreBroken)
@@ -160,7 +160,7 @@ class FileWatchTests(SynchronousTestCase):
         self.assertEqual([("job-1", 8), ("job-3", 1)], found)
 
     def test_written_at_the_end(self) -> None:
-        """A worker that ends before it is put right writes into what it has: that may be somewhere still."""
+        """A worker that ends before the repair writes to the files that it has open, which may have been moved."""
         job = self.successResultOf(self.added(1))
         elsewhere = self.directory.with_name("elsewhere")
         self.directory.rename(elsewhere)

@@ -1,4 +1,4 @@
-"""A file that is damaged never stands in the way, and one that is sound is never taken for damaged."""
+"""A damaged file never keeps the worker from starting, and a sound file is never taken for damaged."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class FilesTests(SynchronousTestCase):
         return self.path.read_bytes()
 
     def killed(self) -> None:
-        """A store as a killed worker leaves it: the last of what it wrote is in the log only."""
+        """A store as a killed worker leaves it: the last writes are only in the log."""
         alive = self.directory / "alive"
         prepare(alive)
         with closing(connect(alive)) as connection:
@@ -60,7 +60,7 @@ class FilesTests(SynchronousTestCase):
         self.assertFalse(prepare(self.path))
 
     def test_truncated(self) -> None:
-        """A file that was cut off, wherever, is set aside whole, and a new one begun."""
+        """A file that was cut at any length is set aside whole, and a new one is created."""
         whole = self.a_store()
         for size in (99, 100, 4095, 4096, 8192, len(whole) // 2 + 1, len(whole) - 1):
             for left in self.directory.iterdir():
@@ -69,7 +69,7 @@ class FilesTests(SynchronousTestCase):
             self.assert_set_aside(whole[:size])
 
     def test_garbage(self) -> None:
-        """So is one that is no store at all, or that has a page of something else in it."""
+        """So is a file that is no store, or that has a foreign page."""
         whole = self.a_store()
         page = len(whole) // 8192 * 4096
         spoilt = [b"x" * 99, b"garbage" * 3000, bytes(8192), b"x" * 4096 + whole[4096:]]
@@ -81,7 +81,7 @@ class FilesTests(SynchronousTestCase):
             self.assert_set_aside(data, 1800 if len(data) == len(whole) and data is spoilt[-1] else 0)
 
     def test_leftover_log(self) -> None:
-        """A log that is left beside garbage is set aside with it, and is not taken for the new file's."""
+        """A log beside garbage is set aside with it, and not used for the new file."""
         whole = self.a_store()
         with closing(connect(self.path)) as connection:
             connection.execute("UPDATE removed SET at = 1 WHERE number = 7")
@@ -94,7 +94,7 @@ class FilesTests(SynchronousTestCase):
         self.assertTrue(list(self.directory.glob("*.damaged-*")))
 
     def test_set_aside_twice(self) -> None:
-        """What was set aside stays, also when it happens again within a second."""
+        """A second damaged file within a second does not overwrite the first one."""
         self.patch(files.time, "strftime", lambda form: "now")  # type: ignore[attr-defined]
         for data in (b"first" * 99, b"second" * 99, b"third" * 99):
             self.path.write_bytes(data)
@@ -103,14 +103,14 @@ class FilesTests(SynchronousTestCase):
         self.assertEqual([b"first" * 99, b"second" * 99, b"third" * 99], [path.read_bytes() for path in aside])
 
     def test_killed(self) -> None:
-        """What a killed worker has written to the log alone is there, and is no damage."""
+        """What a killed worker wrote only to the log is there, and counts as no damage."""
         self.killed()
         self.assertLess(self.path.stat().st_size, 2000 * 36)
         self.assertFalse(prepare(self.path))
         self.assertEqual(2000, self.count())
 
     def test_torn_log(self) -> None:
-        """A log whose end is torn gives back all that was committed before the tear."""
+        """A log with a torn end restores everything that was committed before the tear."""
         self.killed()
         log = Path(f"{self.path}-wal")
         with closing(connect(self.path)) as connection:
@@ -123,7 +123,7 @@ class FilesTests(SynchronousTestCase):
         self.assertEqual(2000, self.count())
 
     def test_somebody_reads(self) -> None:
-        """A reader that keeps the log from being moved into the file does not make the file look too short."""
+        """A reader that blocks the checkpoint does not make the file look too short."""
         self.patch(files, "BUSY_SECONDS", 0.01)
         prepare(self.path)
         with closing(connect(self.path)) as reader:
@@ -135,14 +135,14 @@ class FilesTests(SynchronousTestCase):
         self.assertEqual(2000, self.count())
 
     def test_large_file(self) -> None:
-        """Of a large file only the length is looked at: starting takes as long as with a small one."""
+        """Of a large file only the length is checked, so that starting takes no longer."""
         self.patch(files, "FULL_CHECK_BYTES", 4096)
         whole = self.a_store()
         self.path.write_bytes(whole[:-1])
         self.assert_set_aside(whole[:-1], 1800)
 
     def test_disk_is_no_damage(self) -> None:
-        """What the disk or somebody's lock refuses is told, and the file stays where it is."""
+        """An error of the disk, or another program's lock, is raised, and the file stays where it is."""
         self.patch(files, "BUSY_SECONDS", 0.01)
         self.a_store()
         with closing(sqlite3.connect(self.path, isolation_level=None)) as holder:
@@ -152,7 +152,7 @@ class FilesTests(SynchronousTestCase):
         self.assertEqual([], list(self.directory.glob("*.damaged-*")))
 
     def test_private(self) -> None:
-        """Orders may hold secrets: whatever is made here is for nobody else on the machine."""
+        """Specs may contain secrets, so no other user can read any of the files."""
         prepare(self.path)
         with closing(connect(self.path)) as connection:
             self.fill(connection)
@@ -160,12 +160,12 @@ class FilesTests(SynchronousTestCase):
                 self.assertEqual(0o600, path.stat().st_mode & 0o777, path)
 
     def test_a_directory(self) -> None:
-        """Something in its place that is no file is refused."""
+        """A directory under the file's name is refused."""
         self.path.mkdir()
         self.assertRaises((OSError, Unusable), prepare, self.path)
 
     def test_not_files_of_ours(self) -> None:
-        """Nor is a link or a pipe in its place, or in that of what SQLite keeps beside it, followed or opened."""
+        """A link or a pipe under the name of the file, its log or index is refused, and neither followed nor opened."""
         for ending in ("", "-wal", "-shm"):
             path = Path(f"{self.path}{ending}")
             for lay, problem in [

@@ -37,7 +37,7 @@ class MemoryStoreTests(StoreTests, SynchronousTestCase):
 
 
 class ReactorWriterStoreTests(StoreTests, SynchronousTestCase):
-    """The real one, as it is by default."""
+    """The real store as by default."""
 
     fsync = False
 
@@ -59,7 +59,7 @@ class ReactorWriterStoreTests(StoreTests, SynchronousTestCase):
         self.reactor.run_until(true)
 
     def closed(self) -> None:
-        """Closed, with every connection, and all of it in the file."""
+        """Close the store and wait until all connections are closed and the file has everything."""
         self.result(self.store.close())
         self.run_until(lambda: not any(str(self.directory) in link for link in self.open_files()))
         connect(self.directory / FILE_NAME).close()
@@ -73,8 +73,8 @@ class ReactorWriterStoreTests(StoreTests, SynchronousTestCase):
         self.closed()
         self.store = self.opened()
 
-    def test_nobody_waits(self) -> None:
-        """Pages and walks are given up when what is called meanwhile says so, whatever they look for."""
+    def test_check_ends_queries(self) -> None:
+        """What check() raises ends every kind of query, also while it finds nothing."""
         self.patch(reader, "CHECK_STEPS", 1)
         for number in range(1, 4):
             self.ended(number, JobSpec("true", labels={"a": "1"}))
@@ -100,7 +100,7 @@ class ReactorWriterStoreTests(StoreTests, SynchronousTestCase):
         self.assertEqual([1], self.page(Query(labels={"a": "1"})))
 
     def test_settle(self) -> None:
-        """Before the reactor runs, what was put can be waited for."""
+        """settle() writes everything before the reactor runs."""
         job = self.a_job(1)
         ended = after(job, Exited(1.0, Exit(0), 3), self.next_revision())
         answer = self.store.save(ended)
@@ -109,12 +109,12 @@ class ReactorWriterStoreTests(StoreTests, SynchronousTestCase):
         self.result(answer)
 
     def test_one_worker(self) -> None:
-        """A second store in the same directory is refused; closing the first makes room."""
+        """A second store in the same directory is refused until the first is closed."""
         self.assertRaises(InUse, self.opened)
         self.reopened()
 
     def test_forgot(self) -> None:
-        """Whether what an earlier worker knew is gone: it is when the file was damaged, emptied or taken away."""
+        """`forgot` is true when the file was damaged, emptied or removed."""
         self.assertEqual(False, self.store.forgot)
         self.ended(1)
         self.reopened()
@@ -127,7 +127,7 @@ class ReactorWriterStoreTests(StoreTests, SynchronousTestCase):
             self.assertEqual(True, self.store.forgot)
 
     def test_damaged_page(self) -> None:
-        """A page of a large file that is found to be damaged later on: the next start looks through all of it."""
+        """When a damaged page of a large file is read, the next start checks the whole file."""
         self.patch(files, "FULL_CHECK_BYTES", 0)
         for number in range(1, 60):
             self.ended(number, JobSpec("true", "x" * 500))
@@ -145,14 +145,14 @@ class ReactorWriterStoreTests(StoreTests, SynchronousTestCase):
         self.assertEqual(False, self.store.forgot)
 
     def test_cannot_be_used(self) -> None:
-        """A directory that cannot be one is refused in one sentence that names it."""
+        """A path that cannot be a directory is refused in a sentence that names it."""
         directory = Path(self.mktemp())
         directory.write_text("a file")
         self.directory = directory
         self.assertIn(str(directory), str(self.assertRaises(Unusable, self.opened)))
 
     def test_removed_are_forgotten_in_the_end(self) -> None:
-        """The memory of removed jobs is bounded; the newest are told from those that never were."""
+        """The number of remembered removed jobs is limited; the newest are kept."""
         self.patch(store_jobs, "MAX_REMEMBERED", 2)
         jobs = [self.ended(number) for number in range(1, 6)]
         for job in jobs:
@@ -160,7 +160,7 @@ class ReactorWriterStoreTests(StoreTests, SynchronousTestCase):
         self.assertEqual([None, None, 1.0, 1.0, 1.0], [self.store.removed_at(job.id) for job in jobs])
 
     def test_locked_by_another_program(self) -> None:
-        """While another program locks the file nothing new is taken, and what is promised waits."""
+        """While another program locks the file, new jobs are refused and ends wait."""
         self.patch(files, "BUSY_SECONDS", 0.1)
         self.reopened()
         job = self.a_job(1)
@@ -178,6 +178,6 @@ class ReactorWriterStoreTests(StoreTests, SynchronousTestCase):
 
 
 class ThreadWriterStoreTests(ReactorWriterStoreTests):
-    """The real one, as it is when what is written shall survive the machine."""
+    """The real store with durability = "machine"."""
 
     fsync = True

@@ -1,4 +1,4 @@
-"""One worker at a time in a state directory, and what the next one learns of it."""
+"""One worker at a time has a state directory, and the next one learns about the last."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class LeaseTests(SynchronousTestCase):
         return held
 
     def test_first(self) -> None:
-        """The first worker in a directory has nobody before it, and writes down that it lives."""
+        """The first worker in a directory has no predecessor, and writes a heartbeat."""
         held = self.a_lease()
         self.assertEqual((None, False), (held.before, held.rebooted))
         life = json.loads(self.file.read_bytes())
@@ -60,14 +60,14 @@ class LeaseTests(SynchronousTestCase):
         self.assertEqual(0o600, self.file.stat().st_mode & 0o777)
 
     def test_second(self) -> None:
-        """A second one is told in one sentence which directory that is, and whose pid has it; the first stays."""
+        """A second worker is refused in a sentence with the directory and the pid of the first."""
         with holder(self.directory) as process:
             for _ in range(2):
                 refusal = self.assertRaises(InUse, Lease, self.directory)
                 self.assertIn(f"{self.directory} is in use by the worker with pid {process.pid};", str(refusal))
 
     def test_refused_leaves_no_descriptor(self) -> None:
-        """Being refused, or failing, leaves no descriptor behind."""
+        """A refused or failed attempt leaves no descriptor open."""
         before = len(os.listdir("/proc/self/fd"))
         with holder(self.directory):
             self.assertRaises(InUse, Lease, self.directory)
@@ -79,7 +79,7 @@ class LeaseTests(SynchronousTestCase):
         raise OSError(28, "No space left on device")
 
     def test_dead_holder(self) -> None:
-        """Whoever had it and died, however, is no hindrance, and the next one knows who that was and when it lived."""
+        """A dead worker blocks nothing. The next one knows its pid and when it was last alive."""
         with holder(self.directory) as process:
             process.kill()
             process.wait()
@@ -96,7 +96,7 @@ class LeaseTests(SynchronousTestCase):
         self.assertEqual(first.id, self.a_lease().id)
 
     def test_beat(self) -> None:
-        """Beating is seen by the next one, needs no room on the disk, and changes nothing of what was before."""
+        """A beat is seen by the next worker, needs no room on the disk, and leaves `before` unchanged."""
         held = self.a_lease()
         size, before = self.file.stat().st_size, held.before
         self.patch(lease.time, "time", lambda: 1_999_999_999.5)  # type: ignore[attr-defined]
@@ -105,7 +105,7 @@ class LeaseTests(SynchronousTestCase):
         self.assertEqual((size, before), (self.file.stat().st_size, held.before))
 
     def test_rebooted(self) -> None:
-        """A machine that was restarted since is told by its boot id."""
+        """A reboot is recognized by the boot id."""
         first = Lease(self.directory)
         first.close()
         (life,) = [replace(lease.Heartbeat(**json.loads(self.file.read_bytes())), boot_id="another")]
@@ -113,7 +113,7 @@ class LeaseTests(SynchronousTestCase):
         self.assertTrue(self.a_lease().rebooted)
 
     def test_cgroups(self) -> None:
-        """Where the cgroups are is told to the next one, and to the one after that if the next said nothing."""
+        """The next worker knows the cgroups; if it records none, the one after it still knows them."""
         first = Lease(self.directory)
         first.set_cgroups("/here")
         first.close()
@@ -128,7 +128,7 @@ class LeaseTests(SynchronousTestCase):
         self.assertEqual(("", last.id), (json.loads(self.file.read_bytes())["cgroups"], last.id))
 
     def test_other_versions(self) -> None:
-        """An earlier version said less, in fewer bytes; a later one may say more."""
+        """An older version wrote fewer fields and bytes; a newer one may write more."""
         life = {"id": "theirs", "pid": 1, "boot_id": "x", "alive_at": 1.5, "alive_ticks": 2}
         for text in (json.dumps(life).ljust(255), json.dumps({**life, "cgroups": "", "more": [1]})):
             self.file.write_text(text + "\n")
@@ -137,7 +137,7 @@ class LeaseTests(SynchronousTestCase):
             self.assertEqual(lease.Heartbeat("theirs", 1, "x", 1.5, 2, ""), held.before)
 
     def test_unreadable(self) -> None:
-        """What cannot be read in it is as if nobody had been here; it is no hindrance."""
+        """An unreadable file counts as no earlier worker."""
         for data in (b"", b"{", b"[1]", b'{"pid": 1}', os.urandom(256)):
             self.file.write_bytes(data)
             held = Lease(self.directory)
@@ -145,7 +145,7 @@ class LeaseTests(SynchronousTestCase):
             self.assertEqual((None, False), (held.before, held.rebooted))
 
     def test_not_a_file_of_ours(self) -> None:
-        """A link, a pipe or a second name in its place is refused, and what a link leads to is not made."""
+        """A link, a pipe or a file with two names is refused, and the target of a link is not created."""
         elsewhere, other = self.directory / "elsewhere", self.directory / "other"
         other.touch()
         for lay, problem in [

@@ -1,4 +1,4 @@
-"""Questions to SQLite that are answered row by row, and given up when nobody waits for them."""
+"""Queries row by row, which end when no caller waits."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from txworker.jobs.errors import CallerGone, StoreBroken
 from txworker.store.reader import Reader
 
 COUNT = "WITH RECURSIVE c (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c) SELECT n FROM c "
-"""Without an end."""
+"""Endless."""
 
 
 class ReaderTests(SynchronousTestCase):
@@ -25,7 +25,7 @@ class ReaderTests(SynchronousTestCase):
         return self.made[-1]
 
     def test_row_by_row(self) -> None:
-        """A row is read when it is asked for, and who has seen enough gives the connection back."""
+        """Rows are read on demand, and closing the generator frees the connection."""
         rows = self.reader.iterate(COUNT)
         self.assertEqual([(1,), (2,)], [next(rows), next(rows)])
         rows.close()
@@ -33,7 +33,7 @@ class ReaderTests(SynchronousTestCase):
         self.assertEqual(1, len(self.made))
 
     def test_given_up(self) -> None:
-        """What check() raises ends the search for a row that may never come, and the store is not to blame."""
+        """What check() raises ends the search for a row that may never come. No trouble is reported."""
         looks: list[None] = []
 
         def check() -> None:
@@ -47,7 +47,7 @@ class ReaderTests(SynchronousTestCase):
         self.assertEqual([(1,)], self.reader.rows("SELECT 1"))
 
     def test_check_is_for_one_question(self) -> None:
-        """The next one to use that connection is asked nothing."""
+        """check() does not outlive its query on the connection."""
         looks: list[None] = []
         rows = self.reader.iterate(f"{COUNT} WHERE n % 100000 = 0", (), lambda: looks.append(None))
         self.assertEqual((100_000,), next(rows))
@@ -58,7 +58,7 @@ class ReaderTests(SynchronousTestCase):
         self.assertGreater(before, 3)
 
     def test_broken(self) -> None:
-        """What SQLite refuses is told in our words, and to whom it concerns; that connection is used no more."""
+        """An error of SQLite's becomes StoreBroken and is reported, and the connection is closed."""
         self.assertRaises(StoreBroken, list, self.reader.iterate("SELECT * FROM nowhere"))
         self.assertEqual(1, len(self.troubles))
         self.assertEqual([(1,)], self.reader.rows("SELECT 1"))

@@ -1,4 +1,4 @@
-"""What is written down of a job comes back as it was, but for its stdin."""
+"""A job that is written comes back as it was, without its stdin."""
 
 from __future__ import annotations
 
@@ -89,8 +89,8 @@ class RoundTripTests(SynchronousTestCase):
         self.connection.execute(rows.UPDATE, rows.changed_row(job))
         return rows.job_from_row(self.connection.execute(f"SELECT {rows.COLUMNS} FROM jobs").fetchone())
 
-    def test_every_order(self) -> None:
-        """Every field of an order comes back with the type and value it had, whatever else is said or unsaid."""
+    def test_every_spec(self) -> None:
+        """Every field of a spec comes back with its type and value, whichever others are set."""
         for spec in SPECS:
             back = self.through_the_table(a_job(spec)).spec
             for field in fields(JobSpec):
@@ -98,13 +98,13 @@ class RoundTripTests(SynchronousTestCase):
             self.assertEqual("", spec.difference(back))
 
     def test_every_fact(self) -> None:
-        """Every field of a record comes back, for every road a job may take."""
+        """Every field of a record comes back, in every state that a job may reach."""
         for facts in ENDS:
             job = a_job(WHOLE, facts)
             self.assertEqual(job, self.through_the_table(job))
 
     def test_every_field_is_tried(self) -> None:
-        """The jobs above give every field of a record and of an order a value beside its default."""
+        """The jobs above have a value other than the default in every field of a record and of a spec."""
         told = [a_job(WHOLE, facts) for facts in ENDS]
         for field in fields(Job):
             self.assertGreater(len({repr(getattr(job, field.name)) for job in [*told, Job("", SPECS[1], 0)]}), 1, field)
@@ -119,27 +119,27 @@ class RoundTripTests(SynchronousTestCase):
             self.assertEqual((settings, bool(text)), (rows.settings_from_text(text), settings != Settings()))
 
     def test_new_row_is_enough(self) -> None:
-        """An order that was only just written down is read as the job it is."""
+        """A row that was only inserted reads as the pending job."""
         job = a_job(WHOLE)
         self.connection.execute(rows.INSERT, rows.new_row(job))
         row = self.connection.execute(f"SELECT {rows.COLUMNS} FROM jobs").fetchone()
         self.assertEqual(job, rows.job_from_row(row))
 
     def test_long(self) -> None:
-        """Of a long order the row has the brief one, and its whole path; that comes back as it is held."""
+        """The row of a long spec has the shortened one and the whole path; it reads as the shortened spec."""
         labels = {str(number): "x" * 100 for number in range(100)}
         job = a_job(JobSpec("true", "p" * 9_000, ("x" * 100_000,), {"A": "z" * 9_000}, labels=labels, stdin=b"in"))
         row = rows.new_row(job)
         self.assertLess(sum(len(str(value)) for value in row), 30_000)
         self.assertIn(job.spec.path, row)
-        back, brief = self.through_the_table(job).spec, job.spec.shortened()
+        back, shortened = self.through_the_table(job).spec, job.spec.shortened()
         for field in fields(JobSpec):
-            self.assertEqual(getattr(brief, field.name), getattr(back, field.name), field.name)
+            self.assertEqual(getattr(shortened, field.name), getattr(back, field.name), field.name)
         self.assertEqual(job.spec.shortened(), rows.spec_from_text(rows.shortened_text(rows.spec_to_text(job.spec))))
         self.assertEqual("no JSON", rows.shortened_text("no JSON"))
 
     def test_stdin(self) -> None:
-        """Of what a job is fed only the digest is kept; an order with other bytes is told from it."""
+        """Of stdin only the digest is stored; a spec with other bytes differs."""
         job = a_job(JobSpec("cat", stdin=b"a secret"))
         back = self.through_the_table(job).spec
         self.assertEqual(b"", back.stdin)

@@ -1,4 +1,4 @@
-"""What is saved of a store of which pages are damaged, and what is said of the rest."""
+"""What is salvaged of a store with damaged pages, and what is logged."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class SalvageTests(SynchronousTestCase):
         return JobStore(self.directory, False, self.reactor, lambda trouble: None)
 
     def pages(self, name: str) -> list[int]:
-        """Where the leaves of that table or index are."""
+        """The leaf pages of that table or index."""
         with closing(sqlite3.connect(self.path)) as connection:
             root = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (name,)).fetchone()[0]
         data = self.path.read_bytes()
@@ -75,7 +75,7 @@ class SalvageTests(SynchronousTestCase):
             file.write(data)
 
     def after_that(self) -> tuple[JobStore, set[int]]:
-        """A new store in the place of the spoilt one, and the numbers of the jobs that it knows."""
+        """A new store in place of the damaged one, and the numbers of the jobs that it has."""
         store = self.a_store()
         self.addCleanup(store.close)
         self.assertTrue(store.forgot)
@@ -90,7 +90,7 @@ class SalvageTests(SynchronousTestCase):
             self.assertIn(word, said)
 
     def test_leaf_of_jobs(self) -> None:
-        """One damaged page costs the jobs on it: all others are there, with their labels; which are not is said."""
+        """A damaged page costs only the jobs on it. The others keep their labels, and the lost ones are logged."""
         for data in (os.urandom(PAGE), bytes(PAGE)):
             before = self.path.read_bytes()
             leaves = self.pages("jobs")
@@ -110,7 +110,7 @@ class SalvageTests(SynchronousTestCase):
             self.restore(before)
 
     def add_long(self) -> JobSpec:
-        """One more job, whose order has a row of its own, and so have labels that its record leaves out."""
+        """Adds a job whose full spec has a row of its own, with labels that its record leaves out."""
         spec = JobSpec(
             "bash", "long", ("y" * 9000,), request_id="r-long", labels={f"n{n}": "v" * 400 for n in range(20)}
         )
@@ -126,8 +126,8 @@ class SalvageTests(SynchronousTestCase):
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return spec
 
-    def test_long_order(self) -> None:
-        """A long order is saved whole, and with all of its labels."""
+    def test_long_spec(self) -> None:
+        """A long spec is salvaged whole, with all of its labels."""
         spec = self.add_long()
         self.spoil(self.pages("jobs")[0], os.urandom(PAGE))
         store, known = self.after_that()
@@ -136,8 +136,8 @@ class SalvageTests(SynchronousTestCase):
         query = Query(labels={"n19": "v" * 400})
         self.assertEqual([JOBS + 1], [job.number for job in store.finished_page(query, 2**62, 10)])
 
-    def test_long_order_lost(self) -> None:
-        """Of a job whose order cannot be read the brief one is left; another order with its request id is refused."""
+    def test_long_spec_lost(self) -> None:
+        """When a full spec cannot be read, the shortened one is left, and its request id stays in use."""
         spec = self.add_long()
         with closing(sqlite3.connect(self.path)) as connection:
             root = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'orders'").fetchone()[0]
@@ -161,7 +161,7 @@ class SalvageTests(SynchronousTestCase):
             self.restore(before)
 
     def test_empty(self) -> None:
-        """A file that is empty, or gone, where a worker was is told of; what comes counts on above all that was."""
+        """An empty or missing file is logged. Numbers and revisions continue above the earlier worker's."""
         deeds: list[Callable[[], object]] = [lambda: os.truncate(self.path, 0), self.path.unlink]
         for deed in deeds:
             deed()
@@ -177,7 +177,7 @@ class SalvageTests(SynchronousTestCase):
             self.assertEqual([], self.said)
 
     def test_empty_beside_its_log(self) -> None:
-        """What the log of an empty file still holds is saved, or at least kept."""
+        """The log of an empty file is set aside with it."""
         with closing(connect(self.path)) as connection:
             connection.execute("UPDATE jobs SET lost_text = 'x'")
             log = Path(f"{self.path}-wal").read_bytes()
@@ -189,7 +189,7 @@ class SalvageTests(SynchronousTestCase):
         self.assertEqual(log, kept.read_bytes())
 
     def test_older_copy(self) -> None:
-        """A backup that was put back is sound; what it lacks was told, and is not told again of other jobs."""
+        """A restored backup is sound. Numbers and revisions that it lacks are not used again."""
         with closing(sqlite3.connect(self.path)) as connection:
             connection.execute("DELETE FROM jobs WHERE number > 50")
             connection.commit()
@@ -199,7 +199,7 @@ class SalvageTests(SynchronousTestCase):
         self.assertEqual((JOBS, 3 * JOBS), store.last())
 
     def test_nothing_left(self) -> None:
-        """Of garbage nothing is saved; it is no hindrance, and counting goes on above what the lease tells."""
+        """Nothing is salvaged of garbage. Counting continues above the lease's numbers."""
         self.path.write_bytes(b"garbage" * 10_000)
         _, known = self.after_that()
         self.assertEqual(set(), known)

@@ -1,4 +1,4 @@
-"""A store's file through every change of the tables: nothing is lost, and nobody else's file is touched."""
+"""A store's file through every change of the schema: nothing is lost, and another program's file is not touched."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from txworker.store.rows import COLUMNS, job_from_row, spec_from_text
 from txworker.store.schema import APPLICATION_ID, STEPS, ForeignFile, NewerSchema, upgrade
 
 FIXTURES = Path(__file__).with_name("fixtures")
-"""schema-N.sqlite3: as the version of txworker wrote it that knew N steps."""
+"""schema-N.sqlite3: written by the version of txworker that knew N steps."""
 
 IDS = ["first", "second", "third"]
 
@@ -52,19 +52,19 @@ class UpgradeTests(SynchronousTestCase):
         self.assertEqual(list(range(1, len(STEPS))), [version_of(path) for path in sorted(FIXTURES.glob("*.sqlite3"))])
 
     def test_fresh(self) -> None:
-        """An empty file becomes a store of the newest schema; there is nothing to copy."""
+        """An empty file becomes a store of the newest schema, without a backup."""
         self.assertFalse(prepare(self.path))
         self.assertEqual((len(STEPS), []), (version_of(self.path), ids_in(self.path)))
         self.assertEqual([self.path], list(self.path.parent.glob(f"{self.path.name}*")))
 
     def test_again(self) -> None:
-        """A file of the newest schema is taken as it is."""
+        """A file of the newest schema is not changed."""
         prepare(self.path)
         with closing(connect(self.path)) as connection:
             upgrade(connection, self.fail)
 
     def test_every_older_schema(self) -> None:
-        """A store of any older schema is brought to the newest with every job in it, and was copied before."""
+        """A store of any older schema is backed up, then brought to the newest schema with every job in it."""
         for version in range(1, len(STEPS)):
             self.assertFalse(prepare(self.a_store(version)))
             self.assertEqual((len(STEPS), IDS), (version_of(self.path), ids_in(self.path)))
@@ -73,7 +73,7 @@ class UpgradeTests(SynchronousTestCase):
             self.assertEqual(0o600, copy.stat().st_mode & 0o777)
 
     def test_read_after(self) -> None:
-        """What an older version wrote is read as the jobs they were."""
+        """Records of an older version are read correctly."""
         prepare(self.a_store(1))
         with closing(connect(self.path)) as connection:
             found = connection.execute(f"SELECT {COLUMNS} FROM jobs ORDER BY number").fetchall()
@@ -85,27 +85,27 @@ class UpgradeTests(SynchronousTestCase):
         self.assertEqual((15, 1_700_000_004.5, 42), (second.signal, second.finished_at, third.pid))
         self.assertEqual((Settings(), 0), (third.settings, third.takeovers))
 
-    def test_long_orders_after(self) -> None:
-        """Orders that were too long for their rows are brief there, and whole apart from them."""
+    def test_long_specs_after(self) -> None:
+        """Long specs are shortened in their rows, and whole in the table of full specs."""
         for version in (2, 3):
             prepare(self.a_store(version))
             with closing(connect(self.path)) as connection:
                 found = connection.execute(f"SELECT {COLUMNS} FROM jobs ORDER BY number").fetchall()
-                orders = dict(connection.execute("SELECT number, spec FROM orders"))
+                full_specs = dict(connection.execute("SELECT number, spec FROM orders"))
             first, second, third = map(job_from_row, found)
             self.assertEqual(["count.sh"], [first.spec.path])
             self.assertEqual(
                 [None, True, version == 2], [job.spec.cut and job.spec.cut.in_record for job in (first, second, third)]
             )  # an environment was in no record at the time of version 3
-            whole = spec_from_text(orders[2])
+            whole = spec_from_text(full_specs[2])
             self.assertEqual(("x" * 5000, "y" * 5000), whole.args)
             self.assertEqual(whole.shortened(), second.spec)
             self.assertTrue(second.spec.has_label("n29", "29" * 200))
-            self.assertEqual(({}, {"A": "z" * 5000}), (third.spec.env, spec_from_text(orders[3]).env))
-            self.assertEqual({2, 3}, orders.keys())
+            self.assertEqual(({}, {"A": "z" * 5000}), (third.spec.env, spec_from_text(full_specs[3]).env))
+            self.assertEqual({2, 3}, full_specs.keys())
 
     def test_copy_first(self) -> None:
-        """Nothing is changed before the copy is made, and nothing at all when it cannot be."""
+        """Nothing is changed before the backup, or when it fails."""
         self.a_store(1)
 
         def refuse(version: int) -> None:
@@ -117,7 +117,7 @@ class UpgradeTests(SynchronousTestCase):
         self.assertEqual((1, IDS), (version_of(self.path), ids_in(self.path)))
 
     def test_step_that_fails(self) -> None:
-        """A step that fails leaves the file as it was before that step."""
+        """A failing step leaves the file as it was before that step."""
         steps = [*STEPS, "CREATE TABLE half (a); INSERT INTO nowhere VALUES (1)"]
         prepare(self.path)
         with closing(connect(self.path)) as connection:
@@ -145,19 +145,19 @@ class RefusalTests(SynchronousTestCase):
         return str(directory / "store")
 
     def test_newer(self) -> None:
-        """A store that a newer version has written is refused with both numbers, and left as it is."""
+        """A store of a newer version is refused with both versions in the sentence, and not changed."""
         prepare(self.path)
         with closing(sqlite3.connect(self.path)) as connection:
             connection.execute(f"PRAGMA user_version = {len(STEPS) + 1}")
         self.assert_refused(f"was written by a newer txworker (schema {len(STEPS) + 1}, this one knows {len(STEPS)})")
 
     def test_foreign(self) -> None:
-        """Another program's file is refused and left as it is, to the byte."""
+        """Another program's file is refused and not changed."""
         a_foreign_file(self.path)
         self.assert_refused("is not a store of txworker")
 
     def test_foreign_without_version(self) -> None:
-        """Also when it has never heard of user_version, or says a version that we know."""
+        """The same when it has no user_version, or one that we know."""
         a_foreign_file(self.path)
         for version in (0, 1):
             with closing(sqlite3.connect(self.path)) as connection:
@@ -165,7 +165,7 @@ class RefusalTests(SynchronousTestCase):
             self.assert_refused("is not a store of txworker")
 
     def test_errors(self) -> None:
-        """Each refusal is told by its own class."""
+        """Each refusal has its own class."""
         with closing(sqlite3.connect(":memory:")) as connection:
             connection.execute("PRAGMA user_version = 99")
             self.assertRaises(ForeignFile, upgrade, connection, self.fail)

@@ -1,4 +1,4 @@
-"""Writing in batches, and what becomes of each order when the disk refuses: two ways, one set of promises."""
+"""Batches, and what happens to each write when the disk refuses: the same promises for both writers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ GONE = sqlite3.OperationalError("disk I/O error")
 
 
 class Connection:
-    """A connection whose disk refuses when the test says so; counts the transactions that were committed."""
+    """A connection whose disk refuses when the test says so. Counts attempts and commits."""
 
     def __init__(self, path: Path) -> None:
         self.real = connect(path)
@@ -47,7 +47,7 @@ class Connection:
 
 
 class WriterTests:
-    """What every way of writing promises."""
+    """What every writer promises."""
 
     # the test case's, and the way's
     assertEqual: Any
@@ -90,7 +90,7 @@ class WriterTests:
         self.run_until(lambda: all(answer.called for answer in answers))
 
     def test_one_transaction(self) -> None:
-        """What is put together is committed together, in its order, and each is told what became of its own."""
+        """Writes that come together are committed together, in order, and each gets its own result."""
         self.hold()
         answers = [self.insert(str(number)) for number in range(100)]
         before = self.connection.commits
@@ -101,7 +101,7 @@ class WriterTests:
         self.assertEqual(1, self.connection.commits - before)
 
     def test_one_statement(self) -> None:
-        """What is one statement and comes alone needs no transaction; refused, it is no less kept and told."""
+        """A single statement needs no transaction; when it is refused, it is kept and reported like others."""
         kind = Kind(one_statement=True)
         self.refuse(FULL, "INSERT")
         kept = self.writer.put(lambda connection: self.inserted(connection, "kept"), kind)
@@ -113,7 +113,7 @@ class WriterTests:
         self.assertEqual((0, ["full", "well"]), (self.connection.attempts - before, self.troubles))
 
     def test_replaced(self) -> None:
-        """Of what replaces the same only the last is written, in its place; all are told when it is there."""
+        """Of writes that replace the same only the last is made, in its place. All fire when it is committed."""
         self.hold()
         words = [("a", 1), ("b", 2), ("c", None), ("d", 1), ("e", None), ("f", 1)]
         answers = [self.insert(word, replaces=number) for word, number in words]
@@ -123,14 +123,14 @@ class WriterTests:
         self.assertEqual([None, "b", "c", None, "e", "f"], [self.successResultOf(answer) for answer in answers])
 
     def test_told_after_commit(self) -> None:
-        """Nobody is told before everybody can read it."""
+        """A write fires only when other connections can read it."""
         seen: list[list[str]] = []
         answer = self.insert("a").addCallback(lambda _: seen.append(self.words()))
         self.settled(answer)
         self.assertEqual([["a"]], seen)
 
     def test_mistake(self) -> None:
-        """An operation that fails costs nobody else anything."""
+        """A failing operation does not affect the others."""
         self.hold()
         first, bad, last = self.insert("a"), self.mistake(), self.insert("b")
         self.release()
@@ -139,7 +139,7 @@ class WriterTests:
         self.assertEqual((["a", "b"], []), (self.words(), self.troubles))
 
     def test_refused(self) -> None:
-        """While the disk is full what may be refused is, at once and with the reason; it is not written later."""
+        """While the disk is full, refusable writes fail at once with the reason and are not made later."""
         self.refuse(FULL)
         for _ in range(3):
             answer = self.insert("new", refusable=True)
@@ -149,7 +149,7 @@ class WriterTests:
         self.assertEqual(([], ["full", "well"]), (self.words(), self.troubles))
 
     def test_promised(self) -> None:
-        """What was promised waits in its order, and is written when it can be; trouble is told once each way."""
+        """Other writes wait in order until they can be made. Trouble is reported once at its begin and end."""
         self.refuse(FULL)
         answers = [self.insert(word) for word in "abc"]
         self.run_until(lambda: self.connection.attempts > 3)
@@ -161,7 +161,7 @@ class WriterTests:
         self.assertEqual((list("abcd"), ["full", "well"]), (self.words(), self.troubles))
 
     def test_any_step(self) -> None:
-        """It makes no difference at which statement the disk begins to refuse."""
+        """The disk may refuse any statement with the same effect."""
         for begin in ("BEGIN", "INSERT", "COMMIT"):
             self.refuse(GONE, begin)
             new, old = self.insert(f"new {begin}", refusable=True), self.insert(begin)
@@ -173,7 +173,7 @@ class WriterTests:
         self.assertEqual(["BEGIN", "INSERT", "COMMIT"], self.words())
 
     def test_mends_by_itself(self) -> None:
-        """That the disk works again is found out without anybody putting anything."""
+        """The writer finds out that the disk works again without a further write."""
         self.refuse(GONE)
         answer = self.insert("new", refusable=True)
         self.settled(answer)
@@ -182,7 +182,7 @@ class WriterTests:
         self.assertEqual(["broken", "well"], self.troubles)
 
     def test_mistake_on_a_full_disk(self) -> None:
-        """A mistaken operation among promised ones on a full disk: none is lost, none overtakes another."""
+        """A failing operation among kept ones on a full disk: no write is lost, and none overtakes another."""
         self.refuse(FULL)
         self.hold()
         first, bad, second, third = self.insert("a"), self.mistake(), self.insert("b"), self.insert("c")
@@ -195,7 +195,7 @@ class WriterTests:
         self.assertEqual(["a", "b", "c"], self.words())
 
     def test_less_fits(self) -> None:
-        """A new order that does not fit does not keep what was promised from being written."""
+        """A refusable write that does not fit does not stop the others."""
         self.connection.refuse_from = "INSERT INTO words (word) VALUES (?) -- long"
 
         def long(connection: sqlite3.Connection) -> None:
@@ -210,7 +210,7 @@ class WriterTests:
         self.assertEqual((["old"], "full"), (self.words(), self.troubles[0]))
 
     def test_close(self) -> None:
-        """Closing writes what there is; what comes later is refused, and closing again is harmless."""
+        """Closing makes the pending writes. Later writes are refused, and closing again is harmless."""
         answer = self.insert("a")
         closed = self.writer.close()
         self.settled(answer, closed)
@@ -219,7 +219,7 @@ class WriterTests:
         self.successResultOf(self.writer.close())
 
     def test_close_on_a_full_disk(self) -> None:
-        """Closing always ends: what cannot be written is given up, and whoever waits for it is told."""
+        """Closing always ends: writes that cannot be made fail."""
         self.refuse(FULL)
         answers = [self.insert("old"), self.insert("new", refusable=True), self.mistake(), self.insert("older")]
         closed = self.writer.close()
@@ -230,7 +230,7 @@ class WriterTests:
         self.assertEqual([], self.words())
 
     def test_close_in_trouble(self) -> None:
-        """So does closing when there is trouble and nothing to write; nobody is left with an error unheard."""
+        """Closing ends also while there is trouble and nothing is pending; no error is left unhandled."""
         self.refuse(FULL)
         answer = self.insert("new", refusable=True)
         self.settled(answer)
@@ -240,7 +240,7 @@ class WriterTests:
         self.successResultOf(closed)
 
     def test_nearly_full(self) -> None:
-        """Where hardly anything fits what does is written, but it is not called well, and nothing is written to see."""
+        """While only small writes fit, they are made, but the trouble lasts, and no probe is written."""
         self.refuse(FULL)
         first = self.insert("first", refusable=True)
         self.settled(first)
@@ -259,7 +259,7 @@ class WriterTests:
         self.assertEqual((["second", "third"], ["full", "well"]), (self.words(), self.troubles))
 
     def test_settle(self) -> None:
-        """Settling waits until everything is written, or says why it is not."""
+        """settle() returns when everything is written, or raises the reason."""
         self.insert("a")
         self.writer.settle(LIMIT)
         self.assertEqual(["a"], self.words())
@@ -268,12 +268,12 @@ class WriterTests:
         self.assertRaises(StoreFull, self.writer.settle, 0.3)
 
     def hold(self) -> None:
-        """Nothing is written until release()."""
+        """Writes are not made until release()."""
 
     def release(self) -> None: ...
 
     def mend(self) -> None:
-        """The disk works again, and that has been noticed."""
+        """The disk works again, and the writer has noticed."""
         self.connection.refusal = None
         self.run_until(lambda: self.troubles[-1:] != ["full"] and self.troubles[-1:] != ["broken"])
 
@@ -313,7 +313,7 @@ class ReactorWriterTests(WriterTests, _Base):
         raise AssertionError("still not so")
 
     def test_not_urgent(self) -> None:
-        """What nobody waits for waits a moment for company, and never keeps back who is in a hurry."""
+        """A write that is not urgent waits briefly for others, and delays no urgent one."""
         slow = self.writer.put(lambda connection: self.inserted(connection, "slow"), Kind(urgent=False))
         self.clock.advance(0)
         self.assertNoResult(slow)
@@ -325,7 +325,7 @@ class ReactorWriterTests(WriterTests, _Base):
         self.successResultOf(alone)
 
     def test_no_timer_left(self) -> None:
-        """Nothing is left to come when there is nothing to do, nor after closing."""
+        """No timer is left when there is nothing to do, or after closing."""
         self.settled(self.insert("a"))
         self.assertEqual([], self.clock.getDelayedCalls())
         self.refuse(FULL)
@@ -336,7 +336,7 @@ class ReactorWriterTests(WriterTests, _Base):
         self.assertEqual([], self.clock.getDelayedCalls())
 
     def test_put_while_closing(self) -> None:
-        """What is put in answer to the last that is written is told something, too."""
+        """A write that is requested in the callback of the last write fails."""
         answers: list[Deferred[str]] = []
         self.insert("a").addCallback(lambda _: answers.append(self.insert("b")))
         self.writer.close()
@@ -366,7 +366,7 @@ class ThreadWriterTests(WriterTests, _Base):
             call(*arguments)
 
     def hold(self) -> None:
-        """The thread is busy with an operation that waits; it has been taken alone, as nothing else was there."""
+        """The thread is busy with one operation, which was taken alone."""
         begun = threading.Event()
 
         def wait(connection: sqlite3.Connection) -> None:
@@ -382,7 +382,7 @@ class ThreadWriterTests(WriterTests, _Base):
         self.held.set()
 
     def test_one_transaction(self) -> None:
-        """As above; the operation that held the thread has a transaction of its own."""
+        """As above; the operation that blocked the thread had its own transaction."""
         self.hold()
         answers = [self.insert(str(number)) for number in range(100)]
         self.release()
