@@ -71,6 +71,8 @@ class WireTests(SynchronousTestCase):
             "ListJobsRes": "jobs=1 nextPageToken=2",
             "WatchJobsReq": "jobIDs=1 labels=2",
             "JobEvent": "job=1",
+            "SignalJobReq": "jobID=1 signal=2",
+            "SignalJobRes": "",
             "RegisterReq": "address=1",
             "RegisterRes": "success=1 workerID=2",
             "DeregisterReq": "workerID=1",

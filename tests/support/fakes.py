@@ -170,6 +170,8 @@ class FakeRunning:
     started_at: float = 0.0
     stops: list[float] = field(default_factory=list)
     resumed: list[float | None] = field(default_factory=list)
+    signals: list[int] = field(default_factory=list)
+    unsignallable: Exception | None = None
     released: bool = False
     left: Deferred[None] = field(default_factory=Deferred)
     abandoned: Deferred[None] = field(default_factory=Deferred)
@@ -179,6 +181,11 @@ class FakeRunning:
 
     def resume_stop(self, kill_at: float | None) -> None:
         self.resumed.append(kill_at)
+
+    def signal(self, number: int) -> None:
+        if self.unsignallable is not None:
+            raise self.unsignallable
+        self.signals.append(number)
 
     def exited(self, how: Any) -> None:
         self.listener.ended(Exit(how["exit_code"], how["signal"]))

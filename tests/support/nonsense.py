@@ -40,7 +40,7 @@ _SMALLEST = {
 
 
 class Nonsense:
-    """Made by one source of randomness; job_ids are ids that exist, of which the first is never to be stopped."""
+    """Made by one source of randomness; job_ids exist; the first is never stopped or signalled."""
 
     def __init__(self, rng: random.Random, job_ids: list[str]) -> None:
         self._rng = rng
@@ -48,7 +48,7 @@ class Nonsense:
 
     def request(self, method: MethodDescriptor) -> bytes:
         """The bytes of one request."""
-        message = self.message(method.input_type, method.name != "StopJob")
+        message = self.message(method.input_type, method.name not in ("StopJob", "SignalJob"))
         if method.name == "StartJob":
             message.command = self._rng.choice(COMMANDS)
         ways: tuple[tuple[int, Callable[[bytes], bytes]], ...] = (

@@ -24,7 +24,7 @@ from txworker.jobs import (
 )
 from txworker.jobs.errors import InvalidRequest, TxWorkerError
 from txworker.pb import worker_pb2 as pb
-from txworker.wire.jobs import job_to_pb, query_to_pb, seconds_from_pb, spec_from_pb
+from txworker.wire.jobs import job_to_pb, query_to_pb, seconds_from_pb, signal_from_pb, spec_from_pb
 from txworker.wire.status import code_of, status_of
 
 STARTED = Started(2.25, 77)
@@ -77,6 +77,14 @@ class SpecTests(SynchronousTestCase):
         for duration in (Duration(seconds=-1), Duration(nanos=-1), Duration(seconds=315_576_000_001)):
             error = self.assertRaises(InvalidRequest, seconds_from_pb, "grace", duration)
             self.assertEqual("grace", error.field)
+
+    def test_signal(self) -> None:
+        """A signal is one of the kernel's."""
+        for number in (1, 9, 33, 64):
+            self.assertEqual(number, signal_from_pb(pb.SignalJobReq(signal=number)))
+        for number in (0, -9, 65, 2**31 - 1):
+            error = self.assertRaises(InvalidRequest, signal_from_pb, pb.SignalJobReq(signal=number))
+            self.assertEqual(f"signal: {number} is no signal: they are 1 to 64", str(error))
 
     def test_negative_limit(self) -> None:
         """A negative limit is refused."""

@@ -59,6 +59,16 @@ class JobRemoved(NoSuchJob):
         self.job_id = job_id
 
 
+class JobNotRunning(TxWorkerError):
+    """The job exists and has no process that could be signalled; `problem` ends the sentence."""
+
+    reason = "JOB_NOT_RUNNING"
+
+    def __init__(self, job_id: str, problem: str) -> None:
+        super().__init__(f"job {shown(job_id)} {problem}")
+        self.job_id = job_id
+
+
 class NoSuchExecutable(TxWorkerError):
     """The executable, or the interpreter that its first line names, does not exist."""
 

@@ -40,6 +40,7 @@ class WorkerStub:
     StreamJob: _grpc.UnaryStreamMultiCallable[_worker_pb2.StreamJobReq, _worker_pb2.StreamJobRes]
     ListJobs: _grpc.UnaryUnaryMultiCallable[_worker_pb2.ListJobsReq, _worker_pb2.ListJobsRes]
     WatchJobs: _grpc.UnaryStreamMultiCallable[_worker_pb2.WatchJobsReq, _worker_pb2.JobEvent]
+    SignalJob: _grpc.UnaryUnaryMultiCallable[_worker_pb2.SignalJobReq, _worker_pb2.SignalJobRes]
 
 @_typing.type_check_only
 class WorkerAsyncStub(WorkerStub):
@@ -50,6 +51,7 @@ class WorkerAsyncStub(WorkerStub):
     StreamJob: _aio.UnaryStreamMultiCallable[_worker_pb2.StreamJobReq, _worker_pb2.StreamJobRes]  # type: ignore[assignment]
     ListJobs: _aio.UnaryUnaryMultiCallable[_worker_pb2.ListJobsReq, _worker_pb2.ListJobsRes]  # type: ignore[assignment]
     WatchJobs: _aio.UnaryStreamMultiCallable[_worker_pb2.WatchJobsReq, _worker_pb2.JobEvent]  # type: ignore[assignment]
+    SignalJob: _aio.UnaryUnaryMultiCallable[_worker_pb2.SignalJobReq, _worker_pb2.SignalJobRes]  # type: ignore[assignment]
 
 class WorkerServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -93,5 +95,12 @@ class WorkerServicer(metaclass=_abc_1.ABCMeta):
         request: _worker_pb2.WatchJobsReq,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_worker_pb2.JobEvent], _abc.AsyncIterator[_worker_pb2.JobEvent]]: ...
+
+    @_abc_1.abstractmethod
+    def SignalJob(
+        self,
+        request: _worker_pb2.SignalJobReq,
+        context: _ServicerContext,
+    ) -> _typing.Union[_worker_pb2.SignalJobRes, _abc.Awaitable[_worker_pb2.SignalJobRes]]: ...
 
 def add_WorkerServicer_to_server(servicer: WorkerServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

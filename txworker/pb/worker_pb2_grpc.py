@@ -64,6 +64,11 @@ class WorkerStub:
                 request_serializer=txworker_dot_pb_dot_worker__pb2.WatchJobsReq.SerializeToString,
                 response_deserializer=txworker_dot_pb_dot_worker__pb2.JobEvent.FromString,
                 _registered_method=True)
+        self.SignalJob = channel.unary_unary(
+                '/jobscheduler.Worker/SignalJob',
+                request_serializer=txworker_dot_pb_dot_worker__pb2.SignalJobReq.SerializeToString,
+                response_deserializer=txworker_dot_pb_dot_worker__pb2.SignalJobRes.FromString,
+                _registered_method=True)
 
 
 class WorkerServicer:
@@ -111,6 +116,13 @@ class WorkerServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SignalJob(self, request, context):
+        """Sends a signal to a job's process group. A job that ends by it was not stopped.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_WorkerServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -143,6 +155,11 @@ def add_WorkerServicer_to_server(servicer, server):
                     servicer.WatchJobs,
                     request_deserializer=txworker_dot_pb_dot_worker__pb2.WatchJobsReq.FromString,
                     response_serializer=txworker_dot_pb_dot_worker__pb2.JobEvent.SerializeToString,
+            ),
+            'SignalJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.SignalJob,
+                    request_deserializer=txworker_dot_pb_dot_worker__pb2.SignalJobReq.FromString,
+                    response_serializer=txworker_dot_pb_dot_worker__pb2.SignalJobRes.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -307,6 +324,33 @@ class Worker:
             '/jobscheduler.Worker/WatchJobs',
             txworker_dot_pb_dot_worker__pb2.WatchJobsReq.SerializeToString,
             txworker_dot_pb_dot_worker__pb2.JobEvent.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SignalJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/jobscheduler.Worker/SignalJob',
+            txworker_dot_pb_dot_worker__pb2.SignalJobReq.SerializeToString,
+            txworker_dot_pb_dot_worker__pb2.SignalJobRes.FromString,
             options,
             channel_credentials,
             insecure,

@@ -49,6 +49,8 @@ class WorkerStub:
     """The worker's jobs, newest first, in pages."""
     WatchJobs: _grpc.UnaryStreamMultiCallable[_worker_pb2.WatchJobsReq, _worker_pb2.JobEvent]
     """The present record of each job, then a record for each change."""
+    SignalJob: _grpc.UnaryUnaryMultiCallable[_worker_pb2.SignalJobReq, _worker_pb2.SignalJobRes]
+    """Sends a signal to a job's process group. A job that ends by it was not stopped."""
 
 @_typing.type_check_only
 class WorkerAsyncStub(WorkerStub):
@@ -65,6 +67,8 @@ class WorkerAsyncStub(WorkerStub):
     """The worker's jobs, newest first, in pages."""
     WatchJobs: _aio.UnaryStreamMultiCallable[_worker_pb2.WatchJobsReq, _worker_pb2.JobEvent]  # type: ignore[assignment]
     """The present record of each job, then a record for each change."""
+    SignalJob: _aio.UnaryUnaryMultiCallable[_worker_pb2.SignalJobReq, _worker_pb2.SignalJobRes]  # type: ignore[assignment]
+    """Sends a signal to a job's process group. A job that ends by it was not stopped."""
 
 class WorkerServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -114,5 +118,13 @@ class WorkerServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_worker_pb2.JobEvent], _abc.AsyncIterator[_worker_pb2.JobEvent]]:
         """The present record of each job, then a record for each change."""
+
+    @_abc_1.abstractmethod
+    def SignalJob(
+        self,
+        request: _worker_pb2.SignalJobReq,
+        context: _ServicerContext,
+    ) -> _typing.Union[_worker_pb2.SignalJobRes, _abc.Awaitable[_worker_pb2.SignalJobRes]]:
+        """Sends a signal to a job's process group. A job that ends by it was not stopped."""
 
 def add_WorkerServicer_to_server(servicer: WorkerServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -43,6 +43,15 @@ class Running(Protocol):
     def resume_stop(self, kill_at: float | None) -> None:
         """Continue a stop by an earlier worker: send KILL at kill_at (seconds, monotonic clock); None: at once."""
 
+    def signal(self, number: int) -> None:
+        """
+        Send that signal to the process group, and do nothing else.
+
+        Raises:
+            ProcessExitedAlready: the process has exited and its group is gone.
+            PermissionError: no process of the group may be signalled.
+        """
+
     def exited(self, how: Mapping[str, Any]) -> None:
         """The process exited before this worker took it over; `how` is HeldProcess.exit."""
 

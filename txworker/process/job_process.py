@@ -81,6 +81,10 @@ class JobProcess(ProcessProtocol):
         """An earlier worker sent TERM: send KILL at kill_at, at once when that is unknown."""
         self._machine.resume_stop(0.0 if kill_at is None else kill_at - self._context.timers.seconds())
 
+    def signal(self, number: int) -> None:
+        """Signal the process group. Raises ProcessExitedAlready, or PermissionError."""
+        self.transport.signalGroup(number)
+
     def exited(self, how: Mapping[str, Any]) -> None:
         """It exited before this worker took it over."""
         self.transport.exited(how)

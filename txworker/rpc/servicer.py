@@ -18,7 +18,7 @@ from txworker.pb import worker_pb2_grpc
 from txworker.rpc.bridge import Bridge, Caller
 from txworker.rpc.streams import job_of, stream
 from txworker.rpc.watch import watch
-from txworker.wire.jobs import job_to_pb, query_to_pb, seconds_from_pb, spec_from_pb
+from txworker.wire.jobs import job_to_pb, query_to_pb, seconds_from_pb, signal_from_pb, spec_from_pb
 from txworker.wire.lists import page_size, page_start, page_to_pb, query_from_pb
 from txworker.wire.status import status_of
 from txworker.worker.worker import Worker
@@ -100,6 +100,19 @@ class WorkerServicer(worker_pb2_grpc.WorkerServicer):
 
         return self._streamed(context, events)
 
+    def SignalJob(self, request: pb.SignalJobReq, context: grpc.ServicerContext) -> pb.SignalJobRes:
+        """Sends a signal to a job's process group. Answers at once."""
+
+        def answer() -> pb.SignalJobRes:
+            job_id, number = _id_of(request), signal_from_pb(request)
+            self._bridge.caller(context).call(lambda: self._worker.signal(job_id, number), ANSWER_SECONDS)
+            if self._allows("signals"):
+                text = "Job {job_id} was sent signal {number} by {peer}."
+                self._log.info(text, job_id=job_id, number=number, peer=context.peer())
+            return pb.SignalJobRes()
+
+        return self._answered(context, answer)
+
     def _log_refusal(self, request_id: str, peer: str, error: TxWorkerError) -> None:
         text = "An order of {peer}{request_id} was refused: {error}"
         request = f", request {shown_words([request_id])}," if request_id else ""
@@ -151,7 +164,7 @@ class WorkerServicer(worker_pb2_grpc.WorkerServicer):
         context.abort(grpc.StatusCode.INTERNAL, "the worker made a mistake; its log says more")
 
 
-def _id_of(request: pb.StopJobReq | pb.QueryJobReq) -> str:
+def _id_of(request: pb.StopJobReq | pb.QueryJobReq | pb.SignalJobReq) -> str:
     if not request.jobID:
         raise InvalidRequest("jobID", request.jobID, "is no job's id")
     return request.jobID

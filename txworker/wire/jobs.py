@@ -19,6 +19,10 @@ MAX_DURATION_SECONDS = 315_576_000_000
 """The longest google.protobuf.Duration, about 10,000 years (duration.proto)."""
 
 
+MAX_SIGNAL = 64
+"""The highest real-time signal (signal(7))."""
+
+
 def spec_from_pb(request: pb.StartJobReq) -> JobSpec:
     """
     The spec in a StartJobReq.
@@ -56,6 +60,18 @@ def seconds_from_pb(field: str, duration: Duration) -> float:
     if seconds > MAX_DURATION_SECONDS:
         raise InvalidRequest(field, seconds, "seconds is longer than a duration may be")
     return seconds
+
+
+def signal_from_pb(request: pb.SignalJobReq) -> int:
+    """
+    The number of the signal.
+
+    Raises:
+        InvalidRequest: there is no signal with that number.
+    """
+    if not 1 <= request.signal <= MAX_SIGNAL:
+        raise InvalidRequest("signal", request.signal, f"is no signal: they are 1 to {MAX_SIGNAL}")
+    return request.signal
 
 
 def job_to_pb(job: Job) -> pb.Job:

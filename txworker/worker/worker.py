@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
+from twisted.internet.error import ProcessExitedAlready
 
 from txworker.base.logs import Logger
 from txworker.base.waiting import Waiters, detached
@@ -32,7 +33,15 @@ from txworker.jobs import (
     TakenOver,
     after,
 )
-from txworker.jobs.errors import CallerGone, OutOfResources, TxWorkerError, WorkerStopping, shown_words
+from txworker.jobs.errors import (
+    CallerGone,
+    JobNotRunning,
+    NotPermitted,
+    OutOfResources,
+    TxWorkerError,
+    WorkerStopping,
+    shown_words,
+)
 from txworker.jobs.held_process import HeldProcess
 from txworker.jobs.limits import effective
 from txworker.ports import Launcher, OutputDirectory, Store, World
@@ -232,6 +241,17 @@ class Worker:
         """
         return maybeDeferred(self._stop, job_id, grace_seconds, EndReason.REQUESTED)
 
+    def signal(self, job_id: str, number: int) -> Deferred[None]:
+        """
+        Send a signal to a job's process group; what the job makes of it is the job's affair. Fires at once.
+
+        Raises (through the Deferred):
+            NoSuchJob: there is no job with that id.
+            JobNotRunning: it is done, or not started yet.
+            NotPermitted: the worker may not signal any of its processes.
+        """
+        return maybeDeferred(self._signal, job_id, number)
+
     def refuse(self) -> None:
         """Refuse new jobs from now on."""
         self._refusing = True
@@ -361,6 +381,19 @@ class Worker:
             self._learn(active, EndRequested(reason))
             active.running.stop(grace)
         return active.now
+
+    def _signal(self, job_id: str, number: int) -> None:
+        active = self._active.get(job_id)
+        if active is None and self.catalog.get(job_id).state is JobState.PENDING:
+            raise JobNotRunning(job_id, "is not started yet: it has no process to signal")
+        if active is None or active.ending:
+            raise JobNotRunning(job_id, "is done: it has no process to signal")
+        try:
+            active.running.signal(number)
+        except ProcessExitedAlready as error:
+            raise JobNotRunning(job_id, "has exited: it has no process group to signal") from error
+        except PermissionError as error:
+            raise NotPermitted("signal", str(number), "the worker may not signal any process of the job") from error
 
     def _log_stop(self, active: ActiveJob, grace_seconds: float, reason: EndReason) -> None:
         """Log the first stop of a job, and later ones only if they more than halve the grace period."""
