@@ -14,7 +14,7 @@ from typing import Any
 from txworker.jobs import JobSpec, JobState
 from txworker.store.files import prepare
 from txworker.store.jobs import FILE_NAME
-from txworker.store.rows import COLUMNS, spec_to_text
+from txworker.store.rows import spec_to_text
 
 REMEMBERED = 2000
 """How many ids are returned, spread evenly over all jobs."""
@@ -23,7 +23,6 @@ OUTPUT = b"".join(b"line %d of a job that has ended\n" % number for number in ra
 
 TEAMS = ("red", "green", "blue", "white", "black")
 
-_NAMES = (*(name.strip() for name in COLUMNS.split(",")), "path", "request_id")
 _STATES = (*[JobState.SUCCEEDED] * 8, JobState.FAILED, JobState.STOPPED)
 
 
@@ -58,9 +57,10 @@ def _insert(connection: sqlite3.Connection, count: int, rng: random.Random) -> N
     connection.execute("BEGIN")
     for name in dropped:
         connection.execute(f"DROP INDEX {name}")
-    connection.executemany(
-        f"INSERT INTO jobs ({', '.join(_NAMES)}) VALUES ({', '.join('?' * len(_NAMES))})", _rows(count, rng)
-    )
+    rows = _rows(count, rng)
+    first = next(rows)
+    columns, values = ", ".join(first), ", ".join(f":{name}" for name in first)
+    connection.executemany(f"INSERT INTO jobs ({columns}) VALUES ({values})", itertools.chain([first], rows))
     connection.executemany(
         "INSERT INTO labels (name, value, number) VALUES ('team', ?, ?)",
         ((TEAMS[number // 4 % len(TEAMS)], number) for number in range(4, count + 1, 4)),
@@ -70,7 +70,7 @@ def _insert(connection: sqlite3.Connection, count: int, rng: random.Random) -> N
     connection.execute("COMMIT")
 
 
-def _rows(count: int, rng: random.Random) -> Iterator[tuple[Any, ...]]:
+def _rows(count: int, rng: random.Random) -> Iterator[dict[str, Any]]:
     begun = time.time() - count
     kinds = itertools.cycle([list(_template(index).items()) for index in range(20)])
     for number, kind in zip(range(1, count + 1), kinds, strict=False):
@@ -85,8 +85,7 @@ def _rows(count: int, rng: random.Random) -> Iterator[tuple[Any, ...]]:
             "started_ticks": number * 100,
             "request_id": f"request-{number}" if number % 2 else None,
         }
-        values = dict(kind, **own)
-        yield tuple(values[name] for name in _NAMES)
+        yield dict(kind, **own)
 
 
 def _template(index: int) -> dict[str, Any]:
