@@ -31,7 +31,7 @@ ROOMS: dict[str, set[str]] = {
         *("rpc", "scheduler"),
     },
     "client": {"base.printable", "pb"},
-    "cli": {"base.printable", "pb", "client"},
+    "cli": {"base.printable", "base.quantities", "pb", "client"},
 }
 """From the lowest to the highest: each room, and all that it may import of the others: rooms, or modules of them."""
 
@@ -91,7 +91,7 @@ THIRD_PARTIES: dict[str, set[str]] = {
 }
 """Where alone these may be imported."""
 
-WITHOUT_TWISTED = {"txworker.output.tail", "txworker.base.printable", "txworker.base.directory"}
+WITHOUT_TWISTED = {"txworker.output.tail", "txworker.base.printable", "txworker.base.quantities", "txworker.base.directory"}
 """Modules without Twisted, in rooms that have it."""
 
 Mistake = str

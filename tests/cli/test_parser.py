@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import os
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
@@ -66,9 +67,16 @@ class ParserTests(SynchronousTestCase):
 
     def test_sizes(self) -> None:
         """Bytes accept suffixes for powers of 1024."""
-        table = {"0": 0, "4096": 4096, "64K": 65_536, "10m": 10 * 2**20, "2G": 2**31, "1T": 2**40}
+        table = {"0": 0, "4096": 4096, "64K": 65_536, "10m": 10 * 2**20, "2G": 2**31, "1T": 2**40, "512MiB": 2**29}
         for text, size in table.items():
             self.assertEqual(size, parse(["run", "--max-output", text, "true"]).max_output)
+
+    def test_durations(self) -> None:
+        """Seconds may be given as a duration with units."""
+        for text, number in {"90": 90.0, "2.5": 2.5, "1h30m": 5400.0}.items():
+            self.assertEqual(number, parse(["run", "--timeout", text, "true"]).timeout)
+            self.assertEqual(number, parse(["ps", "--patience", text]).patience)
+        self.assertEqual(math.inf, parse(["--patience", "inf", "ps"]).patience)
 
     def test_states(self) -> None:
         """States may be separated by commas, and the option repeated."""

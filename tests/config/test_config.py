@@ -60,6 +60,12 @@ MISTAKES = {
     "grpc_server.max_streams = true": "grpc_server.max_streams: must be an integer, not true",
     "grpc_server.max_streams = 8.0": "grpc_server.max_streams: must be an integer, not 8.0",
     "jobs.stop_grace_seconds = '5'": 'jobs.stop_grace_seconds: must be a number of seconds, not "5"',
+    "jobs.stop_grace_seconds = 'soon'": "jobs.stop_grace_seconds: must be a number of seconds, or a duration such as "
+    '"1h30m", not "soon"',
+    "jobs.stop_grace_seconds = '9999d'": "jobs.stop_grace_seconds: must be from 0 to 31536000 seconds, not 863913600.0",
+    "jobs.keep_days = 'ever'": 'jobs.keep_days: must be a number of days, or a duration such as "1h30m", not "ever"',
+    "jobs.limits.max_memory_bytes = 'much'": "jobs.limits.max_memory_bytes: must be an integer, or a size such as "
+    '"2G" or "512MiB", not "much"',
     "jobs.stop_grace_seconds = true": "jobs.stop_grace_seconds: must be a number of seconds, not true",
     "jobs.max_running = false": "jobs.max_running: must be an integer, not false",
     "jobs.durability = 'disk'": 'jobs.durability: must be "process" or "machine", not "disk"',
@@ -271,6 +277,17 @@ class LoadTests(ConfigTestCase):
             Jobs(self.directory, Path("/deep/down/~"), self.directory / "s", "machine", 1.0, 2, 3, 3.0, 7), loaded.jobs
         )
         self.assertIsInstance(loaded.jobs.stop_grace_seconds, float)
+
+    def test_quantities(self) -> None:
+        """Times and sizes may be strings with units, as on the command line."""
+        loaded = self.load(
+            "[jobs]\nstop_grace_seconds = '1m30s'\nkeep_days = '36h'\nkeep_output_bytes = '2G'\n"
+            "limits = {max_memory_bytes = '512MiB', max_cpu_seconds = '1h'}\n"
+        )
+        self.assertEqual(
+            (90.0, 1.5, 2**31), (loaded.jobs.stop_grace_seconds, loaded.jobs.keep_days, loaded.jobs.keep_output_bytes)
+        )
+        self.assertEqual((2**29, 3600.0), (loaded.jobs.limits.max_memory_bytes, loaded.jobs.limits.max_cpu_seconds))
 
     def test_environment(self) -> None:
         """Names and values of jobs' variables arrive as they are, the empty value, too."""

@@ -10,12 +10,12 @@ import re
 from pathlib import Path
 from typing import Any
 
+from txworker.base import quantities
 from txworker.pb import worker_pb2 as pb
 
 SOCKET_NAME = "control.sock"
 """In a worker's state directory."""
 
-_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _STATES = {name.removeprefix("JOB_STATE_").lower(): number for name, number in pb.JobState.items() if number}
 _ADDRESS = re.compile(r"(?:\[(?P<ipv6>[^\[\]]+)\]|[A-Za-z0-9._-]+):0*(?P<port>[0-9]{1,9})")
 _HIGHEST_PORT = 65535
@@ -66,13 +66,15 @@ class Pairs(argparse.Action):
 
 
 def seconds(text: str) -> float:
-    """0 or more."""
+    """0 or more seconds, or a duration such as 1h30m."""
     try:
-        number = float(text)
+        number = quantities.seconds(text)
     except ValueError:
         number = -1.0
     if not 0 <= number <= _MOST_SECONDS:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds from 0 to {_MOST_SECONDS}")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no number of seconds from 0 to {_MOST_SECONDS}, and no duration such as 90s or 1h30m"
+        )
     return number
 
 
@@ -98,11 +100,13 @@ def count(text: str) -> int:
 
 def size(text: str) -> int:
     """A number of bytes; the suffixes K, M, G, T are powers of 1024."""
-    digits = text.rstrip("KMGTkmgt")
-    unit = _UNITS.get(text[len(digits) :].upper(), 0)
-    if not (unit and digits.isascii() and digits.isdigit() and int(digits) * unit < 2**63):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of bytes; 4096, 64K, 10M and 2G are")
-    return int(digits) * unit
+    try:
+        number = quantities.size(text)
+    except ValueError:
+        number = 2**63
+    if number >= 2**63:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of bytes; 4096, 64K, 10M and 2G are, and 512MiB")
+    return number
 
 
 def states(text: str) -> list[int]:

@@ -12,8 +12,9 @@ import pwd
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
+from txworker.base import quantities
 from txworker.config.quoting import quoted, shown
 from txworker.jobs import Limits
 from txworker.jobs.spec import MAX_ARGUMENT_BYTES
@@ -23,6 +24,7 @@ _HIGHEST_STREAMS = 10_000  # each stream needs a thread; a higher number is a ty
 _HIGHEST_CONNECTIONS = 1_000_000  # more than a machine has descriptors; 0 lets the worker decide
 _HIGHEST_RUNNING = 1_000_000  # more processes than a machine can have; 0 means no ceiling
 _LONGEST_SECONDS = 365 * 86_400  # a year, which timers accept; a longer time is a typing mistake
+_HIGHEST_BYTES = 2**62
 _LONGEST_DAYS = 36_500  # a century; 0 means for ever
 
 _OWN_VARIABLES = "TXWORKER_"
@@ -69,7 +71,33 @@ def _whole(lowest: int, highest: int) -> _Reader:
     return read
 
 
+def _bytes(value: object, base: Path) -> int:
+    """An integer, or a size such as "2G"."""
+    if _has_unit(value):
+        try:
+            value = quantities.size(value)
+        except ValueError:
+            raise Wrong(f'must be an integer, or a size such as "2G" or "512MiB", not {shown(value)}') from None
+    return int(_whole(0, _HIGHEST_BYTES)(value, base))
+
+
+def _has_unit(value: object) -> TypeGuard[str]:
+    """A string; but not one that holds only a number, which TOML has without quotes."""
+    return isinstance(value, str) and not value.replace(".", "").isdecimal()
+
+
+def _duration(value: object, unit: str, unit_seconds: int) -> object:
+    """A duration such as "1h30m" as a number of the unit; other values as they are."""
+    if not _has_unit(value):
+        return value
+    try:
+        return quantities.seconds(value) / unit_seconds
+    except ValueError:
+        raise Wrong(f'must be a number of {unit}, or a duration such as "1h30m", not {shown(value)}') from None
+
+
 def _seconds(value: object, base: Path) -> float:
+    value = _duration(value, "seconds", 1)
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise Wrong(f"must be a number of seconds, not {shown(value)}")
     if not 0 <= value <= _LONGEST_SECONDS:  # false for NaN, too
@@ -78,6 +106,7 @@ def _seconds(value: object, base: Path) -> float:
 
 
 def _days(value: object, base: Path) -> float:
+    value = _duration(value, "days", 86_400)
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise Wrong(f"must be a number of days, not {shown(value)}")
     if not 0 <= value <= _LONGEST_DAYS:
@@ -199,8 +228,8 @@ def _is_ipv6(text: str) -> bool:
 
 
 LIMITS: Mapping[str, _Reader] = {
-    "max_output_bytes": _whole(0, 2**62),
-    "max_memory_bytes": _whole(0, 2**62),
+    "max_output_bytes": _bytes,
+    "max_memory_bytes": _bytes,
     "max_cpu_seconds": _seconds,
     "max_open_files": _whole(0, 2**30),
     "max_processes": _whole(0, 2**30),
@@ -231,7 +260,7 @@ READERS: Mapping[str, Mapping[str, _Reader]] = {
         "durability": _one_of("process", "machine"),
         "keep_days": _days,
         "keep_jobs": _whole(0, 2**62),
-        "keep_output_bytes": _whole(0, 2**62),
+        "keep_output_bytes": _bytes,
         "stop_grace_seconds": _seconds,
         "max_running": _whole(0, _HIGHEST_RUNNING),
         "at_stop": _one_of("end", "leave"),
