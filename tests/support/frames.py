@@ -1,4 +1,4 @@
-"""Frames of HTTP/2 made by hand, for clients that do what no library does: half a call, or ten thousand resets."""
+"""HTTP/2 frames, for clients that do what no library does: half-sent calls, or ten thousand resets."""
 
 from __future__ import annotations
 
@@ -29,27 +29,27 @@ METHODS = (
     "/grpc.health.v1.Health/Watch",
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
 )
-"""One of every kind that a worker serves."""
+"""At least one method of each kind that a worker serves."""
 
 
 def frame(kind: int, flags: int, number: int, payload: bytes = b"") -> bytes:
-    """A frame of the stream with that number; 0: of the connection."""
+    """A frame of the stream with that number; 0: of the connection (RFC 9113, 4.1)."""
     return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, number) + payload
 
 
 def field(name: bytes, value: bytes) -> bytes:
-    """A header that is to be looked up nowhere and remembered by nobody (RFC 7541, 6.2.2); short ones only."""
+    """A literal header field without indexing (RFC 7541, 6.2.2), with name and value shorter than 128 bytes."""
     return b"\0" + bytes([len(name)]) + name + bytes([len(value)]) + value
 
 
 def request_headers(path: str, authority: str) -> bytes:
-    """What begins a call."""
+    """The header block of a call."""
     headers = _POST + _HTTP + field(b":path", path.encode()) + field(b":authority", authority.encode())
     return headers + field(b"te", b"trailers") + field(b"content-type", b"application/grpc")
 
 
 class RawConnection:
-    """One connection without TLS, on which calls are begun and left as they are."""
+    """A connection without TLS, on which calls are begun and not completed."""
 
     def __init__(self, addr: str) -> None:
         host, port = addr.rsplit(":", 1)
@@ -63,48 +63,48 @@ class RawConnection:
         self.send(PREFACE + frame(SETTINGS, 0, 0))
 
     def send(self, data: bytes) -> None:
-        """All of it, unless the worker has closed the connection."""
+        """Send all of it, unless the worker has closed the connection."""
         with suppress(BrokenPipeError, ConnectionResetError):
             self._socket.sendall(data)
 
-    def begin(self, path: str, of_its_message: bytes = b"") -> int:
-        """Begin a call: headers and, of its message, so much; its number."""
-        self.send(self.beginning(path, of_its_message))
+    def begin(self, path: str, data: bytes = b"") -> int:
+        """Send the headers of a call, and that beginning of its message; the number of the stream."""
+        self.send(self.beginning(path, data))
         return self._next - 2
 
-    def beginning(self, path: str, of_its_message: bytes = b"") -> bytes:
-        """The same as bytes that are still to be sent."""
+    def beginning(self, path: str, data: bytes = b"") -> bytes:
+        """The bytes that begin() sends."""
         number, self._next = self._next, self._next + 2
         begun = frame(HEADERS, END_HEADERS, number, request_headers(path, self._authority))
-        return begun + (frame(DATA, 0, number, of_its_message) if of_its_message else b"")
+        return begun + (frame(DATA, 0, number, data) if data else b"")
 
     def resets(self, count: int, path: str = QUERY) -> bytes:
-        """So many calls that are taken back at once, as bytes that are still to be sent."""
+        """Bytes that begin so many calls and reset each at once."""
         return b"".join(self.beginning(path) + frame(RST_STREAM, 0, self._next - 2, CANCEL) for _ in range(count))
 
     def read(self, within_seconds: float = 0.0) -> None:
-        """Take in what has come, and note which calls have ended; answers what the protocol wants answered."""
+        """Read what has come, record which calls have ended, and answer SETTINGS and PING."""
         self._socket.settimeout(within_seconds)
         with suppress(BlockingIOError, TimeoutError, ConnectionError):
             while data := self._socket.recv(1 << 16):
                 self._unread += data
-                self._understand()
+                self._parse()
                 self._socket.settimeout(0.0)
             self.closed = True
         self._socket.settimeout(10.0)
 
     def all_ended(self, numbers: set[int], within_seconds: float) -> bool:
-        """Whether these calls end, or the connection, within that time."""
+        """Whether these calls, or the connection, end within that time."""
         end = time.monotonic() + within_seconds
         while not self.closed and not numbers <= self.ended and time.monotonic() < end:
             self.read(0.05)
         return self.closed or numbers <= self.ended
 
     def close(self) -> None:
-        """Leave, whatever is open."""
+        """Close the connection, with all calls."""
         self._socket.close()
 
-    def _understand(self) -> None:
+    def _parse(self) -> None:
         while len(self._unread) >= 9:
             end = 9 + int.from_bytes(self._unread[:3], "big")
             if len(self._unread) < end:
@@ -120,7 +120,7 @@ class RawConnection:
 
 @contextmanager
 def connections(addr: str, count: int) -> Iterator[list[RawConnection]]:
-    """So many, closed at the end."""
+    """So many connections, which are closed at the end."""
     made: list[RawConnection] = []
     try:
         made.extend(RawConnection(addr) for _ in range(count))

@@ -1,4 +1,4 @@
-"""The store's port in memory. The bench uses it as a baseline."""
+"""An implementation of ports.Store in memory. The bench uses it as a baseline."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every method of every service that a worker serves, as its descriptor has it."""
+"""The descriptors of every method that a worker serves."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ METHODS: list[MethodDescriptor] = [
 
 
 def path_of(method: MethodDescriptor) -> str:
-    """As it is called on the wire."""
+    """The method's path on the wire: /service/method."""
     return f"/{method.containing_service.full_name}/{method.name}"
 
 
 def begin(channel: grpc.Channel, method: MethodDescriptor, request: bytes, **options: Any) -> Any:
-    """A call with these bytes, begun: its answers are iterated, whatever their number."""
+    """Begin a call with these bytes; an iterator of its answers, also of a method with one answer."""
     requests: Any = iter([request]) if method.client_streaming else request
     make: Any = channel.stream_stream if method.client_streaming else channel.unary_stream
     return make(path_of(method))(requests, **options)

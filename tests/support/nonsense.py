@@ -1,4 +1,4 @@
-"""Requests that no sensible client sends, for any method: bytes that are no message, numbers that mean nothing."""
+"""Random invalid requests for any method: bytes that cannot be parsed, and values out of range."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescri
 from google.protobuf.message_factory import GetMessageClass
 
 COMMANDS = ("true", "echo", "true", "no-such-program", "", "a 'b", "\0")
-"""What a request may start: nothing that lasts, reads or writes."""
+"""Commands that a request may start. None runs for long, reads or writes."""
 
 _NUMBERS = (0, 1, 2, -1, 7, 1000, 2**31 - 1, 2**31, -(2**31), 2**32, 2**62, 2**63 - 1, -(2**63))
 _FRACTIONS = (0.0, -0.0, 0.5, -1.0, 1e308, -1e308, float("inf"), float("-inf"), float("nan"))
@@ -30,7 +30,7 @@ _TEXTS = (
     "é" * 300,
     "x" * 5000,
 )
-_SMALLEST = {
+_RANGES = {
     FieldDescriptor.CPPTYPE_INT32: (-(2**31), 2**31 - 1),
     FieldDescriptor.CPPTYPE_ENUM: (-(2**31), 2**31 - 1),
     FieldDescriptor.CPPTYPE_INT64: (-(2**63), 2**63 - 1),
@@ -40,14 +40,14 @@ _SMALLEST = {
 
 
 class Nonsense:
-    """Made by one source of randomness; job_ids exist; the first is never stopped or signalled."""
+    """Requests from one random generator. job_ids: ids that exist; the first is never stopped or signalled."""
 
     def __init__(self, rng: random.Random, job_ids: list[str]) -> None:
         self._rng = rng
         self._job_ids = job_ids
 
     def request(self, method: MethodDescriptor) -> bytes:
-        """The bytes of one request."""
+        """The bytes of one request for that method."""
         message = self.message(method.input_type, method.name not in ("StopJob", "SignalJob"))
         if method.name == "StartJob":
             message.command = self._rng.choice(COMMANDS)
@@ -67,11 +67,11 @@ class Nonsense:
         return way(message.SerializeToString())
 
     def unparsable(self) -> bytes:
-        """Bytes that are no message of any type."""
+        """Bytes that no message type can parse."""
         return b"\xff" * self._rng.choice((1, 10, 1000))
 
     def message(self, kind: Descriptor, any_job: bool = True) -> Any:
-        """One in which every field has a value of its type, or none."""
+        """A message in which each field is unset or has a random value of its type."""
         message: Any = GetMessageClass(kind)()
         share = self._rng.choice((0.05, 0.2, 0.5))
         for field in kind.fields:
@@ -100,8 +100,8 @@ class Nonsense:
             return self._text(any_job)
         if field.type == FieldDescriptor.TYPE_BYTES:
             return self._rng.randbytes(self._rng.choice((0, 1, 100, 10_000)))
-        if field.cpp_type in _SMALLEST:
-            least, most = _SMALLEST[field.cpp_type]
+        if field.cpp_type in _RANGES:
+            least, most = _RANGES[field.cpp_type]
             return min(most, max(least, self._rng.choice(_NUMBERS)))
         return self._rng.choice(_FRACTIONS) if field.type != FieldDescriptor.TYPE_BOOL else self._rng.random() < 0.5
 
@@ -135,7 +135,7 @@ class Nonsense:
         return tag + b"\x03" + self._rng.choice((b"\xff\xfe\xfd", b"a\xc3(", b"\xed\xa0\x80"))
 
     def _too_long(self, good: bytes) -> bytes:
-        """A field that says it is longer than what comes."""
+        """A field with a length beyond the end of the message."""
         length = self._rng.choice(
             (b"\x7f", b"\xff\xff\x7f", b"\xff\xff\xff\xff\x07", b"\xff\xff\xff\xff\xff\xff\xff\xff\x7f")
         )

@@ -1,4 +1,4 @@
-"""A reactor's readers and timers without a reactor."""
+"""A reactor that only keeps its readers, and has a Clock for its timers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from twisted.internet.task import Clock
 
 
 class FakeReaders:
-    """Takes so many readers and no more; `clock` is its time."""
+    """addReader() fails beyond `room` readers, as epoll does. clock: the time of callLater()."""
 
     def __init__(self, room: int = 1000) -> None:
         self.room = room

@@ -1,4 +1,4 @@
-"""Watchers of all jobs, each of which folds what it is told into a view, and finds fault with what comes."""
+"""Watchers of all jobs that keep the newest records and detect wrong events."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from txworker.pb import worker_pb2 as pb
 from txworker.pb.worker_pb2_grpc import WorkerStub
 
 _STAGE = {pb.JOB_STATE_PENDING: 0, pb.JOB_STATE_RUNNING: 1, pb.JOB_STATE_STOPPING: 2}
-"""What may follow what; every end comes last."""
+"""The order of states; every final state comes last."""
 
 
 class Watcher:
     """
-    WatchJobs over a connection of its own, from now until close(); `view` is the newest record of each job,
-    `ended` the ids of those that are done, last_at when the last of these was told, by time.monotonic().
+    Calls WatchJobs on a connection of its own, until close().
 
-    faults are events that must not be: of a job in a state that it had already, or had already left.
+    view: the newest record of each job. ended: ids of done jobs. last_at: when the last of these came (time.monotonic).
+    faults: wrong events, which repeat a state of a job or go back to an earlier one.
     """
 
     def __init__(self, addr: str, **request: Any) -> None:
@@ -33,29 +33,29 @@ class Watcher:
         self.call = WorkerStub(self._channel).WatchJobs(pb.WatchJobsReq(**request))
 
     def follow(self) -> Watcher:
-        """Read in a thread of its own, from now on."""
+        """Start read() in a thread."""
         threading.Thread(target=self.read, daemon=True).start()
         return self
 
     def read(self) -> None:
-        """Fold what comes until it ends, or until close()."""
+        """Process events until the call ends."""
         try:
             for event in self.call:
-                self._fold(event.job)
+                self._process(event.job)
         except grpc.RpcError as error:
             if error.code() != grpc.StatusCode.CANCELLED:
                 self.faults.append(str(error))
 
     def knows(self, count: int) -> bool:
-        """So many ends are known; or something was wrong."""
+        """So many jobs are done, or there is a fault."""
         return len(self.ended) >= count or bool(self.faults)
 
     def close(self) -> None:
-        """Leave."""
+        """End the call."""
         self.call.cancel()
         self._channel.close()
 
-    def _fold(self, job: pb.Job) -> None:
+    def _process(self, job: pb.Job) -> None:
         before = self.view.get(job.jobID)
         if before is not None and (done(before) or _STAGE.get(job.state, 3) <= _STAGE[before.state]):
             self.faults.append(f"after {before} came {job}")
