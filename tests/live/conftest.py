@@ -1,14 +1,23 @@
-"""A worker for the tests of one file, and workers of their own for those that need them."""
+"""Workers for tests: one for a whole file, or new ones; and processes without a worker."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import pytest_twisted
+from twisted.internet import reactor
+from twisted.internet.task import deferLater
 
+from tests.support.children import held
 from tests.support.daemon import Daemon
+from tests.support.providers import Provider, by_reactor, through_shim
 from tests.support.spare import Spares
+
+real: Any = reactor
 
 
 @pytest.fixture(scope="package", autouse=True)
@@ -42,3 +51,30 @@ def a_daemon(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
     yield make
     for worker in made:
         worker.close()
+
+
+@pytest.fixture
+def nothing_left() -> Iterator[None]:
+    """The test leaves no pipe, no pidfd, no memory file and no child."""
+    if Daemon.spares is not None:
+        Daemon.spares.close()
+    pytest_twisted.blockon(deferLater(real, 0))  # the reactor has its own descriptors by now
+    before = held()
+    yield
+    assert held() == before
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+@pytest.fixture(params=["shim", "reactor"])
+def provider(request: pytest.FixtureRequest, nothing_left: None, tmp_path: Path) -> Iterator[Provider]:
+    """Each way of starting processes, one after the other."""
+    with through_shim(tmp_path) if request.param == "shim" else by_reactor() as one:
+        yield one
+
+
+@pytest.fixture
+def shim(nothing_left: None, tmp_path: Path) -> Iterator[Provider]:
+    """A shim of the test's own."""
+    with through_shim(tmp_path) as one:
+        yield one
