@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -91,7 +92,15 @@ THIRD_PARTIES: dict[str, set[str]] = {
 }
 """Where alone these may be imported."""
 
-WITHOUT_TWISTED = {"txworker.output.tail", "txworker.base.printable", "txworker.base.quantities", "txworker.base.directory"}
+STANDARD_LIBRARY_ONLY = {"linux", "jobs", "shim"}
+"""Rooms that import no third party at all."""
+
+WITHOUT_TWISTED = {
+    "txworker.output.tail",
+    "txworker.base.printable",
+    "txworker.base.quantities",
+    "txworker.base.directory",
+}
 """Modules without Twisted, in rooms that have it."""
 
 Mistake = str
@@ -143,6 +152,8 @@ def _allowed(module: str, name: str) -> bool:
     if first != "txworker":
         if first == "twisted" and module in WITHOUT_TWISTED:
             return False
+        if room in STANDARD_LIBRARY_ONLY:
+            return first in sys.stdlib_module_names and first not in THIRD_PARTIES
         return bool(first) and room in THIRD_PARTIES.get(first, {room})
     if rest.split(".")[0] == room:
         return _allowed_inside(room, module, name)
@@ -222,6 +233,8 @@ class RoomsTests(SynchronousTestCase):
             ("txworker.cli.main", "from txworker.wire.jobs import job_to_pb"),
             ("txworker.worker.worker", "from txworker.daemon.service import makeService"),
             ("txworker.shim.events", "from txworker.shim.loop import Loop"),
+            ("txworker.shim.events", "import attrs"),
+            ("txworker.process.timers", "from txworker.process.launcher import Launcher"),
         ]
         for module, source in table:
             self.assertEqual(1, len(mistakes(module, source)), (module, source, mistakes(module, source)))
