@@ -107,6 +107,9 @@ class ScriptedWorker(WorkerServicer):
     def StopJob(self, request: Any, context: Any) -> Any:
         return next(self._next("StopJob", request, context))
 
+    def SignalJob(self, request: Any, context: Any) -> Any:
+        return next(self._next("SignalJob", request, context))
+
     def QueryJob(self, request: Any, context: Any) -> Any:
         return next(self._next("QueryJob", request, context))
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta, timezone
+
 from twisted.trial.unittest import SynchronousTestCase
 
-from txworker.client.requests import PAGE, list_request, next_page
+from txworker.client.errors import AmbiguousJob
+from txworker.client.requests import PAGE, list_request, next_page, only_job, prefix_request
 from txworker.pb import worker_pb2 as pb
 
 
@@ -20,7 +23,32 @@ def sizes(jobs: int, limit: int) -> list[int]:
             return asked
 
 
+class PrefixTests(SynchronousTestCase):
+    def test_only_one(self) -> None:
+        """The beginning of an id stands for it where that is of one job only, also to a worker that knows no such."""
+        ids = ("abcd1", "abcd2", "abce")
+        answer = pb.ListJobsRes(jobs=[pb.Job(jobID=job_id) for job_id in ids])
+        self.assertEqual(["abcd1", "abce", ""], [only_job(prefix, answer) for prefix in ("abcd1", "abce", "ffff")])
+        with self.assertRaisesRegex(AmbiguousJob, "several jobs' ids begin with 'abcd'"):
+            only_job("abcd", answer)
+
+    def test_what_is_asked(self) -> None:
+        """Only what may be the beginning of an id is asked for, and no more than shows that there are two."""
+        request = prefix_request("0f9e-")
+        assert request is not None
+        self.assertEqual(("0f9e-", 2), (request.idPrefix, request.pageSize))
+        for word in ("", "abc", "nobody", "x" * 36, "scripts/a.sh", "ABCD"):
+            self.assertIsNone(prefix_request(word))
+
+
 class ListTests(SynchronousTestCase):
+    def test_window(self) -> None:
+        """Times of any zone select jobs by their creation."""
+        at = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone(timedelta(hours=1)))
+        request = list_request((), None, since=at)
+        self.assertEqual("2026-01-02T02:04:05Z", request.since.ToJsonString())
+        self.assertFalse(request.HasField("until"))
+
     def test_pages(self) -> None:
         """No page is larger than what is missing."""
         table = {0: [PAGE] * 3, 700: [PAGE, 200], 500: [PAGE], 50: [50], 5000: [PAGE] * 3}
