@@ -111,7 +111,7 @@ class WatchTests(SynchronousTestCase):
         """Changes that are no longer in memory come from the store, in blocks: none is missed, none comes twice."""
         self.patch(change_feed, "HELD_ENDS", 3)
         self.patch(change_feed, "HELD_CHANGES", 3)
-        self.patch(watching, "_FROM_STORE", 2)
+        self.patch(watching, "JOBS_PER_READ", 2)
         running = self.start()
         events = self.events()
         self.assertEqual(running.id, next(events).id)

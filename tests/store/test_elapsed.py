@@ -8,10 +8,8 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from txworker.linux.clock import TICKS_PER_SECOND
-from txworker.store import elapsed, lease
 from txworker.store.elapsed import DAY_SECONDS, Elapsed, continued
-from txworker.store.lease import Heartbeat, Lease
+from txworker.store.lease import Clocks, Heartbeat, Lease
 
 YEAR = 365 * DAY_SECONDS
 
@@ -52,14 +50,10 @@ class LeaseTests(SynchronousTestCase):
         self.directory = Path(self.mktemp())
         self.directory.mkdir()
         self.wall, self.since_boot, self.boot = 1_700_000_000.0, 5_000.0, "this boot"
-        self.patch(lease.time, "time", lambda: self.wall)  # type: ignore[attr-defined]
-        self.patch(lease, "boot_seconds", lambda: self.since_boot)
-        self.patch(lease, "boot_ticks", lambda: int(self.since_boot * TICKS_PER_SECOND))
-        self.patch(elapsed.Elapsed.__init__, "__defaults__", (lambda: self.since_boot,))
-        self.patch(lease, "boot_id", lambda: self.boot)
+        self.clocks = Clocks(lambda: self.wall, lambda: self.since_boot, lambda: self.boot)
 
     def next_one(self) -> Lease:
-        held = Lease(self.directory)
+        held = Lease(self.directory, self.clocks)
         held.close()
         return held
 
@@ -69,7 +63,7 @@ class LeaseTests(SynchronousTestCase):
 
     def test_jumps(self) -> None:
         """A jump of the wall clock is not counted, whether a worker runs or not."""
-        first = Lease(self.directory)
+        first = Lease(self.directory, self.clocks)
         self.pass_by(400 * DAY_SECONDS, 10)
         first.beat()
         first.close()

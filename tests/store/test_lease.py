@@ -16,7 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from txworker.linux.clock import boot_ticks
 from txworker.store import lease
 from txworker.store.errors import InUse
-from txworker.store.lease import Lease
+from txworker.store.lease import Clocks, Lease
 
 HOLD = """
 import sys, time
@@ -97,9 +97,11 @@ class LeaseTests(SynchronousTestCase):
 
     def test_beat(self) -> None:
         """A beat is seen by the next worker, needs no room on the disk, and leaves `before` unchanged."""
-        held = self.a_lease()
+        now = [1_999_999_998.5]
+        held = Lease(self.directory, Clocks(wall=lambda: now[0]))
+        self.addCleanup(held.close)
         size, before = self.file.stat().st_size, held.before
-        self.patch(lease.time, "time", lambda: 1_999_999_999.5)  # type: ignore[attr-defined]
+        now[0] += 1
         held.beat()
         self.assertEqual(1_999_999_999.5, json.loads(self.file.read_bytes())["alive_at"])
         self.assertEqual((size, before), (self.file.stat().st_size, held.before))

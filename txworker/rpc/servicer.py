@@ -30,7 +30,7 @@ ANSWER_SECONDS = 60.0
 
 
 class WorkerServicer(worker_pb2_grpc.WorkerServicer):
-    """allows() limits the rate of log lines that clients cause."""
+    """The Worker service over one worker. allows(kind) limits the rate of log lines that clients cause."""
 
     _log = Logger()
 

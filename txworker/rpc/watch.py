@@ -13,7 +13,7 @@ from txworker.rpc.bridge import Caller
 from txworker.wire.lists import labels_from_pb
 from txworker.worker.catalog import Catalog
 
-_FROM_STORE = 100
+JOBS_PER_READ = 100
 """Jobs that are read from the store at a time. A watcher that reads nothing keeps so many in memory."""
 
 
@@ -50,9 +50,9 @@ def _all(catalog: Catalog, caller: Caller, query: Query) -> Iterator[Job]:
 
 def _from_store(catalog: Catalog, caller: Caller, query: Query, beyond: int, upto: int) -> Iterator[Job]:
     while beyond < upto:
-        jobs = list(catalog.ended_between(beyond, upto, _FROM_STORE, query.labels, caller.check))
+        jobs = list(catalog.ended_between(beyond, upto, JOBS_PER_READ, query.labels, caller.check))
         yield from jobs
-        if len(jobs) < _FROM_STORE:
+        if len(jobs) < JOBS_PER_READ:
             return
         beyond = jobs[-1].revision
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from txworker.linux.clock import boot_seconds
-
 DAY_SECONDS = 86_400.0
 """
 Time in which the machine was off is counted up to this, by the wall clock, which may be wrong. A lower limit keeps the
@@ -19,7 +17,7 @@ class Elapsed:
     continues from the value that the worker before it recorded. Any thread.
     """
 
-    def __init__(self, begin: float, since_boot: Callable[[], float] = boot_seconds) -> None:
+    def __init__(self, begin: float, since_boot: Callable[[], float]) -> None:
         self._since_boot = since_boot
         self._offset = begin - since_boot()
 

@@ -9,12 +9,13 @@ import json
 import os
 import time
 import uuid
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from txworker.base.directory import open_own
-from txworker.linux.clock import TICKS_PER_SECOND, boot_seconds, boot_ticks
+from txworker.linux.clock import TICKS_PER_SECOND, boot_seconds
 from txworker.store.elapsed import Elapsed, continued
 from txworker.store.errors import InUse, Unusable
 from txworker.store.open_files import identity
@@ -53,6 +54,26 @@ class Heartbeat:
     revision: int = 0
 
 
+def boot_id() -> str:
+    """The kernel's id of the present boot (random(4)); empty when it cannot be read."""
+    with suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return ""
+
+
+@dataclass(frozen=True)
+class Clocks:
+    """
+    What a lease reads of the machine's time.
+
+    wall: seconds since the epoch. since_boot: seconds. boot_id: differs for each boot.
+    """
+
+    wall: Callable[[], float] = time.time
+    since_boot: Callable[[], float] = boot_seconds
+    boot_id: Callable[[], str] = boot_id
+
+
 class Lease:
     """
     The lock on a state directory.
@@ -67,13 +88,14 @@ class Lease:
         OSError: the file cannot be created or written, or is not a file of the worker's own.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, clocks: Clocks = Clocks()) -> None:
         self._directory = directory
+        self._clocks = clocks
         self._locks = _Locks(directory)
         self.before = self._locks.before
         try:
             self.id = self.before.id if self.before else uuid.uuid4().hex[:12]
-            self.boot_id = boot_id()
+            self.boot_id = clocks.boot_id()
             self.elapsed, self.stepped = self._continue_elapsed()
             self.number, self.revision = (self.before.number, self.before.revision) if self.before else (0, 0)
             self._cgroups = self.before.cgroups if self.before else ""  # until these cgroups are emptied
@@ -88,7 +110,7 @@ class Lease:
 
     def _write(self, stopped: bool) -> None:
         highest = self.number, self.revision
-        now = time.time(), boot_ticks()
+        now = self._clocks.wall(), int(self._clocks.since_boot() * TICKS_PER_SECOND)
         heartbeat = Heartbeat(
             self.id, os.getpid(), self.boot_id, *now, self._cgroups, stopped, self.elapsed(), *highest
         )
@@ -133,13 +155,13 @@ class Lease:
         return self.before is not None and self.before.boot_id != self.boot_id
 
     def _continue_elapsed(self) -> tuple[Elapsed, float]:
-        before, wall = self.before, time.time()
+        before, wall, since_boot = self.before, self._clocks.wall(), self._clocks.since_boot
         if before is None:
-            return Elapsed(wall), 0.0
-        booted_since = None if self.rebooted else boot_seconds() - before.alive_ticks / TICKS_PER_SECOND
+            return Elapsed(wall, since_boot), 0.0
+        booted_since = None if self.rebooted else since_boot() - before.alive_ticks / TICKS_PER_SECOND
         then = before.elapsed or before.alive_at
-        now, stepped = continued(then, wall - before.alive_at, booted_since, boot_seconds())
-        return Elapsed(now), stepped
+        now, stepped = continued(then, wall - before.alive_at, booted_since, since_boot())
+        return Elapsed(now, since_boot), stepped
 
     def close(self, in_order: bool = False) -> None:
         """Release the lease. in_order: the worker did everything that it does before it ends."""
@@ -210,13 +232,6 @@ def take_lease(directory: Path) -> Lease:
         return Lease(directory)
     except OSError as error:
         raise Unusable(f"{error.filename or directory}: {error.strerror}") from error
-
-
-def boot_id() -> str:
-    """The kernel's id of the present boot (random(4)); empty when it cannot be read."""
-    with suppress(OSError):
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    return ""
 
 
 def _read(fd: int) -> Heartbeat | None:
