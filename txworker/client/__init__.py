@@ -16,16 +16,17 @@ the same methods. docs/client.md shows each of them, and what happens when conne
 from txworker.client.aio import AsyncClient, AsyncJob
 from txworker.client.connection import TLS
 from txworker.client.errors import (
-    CallLate,
+    AmbiguousJob,
     Closed,
+    DeadlineExceeded,
     ExecutableBusy,
     InvalidRequest,
     JobRemoved,
     NoSuchDirectory,
     NoSuchExecutable,
     NoSuchJob,
-    NotOffered,
     NotPermitted,
+    NotSupported,
     OffsetBeyondEnd,
     OutOfResources,
     OutputGone,
@@ -42,11 +43,12 @@ from txworker.client.values import JobRecord, JobResult, JobState, Limits, Usage
 
 __all__ = [
     "TLS",
+    "AmbiguousJob",
     "AsyncClient",
     "AsyncJob",
-    "CallLate",
     "Client",
     "Closed",
+    "DeadlineExceeded",
     "ExecutableBusy",
     "InvalidRequest",
     "Job",
@@ -58,8 +60,8 @@ __all__ = [
     "NoSuchDirectory",
     "NoSuchExecutable",
     "NoSuchJob",
-    "NotOffered",
     "NotPermitted",
+    "NotSupported",
     "OffsetBeyondEnd",
     "OutOfResources",
     "OutputGone",

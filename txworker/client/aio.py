@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
@@ -15,7 +16,16 @@ from txworker.client.connection import DEFAULT_ADDR, OPTIONS, TLS, target
 from txworker.client.errors import Closed, NoSuchJob, WorkerError, error_of
 from txworker.client.outage import NO_LIMIT, Outage, TimeLimit
 from txworker.client.reading import Changes, Reading, decoder
-from txworker.client.requests import PROBE, StartDetails, list_request, next_page, start_request, stop_request
+from txworker.client.requests import (
+    PROBE,
+    StartDetails,
+    list_request,
+    next_page,
+    only_job,
+    prefix_request,
+    start_request,
+    stop_request,
+)
 from txworker.client.telling import tell_log
 from txworker.client.values import JobRecord, JobResult, JobState, record_of
 from txworker.pb import worker_pb2 as pb
@@ -82,17 +92,31 @@ class AsyncClient:
 
     async def get(self, job_id: str) -> JobRecord:
         """As `Client.get`."""
-        return record_of((await self._ask(f"job {job_id}", self._stub.QueryJob, pb.QueryJobReq(jobID=job_id))).job)
+        what = f"job {job_id}"
+        try:
+            return record_of((await self._ask(what, self._stub.QueryJob, pb.QueryJobReq(jobID=job_id))).job)
+        except NoSuchJob:
+            request = prefix_request(job_id)
+            whole = request and only_job(job_id, await self._ask(what, self._stub.ListJobs, request))
+            if not whole:
+                raise
+        return record_of((await self._ask(what, self._stub.QueryJob, pb.QueryJobReq(jobID=whole))).job)
 
     def job(self, job_id: str) -> AsyncJob:
         """As `Client.job`."""
         return AsyncJob(self, job_id)
 
     async def jobs(
-        self, states: Iterable[JobState] = (), labels: Mapping[str, str] | None = None, *, limit: int = 0
+        self,
+        states: Iterable[JobState] = (),
+        labels: Mapping[str, str] | None = None,
+        *,
+        limit: int = 0,
+        since: datetime | None = None,
+        until: datetime | None = None,
     ) -> AsyncGenerator[JobRecord, None]:
         """As `Client.jobs`."""
-        request = list_request(states, labels, limit)
+        request = list_request(states, labels, limit, since, until)
         left = limit
         while True:
             answer = await self._ask("listing jobs", self._stub.ListJobs, request)

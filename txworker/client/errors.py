@@ -35,6 +35,10 @@ class NoSuchJob(WorkerError):
     """No job of this worker has that id."""
 
 
+class AmbiguousJob(WorkerError):
+    """The ids of several jobs begin with those characters."""
+
+
 class JobRemoved(NoSuchJob):
     """There was a job with that id; retention has removed it."""
 

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timezone
 from typing import TypedDict
 
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from txworker.client.errors import AmbiguousJob
 from txworker.client.values import JobState, Limits, to_duration
 from txworker.pb import worker_pb2 as pb
 
 PAGE = 500
 """Jobs of one answer to ListJobs; a client asks for the next page by itself."""
+
+_PREFIX = re.compile(r"[0-9a-f-]{4,35}")
+"""A part of a UUID, long enough to be meant."""
 
 PROBE = pb.ListJobsReq(pageSize=1)
 """Asks a worker next to nothing, to see whether it answers."""
@@ -73,13 +81,42 @@ def start_request(command: str, path: str, details: StartDetails) -> pb.StartJob
     )
 
 
-def list_request(states: Iterable[JobState], labels: Mapping[str, str] | None, limit: int = 0) -> pb.ListJobsReq:
-    """The first page of at most `limit` jobs (0: all) in one of these states (none: any) with all of these labels."""
+def list_request(
+    states: Iterable[JobState],
+    labels: Mapping[str, str] | None,
+    limit: int = 0,
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> pb.ListJobsReq:
+    """
+    The first page of at most `limit` jobs (0: all) in one of these states (none: any) with all of these labels, created
+    in [since, until).
+    """
     return pb.ListJobsReq(
         states=[pb.JobState.ValueType(state) for state in states],
         labels=labels,
         pageSize=min(limit, PAGE) if limit else PAGE,
+        since=_timestamp(since),
+        until=_timestamp(until),
     )
+
+
+def prefix_request(prefix: str) -> pb.ListJobsReq | None:
+    """Asks which jobs have an id that begins so; None: what cannot be, or may be too many."""
+    return pb.ListJobsReq(idPrefix=prefix, pageSize=2) if _PREFIX.fullmatch(prefix) else None
+
+
+def only_job(prefix: str, answer: pb.ListJobsRes) -> str:
+    """
+    The id of the one job whose id begins so, or "".
+
+    Raises:
+        AmbiguousJob: there are several.
+    """
+    found = [job.jobID for job in answer.jobs if job.jobID.startswith(prefix)]  # an older worker tells of any
+    if len(found) > 1:
+        raise AmbiguousJob(f"several jobs' ids begin with {prefix!r}", code="INVALID_ARGUMENT")
+    return found[0] if found else ""
 
 
 def next_page(request: pb.ListJobsReq, answer: pb.ListJobsRes, left: int) -> bool:
@@ -88,6 +125,14 @@ def next_page(request: pb.ListJobsReq, answer: pb.ListJobsRes, left: int) -> boo
     if left:
         request.pageSize = min(left, PAGE)
     return bool(request.pageToken)
+
+
+def _timestamp(at: datetime | None) -> Timestamp | None:
+    if at is None:
+        return None
+    stamp = Timestamp()
+    stamp.FromDatetime(at.astimezone(timezone.utc))
+    return stamp
 
 
 def stop_request(job_id: str, grace: float | None) -> pb.StopJobReq:

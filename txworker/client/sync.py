@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
@@ -14,7 +15,16 @@ from txworker.client.connection import DEFAULT_ADDR, OPTIONS, TLS, target
 from txworker.client.errors import Closed, NoSuchJob, WorkerError, error_of
 from txworker.client.outage import NO_LIMIT, Outage, TimeLimit
 from txworker.client.reading import Changes, Reading, decoder
-from txworker.client.requests import PROBE, StartDetails, list_request, next_page, start_request, stop_request
+from txworker.client.requests import (
+    PROBE,
+    StartDetails,
+    list_request,
+    next_page,
+    only_job,
+    prefix_request,
+    start_request,
+    stop_request,
+)
 from txworker.client.telling import tell_log
 from txworker.client.values import JobRecord, JobResult, JobState, record_of
 from txworker.pb import worker_pb2 as pb
@@ -95,21 +105,40 @@ class Client:
         return job.wait(), printed
 
     def get(self, job_id: str) -> JobRecord:
-        """How that job stands."""
-        return record_of(self._ask(f"job {job_id}", self._stub.QueryJob, pb.QueryJobReq(jobID=job_id)).job)
+        """
+        How that job stands; the first characters of an id are enough (at least 4), where they are of one job only.
+
+        Raises:
+            NoSuchJob, AmbiguousJob: no job, or several have an id that begins so.
+        """
+        what = f"job {job_id}"
+        try:
+            return record_of(self._ask(what, self._stub.QueryJob, pb.QueryJobReq(jobID=job_id)).job)
+        except NoSuchJob:
+            request = prefix_request(job_id)
+            whole = request and only_job(job_id, self._ask(what, self._stub.ListJobs, request))
+            if not whole:
+                raise
+        return record_of(self._ask(what, self._stub.QueryJob, pb.QueryJobReq(jobID=whole)).job)
 
     def job(self, job_id: str) -> Job:
         """A handle for a job that was started before; whether there is one is found out by its methods."""
         return Job(self, job_id)
 
     def jobs(
-        self, states: Iterable[JobState] = (), labels: Mapping[str, str] | None = None, *, limit: int = 0
+        self,
+        states: Iterable[JobState] = (),
+        labels: Mapping[str, str] | None = None,
+        *,
+        limit: int = 0,
+        since: datetime | None = None,
+        until: datetime | None = None,
     ) -> Generator[JobRecord, None, None]:
         """
-        The worker's jobs, the newest first, fetched page by page; of these states, with all of these labels, at most
-        `limit` (0: all).
+        The worker's jobs, the newest first, fetched page by page; of these states, with all of these labels, created
+        at the time `since` or later and before `until`, at most `limit` (0: all). A time without a zone is local.
         """
-        request = list_request(states, labels, limit)
+        request = list_request(states, labels, limit, since, until)
         left = limit
         while True:
             answer = self._ask("listing jobs", self._stub.ListJobs, request)

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import Future
 from contextlib import aclosing
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from twisted.internet.defer import Deferred, fail, succeed
@@ -109,12 +110,18 @@ class TwistedClient:
         return self._fires(lambda: self._client.wait(job_id, timeout))
 
     def jobs(
-        self, states: Iterable[JobState] = (), labels: Mapping[str, str] | None = None, *, limit: int = 0
+        self,
+        states: Iterable[JobState] = (),
+        labels: Mapping[str, str] | None = None,
+        *,
+        limit: int = 0,
+        since: datetime | None = None,
+        until: datetime | None = None,
     ) -> Deferred[list[JobRecord]]:
         """As `Client.jobs`, all at once."""
 
         async def listed() -> list[JobRecord]:
-            return [record async for record in self._client.jobs(states, labels, limit=limit)]
+            return [record async for record in self._client.jobs(states, labels, limit=limit, since=since, until=until)]
 
         return self._fires(listed)
 
