@@ -43,7 +43,7 @@ real: Any = reactor
 
 @pytest.fixture
 def odd_signals() -> Iterator[None]:
-    """Where the worker was started these were ignored, or blocked."""
+    """Signals that are ignored or blocked where the worker is started."""
     ignored = (signal.SIGUSR2, signal.SIGALRM, signal.SIGTSTP, signal.SIGTTIN, signal.SIGXCPU, signal.SIGPIPE)
     before = {number: signal.signal(number, signal.SIG_IGN) for number in ignored}
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGWINCH, signal.SIGQUIT})
@@ -54,13 +54,13 @@ def odd_signals() -> Iterator[None]:
 
 
 def alive_in_session(session: int) -> list[int]:
-    """Zombies are not: who was not ours is waited for by init, when it likes."""
+    """The processes of the session, without zombies, which init may take a while to reap."""
     everybody = [ProcessTable().read(int(name)) for name in os.listdir("/proc") if name.isdecimal()]
     return [one.pid for one in everybody if one is not None and one.session == session and not one.zombie]
 
 
 def test_interfaces(provider: Provider) -> None:
-    """A provider is an IReactorProcess and what it makes is an IProcessTransport."""
+    """A spawner is an IReactorProcess, and a transport an IProcessTransport."""
     assert verifyObject(IReactorProcess, provider.spawner)
     for transport in (ChildTransport, ReactorTransport):
         assert verifyClass(IProcessTransport, transport)
@@ -87,7 +87,7 @@ async def test_session_and_usage(tmp_path: Path, provider: Provider) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_how_it_ended(tmp_path: Path, provider: Provider) -> None:
-    """Its exit code, or the signal that ended it."""
+    """The exit code, or the signal that ended it, is reported."""
     for script, expected in [("exit 0", (0, None)), ("exit 7", (7, None)), ("kill -USR1 $$", (None, signal.SIGUSR1))]:
         heard = Heard()
         await launch(provider, tmp_path, JobSpec("sh", "-c", (script,)), heard)
@@ -96,7 +96,7 @@ async def test_how_it_ended(tmp_path: Path, provider: Provider) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_descriptors_of_a_child(tmp_path: Path, provider: Provider) -> None:
-    """A child has 0, 1 and 2 and nothing of ours, with an input and with a separate stderr, too."""
+    """A process has descriptors 0, 1 and 2 only, with stdin and with a separate stderr too."""
     inheritable = os.dup(0)
     os.set_inheritable(inheritable, True)
     for spec in [
@@ -127,14 +127,14 @@ async def test_state_of_a_child(odd_signals: None, tmp_path: Path, provider: Pro
 
 @pytest_twisted.ensureDeferred
 async def test_stdin(tmp_path: Path, provider: Provider) -> None:
-    """Stdin is what was given, to the last byte, then ends; nothing given is an empty one."""
+    """Stdin is the given bytes and then ends; without any it is empty."""
     for data in (b"", b"x", os.urandom(3_000_000)):
         assert (await run(provider, tmp_path, JobSpec("cat", stdin=data))).printed == data
 
 
 @pytest_twisted.ensureDeferred
 async def test_stderr(tmp_path: Path, provider: Provider) -> None:
-    """With separate stderr the two do not mix; else they share a pipe, in the order of the writes."""
+    """A separate stderr does not mix with stdout; otherwise they share a pipe, in the order of the writes."""
     script = "for n in 1 2 3; do echo out; echo err >&2; done"
     heard = await run(provider, tmp_path, JobSpec("bash", "-c", (script,), separate_stderr=True))
     assert (heard.printed, heard.errors) == (3 * b"out\n", 3 * b"err\n")
@@ -144,7 +144,7 @@ async def test_stderr(tmp_path: Path, provider: Provider) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_environment(tmp_path: Path, provider: Provider) -> None:
-    """What the order adds stands beside what the worker has, and the tag is set; there is nothing else, to the byte."""
+    """The environment is the worker's, the spec's variables and the tag, to the byte, and nothing else."""
     odd = os.fsdecode(b"\xff\xfe=")
     spec = JobSpec("env", args=("-0",), env={"ADDED": "a\nb", "HOME": "/changed", "ODD": odd})
     expected = {**ENVIRONMENT, "ADDED": "a\nb", "HOME": "/changed", "ODD": odd, "TXWORKER_JOB_ID": job_id()}
@@ -154,7 +154,7 @@ async def test_environment(tmp_path: Path, provider: Provider) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_large_order(tmp_path: Path, provider: Provider) -> None:
-    """Arguments and environment of more than a message holds arrive whole."""
+    """Arguments and environment that are longer than a datagram arrive complete."""
     words = tuple(f"{number:04}" + "x" * 996 for number in range(500))
     script = 'printf %s "$@" "$BIG" | sha256sum'
     heard = await run(provider, tmp_path, JobSpec("bash", "-c", (script, "name", *words), env={"BIG": "y" * 100_000}))
@@ -164,7 +164,7 @@ async def test_large_order(tmp_path: Path, provider: Provider) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_path_of_the_job(tmp_path: Path, provider: Provider) -> None:
-    """A word without a slash is looked for in the job's own PATH, seen from its directory, and may be executed."""
+    """A command without a slash is found in the job's own PATH, relative to its directory, if it is executable."""
     for place, mode in [("first", 0o644), ("second", 0o755)]:
         (tmp_path / place).mkdir()
         (tmp_path / place / "program").write_text(f"#!/bin/sh\necho {place}\n")
@@ -175,7 +175,7 @@ async def test_path_of_the_job(tmp_path: Path, provider: Provider) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_pouring(tmp_path: Path, provider: Provider) -> None:
-    """What a job prints at full speed arrives to the byte."""
+    """Large output arrives complete."""
     script = "yes $(seq 1 2000) | head -c 20000000 | tee sums | sha256sum > sum; exec cat sums"
     heard = await run(provider, tmp_path, JobSpec("bash", "-c", (script,)))
     assert len(heard.printed) == 20_000_000
@@ -184,7 +184,7 @@ async def test_pouring(tmp_path: Path, provider: Provider) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_short_jobs(tmp_path: Path, provider: Provider) -> None:
-    """Many at once, which are over before anybody looks: each is told whole, once."""
+    """Many jobs that end at once are each reported completely, once."""
     jobs = {f"job-{number}": Heard() for number in range(20)}
     launches = [
         ensureDeferred(launch(provider, tmp_path, JobSpec("echo", name), heard, name)) for name, heard in jobs.items()
@@ -198,7 +198,7 @@ async def test_short_jobs(tmp_path: Path, provider: Provider) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_stop_reaches_the_group(tmp_path: Path, provider: Provider) -> None:
-    """A stop ends the job's children, too, also one that ignores TERM."""
+    """A stop ends the job's process group, with a process that ignores TERM."""
     heard = Heard()
     script = "trap '' TERM; sleep 100 & echo ready; wait; wait"
     running = await launch(provider, tmp_path, JobSpec("bash", "-c", (script,)), heard)
@@ -209,7 +209,7 @@ async def test_stop_reaches_the_group(tmp_path: Path, provider: Provider) -> Non
 
 @pytest_twisted.ensureDeferred
 async def test_stop_of_a_job_that_is_over(tmp_path: Path, provider: Provider) -> None:
-    """It signals nothing, and changes nothing."""
+    """A stop of a job that is done signals nothing and changes nothing."""
     heard = Heard()
     running = await launch(provider, tmp_path, JobSpec("true"), heard)
     assert (await heard.over())[:2] == (0, None)
@@ -233,7 +233,7 @@ async def test_leftovers(tmp_path: Path, provider: Provider) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_timeouts(tmp_path: Path, provider: Provider) -> None:
-    """Too long, or too quiet, ends a job, and it is told which."""
+    """timeout and quietTimeout end a job, with the reason."""
     for spec, reason in [
         (JobSpec("sleep", "100", timeout_seconds=0.1), EndReason.TIMEOUT),
         (JobSpec("sleep", "100", quiet_timeout_seconds=0.1), EndReason.QUIET),
@@ -246,7 +246,7 @@ async def test_timeouts(tmp_path: Path, provider: Provider) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_limits(tmp_path: Path, provider: Provider) -> None:
-    """Limits that the kernel holds need the shim; without it they are refused by name."""
+    """Limits of the kernel need the shim; without it they are refused by name."""
     spec = JobSpec("sh", "-c", ("ulimit -n",), limits=Limits(max_open_files=50))
     if provider.shim is None:
         with pytest.raises(NotSupported, match=r"limits\.maxOpenFiles: 50 needs the shim"):
@@ -257,7 +257,7 @@ async def test_limits(tmp_path: Path, provider: Provider) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_recording_that_fails(tmp_path: Path, shim: Provider) -> None:
-    """A mistake of ours in what records output costs output, and neither the job's end nor anybody's time."""
+    """A bug in the output loses output, but delays neither the job's end nor other jobs."""
     heard = Heard()
     tries: list[int] = []
 

@@ -50,7 +50,7 @@ real: Any = reactor
 
 @pytest_twisted.ensureDeferred
 async def test_exact_errors(tmp_path: Path, provider: Provider) -> None:
-    """What cannot be started says why, by the field's name, and leaves no child and no descriptor."""
+    """A failed launch names the field and the reason, and leaves no process and no descriptor."""
     for name, mode, text in [
         ("plain", 0o644, "x"),
         ("garbage", 0o755, "\x01\x02garbage"),
@@ -84,7 +84,7 @@ async def test_exact_errors(tmp_path: Path, provider: Provider) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_no_descriptors_left(tmp_path: Path, provider: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wherever on the way the descriptors or processes run out, the order is refused whole, and the next one is not."""
+    """Wherever descriptors or processes run out, the launch fails cleanly, and the next one succeeds."""
 
     def refuse(number: int) -> Callable[..., Any]:
         def refused(*args: object, **kwargs: object) -> None:
@@ -107,7 +107,7 @@ async def test_no_descriptors_left(tmp_path: Path, provider: Provider, monkeypat
 
 @pytest_twisted.ensureDeferred
 async def test_check(tmp_path: Path, provider: Provider) -> None:
-    """What is no longer wanted when its turn comes is not started, and nothing is left of it."""
+    """When check() raises, nothing is started, and nothing is left."""
 
     def check() -> None:
         raise WorkerStopping
@@ -119,7 +119,7 @@ async def test_check(tmp_path: Path, provider: Provider) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_exec_that_hangs(tmp_path: Path, provider: Provider) -> None:
-    """An exec that waits for a disk holds up no end, no output and no stop; and when it is through the job runs."""
+    """An exec that hangs delays no exit, no output and no stop; when it succeeds the job runs."""
     talking = Heard()
     await launch(provider, tmp_path, JobSpec("cat", stdin=b"x" * 100_000), talking, "talking")
     sleeping = Heard()
@@ -176,7 +176,7 @@ async def test_recalled(tmp_path: Path, shim: Provider) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_steps_that_fail(tmp_path: Path, shim: Provider) -> None:
-    """Whatever step of a prepared start fails is told by its name, and neither child nor descriptor is left."""
+    """A failed step is reported by its name, and no process and no descriptor is left."""
     too_many = SpawnOptions("id", (("limits.maxOpenFiles", resource.RLIMIT_NOFILE, 2**40, 2**40),))
     table: list[tuple[SpawnOptions, str, str, int, str]] = [
         (too_many, "true", "/", errno.EINVAL, "limits.maxOpenFiles"),
@@ -198,7 +198,7 @@ async def test_steps_that_fail(tmp_path: Path, shim: Provider) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_cgroup_that_takes_nothing(tmp_path: Path, shim: Provider) -> None:
-    """Where a child cannot be made inside its cgroup (no clone3, no such cgroup) it is started all the same."""
+    """A process that cannot be cloned into its cgroup (no clone3, no such cgroup) is started all the same."""
     ended: Deferred[object] = Deferred()
 
     class Ending(ProcessProtocol):
@@ -217,7 +217,7 @@ async def test_cgroup_that_takes_nothing(tmp_path: Path, shim: Provider) -> None
 
 @pytest_twisted.ensureDeferred
 async def test_close_with_a_launch_that_hangs(tmp_path: Path, nothing_left: None) -> None:
-    """By the reactor: what has not come to its exec when the worker ends never does."""
+    """By the reactor: a process that has not executed its job when the worker ends never does."""
     with exec_that_waits(tmp_path, f"touch {tmp_path}/ran") as (program, tried):
         with by_reactor() as provider:
             launched = ensureDeferred(launch(provider, tmp_path, JobSpec(str(program)), Heard()))

@@ -1,4 +1,4 @@
-"""What can be executed at all is known beforehand, to the byte; the kernel is asked here whether that is so."""
+"""The limit of arguments and environment is known before the exec, to the byte; checked with the kernel."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class ArgumentRoomTests(SynchronousTestCase):
         return True
 
     def test_as_the_kernel_counts(self) -> None:
-        """The longest order that fits is the longest that the kernel executes, whatever it is long of."""
+        """The longest spec that is accepted is the longest that the kernel executes, whichever part of it is long."""
         real = limit_bytes()
         if real > 3 * MIB:
             raise self.skipTest("so much room that it takes long to fill")
@@ -53,7 +53,7 @@ class ArgumentRoomTests(SynchronousTestCase):
             self.assertEqual((True, False), (executed(order(low, of_env)), executed(order(low + 1, of_env))))
 
     def test_what_is_too_long(self) -> None:
-        """The sentence names what takes most of the room, and how much there is."""
+        """The error names the longer part and the limit."""
         table = [
             ("args", JobSpec("true", args=("x" * 120_000, "y" * 90_000), env={"A": "z" * 10_000})),
             ("args", JobSpec("true", args=("",) * 25_000)),
@@ -69,13 +69,13 @@ class ArgumentRoomTests(SynchronousTestCase):
         self.assertTrue(self.fits(JobSpec("true", args=("x" * 100_000, "y" * 90_000))))
 
     def test_inherited(self) -> None:
-        """What a job inherits counts, too, also where the order itself is short; what it replaces counts once."""
+        """Inherited variables count, even for a short spec; a variable that the spec replaces counts once."""
         self.room = ArgumentLimit({**BASE, "MUCH": "x" * 100_000, "MORE": "y" * 99_900})
         self.assertFalse(self.fits(JobSpec("true")))
         self.assertTrue(self.fits(JobSpec("true", env={"MUCH": "x" * 50_000})))
 
     def test_room(self) -> None:
-        """A quarter of the stack there may be, and never less or more than the kernel has it."""
+        """The limit is a quarter of the stack limit, within the kernel's bounds."""
         table = [(8 * MIB, 2 * MIB), (64 * 1024, 128 * 1024), (100 * MIB, 6 * MIB), (resource.RLIM_INFINITY, 6 * MIB)]
         for stack, room in table:
             with mock.patch("resource.getrlimit", return_value=(stack, resource.RLIM_INFINITY)):

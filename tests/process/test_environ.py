@@ -1,4 +1,4 @@
-"""What a job's process is given to begin with: its environment."""
+"""The environment of a job's process."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ OTHER = pwd.struct_passwd(("other", "x", 7, 7, "", "/home/other", ""))
 
 class StartedTests(SynchronousTestCase):
     def test_as_the_kernel_has_it(self) -> None:
-        """What Python has made up since is not in it; of a name that is there twice the first counts, to the byte."""
+        """Variables that Python adds are not included; of a name that occurs twice the first counts, to the byte."""
         place = Path(self.mktemp())
         place.write_bytes(b"A=1\0A=2\0EMPTY=\0B=\xff=\0odd\0")
         self.assertEqual({"A": "1", "EMPTY": "", "B": "\udcff="}, environment_as_started(str(place)))
 
     def test_not_shown(self) -> None:
-        """Where /proc shows nothing it is what Python says."""
+        """Where /proc does not show the environment, it is Python's."""
         self.assertEqual(dict(os.environ), environment_as_started("/no/such/file"))
 
 
 class BaseTests(SynchronousTestCase):
     def test_of_the_worker(self) -> None:
-        """What speaks of the worker's own process goes; PWD is the jobs' directory."""
+        """Variables about the worker's own process are left out; PWD is the jobs' directory."""
         started = {"A": "1", "PWD": "/root", "OLDPWD": "/", "_": "x", "NOTIFY_SOCKET": "/run/x", "HOME": "/root"}
         self.assertEqual({"A": "1", "HOME": "/root", "PWD": "/srv/jobs"}, base_environment(started, "/srv/./jobs/"))
         self.assertNotIn("PWD", base_environment(started, "/srv/../jobs"))
 
     def test_of_its_own_user(self) -> None:
-        """A user that is named, and the worker's own, is named in the environment, too; nothing else goes."""
+        """When jobs run as the worker's own user by name, the environment names the user; nothing else is left out."""
         own = pwd.struct_passwd(("me", "x", os.getuid(), 0, "", "/home/me", "/bin/zsh"))
         found = base_environment({"MAIL": "m", "XDG_X": "x"}, "/", own)
         self.assertEqual({"MAIL", "XDG_X", "HOME", "USER", "LOGNAME", "SHELL", "PWD"}, set(found))
 
     def test_of_another_user(self) -> None:
-        """What speaks of the user that the worker runs as goes, too."""
+        """When jobs run as another user, variables about the worker's user are left out too."""
         started = {"A": "1", "MAIL": "m", "XDG_X": "x", "DBUS_X": "x", "SUDO_X": "x", "SSH_X": "x", "USERNAME": "root"}
         self.assertEqual(
             {"A": "1", "HOME": "/home/other", "USER": "other", "LOGNAME": "other", "SHELL": "/bin/sh", "PWD": "/"},
@@ -57,7 +57,7 @@ class ConfiguredTests(SynchronousTestCase):
             self.assertEqual({"PYTHONUNBUFFERED": ""}, with_configured(inherited, {"PYTHONUNBUFFERED": ""}))
 
     def test_configured(self) -> None:
-        """What is configured goes before what is inherited, and a request's own before both."""
+        """Configured variables replace inherited ones, and the request's replace both."""
         base = with_configured({"A": "inherited", "B": "inherited"}, {"B": "configured", "C": "configured"})
         found = environment(base, JobSpec("true", env={"C": "request", "PYTHONUNBUFFERED": ""}), "id", "/")
         self.assertEqual(
@@ -68,7 +68,7 @@ class ConfiguredTests(SynchronousTestCase):
 
 class EnvironmentTests(SynchronousTestCase):
     def test_order(self) -> None:
-        """The order's variables go before the worker's, and the mark before both: nobody else sets it."""
+        """The spec's variables replace the worker's; the job's tag replaces both."""
         spec = JobSpec("true", env={"B": "order"})
         self.assertEqual(
             {"A": "worker", "B": "order", JOB_ID_VARIABLE: "id"},
@@ -76,7 +76,7 @@ class EnvironmentTests(SynchronousTestCase):
         )
 
     def test_directory(self) -> None:
-        """PWD is the job's, unless the order says another, or a link may make it untrue."""
+        """PWD is the job's directory, unless the spec sets it, or a symbolic link may make it wrong."""
         base = {"PWD": "/default"}
         for spec, expected in (
             (JobSpec("true"), "/default"),

@@ -1,4 +1,4 @@
-"""Why a child could not be started, in our words."""
+"""Turning the OSError of a launch into a TxWorkerError."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ TABLE: list[tuple[int, str | None, type[TxWorkerError], str]] = [
 
 class RefusalsTests(SynchronousTestCase):
     def test_table(self) -> None:
-        """Each error says what is the matter with what."""
+        """Each error says which field is wrong and why."""
         for number, filename, kind, words in TABLE:
             error = to_worker_error(OSError(number, os.strerror(number), filename), "prog", "/dir")
             self.assertIs(kind, type(error), (number, filename))

@@ -1,4 +1,4 @@
-"""A process of Twisted's reactor until it is a job, and what is not offered; on a reactor that starts nothing."""
+"""Launching by Twisted's reactor, up to the exec of the job, and what that does not support. No process is started."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from txworker.process.reactor_spawner import ReactorSpawner, ReactorTransport
 from txworker.process.spawn_options import SAME_PIPE, SpawnOptions
 
 PID = 2**22 + 1
-"""No process has such a number (PID_MAX_LIMIT)."""
+"""No process has this pid (PID_MAX_LIMIT)."""
 
 DONE = Failure(ProcessDone(None))
 
 
 class FakeProcess:
-    """Remembers its signals, and forgets its number when it has exited, as Twisted's does."""
+    """Records its signals; it has no pid after its exit, as Twisted's process."""
 
     def __init__(self) -> None:
         self.pid: int | None = PID
@@ -92,7 +92,7 @@ class FakeReactor:
 
 
 class Recording(ProcessProtocol):
-    """Remembers what it hears."""
+    """Records the calls of its transport."""
 
     def __init__(self) -> None:
         self.heard: list[object] = []
@@ -125,7 +125,7 @@ class ReactorSpawnerTests(SynchronousTestCase):
         return self.spawner.spawnProcess(self.job, "prog", ["prog", "arg"], {"A": "1"}, "/dir", **more)
 
     def report(self, *said: bytes) -> Any:
-        """The bootstrap says this and no more; what Twisted tells."""
+        """Let the bootstrap write this report and close it."""
         process = self.reactor.protocols[-1]
         for data in said:
             process.childDataReceived(REPORT, data)
@@ -141,7 +141,7 @@ class ReactorSpawnerTests(SynchronousTestCase):
         self.assertTrue(verifyObject(IReactorProcess, self.spawner))
 
     def test_request(self) -> None:
-        """All that the bootstrap needs to know goes by a file; it may run on every CPU."""
+        """The bootstrap gets its request in a memfd, and is started where it may run on every CPU."""
         self.spawn()
         expected = {
             "umask": 0o27,
@@ -157,7 +157,7 @@ class ReactorSpawnerTests(SynchronousTestCase):
         self.assertRaises(OSError, os.fstat, self.reactor.fds[0][REQUEST])  # it is not ours any more
 
     def test_descriptors(self) -> None:
-        """The input that was given, or none; a pipe of its own for a separate stderr."""
+        """Stdin is the given descriptor or /dev/null; a separate stderr has a pipe of its own."""
         self.spawn(childFDs={0: 17, 1: "r", 2: "r"})
         self.spawn()
         first, second = self.reactor.fds
@@ -166,7 +166,7 @@ class ReactorSpawnerTests(SynchronousTestCase):
         self.assertEqual(os.stat("/dev/null").st_rdev, os.fstat(second[0]).st_rdev)
 
     def test_runs(self) -> None:
-        """It is a job once the report ends at the exec; what came before that waits, in order."""
+        """The protocol is connected at the exec; what came before is held back, and then passed on in order."""
         transport = self.spawn()
         process = self.reactor.protocols[-1]
         process.childDataReceived(1, b"early")
@@ -181,7 +181,7 @@ class ReactorSpawnerTests(SynchronousTestCase):
         self.assertEqual(["made", (1, b"early"), (1, b"late"), "lost 1", "exited", "ended"], self.job.heard)
 
     def test_over_at_once(self) -> None:
-        """One whose exit is seen before the end of the report is told whole all the same."""
+        """A job whose exit is seen before the end of the report is reported like any other."""
         transport = self.spawn()
         process = self.reactor.protocols[-1]
         process.childDataReceived(1, b"all")
@@ -194,7 +194,7 @@ class ReactorSpawnerTests(SynchronousTestCase):
         self.assertEqual(PID, transport.pid)
 
     def test_fails(self) -> None:
-        """A step that failed is told with its errno, once the bootstrap is gone; the protocol hears of nothing."""
+        """A failed step is reported with its errno once the bootstrap has ended; the protocol is never connected."""
         for step, filename in [("command", "prog"), ("directory", "/dir"), ("oom_score_adj", "oom_score_adj")]:
             for before in (b"", STARTING):
                 transport = self.spawn()
@@ -207,7 +207,7 @@ class ReactorSpawnerTests(SynchronousTestCase):
         self.assertEqual([], self.job.heard)
 
     def test_never_begun(self) -> None:
-        """A bootstrap that ends without a word, as an interpreter that does not work does, is no job."""
+        """A bootstrap that ends without a report, because the interpreter does not work, is a failed launch."""
         transport = self.spawn()
         process = self.report()
         reason = Failure(ProcessTerminated(1))
@@ -218,7 +218,7 @@ class ReactorSpawnerTests(SynchronousTestCase):
         self.assertIn("exit code 1", str(error))
 
     def test_no_process(self) -> None:
-        """Where there can be none, that is told at once, as it is of the shim."""
+        """When no process can be made, spawnProcess() raises what the shim's spawner would fail with."""
         self.reactor.problem = OSError(errno.EAGAIN, "Resource temporarily unavailable", "python")
         with self.assertRaises(OSError) as caught:
             self.spawn()
@@ -226,7 +226,7 @@ class ReactorSpawnerTests(SynchronousTestCase):
         self.assertEqual(0, self.reactor.unpinned_depth)
 
     def test_not_offered(self) -> None:
-        """What only the shim does is refused by name, before anything is begun."""
+        """Options that only the shim supports are refused by name, before anything is started."""
         table = [
             (SpawnOptions("job", limits=(("limits.maxCPU", 0, 3, 8),)), "limits.maxCPU: 3 needs the shim"),
             (SpawnOptions("job", user=(1, 1, ())), r"user: \(1, 1, \(\)\) needs the shim"),
@@ -241,7 +241,7 @@ class ReactorSpawnerTests(SynchronousTestCase):
         self.assertEqual([], self.reactor.requests)
 
     def test_not_wanted(self) -> None:
-        """What check() raises is raised, and nothing is begun."""
+        """What check() raises is raised, and nothing is started."""
 
         def check() -> None:
             raise WorkerStopping
@@ -250,7 +250,7 @@ class ReactorSpawnerTests(SynchronousTestCase):
         self.assertEqual([], self.reactor.requests)
 
     def test_close(self) -> None:
-        """What has not come to its exec is killed and is no job; what runs is left alone."""
+        """close() kills a process that has not executed its job, and leaves running jobs alone."""
         self.spawn()
         self.report(STARTING)
         transport = self.spawn()
@@ -262,7 +262,7 @@ class ReactorSpawnerTests(SynchronousTestCase):
         self.failureResultOf(transport.started, OSError)
 
     def test_group(self) -> None:
-        """Its group is signalled until it has exited: Twisted waits for it then, and the number is free."""
+        """The process group is signalled until the process exits: then Twisted reaps it, and its pid is free."""
         signals: list[tuple[int, int]] = []
         self.patch(os, "killpg", lambda *words: signals.append(words))
         transport = self.spawn()
@@ -273,7 +273,7 @@ class ReactorSpawnerTests(SynchronousTestCase):
         self.assertEqual([(PID, 15)], signals)
 
     def test_how_it_exited(self) -> None:
-        """When, and whether it left a core dump; of what it used Twisted knows nothing."""
+        """The transport knows when the process exited and whether it left a core dump, but not what it used."""
         transport = self.spawn()
         process = self.report(STARTING)
         self.exit(process, Failure(ProcessTerminated(None, 11, 0x80 | 11)))
@@ -281,7 +281,7 @@ class ReactorSpawnerTests(SynchronousTestCase):
         self.assertGreater(transport.exited_at, 0)
 
     def test_lose_connection(self) -> None:
-        """It is Twisted's own for all else."""
+        """All other methods are those of Twisted's transport."""
         transport = self.spawn()
         transport.loseConnection()
         self.assertTrue(self.reactor.processes[-1].closed)

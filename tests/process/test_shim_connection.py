@@ -1,4 +1,4 @@
-"""Starts on their way to the shim and back: how many, in which order, what is asked again. Real sockets, no shim."""
+"""Requests to the shim and its reports: how many, in which order, which are recalled. Real sockets, no shim."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EXIT = {"exit_code": 0, "signal": None}
 
 
 class FakeChild:
-    """Hears how it exited."""
+    """Records how it exited."""
 
     def __init__(self) -> None:
         self.exits: list[Message] = []
@@ -27,7 +27,7 @@ class FakeChild:
 
 
 def a_channel() -> tuple[Channel, Channel]:
-    """Both ends of one."""
+    """Both ends of a channel."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     for end in (ours, theirs):
         end.setblocking(False)
@@ -74,7 +74,7 @@ class ShimLinkTests(SynchronousTestCase):
         return Start({"type": "spawn", "job": job_id}, descriptors, check, began, failed)
 
     def received(self) -> list[str]:
-        """What the shim's end has got: the jobs that are to be started, other messages by their type."""
+        """What the shim's end has received: of `spawn` the job's id, of other messages the type."""
         found: list[str] = []
         while True:
             try:
@@ -96,7 +96,7 @@ class ShimLinkTests(SynchronousTestCase):
         self.answer("failed", job_id, errno=1, step=RECALLED)
 
     def test_started(self) -> None:
-        """A start is answered by a process with its pipes, and its exit is that child's."""
+        """A spawn request is answered with the process and its pipes; later its exit is reported to that process."""
         with open(os.devnull) as given:
             self.start("a", descriptors=(given.fileno(),))
             self.assertEqual(["a"], self.received())
@@ -108,7 +108,7 @@ class ShimLinkTests(SynchronousTestCase):
         self.assertEqual([EXIT], self.children["a"].exits)
 
     def test_failed(self) -> None:
-        """Or by the error, with the step that failed as its file name."""
+        """Or it is answered with an error, whose filename is the step that failed."""
         self.start("a", "b")
         self.answer("failed", "a", errno=2, step="prog")
         self.answer("failed", "b", errno=24, step="")
@@ -119,7 +119,7 @@ class ShimLinkTests(SynchronousTestCase):
         self.assertEqual((24, None), (second.errno, second.filename))
 
     def test_in_flight(self) -> None:
-        """Only so many are with the shim at a time; the next goes when one is answered, and is checked only then."""
+        """The number of requests in flight is limited; the next one is checked and sent after an answer."""
         names = [f"job-{number}" for number in range(IN_FLIGHT + 2)]
         self.start(*names)
         self.assertEqual(names[:IN_FLIGHT], self.received())
@@ -130,7 +130,7 @@ class ShimLinkTests(SynchronousTestCase):
         self.assertEqual([names[IN_FLIGHT + 1]], self.received())
 
     def test_not_wanted(self) -> None:
-        """What check() raises is what the start fails with, a moment later; the shim never hears of it."""
+        """What check() raises is what the start fails with, a moment later; nothing is sent to the shim."""
         self.refused["a"] = ValueError("not wanted")
         self.start("a", "b")
         self.assertEqual({}, self.failed)
@@ -138,7 +138,7 @@ class ShimLinkTests(SynchronousTestCase):
         self.assertEqual(({"a": self.refused["a"]}, ["b"]), (self.failed, self.received()))
 
     def test_recall(self) -> None:
-        """Those behind a start that hangs come back, and are checked again when it is through."""
+        """Requests behind a start that hangs are recalled, and checked again when that start is answered."""
         self.start("hangs", "b", "c")
         self.received()
         self.readers.clock.advance(RECALL_SECONDS)
@@ -154,7 +154,7 @@ class ShimLinkTests(SynchronousTestCase):
         self.assertEqual((["d", "b"], ["c"]), (self.received(), list(self.failed)))
 
     def test_nothing_goes_to_one_that_hangs(self) -> None:
-        """One alone is not recalled; what comes meanwhile waits here."""
+        """While a single start hangs nothing is recalled, and new requests wait in the worker."""
         self.start("hangs")
         self.received()
         self.readers.clock.advance(10 * RECALL_SECONDS)
@@ -164,7 +164,7 @@ class ShimLinkTests(SynchronousTestCase):
         self.assertEqual(["b"], self.received())
 
     def test_answers_in_time(self) -> None:
-        """A shim that answers each in time is not asked to give any back."""
+        """Nothing is recalled while each answer comes in time."""
         self.start("a", "b")
         for _ in range(3):
             self.readers.clock.advance(0.9 * RECALL_SECONDS)
@@ -173,13 +173,13 @@ class ShimLinkTests(SynchronousTestCase):
         self.assertNotIn("recall", self.received())
 
     def test_order_of_messages(self) -> None:
-        """What is said to the shim arrives as it was said."""
+        """Messages arrive in the order in which they were sent."""
         self.link.enforce("a", "asked", 5.0)
         self.link.release("a", keep=True)
         self.assertEqual(["enforce", "release"], self.received())
 
     def releases(self) -> list[list[str]]:
-        """What each message that the shim's end has got says to be released."""
+        """The jobs that each received message releases."""
         found: list[list[str]] = []
         with contextlib.suppress(BlockingIOError, ConnectionResetError):
             while True:
@@ -188,7 +188,7 @@ class ShimLinkTests(SynchronousTestCase):
         return found
 
     def test_released_with_a_start(self) -> None:
-        """A release goes with the next start, and wakes the shim no more than once."""
+        """Releases go with the next spawn request, and wake the shim only once."""
         self.link.release("a", keep=False)
         self.link.release("b", keep=False)
         self.assertEqual([], self.releases())
@@ -198,20 +198,20 @@ class ShimLinkTests(SynchronousTestCase):
         self.assertNotIn("release", self.received())
 
     def test_released_without_a_start(self) -> None:
-        """Where none comes it goes a moment later by itself."""
+        """Without a spawn request releases are sent a moment later."""
         self.link.release("a", keep=False)
         self.link.release("b", keep=False)
         self.readers.clock.advance(0.01)
         self.assertEqual([["a", "b"]], self.releases())
 
     def test_released_at_the_end(self) -> None:
-        """A worker that leaves has released what is over: the shim can end."""
+        """When the worker leaves, pending releases are sent, so that the shim can end."""
         self.link.release("a", keep=False)
         self.link.close()
         self.assertEqual([["a"]], self.releases())
 
     def test_exit_of_others(self) -> None:
-        """An exit is the adopted child's, and after its release nothing's."""
+        """An exit is reported to the adopted process; after its release to none."""
         child = FakeChild()
         self.link.adopt("a", child)
         self.answer("exited", "a", exit=EXIT)
@@ -220,7 +220,7 @@ class ShimLinkTests(SynchronousTestCase):
         self.assertEqual([EXIT], child.exits)
 
     def test_answer_to_nothing(self) -> None:
-        """Descriptors of a process that was not asked for are closed."""
+        """The descriptors of a process that was not requested are closed."""
         reading, writing = os.pipe()
         self.answer("started", "unknown", (reading,), pid=77, at=5.0)
         os.close(reading)
@@ -228,7 +228,7 @@ class ShimLinkTests(SynchronousTestCase):
         os.close(writing)
 
     def test_shim_ends(self) -> None:
-        """All that waits fails, what is in flight too, and only then the end is told; once."""
+        """When the shim ends, all starts fail, those in flight too; then lost() is called, once."""
         names = [f"job-{number}" for number in range(IN_FLIGHT + 2)]
         self.start(*names)
         self.shim.close()
@@ -239,7 +239,7 @@ class ShimLinkTests(SynchronousTestCase):
         self.assertEqual([], self.readers.clock.getDelayedCalls())
 
     def test_ends_while_a_message_is_sent(self) -> None:
-        """To speak to a shim that has ended is no error; its end is heard when it is read."""
+        """Sending to a shim that has ended raises nothing; lost() is called when the connection is read."""
         self.shim.close()
         self.link.release("a", keep=False)
         self.start("b")
@@ -250,14 +250,14 @@ class ShimLinkTests(SynchronousTestCase):
         self.assertEqual(["b"], list(self.failed))
 
     def test_closed(self) -> None:
-        """A worker that leaves fails what has not begun, and hears nothing more."""
+        """When the worker leaves, pending starts fail, and nothing more is received."""
         self.start("a")
         self.link.close()
         self.assertEqual((["a"], 0), (list(self.failed), self.lost))
         self.assertEqual(([], []), (self.readers.readers, self.readers.clock.getDelayedCalls()))
 
     def test_started_when_closed(self) -> None:
-        """A start after the end fails instead of waiting for ever."""
+        """A start after the end of the shim fails at once."""
         self.shim.close()
         self.link.doRead()
         self.start("late")
@@ -265,7 +265,7 @@ class ShimLinkTests(SynchronousTestCase):
         self.assertEqual(["late"], list(self.failed))
 
     def test_channel_full(self) -> None:
-        """What the socket does not take at once goes later, in order, and nothing is lost."""
+        """What the socket does not take at once is sent later, in order, and complete."""
         count = 0
         while not self.link._channel.full:
             self.link.enforce(f"job-{count}", "asked" * 100, 1.0)

@@ -1,4 +1,4 @@
-"""What is asked of the shim for one process, and what becomes of its answer. Real pipes, no child and no shim."""
+"""What the spawner requests of the shim, and what it does with the answer. Real pipes, no process and no shim."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OPTIONS = SpawnOptions("job", (("limits.maxCPU", 0, 1, 2),), (1, 2, (3,)), 4, 5,
 
 
 class FakeShim:
-    """Remembers what it is asked."""
+    """Records its calls."""
 
     def __init__(self) -> None:
         self.starts: list[Start] = []
@@ -68,7 +68,7 @@ class SpawnerTests(SynchronousTestCase):
         )
 
     def pipe(self) -> int:
-        """The read end of one that has ended."""
+        """The read end of a pipe that has ended."""
         reading, writing = os.pipe()
         os.close(writing)
         return reading
@@ -78,14 +78,14 @@ class SpawnerTests(SynchronousTestCase):
         self.assertTrue(verifyObject(IReactorProcess, self.spawner))
 
     def test_not_offered(self) -> None:
-        """What a shim does not do is refused, not left out."""
+        """usePTY, uid and gid are refused."""
         for wrong in ({"uid": 1}, {"gid": 1}, {"usePTY": True}):
             with self.assertRaises(ValueError):
                 self.spawner.spawnProcess(self.protocol, "prog", **wrong)
         self.assertEqual([], self.shim.starts)
 
     def test_message(self) -> None:
-        """All that the shim needs to know is in the message."""
+        """The message has everything that the shim needs."""
         self.spawn(ChainMap({"ADDED": "1"}, BASE))
         (start,) = self.shim.starts
         expected = {
@@ -112,7 +112,7 @@ class SpawnerTests(SynchronousTestCase):
         self.assertEqual((expected, []), (start.message, start.descriptors))
 
     def test_whole_environment(self) -> None:
-        """One that does not stand on what the shim knows is sent whole; an empty one is empty."""
+        """An environment that is not based on what the shim knows is sent whole; an empty one stays empty."""
         for env, expected in [
             ({"A": "1"}, {"A": "1"}),
             ({}, {}),
@@ -123,7 +123,7 @@ class SpawnerTests(SynchronousTestCase):
             self.assertEqual((expected, True), (message["env"], message["whole_env"]))
 
     def test_descriptors(self) -> None:
-        """An input goes with the message; a separate stderr is asked for."""
+        """The descriptor of stdin goes with the message; so does the wish for a separate stderr."""
         self.spawn(fds={0: 17, 1: "r", 2: "r"})
         (start,) = self.shim.starts
         self.assertEqual([17], start.descriptors)
@@ -131,7 +131,7 @@ class SpawnerTests(SynchronousTestCase):
         self.assertTrue(start.message["separate_stderr"])
 
     def test_begins(self) -> None:
-        """When the shim has it, it runs: the protocol is connected, then whoever waits is told."""
+        """When the process runs, the protocol is connected, and then `started` fires."""
         transport = self.spawn()
         (start,) = self.shim.starts
         self.assertFalse(self.protocol.made)
@@ -143,7 +143,7 @@ class SpawnerTests(SynchronousTestCase):
         transport.loseConnection()
 
     def test_fails(self) -> None:
-        """When there is none the reason is told, and the protocol never hears of anything."""
+        """When there is no process, `started` fails with the reason, and the protocol is never connected."""
         transport = self.spawn()
         (start,) = self.shim.starts
         error = OSError(2, "No such file", "prog")
@@ -152,7 +152,7 @@ class SpawnerTests(SynchronousTestCase):
         self.assertFalse(self.protocol.made)
 
     def test_cannot_be_watched(self) -> None:
-        """A child whose pipes cannot be watched is ended and released, and its pipes are closed."""
+        """A process whose pipes cannot be watched is killed and released, and its pipes are closed."""
         self.readers.room = 0
         killed: list[tuple[int, int]] = []
         self.patch(os, "killpg", lambda *words: killed.append(words))
@@ -166,7 +166,7 @@ class SpawnerTests(SynchronousTestCase):
         self.assertFalse(self.protocol.made)
 
     def test_adopts(self) -> None:
-        """A process that was there before is the protocol's at once, and its exit will be heard."""
+        """A process from before is connected to the protocol at once, and the shim reports its exit."""
         transport = self.spawner.adopt(self.protocol, "job", 77, [self.pipe()])
         self.assertEqual({"job": transport}, self.shim.adopted)
         self.assertEqual((77, True), (transport.pid, self.protocol.made))

@@ -1,4 +1,4 @@
-"""The ladder TERM, patience, KILL; the time limits; the bounded wait for the last output. All on a Clock."""
+"""TERM, grace period, KILL; the time limits; the leftovers; the bounded wait for the last output. All on a Clock."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class StateMachineTests(SynchronousTestCase):
         self.assertEqual([], self.clock.getDelayedCalls())
 
     def test_term_patience_kill(self) -> None:
-        """A child that ignores TERM is killed when the grace period is over, and no timer is left behind."""
+        """A process that ignores TERM is killed when the grace period is over, and no timer is left."""
         self.begin()
         self.machine.stop(5)
         self.clock.advance(4.9)
@@ -52,14 +52,14 @@ class StateMachineTests(SynchronousTestCase):
         self.assertDone()
 
     def test_no_grace(self) -> None:
-        """No grace period at all means KILL and nothing before it."""
+        """Without a grace period KILL is sent, and nothing before it."""
         self.begin()
         self.machine.stop(0)
         self.clock.advance(0)
         self.assertEqual([SIGKILL], self.transport.signals)
 
     def test_earlier_end_counts(self) -> None:
-        """Asked again, a shorter grace period shortens the first, a longer one does not lengthen it."""
+        """A second stop can shorten the grace period, but not lengthen it."""
         self.begin()
         self.machine.stop(10)
         self.machine.stop(100)
@@ -69,7 +69,7 @@ class StateMachineTests(SynchronousTestCase):
         self.assertEqual([SIGTERM, SIGCONT, SIGKILL], self.transport.signals)
 
     def test_timeout(self) -> None:
-        """A job that runs too long is ended like a stopped one, and the reason is told first."""
+        """A job that reaches its timeout is ended like a stopped one, after the reason is reported."""
         self.begin(timeout=30)
         self.clock.advance(30)
         self.assertEqual(([EndReason.TIMEOUT], [SIGTERM, SIGCONT]), (self.overdue, self.transport.signals))
@@ -77,7 +77,7 @@ class StateMachineTests(SynchronousTestCase):
         self.assertEqual([SIGTERM, SIGCONT, SIGKILL], self.transport.signals)
 
     def test_quiet_timeout(self) -> None:
-        """Only so long without output ends a job; every output begins the time anew."""
+        """A job without output for quietTimeout is ended; each output restarts the time."""
         self.begin(quiet=5)
         self.clock.advance(4)
         self.context.last_output = self.clock.seconds()
@@ -88,7 +88,7 @@ class StateMachineTests(SynchronousTestCase):
         self.assertEqual([EndReason.QUIET], self.overdue)
 
     def test_quiet_while_we_stood_still(self) -> None:
-        """What came while the worker was stopped is read before anything is decided."""
+        """After the worker itself stood still, output is read before quietTimeout is checked."""
         self.begin(quiet=5)
         self.clock.advance(60)
         self.context.last_output = self.clock.seconds()
@@ -96,7 +96,7 @@ class StateMachineTests(SynchronousTestCase):
         self.assertEqual([], self.overdue)
 
     def test_killed_and_still_there(self) -> None:
-        """A killed job that is not seen to exit, for somebody traces it: whoever is left of it is killed, too."""
+        """While a killed process is not seen to exit, because it is traced, the rest of its job is killed."""
         self.begin()
         self.machine.stop(0)
         self.clock.pump([0, 0.9])
@@ -109,7 +109,7 @@ class StateMachineTests(SynchronousTestCase):
         self.assertDone()
 
     def test_may_not_be_signalled(self) -> None:
-        """That a child may not be signalled is told; KILL is tried again, for it may come to be allowed."""
+        """A process that must not be signalled is reported; KILL is tried again, because it may be allowed later."""
         self.begin()
         self.transport.forbidden = True
         self.machine.stop(1)
@@ -121,21 +121,21 @@ class StateMachineTests(SynchronousTestCase):
         self.assertEqual([SIGKILL], self.transport.signals)
 
     def test_does_not_end(self) -> None:
-        """That a child has been killed and has not ended is told once, some seconds later."""
+        """A killed process that does not end is reported once, some seconds later."""
         self.begin()
         self.machine.stop(0)
         self.clock.pump([0] + [1] * 8)
         self.assertEqual(1, len(self.blocked))
 
     def test_stopped_is_not_overdue(self) -> None:
-        """Once a stop was asked for, a time limit says nothing more."""
+        """After a stop no time limit is reported."""
         self.begin(timeout=5, quiet=5)
         self.machine.stop(20)
         self.clock.advance(6)
         self.assertEqual([], self.overdue)
 
     def test_leftovers_first(self) -> None:
-        """A job that ended by itself is over when what it left has ended, too; that has a bounded time."""
+        """A job that ended by itself is done when its leftovers have ended, which they have a bounded time for."""
         self.begin()
         self.machine.exited()
         self.machine.output_closed()
@@ -144,7 +144,7 @@ class StateMachineTests(SynchronousTestCase):
         self.assertDone()
 
     def test_output_held_open(self) -> None:
-        """When somebody who is not the job's holds the output, the pipe is closed after a bounded time."""
+        """When a process outside the job holds the output open, the pipe is closed after a bounded time."""
         self.begin()
         self.machine.exited()
         self.machine.cleaned_up()
@@ -156,7 +156,7 @@ class StateMachineTests(SynchronousTestCase):
         self.assertDone()
 
     def test_asked_again_and_again(self) -> None:
-        """Whoever asks again does not make the wait for the output longer."""
+        """A repeated stop does not lengthen the wait for the output."""
         self.begin()
         self.machine.exited()
         self.machine.cleaned_up()
@@ -173,7 +173,7 @@ class StateMachineTests(SynchronousTestCase):
         self.assertTrue(self.transport.closed)
 
     def test_keep(self) -> None:
-        """Where leftovers are kept nobody is signalled, and their output is waited for a bounded time."""
+        """Where leftovers are kept no process is signalled, and their output is awaited for a bounded time."""
         self.begin(keep=True)
         self.machine.exited()
         self.clock.advance(2)
@@ -182,7 +182,7 @@ class StateMachineTests(SynchronousTestCase):
         self.assertDone()
 
     def test_rest_of_the_grace_period(self) -> None:
-        """What a stopped job leaves behind has as long as the job itself would have had; after KILL, nothing."""
+        """Leftovers of a stopped job have the rest of its grace period; after KILL, none."""
         self.begin()
         self.machine.stop(8)
         self.clock.advance(1)
@@ -195,7 +195,7 @@ class StateMachineTests(SynchronousTestCase):
         self.assertEqual([0], self.cleanup.graces)
 
     def test_hurry(self) -> None:
-        """A stop that comes when only leftovers live is for them."""
+        """A stop while only leftovers live shortens their grace period."""
         self.begin()
         self.machine.exited()
         self.machine.stop(1)
@@ -204,7 +204,7 @@ class StateMachineTests(SynchronousTestCase):
         self.assertEqual([1, 0.5], self.cleanup.shortened)
 
     def test_every_input_in_every_state(self) -> None:
-        """No order of events is an error: the world does not ask whether it is convenient."""
+        """Every input is accepted in every state."""
         self.begin(timeout=1)
         inputs = [
             lambda: self.machine.exited(),
@@ -226,7 +226,7 @@ class StateMachineTests(SynchronousTestCase):
         self.assertDone()
 
     def test_child_already_gone(self) -> None:
-        """A signal that comes too late hits nobody and fails nobody."""
+        """A signal to a process group that is gone is no error."""
         self.begin()
         self.transport.gone = True
         self.machine.stop(1)

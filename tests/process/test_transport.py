@@ -1,4 +1,4 @@
-"""A child of the shim's as its protocol sees it; on made-up readers, with real pipes and no child."""
+"""A process of the shim as its protocol sees it. Real pipes, no process, no shim."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from txworker.jobs import Usage
 from txworker.process.transport import ABANDON_SECONDS, ChildTransport
 
 PID = 2**22 + 1
-"""No process has such a number (PID_MAX_LIMIT)."""
+"""No process has this pid (PID_MAX_LIMIT)."""
 
 
 def how(exit_code: int | None = 0, signal: int | None = None, core_dumped: bool = False) -> dict[str, Any]:
@@ -31,7 +31,7 @@ def how(exit_code: int | None = 0, signal: int | None = None, core_dumped: bool 
 
 
 class FakeShim:
-    """Records what it is asked."""
+    """Records its calls."""
 
     def __init__(self) -> None:
         self.released: list[tuple[str, bool]] = []
@@ -93,13 +93,13 @@ class ChildTransportTests(SynchronousTestCase):
         self.transport.begin(PID, pipes)
 
     def close(self, child_fd: int) -> None:
-        """The child's end of it; what watches ours notices."""
+        """Close the process's end, and let the readers notice."""
         os.close(self.writing.pop(child_fd))
         for reader in list(self.readers.readers):
             reader.doRead()
 
     def test_ends(self) -> None:
-        """Exited once the shim says so, ended once the pipes are closed as well."""
+        """processExited follows the shim's report, processEnded the end of the pipes."""
         self.begin(1, 2)
         self.transport.exited(how())
         self.close(1)
@@ -109,7 +109,7 @@ class ChildTransportTests(SynchronousTestCase):
         self.assertEqual([], self.readers.readers)
 
     def test_closes_before_exit(self) -> None:
-        """Nor is it over when the pipes are closed and it has not exited."""
+        """Pipes that end before the exit do not end the process."""
         self.begin(1)
         self.close(1)
         self.assertEqual(["made", "lost 1"], self.protocol.heard)
@@ -117,14 +117,14 @@ class ChildTransportTests(SynchronousTestCase):
         self.assertEqual(["exited", "ended"], self.protocol.heard[2:])
 
     def test_exit_is_told_once(self) -> None:
-        """However often it is said."""
+        """A second report of the exit is ignored."""
         self.begin()
         self.transport.exited(how())
         self.transport.exited(how(exit_code=1))
         self.assertEqual(["made", "exited", "ended"], self.protocol.heard)
 
     def test_how_it_exited(self) -> None:
-        """Code, signal, what it used, when, and whether it left a core dump."""
+        """Exit code, signal, usage, time and core dump are those of the report."""
         self.begin()
         self.transport.exited(how(None, 11, core_dumped=True))
         reason: Any = self.protocol.reasons[0]
@@ -136,7 +136,7 @@ class ChildTransportTests(SynchronousTestCase):
         )
 
     def test_group_until_released(self) -> None:
-        """Its group is signalled as long as the shim holds the number, and never again."""
+        """The process group is signalled until the release, and never after it."""
         signals: list[tuple[int, int]] = []
         self.patch(os, "killpg", lambda *words: signals.append(words))
         self.assertRaises(ProcessExitedAlready, self.transport.signalGroup, 15)
@@ -149,19 +149,19 @@ class ChildTransportTests(SynchronousTestCase):
         self.assertEqual([(PID, 15), (PID, 9)], signals)
 
     def test_released_once(self) -> None:
-        """However often that is asked for."""
+        """A second release is ignored."""
         self.begin()
         self.transport.release(keep=True)
         self.transport.release(keep=False)
         self.assertEqual([("id", True)], self.shim.released)
 
     def test_group_that_is_gone(self) -> None:
-        """A group that nothing is left of is said to be over."""
+        """Signalling an empty process group raises ProcessExitedAlready."""
         self.begin()
         self.assertRaises(ProcessExitedAlready, self.transport.signalGroup, 15)
 
     def test_lose_connection(self) -> None:
-        """Every pipe is closed, whatever holds its other end."""
+        """Every pipe is closed, even when another process holds the other end."""
         self.begin(1, 2)
         self.transport.exited(how())
         self.transport.loseConnection()
@@ -171,7 +171,7 @@ class ChildTransportTests(SynchronousTestCase):
             os.close(writing)
 
     def test_abandon(self) -> None:
-        """When the shim is gone what is in the pipes is waited for, for so long at most; no end is told."""
+        """When the shim is gone, the end of the pipes is awaited for a bounded time; no exit is reported."""
         self.begin(1)
         done = self.transport.abandon()
         self.assertNoResult(done)
@@ -182,12 +182,12 @@ class ChildTransportTests(SynchronousTestCase):
         os.close(self.writing.pop(1))
 
     def test_abandon_without_pipes(self) -> None:
-        """Nothing is waited for."""
+        """Without pipes abandon() fires at once."""
         self.begin()
         self.successResultOf(self.transport.abandon())
 
     def test_leave(self) -> None:
-        """What the pipes hold is left in them, and the protocol hears of nothing more."""
+        """After leave() the content of the pipes stays in them, and the protocol is not called."""
         reading, writing = os.pipe()
         kept = os.dup(reading)
         os.set_blocking(reading, False)
@@ -201,7 +201,7 @@ class ChildTransportTests(SynchronousTestCase):
             os.close(fd)
 
     def test_cannot_be_watched(self) -> None:
-        """Wherever the room for watching ends, nothing of it is left, and the pipes are still the caller's."""
+        """When a pipe cannot be watched, none is, and the pipes stay the caller's."""
         pipes = {1: os.pipe(), 2: os.pipe()}
         for fds in pipes.values():
             for fd in fds:

@@ -27,16 +27,16 @@ class MovesTests(SynchronousTestCase):
         return answers
 
     def test_single(self) -> None:
-        """A child that is alone is not moved, and nothing is done for it."""
+        """A single child is not moved."""
         self.assertEqual([False, False, False], self.quick(1, 1, 0.02))
         self.assertEqual(0, self.moved_self)
 
     def test_burst(self) -> None:
-        """From the second of a burst on they are; the slow move at its beginning moves no child."""
+        """From the second child of a burst on they are moved; the slow first move moves no child."""
         self.assertEqual([False, True, True, True], self.quick(1, 0.002, 0.009, 0.009))
         self.assertEqual(1, self.moved_self)
 
     def test_next_burst(self) -> None:
-        """After a pause it begins anew."""
+        """A burst ends with a pause."""
         self.assertEqual([False, True, False, True], self.quick(1, 0.002, 0.02, 0.002))
         self.assertEqual(2, self.moved_self)

@@ -1,4 +1,4 @@
-"""What the shim copies of leftovers that are kept."""
+"""Copying the output of kept leftovers."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class KeptCopyingTests(SynchronousTestCase):
         return self.file.read_bytes() if self.file.exists() else b""
 
     def test_goes_on(self) -> None:
-        """What comes is put behind what is there, until the pipe ends, which is told once."""
+        """Output is appended until the end of the pipe, which is reported once."""
         copying = self.a_copying()
         self.assertEqual(b"before after", self.write(b"after", copying))
         os.close(self.writing)
@@ -47,7 +47,7 @@ class KeptCopyingTests(SynchronousTestCase):
         self.assertEqual([copying], self.overs)
 
     def test_ceiling(self) -> None:
-        """No more than the job may print, and one line that says so; what comes then is dropped."""
+        """At the job's ceiling one line says so, and further output is dropped."""
         copying = self.a_copying(10)
         self.write(b"12345", copying)
         expected = b"before 123\n[output beyond 10 bytes was dropped]\n"
@@ -55,13 +55,13 @@ class KeptCopyingTests(SynchronousTestCase):
         os.close(self.writing)
 
     def test_ceiling_told_already(self) -> None:
-        """Where the worker has written that line it is not written again."""
+        """If the worker has written that line, it is not written again."""
         self.file.write_bytes(whole := b"before 123\n[output beyond 10 bytes was dropped]\n")
         self.assertEqual(whole, self.write(b"6", self.a_copying(10)))
         os.close(self.writing)
 
     def test_deleted(self) -> None:
-        """A file that retention has deleted is not made anew, and holds no disk; what prints does not wait."""
+        """A file that retention has deleted is not created again; the leftovers do not wait."""
         copying = self.a_copying()
         self.file.unlink()
         self.assertEqual(b"", self.write(b"x", copying))

@@ -1,4 +1,4 @@
-"""Messages between the worker and the shim: whole, in order, with their descriptors. Real sockets."""
+"""Messages between the worker and the shim: complete, in order, with their descriptors. Real sockets."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ODD = os.fsdecode(b"\xff\xfe") + "ü\0\n"
 
 
 def opened() -> int:
-    """How many descriptors this process has."""
+    """The number of open descriptors."""
     return len(os.listdir("/proc/self/fd"))
 
 
@@ -29,7 +29,7 @@ class ChannelTests(SynchronousTestCase):
         self.addCleanup(self.theirs.close)
 
     def fill(self) -> int:
-        """Send until something has to wait; how many messages that were."""
+        """Send until a message has to wait; returns the number of messages."""
         count = 0
         while not self.ours.full:
             self.ours.send({"type": "filling", "number": count, "text": "x" * 1000})
@@ -37,7 +37,7 @@ class ChannelTests(SynchronousTestCase):
         return count
 
     def drain(self) -> list[dict[str, Any]]:
-        """All that arrives, as there is room."""
+        """Receive everything."""
         found: list[dict[str, Any]] = []
         while True:
             try:
@@ -50,7 +50,7 @@ class ChannelTests(SynchronousTestCase):
             found.append({**message, "descriptors": descriptors})
 
     def test_as_it_was_sent(self) -> None:
-        """Whatever words are in it, and however long it is: one that is too long for a datagram goes as a file."""
+        """Any text of any length arrives; a message that is too long for a datagram goes in a memfd."""
         before = opened()
         for message in (
             {"type": "a", "n": [1, 2.5, None, True]},
@@ -62,7 +62,7 @@ class ChannelTests(SynchronousTestCase):
         self.assertEqual(before, opened())
 
     def test_descriptors(self) -> None:
-        """They come in their request, with a long message too, and are not inherited by children."""
+        """Descriptors arrive in order, with a long message too, and children do not inherit them."""
         for text in ("short", LONG):
             pipes = [os.pipe() for _ in range(2)]
             self.ours.send({"type": text}, [writing for _, writing in pipes])
@@ -77,11 +77,11 @@ class ChannelTests(SynchronousTestCase):
                 os.close(reading)
 
     def test_nothing_there(self) -> None:
-        """Nobody waits."""
+        """Receiving does not block."""
         self.assertRaises(BlockingIOError, self.theirs.receive)
 
     def test_full(self) -> None:
-        """What there is no room for waits, with its descriptors, and goes in its turn."""
+        """A message that the socket has no room for waits, with its descriptors, and is sent in order."""
         before = opened()
         count = self.fill()
         reading, writing = os.pipe()
@@ -101,7 +101,7 @@ class ChannelTests(SynchronousTestCase):
         self.assertEqual(before, opened())
 
     def test_closed_while_full(self) -> None:
-        """What waits is gone, and its descriptors are closed."""
+        """close() drops the messages that wait, and closes their descriptors."""
         before = opened()
         self.fill()
         with open(os.devnull) as given:
@@ -111,7 +111,7 @@ class ChannelTests(SynchronousTestCase):
         self.assertEqual(before - 1, opened())
 
     def test_other_end_is_gone(self) -> None:
-        """To read and to write are errors then, of the same family; what was sent before is read first."""
+        """When the other end is gone, sending and receiving raise OSError; what was sent before is received first."""
         self.ours.send({"type": "last"})
         self.ours.close()
         self.assertEqual(({"type": "last"}, []), self.theirs.receive())
@@ -119,7 +119,7 @@ class ChannelTests(SynchronousTestCase):
         self.assertRaises(OSError, self.theirs.send, {"type": "too late"})
 
     def test_gone_while_full(self) -> None:
-        """What waits for room hears of it as well."""
+        """flush() raises OSError too."""
         self.fill()
         self.theirs.close()
         self.assertRaises(OSError, self.ours.flush)

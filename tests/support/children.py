@@ -42,12 +42,12 @@ class Heard:
 
     @property
     def printed(self) -> bytes:
-        """To its stdout, or to both where they are one."""
+        """What it wrote to stdout, or to both where they share a pipe."""
         return bytes(self.stdout)
 
     @property
     def errors(self) -> bytes:
-        """To its separate stderr."""
+        """What it wrote to its separate stderr."""
         return bytes(self.stderr)
 
     def ready(self, child_fd: int) -> bool:
@@ -78,7 +78,7 @@ class Heard:
         self.end.callback((exit.exit_code, exit.signal, exit.usage))
 
     async def over(self) -> End:
-        """Its end, which is then written down as far as its process knows."""
+        """Wait for its end, and release it."""
         end = await self.end.addTimeout(LIMIT, real)
         assert self.running is not None
         self.running.release()
@@ -86,7 +86,7 @@ class Heard:
 
 
 def held(pid: int | str = "self") -> list[str]:
-    """The pipes, pidfds and memory files of a process; sockets are gRPC's, which comes and goes as it likes."""
+    """The pipes, pidfds and memory files of a process. Its sockets may be gRPC's, which come and go."""
     links = []
     for fd in os.listdir(f"/proc/{pid}/fd"):
         with contextlib.suppress(FileNotFoundError):  # the descriptor of this very listing
@@ -95,7 +95,7 @@ def held(pid: int | str = "self") -> list[str]:
 
 
 async def held_by_shim(provider: Provider) -> list[str]:
-    """The same of the shim, if there is one, when it has done all that it was asked before."""
+    """The same of the shim, if there is one, after it has handled all earlier messages."""
     with pytest.raises(NoSuchExecutable):
         await provider.launcher(Path("/")).launch(job_id("last"), JobSpec("no-such-program"), Heard(), Heard())
     return [] if provider.shim is None else held(provider.shim.pid)
@@ -118,7 +118,7 @@ async def launch(
 
 
 async def run(provider: Provider, directory: Path, spec: JobSpec) -> Heard:
-    """Start it there; what it was, when it is over."""
+    """Launch it there, and wait for its end."""
     heard = Heard()
     await launch(provider, directory, spec, heard)
     await heard.over()
@@ -126,7 +126,7 @@ async def run(provider: Provider, directory: Path, spec: JobSpec) -> Heard:
 
 
 async def until(true: Callable[[], Any]) -> None:
-    """The reactor goes on meanwhile."""
+    """Wait for it while the reactor runs."""
     end = real.seconds() + LIMIT
     while not true():
         assert real.seconds() < end

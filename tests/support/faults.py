@@ -1,4 +1,4 @@
-"""A place whose worker is killed at random moments, under load, and started again: is all as it was told?"""
+"""A worker that is killed at random moments, under load, and started again; and checks of what it then reports."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from txworker.pb import worker_pb2 as pb
 
 LONGEST_LOAD = 2.0
 LONGEST_AWAY = 3.0
-"""Seconds. For so long jobs may be without a worker."""
+"""The longest time without a worker, in seconds."""
 
 STARTING = 0.8
-"""Seconds. Of a start about as long as it takes; a kill in that time hits a worker that recovers, or serves at last."""
+"""About as long as a start takes, in seconds: a kill in that time hits a worker that recovers or begins to serve."""
 
 
 class Faults:
-    """jobs is more of the section [jobs] of worker.toml; the seed decides what the clients do, and until when."""
+    """jobs: more text for [jobs] in worker.toml. seed: determines what the clients do, and until when."""
 
     def __init__(self, place: Path, seed: str, jobs: str) -> None:
         self.place = place
@@ -43,7 +43,7 @@ class Faults:
         self._daemon = Daemon(place, self._text)
 
     def kill(self) -> None:
-        """Load, kill, look at what it left, start again, look at what is told."""
+        """Put load on the worker, kill it, check what it left, start it again, check what it reports."""
         new = self._loaded_and_killed()
         time.sleep(self._rng.choice((0, 0, self._rng.uniform(0, LONGEST_AWAY))))
         while self._rng.random() < 0.25:
@@ -60,7 +60,7 @@ class Faults:
 
     @property
     def summary(self) -> str:
-        """What it has come to."""
+        """Counts of all that has happened."""
         journal = self.journal
         return (
             f"{self.kills} kills, {len(journal.ids)} jobs, {self._ran} running then, {len(journal.ends)} ends told, "
@@ -69,7 +69,7 @@ class Faults:
         )
 
     def finish(self) -> None:
-        """The last of them ends every job, and is stopped in order; and everything is looked at once more."""
+        """End every job, stop the last worker, and check everything again."""
         for job in list_all(self._daemon):
             if not done(job):
                 self._daemon.stub.StopJob(pb.StopJobReq(jobID=job.jobID), timeout=LIMIT)
@@ -85,14 +85,14 @@ class Faults:
         self._expect_no_mistakes()
 
     def close(self) -> None:
-        """Whatever happened, nothing runs on."""
+        """End every process."""
         self._daemon.close()
         for pid in self.living():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
     def living(self) -> dict[int, str]:
-        """Every process of any job there ever was, by its command line or by its environment; and how it stands."""
+        """All processes of all jobs, found by command line or environment, with their status."""
         found = {}
         for pid in [int(name) for name in os.listdir("/proc") if name.isdecimal()]:
             with suppress(FileNotFoundError, ProcessLookupError):
@@ -103,7 +103,7 @@ class Faults:
         return found
 
     def _loaded_and_killed(self) -> list[str]:
-        """The ids that became known meanwhile."""
+        """Returns the ids that became known meanwhile."""
         before = set(self.journal.ids)
         seed = f"{self._seed}/{self.kills}"
         load = Load(self._daemon, self.journal, self.token, seed)

@@ -1,4 +1,4 @@
-"""A program whose exec waits, as one on a disk or a network does that does not answer."""
+"""A program whose exec hangs, as on a disk or a network that does not answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The two ways in which jobs' processes are made, each with a launcher: a shim of the test's own, or the reactor."""
+"""The two ways of starting jobs' processes, each with a launcher: a shim of the test's own, or the reactor."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ real: Any = reactor
 
 @dataclass
 class Provider:
-    """One of the ways; `shim` is None when it is the reactor. ENVIRONMENT, UMASK and DESCRIPTOR_LIMIT are inherited."""
+    """One of the two; `shim` is None for the reactor. ENVIRONMENT, UMASK and DESCRIPTOR_LIMIT are inherited."""
 
     spawner: Spawner
     scan: LeftoverScan
@@ -45,14 +45,14 @@ class Provider:
     epoll_set: EpollSet | None = None
 
     def launcher(self, directory: Path, grace_seconds: float = 5.0) -> Launcher:
-        """It runs jobs there. What they leave behind is ended."""
+        """A launcher whose jobs run in that directory; their leftovers are ended."""
         defaults = JobDefaults(ENVIRONMENT, str(directory), grace_seconds=grace_seconds, drain_seconds=0.2)
         return Launcher(self.spawner, real, self.scan, None, defaults)
 
 
 @contextmanager
 def a_shim(place: Path) -> Iterator[tuple[ReconnectingShim, EpollSet, IntermediatePipes]]:
-    """A real one, with its state and the output in that directory. It ends with the test, and so do its jobs."""
+    """A real shim, with its state and output in that directory. It and its jobs end with the test."""
     state, output = place / "state", place / "output"
     state.mkdir()
     output.mkdir()
@@ -86,7 +86,7 @@ def a_shim(place: Path) -> Iterator[tuple[ReconnectingShim, EpollSet, Intermedia
 
 @contextmanager
 def through_shim(place: Path) -> Iterator[Provider]:
-    """Processes of a shim of their own."""
+    """Processes of a shim of the test's own."""
     with a_shim(place) as (shim, epoll_set, pipes):
         scan = DescendantScan(real, shim.pid, shim.thread_id)
         try:
@@ -107,7 +107,7 @@ def by_reactor() -> Iterator[Provider]:
 
 
 def turn_until(true: Callable[[], Any], limit_seconds: float = LIMIT) -> None:
-    """Let the reactor run until that is so."""
+    """Run the reactor until that is true."""
     end = time.monotonic() + limit_seconds
     while not true():
         assert time.monotonic() < end, f"still not so after {limit_seconds} s: {true}"
@@ -115,7 +115,7 @@ def turn_until(true: Callable[[], Any], limit_seconds: float = LIMIT) -> None:
 
 
 def _end(shim_pid: int, left: list[int]) -> None:
-    """A shim ends by itself when it has no job; one with a job that a failed test has left is killed, and the job."""
+    """A shim without jobs ends by itself; jobs that a failed test left are killed, as is a shim that stays."""
     for pid in left:
         with suppress(ProcessLookupError):
             os.killpg(pid, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Many descriptors seen as one by the reactor. Real pipes and a real epoll set; the reactor is made up."""
+"""Many descriptors that the reactor watches as one. Real pipes and a real epoll set, a fake reactor."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from txworker.process.pipes.epoll_set import EpollSet
 
 
 class FakeReactor:
-    """Remembers what it watches."""
+    """Records what it watches."""
 
     def __init__(self) -> None:
         self.readers: list[Any] = []
@@ -24,7 +24,7 @@ class FakeReactor:
 
 
 class Reader:
-    """Reads one byte at a time, and then does what it is told; `reads` are of all readers."""
+    """Reads one byte at a time, adds itself to `reads`, and calls then()."""
 
     def __init__(self, fd: int, reads: list[Reader], then: Callable[[], object] = lambda: None) -> None:
         self.fd = fd
@@ -72,7 +72,7 @@ class PollerTests(SynchronousTestCase):
         os.close(fd)
 
     def test_one(self) -> None:
-        """The reactor watches one thing, whatever is added, until all is over."""
+        """The reactor watches one descriptor, whatever is added, until close()."""
         verifyObject(IReadDescriptor, self.epoll_set)
         reader = self.a_reader(b"ab")
         self.a_reader()
@@ -87,14 +87,14 @@ class PollerTests(SynchronousTestCase):
         self.assertEqual([], self.reactor.readers)
 
     def test_hang_up(self) -> None:
-        """The other end's closing is something to read, too."""
+        """doRead() is called when the other end is closed."""
         reader = self.a_reader()
         self.close(max(self.open))
         self.epoll_set.doRead()
         self.assertEqual([reader], self.reads)
 
     def test_mistake(self) -> None:
-        """A reader that fails is read no more; all others are, in the same turn as well."""
+        """A reader that raises is removed; all others are read, in the same turn too."""
         wrong = self.a_reader(b"abc", fail)
         right = [self.a_reader(b"abc") for _ in range(2)]
         for _ in range(3):
@@ -104,7 +104,7 @@ class PollerTests(SynchronousTestCase):
         self.assertEqual(1, len(self.flushLoggedErrors(ValueError)))
 
     def test_removed_meanwhile(self) -> None:
-        """Whom another one removed in the same turn is not read, though it was ready."""
+        """A reader that was removed in the same turn is not called, though it was ready."""
         readers = [self.a_reader(b"a") for _ in range(2)]
         for one, other in (readers, reversed(readers)):
             one.then = lambda other=other: self.epoll_set.removeReader(other)  # type: ignore[misc]
@@ -112,7 +112,7 @@ class PollerTests(SynchronousTestCase):
         self.assertEqual(1, len(self.reads))
 
     def test_number_given_away(self) -> None:
-        """Who has the number of one that was removed in the same turn finds nothing, and is read when there is."""
+        """A reader with the descriptor number of one that was removed in the same turn may be called too early."""
         readers = [self.a_reader(b"a") for _ in range(2)]
         heirs: list[tuple[Reader, int]] = []
 
@@ -136,7 +136,7 @@ class PollerTests(SynchronousTestCase):
         self.assertEqual([heir, heir], self.reads[1:])
 
     def test_more_than_one_turn(self) -> None:
-        """Of very many that are ready some wait for the next turn, and none waits for ever."""
+        """When many are ready, some wait for the next turn, and none waits for ever."""
         self.epoll_set.close()
         self.epoll_set = EpollSet(self.reactor, NOT_PINNED, events_per_turn=3)
         readers = [self.a_reader(b"abc") for _ in range(10)]

@@ -1,4 +1,4 @@
-"""What a job's pipe holds is taken over at once, whole and in order, and is known to be its own. Real pipes."""
+"""Intermediate pipes: emptied whole and in order, and marked with their owner. Real pipes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class IntermediatePipeTests(SynchronousTestCase):
         os.close(self.writing)
 
     def test_taken_over(self) -> None:
-        """The job can fill its pipe again while nothing of what it wrote before has been read."""
+        """The job can fill its pipe again while nothing that it wrote before has been read."""
         first, second = os.urandom(PIPE_BYTES), os.urandom(PIPE_BYTES)
         self.assertEqual(PIPE_BYTES, os.write(self.writing, first))
         self.assertEqual(PIPE_BYTES, self.pipe.fill(self.reading))
@@ -34,7 +34,7 @@ class IntermediatePipeTests(SynchronousTestCase):
         self.hang_up()
 
     def test_small_pieces(self) -> None:
-        """Many small writes stay as they were written, one after another."""
+        """Many small writes stay complete and in order."""
         pieces = [f"line {number}\n".encode() for number in range(3000)]
         for piece in pieces:
             os.write(self.writing, piece)
@@ -45,7 +45,7 @@ class IntermediatePipeTests(SynchronousTestCase):
         self.assertEqual(b"".join(pieces), taken)
 
     def test_empty(self) -> None:
-        """An empty pipe says so, one that has ended gives nothing."""
+        """fill() raises BlockingIOError for an empty pipe, and returns 0 for one that has ended."""
         self.assertRaises(BlockingIOError, self.pipe.fill, self.reading)
         self.hang_up()
         self.assertEqual(0, self.pipe.fill(self.reading))
@@ -61,7 +61,7 @@ class IntermediatePipesTests(SynchronousTestCase):
         self.pipes.close()
 
     def test_owners(self) -> None:
-        """Before one is filled, the memfd says whose bytes it will hold; so many are lent, and no more."""
+        """The memfd has the owner before the pipe is filled; when all pipes are lent there is none."""
         with self.pipes.lend("a", 1) as first, self.pipes.lend("b", 2) as second:
             assert first is not None
             assert second is not None
@@ -72,7 +72,7 @@ class IntermediatePipesTests(SynchronousTestCase):
             self.assertIs(first if again is first else second, again)
 
     def test_not_emptied(self) -> None:
-        """One that still holds something is never lent again: another job would be given these bytes."""
+        """A pipe that is not empty is never lent again: another job would get its bytes."""
         reading, writing = os.pipe()
         self.addCleanup(os.close, reading)
         self.addCleanup(os.close, writing)

@@ -1,4 +1,4 @@
-"""One pipe, read in the reactor and by threads in turns. Real pipes; the reactor's threads are run by hand."""
+"""One pipe, read in the reactor and in threads by turns. Real pipes; the test runs the reactor's threads."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BLOCK_BYTES = 256 * 1024
 
 
 class FakeReactor:
-    """Nothing happens by itself: turn() is one thread's work and then what it asked of the reactor."""
+    """turn() runs one thread's work, and then what it called in the reactor."""
 
     def __init__(self) -> None:
         self.readers: list[Any] = []
@@ -60,7 +60,7 @@ class FakeReactor:
 
 
 class FakeOutput:
-    """Remembers what it is given, and when it was told of it; mistake() is made before."""
+    """Records what it gets and how much of it was notified; calls mistake() first."""
 
     def __init__(self, name: str = "", log: list[str] | None = None) -> None:
         self.name = name
@@ -91,7 +91,7 @@ class FakeOutput:
 
 
 def fail_once(output: FakeOutput) -> None:
-    """Its next mistake is its last."""
+    """Raise at the next call, and only then."""
 
     def fail() -> None:
         output.mistake = lambda: None
@@ -127,7 +127,7 @@ class PipeTests(SynchronousTestCase):
         os.close(fd)
 
     def in_thread(self) -> tuple[Pipe, int]:
-        """A pipe whose next bytes a thread reads."""
+        """A pipe that a thread will read next."""
         made, writing = self.a_pipe()
         os.write(writing, bytes(READ_BYTES))
         self.reactor.readable()
@@ -135,12 +135,12 @@ class PipeTests(SynchronousTestCase):
         return made, writing
 
     def small_blocks(self) -> None:
-        """What is taken from a pipe at once is one block."""
+        """Make the pipes small, so that each copy is one block."""
         self.patch(intermediate, "PIPE_BYTES", BLOCK_BYTES)
         self.patch(pipe, "enlarge", lambda fd: None)
 
     def test_no_thread(self) -> None:
-        """Where the machine has no thread left the reactor goes on reading, and the pipe can still be closed."""
+        """Where the machine has no thread left, the reactor goes on reading, and the pipe can be closed."""
         made, writing = self.a_pipe()
         self.reactor.short = True
         for _ in range(3):
@@ -160,14 +160,14 @@ class PipeTests(SynchronousTestCase):
         made.close()
 
     def test_little(self) -> None:
-        """A line is read by the reactor at once; no thread is asked."""
+        """The reactor reads a line itself, without a thread."""
         _, writing = self.a_pipe()
         os.write(writing, b"a line\n")
         self.reactor.readable()
         self.assertEqual((b"a line\n", 0), (self.output.data, len(self.reactor.threads)))
 
     def test_asked_once(self) -> None:
-        """Whether there is room is asked before the first bytes only, and never of a job that prints nothing."""
+        """ready() is called before the first bytes only, and never for a job that prints nothing."""
         for prints in (0, 3):
             self.output = FakeOutput()
             _, writing = self.a_pipe()
@@ -181,7 +181,7 @@ class PipeTests(SynchronousTestCase):
         self.assertEqual([1, 1], self.ended)
 
     def test_no_room(self) -> None:
-        """While there is no room nothing is read and nobody is asked again and again; others go on; nothing is lost."""
+        """While the output is not ready nothing is read, and ready() is seldom called; other jobs go on."""
         self.output.room = False
         _, writing = self.a_pipe()
         os.write(writing, b"first, ")
@@ -203,7 +203,7 @@ class PipeTests(SynchronousTestCase):
         self.assertEqual([], self.reactor.clock.getDelayedCalls())
 
     def test_no_room_to_the_end(self) -> None:
-        """Who is closed while it waits is given what there is, and knows how much that is; no timer is left."""
+        """When a pipe is closed while its output is not ready, what it holds is handed over; no timer is left."""
         self.output.room = False
         made, writing = self.a_pipe()
         os.write(writing, bytes(3 * READ_BYTES))
@@ -213,7 +213,7 @@ class PipeTests(SynchronousTestCase):
         self.assertEqual(([], []), (self.reactor.clock.getDelayedCalls(), self.reactor.readers))
 
     def test_much(self) -> None:
-        """A thread reads what pours, all of it is told, and the reactor watches again when nothing more comes."""
+        """A thread reads large output; all of it is notified, and the reactor watches again when no more comes."""
         _, writing = self.in_thread()
         os.write(writing, bytes(3 * BLOCK_BYTES))
         self.reactor.turn()
@@ -222,7 +222,7 @@ class PipeTests(SynchronousTestCase):
         self.assertEqual((1, 0), (len(self.reactor.readers), len(self.reactor.threads)))
 
     def test_no_intermediate_pipe(self) -> None:
-        """Without a pipe of our own to take it over, the same is read from the job's."""
+        """Without an intermediate pipe the job's own pipe is copied."""
         self.intermediate = None
         self.test_much()
         self.hang_up(next(iter(self.writing)))
@@ -230,7 +230,7 @@ class PipeTests(SynchronousTestCase):
         self.assertEqual([1], self.ended)
 
     def test_left(self) -> None:
-        """A pipe that is left is read no longer, and closed at once, or when the thread that reads it is through."""
+        """A pipe that is left is read no longer, and is closed at once, or when the thread that reads it is done."""
         made, writing = self.a_pipe()
         os.write(writing, b"for the next worker")
         self.successResultOf(made.leave())
@@ -244,7 +244,7 @@ class PipeTests(SynchronousTestCase):
         self.assertEqual(([], 0), (self.ended, len(self.reactor.threads)))
 
     def test_turns(self) -> None:
-        """Jobs that pour take turns: none has a second one before every other has had its first."""
+        """Pipes with large output take turns: none has a second turn before all others had their first."""
         self.patch(pipe, "TURN_SECONDS", 0)
         self.small_blocks()
         log: list[str] = []
@@ -257,7 +257,7 @@ class PipeTests(SynchronousTestCase):
         self.assertEqual(list("abcabcabc"), log[:9])
 
     def test_end_in_the_reactor(self) -> None:
-        """The end is told once, and our descriptor is closed."""
+        """The end of the pipe is reported once, and our descriptor is closed."""
         _, writing = self.a_pipe()
         fd = self.reactor.readers[0].fileno()
         self.hang_up(writing)
@@ -267,7 +267,7 @@ class PipeTests(SynchronousTestCase):
         self.assertRaises(OSError, os.fstat, fd)
 
     def test_end_in_a_thread(self) -> None:
-        """The end that a thread finds is told once, after everything that came before it."""
+        """An end that a thread finds is reported once, after everything that came before it."""
         self.patch(pipe, "NOTIFY_SECONDS", 1000)
         self.reactor.idle = True
         _, writing = self.in_thread()
@@ -280,7 +280,7 @@ class PipeTests(SynchronousTestCase):
         self.assertEqual((0, 0), (len(self.reactor.readers), len(self.reactor.threads)))
 
     def test_closed_while_a_thread_reads(self) -> None:
-        """The descriptor stays open as long as a thread reads from it, then it is closed and the end is told."""
+        """The descriptor stays open while a thread reads it; then it is closed, and the end is reported."""
         self.small_blocks()
         made, writing = self.in_thread()
         os.write(writing, bytes(3 * BLOCK_BYTES))
@@ -293,7 +293,7 @@ class PipeTests(SynchronousTestCase):
         self.assertRaises(BrokenPipeError, os.write, writing, b"x")
 
     def test_mistakes_of_the_sink(self) -> None:
-        """What goes wrong with some bytes is logged, and those after them are read: the job is never left alone."""
+        """An error with some bytes is logged, and the bytes after them are read."""
         made, writing = self.in_thread()
         os.write(writing, b"lost")
         fail_once(self.output)
