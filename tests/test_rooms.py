@@ -38,7 +38,7 @@ ROOMS: dict[str, set[str]] = {
 
 INSIDE: dict[str, tuple[set[str], ...]] = {
     "leftovers": (
-        {"tags", "survivors", "kill"},
+        {"tags", "survivors", "kill", "usage"},
         {"attribution", "recorded_jobs"},
         {"tag_cache", "clone_parent", "job_processes", "recovery"},
         {"descendants", "cleanup", "process_table_scan"},

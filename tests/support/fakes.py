@@ -172,6 +172,7 @@ class FakeRunning:
     resumed: list[float | None] = field(default_factory=list)
     signals: list[int] = field(default_factory=list)
     unsignallable: Exception | None = None
+    cgroup: str | None = None
     released: bool = False
     left: Deferred[None] = field(default_factory=Deferred)
     abandoned: Deferred[None] = field(default_factory=Deferred)

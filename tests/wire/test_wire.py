@@ -23,8 +23,9 @@ from txworker.jobs import (
     errors,
 )
 from txworker.jobs.errors import InvalidRequest, TxWorkerError
+from txworker.jobs.live_usage import LiveUsage
 from txworker.pb import worker_pb2 as pb
-from txworker.wire.jobs import job_to_pb, query_to_pb, seconds_from_pb, signal_from_pb, spec_from_pb
+from txworker.wire.jobs import job_to_pb, query_to_pb, seconds_from_pb, signal_from_pb, spec_from_pb, usages_to_pb
 from txworker.wire.status import code_of, status_of
 
 STARTED = Started(2.25, 77)
@@ -188,6 +189,16 @@ class JobTests(SynchronousTestCase):
             {f"JOB_STATE_{state.name}": state.value for state in JobState} | {"JOB_STATE_UNSPECIFIED": 0},
             dict(pb.JobState.items()),
         )
+
+
+class UsageTests(SynchronousTestCase):
+    def test_every_field(self) -> None:
+        """The usage of each job reaches the message."""
+        found = usages_to_pb([LiveUsage("a", 3, 2**40, 1.5, 0.25), LiveUsage("b")])
+        self.assertEqual(["a", "b"], [usage.jobID for usage in found.usages])
+        usage = found.usages[0]
+        self.assertEqual((3, 2**40, 1.5, 0.25), (usage.processes, usage.rssBytes, _at(usage.userCPU), 0.25))
+        self.assertEqual(0.25, _at(usage.systemCPU))
 
 
 class StatusTests(SynchronousTestCase):

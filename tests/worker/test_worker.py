@@ -158,6 +158,17 @@ class EndTests(SynchronousTestCase):
         """Stopping an unknown job fails."""
         self.failureResultOf(self.fixture.worker.stop("nobody"), NoSuchJob)
 
+    def test_running(self) -> None:
+        """The processes of running jobs, of all or of the named ones; one that is done has none, an unknown fails."""
+        other = self.successResultOf(self.fixture.worker.submit(TRUE))
+        catalog, pids = self.fixture.catalog, {one.job_id: one.pid for one in self.fixture.catalog.running([])}
+        self.assertEqual({self.job.id: self.running.pid, other.id: self.running.pid + 1}, pids)
+        self.assertEqual([other.id], [one.job_id for one in catalog.running([other.id, other.id])])
+        self.running.exit()
+        self.assertEqual([other.id], [one.job_id for one in catalog.running([self.job.id, other.id])])
+        self.assertEqual([], catalog.running([self.job.id]))
+        self.assertRaises(NoSuchJob, catalog.running, [other.id, "nobody"])
+
     def test_signal(self) -> None:
         """A signal goes to the process group and changes nothing else: a job that ends by it was not stopped."""
         for number in (10, 19, 9):

@@ -20,6 +20,7 @@ from txworker.config.checks import readers_of_key
 from txworker.daemon.descriptors import DescriptorLimit
 from txworker.daemon.drain import Drain
 from txworker.daemon.handover import Handover
+from txworker.leftovers.usage import LiveUsageReader
 from txworker.rpc.bridge import Bridge
 from txworker.rpc.control import ControlServicer, control_socket
 from txworker.rpc.health import Health
@@ -63,7 +64,7 @@ def make_doors(
     # drain is named before it exists: it needs the registration, which needs the server, which opens this socket.
     control = ControlServicer(bridge, lambda: drain.begin(), handover.begin)
     operator_socket = control_socket(config.jobs.state_directory, control)
-    servicer = WorkerServicer(worker, bridge, request_lines.allows)
+    servicer = WorkerServicer(worker, bridge, LiveUsageReader(), request_lines.allows)
     server = _grpc_server(config.grpc_server, servicer, bridge, health, descriptors, operator_socket)
     scheduler: list[Service] = []
     if config.scheduler.addr:

@@ -41,6 +41,7 @@ class WorkerStub:
     ListJobs: _grpc.UnaryUnaryMultiCallable[_worker_pb2.ListJobsReq, _worker_pb2.ListJobsRes]
     WatchJobs: _grpc.UnaryStreamMultiCallable[_worker_pb2.WatchJobsReq, _worker_pb2.JobEvent]
     SignalJob: _grpc.UnaryUnaryMultiCallable[_worker_pb2.SignalJobReq, _worker_pb2.SignalJobRes]
+    JobUsage: _grpc.UnaryUnaryMultiCallable[_worker_pb2.JobUsageReq, _worker_pb2.JobUsageRes]
 
 @_typing.type_check_only
 class WorkerAsyncStub(WorkerStub):
@@ -52,6 +53,7 @@ class WorkerAsyncStub(WorkerStub):
     ListJobs: _aio.UnaryUnaryMultiCallable[_worker_pb2.ListJobsReq, _worker_pb2.ListJobsRes]  # type: ignore[assignment]
     WatchJobs: _aio.UnaryStreamMultiCallable[_worker_pb2.WatchJobsReq, _worker_pb2.JobEvent]  # type: ignore[assignment]
     SignalJob: _aio.UnaryUnaryMultiCallable[_worker_pb2.SignalJobReq, _worker_pb2.SignalJobRes]  # type: ignore[assignment]
+    JobUsage: _aio.UnaryUnaryMultiCallable[_worker_pb2.JobUsageReq, _worker_pb2.JobUsageRes]  # type: ignore[assignment]
 
 class WorkerServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -102,5 +104,12 @@ class WorkerServicer(metaclass=_abc_1.ABCMeta):
         request: _worker_pb2.SignalJobReq,
         context: _ServicerContext,
     ) -> _typing.Union[_worker_pb2.SignalJobRes, _abc.Awaitable[_worker_pb2.SignalJobRes]]: ...
+
+    @_abc_1.abstractmethod
+    def JobUsage(
+        self,
+        request: _worker_pb2.JobUsageReq,
+        context: _ServicerContext,
+    ) -> _typing.Union[_worker_pb2.JobUsageRes, _abc.Awaitable[_worker_pb2.JobUsageRes]]: ...
 
 def add_WorkerServicer_to_server(servicer: WorkerServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

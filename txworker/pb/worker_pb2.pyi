@@ -735,3 +735,83 @@ class SignalJobRes(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SignalJobRes: _TypeAlias = SignalJobRes  # noqa: Y015
+
+@_typing.final
+class JobUsageReq(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOBIDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def jobIDs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Empty: all jobs that run."""
+
+    def __init__(
+        self,
+        *,
+        jobIDs: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["jobIDs", b"jobIDs"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___JobUsageReq: _TypeAlias = JobUsageReq  # noqa: Y015
+
+@_typing.final
+class JobUsageRes(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USAGES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def usages(self) -> _containers.RepeatedCompositeFieldContainer[Global___Usage]:
+        """Of the jobs that run; one that is done is left out."""
+
+    def __init__(
+        self,
+        *,
+        usages: _abc.Iterable[Global___Usage] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["usages", b"usages"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___JobUsageRes: _TypeAlias = JobUsageRes  # noqa: Y015
+
+@_typing.final
+class Usage(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOBID_FIELD_NUMBER: _builtins.int
+    PROCESSES_FIELD_NUMBER: _builtins.int
+    RSSBYTES_FIELD_NUMBER: _builtins.int
+    USERCPU_FIELD_NUMBER: _builtins.int
+    SYSTEMCPU_FIELD_NUMBER: _builtins.int
+    jobID: _builtins.str
+    processes: _builtins.int
+    rssBytes: _builtins.int
+    """The sum of their resident memory; memory that several share counts for each."""
+    @_builtins.property
+    def userCPU(self) -> _duration_pb2.Duration:
+        """CPU time so far, with that of processes that have exited and were waited for."""
+
+    @_builtins.property
+    def systemCPU(self) -> _duration_pb2.Duration: ...
+    def __init__(
+        self,
+        *,
+        jobID: _builtins.str = ...,
+        processes: _builtins.int = ...,
+        rssBytes: _builtins.int = ...,
+        userCPU: _duration_pb2.Duration | None = ...,
+        systemCPU: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["systemCPU", b"systemCPU", "userCPU", b"userCPU"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["jobID", b"jobID", "processes", b"processes", "rssBytes", b"rssBytes", "systemCPU", b"systemCPU", "userCPU", b"userCPU"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Usage: _TypeAlias = Usage  # noqa: Y015

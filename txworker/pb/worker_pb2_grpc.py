@@ -69,6 +69,11 @@ class WorkerStub:
                 request_serializer=txworker_dot_pb_dot_worker__pb2.SignalJobReq.SerializeToString,
                 response_deserializer=txworker_dot_pb_dot_worker__pb2.SignalJobRes.FromString,
                 _registered_method=True)
+        self.JobUsage = channel.unary_unary(
+                '/jobscheduler.Worker/JobUsage',
+                request_serializer=txworker_dot_pb_dot_worker__pb2.JobUsageReq.SerializeToString,
+                response_deserializer=txworker_dot_pb_dot_worker__pb2.JobUsageRes.FromString,
+                _registered_method=True)
 
 
 class WorkerServicer:
@@ -123,6 +128,13 @@ class WorkerServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def JobUsage(self, request, context):
+        """What running jobs use now, each with all processes that it has started.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_WorkerServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -160,6 +172,11 @@ def add_WorkerServicer_to_server(servicer, server):
                     servicer.SignalJob,
                     request_deserializer=txworker_dot_pb_dot_worker__pb2.SignalJobReq.FromString,
                     response_serializer=txworker_dot_pb_dot_worker__pb2.SignalJobRes.SerializeToString,
+            ),
+            'JobUsage': grpc.unary_unary_rpc_method_handler(
+                    servicer.JobUsage,
+                    request_deserializer=txworker_dot_pb_dot_worker__pb2.JobUsageReq.FromString,
+                    response_serializer=txworker_dot_pb_dot_worker__pb2.JobUsageRes.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -351,6 +368,33 @@ class Worker:
             '/jobscheduler.Worker/SignalJob',
             txworker_dot_pb_dot_worker__pb2.SignalJobReq.SerializeToString,
             txworker_dot_pb_dot_worker__pb2.SignalJobRes.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def JobUsage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/jobscheduler.Worker/JobUsage',
+            txworker_dot_pb_dot_worker__pb2.JobUsageReq.SerializeToString,
+            txworker_dot_pb_dot_worker__pb2.JobUsageRes.FromString,
             options,
             channel_credentials,
             insecure,

@@ -51,6 +51,8 @@ class WorkerStub:
     """The present record of each job, then a record for each change."""
     SignalJob: _grpc.UnaryUnaryMultiCallable[_worker_pb2.SignalJobReq, _worker_pb2.SignalJobRes]
     """Sends a signal to a job's process group. A job that ends by it was not stopped."""
+    JobUsage: _grpc.UnaryUnaryMultiCallable[_worker_pb2.JobUsageReq, _worker_pb2.JobUsageRes]
+    """What running jobs use now, each with all processes that it has started."""
 
 @_typing.type_check_only
 class WorkerAsyncStub(WorkerStub):
@@ -69,6 +71,8 @@ class WorkerAsyncStub(WorkerStub):
     """The present record of each job, then a record for each change."""
     SignalJob: _aio.UnaryUnaryMultiCallable[_worker_pb2.SignalJobReq, _worker_pb2.SignalJobRes]  # type: ignore[assignment]
     """Sends a signal to a job's process group. A job that ends by it was not stopped."""
+    JobUsage: _aio.UnaryUnaryMultiCallable[_worker_pb2.JobUsageReq, _worker_pb2.JobUsageRes]  # type: ignore[assignment]
+    """What running jobs use now, each with all processes that it has started."""
 
 class WorkerServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -126,5 +130,13 @@ class WorkerServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_worker_pb2.SignalJobRes, _abc.Awaitable[_worker_pb2.SignalJobRes]]:
         """Sends a signal to a job's process group. A job that ends by it was not stopped."""
+
+    @_abc_1.abstractmethod
+    def JobUsage(
+        self,
+        request: _worker_pb2.JobUsageReq,
+        context: _ServicerContext,
+    ) -> _typing.Union[_worker_pb2.JobUsageRes, _abc.Awaitable[_worker_pb2.JobUsageRes]]:
+        """What running jobs use now, each with all processes that it has started."""
 
 def add_WorkerServicer_to_server(servicer: WorkerServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,7 +1,7 @@
 """The interfaces that the worker needs from other rooms; daemon/assembly.py hands the implementations in."""
 
 from txworker.ports.output import Output, OutputDirectory, OutputWriter
-from txworker.ports.processes import Launcher, Listener, Running
+from txworker.ports.processes import Launcher, Listener, LiveUsages, Running
 from txworker.ports.store import Check, JobGenerator, Records, Store
 from txworker.ports.world import World
 
@@ -10,6 +10,7 @@ __all__ = [
     "JobGenerator",
     "Launcher",
     "Listener",
+    "LiveUsages",
     "Output",
     "OutputDirectory",
     "OutputWriter",

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 
 from txworker.jobs import EndReason, Exit, JobSpec
 from txworker.jobs.held_process import HeldProcess
+from txworker.jobs.live_usage import LiveUsage, RunningProcess
 from txworker.ports.output import OutputWriter
+from txworker.ports.store import Check
 
 
 class Listener(Protocol):
@@ -36,6 +38,10 @@ class Running(Protocol):
     @property
     def started_at(self) -> float:
         """The start time by the clock that launch() was given, in seconds since the epoch."""
+
+    @property
+    def cgroup(self) -> str | None:
+        """The directory of the job's cgroup; None: it has none. Any thread."""
 
     def stop(self, grace_seconds: float) -> None:
         """Send TERM now, and KILL after the grace period. A second call can only shorten the grace period."""
@@ -63,6 +69,20 @@ class Running(Protocol):
 
     def abandon(self) -> Deferred[None]:
         """Give the process up: its exit cannot be known. Fires when its output so far is written."""
+
+
+class LiveUsages(Protocol):
+    """Reads what running jobs use."""
+
+    def read(self, running: Sequence[RunningProcess], check: Check = None) -> list[LiveUsage]:
+        """
+        The usage of each of these jobs, in their order. Any thread but the reactor's; takes seconds at most.
+
+        check() is called from time to time and may raise.
+
+        Raises:
+            OutOfResources: the machine is too busy to tell.
+        """
 
 
 class Launcher(Protocol):

@@ -11,6 +11,7 @@ class JobLeftovers:
 
     def __init__(self, job_id: str, scan: LeftoverScan, cgroup: JobCgroup | None, keep: bool) -> None:
         self.keep = keep
+        self.cgroup = None if cgroup is None else cgroup.path
         self.processes = JobProcesses(job_id, scan, cgroup)
         self._scan = scan
         self._leader = scan.expect(job_id)

@@ -58,6 +58,11 @@ class JobProcess(ProcessProtocol):
         return pid
 
     @property
+    def cgroup(self) -> str | None:
+        """The directory of the job's cgroup; None: it has none. Any thread."""
+        return self._leftovers.cgroup
+
+    @property
     def started_at(self) -> float:
         """When it was started, in seconds since the epoch, by the now() that the launcher was given."""
         at: float = self.transport.started_at

@@ -15,10 +15,11 @@ from txworker.jobs import Job
 from txworker.jobs.errors import CallerGone, InvalidRequest, TxWorkerError, shown_words
 from txworker.pb import worker_pb2 as pb
 from txworker.pb import worker_pb2_grpc
+from txworker.ports import LiveUsages
 from txworker.rpc.bridge import Bridge, Caller
 from txworker.rpc.streams import job_of, stream
 from txworker.rpc.watch import watch
-from txworker.wire.jobs import job_to_pb, query_to_pb, seconds_from_pb, signal_from_pb, spec_from_pb
+from txworker.wire.jobs import job_to_pb, query_to_pb, seconds_from_pb, signal_from_pb, spec_from_pb, usages_to_pb
 from txworker.wire.lists import page_size, page_start, page_to_pb, query_from_pb
 from txworker.wire.status import status_of
 from txworker.worker.worker import Worker
@@ -34,10 +35,11 @@ class WorkerServicer(worker_pb2_grpc.WorkerServicer):
 
     _log = Logger()
 
-    def __init__(self, worker: Worker, bridge: Bridge, allows: Allows = lambda kind: True) -> None:
+    def __init__(self, worker: Worker, bridge: Bridge, usages: LiveUsages, allows: Allows = lambda kind: True) -> None:
         self._worker = worker
         self._catalog = worker.catalog
         self._bridge = bridge
+        self._usages = usages
         self._allows = allows
 
     def StartJob(self, request: pb.StartJobReq, context: grpc.ServicerContext) -> pb.StartJobRes:
@@ -110,6 +112,16 @@ class WorkerServicer(worker_pb2_grpc.WorkerServicer):
                 text = "Job {job_id} was sent signal {number} by {peer}."
                 self._log.info(text, job_id=job_id, number=number, peer=context.peer())
             return pb.SignalJobRes()
+
+        return self._answered(context, answer)
+
+    def JobUsage(self, request: pb.JobUsageReq, context: grpc.ServicerContext) -> pb.JobUsageRes:
+        """What running jobs use now. Read in this thread, because /proc may be long."""
+
+        def answer() -> pb.JobUsageRes:
+            check = self._bridge.caller(context).check
+            check()  # the client may have left while the call waited for a thread
+            return usages_to_pb(self._usages.read(self._catalog.running(request.jobIDs), check))
 
         return self._answered(context, answer)
 

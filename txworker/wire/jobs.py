@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Literal
 
@@ -10,6 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from txworker.jobs import Job, JobSpec, Limits
 from txworker.jobs.errors import InvalidRequest
+from txworker.jobs.live_usage import LiveUsage
 from txworker.pb import worker_pb2 as pb
 
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
@@ -121,6 +123,22 @@ def query_to_pb(job: Job) -> pb.QueryJobRes:
     if shortened is not job.spec and answer.ByteSize() > MAX_MESSAGE_BYTES:
         return query_to_pb(replace(job, spec=shortened))
     return answer
+
+
+def usages_to_pb(usages: Iterable[LiveUsage]) -> pb.JobUsageRes:
+    """The answer to JobUsage."""
+    return pb.JobUsageRes(
+        usages=[
+            pb.Usage(
+                jobID=usage.job_id,
+                processes=usage.processes,
+                rssBytes=usage.rss_bytes,
+                userCPU=_duration(usage.user_cpu_seconds),
+                systemCPU=_duration(usage.system_cpu_seconds),
+            )
+            for usage in usages
+        ]
+    )
 
 
 def _optional_seconds(request: pb.StartJobReq, field: Literal["timeout", "quietTimeout"]) -> float | None:

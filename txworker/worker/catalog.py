@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from itertools import groupby, islice
 
@@ -17,6 +17,7 @@ from twisted.internet.defer import Deferred, succeed
 from txworker.base.directory import NotOurFile
 from txworker.jobs import Job, JobSpec, Loss, Query
 from txworker.jobs.errors import JobRemoved, NoSuchJob, OutOfResources, OutputGone, RequestReused
+from txworker.jobs.live_usage import RunningProcess
 from txworker.ports import Check, JobGenerator, OutputDirectory, Records
 from txworker.worker.active_job import ActiveJob
 from txworker.worker.change_feed import ChangeFeed
@@ -63,6 +64,23 @@ class Catalog:
         """The job with its whole spec: records in memory have long specs shortened."""
         spec = None if job.spec.cut is None else self._records.full_spec(job.id)
         return job if spec is None else replace(job, spec=spec)
+
+    def running(self, job_ids: Collection[str]) -> list[RunningProcess]:
+        """
+        The processes of these jobs (none named: of all) that run now.
+
+        Raises:
+            NoSuchJob: there is no job with one of these ids.
+        """
+        active = [self._active.get(job_id) for job_id in dict.fromkeys(job_ids)] or list(self._active.values())
+        for job_id, one in zip(dict.fromkeys(job_ids), active, strict=False):
+            if one is None:
+                self.get(job_id)  # raises if there is none
+        return [
+            RunningProcess(one.job.id, one.running.pid, one.running.cgroup)
+            for one in active
+            if one is not None and not one.ending
+        ]
 
     def find(self, name: str) -> Job:
         """
