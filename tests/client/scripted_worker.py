@@ -9,8 +9,10 @@ from typing import Any
 
 import grpc
 
+from txworker.jobs import errors
 from txworker.pb import worker_pb2 as pb
 from txworker.pb.worker_pb2_grpc import WorkerServicer, add_WorkerServicer_to_server
+from txworker.wire.status import status_of
 
 LIMIT = 10.0
 
@@ -31,6 +33,16 @@ def says(*messages: Any, then: Step | None = None) -> Step:
         rest = then(context) if then is not None else ()
         yield from messages
         yield from rest
+
+    return step
+
+
+def refuses(error: errors.TxWorkerError) -> Step:
+    """The worker's error."""
+
+    def step(context: grpc.ServicerContext) -> Iterator[Any]:
+        context.abort_with_status(status_of(error))
+        yield  # makes this a generator
 
     return step
 
@@ -73,14 +85,14 @@ class ScriptedWorker(WorkerServicer):
     """
     Each call takes the next step of its method's list; when the list is empty the connection breaks.
 
-    `requests` has what was asked, in order. A probe (ListJobs of one job) is answered while `reachable` is true, and is
-    neither a request nor a step.
+    `requests` has what was asked, in order. A probe (ListJobs of one job) is answered by `probed`, and is neither a
+    request nor a step.
     """
 
     def __init__(self) -> None:
         self.steps: dict[str, list[Step]] = {}
         self.requests: list[Any] = []
-        self.reachable = True
+        self.probed: Step = says(pb.ListJobsRes())
         self._server = grpc.server(ThreadPoolExecutor(8))
         add_WorkerServicer_to_server(self, self._server)
         self.addr = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
@@ -115,7 +127,7 @@ class ScriptedWorker(WorkerServicer):
 
     def ListJobs(self, request: Any, context: Any) -> Any:
         if request.pageSize == 1:
-            return pb.ListJobsRes() if self.reachable else next(cut(context))
+            return next(iter(self.probed(context)))
         return next(self._next("ListJobs", request, context))
 
     def StreamJob(self, request: Any, context: Any) -> Any:

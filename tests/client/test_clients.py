@@ -11,9 +11,20 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.client.scripted_worker import LIMIT, ScriptedWorker, Silence, block, cut, event, says
-from txworker.client import AsyncClient, Client, Closed, JobResult, JobState, Unreachable
+from tests.client.scripted_worker import LIMIT, ScriptedWorker, Silence, block, cut, event, refuses, says
+from txworker.client import (
+    AmbiguousJob,
+    AsyncClient,
+    Client,
+    Closed,
+    JobResult,
+    JobState,
+    NoSuchExecutable,
+    NoSuchJob,
+    Unreachable,
+)
 from txworker.client.requests import PAGE
+from txworker.jobs import errors
 from txworker.pb import worker_pb2 as pb
 
 RUNNING, FAILED = pb.JOB_STATE_RUNNING, pb.JOB_STATE_FAILED
@@ -176,7 +187,7 @@ class Promises:
     def test_patience_of_a_stream(self: Any) -> None:
         """A worker that stays away while a job is followed is given up; what came before was passed on."""
         self.made(patience=0.2)
-        self.worker.reachable = False
+        self.worker.probed = cut
         self.worker.on("StreamJob", says(block(0, b"ab"), then=cut))
         with self.assertRaisesRegex(Unreachable, "^following job 1: no worker answered for . s: Socket closed$"):
             self.client.ask("follow", "1").result(LIMIT)
@@ -250,7 +261,7 @@ class Promises:
 
     def test_timeout_in_an_outage(self: Any) -> None:
         """A timeout that is shorter than the patience counts while the worker is away."""
-        self.worker.reachable = False
+        self.worker.probed = cut
         with self.assertRaises(TimeoutError):
             self.client.ask("wait", "1", timeout=0.2).result(LIMIT)
 
@@ -294,6 +305,32 @@ class Promises:
                 with self.assertRaises(Closed):
                     one.result(LIMIT)
             self.made()
+
+    def test_probe_is_refused(self: Any) -> None:
+        """A client that may not list jobs goes on, too: a worker that refuses has answered."""
+        self.worker.probed = refuses(errors.NotPermitted("method", "ListJobs"))
+        self.worker.on("StreamJob", cut, says(block(0, b"ab")))
+        self.assertEqual([b"ab"], self.client.ask("follow", "1").result(LIMIT))
+
+    def test_stopping_worker(self: Any) -> None:
+        """A start that a stopping worker refuses is made at the next worker; a refusal of another kind is final."""
+        self.worker.on("StartJob", *[refuses(errors.WorkerStopping())] * 4, says(pb.StartJobRes(jobID="7")))
+        self.assertEqual("7", self.client.ask("start", "true").result(LIMIT).id)
+        self.worker.on("StartJob", refuses(errors.NoSuchExecutable("x")))
+        with self.assertRaises(NoSuchExecutable):
+            self.client.ask("start", "x").result(LIMIT)
+
+    def test_prefix(self: Any) -> None:
+        """get() takes the beginning of an id, of one job only."""
+        missing = refuses(errors.NoSuchJob("0123"))
+        one, other = (pb.Job(jobID=f"0123-{n}") for n in "ab")
+        self.worker.on("QueryJob", missing, says(pb.QueryJobRes(job=one)), missing, missing)
+        self.worker.on("ListJobs", says(pb.ListJobsRes(jobs=[one])), says(pb.ListJobsRes(jobs=[one, other])))
+        self.worker.on("ListJobs", says(pb.ListJobsRes()))
+        self.assertEqual("0123-a", self.client.ask("get", "0123").result(LIMIT).id)
+        self.assertRaises(AmbiguousJob, self.client.ask("get", "0123").result, LIMIT)
+        self.assertRaises(NoSuchJob, self.client.ask("get", "0123").result, LIMIT)
+        self.assertEqual({"0123"}, {request.idPrefix for request in self.asked(pb.ListJobsReq)})
 
     def test_left_early(self: Any) -> None:
         """A generator that is closed ends its call."""

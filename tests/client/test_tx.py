@@ -10,7 +10,7 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.client.scripted_worker import LIMIT, ScriptedWorker, Silence, block, event, says
+from tests.client.scripted_worker import LIMIT, ScriptedWorker, Silence, block, cut, event, says
 from txworker.client import TLS, Closed, NoSuchJob, Unreachable
 from txworker.client.tx import TwistedClient
 from txworker.pb import worker_pb2 as pb
@@ -80,7 +80,7 @@ class TwistedClientTests(SynchronousTestCase):
     def test_tell(self) -> None:
         """tell() is called in the reactor thread, before the Deferred fires."""
         client = self.made(patience=0.1)
-        self.worker.reachable = False
+        self.worker.probed = cut
         self.failure(client.follow("1", lambda data: None), Unreachable)
         self.assertEqual([threading.current_thread()], [thread for _, thread in self.told])
         self.result(client.close())

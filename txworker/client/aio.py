@@ -13,7 +13,7 @@ import grpc
 import grpc.aio
 
 from txworker.client.connection import DEFAULT_ADDR, OPTIONS, TLS, target
-from txworker.client.errors import Closed, NoSuchJob, WorkerError, error_of
+from txworker.client.errors import Closed, NoSuchJob, WorkerError, error_of, passes
 from txworker.client.outage import NO_LIMIT, Outage, TimeLimit
 from txworker.client.reading import Changes, Reading, decoder
 from txworker.client.requests import (
@@ -199,10 +199,11 @@ class AsyncClient:
                 await self._open(self._stub.ListJobs, PROBE, limit.at_most(self._deadline))
             except (grpc.aio.AioRpcError, asyncio.CancelledError) as error:
                 failure = self._error(error)
-            else:
-                self._first_patience = None
-                outage.answered()
-                return
+                if passes(failure):
+                    continue
+            self._first_patience = None
+            outage.answered()
+            return
 
     def _open(self, method: Callable[..., T], request: Any, timeout: float | None = None) -> T:
         if self._closed.is_set():
@@ -225,9 +226,10 @@ class AsyncClient:
 
         Raises:
             asyncio.CancelledError: the task was cancelled.
+            Closed: the client was closed.
         """
         if self._closed.is_set():
-            return Closed()
+            raise Closed
         if not isinstance(error, grpc.aio.AioRpcError):
             raise error
         return error_of(error)

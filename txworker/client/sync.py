@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import grpc
 
 from txworker.client.connection import DEFAULT_ADDR, OPTIONS, TLS, target
-from txworker.client.errors import Closed, NoSuchJob, WorkerError, error_of
+from txworker.client.errors import Closed, NoSuchJob, WorkerError, error_of, passes
 from txworker.client.outage import NO_LIMIT, Outage, TimeLimit
 from txworker.client.reading import Changes, Reading, decoder
 from txworker.client.requests import (
@@ -236,7 +236,8 @@ class Client:
         """
         A stream failed: wait until the worker answers.
 
-        It is asked something else, because a stream of which nothing comes may have been accepted or not.
+        It is asked something else, because a stream of which nothing comes may have been accepted or not. A refusal
+        is an answer.
         """
         while True:
             self._pause(limit.at_most(outage.failed(failure, resuming)))
@@ -244,10 +245,11 @@ class Client:
                 self._call(self._stub.ListJobs, PROBE, limit.at_most(self._deadline))
             except grpc.RpcError as error:
                 failure = self._error(error)
-            else:
-                self._first_patience = None
-                outage.answered()
-                return
+                if passes(failure):
+                    continue
+            self._first_patience = None
+            outage.answered()
+            return
 
     def _call(self, method: Callable[..., T], request: Any, timeout: float | None) -> T:
         try:
@@ -284,7 +286,7 @@ class Client:
 
     def _error(self, error: grpc.RpcError) -> WorkerError:
         if self._closed.is_set():
-            return Closed()
+            raise Closed
         return error_of(error)
 
     def _pause(self, seconds: float) -> None:
