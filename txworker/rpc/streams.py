@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from txworker.jobs import Job
 from txworker.jobs.errors import InvalidRequest, OffsetBeyondEnd
@@ -60,7 +61,8 @@ def stream(catalog: Catalog, caller: Caller, job_id: str, request: pb.StreamJobR
     with tail, caller.following(topic, lambda beyond: catalog.more_output(job_id, beyond, request.stderr)) as follower:
         offset = _first_offset(tail, check, request, caller)
         encode = _raw if request.raw else _Text(offset)
-        yield from _messages(catalog, follower, job_id, tail, check, offset, request.stderr, request.noFollow, encode)
+        output = _Output(catalog, job_id, request.stderr, request.noFollow, tail, check, follower)
+        yield from output.messages(offset, encode)
 
 
 def _first_offset(tail: Tail, check: OutputCheck, request: pb.StreamJobReq, caller: Caller) -> int:
@@ -71,37 +73,39 @@ def _first_offset(tail: Tail, check: OutputCheck, request: pb.StreamJobReq, call
     return request.offset
 
 
-def _messages(
-    catalog: Catalog,
-    follower: Follower,
-    job_id: str,
-    tail: Tail,
-    check: OutputCheck,
-    offset: int,
-    stderr: bool,
-    no_follow: bool,
-    encode: Encode,
-) -> Iterator[bytes]:
-    while True:
-        recorded = catalog.recorded(job_id, stderr)
-        job = catalog.get(job_id)  # before the end of the file is read: when the job is done, the file has everything
-        end = tail.size if no_follow and not job.done else None
-        while block := check.checked(offset, tail.read(offset, end)):
-            message = encode(block, offset, False)
-            offset += len(block)
-            del block  # while a slow viewer reads, there is one copy, not two
-            follower.pass_on()
-            if message:
-                yield message
-                del message
-        if check.switched_file(offset, recorded, job):
-            continue
-        if job.done and offset > tail.size:
-            raise OffsetBeyondEnd(job_id, offset, tail.size)
-        if job.done or no_follow:
-            yield from filter(None, [encode(b"", offset, job.done)])
-            return
-        follower.wait(min(offset, recorded))  # an offset beyond the end must not raise the level of the other followers
+@dataclass(frozen=True)
+class _Output:
+    """One output of a job, and the viewer that follows it."""
+
+    catalog: Catalog
+    job_id: str
+    stderr: bool
+    no_follow: bool
+    tail: Tail
+    check: OutputCheck
+    follower: Follower
+
+    def messages(self, offset: int, encode: Encode) -> Iterator[bytes]:
+        while True:
+            recorded = self.catalog.recorded(self.job_id, self.stderr)
+            job = self.catalog.get(self.job_id)  # before the end of the file is read: a done job's file is complete
+            end = self.tail.size if self.no_follow and not job.done else None
+            while block := self.check.checked(offset, self.tail.read(offset, end)):
+                message = encode(block, offset, False)
+                offset += len(block)
+                del block  # while a slow viewer reads, there is one copy, not two
+                self.follower.pass_on()
+                if message:
+                    yield message
+                    del message
+            if self.check.switched_file(offset, recorded, job):
+                continue
+            if job.done and offset > self.tail.size:
+                raise OffsetBeyondEnd(self.job_id, offset, self.tail.size)
+            if job.done or self.no_follow:
+                yield from filter(None, [encode(b"", offset, job.done)])
+                return
+            self.follower.wait(min(offset, recorded))  # an offset beyond the end must not raise the group's level
 
 
 def _raw(block: bytes, offset: int, final: bool) -> bytes:
