@@ -14,9 +14,8 @@ from pathlib import Path
 @contextmanager
 def exec_that_waits(place: Path, script: str) -> Iterator[tuple[Path, threading.Event]]:
     """
-    A script that nobody can open inside, for we hold a lease on it (fcntl(2)): its path, and whether somebody tries.
-
-    Main thread, as signal.signal() is.
+    A script that no process can open inside, because this process holds a lease on it (fcntl(2)). Yields its path, and
+    an event that is set when a process tries to open it. Main thread, as signal.signal() requires.
     """
     program = place / "program"
     program.write_text(f"#!/bin/sh\n{script}\n")

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
-import sys
-import termios
 
 from twisted.internet.defer import Deferred
 
 from txworker.base.logs import Logger
 from txworker.base.waiting import Waiters
 from txworker.jobs import Loss
+from txworker.linux.pipes import bytes_in, splice
 from txworker.output.notices import Notices
 from txworker.output.output_file import OutputFile
 
 _READ_BYTES = 256 * 1024
-_SPLICE_F_NONBLOCK = 2  # <fcntl.h>; Python's os module has it from 3.12 on
 
 
 class Recorder:
@@ -111,7 +108,7 @@ class Recorder:
         room = min(most, self._max_bytes - self.size) if self._max_bytes else most
         if self._can_splice and not self.truncated and room > 0 and bytes_in(pipe):  # an ended pipe needs no open file
             try:
-                moved = os.splice(pipe, self._file.open(), room, flags=_SPLICE_F_NONBLOCK)
+                moved = splice(pipe, self._file.open(), room)
             except BlockingIOError:
                 raise
             except OSError as error:  # no byte was moved: read and write them below
@@ -261,8 +258,3 @@ class Recorder:
         if not self.truncated:
             self.truncated = True
             self._log.warn("Output is being lost, {path} cannot be written: {error}", path=self.path, error=error)
-
-
-def bytes_in(pipe: int) -> int:
-    """How many bytes a pipe holds."""
-    return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)

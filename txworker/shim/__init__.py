@@ -1,5 +1,5 @@
 """
 The shim: a small program between the worker and its jobs, which owns the jobs' processes and outlives the worker.
 
-It imports the standard library and txworker.linux only. The worker imports `messages` and `intermediate` of it.
+It imports the standard library and txworker.linux only. The worker imports `messages` of it, and nothing else.
 """

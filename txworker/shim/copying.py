@@ -9,19 +9,16 @@ supported, bytes are read and written; then a SIGKILL between the two loses what
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import select
 import stat
-import sys
-import termios
 import time
 from collections.abc import Callable
 
+from txworker.linux.pipes import bytes_in, splice
 from txworker.shim.held_job import HeldJob
 
 _OPEN = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-_SPLICE_F_NONBLOCK = 2  # <fcntl.h>; os has it from Python 3.12 on
 _BLOCK = 1024 * 1024
 _READ_BYTES = 64 * 1024
 _BLOCKS_AT_ONCE = 4
@@ -89,7 +86,7 @@ class Copying:
             return _end_of(pipe)
         if self._splices:
             try:
-                return os.splice(pipe, self._opened(), most, flags=_SPLICE_F_NONBLOCK)
+                return splice(pipe, self._opened(), most)
             except OSError as error:
                 if error.errno != errno.EINVAL:
                     raise
@@ -180,11 +177,6 @@ class KeptCopying(Copying):
             return bool(os.write(self._file, line.encode()))
         except OSError:
             return False
-
-
-def bytes_in(pipe: int) -> int:
-    """How many bytes a pipe holds."""
-    return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 def _end_of(pipe: int) -> int:

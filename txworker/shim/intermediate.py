@@ -12,15 +12,9 @@ import mmap
 import os
 from collections.abc import Sequence
 
-from txworker.shim.copying import Copying, bytes_in
-
-SLOT_BYTES = 64
-"""The part of the memfd for each pipe: the job's id, a space, the job's descriptor, then NULs."""
-
-
-def owner_entry(job_id: str, child_fd: int) -> bytes:
-    """The content of a slot."""
-    return f"{job_id} {child_fd}".encode().ljust(SLOT_BYTES, b"\0")
+from txworker.linux.pipes import bytes_in
+from txworker.shim.copying import Copying
+from txworker.shim.messages import SLOT_BYTES
 
 
 class IntermediatePipes:

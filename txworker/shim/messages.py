@@ -63,6 +63,9 @@ ASKED = "asked"
 RECALLED = "recalled"
 """The step of the message `failed` for a recalled start."""
 
+SLOT_BYTES = 64
+"""The part of the owners' memfd for each intermediate pipe: the job's id, a space, the job's descriptor, then NULs."""
+
 _DATAGRAM_BYTES = 32 * 1024
 _MOST_DESCRIPTORS = 32
 _IN_MEMFD = b"@"
@@ -150,6 +153,11 @@ class Channel:
         except BlockingIOError:
             return False
         return True
+
+
+def owner_entry(job_id: str, child_fd: int) -> bytes:
+    """The content of a slot in the owners' memfd: the bytes in the pipe belong to that job's descriptor."""
+    return f"{job_id} {child_fd}".encode().ljust(SLOT_BYTES, b"\0")
 
 
 def _write_all(fd: int, data: bytes) -> None:

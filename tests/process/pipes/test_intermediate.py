@@ -8,7 +8,7 @@ import os
 from twisted.trial.unittest import SynchronousTestCase
 
 from txworker.process.pipes.intermediate import PIPE_BYTES, IntermediatePipe, IntermediatePipes, enlarge
-from txworker.shim.intermediate import SLOT_BYTES, owner_entry
+from txworker.shim.messages import SLOT_BYTES, owner_entry
 
 
 class IntermediatePipeTests(SynchronousTestCase):

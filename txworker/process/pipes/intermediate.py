@@ -6,7 +6,7 @@ pipe to pipe it moves the pages without a copy (splice(2)). So a job's pipe is e
 once, and the job fills its own pipe again while the intermediate one is copied.
 
 The content of an intermediate pipe would die with the worker. So the shim holds the read ends too, and a memfd says to
-which job the bytes in each of them belong (shim/intermediate.py).
+which job the bytes in each of them belong (owner_entry() in shim/messages.py).
 """
 
 from __future__ import annotations
@@ -15,18 +15,15 @@ import contextlib
 import fcntl
 import mmap
 import os
-import sys
-import termios
 from collections import deque
 from collections.abc import Iterator
 
 from txworker.base.logs import Logger
-from txworker.shim.intermediate import SLOT_BYTES, owner_entry
+from txworker.linux.pipes import bytes_in, splice
+from txworker.shim.messages import SLOT_BYTES, owner_entry
 
 PIPE_BYTES = 1024 * 1024
 """The size of a pipe that carries much, as far as the kernel allows (/proc/sys/fs/pipe-max-size)."""
-
-_SPLICE_F_NONBLOCK = 2  # <fcntl.h>; os has it from Python 3.12 on
 
 
 class IntermediatePipe:
@@ -44,7 +41,7 @@ class IntermediatePipe:
         Raises:
             BlockingIOError: the pipe is empty.
         """
-        return os.splice(pipe, self._filling, PIPE_BYTES, flags=_SPLICE_F_NONBLOCK)
+        return splice(pipe, self._filling, PIPE_BYTES)
 
     def close(self) -> None:
         """Close both ends; the content is lost unless the shim holds it too."""
@@ -104,8 +101,3 @@ def enlarge(fd: int) -> None:
     """Let that pipe hold PIPE_BYTES; it keeps its size when the user's pipes may hold no more (pipe(7))."""
     with contextlib.suppress(OSError):
         fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-
-
-def bytes_in(fd: int) -> int:
-    """How many bytes a pipe holds."""
-    return int.from_bytes(fcntl.ioctl(fd, termios.FIONREAD, bytes(4)), sys.byteorder)

@@ -20,8 +20,9 @@ from twisted.internet.defer import Deferred
 
 from txworker.base.logs import Logger
 from txworker.base.reactor import Timer, WatchingReactor
+from txworker.linux.pipes import bytes_in
 from txworker.ports import OutputWriter
-from txworker.process.pipes.intermediate import PIPE_BYTES, IntermediatePipe, IntermediatePipes, bytes_in, enlarge
+from txworker.process.pipes.intermediate import PIPE_BYTES, IntermediatePipe, IntermediatePipes, enlarge
 from txworker.process.pipes.watched_descriptor import WatchedDescriptor
 
 READ_BYTES = 64 * 1024
