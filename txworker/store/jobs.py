@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import sqlite3
-from collections.abc import Callable, Collection
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -74,23 +74,15 @@ class JobStore(Records):
     ) -> None:
         path = directory / FILE_NAME
         self.lease = lease or take_lease(directory)
+        before = self.lease.before
         try:
-            before = self.lease.before
-            try:
+            with _errors_as_unusable(path):
                 self.forgot = prepare(path, Highest(before.number, before.revision) if before else None)
-            except BaseException:
-                self.lease.close()
-                raise
-        except OSError as error:
-            raise Unusable(f"{error.filename or directory}: {error.strerror}") from error
-        except sqlite3.Error as error:
-            raise Unusable(f"{path}: {error}") from error
-        try:
-            self._open(directory, path, fsync, reactor, troubled)
-            self._clamp_elapsed()
-        except sqlite3.Error as error:
+                self._open(directory, path, fsync, reactor, troubled)
+                self._clamp_elapsed()
+        except BaseException:
             self.lease.close()
-            raise Unusable(f"{path}: {error}") from error
+            raise
 
     def _open(
         self,
@@ -213,6 +205,16 @@ class JobStore(Records):
     def _closed(self, _: object) -> None:
         self._reader.close()
         self.lease.close(in_order=True)
+
+
+@contextmanager
+def _errors_as_unusable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise Unusable(f"{error.filename or path.parent}: {error.strerror}") from error
+    except sqlite3.Error as error:
+        raise Unusable(f"{path}: {error}") from error
 
 
 def _add(connection: sqlite3.Connection, job: Job) -> Job:
