@@ -1,0 +1,87 @@
+"""The shim's end of the connection to the worker. Real sockets in a directory of the test's own."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import tempfile
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from txworker.shim.events import Events
+from txworker.shim.messages import Channel, Message
+from txworker.shim.worker_connection import WorkerConnection
+
+
+class WorkerConnectionTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        directory = tempfile.TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        self.path = str(Path(directory.name) / "socket")
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        listener.bind(self.path)
+        listener.listen()
+        self.addCleanup(listener.close)
+        self.events = Events()
+        self.received: list[Message] = []
+        self.lost = 0
+        self.connection = WorkerConnection(
+            self.events, listener, lambda message, descriptors: self.received.append(message), self.lose
+        )
+
+    def lose(self) -> None:
+        self.lost += 1
+
+    def connect(self) -> Channel:
+        worker = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        worker.connect(self.path)
+        worker.setblocking(False)
+        self.addCleanup(worker.close)
+        self.events.wait(0)
+        return Channel(worker)
+
+    def test_both_ways(self) -> None:
+        """Messages go both ways; without a worker they are dropped."""
+        self.connection.send({"type": "dropped"})
+        worker = self.connect()
+        worker.send({"type": "hello"})
+        self.events.wait(0)
+        self.connection.send({"type": "answer"})
+        self.assertEqual(([{"type": "hello"}], ({"type": "answer"}, [])), (self.received, worker.receive()))
+
+    def test_newest_counts(self) -> None:
+        """A second worker replaces the first, whose connection is closed."""
+        first = self.connect()
+        second = self.connect()
+        self.assertRaises(ConnectionResetError, first.receive)
+        self.connection.send({"type": "to the second"})
+        self.assertEqual(({"type": "to the second"}, []), second.receive())
+        self.assertEqual((1, True), (self.lost, self.connection.is_open))
+
+    def test_worker_ends(self) -> None:
+        """lost() is called once when the worker has gone."""
+        self.connect().close()
+        self.events.wait(0)
+        self.connection.send({"type": "too late"})
+        self.assertEqual((1, False), (self.lost, self.connection.is_open))
+
+    def test_full(self) -> None:
+        """What the socket has no room for is sent, in order, when the worker reads."""
+        worker = self.connect()
+        for number in range(2000):
+            self.connection.send({"type": "number", "number": number, "text": "x" * 1000})
+        numbers: list[int] = []
+        for _ in range(2000):
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    numbers.append(worker.receive()[0]["number"])
+            self.events.wait(0)
+        self.assertEqual(list(range(2000)), numbers)
+
+    def test_refuse(self) -> None:
+        """After refuse() no worker can connect."""
+        worker = self.connect()
+        self.connection.refuse()
+        self.assertRaises(ConnectionResetError, worker.receive)
+        self.assertRaises(ConnectionRefusedError, self.connect)
