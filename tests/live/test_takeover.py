@@ -56,6 +56,10 @@ def _ended(pid: int) -> bool:
     return not runs(pid)
 
 
+def _reaped(pid: int) -> bool:
+    return ProcessTable().read(pid) is None
+
+
 def runs(pid: int) -> bool:
     process = ProcessTable().read(pid)
     return process is not None and not process.zombie
@@ -254,7 +258,8 @@ def test_shim_ends(a_daemon: ADaemon) -> None:
     """A shim without jobs ends with its worker, however that ends."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         worker = a_daemon()
-        worker.end(worker.bash("true"))
+        job_pid = worker.end(worker.bash("true")).job.pid
+        wait_until(partial(_reaped, job_pid))  # or the shim still has it
         pid = worker.shim()
         worker.stop(number)
         wait_until(partial(_ended, pid))
