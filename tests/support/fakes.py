@@ -18,8 +18,9 @@ from txworker.jobs.errors import TxWorkerError
 from txworker.jobs.held_process import HeldProcess
 from txworker.ports import Listener, OutputWriter, World
 from txworker.worker.catalog import Catalog
+from txworker.worker.policy import Policy
 from txworker.worker.takeover import ShimJobs, decide
-from txworker.worker.worker import Policy, Worker
+from txworker.worker.worker import Worker
 
 UNWATCHABLE = 666
 """The pid of a held process whose pipes cannot be watched, so that it cannot be taken over."""

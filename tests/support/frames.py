@@ -25,6 +25,8 @@ METHODS = (
     "/jobscheduler.Worker/StreamJob",
     "/jobscheduler.Worker/ListJobs",
     "/jobscheduler.Worker/WatchJobs",
+    "/jobscheduler.Worker/SignalJob",
+    "/jobscheduler.Worker/JobUsage",
     "/grpc.health.v1.Health/Check",
     "/grpc.health.v1.Health/Watch",
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",

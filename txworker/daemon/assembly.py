@@ -37,7 +37,8 @@ from txworker.rpc.health import Health
 from txworker.rpc.server import NAMES
 from txworker.store.jobs import JobStore
 from txworker.store.lease import Lease, take_lease
-from txworker.worker.worker import Policy, Worker
+from txworker.worker.policy import Policy
+from txworker.worker.worker import Worker
 
 _log = Logger()
 

@@ -72,15 +72,14 @@ class Catalog:
         Raises:
             NoSuchJob: there is no job with one of these ids.
         """
-        active = [self._active.get(job_id) for job_id in dict.fromkeys(job_ids)] or list(self._active.values())
-        for job_id, one in zip(dict.fromkeys(job_ids), active, strict=False):
+        active = [] if job_ids else list(self._active.values())
+        for job_id in dict.fromkeys(job_ids):
+            one = self._active.get(job_id)
             if one is None:
-                self.get(job_id)  # raises if there is none
-        return [
-            RunningProcess(one.job.id, one.running.pid, one.running.cgroup)
-            for one in active
-            if one is not None and not one.ending
-        ]
+                self.get(job_id)  # raises if there is no such job
+            else:
+                active.append(one)
+        return [RunningProcess(one.job.id, one.running.pid, one.running.cgroup) for one in active if not one.ending]
 
     def find(self, name: str) -> Job:
         """

@@ -6,9 +6,7 @@ It reaches the outside world only through ports/. Methods are for the reactor th
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
@@ -28,7 +26,6 @@ from txworker.jobs import (
     JobState,
     Limits,
     Lost,
-    Settings,
     Started,
     TakenOver,
     after,
@@ -43,41 +40,13 @@ from txworker.jobs.errors import (
     shown_words,
 )
 from txworker.jobs.held_process import HeldProcess
-from txworker.jobs.limits import effective
 from txworker.ports import Launcher, OutputDirectory, Store, World
 from txworker.worker.active_job import ActiveJob
 from txworker.worker.catalog import Catalog, check_same
 from txworker.worker.change_feed import ChangeFeed
 from txworker.worker.job_launcher import JobLauncher
+from txworker.worker.policy import Policy
 from txworker.worker.takeover import LostJob, Takeover, joined
-
-
-@dataclass(frozen=True)
-class Policy:
-    """
-    The worker's configuration. max_running: the most jobs at once; 0: no ceiling. grace_seconds: the default time
-    between TERM and KILL. keeps_leftovers: leftovers of a job stay alive unless its spec says otherwise.
-
-    directory, user: where jobs run, and as which user; empty: as the worker.
-    """
-
-    max_running: int
-    grace_seconds: float
-    default_limits: Limits = Limits()
-    ceilings: Limits = Limits()
-    keeps_leftovers: bool = False
-    directory: str = ""
-    user: str = ""
-
-    def settings(self, spec: JobSpec) -> Settings:
-        """
-        What is in force for a job with that spec.
-
-        Raises:
-            InvalidRequest: a limit in the spec is above its ceiling.
-        """
-        directory = os.path.join(self.directory, spec.directory) if spec.directory else self.directory
-        return Settings(directory, effective(spec.limits, self.default_limits, self.ceilings), self.user)
 
 
 class Worker:
