@@ -19,7 +19,9 @@ from twisted.internet.defer import CancelledError, gatherResults
 from tests.live.test_takeover import Again, again
 from tests.support.cutting_proxy import HARDLY_EVER, cutting_proxy
 from tests.support.daemon import LIMIT, Daemon, wait_until
+from tests.support.pems import Authority
 from txworker.client import (
+    TLS,
     AsyncClient,
     Client,
     Closed,
@@ -248,3 +250,20 @@ def test_asyncio(daemon: Daemon) -> None:
             assert "".join([text async for text in worker.job(job.id).text()]) == ""
 
     asyncio.run(use())
+
+
+def test_tls(a_daemon: ADaemon, tmp_path: Path) -> None:
+    """A client with the authority's certificate and its own is served; one without them hears why it is not."""
+    authority = Authority()
+    authority.sign("worker").write(tmp_path, "server")
+    authority.sign("client").write(tmp_path, "client")
+    (tmp_path / "ca.pem").write_bytes(authority.pem)
+    server = 'use_tls = true\ncrt_file = "../server.pem"\nkey_file = "../server.key"\nclient_ca_file = "../ca.pem"\n'
+    addr = a_daemon(server=server).addr
+    ours = TLS(ca=tmp_path / "ca.pem", cert=tmp_path / "client.pem", key=tmp_path / "client.key")
+    with Client(addr, tls=ours) as client:
+        assert client.run("echo", args=["secret"])[1] == b"secret\n"
+    (tmp_path / "other.pem").write_bytes(Authority().pem)
+    others = Client(addr, tls=TLS(ca=tmp_path / "other.pem"), patience=0)
+    with others, pytest.raises(Unreachable, match="certificate signature failure"):
+        others.start("true")

@@ -47,11 +47,18 @@ class TLS:
     """
     PEM files: the CA of the worker's certificate (None: those that gRPC trusts), and the client's own certificate and
     key where the worker asks for one.
+
+    Raises:
+        ValueError: a certificate without its key, or a key without its certificate.
     """
 
     ca: str | os.PathLike[str] | None = None
     cert: str | os.PathLike[str] | None = None
     key: str | os.PathLike[str] | None = None
+
+    def __post_init__(self) -> None:
+        if (self.cert is None) != (self.key is None):
+            raise ValueError("cert and key go together: give both of them, or none")
 
     def credentials(self) -> grpc.ChannelCredentials:
         """
@@ -59,9 +66,19 @@ class TLS:
 
         Raises:
             OSError: a file cannot be read.
+            ValueError: it is no PEM file.
         """
-        ca, key, cert = (None if name is None else Path(name).read_bytes() for name in (self.ca, self.key, self.cert))
-        return grpc.ssl_channel_credentials(ca, key, cert)
+        return grpc.ssl_channel_credentials(*map(_pem, (self.ca, self.key, self.cert)))
+
+
+def _pem(name: str | os.PathLike[str] | None) -> bytes | None:
+    """A file's content; gRPC ends the whole process for an empty key or certificate."""
+    if name is None:
+        return None
+    content = Path(name).read_bytes()
+    if b"-----BEGIN " not in content:
+        raise ValueError(f"{os.fspath(name)} is no PEM file")
+    return content
 
 
 def target(addr: str) -> str:
