@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -10,7 +12,7 @@ from grpc_status import rpc_status
 from twisted.trial.unittest import SynchronousTestCase
 
 from txworker import client
-from txworker.client.errors import error_of, passes
+from txworker.client.errors import CLASSES, error_of, passes
 from txworker.jobs import errors
 from txworker.wire.status import status_of
 
@@ -73,3 +75,22 @@ class ErrorTests(SynchronousTestCase):
         """An error without the worker's details is the connection's, and passes."""
         status = rpc_status.to_status(Status(code=14, message="Socket closed"))
         self.assertTrue(passes(error_of(FakeCall(status))))
+
+    def test_page(self) -> None:
+        """docs/client.md has a row for every class, with all of its reasons."""
+        page = (Path(__file__).resolve().parents[2] / "docs" / "client.md").read_text(encoding="utf-8")
+        table = page.partition("| class | when | reason |")[2].partition("\n\n")[0]
+        rows = re.findall(r"^\| `(\w+)`.*\|([^|]*)\|$", table, re.MULTILINE)
+        found = {name: set(re.findall(r"`(\w+)`", reasons)) for name, reasons in rows}
+        classes = {name for name, value in vars(client).items() if isinstance(value, type) and value in _errors()}
+        self.assertEqual(classes, set(found))
+        for reason, kind in CLASSES.items():
+            self.assertIn(reason, found[kind.__name__])
+        for name, error in ((type(error).__name__, error) for error in TABLE):
+            self.assertIn(error.reason, found[name])
+
+
+def _errors() -> set[type[client.WorkerError]]:
+    """All classes of errors but their base."""
+    found = set(client.WorkerError.__subclasses__())
+    return found.union(*(kind.__subclasses__() for kind in found))

@@ -114,7 +114,7 @@ class Closed(WorkerError):
         return type(self), ()
 
 
-_CLASSES: dict[str, type[WorkerError]] = {
+CLASSES: dict[str, type[WorkerError]] = {
     "INVALID_ARGUMENT": InvalidRequest,
     "JOB_NOT_FOUND": NoSuchJob,
     "JOB_REMOVED": JobRemoved,
@@ -151,7 +151,7 @@ def error_of(error: grpc.RpcError) -> WorkerError:
     """What gRPC raised, as an error of this library."""
     code = error.code().name
     reason = _reason(error)
-    kind = _CLASSES.get(reason) or _CLASSES_BY_CODE.get(code, WorkerError)
+    kind = CLASSES.get(reason) or _CLASSES_BY_CODE.get(code, WorkerError)
     return kind(error.details() or code, reason, code)
 
 
