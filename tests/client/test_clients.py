@@ -149,9 +149,6 @@ class AsyncioDriver:
         assert tasks == 0
 
 
-Driver = BlockingDriver | AsyncioDriver
-
-
 class Promises:
     """One client's tests; `driver` makes it."""
 
