@@ -112,6 +112,16 @@ class UsageTests(SynchronousTestCase):
         self.assertRaises(CallerGone, self.reader.read, running, leave)
         self.assertEqual(1, self.reader.read(running)[0].processes)
 
+    def test_too_many_cgroups(self) -> None:
+        """A job that makes cgroups without end is no reason to look without end."""
+        self.add(20, 1, 20)
+        cgroup = self.a_cgroup(20, 20)
+
+        def slow() -> None:
+            self.now += MAX_SECONDS / 2 + 1
+
+        self.assertRaises(OutOfResources, self.reader.read, [RunningProcess("a", 20, cgroup)], slow)
+
     def test_one_at_a_time(self) -> None:
         """While one thread reads, another waits."""
         self.add(20, 1, 20)

@@ -64,7 +64,7 @@ class LiveUsageReader:
             if one.cgroup is None:
                 yield _sum(one, found.get(one.job_id, ()))
             else:
-                yield _sum(one, self._usages({one.pid, *JobCgroup(one.cgroup).pids()}, check))
+                yield _sum(one, self._usages({one.pid, *JobCgroup(one.cgroup).pids(check)}, check))
 
     def _by_descent(self, leaders: dict[int, str], check: Callable[[], None]) -> dict[str, list[ProcessUsage]]:
         """The processes of each job, by its id, from all processes of the machine; leaders: job ids by pid."""

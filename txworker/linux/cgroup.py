@@ -69,9 +69,13 @@ class JobCgroup:
         self.path = path
         self._removed = False
 
-    def pids(self) -> list[int]:
-        """The processes in it, or in cgroups below that the job has made; zombies are not among them."""
-        return _pids(self.path)
+    def pids(self, check: Callable[[], object] = lambda: None) -> list[int]:
+        """
+        The processes in it, or in cgroups below that the job has made; zombies are not among them.
+
+        check() is called before each cgroup is read, because a job may have made many; it may raise.
+        """
+        return _pids(self.path, check)
 
     def kill(self) -> None:
         """KILL all processes in it at once; none can fork away (cgroup.kill, Linux 5.14)."""
@@ -134,9 +138,10 @@ def own_cgroup() -> Path:
     return Path(own_cgroup_path())
 
 
-def _pids(path: str) -> list[int]:
+def _pids(path: str, check: Callable[[], object] = lambda: None) -> list[int]:
     found: list[int] = []
     for directory, _, _ in os.walk(path):
+        check()
         with contextlib.suppress(OSError), open(os.path.join(directory, "cgroup.procs")) as file:
             found += map(int, file.read().split())
     return found
