@@ -10,7 +10,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.readers import FakeReaders
-from txworker.process.shim_connection import IN_FLIGHT, RECALL_SECONDS, ShimConnection, Start
+from txworker.process.shim_connection import IN_FLIGHT, RECALL_SECONDS, ShimConnection, SpawnRequest
 from txworker.shim.messages import RECALLED, Channel, Message
 
 EXIT = {"exit_code": 0, "signal": None}
@@ -36,7 +36,7 @@ def a_channel() -> tuple[Channel, Channel]:
 
 class ShimLinkTests(SynchronousTestCase):
     def setUp(self) -> None:
-        ours, self.shim = a_channel()
+        self.channel, self.shim = a_channel()
         self.readers = FakeReaders()
         self.lost = 0
         self.checked: list[str] = []
@@ -45,18 +45,18 @@ class ShimLinkTests(SynchronousTestCase):
         self.failed: dict[str, Exception] = {}
         self.children: dict[str, FakeChild] = {}
         readers: Any = self.readers
-        self.link = ShimConnection(readers, ours, 1, 2, self.ended)
+        self.connection = ShimConnection(readers, self.channel, 1, 2, self.ended)
         self.addCleanup(self.shim.close)
-        self.addCleanup(self.link.close)
+        self.addCleanup(self.connection.close)
 
     def ended(self) -> None:
         self.lost += 1
 
     def start(self, *job_ids: str, descriptors: tuple[int, ...] = ()) -> None:
         for job_id in job_ids:
-            self.link.start(self.a_start(job_id, descriptors))
+            self.connection.spawn(self.a_start(job_id, descriptors))
 
-    def a_start(self, job_id: str, descriptors: tuple[int, ...]) -> Start:
+    def a_start(self, job_id: str, descriptors: tuple[int, ...]) -> SpawnRequest:
         def check() -> None:
             self.checked.append(job_id)
             if job_id in self.refused:
@@ -71,7 +71,7 @@ class ShimLinkTests(SynchronousTestCase):
             self.assertNotIn(job_id, {**self.began, **self.failed})
             self.failed[job_id] = error
 
-        return Start({"type": "spawn", "job": job_id}, descriptors, check, began, failed)
+        return SpawnRequest({"type": "spawn", "job": job_id}, descriptors, check, began, failed)
 
     def received(self) -> list[str]:
         """What the shim's end has received: of `spawn` the job's id, of other messages the type."""
@@ -87,7 +87,7 @@ class ShimLinkTests(SynchronousTestCase):
 
     def answer(self, kind: str, job_id: str, descriptors: tuple[int, ...] = (), **more: Any) -> None:
         self.shim.send({"type": kind, "job": job_id, **more}, descriptors)
-        self.link.doRead()
+        self.connection.doRead()
 
     def started(self, job_id: str) -> None:
         self.answer("started", job_id, pid=77, at=5.0)
@@ -174,8 +174,8 @@ class ShimLinkTests(SynchronousTestCase):
 
     def test_order_of_messages(self) -> None:
         """Messages arrive in the order in which they were sent."""
-        self.link.enforce("a", "asked", 5.0)
-        self.link.release("a", keep=True)
+        self.connection.enforce("a", "asked", 5.0)
+        self.connection.release("a", keep=True)
         self.assertEqual(["enforce", "release"], self.received())
 
     def releases(self) -> list[list[str]]:
@@ -189,8 +189,8 @@ class ShimLinkTests(SynchronousTestCase):
 
     def test_released_with_a_start(self) -> None:
         """Releases go with the next spawn request, and wake the shim only once."""
-        self.link.release("a", keep=False)
-        self.link.release("b", keep=False)
+        self.connection.release("a", keep=False)
+        self.connection.release("b", keep=False)
         self.assertEqual([], self.releases())
         self.start("c", "d")
         self.assertEqual([["a", "b"], []], self.releases())
@@ -199,23 +199,23 @@ class ShimLinkTests(SynchronousTestCase):
 
     def test_released_without_a_start(self) -> None:
         """Without a spawn request releases are sent a moment later."""
-        self.link.release("a", keep=False)
-        self.link.release("b", keep=False)
+        self.connection.release("a", keep=False)
+        self.connection.release("b", keep=False)
         self.readers.clock.advance(0.01)
         self.assertEqual([["a", "b"]], self.releases())
 
     def test_released_at_the_end(self) -> None:
         """When the worker leaves, pending releases are sent, so that the shim can end."""
-        self.link.release("a", keep=False)
-        self.link.close()
+        self.connection.release("a", keep=False)
+        self.connection.close()
         self.assertEqual([["a"]], self.releases())
 
     def test_exit_of_others(self) -> None:
         """An exit is reported to the adopted process; after its release to none."""
         child = FakeChild()
-        self.link.adopt("a", child)
+        self.connection.adopt("a", child)
         self.answer("exited", "a", exit=EXIT)
-        self.link.release("a", keep=False)
+        self.connection.release("a", keep=False)
         self.answer("exited", "a", exit=EXIT)
         self.assertEqual([EXIT], child.exits)
 
@@ -232,19 +232,19 @@ class ShimLinkTests(SynchronousTestCase):
         names = [f"job-{number}" for number in range(IN_FLIGHT + 2)]
         self.start(*names)
         self.shim.close()
-        self.link.doRead()
+        self.connection.doRead()
         self.assertEqual((names, 1), (list(self.failed), self.lost))
-        self.link.doRead()
+        self.connection.doRead()
         self.assertEqual(([], 1), (self.readers.readers, self.lost))
         self.assertEqual([], self.readers.clock.getDelayedCalls())
 
     def test_ends_while_a_message_is_sent(self) -> None:
         """Sending to a shim that has ended raises nothing; lost() is called when the connection is read."""
         self.shim.close()
-        self.link.release("a", keep=False)
+        self.connection.release("a", keep=False)
         self.start("b")
         self.assertEqual(0, self.lost)
-        self.link.doRead()
+        self.connection.doRead()
         self.assertEqual(1, self.lost)
         self.readers.clock.advance(0)
         self.assertEqual(["b"], list(self.failed))
@@ -252,14 +252,14 @@ class ShimLinkTests(SynchronousTestCase):
     def test_closed(self) -> None:
         """When the worker leaves, pending starts fail, and nothing more is received."""
         self.start("a")
-        self.link.close()
+        self.connection.close()
         self.assertEqual((["a"], 0), (list(self.failed), self.lost))
         self.assertEqual(([], []), (self.readers.readers, self.readers.clock.getDelayedCalls()))
 
     def test_started_when_closed(self) -> None:
         """A start after the end of the shim fails at once."""
         self.shim.close()
-        self.link.doRead()
+        self.connection.doRead()
         self.start("late")
         self.readers.clock.advance(0)
         self.assertEqual(["late"], list(self.failed))
@@ -267,10 +267,10 @@ class ShimLinkTests(SynchronousTestCase):
     def test_channel_full(self) -> None:
         """What the socket does not take at once is sent later, in order, and complete."""
         count = 0
-        while not self.link._channel.full:
-            self.link.enforce(f"job-{count}", "asked" * 100, 1.0)
+        while not self.channel.full:
+            self.connection.enforce(f"job-{count}", "asked" * 100, 1.0)
             count += 1
-        self.link.release("last", keep=False)
+        self.connection.release("last", keep=False)
         self.assertNotEqual([], self.readers.clock.getDelayedCalls())
         got: list[str] = []
         while new := self.received():

@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from tests.support.readers import FakeReaders
-from txworker.process.shim_connection import Start
+from txworker.process.shim_connection import SpawnRequest
 from txworker.process.shim_spawner import ShimSpawner
 from txworker.process.spawn_options import SAME_PIPE, SpawnOptions
 
@@ -25,13 +25,13 @@ class FakeShim:
     """Records its calls."""
 
     def __init__(self) -> None:
-        self.starts: list[Start] = []
+        self.starts: list[SpawnRequest] = []
         self.adopted: dict[str, Any] = {}
         self.released: list[tuple[str, bool]] = []
         self.enforced: list[tuple[str, str, float]] = []
 
-    def start(self, start: Start) -> None:
-        self.starts.append(start)
+    def spawn(self, request: SpawnRequest) -> None:
+        self.starts.append(request)
 
     def adopt(self, job_id: str, child: Any) -> None:
         self.adopted[job_id] = child

@@ -34,21 +34,21 @@ NUMBER = struct.Struct("i")
 
 
 def main() -> None:
-    """Become the job."""
+    """Read the request and execute the job, or report what failed."""
     os.set_inheritable(REPORT, False)
     with open(REQUEST, encoding="ascii") as file:
         request = json.load(file)
     step = ["session"]
     try:
         _become(request, step)
-    except Exception as error:  # whatever it is, there is no job, and the worker must hear so
+    except Exception as error:  # whatever it is, the worker must be told that there is no job
         number = error.errno if isinstance(error, OSError) else None
         os.write(REPORT, FAILED + NUMBER.pack(number or errno.EINVAL) + step[0].encode())
     os._exit(127)
 
 
 def _become(request: dict[str, Any], step: list[str]) -> None:
-    """Every step, then the job itself; step[0] is the name of the one that is under way."""
+    """Do every step, then execute the job; step[0] is the name of the current step."""
     os.setsid()
     step[0] = "limits"
     for _, number, soft, hard in as_limits(request["tag"]):

@@ -8,7 +8,7 @@ from typing import Any
 from txworker.base.logs import Logger
 from txworker.base.reactor import Clock, WatchingReactor
 from txworker.jobs.held_process import HeldProcess
-from txworker.process.shim_connection import ShimConnection, Start
+from txworker.process.shim_connection import ShimConnection, SpawnRequest
 from txworker.process.shim_handshake import Handshake, ShimUnusable
 
 RETRY_SECONDS = 1.0
@@ -48,9 +48,9 @@ class ReconnectingShim:
         """Of the shim's thread that is the parent of job leaders."""
         return self._connection.thread_id
 
-    def start(self, start: Start) -> None:
-        """As ShimConnection.start()."""
-        self._connection.start(start)
+    def spawn(self, request: SpawnRequest) -> None:
+        """As ShimConnection.spawn()."""
+        self._connection.spawn(request)
 
     def adopt(self, job_id: str, child: Any) -> None:
         """As ShimConnection.adopt()."""

@@ -39,7 +39,7 @@ class Child(Protocol):
 
 
 @dataclass(frozen=True)
-class Start:
+class SpawnRequest:
     """
     The message `spawn` and its descriptors, which the caller keeps open until the answer.
 
@@ -73,8 +73,8 @@ class ShimConnection:
         self._channel = channel
         self._lost = lost
         self._children: dict[str, Child] = {}
-        self._waiting: deque[Start] = deque()
-        self._in_flight: dict[str, Start] = {}
+        self._waiting: deque[SpawnRequest] = deque()
+        self._in_flight: dict[str, SpawnRequest] = {}
         self._recall: Timer | None = None
         self._recalled = False
         self._flush: Timer | None = None
@@ -83,12 +83,12 @@ class ShimConnection:
         self._closed = False
         reactor.addReader(self)
 
-    def start(self, start: Start) -> None:
-        """Request a process. start.began() or start.failed() is called later, never within this call."""
+    def spawn(self, request: SpawnRequest) -> None:
+        """Request a process. request.began() or request.failed() is called later, never within this call."""
         if self._closed:
-            self._reactor.callLater(0, start.failed, OSError(errno.ECONNRESET, "the shim has ended", "shim"))
+            self._reactor.callLater(0, request.failed, OSError(errno.ECONNRESET, "the shim has ended", "shim"))
             return
-        self._waiting.append(start)
+        self._waiting.append(request)
         self._send_next()
 
     def adopt(self, job_id: str, child: Child) -> None:
@@ -155,7 +155,7 @@ class ShimConnection:
         elif message["type"] == "failed":
             self._failed(self._answered(job_id), message)
 
-    def _answered(self, job_id: str) -> Start | None:
+    def _answered(self, job_id: str) -> SpawnRequest | None:
         start = self._in_flight.pop(job_id, None)
         if self._recall is not None:
             self._recall.cancel()
@@ -164,14 +164,14 @@ class ShimConnection:
         self._send_next()
         return start
 
-    def _began(self, start: Start | None, message: Message, descriptors: list[int]) -> None:
+    def _began(self, start: SpawnRequest | None, message: Message, descriptors: list[int]) -> None:
         if start is None:
             for fd in descriptors:
                 os.close(fd)
             return
         self._children[message["job"]] = start.began(message["pid"], descriptors, message["at"])
 
-    def _failed(self, start: Start | None, message: Message) -> None:
+    def _failed(self, start: SpawnRequest | None, message: Message) -> None:
         if start is None:
             return
         if message["step"] == RECALLED:

@@ -16,7 +16,7 @@ from zope.interface import implementer
 
 from txworker.base.reactor import WatchingReactor
 from txworker.process.pipes.intermediate import IntermediatePipes
-from txworker.process.shim_connection import Start
+from txworker.process.shim_connection import SpawnRequest
 from txworker.process.spawn_options import DEFAULT_OPTIONS, SpawnOptions
 from txworker.process.transport import ChildTransport, HoldingShim
 from txworker.shim.messages import Message
@@ -25,7 +25,7 @@ from txworker.shim.messages import Message
 class Shim(HoldingShim, Protocol):
     """What a spawner needs of the shim (reconnecting_shim.py)."""
 
-    def start(self, start: Start) -> None: ...
+    def spawn(self, request: SpawnRequest) -> None: ...
 
     def adopt(self, job_id: str, child: Any) -> None: ...
 
@@ -89,7 +89,7 @@ class ShimSpawner:
             self._begin(transport, pid, pipes)
             return transport
 
-        self._shim.start(Start(message, stdin, check, began, transport.started.errback))
+        self._shim.spawn(SpawnRequest(message, stdin, check, began, transport.started.errback))
         return transport
 
     def adopt(self, protocol: ProcessProtocol, job_id: str, pid: int, pipes: Sequence[int]) -> ChildTransport:
