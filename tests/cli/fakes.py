@@ -30,6 +30,8 @@ class FakeClient:
         self.started = started
         self.output = list(output)
         self.asked: list[Any] = []
+        self.stopped: list[tuple[str, float | None]] = []
+        self.waited: list[str] = []
 
     def start(self, command: str, path: str = "", **details: Any) -> FakeJob:
         self.asked.append((command, path, details))
@@ -44,9 +46,13 @@ class FakeClient:
         raise NoSuchJob(f"there is no job {job_id!r} on this worker", "JOB_NOT_FOUND", "NOT_FOUND")
 
     def stop(self, job_id: str, grace: float | None = None, wait: bool = False) -> JobRecord:
-        self.asked.append((job_id, grace))
         self._check(job_id)
+        self.stopped.append((job_id, grace))
         return record_of(pb.Job(jobID=job_id))
+
+    def wait(self, job_id: str) -> JobRecord:
+        self.waited.append(job_id)
+        return record_of(pb.Job(jobID=job_id, state=pb.JOB_STATE_STOPPED))
 
     def job(self, job_id: str) -> FakeJob:
         return FakeJob(self, job_id)

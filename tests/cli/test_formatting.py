@@ -73,6 +73,12 @@ class RowTests(SynchronousTestCase):
         for width in (66, 80, 94, 95, 200):
             self.assertIn("  bash count.sh yyy", row(job, 1013.0, width))
 
+    def test_short_ids(self) -> None:
+        """With short ids all columns fit into 80 characters, and leave room for the command."""
+        line = row(a_job(createdAt=Timestamp(seconds=1000), outputBytes=2048), 1013.0, 80, short=True)
+        self.assertEqual("JOB      STATE     EXIT      AGE    RAN  OUTPUT  COMMAND", header(80, short=True))
+        self.assertEqual("0f9e3c4a running   -         13s      -    2.0K  bash count.sh", line)
+
     def test_printable(self) -> None:
         """A row is one printable line, and its columns stay aligned, whatever texts the job has."""
         evil = "\x1b[2J\r\n\x9b\u202e\ufe0f"

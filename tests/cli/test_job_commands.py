@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 from typing import Any
+from unittest import mock
 
 import grpc
 from twisted.trial.unittest import SynchronousTestCase
@@ -13,10 +14,12 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.cli.fakes import FakeClient
 from tests.cli.test_failures import broken, refused
 from txworker.cli.failures import UNREACHABLE, Failed
-from txworker.cli.job_commands import query, stop, stream
 from txworker.cli.operator_commands import drain
 from txworker.cli.parser import parse
+from txworker.cli.query_command import inspect, query
 from txworker.cli.start_command import start
+from txworker.cli.stop_command import stop
+from txworker.cli.stream_command import lines_of, stream
 from txworker.client import errors as client_errors
 from txworker.jobs.errors import NoSuchJob
 from txworker.pb import control_pb2
@@ -85,12 +88,30 @@ class HostileWorkerTests(SynchronousTestCase):
 class StopTests(SynchronousTestCase):
     def test_several(self) -> None:
         """Each job is stopped independently of errors for the others; each error is a sentence, and the status is 1."""
-        client = FakeClient(errors={name: refused(NoSuchJob(name)) for name in ("b", "c")})
+        jobs = [pb.Job(jobID=name) for name in ("a", "d")]
+        client = FakeClient(jobs, errors={name: refused(NoSuchJob(name)) for name in ("b", "c")})
         status, out, err = call(stop, client, "stop", "a", "b", "c", "d", "--grace", "2")
-        self.assertEqual([("a", 2), ("b", 2), ("c", 2), ("d", 2)], client.asked)
+        self.assertEqual([("a", 2), ("d", 2)], client.stopped)
         sentences = [f"txworker: there is no job '{name}' on this worker (NOT_FOUND)" for name in ("b", "c")]
         self.assertEqual((1, "", sentences), (status, out, err.splitlines()))
         self.assertEqual((0, "{}\n{}\n", ""), call(stop, client, "stop", "a", "d", "--json"))
+
+    def test_kill(self) -> None:
+        """`kill` is `stop` without a grace period."""
+        client = FakeClient([pb.Job(jobID="a")])
+        self.assertEqual((0, "", ""), call(stop, client, "kill", "a"))
+        self.assertEqual([("a", 0.0)], client.stopped)
+
+    def test_selected(self) -> None:
+        """--label and --all stop what is not done, and print the ids; --wait waits for the ends."""
+        states = (pb.JOB_STATE_PENDING, pb.JOB_STATE_SUCCEEDED, pb.JOB_STATE_RUNNING)
+        client = FakeClient([pb.Job(jobID=f"{number}" * 36, state=state) for number, state in enumerate(states)])
+        ids = ["2" * 36, "0" * 36]
+        self.assertEqual((0, "\n".join([*ids, ""]), ""), call(stop, client, "stop", "--all", "--wait"))
+        self.assertEqual([(job_id, None) for job_id in ids], client.stopped)
+        self.assertEqual(ids, client.waited)
+        call(stop, client, "stop", "--label", "night=1")
+        self.assertEqual({"night": "1"}, client.asked[-1][1])
 
     def test_no_worker(self) -> None:
         """If no worker answers, that is said once and no further job is tried."""
@@ -119,6 +140,49 @@ class StreamTests(SynchronousTestCase):
         self.assertEqual("2", client.asked[-1][0])
         with self.assertRaisesRegex(client_errors.NoSuchJob, "there is no job 'z.sh' on this worker"):
             call(stream, client, "stream", "z.sh")
+
+    def test_several(self) -> None:
+        """The lines of several jobs have their jobs' short ids before them."""
+        ids = ["11111111-aaaa", "22222222-bbbb"]
+        client = FakeClient([pb.Job(jobID=job_id) for job_id in ids], output=[b"a\nb", b"c\nd"])
+        copied: list[bytes] = []
+        with mock.patch("txworker.cli.console.copy", lambda lines, to: copied.extend(lines)):
+            self.assertEqual((0, "", ""), call(stream, client, "logs", *ids))
+        self.assertEqual(
+            [f"{name} | {line}\n".encode() for name in ("11111111", "22222222") for line in ("a", "bc", "d")],
+            sorted(copied),
+        )
+
+    def test_lines(self) -> None:
+        """Pieces become whole lines; a very long one is cut in two."""
+        self.assertEqual([b"ab\n", b"\n", b"c\n"], list(lines_of([b"a", b"b\n\n", b"c"])))
+        self.assertEqual([b"x" * 70_000 + b"\n", b"y\n"], list(lines_of([b"x" * 70_000, b"y\n"])))
+
+    def test_logs(self) -> None:
+        """`logs` ends at what is there, and follows with -f."""
+        client = FakeClient([pb.Job(jobID="a")])
+        for words in ((), ("-f",)):
+            call(stream, client, "logs", "a", *words)
+        self.assertEqual([False, True], [asked[2]["live"] for asked in client.asked if asked != "a"])
+
+
+class InspectTests(SynchronousTestCase):
+    def test_all(self) -> None:
+        """`inspect` prints how the job was started, too, and cuts nothing; --json is the record itself."""
+        job = pb.Job(jobID="a", args=["x" * 10_000], directory="/srv", envNames=["A", "B"], separateStderr=True)
+        job.timeout.FromSeconds(90)
+        job.limits.maxOpenFiles = 64
+        out = call(inspect, FakeClient([job]), "inspect", "a")[1]
+        for line in ("directory   /srv", "environment A B", "timeout     90.000 s", "limits      maxOpenFiles=64"):
+            self.assertIn(f"{line}\n", out)
+        self.assertIn("x" * 10_000, out)
+        self.assertEqual("a", json.loads(call(inspect, FakeClient([job]), "inspect", "a", "--json")[1])["jobID"])
+
+    def test_several(self) -> None:
+        """Several records are apart from each other; one that there is not has its own sentence."""
+        status, out, err = call(query, FakeClient([pb.Job(jobID="a"), pb.Job(jobID="b")]), "query", "a", "c", "b")
+        self.assertEqual((1, 2), (status, out.count("\n\n")))
+        self.assertEqual("txworker: there is no job 'c' on this worker (NOT_FOUND)\n", err)
 
 
 class WordsTests(SynchronousTestCase):

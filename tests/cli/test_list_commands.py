@@ -35,6 +35,21 @@ class PsTests(SynchronousTestCase):
             self.assertEqual([job.jobID for job in jobs[: int(limit) or None]], lines)
             self.assertEqual(int(limit), client.asked[0][2])
 
+    def test_label_of_any_value(self) -> None:
+        """--label KEY selects jobs that have the label, before it counts them."""
+        jobs = [a_job(number, pb.JOB_STATE_SUCCEEDED) for number in range(6, 0, -1)]
+        for job in jobs[1::2]:
+            job.labels["night"] = job.jobID
+        client = FakeClient(jobs)
+        lines = printed(ps, client, "ps", "-q", "--limit", "2", "--label", "night", "--label", "a=b")
+        self.assertEqual((["job-5", "job-3"], {"a": "b"}), (lines, client.asked[0][1]))
+
+    def test_window(self) -> None:
+        """--since and --until are the worker's to decide."""
+        client = FakeClient([])
+        printed(ps, client, "ps", "--since", "2026-01-02T00:00:00Z", "--until", "2026-01-03T00:00:00Z")
+        self.assertEqual([2, 3], [client.asked[0][3][name].day for name in ("since", "until")])
+
 
 class HostileTests(SynchronousTestCase):
     def test_printable(self) -> None:
@@ -47,7 +62,7 @@ class HostileTests(SynchronousTestCase):
             self.assertEqual(1, len([line for line in lines if "forged" in line]))
         with contextlib.redirect_stdout(io.StringIO()) as out:
             client: Any = FakeClient([job])
-            wait(client, parse(["wait", "job"]))
+            wait(client, parse(["wait", evil]))
         self.assertTrue(out.getvalue().removesuffix("\n").isprintable(), out.getvalue())
 
 

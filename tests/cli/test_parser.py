@@ -6,6 +6,7 @@ import contextlib
 import io
 import math
 import os
+from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,14 @@ class ParserTests(SynchronousTestCase):
         table = {
             "ps --state lame": "--state: 'lame' is no state of a job; these are: pending, running, stopping,",
             "ps --limit -1": "--limit: '-1' is no number",
-            "ps --label x": "--label: 'x' is not NAME=VALUE",
+            "watch --label x": "--label: 'x' is not NAME=VALUE",
+            "ps --label =x": "--label: '=x' is not NAME=VALUE",
+            "ps --label a --label a=1": "--label: 'a' is given twice",
+            "ps --since yesterday": "--since: 'yesterday' is no time such as 2026-01-31T12:00:00Z, and no duration",
+            "stop a --all": "JOB, or --label or --all; one of these",
+            "kill --label a=1 --all": "JOB, or --label or --all; one of these",
+            "kill": "the following arguments are required: JOB",
+            "logs x --json": "--json: `logs` copies a job's output as it is",
             "run --max-memory 5X true": "--max-memory: '5X' is no number of bytes; 4096, 64K, 10M and 2G are",
             "run --max-memory 9999999999T true": "is no number of bytes",
             "run --max-output K true": "is no number of bytes",
@@ -77,6 +85,20 @@ class ParserTests(SynchronousTestCase):
             self.assertEqual(number, parse(["run", "--timeout", text, "true"]).timeout)
             self.assertEqual(number, parse(["ps", "--patience", text]).patience)
         self.assertEqual(math.inf, parse(["--patience", "inf", "ps"]).patience)
+
+    def test_times(self) -> None:
+        """A time is one of RFC 3339, or a duration before now."""
+        options = parse(["ps", "--since", "2026-01-02T03:04:05+01:00", "--until", "2026-01-02T03:04:05Z"])
+        self.assertEqual(3600, (options.until - options.since).total_seconds())
+        ago = datetime.now(timezone.utc) - parse(["ps", "--since", "1h30m"]).since
+        self.assertTrue(5340 < ago.total_seconds() <= 5400)
+
+    def test_one_line(self) -> None:
+        """A mistake is told without the usage before it, and the sentence says where that is."""
+        self.assertEqual(
+            "txworker stop: error: argument --grace: expected one argument (txworker stop --help shows the usage)\n",
+            refusal(["stop", "a", "--grace"]),
+        )
 
     def test_states(self) -> None:
         """States may be separated by commas, and the option repeated."""

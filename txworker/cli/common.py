@@ -12,7 +12,7 @@ from txworker.cli.values import address, patience, positive_seconds
 DEFAULT_ADDR = "127.0.0.1:30000"
 ENVIRONMENT_VARIABLE = "TXWORKER_ADDR"
 
-COPYING = ("run", "stream")
+COPYING = ("run", "stream", "logs")
 """Commands that copy a job's output unchanged, so --json does not apply."""
 
 

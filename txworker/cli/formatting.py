@@ -15,6 +15,9 @@ from txworker.pb import worker_pb2 as pb
 
 _UNFINISHED = (pb.JOB_STATE_PENDING, pb.JOB_STATE_RUNNING, pb.JOB_STATE_STOPPING)
 
+SHORT_ID = 8
+"""Characters of an id that stand for it on a terminal."""
+
 _COLUMNS = {"JOB": "<36", "STATE": "<9", "EXIT": "<6", "AGE": ">6", "RAN": ">6", "OUTPUT": ">7"}
 _DROPPED_FIRST = ("OUTPUT", "RAN", "AGE", "EXIT")
 """The columns that are left out on a narrow terminal, in this order."""
@@ -33,22 +36,22 @@ def as_json(message: Message) -> str:
     )
 
 
-def header(width: int | None) -> str:
-    """The header line for rows of this width."""
-    return _line({name: name for name in _COLUMNS}, "COMMAND", width)
+def header(width: int | None, short: bool = False) -> str:
+    """The header line for such rows."""
+    return _line({name: name for name in _COLUMNS}, "COMMAND", width, short)
 
 
-def row(job: pb.Job, now: float, width: int | None) -> str:
-    """The job's line, with the columns that fit into `width` characters; None: all, and uncut."""
+def row(job: pb.Job, now: float, width: int | None, short: bool = False) -> str:
+    """The job's line, with the columns that fit into `width` characters; None: all, and uncut. short: so is the id."""
     cells = {
-        "JOB": printable(job.jobID),
+        "JOB": printable(job.jobID[:SHORT_ID] if short else job.jobID),
         "STATE": state_name(job),
         "EXIT": outcome(job),
         "AGE": span(now - seconds(job.createdAt)),
         "RAN": _ran(job, now),
         "OUTPUT": size(job.outputBytes),
     }
-    return _line(cells, command_line(job), width)
+    return _line(cells, command_line(job), width, short)
 
 
 def is_done(job: pb.Job) -> bool:
@@ -79,9 +82,9 @@ def outcome(job: pb.Job) -> str:
     return str(job.exitCode) if is_done(job) and job.state != pb.JOB_STATE_LOST else "-"
 
 
-def command_line(job: pb.Job) -> str:
-    """Command, path and arguments on one printable line; "…" at the end of a shortened record."""
-    words = printable(cut(" ".join(filter(None, [job.command, job.path, *job.args])), MOST_CHARACTERS))
+def command_line(job: pb.Job, most: int = MOST_CHARACTERS) -> str:
+    """Command, path and arguments on one printable line, cut there; "…" at the end of a shortened record."""
+    words = printable(cut(" ".join(filter(None, [job.command, job.path, *job.args])), most))
     return f"{words}…" if job.shortened else words
 
 
@@ -118,16 +121,17 @@ def _ran(job: pb.Job, now: float) -> str:
     return span(end - seconds(job.startedAt))
 
 
-def _line(cells: dict[str, str], command: str, width: int | None) -> str:
-    line = " ".join(f"{cells[name]:{_COLUMNS[name]}}" for name in _shown(width)) + f"  {command}"
+def _line(cells: dict[str, str], command: str, width: int | None, short: bool) -> str:
+    columns = {**_COLUMNS, "JOB": f"<{SHORT_ID}"} if short else _COLUMNS
+    line = " ".join(f"{cells[name]:{columns[name]}}" for name in _shown(columns, width)) + f"  {command}"
     return line if width is None or len(line) <= width else f"{line[: max(width - 1, 0)]}…"
 
 
-def _shown(width: int | None) -> list[str]:
+def _shown(columns: dict[str, str], width: int | None) -> list[str]:
     """The columns that leave enough room for the command."""
-    shown = list(_COLUMNS)
+    shown = list(columns)
     for name in _DROPPED_FIRST:
-        if width is None or sum(int(_COLUMNS[column][1:]) + 1 for column in shown) + 1 + _MIN_COMMAND_WIDTH <= width:
+        if width is None or sum(int(columns[column][1:]) + 1 for column in shown) + 1 + _MIN_COMMAND_WIDTH <= width:
             break
         shown.remove(name)
     return shown

@@ -6,13 +6,14 @@ import argparse
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import chain, islice
 
 from txworker.base.printable import cut
 from txworker.cli import console
 from txworker.cli.failures import REFUSED, TIMED_OUT, Failed
 from txworker.cli.formatting import MOST_CHARACTERS, as_json, exit_status, header, is_done, row, seconds, state_name
+from txworker.cli.named_jobs import UNFINISHED, whole_id
 from txworker.client import Client, JobState
 from txworker.pb import worker_pb2 as pb
 
@@ -20,27 +21,38 @@ from txworker.pb import worker_pb2 as pb
 def ps(client: Client, options: argparse.Namespace) -> int:
     """List jobs, newest first."""
     format_job = _formatter(options)
-    states = [JobState(state) for states in options.state for state in states]
-    jobs = (record.message for record in client.jobs(states, options.label, limit=options.limit))
+    jobs = _listed(client, options)
     newest = list(islice(jobs, 1))  # no header when the worker does not answer
     if not (options.json or options.quiet):
-        console.print_lines(header(_width()))
+        console.print_lines(header(_width(), _short(options)))
     for job in chain(newest, jobs):
         console.print_lines(job.jobID if options.quiet else format_job(job))
     return 0
 
 
+def _listed(client: Client, options: argparse.Namespace) -> Iterator[pb.Job]:
+    """The jobs that are meant. A label with any value is looked for here: the wire knows none."""
+    states = [JobState(state) for states in options.state for state in states]
+    labels = {name: value for name, value in options.label.items() if value is not None}
+    names = options.label.keys() - labels.keys()
+    limit = 0 if names else options.limit
+    records = client.jobs(states, labels, limit=limit, since=options.since, until=options.until)
+    jobs = (record.message for record in records if names <= record.labels.keys())
+    return islice(jobs, options.limit or None)
+
+
 def wait(client: Client, options: argparse.Namespace) -> int:
     """Wait until the jobs are done: the exit status of a single job; for several, 1 if any of them failed."""
+    ids = {whole_id(client, word) for word in options.jobs}
     ended: dict[str, pb.Job] = {}
     try:
-        for record in client.watch(options.jobs, timeout=options.timeout):
+        for record in client.watch(ids, timeout=options.timeout):
             job = record.message
             if is_done(job):
                 ended[job.jobID] = job
                 _print_end(options, job)
     except TimeoutError as error:
-        missing = _missing(len(set(options.jobs)) - len(ended), len(set(options.jobs)))
+        missing = _missing(len(ids) - len(ended), len(ids))
         raise Failed(f"{missing} not done after {options.timeout:g} s", TIMED_OUT) from error
     statuses = [exit_status(job) for job in ended.values()]
     return statuses[0] if len(statuses) == 1 else REFUSED * any(statuses)
@@ -50,7 +62,7 @@ def watch(client: Client, options: argparse.Namespace) -> int:
     """Print the jobs, then every change, until interrupted or until all named jobs are done."""
     format_job = _formatter(options)
     is_old = _done_before(client) if options.no_finished else lambda job: False
-    for record in client.watch(options.jobs, options.label):
+    for record in client.watch([whole_id(client, word) for word in options.jobs], options.label):
         if not is_old(record.message):
             console.print_lines(format_job(record.message))
     return 0
@@ -64,7 +76,7 @@ def _done_before(client: Client) -> Callable[[pb.Job], bool]:
     than the newest job was, and it was not among the unfinished ones.
     """
     newest = max((seconds(record.message.createdAt) for record in client.jobs(limit=1)), default=0.0)
-    unfinished = {record.id for record in client.jobs([JobState.PENDING, JobState.RUNNING, JobState.STOPPING])}
+    unfinished = {record.id for record in client.jobs(UNFINISHED)}
     return lambda job: is_done(job) and seconds(job.createdAt) <= newest and job.jobID not in unfinished
 
 
@@ -72,12 +84,17 @@ def _formatter(options: argparse.Namespace) -> Callable[[pb.Job], str]:
     if options.json:
         return as_json
     width = _width()
-    return lambda job: row(job, time.time(), width)
+    return lambda job: row(job, time.time(), width, _short(options))
 
 
 def _width() -> int | None:
     """The width of the terminal; None if stdout is not a terminal."""
     return shutil.get_terminal_size().columns if sys.stdout is not None and sys.stdout.isatty() else None
+
+
+def _short(options: argparse.Namespace) -> bool:
+    """Ids are short on a terminal, where users read them; programs get whole ones."""
+    return _width() is not None and not options.no_trunc
 
 
 def _missing(count: int, wanted: int) -> str:

@@ -8,23 +8,29 @@ from collections.abc import Callable
 
 import grpc
 
-from txworker.cli import console, job_commands, list_commands
+from txworker.cli import console, list_commands
 from txworker.cli.connect import channel, connect, with_tls
 from txworker.cli.console import CannotWrite
 from txworker.cli.failures import INTERRUPTED, REFUSED, Failed, failure
 from txworker.cli.operator_commands import drain, hand_over
 from txworker.cli.parser import parse
+from txworker.cli.query_command import inspect, query
 from txworker.cli.run_command import run
 from txworker.cli.start_command import start
+from txworker.cli.stop_command import stop
+from txworker.cli.stream_command import stream
 from txworker.client import Client, WorkerError
 from txworker.client.errors import error_of
 from txworker.pb.control_pb2_grpc import ControlStub
 
 COMMANDS: dict[str, Callable[[Client, argparse.Namespace], int]] = {
     "start": start,
-    "stop": job_commands.stop,
-    "query": job_commands.query,
-    "stream": job_commands.stream,
+    "stop": stop,
+    "kill": stop,
+    "query": query,
+    "inspect": inspect,
+    "stream": stream,
+    "logs": stream,
     "run": run,
     "ps": list_commands.ps,
     "wait": list_commands.wait,

@@ -8,19 +8,24 @@ from typing import NoReturn
 
 from txworker.base.printable import printable
 from txworker.cli import common
-from txworker.cli.values import SOCKET_NAME, Pairs, count, pair, positive_seconds, seconds, size, socket_in, states
+from txworker.cli.examples import EXAMPLES, lines_of, one_of_each
+from txworker.cli.values import (
+    SOCKET_NAME,
+    Pairs,
+    count,
+    pair,
+    pair_or_name,
+    positive_seconds,
+    seconds,
+    size,
+    socket_in,
+    states,
+    time_or_ago,
+)
 
-_EPILOG = """\
+_EPILOG = f"""\
 examples:
-  txworker run bash scripts/count.sh          start, follow the output, exit as the job does
-  txworker start --label night=1 --max-memory 2G python3 -u report.py --all
-  txworker run --detach make -C /srv/site     print the job's id, and leave the job to itself
-  txworker stream --tail 20 JOB               the last 20 lines, then new ones
-  txworker stop --grace 2 JOB                 TERM now, KILL in 2 seconds
-  txworker ps --state running,failed --label night=1
-  txworker wait JOB JOB && echo both succeeded
-  txworker --json watch | jq .                every change of every job
-  txworker drain --state-directory /var/lib/txworker/state --wait
+{one_of_each()}
 
 exit status: 0 success, 1 the worker refused (an error says why), 2 wrong usage, 69 no worker answers, or it takes no
 new jobs; `wait` for one job exits with the job's exit code, or 128 + the number of the signal that ended it, and with
@@ -31,6 +36,9 @@ the terminal and that of the reader stop its job. Standard input is the job's wh
 A worker that goes away is waited for (--patience), and what was under way goes on where it was.
 `txworker COMMAND --help` lists the options of a command.
 """
+
+
+_JOB = "a job's id, or the beginning of it (4 characters or more)"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -56,8 +64,15 @@ def parse(argv: list[str]) -> argparse.Namespace:
         ("start", "start a job and print its id", _add_start),
         ("run", "start a job, follow its output, exit as it does; Ctrl-C stops it", _add_run),
         ("stop", "end jobs: TERM, and KILL after the grace period", _add_stop),
-        ("query", "print a job's record", _add_job),
-        ("stream", "print a job's output from its beginning until it is done", _add_stream),
+        ("kill", "end jobs by KILL, at once", _add_kill),
+        ("query", "print the main fields of jobs' records", _add_jobs),
+        ("inspect", "print all of jobs' records, with how they were started", _add_jobs),
+        (
+            "stream",
+            "print a job's output from its beginning until it is done; of several jobs, line by line",
+            _add_stream,
+        ),
+        ("logs", "print what jobs have printed until now; with -f, until they are done", _add_logs),
         ("ps", "list jobs, newest first", _add_ps),
         ("wait", "wait until jobs are done", _add_wait),
         ("watch", "print all jobs, then a line for every change", _add_watch),
@@ -65,7 +80,13 @@ def parse(argv: list[str]) -> argparse.Namespace:
         ("handover", "make the worker end now, and leave its jobs to the next worker", _add_drain),
     )
     for name, text, add in table:
-        command = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        command = commands.add_parser(
+            name,
+            help=text,
+            description=f"{text[0].upper()}{text[1:]}.",
+            epilog=f"examples:\n{lines_of(EXAMPLES[name])}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
         add(command)
         common.add_to_command(command, name)
     return _checked(parser, parser.parse_args(argv))
@@ -109,22 +130,40 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     _add_start(parser)
 
 
-def _add_job(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("job", metavar="JOB", help="a job's id")
+def _add_jobs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("jobs", nargs="+", metavar="JOB", help=_JOB)
 
 
 def _add_stop(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("jobs", nargs="+", metavar="JOB", help="a job's id")
     parser.add_argument("--grace", type=seconds, metavar="SECONDS", help="between TERM and KILL; 0: KILL at once")
+    _add_kill(parser)
+
+
+def _add_kill(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("jobs", nargs="*", metavar="JOB", help=_JOB)
+    _add_pairs(parser, "--label", "instead: the unfinished jobs with this label; with all of several")
+    parser.add_argument("--all", action="store_true", help="instead: all unfinished jobs")
+    parser.add_argument("--wait", action="store_true", help="return when the jobs are done")
 
 
 def _add_stream(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("job", metavar="JOB", help="a job's id, or a path: the newest job started with it")
+    _add_output(parser)
+    parser.add_argument(
+        "--no-follow", dest="follow", action="store_false", help="stop at the current end of the output"
+    )
+
+
+def _add_logs(parser: argparse.ArgumentParser) -> None:
+    _add_output(parser)
+    parser.add_argument("--follow", "-f", action="store_true", help="go on until the jobs are done")
+
+
+def _add_output(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("jobs", nargs="+", metavar="JOB", help=f"{_JOB}, or a path: the newest job started with it")
     parser.add_argument("--offset", type=size, default=0, metavar="BYTES", help="begin at this offset")
     parser.add_argument(
         "--tail", type=count, metavar="LINES", help="begin with the last LINES lines; 0: only new output"
     )
-    parser.add_argument("--no-follow", action="store_true", help="stop at the current end of the output")
     parser.add_argument("--stderr", action="store_true", help="print the separate stderr instead")
     parser.add_argument("--text", action="store_true", help="print valid UTF-8 instead of the exact bytes")
 
@@ -133,19 +172,36 @@ def _add_ps(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--state", type=states, action="append", default=[], metavar="STATE,...", help="such as running,failed"
     )
-    _add_pairs(parser, "--label", "only jobs with this label; with all of several")
+    parser.add_argument(
+        "--label",
+        type=pair_or_name,
+        action=Pairs,
+        default={},
+        metavar="NAME[=VALUE]",
+        help="only jobs with this label, of any value if none is named; with all of several",
+    )
+    parser.add_argument(
+        "--since", type=time_or_ago, metavar="TIME", help="only jobs created since: 1h30m before now, or a time"
+    )
+    parser.add_argument("--until", type=time_or_ago, metavar="TIME", help="only jobs created before that")
+    _add_no_trunc(parser)
     parser.add_argument("--limit", type=count, default=50, metavar="N", help="at most N jobs (50); 0: all")
     parser.add_argument("--quiet", "-q", action="store_true", help="print only ids")
 
 
+def _add_no_trunc(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--no-trunc", action="store_true", help="print whole ids on a terminal, too")
+
+
 def _add_wait(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("jobs", nargs="+", metavar="JOB", help="a job's id")
+    parser.add_argument("jobs", nargs="+", metavar="JOB", help=_JOB)
     parser.add_argument("--timeout", type=positive_seconds, metavar="SECONDS", help="give up then, with status 124")
     parser.add_argument("--quiet", "-q", action="store_true", help="print nothing")
 
 
 def _add_watch(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("jobs", nargs="*", metavar="JOB", help="a job's id; ends when all are done (default: all jobs)")
+    parser.add_argument("jobs", nargs="*", metavar="JOB", help=f"{_JOB}; ends when all are done (default: all jobs)")
+    _add_no_trunc(parser)
     _add_pairs(parser, "--label", "only jobs with this label; with all of several")
     parser.add_argument("--no-finished", action="store_true", help="leave out jobs that are done already")
 
@@ -172,5 +228,12 @@ def _checked(parser: argparse.ArgumentParser, options: argparse.Namespace) -> ar
             del options.argv[0]
         if not options.argv:
             parser.error("there is nothing to run: name an executable")
+    if options.command_name == "kill":
+        options.grace = 0.0
+    if (
+        options.command_name in ("stop", "kill")
+        and [bool(options.jobs), bool(options.label), options.all].count(True) != 1
+    ):
+        parser.error("the following arguments are required: JOB, or --label or --all; one of these")
     common.check(parser, options)
     return options

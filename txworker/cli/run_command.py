@@ -7,10 +7,10 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 
 from txworker.cli import console
 from txworker.cli.connect import connect, with_tls
@@ -21,6 +21,7 @@ from txworker.client import Client, Closed, JobResult, NoSuchJob, OutOfResources
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 _POLL_SECONDS = 1.0
+_WAIT_SECONDS = 0.2
 _GRACES = (None, 0.0)
 """The first signal stops the job, the second kills it; a third one leaves it to itself."""
 
@@ -100,7 +101,7 @@ class _Run:
             self._in_thread(lambda: _Started(what.send(self._client)))
             copying, ended = len(self._to_copy), None
             while copying or ended is None:
-                match self._events.get():
+                match self._next_event():
                     case _Signalled():
                         self._signalled()
                     case _Started(job_id):
@@ -116,6 +117,15 @@ class _Run:
                     case Exception() as error:
                         raise error
         return ended
+
+    def _next_event(self) -> _Event:
+        """
+        Python calls a signal's handler between two of the main thread's instructions. A signal that comes just before
+        the thread begins to wait does not end the wait, so this one ends now and then by itself.
+        """
+        while True:
+            with suppress(Empty):
+                return self._events.get(timeout=_WAIT_SECONDS)
 
     def _started(self, job_id: str) -> None:
         self._job_id = job_id

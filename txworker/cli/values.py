@@ -7,6 +7,7 @@ import ipaddress
 import math
 import os
 import re
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,25 @@ def pair(text: str) -> tuple[str, str]:
     if not name or not equals:
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
     return name, value
+
+
+def pair_or_name(text: str) -> tuple[str, str | None]:
+    """NAME=VALUE, or NAME for any value."""
+    return pair(text) if "=" in text or not text else (text, None)
+
+
+def time_or_ago(text: str) -> datetime:
+    """A duration before now, or a time as RFC 3339 has it; one without a zone is local."""
+    try:
+        return datetime.now(timezone.utc) - timedelta(seconds=quantities.seconds(text))
+    except (ValueError, OverflowError):
+        pass
+    try:
+        return datetime.fromisoformat(f"{text[:-1]}+00:00" if text[-1:] in "zZ" else text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no time such as 2026-01-31T12:00:00Z, and no duration before now such as 1h30m"
+        ) from None
 
 
 class Pairs(argparse.Action):

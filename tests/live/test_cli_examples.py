@@ -1,0 +1,92 @@
+"""The examples that --help shows, run by a shell against a real worker."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+from collections.abc import Callable
+
+import pytest
+
+from tests.live.test_cli import PROGRAM
+from tests.support.daemon import LIMIT, Daemon
+from txworker.cli.examples import EXAMPLES, GENERAL
+from txworker.pb import worker_pb2 as pb
+
+ADaemon = Callable[..., Daemon]
+
+
+def by_shell(worker: Daemon, line: str) -> tuple[int, str]:
+    """Exit status and stderr of an example; one that watches for ever is interrupted, which is 130."""
+    script = f'txworker() {{ {shlex.join(PROGRAM)} "$@"; }}; {line}'
+    process = subprocess.Popen(
+        ["bash", "-c", script],
+        cwd=worker.place,
+        env={**os.environ, "TXWORKER_ADDR": worker.addr, "PYTHONPATH": os.getcwd()},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    endless = line.startswith("txworker watch") and not names_jobs(line)
+    if endless:
+        assert process.stdout is not None
+        process.stdout.readline()
+        os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=LIMIT)
+    return process.returncode, err
+
+
+def names_jobs(line: str) -> bool:
+    """The line names jobs by their ids."""
+    return any(len(word) == 36 for word in line.split())
+
+
+@pytest.fixture
+def worker(a_daemon: ADaemon) -> Daemon:
+    """A worker in a directory with what the examples use."""
+    made = a_daemon("[jobs]\nstop_grace_seconds = 1")
+    (made.place / "report.py").write_text("print('fine')")
+    (made.place / "count.sh").write_text("echo 1; echo 2")
+    (made.place / "data.csv").write_text("2\n1\n")
+    return made
+
+
+def named(worker: Daemon, line: str) -> str:
+    """With ids in place of "JOB": of jobs that run where they are stopped, else of jobs that are done."""
+    while "JOB" in line:
+        if line.split()[1] in ("stop", "kill"):
+            job_id = worker.start("sleep", "1000")
+        else:
+            job_id = worker.bash("echo out; echo err >&2", separateStderr=True)
+            worker.end(job_id)
+        line = line.replace("JOB", job_id, 1)
+    return line
+
+
+@pytest.mark.parametrize("command", [name for name in EXAMPLES if name not in ("drain", "handover")])
+def test_examples(worker: Daemon, command: str) -> None:
+    """Each does what it says, without an error."""
+    night = worker.start("sleep", "1000", labels={"night": "1"})
+    for line, _ in EXAMPLES[command]:
+        status, err = by_shell(worker, named(worker, line))
+        assert (status in (0, 130), err) == (True, ""), line
+    assert worker.query(night).done == (command in ("stop", "kill"))
+    worker.stub.StopJob(pb.StopJobReq(jobID=night), timeout=LIMIT)
+
+
+def test_general_examples(worker: Daemon) -> None:
+    """So do the options of every command; tests/live/test_tls.py has those of TLS."""
+    (line, _), _ = GENERAL
+    assert by_shell(worker, line.replace("worker:30000", worker.addr)) == (0, "")
+
+
+@pytest.mark.parametrize("command", ["drain", "handover"])
+def test_operator_examples(worker: Daemon, command: str) -> None:
+    """The worker ends."""
+    ((line, _),) = EXAMPLES[command]
+    assert by_shell(worker, line) == (0, "")
+    assert worker.process.wait(LIMIT) == 0

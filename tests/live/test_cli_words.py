@@ -1,0 +1,104 @@
+"""The command line's ways to name jobs, and to end, show and list several of them, against a real worker."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import struct
+import subprocess
+import termios
+
+from tests.live.test_cli import PROGRAM, txworker
+from tests.support.daemon import LIMIT, Daemon
+
+
+def test_prefix(daemon: Daemon) -> None:
+    """The first characters of an id stand for it in every command; too few, and those of no job, are refused."""
+    job_id = daemon.bash("echo out; exec sleep 1000", labels={"of": "prefix"})
+    short = job_id[:8]
+    assert json.loads(txworker(daemon, "query", "--json", short)[1])["job"]["jobID"] == job_id
+    assert txworker(daemon, "logs", short)[::2] == (0, "")
+    assert txworker(daemon, "stop", "--grace", "0", "--wait", short) == (0, b"", "")
+    assert txworker(daemon, "wait", short) == (137, f"{job_id} stopped: signal: killed\n".encode(), "")
+    assert txworker(daemon, "watch", "--json", short)[0] == 0
+    assert txworker(daemon, "stream", short)[1] == b"out\n"
+    for word in (job_id[:3], "ffff" if not job_id.startswith("ffff") else "eeee", "nobody"):
+        status, _, err = txworker(daemon, "inspect", word)
+        assert (status, err) == (1, f"txworker: there is no job '{word}' on this worker (NOT_FOUND)\n")
+
+
+def test_inspect(daemon: Daemon) -> None:
+    """All of the record: how the job was started, too."""
+    words = ("--directory", "/", "--env", "A=secret", "--timeout", "1h", "--max-open-files", "64", "--separate-stderr")
+    status, out, _ = txworker(daemon, "run", "-d", *words, "true")
+    assert status == 0
+    job_id = out.decode().strip()
+    daemon.end(job_id)
+    shown = txworker(daemon, "inspect", job_id)[1].decode()
+    for line in ("directory   /", "timeout     3600.000 s", "environment A", "limits      maxOpenFiles=64"):
+        assert f"{line}\n" in shown
+    assert "secret" not in shown
+    assert json.loads(txworker(daemon, "inspect", "--json", job_id)[1])["envNames"] == ["A"]
+
+
+def test_logs(daemon: Daemon) -> None:
+    """What is there, of several jobs with their ids; with -f until they are done."""
+    one, two = (daemon.bash(f"echo {n}; echo last {n}; exit 3") for n in "12")
+    for job_id in (one, two):
+        daemon.end(job_id)
+    for words in ((), ("-f",)):
+        status, out, err = txworker(daemon, "logs", *words, "--tail", "1", one, two)
+        expected = sorted([f"{one[:8]} | last 1", f"{two[:8]} | last 2"])
+        assert (status, sorted(out.decode().splitlines()), err) == (0, expected, "")
+    endless = daemon.bash("echo up; exec sleep 1000")
+    assert txworker(daemon, "logs", endless)[0] == 0
+    assert txworker(daemon, "kill", endless) == (0, b"", "")
+    assert daemon.end(endless).job.signal == 9
+
+
+def test_stop_by_label(daemon: Daemon) -> None:
+    """Those with the label end, and are named; --wait returns when they are done. --all is every other one."""
+    ours = [daemon.bash("trap 'sleep 0.3; exit 5' TERM; while :; do sleep 0.05; done", labels={"of": "stop"})]
+    other = daemon.start("sleep", "1000")
+    status, out, err = txworker(daemon, "stop", "--label", "of=stop", "--wait")
+    assert (status, out.decode().split(), err) == (0, ours, "")
+    assert daemon.query(ours[0]).done
+    assert not daemon.query(other).done
+    status, out, err = txworker(daemon, "kill", "--all", "--wait")
+    assert (status, out.decode().split(), err) == (0, [other], "")
+    assert daemon.query(other).done
+    assert txworker(daemon, "stop", "--all") == (0, b"", "")
+
+
+def test_ps_on_a_terminal(daemon: Daemon) -> None:
+    """In 80 columns a terminal shows short ids, all columns and the command; with --no-trunc whole ids."""
+    job_id = daemon.start("true", labels={"of": "terminal"})
+    daemon.end(job_id)
+
+    def on_terminal(*words: str) -> list[str]:
+        ours, theirs = os.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+        env = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+        command = [*PROGRAM, "--addr", daemon.addr, "ps", "--label", "of=terminal", *words]
+        done = subprocess.run(command, stdout=theirs, env=env, timeout=LIMIT, check=False)
+        os.close(theirs)
+        printed = os.read(ours, 10_000).decode()
+        os.close(ours)
+        assert done.returncode == 0
+        return printed.splitlines()
+
+    header, line = on_terminal()
+    assert header == "JOB      STATE     EXIT      AGE    RAN  OUTPUT  COMMAND"
+    assert line.startswith(f"{job_id[:8]} succeeded 0 ")
+    assert line.endswith("  true")
+    assert job_id in on_terminal("--no-trunc")[1]
+
+
+def test_ps_window_and_label(daemon: Daemon) -> None:
+    """Jobs of the last hours, of before that, and those that have a label of any value."""
+    job_id = daemon.start("true", labels={"window": "x"})
+    assert txworker(daemon, "ps", "-q", "--label", "window", "--since", "1h")[1].decode().split() == [job_id]
+    assert txworker(daemon, "ps", "-q", "--label", "window", "--until", "1h")[1] == b""
+    assert txworker(daemon, "ps", "-q", "--label", "window", "--since", "2200-01-01T00:00:00Z")[1] == b""
+    assert txworker(daemon, "ps", "-q", "--label", "no-such-label")[1] == b""

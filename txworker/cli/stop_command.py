@@ -1,0 +1,37 @@
+"""`txworker stop` and `txworker kill`. Both return the exit status."""
+
+from __future__ import annotations
+
+import argparse
+
+from txworker.cli import console
+from txworker.cli.formatting import as_json
+from txworker.cli.named_jobs import for_each, unfinished, whole_id
+from txworker.client import Client
+from txworker.pb import worker_pb2 as pb
+
+
+def stop(client: Client, options: argparse.Namespace) -> int:
+    """
+    Stop the jobs that are named, or those with these labels, or all; with --wait, return when they are done.
+
+    The ids of jobs that were not named are printed.
+    """
+    stopped: list[str] = []
+
+    def stop_one(word: str) -> None:
+        job_id = whole_id(client, word)
+        client.stop(job_id, options.grace)
+        stopped.append(job_id)
+        if options.json and not options.wait:
+            console.print_lines(as_json(pb.StopJobRes()))
+        elif not options.jobs and not options.json:
+            console.print_lines(job_id)
+
+    def wait_for_one(job_id: str) -> None:
+        result = client.wait(job_id)
+        if options.json:
+            console.print_lines(as_json(result.message))
+
+    status = for_each(options, options.jobs or unfinished(client, options), stop_one)
+    return max(status, for_each(options, stopped, wait_for_one) if options.wait else 0)

@@ -1,0 +1,101 @@
+"""`txworker stream` and `txworker logs`. Both return the exit status."""
+
+from __future__ import annotations
+
+import argparse
+import threading
+from collections.abc import Iterable, Iterator
+from queue import Queue
+from typing import Any
+
+from txworker.cli import console
+from txworker.cli.connect import with_tls
+from txworker.cli.console import STDOUT
+from txworker.cli.failures import Failed, failure
+from txworker.cli.formatting import SHORT_ID
+from txworker.client import Client, NoSuchJob, WorkerError
+
+_LONGEST_LINE = 2**16
+"""A longer line of one of several jobs is cut in two."""
+
+_MOST_WAITING = 100
+"""Lines of several jobs that are read and not yet written."""
+
+
+def stream(client: Client, options: argparse.Namespace) -> int:
+    """Copy a job's output to stdout; of several jobs at once, with the job's short id before each line."""
+    console.check_open()
+    ids = [_job_or_path(client, name) for name in options.jobs]
+    if len(ids) == 1:
+        console.copy(_output(client, options, ids[0]), STDOUT)
+        return 0
+    merged = _Merged(options, {job_id: _output(client, options, job_id) for job_id in ids})
+    console.copy(merged.lines(), STDOUT)
+    return merged.status
+
+
+def lines_of(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Bytes as whole lines; the last one gets its end, and so does a part of a very long one."""
+    rest = b""
+    for piece in pieces:
+        *whole, rest = (rest + piece).split(b"\n")
+        yield from (line + b"\n" for line in whole)
+        if len(rest) > _LONGEST_LINE:
+            yield rest + b"\n"
+            rest = b""
+    if rest:
+        yield rest + b"\n"
+
+
+def _output(client: Client, options: argparse.Namespace, job_id: str) -> Iterator[bytes]:
+    job = client.job(job_id)
+    how: dict[str, Any] = {"stderr": options.stderr, "tail": options.tail, "live": options.follow}
+    if options.text:
+        return (text.encode() for text in job.text(options.offset, **how))
+    return job.follow(options.offset, **how)
+
+
+def _job_or_path(client: Client, name: str) -> str:
+    """The id of the job whose id begins so, or else of the newest one that was started with that path."""
+    try:
+        return client.get(name).id
+    except NoSuchJob:
+        for record in client.jobs():
+            if record.path == name:
+                return record.id
+        raise
+
+
+class _Merged:
+    """The output of several jobs, line by line as it comes. `status` is that of the worst error, which is printed."""
+
+    def __init__(self, options: argparse.Namespace, outputs: dict[str, Iterator[bytes]]) -> None:
+        self.status = 0
+        self._options = options
+        self._outputs = outputs
+        self._read: Queue[bytes | Failed | None] = Queue(_MOST_WAITING)
+
+    def lines(self) -> Iterator[bytes]:
+        """Each with its job's short id before it; ends with the last job."""
+        for job_id, output in self._outputs.items():
+            threading.Thread(target=self._read_one, args=(job_id, output), daemon=True).start()
+        left = len(self._outputs)
+        while left:
+            match self._read.get():
+                case bytes() as line:
+                    yield line
+                case Failed() as failed:
+                    console.print_error(str(failed))
+                    self.status = max(self.status, failed.status)
+                case None:
+                    left -= 1
+
+    def _read_one(self, job_id: str, output: Iterator[bytes]) -> None:
+        name = f"{job_id[:SHORT_ID]} | ".encode()
+        try:
+            for line in lines_of(output):
+                self._read.put(name + line)
+        except WorkerError as error:
+            self._read.put(failure(error, self._options.addr, with_tls=with_tls(self._options)))
+        finally:
+            self._read.put(None)
