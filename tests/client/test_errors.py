@@ -37,6 +37,7 @@ TABLE = (
     errors.InvalidRequest("env", "", "is empty"),
     errors.NoSuchJob("1"),
     errors.JobRemoved("1"),
+    errors.JobNotRunning("1", "is done"),
     errors.NoSuchExecutable("x"),
     errors.NoSuchDirectory("x"),
     errors.NotPermitted("command", "x"),

@@ -26,6 +26,7 @@ from txworker.client import (
     Client,
     Closed,
     InvalidRequest,
+    JobNotRunning,
     JobResult,
     JobState,
     Limits,
@@ -45,6 +46,16 @@ NUMBERED = f"import sys\nfor n in range({LINES}): sys.stdout.write('%063d\\n' % 
 """A mebibyte of lines that are all different, and an exit code."""
 
 EXPECTED = b"".join(b"%063d\n" % number for number in range(LINES))
+
+
+SIGNALLED = """
+import signal, sys
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+print("on", flush=True)
+signal.sigwait([signal.SIGUSR1])
+print("heard")
+sys.exit(6)
+"""
 
 
 def numbered(number: int) -> dict[str, Any]:
@@ -74,12 +85,26 @@ def test_methods(daemon: Daemon) -> None:
         job = worker.start("sleep", "1000", labels={"of": "test_methods"})
         assert [record.id for record in worker.jobs(labels={"of": "test_methods"})] == [job.id]
         assert worker.get(job.id).state is JobState.RUNNING
+        assert worker.usage()[job.id].processes == 1
         assert job.stop(grace=0, wait=True).signal == signal.SIGKILL
         assert [record.id for record in worker.jobs([JobState.STOPPED])] == [job.id]
         assert [record.done for record in worker.watch([job.id])] == [True]
         again = worker.job(worker.start("bash", "-c", args=["printf 'ä\\nb\\nc\\n'"]).id)
         assert "".join(again.text()) == "ä\nb\nc\n"
         assert b"".join(again.follow(tail=1)) == b"c\n"
+
+
+def test_signal(daemon: Daemon) -> None:
+    """A signal reaches the job's process group once; a job that is done cannot be signalled."""
+    with Client(daemon.addr) as worker:
+        job = worker.start(sys.executable, "-c", args=[SIGNALLED])
+        printed = job.follow()
+        assert next(printed) == b"on\n"
+        job.signal(signal.SIGUSR1)
+        assert b"".join(printed) == b"heard\n"
+        assert job.wait().exit_code == 6
+        with pytest.raises(JobNotRunning):
+            job.signal(signal.SIGUSR1)
 
 
 def test_errors(daemon: Daemon) -> None:

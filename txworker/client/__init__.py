@@ -21,6 +21,7 @@ from txworker.client.errors import (
     DeadlineExceeded,
     ExecutableBusy,
     InvalidRequest,
+    JobNotRunning,
     JobRemoved,
     NoSuchDirectory,
     NoSuchExecutable,
@@ -39,7 +40,7 @@ from txworker.client.errors import (
 )
 from txworker.client.requests import StartDetails
 from txworker.client.sync import Client, Job
-from txworker.client.values import JobRecord, JobResult, JobState, Limits, Usage
+from txworker.client.values import JobRecord, JobResult, JobState, Limits, LiveUsage, Usage
 
 __all__ = [
     "TLS",
@@ -52,11 +53,13 @@ __all__ = [
     "ExecutableBusy",
     "InvalidRequest",
     "Job",
+    "JobNotRunning",
     "JobRecord",
     "JobRemoved",
     "JobResult",
     "JobState",
     "Limits",
+    "LiveUsage",
     "NoSuchDirectory",
     "NoSuchExecutable",
     "NoSuchJob",

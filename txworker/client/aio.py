@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
@@ -27,7 +28,7 @@ from txworker.client.requests import (
     stop_request,
 )
 from txworker.client.telling import tell_log
-from txworker.client.values import JobRecord, JobResult, JobState, record_of
+from txworker.client.values import JobRecord, JobResult, JobState, LiveUsage, record_of, usages_of
 from txworker.pb import worker_pb2 as pb
 from txworker.pb.worker_pb2_grpc import WorkerStub
 
@@ -130,6 +131,19 @@ class AsyncClient:
         """As `Client.stop`."""
         await self._ask(f"stopping job {job_id}", self._stub.StopJob, stop_request(job_id, grace))
         return await self.wait(job_id) if wait else await self.get(job_id)
+
+    async def signal(self, job_id: str, number: int) -> None:
+        """As `Client.signal`."""
+        self._outage("")  # Closed
+        try:
+            once = partial(self._stub.SignalJob, wait_for_ready=True)
+            await self._open(once, pb.SignalJobReq(jobID=job_id, signal=number), self._deadline)
+        except (grpc.aio.AioRpcError, asyncio.CancelledError) as error:
+            raise self._error(error) from error
+
+    async def usage(self, job_ids: Iterable[str] = ()) -> dict[str, LiveUsage]:
+        """As `Client.usage`."""
+        return usages_of(await self._ask("usage of jobs", self._stub.JobUsage, pb.JobUsageReq(jobIDs=job_ids)))
 
     async def follow(
         self, job_id: str, offset: int = 0, *, stderr: bool = False, tail: int | None = None, live: bool = True
@@ -281,3 +295,7 @@ class AsyncJob:
     async def stop(self, grace: float | None = None, wait: bool = False) -> JobRecord:
         """As `Client.stop`."""
         return await self._client.stop(self.id, grace, wait)
+
+    async def signal(self, number: int) -> None:
+        """As `Client.signal`."""
+        await self._client.signal(self.id, number)

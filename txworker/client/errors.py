@@ -43,6 +43,10 @@ class JobRemoved(NoSuchJob):
     """There was a job with that id; retention has removed it."""
 
 
+class JobNotRunning(WorkerError):
+    """The job has no process that could be signalled: it is done, or has not started yet."""
+
+
 class NoSuchExecutable(WorkerError):
     """The executable, or the interpreter that its first line names, does not exist on the worker's machine."""
 
@@ -118,6 +122,7 @@ CLASSES: dict[str, type[WorkerError]] = {
     "INVALID_ARGUMENT": InvalidRequest,
     "JOB_NOT_FOUND": NoSuchJob,
     "JOB_REMOVED": JobRemoved,
+    "JOB_NOT_RUNNING": JobNotRunning,
     "EXECUTABLE_NOT_FOUND": NoSuchExecutable,
     "DIRECTORY_NOT_FOUND": NoSuchDirectory,
     "NOT_PERMITTED": NotPermitted,

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
@@ -26,7 +27,7 @@ from txworker.client.requests import (
     stop_request,
 )
 from txworker.client.telling import tell_log
-from txworker.client.values import JobRecord, JobResult, JobState, record_of
+from txworker.client.values import JobRecord, JobResult, JobState, LiveUsage, record_of, usages_of
 from txworker.pb import worker_pb2 as pb
 from txworker.pb.worker_pb2_grpc import WorkerStub
 
@@ -154,6 +155,26 @@ class Client:
         """
         self._ask(f"stopping job {job_id}", self._stub.StopJob, stop_request(job_id, grace))
         return self.wait(job_id) if wait else self.get(job_id)
+
+    def signal(self, job_id: str, number: int) -> None:
+        """
+        Send a signal to a running job's process group. The job counts as stopped only by stop().
+
+        Sent once: where the connection breaks before the answer, WorkerError says so, and the signal may have arrived.
+
+        Raises:
+            JobNotRunning: it is done.
+        """
+        self._outage("")  # Closed
+        try:
+            once = partial(self._stub.SignalJob, wait_for_ready=True)
+            self._call(once, pb.SignalJobReq(jobID=job_id, signal=number), self._deadline)
+        except grpc.RpcError as error:
+            raise self._error(error) from error
+
+    def usage(self, job_ids: Iterable[str] = ()) -> dict[str, LiveUsage]:
+        """What running jobs use now, by their ids; of all where none is named. A job that is done is left out."""
+        return usages_of(self._ask("usage of jobs", self._stub.JobUsage, pb.JobUsageReq(jobIDs=job_ids)))
 
     def follow(
         self, job_id: str, offset: int = 0, *, stderr: bool = False, tail: int | None = None, live: bool = True
@@ -331,3 +352,7 @@ class Job:
     def stop(self, grace: float | None = None, wait: bool = False) -> JobRecord:
         """As `Client.stop`."""
         return self._client.stop(self.id, grace, wait)
+
+    def signal(self, number: int) -> None:
+        """As `Client.signal`."""
+        self._client.signal(self.id, number)

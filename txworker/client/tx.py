@@ -23,7 +23,7 @@ from txworker.client.connection import DEFAULT_ADDR, TLS
 from txworker.client.errors import Closed
 from txworker.client.requests import StartDetails
 from txworker.client.telling import tell_log
-from txworker.client.values import JobRecord, JobResult, JobState
+from txworker.client.values import JobRecord, JobResult, JobState, LiveUsage
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack  # typing has it from Python 3.11 on; type checkers bring it
@@ -104,6 +104,14 @@ class TwistedClient:
     def stop(self, job_id: str, grace: float | None = None, wait: bool = False) -> Deferred[JobRecord]:
         """As `Client.stop`."""
         return self._fires(lambda: self._client.stop(job_id, grace, wait))
+
+    def signal(self, job_id: str, number: int) -> Deferred[None]:
+        """As `Client.signal`."""
+        return self._fires(lambda: self._client.signal(job_id, number))
+
+    def usage(self, job_ids: Iterable[str] = ()) -> Deferred[dict[str, LiveUsage]]:
+        """As `Client.usage`."""
+        return self._fires(lambda: self._client.usage(job_ids))
 
     def wait(self, job_id: str, timeout: float | None = None) -> Deferred[JobResult]:
         """As `Client.wait`."""

@@ -58,6 +58,16 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class LiveUsage:
+    """What a running job uses now, with all of its processes: seconds of CPU so far, and resident memory in sum."""
+
+    processes: int
+    rss_bytes: int
+    user_cpu: float
+    system_cpu: float
+
+
+@dataclass(frozen=True)
 class Usage:
     """What a job used: seconds of CPU, and the largest resident set of one of its processes."""
 
@@ -147,6 +157,14 @@ def record_of(job: pb.Job) -> JobRecord:
         shortened=job.shortened,
         message=job,
     )
+
+
+def usages_of(answer: pb.JobUsageRes) -> dict[str, LiveUsage]:
+    """By the id of the job."""
+    return {
+        usage.jobID: LiveUsage(usage.processes, usage.rssBytes, _seconds(usage.userCPU), _seconds(usage.systemCPU))
+        for usage in answer.usages
+    }
 
 
 def to_duration(seconds: float | None) -> Duration | None:
