@@ -51,9 +51,9 @@ EXPECTED = b"".join(b"%063d\n" % number for number in range(LINES))
 SIGNALLED = """
 import signal, sys
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
-print("on", flush=True)
+sys.stdout.write("on\\n"); sys.stdout.flush()
 signal.sigwait([signal.SIGUSR1])
-print("heard")
+sys.stdout.write("heard\\n")
 sys.exit(6)
 """
 
