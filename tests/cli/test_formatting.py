@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -118,11 +119,29 @@ class WordsTests(SynchronousTestCase):
         """Fields with default values are included, with the proto's names, on one line."""
         answer = json.loads(as_json(a_job(state=pb.JOB_STATE_SUCCEEDED)))
         self.assertEqual(
-            (0, "0", False, {}),
+            (0, 0, False, {}),
             tuple(answer[name] for name in ("exitCode", "outputBytes", "outputTruncated", "labels")),
         )
         self.assertNotIn("startedAt", answer)
+        self.assertEqual("JOB_STATE_SUCCEEDED", answer["state"])
         self.assertEqual({"jobID": ""}, json.loads(as_json(pb.StartJobRes())))
+
+    def test_json_for_programs(self) -> None:
+        """Numbers are numbers, durations are seconds, and jq's fromdateiso8601 takes the times."""
+        job = a_job(
+            state=pb.JobState.ValueType(99),
+            createdAt=Timestamp(seconds=1_767_323_045, nanos=999_999_999),
+            outputBytes=2**53 + 1,
+            userCPU=Duration(seconds=1, nanos=500_000_000),
+            args=["a", "ä"],
+            labels={"b": "c"},
+            limits=pb.Limits(maxMemoryBytes=2**40),
+        )
+        answer = json.loads(as_json(pb.QueryJobRes(job=job)))["job"]
+        self.assertEqual("2026-01-02T03:04:05Z", answer["createdAt"])
+        self.assertEqual((2**53 + 1, 1.5, 99), (answer["outputBytes"], answer["userCPU"], answer["state"]))
+        self.assertEqual((["a", "ä"], {"b": "c"}), (answer["args"], answer["labels"]))
+        self.assertEqual((2**40, 0), (answer["limits"]["maxMemoryBytes"], answer["limits"]["maxOpenFiles"]))
 
 
 class EndTests(SynchronousTestCase):

@@ -51,6 +51,8 @@ STATUSES: dict[str, tuple[Sequence[str], int, str]] = {
     "exit code": (("bash", "-c", "exit 7"), 7, "job : exit status 7"),
     "signal": (("bash", "-c", "kill -9 $$"), 137, "job : signal: killed"),
     "not found": (("no-such-program",), 127, 'command: "no-such-program": no such executable (NOT_FOUND)'),
+    "builtin": (("cd", "/tmp"), 127, '; no shell here: use `bash -c "cd /tmp"`'),
+    "pipe": (("false", "|", "cat"), 1, 'no shell here: use `bash -c "false | cat"`'),
     "not executable": (("/etc/passwd",), 126, "(PERMISSION_DENIED)"),
     "no directory": (("--directory", "/no/such", "true"), 125, "(NOT_FOUND)"),
     "refused": (("--leftovers", "keep", "--env", "=x", "true"), 2, "is not NAME=VALUE"),
@@ -66,7 +68,7 @@ def test_statuses(daemon: Daemon, name: str) -> None:
     found, out, err = txworker(daemon, "run", *words)
     assert (found, out) == (status, b""), err
     assert sentence in re.sub(r"(job )\S+(?=:)", r"\1", err).replace("'", '"')
-    assert err.count("\n") == bool(sentence)
+    assert err.count("\n") == bool(sentence) + (name == "pipe")
 
 
 def test_nobody_there() -> None:

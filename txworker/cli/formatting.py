@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import signal
 from contextlib import suppress
+from typing import Any
 
-from google.protobuf.json_format import MessageToDict
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -14,6 +15,9 @@ from txworker.base.printable import cut, printable
 from txworker.pb import worker_pb2 as pb
 
 _UNFINISHED = (pb.JOB_STATE_PENDING, pb.JOB_STATE_RUNNING, pb.JOB_STATE_STOPPING)
+
+_Field = Any
+"""protobuf's descriptor of a field, of which there are two classes."""
 
 SHORT_ID = 8
 """Characters of an id that stand for it on a terminal."""
@@ -30,10 +34,40 @@ _MIN_COMMAND_WIDTH = 18
 
 
 def as_json(message: Message) -> str:
-    """One line of JSON, with the proto's field names; fields with default values are included."""
-    return json.dumps(
-        MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
-    )
+    """
+    One line of JSON, with the proto's field names; fields with default values are included.
+
+    Unlike protobuf's own JSON: 64-bit numbers are numbers, durations are numbers of seconds, and times are whole
+    seconds, as `jq fromdateiso8601` takes them.
+    """
+    return json.dumps(_plain(message))
+
+
+def _plain(message: Message) -> Any:
+    """A message, or a value in one, as the json module takes it."""
+    if isinstance(message, Timestamp):
+        return Timestamp(seconds=message.seconds).ToJsonString()
+    if isinstance(message, Duration):
+        return message.ToNanoseconds() / 1e9
+    fields = [field for field in message.DESCRIPTOR.fields if not field.has_presence or message.HasField(field.name)]
+    return {field.name: _field(field, getattr(message, field.name)) for field in fields}
+
+
+def _field(field: _Field, value: Any) -> Any:
+    if field.message_type is not None and field.message_type.GetOptions().map_entry:
+        return dict(value)  # of strings, wherever we have one
+    if field.is_repeated:
+        return [_value(field, one) for one in value]
+    return _value(field, value)
+
+
+def _value(field: _Field, value: Any) -> Any:
+    if field.message_type is not None:
+        return _plain(value)
+    if field.enum_type is not None:
+        known = field.enum_type.values_by_number.get(value)
+        return known.name if known is not None else value
+    return value
 
 
 def header(width: int | None, short: bool = False) -> str:

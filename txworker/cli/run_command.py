@@ -16,8 +16,9 @@ from txworker.cli import console
 from txworker.cli.connect import connect, with_tls
 from txworker.cli.console import STDERR, STDOUT, CannotWrite
 from txworker.cli.failures import INTERRUPTED, READER_GONE, Failed, run_failure
-from txworker.cli.start_command import Start, print_started, run_stdin, what_to_start
-from txworker.client import Client, Closed, JobResult, NoSuchJob, OutOfResources, WorkerError
+from txworker.cli.shell_hint import shell_hint
+from txworker.cli.start_command import Start, print_started, run_stdin, what_to_start, with_hint
+from txworker.client import Client, Closed, JobResult, NoSuchExecutable, NoSuchJob, OutOfResources, WorkerError
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 _POLL_SECONDS = 1.0
@@ -63,14 +64,21 @@ def run(client: Client, options: argparse.Namespace) -> int:
         try:
             print_started(options, what.send(client))
         except WorkerError as error:
-            raise run_failure(error, options.addr, with_tls=with_tls(options)) from error
+            raise _failure(error, options) from error
         return 0
     # one that says nothing: the follower of the output tells of lost connections
     with connect(options, tell=lambda _: None) as silent:
         result = _Run(client, silent, options).result(what)
     if result.error_text and not result.ok:
         console.print_error(f"job {result.id}: {result.error_text}")
+    if result.exit_code and (hint := shell_hint(options.argv, not_found=False)):
+        console.print_error(hint)
     return result.exit_status
+
+
+def _failure(error: WorkerError, options: argparse.Namespace, job_id: str = "") -> Failed:
+    failed = run_failure(error, options.addr, job_id, with_tls(options))
+    return with_hint(failed, options) if isinstance(error, NoSuchExecutable) else failed
 
 
 class _Run:
@@ -113,7 +121,7 @@ class _Run:
                     case CannotWrite() as error:
                         raise self._stop_unread(error) from error
                     case WorkerError() as error:
-                        raise self._failure(error) from error
+                        raise _failure(error, self._options, self._job_id) from error
                     case Exception() as error:
                         raise error
         return ended
@@ -176,9 +184,6 @@ class _Run:
         except WorkerError as problem:
             return Failed(f"{error}; stopping job {self._job_id}: {problem}", status)
         return Failed(f"{error}; job {self._job_id} was told to end", status)
-
-    def _failure(self, error: WorkerError) -> Failed:
-        return run_failure(error, self._options.addr, self._job_id, with_tls(self._options))
 
     def _in_thread(self, work: Callable[[], _Event]) -> None:
         """What the work returns or raises is an event."""

@@ -13,9 +13,10 @@ from os import fstat
 from pathlib import Path
 
 from txworker.cli import console
-from txworker.cli.failures import REFUSED, Failed
+from txworker.cli.failures import REFUSED, Failed, failure
 from txworker.cli.formatting import as_json
-from txworker.client import Client, Limits
+from txworker.cli.shell_hint import shell_hint
+from txworker.client import Client, Limits, NoSuchExecutable
 from txworker.client.requests import StartDetails, start_request
 from txworker.pb import worker_pb2 as pb
 
@@ -42,8 +43,18 @@ class Start:
 def start(client: Client, options: argparse.Namespace) -> int:
     """Start a job and print its id."""
     console.check_open()
-    print_started(options, what_to_start(options, _stdin(options.stdin)).send(client))
+    what = what_to_start(options, _stdin(options.stdin))
+    try:
+        print_started(options, what.send(client))
+    except NoSuchExecutable as error:
+        raise with_hint(failure(error, options.addr), options) from error
     return 0
+
+
+def with_hint(failed: Failed, options: argparse.Namespace) -> Failed:
+    """The failure of a start for want of the executable, and what may be meant instead."""
+    hint = shell_hint(options.argv, not_found=True)
+    return Failed(f"{failed}; {hint}", failed.status) if hint else failed
 
 
 def print_started(options: argparse.Namespace, job_id: str) -> None:
