@@ -24,20 +24,22 @@ class WorkerConnectionTests(SynchronousTestCase):
         listener.listen()
         self.addCleanup(listener.close)
         self.events = Events()
+        self.addCleanup(self.events.close)
         self.received: list[Message] = []
         self.lost = 0
         self.connection = WorkerConnection(
             self.events, listener, lambda message, descriptors: self.received.append(message), self.lose
         )
+        self.addCleanup(self.connection.close)
 
     def lose(self) -> None:
         self.lost += 1
 
     def connect(self) -> Channel:
         worker = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.addCleanup(worker.close)
         worker.connect(self.path)
         worker.setblocking(False)
-        self.addCleanup(worker.close)
         self.events.wait(0)
         return Channel(worker)
 

@@ -35,3 +35,7 @@ class Events:
             ready = self._ready.get(fd)
             if ready is not None:
                 ready()
+
+    def close(self) -> None:
+        """Stop watching all of them."""
+        self._epoll.close()

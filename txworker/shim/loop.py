@@ -72,6 +72,7 @@ class Loop:
         self._events.watch(self._children, self._child_exited)
         while not self._is_over():
             self._events.wait(self._seconds_to_wait())
+        self._events.close()
 
     def _is_over(self) -> bool:
         if self._worker.is_open or self._jobs or self._starting or self._unattended.keeps:
