@@ -122,13 +122,16 @@ class RealTableTests(ProcessTableTests, SynchronousTestCase):
     def a_child(self) -> tuple[int, int]:
         with tagged(RLIMIT_TAG):
             child = subprocess.Popen(
-                ["sh", "-c", "sleep 100 & echo $!; wait"],
+                ["sh", "-c", "exec 3<&0; sh -c 'echo $$; read line <&3' & wait"],  # it tells its pid after its exec
                 env={"PATH": os.environ["PATH"], JOB_ID_VARIABLE: "a-job"},
                 start_new_session=True,
+                stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
             )
+        assert child.stdin is not None
         assert child.stdout is not None
+        self.addCleanup(child.stdin.close)
         self.addCleanup(child.stdout.close)
         below = int(child.stdout.readline())
         self.started[child.pid] = child
