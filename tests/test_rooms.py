@@ -87,7 +87,7 @@ THIRD_PARTIES: dict[str, set[str]] = {
     "grpc_status": {"wire", "client", "cli"},
     "google": {"pb", "wire", "rpc", "scheduler", "client", "cli"},
     "sqlite3": {"store"},
-    "tomli": {"config"},
+    "tomli": {"config", "cli"},
     "subprocess": set(),
 }
 """Where alone these may be imported."""

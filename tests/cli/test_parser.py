@@ -165,6 +165,41 @@ class ParserTests(SynchronousTestCase):
             self.assertEqual("h:8", parse(["--addr", "h:8", "ps"]).addr)
             self.assertEqual("unix:/w/control.sock", parse(["drain", "--state-directory", "/w"]).addr)
 
+    def test_tls_variables(self) -> None:
+        """TLS files may come from the environment; options override them."""
+        env = {"TXWORKER_TLS_CA": "ca", "TXWORKER_TLS_CERT": "c", "TXWORKER_TLS_KEY": "k"}
+        with mock.patch.dict(os.environ, env):
+            got = parse(["ps", "--tls-ca", "x"])
+            self.assertEqual(("x", "c", "k"), (got.tls_ca, got.tls_cert, got.tls_key))
+        with mock.patch.dict(os.environ, {"TXWORKER_TLS_KEY": "k"}):
+            self.assertIn("--tls-cert and --tls-key go together", refusal(["ps"]))
+
+    def test_workers(self) -> None:
+        """--worker is the address and the TLS files of a named worker; only ps and watch take several."""
+        home = Path(self.mktemp()).absolute()
+        (home / "txworker").mkdir(parents=True)
+        (home / "txworker" / "client.toml").write_text(
+            'workers = {a = {addr = "a:1", tls_ca = "/x"}, b = {addr = "b:2"}}'
+        )
+        env = {"XDG_CONFIG_HOME": str(home), "TXWORKER_ADDR": "other:1", "TXWORKER_TLS_CA": "other"}
+        with mock.patch.dict(os.environ, env):
+            for words, found in (
+                (["--worker", "a", "ps"], ("a:1", "/x")),
+                (["run", "--worker", "b", "true"], ("b:2", None)),
+            ):
+                got = parse(words)
+                self.assertEqual(found, (got.addr, got.tls_ca))
+            for words in (["ps", "--all-workers"], ["watch", "--worker", "a,b"]):
+                self.assertEqual(["a", "b"], [profile.name for profile in parse(words).profiles])
+            table = {
+                "run --worker a,b true": "--worker: `run` asks one worker, not 2",
+                "ps --worker c": "has no worker 'c'; it has a, b",
+                "ps --worker a --addr h:1": "--worker and --all-workers have addresses and TLS files of their own",
+                "ps --worker a,": "'a,' is no name",
+            }
+            for line, sentence in table.items():
+                self.assertIn(sentence, refusal(line.split()), line)
+
     def test_pairs(self) -> None:
         """Labels and variables are collected; repeating the same pair is allowed."""
         options = parse(["run", "--label", "a=1", "--label", "b=", "--label", "a=1", "--env", "A=x=y", "true"])

@@ -7,10 +7,15 @@ import importlib.metadata
 import os
 from typing import Any
 
-from txworker.cli.values import address, patience, positive_seconds
+from txworker.cli.profiles import Profile, WrongProfiles, chosen, profiles_path
+from txworker.cli.values import address, names, patience, positive_seconds
 
 DEFAULT_ADDR = "127.0.0.1:30000"
 ENVIRONMENT_VARIABLE = "TXWORKER_ADDR"
+TLS_VARIABLES = {"tls_ca": "TXWORKER_TLS_CA", "tls_cert": "TXWORKER_TLS_CERT", "tls_key": "TXWORKER_TLS_KEY"}
+
+FOR_SEVERAL = ("ps", "watch")
+"""Commands that can ask several workers at once."""
 
 COPYING = ("run", "stream", "logs")
 """Commands that copy a job's output unchanged, so --json does not apply."""
@@ -60,7 +65,19 @@ def _add(
         help=f"the worker's address, or unix:PATH of its socket (default: ${ENVIRONMENT_VARIABLE} or {DEFAULT_ADDR})",
     )
     group.add_argument(
-        "--tls-ca", default=file, metavar="FILE", help="PEM of the CA of the worker's certificate; turns TLS on"
+        "--worker",
+        type=names,
+        default=wait,
+        metavar="NAME",
+        help="a worker of $XDG_CONFIG_HOME/txworker/client.toml, with its address and TLS files; ps and watch take "
+        "several: NAME,NAME",
+    )
+    group.add_argument(
+        "--tls-ca",
+        default=file,
+        metavar="FILE",
+        help="PEM of the CA of the worker's certificate; turns TLS on "
+        f"(default: ${TLS_VARIABLES['tls_ca']}; for the next two, too: _CERT, _KEY)",
     )
     group.add_argument(
         "--tls-cert", default=file, metavar="FILE", help="PEM of our own certificate, where the worker asks for one"
@@ -89,10 +106,38 @@ def check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     """Check options that depend on each other, and fill in the address. Exits with status 2 when they are wrong."""
     if options.json and options.command_name in COPYING:
         parser.error(f"--json: `{options.command_name}` copies a job's output as it is")
+    every = getattr(options, "all_workers", False)
+    if every or options.worker:
+        _choose_workers(parser, options, [] if every else options.worker)
+        return
+    options.profiles = []
+    for name, variable in TLS_VARIABLES.items():
+        if getattr(options, name) is None:
+            setattr(options, name, os.environ.get(variable) or None)
     if bool(options.tls_cert) != bool(options.tls_key):
         parser.error("--tls-cert and --tls-key go together")
     if options.addr is None:
         options.addr = _from_environment(parser)
+
+
+def _choose_workers(parser: argparse.ArgumentParser, options: argparse.Namespace, names: list[str]) -> None:
+    """Fill in what client.toml says of the workers: of one, as if it was said by options."""
+    if options.addr or options.tls_ca or options.tls_cert or options.tls_key:
+        parser.error("--worker and --all-workers have addresses and TLS files of their own")
+    if len(names) > 1 and options.command_name not in FOR_SEVERAL:
+        parser.error(f"--worker: `{options.command_name}` asks one worker, not {len(names)}")
+    try:
+        options.profiles = chosen(profiles_path(), names)
+    except WrongProfiles as error:
+        parser.error(str(error))
+    use_profile(options, options.profiles[0])
+
+
+def use_profile(options: argparse.Namespace, profile: Profile) -> argparse.Namespace:
+    """The options, changed so that they name this worker."""
+    for name in ("addr", *TLS_VARIABLES):
+        setattr(options, name, getattr(profile, name))
+    return options
 
 
 def _from_environment(parser: argparse.ArgumentParser) -> str:

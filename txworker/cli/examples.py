@@ -37,6 +37,8 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "ps": (
         ("txworker ps --state running,failed --label night=1", "jobs, newest first"),
         ("txworker ps --since 1h30m --limit 0 --no-trunc", "all of the last one and a half hours, with whole ids"),
+        ("txworker ps --worker build,test", "of two workers that client.toml names"),
+        ("txworker ps --all-workers --json", "of all that it names"),
         ("txworker ps -q --label night --until 2031-01-31T12:00:00Z", "only ids; a label of any value"),
     ),
     "wait": (
@@ -46,6 +48,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "watch": (
         ("txworker watch JOB JOB", "a line for every change, until they are done"),
         ("txworker watch --label night=1 --no-finished", ""),
+        ("txworker watch --all-workers", "of every worker that client.toml names"),
         ("txworker watch --json --no-trunc", "every change of every job"),
     ),
     "drain": (("txworker drain --state-directory state --wait", "on the worker's machine; until it has ended"),),
@@ -53,6 +56,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
 }
 
 GENERAL: tuple[tuple[str, str], ...] = (
+    ("txworker --worker build run true", "on a worker that ~/.config/txworker/client.toml names"),
     ("txworker --addr worker:30000 --deadline 30 --patience 10m ps", ""),
     ("txworker --tls-ca ca.pem --tls-cert me.pem --tls-key me.key ps", ""),
 )

@@ -36,7 +36,8 @@ def failure(error: WorkerError, addr: str, job_id: str = "", with_tls: bool = Fa
     """The error of a call in words for a user; job_id: a job that runs on without its `txworker run`."""
     last = error.__cause__ if isinstance(error, Unreachable) else error
     assert isinstance(last, WorkerError)
-    more = f"{_waited(error)}{_about_job(job_id)}"
+    waited, about = _waited(error), _about_job(job_id)
+    more = f"{waited}{about}"
     if last.reason:  # the worker's own error, and not that of a broken connection
         more = more if isinstance(error, Unreachable) else ""
         return Failed(f"{last} ({last.code}){more}", UNREACHABLE if last.code == "UNAVAILABLE" else REFUSED)
@@ -44,7 +45,7 @@ def failure(error: WorkerError, addr: str, job_id: str = "", with_tls: bool = Fa
         return Failed(f"the worker at {addr} did not answer in time{more}", UNREACHABLE)
     if str(last).startswith(_NOT_CONNECTED):
         hint = _hint(str(last), with_tls) if not (job_id or addr.startswith("unix:")) else ""
-        return Failed(f"no worker answers at {addr}: {str(last).rstrip('.')}{hint}{more}", UNREACHABLE)
+        return Failed(f"no worker answers at {addr}: {str(last).rstrip('.')}{waited}{hint}{about}", UNREACHABLE)
     if last.code in ("UNAVAILABLE", "CANCELLED"):
         return Failed(f"the worker at {addr} has gone: {last}{more}", UNREACHABLE)
     return Failed(f"{last} ({last.code})", REFUSED)

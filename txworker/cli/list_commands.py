@@ -20,17 +20,17 @@ from txworker.pb import worker_pb2 as pb
 
 def ps(client: Client, options: argparse.Namespace) -> int:
     """List jobs, newest first."""
-    format_job = _formatter(options)
-    jobs = _listed(client, options)
+    format_job = formatter(options)
+    jobs = listed(client, options)
     newest = list(islice(jobs, 1))  # no header when the worker does not answer
     if not (options.json or options.quiet):
-        console.print_lines(header(_width(), _short(options)))
+        console.print_lines(header(line_width(), short_ids(options)))
     for job in chain(newest, jobs):
         console.print_lines(job.jobID if options.quiet else format_job(job))
     return 0
 
 
-def _listed(client: Client, options: argparse.Namespace) -> Iterator[pb.Job]:
+def listed(client: Client, options: argparse.Namespace) -> Iterator[pb.Job]:
     """The jobs that are meant. A label with any value is looked for here: the wire knows none."""
     states = [JobState(state) for states in options.state for state in states]
     labels = {name: value for name, value in options.label.items() if value is not None}
@@ -60,12 +60,18 @@ def wait(client: Client, options: argparse.Namespace) -> int:
 
 def watch(client: Client, options: argparse.Namespace) -> int:
     """Print the jobs, then every change, until interrupted or until all named jobs are done."""
-    format_job = _formatter(options)
+    format_job = formatter(options)
+    for job in changes(client, options):
+        console.print_lines(format_job(job))
+    return 0
+
+
+def changes(client: Client, options: argparse.Namespace) -> Iterator[pb.Job]:
+    """The jobs that are meant, as they stand, then each change."""
     is_old = _done_before(client) if options.no_finished else lambda job: False
     for record in client.watch([whole_id(client, word) for word in options.jobs], options.label):
         if not is_old(record.message):
-            console.print_lines(format_job(record.message))
-    return 0
+            yield record.message
 
 
 def _done_before(client: Client) -> Callable[[pb.Job], bool]:
@@ -80,19 +86,25 @@ def _done_before(client: Client) -> Callable[[pb.Job], bool]:
     return lambda job: is_done(job) and seconds(job.createdAt) <= newest and job.jobID not in unfinished
 
 
-def _formatter(options: argparse.Namespace) -> Callable[[pb.Job], str]:
+def formatter(options: argparse.Namespace, reserved: int = 0) -> Callable[[pb.Job], str]:
+    """Jobs as lines, on a terminal so narrow that so many characters are left."""
     if options.json:
         return as_json
+    width = line_width(reserved)
+    return lambda job: row(job, time.time(), width, short_ids(options))
+
+
+def line_width(reserved: int = 0) -> int | None:
+    """The width of the terminal without so many characters; None if stdout is not a terminal."""
     width = _width()
-    return lambda job: row(job, time.time(), width, _short(options))
+    return None if width is None else max(width - reserved, 1)
 
 
 def _width() -> int | None:
-    """The width of the terminal; None if stdout is not a terminal."""
     return shutil.get_terminal_size().columns if sys.stdout is not None and sys.stdout.isatty() else None
 
 
-def _short(options: argparse.Namespace) -> bool:
+def short_ids(options: argparse.Namespace) -> bool:
     """Ids are short on a terminal, where users read them; programs get whole ones."""
     return _width() is not None and not options.no_trunc
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import grpc
 
-from txworker.cli import console, list_commands
+from txworker.cli import console, list_commands, several_workers
 from txworker.cli.connect import channel, connect, with_tls
 from txworker.cli.console import CannotWrite
 from txworker.cli.failures import INTERRUPTED, REFUSED, Failed, failure
@@ -65,6 +65,8 @@ def _call(options: argparse.Namespace) -> int:
     if options.command_name in CONTROL_COMMANDS:
         with channel(options) as open_channel:
             return CONTROL_COMMANDS[options.command_name](ControlStub(open_channel), options)
+    if len(options.profiles) > 1:
+        return several_workers.COMMANDS[options.command_name](options)
     with connect(options) as client:
         return COMMANDS[options.command_name](client, options)
 

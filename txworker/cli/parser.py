@@ -185,12 +185,17 @@ def _add_ps(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--until", type=time_or_ago, metavar="TIME", help="only jobs created before that")
     _add_no_trunc(parser)
+    _add_all_workers(parser)
     parser.add_argument("--limit", type=count, default=50, metavar="N", help="at most N jobs (50); 0: all")
     parser.add_argument("--quiet", "-q", action="store_true", help="print only ids")
 
 
 def _add_no_trunc(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-trunc", action="store_true", help="print whole ids on a terminal, too")
+
+
+def _add_all_workers(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--all-workers", action="store_true", help="ask every worker of client.toml at once")
 
 
 def _add_wait(parser: argparse.ArgumentParser) -> None:
@@ -202,6 +207,7 @@ def _add_wait(parser: argparse.ArgumentParser) -> None:
 def _add_watch(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("jobs", nargs="*", metavar="JOB", help=f"{_JOB}; ends when all are done (default: all jobs)")
     _add_no_trunc(parser)
+    _add_all_workers(parser)
     _add_pairs(parser, "--label", "only jobs with this label; with all of several")
     parser.add_argument("--no-finished", action="store_true", help="leave out jobs that are done already")
 

@@ -111,6 +111,14 @@ def positive_seconds(text: str) -> float:
     return number
 
 
+def names(text: str) -> list[str]:
+    """Names, separated by commas; each once."""
+    found = list(dict.fromkeys(text.split(",")))
+    if "" in found:
+        raise argparse.ArgumentTypeError(f"{text!r} is no name, and no names with commas between them")
+    return found
+
+
 def count(text: str) -> int:
     """0 or more, up to what an int32 field can hold."""
     if not (text.isascii() and text.isdigit() and int(text) < 2**31):

@@ -1,0 +1,68 @@
+"""Several workers, which client.toml names, asked at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.live.test_cli import PROGRAM
+from tests.support.daemon import LIMIT, Daemon, running
+
+ADaemon = Callable[..., Daemon]
+
+
+@pytest.fixture
+def config_home(tmp_path: Path) -> Path:
+    """For $XDG_CONFIG_HOME."""
+    (tmp_path / "txworker").mkdir()
+    return tmp_path
+
+
+def name_workers(config_home: Path, **addresses: str) -> dict[str, str]:
+    """Write client.toml; the environment that finds it."""
+    text = "".join(f'[workers.{name}]\naddr = "{addr}"\n' for name, addr in addresses.items())
+    (config_home / "txworker" / "client.toml").write_text(text)
+    return {**os.environ, "XDG_CONFIG_HOME": str(config_home)}
+
+
+def test_ps(a_daemon: ADaemon, config_home: Path) -> None:
+    """ps lists the jobs of each; one that does not answer is told of, and takes nothing from the others."""
+    one, two = a_daemon(), a_daemon()
+    ids = [worker.start("true") for worker in (one, two)]
+    env = name_workers(config_home, one=one.addr, second=two.addr, gone="127.0.0.1:1")
+
+    def ps(*words: str) -> tuple[int, list[str], str]:
+        command = [*PROGRAM, "--patience", "0", "ps", *words]
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=LIMIT, check=False)
+        return done.returncode, done.stdout.splitlines(), done.stderr
+
+    status, (header, *lines), err = ps("--worker", "one,second")
+    assert (status, err, header.split()[:2]) == (0, "", ["WORKER", "JOB"])
+    assert [line.split()[:2] for line in lines] == [["one", ids[0]], ["second", ids[1]]]
+    status, lines, err = ps("--all-workers", "--json")
+    assert [(job["worker"], job["jobID"]) for job in map(json.loads, lines)] == [("one", ids[0]), ("second", ids[1])]
+    assert (status, err.count("\n")) == (69, 1)
+    assert err.startswith("txworker: gone: no worker answers at 127.0.0.1:1: ")
+    assert ps("--worker", "second", "-q")[:2] == (0, [ids[1]])
+
+
+def test_watch(a_daemon: ADaemon, config_home: Path) -> None:
+    """watch tells of every change on any of them."""
+    workers = {name: a_daemon() for name in ("one", "two")}
+    env = name_workers(config_home, **{name: worker.addr for name, worker in workers.items()})
+    before = {name: worker.start("sleep", "1000") for name, worker in workers.items()}
+    with running([*PROGRAM, "watch", "--all-workers"], env=env, text=True) as watch:
+        assert watch.stdout is not None
+        first = {tuple(watch.stdout.readline().split()[:2]) for _ in workers}
+        assert first == set(before.items())
+        job_id = workers["two"].start("true")
+        while (words := watch.stdout.readline().split())[2] != "succeeded":
+            assert words[:2] == ["two", job_id]
+        watch.send_signal(signal.SIGINT)
+        assert watch.wait(LIMIT) == 130
