@@ -52,6 +52,11 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("txworker watch --json --no-trunc", "every change of every job"),
     ),
     "drain": (("txworker drain --state-directory state --wait", "on the worker's machine; until it has ended"),),
+    "completion": (
+        ('eval "$(txworker completion bash)"', "for ~/.bashrc; needs: pip install 'txworker[completion]'"),
+        ("txworker completion zsh > _txworker", "in a directory of $fpath"),
+        ("txworker completion fish > txworker.fish", "in ~/.config/fish/completions"),
+    ),
     "handover": (("txworker handover --state-directory state", "its jobs run on for the next worker"),),
 }
 

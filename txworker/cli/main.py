@@ -9,6 +9,7 @@ from collections.abc import Callable
 import grpc
 
 from txworker.cli import console, list_commands, several_workers
+from txworker.cli.completion_command import completion
 from txworker.cli.connect import channel, connect, with_tls
 from txworker.cli.console import CannotWrite
 from txworker.cli.failures import INTERRUPTED, REFUSED, Failed, failure
@@ -39,6 +40,9 @@ COMMANDS: dict[str, Callable[[Client, argparse.Namespace], int]] = {
 CONTROL_COMMANDS: dict[str, Callable[[ControlStub, argparse.Namespace], int]] = {"drain": drain, "handover": hand_over}
 """They ask the worker that is there now, and wait for no other."""
 
+LOCAL_COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {"completion": completion}
+"""They ask no worker."""
+
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command line and return its exit status; errors of the user or of a worker are not raised."""
@@ -62,6 +66,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _call(options: argparse.Namespace) -> int:
+    if options.command_name in LOCAL_COMMANDS:
+        return LOCAL_COMMANDS[options.command_name](options)
     if options.command_name in CONTROL_COMMANDS:
         with channel(options) as open_channel:
             return CONTROL_COMMANDS[options.command_name](ControlStub(open_channel), options)

@@ -38,6 +38,9 @@ A worker that goes away is waited for (--patience), and what was under way goes 
 """
 
 
+SHELLS = ("bash", "zsh", "fish")
+"""Whose words are completed."""
+
 _JOB = "a job's id, or the beginning of it (4 characters or more)"
 
 
@@ -52,6 +55,12 @@ _AddOptions = Callable[[argparse.ArgumentParser], None]
 
 def parse(argv: list[str]) -> argparse.Namespace:
     """Parse the arguments. Exits with status 2 and a sentence when they are wrong."""
+    parser = program()
+    return _checked(parser, parser.parse_args(argv))
+
+
+def program() -> argparse.ArgumentParser:
+    """The parser of the whole command line."""
     parser = _Parser(
         prog="txworker",
         description="Start, stop, query and follow jobs on a txworker.",
@@ -78,6 +87,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
         ("watch", "print all jobs, then a line for every change", _add_watch),
         ("drain", "make the worker refuse new jobs, and end after its last job", _add_drain),
         ("handover", "make the worker end now, and leave its jobs to the next worker", _add_drain),
+        ("completion", "print what makes a shell complete this program's words", _add_completion),
     )
     for name, text, add in table:
         command = commands.add_parser(
@@ -89,7 +99,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
         )
         add(command)
         common.add_to_command(command, name)
-    return _checked(parser, parser.parse_args(argv))
+    return parser
 
 
 def _add_start(parser: argparse.ArgumentParser) -> None:
@@ -222,6 +232,10 @@ def _add_drain(parser: argparse.ArgumentParser) -> None:
         help=f"the worker's state directory, with its socket {SOCKET_NAME} (or use --addr unix:PATH)",
     )
     parser.add_argument("--wait", action="store_true", help="wait until the worker has ended")
+
+
+def _add_completion(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("shell", choices=SHELLS)
 
 
 def _add_pairs(parser: argparse.ArgumentParser, option: str, text: str) -> None:
