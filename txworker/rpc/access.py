@@ -14,6 +14,7 @@ import grpc
 
 from txworker.pb import control_pb2
 from txworker.rpc.control import SOCKET_NAME
+from txworker.rpc.requests import Unreadable
 
 Rule = Callable[[grpc.ServicerContext, str], str]
 """rule(context, method name): why the call is refused; empty: it is allowed. gRPC threads."""
@@ -33,7 +34,10 @@ RULES: Sequence[tuple[str, Rule]] = (
 
 
 class Access(grpc.ServerInterceptor):
-    """Refuses calls with PERMISSION_DENIED. Methods without a rule are open to every client."""
+    """
+    Refuses calls with PERMISSION_DENIED. Methods without a rule are open to every client. A request that cannot be
+    parsed is answered as such, whatever the rules say: it reaches no method.
+    """
 
     def __init__(self, rules: Sequence[tuple[str, Rule]] = RULES) -> None:
         self._rules = rules
@@ -60,7 +64,7 @@ def _guarded(handler: Any, rule: Rule, name: str) -> Any:
         make, behaviour = grpc.unary_unary_rpc_method_handler, handler.unary_unary
 
     def guarded(request: Any, context: grpc.ServicerContext) -> Any:
-        reason = rule(context, name)
+        reason = "" if isinstance(request, Unreadable) else rule(context, name)  # that reaches no method
         if reason:
             context.abort(grpc.StatusCode.PERMISSION_DENIED, reason)
         return behaviour(request, context)

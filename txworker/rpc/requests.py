@@ -63,7 +63,7 @@ def never_raising(handler: Any, message: Descriptor) -> Any:
 
 
 @dataclass(frozen=True)
-class _Unreadable:
+class Unreadable:
     """In place of a request: bytes that cannot be parsed as one."""
 
     message: Descriptor
@@ -80,7 +80,7 @@ def _reader(parse: Callable[[bytes], Any], message: Descriptor) -> Callable[[byt
         try:
             return parse(request)
         except DecodeError:
-            return _Unreadable(message, request)
+            return Unreadable(message, request)
 
     return read
 
@@ -89,7 +89,7 @@ def _of_one(behaviour: Behaviour) -> Behaviour:
     """For one request, with one response or many."""
 
     def answer(request: Any, context: grpc.ServicerContext) -> Any:
-        if isinstance(request, _Unreadable):
+        if isinstance(request, Unreadable):
             context.abort_with_status(status_of(request.error()))
         return behaviour(request, context)
 
@@ -126,7 +126,7 @@ def _readable(requests: Iterator[Any]) -> Iterator[Any]:
     """
     try:
         for request in requests:
-            if isinstance(request, _Unreadable):
+            if isinstance(request, Unreadable):
                 raise request.error()
             yield request
     except grpc.RpcError as error:

@@ -34,4 +34,9 @@ class Policy:
             InvalidRequest: a limit in the spec is above its ceiling.
         """
         directory = os.path.join(self.directory, spec.directory) if spec.directory else self.directory
-        return Settings(directory, effective(spec.limits, self.default_limits, self.ceilings), self.user)
+        return Settings(_as_text(directory), effective(spec.limits, self.default_limits, self.ceilings), self.user)
+
+
+def _as_text(path: str) -> str:
+    """A path for the store and the wire, which take text only: bytes that are not UTF-8 become U+FFFD."""
+    return os.fsencode(path).decode(errors="replace")
