@@ -99,7 +99,11 @@ def test_command_line(a_daemon: Callable[..., Daemon], authority: Authority, tmp
     ]
     for daemon, words, status, end in table:
         done = subprocess.run(
-            [*PROGRAM, "--addr", daemon.addr, *words, "ps"], cwd=tmp_path, capture_output=True, text=True, check=False
+            [*PROGRAM, "--addr", daemon.addr, "--patience", "0", *words, "ps"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert (done.returncode, done.stderr.count("\n")) == (status, int(status > 0)), done
         assert done.stderr.endswith(end), done

@@ -12,7 +12,7 @@ from txworker.cli.tls_files import CheckedTLS
 from txworker.client import Client
 from txworker.client.connection import OPTIONS, target
 
-FIRST_PATIENCE_SECONDS = 5.0
+FIRST_PATIENCE_SECONDS = 2.0
 """Unless --patience is given, a worker that has not answered yet is waited for only as long as its restart may take."""
 
 
