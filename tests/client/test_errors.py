@@ -43,7 +43,7 @@ TABLE = (
     errors.NotPermitted("command", "x"),
     errors.ExecutableBusy("x"),
     errors.OutOfResources("full"),
-    errors.NotOffered("user", "x", "no"),
+    errors.NotSupported("user", "x", "no"),
     errors.WorkerStopping(),
     errors.StoreBroken("no"),
     errors.StoreFull("no"),

@@ -67,7 +67,7 @@ class OutOfResources(WorkerError):
     """The machine or a ceiling of the worker allows no further job or stream now."""
 
 
-class NotOffered(WorkerError):
+class NotSupported(WorkerError):
     """The request asks for something that this worker does not offer, as it is configured or on its machine."""
 
 
@@ -95,7 +95,7 @@ class OutputGone(WorkerError):
     """The file with the job's output was deleted, cut or replaced on the worker's machine."""
 
 
-class CallLate(WorkerError):
+class DeadlineExceeded(WorkerError):
     """The worker did not answer within the deadline."""
 
 
@@ -127,15 +127,15 @@ CLASSES: dict[str, type[WorkerError]] = {
     "DIRECTORY_NOT_FOUND": NoSuchDirectory,
     "NOT_PERMITTED": NotPermitted,
     "EXECUTABLE_BUSY": ExecutableBusy,
-    "NOT_OFFERED": NotOffered,
+    "NOT_OFFERED": NotSupported,
     "WORKER_STOPPING": WorkerStopping,
     "STORE_UNAVAILABLE": StoreBroken,
     "STORE_FULL": StoreFull,
     "REQUEST_ID_REUSED": RequestReused,
     "OFFSET_BEYOND_END": OffsetBeyondEnd,
     "OUTPUT_GONE": OutputGone,
-    "DEADLINE_OVER": CallLate,
-    "MESSAGE_LATE": CallLate,
+    "DEADLINE_OVER": DeadlineExceeded,
+    "MESSAGE_LATE": DeadlineExceeded,
 }
 """By the reason of the worker's ErrorInfo; a reason that is newer than this client is told by the status alone."""
 
@@ -144,8 +144,8 @@ _CLASSES_BY_CODE: dict[str, type[WorkerError]] = {
     "NOT_FOUND": NoSuchJob,
     "PERMISSION_DENIED": NotPermitted,
     "RESOURCE_EXHAUSTED": OutOfResources,
-    "FAILED_PRECONDITION": NotOffered,
-    "DEADLINE_EXCEEDED": CallLate,
+    "FAILED_PRECONDITION": NotSupported,
+    "DEADLINE_EXCEEDED": DeadlineExceeded,
 }
 
 _OF_A_CONNECTION = frozenset({"UNAVAILABLE", "CANCELLED", "UNKNOWN", "INTERNAL", "DEADLINE_EXCEEDED"})

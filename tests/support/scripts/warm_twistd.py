@@ -15,7 +15,7 @@ os.environ.update(OURS)
 import twisted.application.app  # noqa: E402
 import twisted.scripts.twistd  # noqa: E402
 
-import txworker.assembly  # noqa: E402, F401
+import txworker.daemon.assembly  # noqa: E402, F401
 
 
 def main() -> None:
