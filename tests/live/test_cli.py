@@ -161,6 +161,7 @@ def by_shell(daemon: Daemon, script: str, **env: str) -> tuple[int, bytes, str]:
     return done.returncode, done.stdout, done.stderr.decode()
 
 
+@pytest.mark.slow
 def test_closed_output(daemon: Daemon) -> None:
     """Without a standard output nothing is started, and what has nothing to say works; no other stream is missed."""
     closed = (1, b"", "txworker: standard output is closed\n")
@@ -226,6 +227,7 @@ def test_start_stream_query_stop(daemon: Daemon) -> None:
     assert answer["job"]["labels"] == {"night": "1"}
 
 
+@pytest.mark.slow
 def test_stream_from_now_on(daemon: Daemon) -> None:
     """`stream --tail 0` prints only what comes from now on, and nothing of a job that is done."""
     stop = daemon.place / "printed"
@@ -277,6 +279,7 @@ def test_wait(daemon: Daemon) -> None:
     )
 
 
+@pytest.mark.slow
 def test_wait_no_longer(daemon: Daemon) -> None:
     """`wait --timeout` gives up in time, with the status of timeout(1), and leaves the job alone."""
     done, sleeper = daemon.start("true"), daemon.start("sleep 1000")
@@ -355,6 +358,7 @@ def test_quiet_for_long(daemon: Daemon) -> None:
         assert [message.output for message in stream] == ["at last\n"]
 
 
+@pytest.mark.slow
 def test_refused(daemon: Daemon) -> None:
     """What the worker refuses is one sentence and status 1; wrong usage is 2; no worker is 69."""
     status, _, err = txworker(daemon, "query", "nobody")

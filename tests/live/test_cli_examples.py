@@ -76,7 +76,14 @@ def named(worker: Daemon, line: str) -> str:
     return line
 
 
-@pytest.mark.parametrize("command", [name for name in EXAMPLES if name not in ("drain", "handover")])
+@pytest.mark.parametrize(
+    "command",
+    [
+        name if name == "run" else pytest.param(name, marks=pytest.mark.slow)
+        for name in EXAMPLES
+        if name not in ("drain", "handover")
+    ],
+)
 def test_examples(worker: Daemon, command: str) -> None:
     """Each does what it says, without an error."""
     night = worker.start("sleep", "1000", labels={"night": "1"})
@@ -94,6 +101,7 @@ def test_general_examples(worker: Daemon) -> None:
             assert by_shell(worker, line.replace("worker:30000", worker.addr)) == (0, ""), line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["drain", "handover"])
 def test_operator_examples(worker: Daemon, command: str) -> None:
     """The worker ends."""

@@ -71,6 +71,7 @@ def test_statuses(daemon: Daemon, name: str) -> None:
     assert err.count("\n") == bool(sentence) + (name == "pipe")
 
 
+@pytest.mark.slow
 def test_nobody_there() -> None:
     """No worker at all, and no patience: 125 for `run`, 69 for the others, in one sentence."""
     for words, status in (
@@ -127,6 +128,7 @@ def test_standard_input(daemon: Daemon, tmp_path: Path) -> None:
     os.close(end)
 
 
+@pytest.mark.slow
 def test_silent_standard_input(daemon: Daemon) -> None:
     """A pipe that is not closed is waited for, and that is said."""
     words = [*PROGRAM, "--addr", daemon.addr, "run", "cat"]
@@ -205,6 +207,7 @@ def test_taken_over(a_daemon: ADaemon, again: Again) -> None:
             assert (status, "failed" in out) == (0, True)
 
 
+@pytest.mark.slow
 def test_stays_away(a_daemon: ADaemon) -> None:
     """Beyond the patience all give up: 69, and 125 for `run`, which says what to do about its job."""
     worker = a_daemon()
@@ -281,6 +284,7 @@ def test_interrupted_while_nobody_answers(a_daemon: ADaemon) -> None:
     os.kill(job.pid, signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_start_waits_for_the_next_worker(a_daemon: ADaemon, again: Again) -> None:
     """A start is kept for a worker that is about to come, and made once."""
     worker = a_daemon('[jobs]\nat_stop = "leave"')

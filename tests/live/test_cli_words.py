@@ -9,10 +9,13 @@ import struct
 import subprocess
 import termios
 
+import pytest
+
 from tests.live.test_cli import PROGRAM, txworker
 from tests.support.daemon import LIMIT, Daemon
 
 
+@pytest.mark.slow
 def test_prefix(daemon: Daemon) -> None:
     """The first characters of an id stand for it in every command; too few, and those of no job, are refused."""
     job_id = daemon.bash("echo out; exec sleep 1000", labels={"of": "prefix"})
@@ -57,6 +60,7 @@ def test_logs(daemon: Daemon) -> None:
     assert daemon.end(endless).job.signal == 9
 
 
+@pytest.mark.slow
 def test_stop_by_label(daemon: Daemon) -> None:
     """Those with the label end, and are named; --wait returns when they are done. --all is every other one."""
     ours = [daemon.bash("trap 'sleep 0.3; exit 5' TERM; while :; do sleep 0.05; done", labels={"of": "stop"})]

@@ -52,6 +52,7 @@ def test_ps(a_daemon: ADaemon, config_home: Path) -> None:
     assert ps("--worker", "second", "-q")[:2] == (0, [ids[1]])
 
 
+@pytest.mark.slow
 def test_watch(a_daemon: ADaemon, config_home: Path) -> None:
     """watch tells of every change on any of them."""
     workers = {name: a_daemon() for name in ("one", "two")}

@@ -42,6 +42,7 @@ def set_clock(place: Path, days: float) -> None:
     (place / "new").rename(place / "jump")
 
 
+@pytest.mark.slow
 def test_set_while_it_runs(start: Callable[[float], Daemon]) -> None:
     """A job's times stay in order, and apart by what has passed; the log says that the clock was set."""
     worker = start(0)

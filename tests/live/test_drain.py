@@ -114,6 +114,7 @@ def test_stopped_meanwhile(a_daemon: Callable[..., Daemon]) -> None:
     assert "Traceback" not in worker.log()
 
 
+@pytest.mark.slow
 def test_again_and_again(a_daemon: Callable[..., Daemon]) -> None:
     """Further signals and further calls change nothing, also while the worker is being stopped already."""
     worker = a_daemon(f"[jobs]\nstop_grace_seconds = {GRACE}")

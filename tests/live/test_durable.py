@@ -144,6 +144,7 @@ def test_request_id(a_daemon: ADaemon, again: Again) -> None:
     assert (code, "with a different stdin" in text, "secret" in text) == (grpc.StatusCode.ALREADY_EXISTS, True, False)
 
 
+@pytest.mark.slow
 def test_second_worker(a_daemon: ADaemon) -> None:
     """A second worker in a state directory is refused in one sentence that names the pid; the first one serves on."""
     worker = a_daemon()

@@ -29,7 +29,14 @@ echo burnt; wait
 """Three processes: a shell that burns a second or more, one in a session of its own, and one of 64 MiB."""
 
 
-@pytest.fixture(params=["", WITHOUT_CGROUPS, WITHOUT_SHIM], ids=["default", "no cgroups", "no shim"], scope="module")
+@pytest.fixture(
+    params=[
+        pytest.param("", id="default"),
+        pytest.param(WITHOUT_CGROUPS, id="no cgroups", marks=pytest.mark.slow),
+        pytest.param(WITHOUT_SHIM, id="no shim", marks=pytest.mark.slow),
+    ],
+    scope="module",
+)
 def worker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     """One for each way to find a job's processes."""
     worker = Daemon(tmp_path_factory.mktemp("worker"), request.param)

@@ -52,7 +52,7 @@ def became_it(name: str) -> int:
     return pids[0] if len(pids) == 1 and Path(f"/proc/{pids[0]}/cmdline").read_bytes().startswith(name.encode()) else 0
 
 
-@pytest.mark.parametrize("cgroups", ["true", "false"])
+@pytest.mark.parametrize("cgroups", ["true", pytest.param("false", marks=pytest.mark.slow)])
 def test_what_is_left_elsewhere(cgroup: Path, started: Callable[..., Daemon], cgroups: str) -> None:
     """What only the old cgroup still tells of ends with the restart, and the old directory goes."""
     lost = f"lost-{uuid.uuid4().hex}"

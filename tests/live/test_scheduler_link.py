@@ -92,6 +92,7 @@ async def test_restarted(scheduler: SchedulerStandIn) -> None:
     await registration.stopService()
 
 
+@pytest.mark.slow
 @pytest_twisted.ensureDeferred
 async def test_gone_at_the_end(scheduler: SchedulerStandIn) -> None:
     """A scheduler that is gone, or answers nothing, holds up nobody's end."""

@@ -41,6 +41,7 @@ def twistd(place: Path, text: str, *options: str) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_bad_configuration(tmp_path: Path) -> None:
     """A mistake is one sentence with the dotted key, exit status 1, and no traceback."""
     (tmp_path / "file").write_text("")

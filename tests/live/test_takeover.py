@@ -118,6 +118,7 @@ def test_ended_meanwhile(a_daemon: ADaemon, again: Again) -> None:
     assert after.raw(code) == b"done\n"
 
 
+@pytest.mark.slow
 def test_time_limits(a_daemon: ADaemon, again: Again) -> None:
     """
     Limits count from where they began, and the shim enforces them alone: one that comes due while no worker is there
