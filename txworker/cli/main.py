@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+import threading
+import time
 from collections.abc import Callable
 
 import grpc
@@ -23,6 +25,9 @@ from txworker.cli.stream_command import stream
 from txworker.client import Client, WorkerError
 from txworker.client.errors import error_of
 from txworker.pb.control_pb2_grpc import ControlStub
+
+_JOIN_SECONDS = 1.0
+"""A thread that waits for the user's standard input ends later, or never."""
 
 COMMANDS: dict[str, Callable[[Client, argparse.Namespace], int]] = {
     "start": start,
@@ -50,6 +55,13 @@ def main(argv: list[str] | None = None) -> int:
     options = parse(sys.argv[1:] if argv is None else argv)
     try:
         return _call(options)
+    finally:
+        _join_threads()
+
+
+def _call(options: argparse.Namespace) -> int:
+    try:
+        return _command(options)
     except grpc.RpcError as error:
         return _print_failure(failure(error_of(error), options.addr, with_tls=with_tls(options)))
     except WorkerError as error:
@@ -65,7 +77,7 @@ def main(argv: list[str] | None = None) -> int:
         return INTERRUPTED
 
 
-def _call(options: argparse.Namespace) -> int:
+def _command(options: argparse.Namespace) -> int:
     if options.command_name in LOCAL_COMMANDS:
         return LOCAL_COMMANDS[options.command_name](options)
     if options.command_name in CONTROL_COMMANDS:
@@ -75,6 +87,17 @@ def _call(options: argparse.Namespace) -> int:
         return several_workers.COMMANDS[options.command_name](options)
     with connect(options) as client:
         return COMMANDS[options.command_name](client, options)
+
+
+def _join_threads() -> None:
+    """
+    Let the threads of closed clients end. Python kills daemon threads at its end wherever they are, and one that is
+    killed while it holds a lock of gRPC's can keep the program from ending.
+    """
+    end = time.monotonic() + _JOIN_SECONDS
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread():
+            thread.join(max(0.0, end - time.monotonic()))
 
 
 def _print_failure(failed: Failed) -> int:
