@@ -105,7 +105,7 @@ def check_none_needed(directory: Path) -> None:
             return
         channel = Channel(connection)
         channel.send({"type": "hello", "protocol": _ANY_PROTOCOL})
-        hello, _ = _next(channel)
+        hello = _receive_hello(channel)
         if hello["jobs"]:
             channel.close()
             raise ShimUnusable(
@@ -133,7 +133,7 @@ def _first_handshake(shim: _Directory, defaults: Mapping[str, Any], output: int,
 def _handshake(channel: Channel, defaults: Mapping[str, Any], output: int, version: str) -> Handshake:
     ours = {"protocol": messages.PROTOCOL, "version": version, "pid": os.getpid(), "defaults": dict(defaults)}
     channel.send({"type": "hello", **ours}, [output])
-    hello, _ = _next(channel)
+    hello = _receive_hello(channel)
     if hello["protocol"] != messages.PROTOCOL:
         _check_replaceable(hello)
         return Handshake(channel, hello)
@@ -150,6 +150,19 @@ def _handshake(channel: Channel, defaults: Mapping[str, Any], output: int, versi
             handshake.starting = message["starting"]
             _await_late_starts(handshake)
             return handshake
+
+
+def _receive_hello(channel: Channel) -> Message:
+    """
+    The answer to ours. What happens to jobs between connecting and that answer is told as well, and is dropped here,
+    because the records that follow tell it again.
+    """
+    while True:
+        message, descriptors = _next(channel)
+        if message["type"] == "hello":
+            return message
+        for descriptor in descriptors:
+            os.close(descriptor)
 
 
 def _await_late_starts(handshake: Handshake) -> None:
