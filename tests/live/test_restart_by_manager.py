@@ -86,7 +86,7 @@ def test_systemctl_restart(tmp_path: Path) -> None:
     (place / "worker.toml").write_text(f'[grpc_server]\naddr = "127.0.0.1:0"\n{LEAVE}')
     unit = UNIT.format(twistd=TWISTD, place=place, path=f"{Path(sys.executable).parent}:/usr/bin:/bin")
     try:
-        systemd = Systemd(tmp_path, {"txworker.daemon.service": unit})
+        systemd = Systemd(tmp_path, {"txworker.service": unit})
     except AssertionError as error:
         pytest.skip(f"systemd does not boot here: {error}")
     try:
@@ -100,7 +100,7 @@ def test_systemctl_restart(tmp_path: Path) -> None:
             stub = _served(place, served)
             assert _records(stub, ids) == before
         assert (place / "log").read_text().count(f"{JOBS} jobs are left to the next worker") == 3
-        assert group == "/system.slice/txworker.daemon.service"
+        assert group == "/system.slice/txworker.service"
         assert {state for state, _ in before} == {pb.JOB_STATE_RUNNING}
         _check_ends(stub, place, ids)
         assert systemd.systemctl("stop", "txworker").returncode == 0

@@ -13,6 +13,7 @@ import pytest
 from tests.live.test_takeover import runs, until
 from tests.support.daemon import Daemon, cannot_start, wait_until
 from tests.support.wheels import Installed, twistd_with_shim_of
+from txworker.linux.procfs import ProcessTable
 from txworker.pb import worker_pb2 as pb
 from txworker.shim.messages import PROTOCOL
 
@@ -106,7 +107,9 @@ def test_replaced_without_jobs(tmp_path: Path, versions: dict[str, Installed], s
     (worker.place / "go").touch()
     wait_until(lambda: b"out" in (worker.output / f"{job_id}.out").read_bytes())
     again = start(worker.place, versions["new"].twistd)
-    assert again.end(job_id).job.exitCode == 3
+    ended = again.end(job_id).job
+    assert ended.exitCode == 3
+    wait_until(lambda: ProcessTable().read(ended.pid) is None)  # or the shim still has the job
     again.stop(signal.SIGKILL)
     later = start(worker.place, versions["next"].twistd)
     assert later.shim() != first
