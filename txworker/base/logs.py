@@ -31,7 +31,7 @@ _NEEDS_TWISTED = ("log_failure", "log_system", "log_flattened", "log_legacy")
 
 class Logger(TwistedLogger):
     """
-    Twisted's Logger, whose fields are numbers or printable single-line texts of bounded length, for every observer.
+    Twisted's Logger with fields that are numbers or printable single-line texts of bounded length, for every observer.
 
     The traceback of a failure is the exception, because Twisted formats it later; EventFormatter makes it printable.
     """

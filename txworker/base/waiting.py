@@ -36,7 +36,7 @@ class Waiters:
         return waiter
 
     def wake(self) -> None:
-        """Check every condition again and fire the waiters whose condition is true."""
+        """Check every condition again and fire the waiters with a condition that is true."""
         for waiter, condition in list(self._waiting.items()):
             if waiter in self._waiting and condition():  # an earlier callback may have cancelled it
                 del self._waiting[waiter]

@@ -16,7 +16,7 @@ UNFINISHED = (JobState.PENDING, JobState.RUNNING, JobState.STOPPING)
 
 def whole_id(client: Client, word: str) -> str:
     """
-    The id of the one job whose id begins so.
+    The only job id that begins so.
 
     Raises:
         WorkerError: there is no such job, or there are several.

@@ -39,7 +39,7 @@ A worker that goes away is waited for (--patience), and what was under way goes 
 
 
 SHELLS = ("bash", "zsh", "fish")
-"""Whose words are completed."""
+"""The commands with words that are completed."""
 
 _JOB = "a job's id, or the beginning of it (4 characters or more)"
 

@@ -56,7 +56,7 @@ def _output(client: Client, options: argparse.Namespace, job_id: str) -> Iterato
 
 
 def _job_or_path(client: Client, name: str) -> str:
-    """The id of the job whose id begins so, or else of the newest one that was started with that path."""
+    """The job id that begins so, or else that of the newest job that was started with that path."""
     try:
         return client.get(name).id
     except NoSuchJob:

@@ -108,7 +108,7 @@ def prefix_request(prefix: str) -> pb.ListJobsReq | None:
 
 def only_job(prefix: str, answer: pb.ListJobsRes) -> str:
     """
-    The id of the one job whose id begins so, or "".
+    The only job id that begins so, or "".
 
     Raises:
         AmbiguousJob: there are several.

@@ -213,7 +213,7 @@ class CallerGone(TxWorkerError):
 
 
 class DeadlineExceeded(CallerGone):
-    """A CallerGone whose cause is the call's deadline. The client's own timer reports it as well."""
+    """A CallerGone that the call's deadline caused. The client's own timer reports it as well."""
 
     reason = "DEADLINE_OVER"
 

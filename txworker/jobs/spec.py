@@ -34,7 +34,7 @@ LEFTOVERS = ("", "end", "keep")
 """What happens to processes that a job leaves behind; empty: the worker's default."""
 
 _MAX_CACHED_COMMAND = 1000
-"""Characters of a command whose words are cached."""
+"""Characters of a command that is cached as words."""
 
 MAX_LABELS, MAX_LABEL_BYTES = 100, 4096
 MAX_REQUEST_ID_BYTES = 4096
@@ -53,7 +53,7 @@ _IN_RECORD = ("command", "path", "args", "env", "labels")
 """Fields of which a job's record on the wire shows something: of env the names."""
 
 _SECRET = ("env", "stdin_sha256")
-"""Fields whose values must not be in errors and logs."""
+"""Fields with values that must not be in errors and logs."""
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ class CloneParentChildren:
     sessions: the current job leaders by pid; launching: those that are being launched; the caller changes both.
     read_tag(process) returns the job's tag that the process carries.
 
-    A job leader whose launch is under way looks the same. So a child counts as a CLONE_PARENT child only if it carries
+    A job leader that is being launched looks the same. So a child counts as a CLONE_PARENT child only if it carries
     a tag of a job that is not being launched, or was there before all launches under way began. Reactor thread.
     """
 

@@ -47,7 +47,7 @@ class Descendants:
         The processes, parents before their children; and whether these are certainly all.
 
         A root with a pid in `skipped` is left out, with everything below. A process that exits during the scan hands
-        its children over to the shim, whose list was read already: then the scan starts again, a few times.
+        its children over to the shim after its list was read: then the scan starts again, a few times.
         """
         before: set[int] = set()
         for _ in range(_ATTEMPTS):

@@ -35,7 +35,7 @@ class LeftoverScan(Protocol):
         """The job is over and what it left behind may run on."""
 
     def keep_earlier(self, job_id: str, pid: int) -> None:
-        """An earlier worker's job, whose leader had that pid, is over, and what it left behind may run on."""
+        """An earlier worker's job, of which the leader had that pid, is over, and what it left behind may run on."""
 
     def remaining(self, job_id: str) -> Deferred[list[Process]]:
         """Fires with what is left of a job, at once or a little later; fails when /proc cannot be read."""

@@ -82,7 +82,7 @@ class RecordedJobs:
         self, processes: Collection[Process], tags: Callable[[Process], Iterable[Tag]], spared: Collection[int]
     ) -> list[Process]:
         """
-        Those that belong to a job: by session, by tag, or by descent from one of these; none whose pid is spared.
+        Those that belong to a job: by session, by tag, or by descent from one of these; none with a pid that is spared.
 
         tags(process) is called only where nothing else tells, and never for a kernel thread. A process that belonged
         to a job once is a member for good.

@@ -34,7 +34,7 @@ _ATTEMPT_SECONDS = 0.05
 _INCOMPLETE_PAUSE = 0.002
 
 _KEPT_SECONDS = 1.0
-"""After the end of a job whose leftovers are kept, a scan looks whether there are any."""
+"""After the end of a job that keeps its leftovers, a scan looks whether there are any."""
 
 
 class DescendantScan(LeftoverScan):
@@ -48,7 +48,7 @@ class DescendantScan(LeftoverScan):
         table: ProcessTable | None = None,
         killer: Killer | None = None,
     ) -> None:
-        """thread_id: the shim's thread whose children the job leaders are."""
+        """thread_id: the shim's thread that is the parent of the job leaders."""
         self._clock = clock
         self._table = table = table or ProcessTable()
         self._killer = killer or Killer(table)
@@ -125,7 +125,7 @@ class DescendantScan(LeftoverScan):
     def kill_all(self, is_kept: Callable[[str], bool] = lambda job_id: False) -> None:
         """
         KILL everything below the shim but job leaders and what is below them, whichever job it is attributed to,
-        because no job runs any more. What is left of a job whose leftovers are kept, as is_kept(job_id) says, runs on.
+        because no job runs any more. What is left of a job that keeps it, as is_kept(job_id) says, runs on.
 
         Blocks until all are gone, two seconds at most.
         """
@@ -221,7 +221,7 @@ class DescendantScan(LeftoverScan):
         return remaining, certain
 
     def _forget_kept(self, remaining: Mapping[str, list[Process]]) -> None:
-        """Forget those jobs whose leftovers are kept and of which nothing is left."""
+        """Forget those jobs that keep their leftovers and have none left."""
         for leader in [leader for leader in self._kept if leader.job_id not in remaining]:
             self._kept.remove(leader)
             self._tag_cache.remove(leader)

@@ -1,6 +1,6 @@
 """
 How a job's processes are tagged: by a number in a resource limit (linux/rlimit_tag.py) and by a variable in their
-environment, whose value is the job id. Children inherit both.
+environment with the job id as its value. Children inherit both.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ _libc.syscall.restype = ctypes.c_long
 
 def clone_into_cgroup(cgroup: int) -> int:
     """
-    As os.fork(), but the child is born in the cgroup whose directory is open as that descriptor.
+    As os.fork(), but the child is born in the cgroup of the directory that is open as that descriptor.
 
     Until its exec the child may not release Python's lock (in_child.py), because the lock is as the parent's other
     threads left it. os.fork() makes a new one, which takes the child half a millisecond (PyOS_AfterFork_Child).

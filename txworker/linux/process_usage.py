@@ -17,7 +17,7 @@ class ProcessUsage:
     """
     One process at one moment. The CPU times have those of all descendants that it has waited for.
 
-    A zombie uses no memory, and its CPU time is in nobody else's yet.
+    A zombie uses no memory, and its CPU time is in no other process's yet.
     """
 
     pid: int

@@ -21,7 +21,7 @@ class Process:
     """
     One process at one moment; pid and start (clock ticks since boot) identify it until the machine restarts.
 
-    A process whose first thread has exited while other threads run is not a zombie, though its state says so.
+    A process of which the first thread has exited while other threads run is not a zombie, though its state says so.
     """
 
     pid: int

@@ -101,7 +101,7 @@ class Launcher(Protocol):
         now: Callable[[], float] = time.time,
     ) -> Running:
         """
-        Start a process for the job, whose output goes to `output`.
+        Start a process for the job; its output goes to `output`.
 
         check() is called immediately before the process is requested, possibly more than once and in another thread.
         now() is the time by the job's clock, in seconds since the epoch; it advances with the clock since boot.

@@ -40,7 +40,7 @@ def to_worker_error(
     The reason why that executable could not be started in that directory. May block on the disk to find it.
 
     error.filename: the directory, the executable, or a step before the exec; None: unknown; "clone" or "shim": no
-    process could be made. environment, whose PATH counts, and subject are the job's.
+    process could be made. environment (its PATH counts) and subject are the job's.
     """
     in_step = error.filename not in (None, directory, executable, "clone", "shim")
     if error.errno in _SHORTAGES and not in_step:

@@ -20,7 +20,7 @@ class ReconnectingShim:
     runs. Reactor thread.
 
     Of the current shim, when it was connected: held, the jobs that it has; starting, the ids of jobs that it is
-    starting; kept, id and pid of finished jobs whose leftovers still print; found, whether a shim ran already.
+    starting; kept, id and pid of finished jobs with leftovers that still print; found, whether a shim ran already.
 
     Raises:
         ShimUnusable: from connect().

@@ -48,7 +48,7 @@ class ShimCannotRun(ShimUnusable):
 @dataclass
 class Handshake:
     """
-    What the shim reports of itself, and its jobs. starting: jobs whose start is under way. found: a shim ran already,
+    What the shim reports of itself, and its jobs. starting: jobs that are being started. found: a shim ran already,
     this one or one without jobs that this one replaces.
     """
 
@@ -263,7 +263,7 @@ class _Directory:
         return connection
 
     def start(self, reactor: Any, version: str) -> None:
-        """Start a shim, whose socket listens at once. The caller holds the lease of the directory."""
+        """Start a shim; its socket listens at once. The caller holds the lease of the directory."""
         with contextlib.suppress(FileNotFoundError):
             os.unlink(messages.SOCKET_NAME, dir_fd=self._fd)
         with _socket() as listener:

@@ -70,7 +70,7 @@ class ShimSpawner:
         once. Reactor thread.
 
         The result's `started` fires when the process runs, and fails when there is none: with what check() raised, or
-        with OSError, whose `filename` is the directory, the executable or the step that failed. The caller's
+        with OSError; its `filename` is the directory, the executable or the step that failed. The caller's
         descriptors must stay open until then.
 
         Raises:
@@ -110,7 +110,7 @@ class ShimSpawner:
     def _begin(self, transport: ChildTransport, pid: int, pipes: Sequence[int]) -> None:
         try:
             transport.begin(pid, dict(enumerate(pipes, 1)))
-        except OSError as error:  # a process whose pipes cannot be watched must not run
+        except OSError as error:  # a process must not run if its pipes cannot be watched
             with suppress(ProcessLookupError):
                 os.killpg(pid, signal.SIGKILL)
             for fd in pipes:

@@ -43,7 +43,7 @@ class CallExecutor(Executor):
         self._streams = PendingCalls(threads.take, now, max_streams)
         self._starts = PendingStarts(threads.take, now)
         if not SUPPORTED:
-            text = "This grpcio ({version}) is built differently: a call whose message never comes holds a thread."
+            text = "This grpcio ({version}) is built differently: a call holds a thread if its message never comes."
             self._log.warn(text, version=grpc.__version__)
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
@@ -59,7 +59,7 @@ class CallExecutor(Executor):
 
     def check(self) -> float:
         """
-        End the calls whose message takes too long; the seconds until the next check. Reactor thread.
+        End the calls that wait too long for their message; the seconds until the next check. Reactor thread.
 
         Ending a call takes a lock of gRPC's, so a thread does it.
         """

@@ -32,7 +32,7 @@ SUPPORTED = all(hasattr(_server, name) for name in PRIVATE) and hasattr(_cygrpc,
 
 class IncomingCall:
     """
-    One call whose message has not arrived. receive() asks for the message; when it is here, a thread does work().
+    One call, without its message. receive() asks for the message; when it is here, a thread does work().
 
     streams: the client sends many messages, and the first one is awaited.
     size: of the message in bytes, once it has arrived.

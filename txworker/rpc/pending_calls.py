@@ -1,5 +1,5 @@
 """
-Pending calls, whose message has not arrived: how many there may be, and for how long. StartJob: pending_starts.py.
+Pending calls (their message has not arrived): how many there may be, and for how long. StartJob: pending_starts.py.
 
 A small message comes together with its call and is here a tenth of a millisecond later, so a call that stays pending is
 half sent. Any thread.

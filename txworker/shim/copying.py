@@ -137,7 +137,7 @@ def _open_own(name: str, flags: int, directory: int) -> int:
 
 class KeptCopying(Copying):
     """
-    For a job that is over and whose leftovers are kept; no worker copies its output any more.
+    For a job that is over and keeps its leftovers; no worker copies its output any more.
 
     The file is opened at once, while the directory is open. If the file is deleted, as retention does, it is not
     created again, and output is dropped. The lines about lost and dropped output are written here, as a worker does.

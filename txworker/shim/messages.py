@@ -19,7 +19,7 @@ and because marshal and pickle are not safe to parse.
 
 | shim to worker | |
 | --- | --- |
-| hello | protocol, version, pid, thread (that spawns), jobs (how many), kept (jobs whose leftovers still print) |
+| hello | protocol, version, pid, thread (that spawns), jobs (how many), kept (jobs with leftovers that still print) |
 | job | the record of one job; descriptors: the read ends of its pipes |
 | lot | a batch of jobs was sent: answer `more` |
 | ready | all jobs were sent |

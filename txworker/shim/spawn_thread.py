@@ -99,7 +99,7 @@ class SpawnThread:
         self._recalled.update(request["job"] for kind, request in list(self._tasks) if kind == "spawn")
 
     def kill_starting(self) -> None:
-        """Kill the child whose exec hangs."""
+        """Kill the child that hangs in its exec."""
         for pid in children_of_thread(self.thread_id):
             if pid not in self.job_pids:
                 with suppress(ProcessLookupError):

@@ -43,7 +43,7 @@ class Unattended:
 
     @property
     def kept(self) -> list[tuple[str, int]]:
-        """The jobs whose kept leftovers hold pipes open, with the pids of the job leaders."""
+        """The jobs with kept leftovers that hold pipes open, with the pids of the job leaders."""
         return sorted({(copying.job.id, copying.job.pid) for copying in self._kept})
 
     def begin(self, directory: int, seconds: float) -> None:

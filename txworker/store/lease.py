@@ -193,8 +193,8 @@ class _Locks:
             fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             self.close(but=already)
-            whose = f"the worker with pid {self.before.pid}" if self.before else "another worker"
-            raise InUse(f"{directory} is in use by {whose}; every worker needs a state directory of its own") from error
+            other = f"the worker with pid {self.before.pid}" if self.before else "another worker"
+            raise InUse(f"{directory} is in use by {other}; every worker needs a state directory of its own") from error
         except OSError as error:
             self.close(but=already)
             if error.filename == FILE_NAME:

@@ -69,7 +69,7 @@ class Records:
         return rows[0][0] if rows else None
 
     def unfinished(self) -> list[Job]:
-        """Jobs whose last record is not done, lowest number first."""
+        """Jobs with a last record that is not done, lowest number first."""
         return list(self._jobs("WHERE state < 4 ORDER BY number"))
 
     def last(self) -> tuple[int, int]:
