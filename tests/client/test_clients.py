@@ -139,8 +139,8 @@ class AsyncioDriver:
 
         async def left() -> int:
             await self._loop.shutdown_asyncgens()
-            await asyncio.sleep(0)
-            return len(asyncio.all_tasks()) - 1
+            others = asyncio.all_tasks() - {asyncio.current_task()}
+            return len((await asyncio.wait(others, timeout=LIMIT))[1]) if others else 0
 
         tasks = self._soon(left()).result(LIMIT)
         self._loop.call_soon_threadsafe(self._loop.stop)
