@@ -32,6 +32,7 @@ class FakeClient:
         self.asked: list[Any] = []
         self.stopped: list[tuple[str, float | None]] = []
         self.waited: list[str] = []
+        self.signalled: list[tuple[str, int]] = []
 
     def start(self, command: str, path: str = "", **details: Any) -> FakeJob:
         self.asked.append((command, path, details))
@@ -49,6 +50,10 @@ class FakeClient:
         self._check(job_id)
         self.stopped.append((job_id, grace))
         return record_of(pb.Job(jobID=job_id))
+
+    def signal(self, job_id: str, number: int) -> None:
+        self._check(job_id)
+        self.signalled.append((job_id, number))
 
     def wait(self, job_id: str) -> JobRecord:
         self.waited.append(job_id)

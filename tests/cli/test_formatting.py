@@ -15,6 +15,7 @@ from txworker.cli.formatting import (
     exit_status,
     header,
     is_done,
+    label_widths,
     outcome,
     row,
     size,
@@ -79,6 +80,20 @@ class RowTests(SynchronousTestCase):
         line = row(a_job(createdAt=Timestamp(seconds=1000), outputBytes=2048), 1013.0, 80, short=True)
         self.assertEqual("JOB      STATE     EXIT      AGE    RAN  OUTPUT  COMMAND", header(80, short=True))
         self.assertEqual("0f9e3c4a running   -         13s      -    2.0K  bash count.sh", line)
+
+    def test_labels(self) -> None:
+        """Labels have columns as wide as their values, before the command; on a terminal long values are cut."""
+        jobs = [a_job(labels={"night": "x" * 30, "of": "a\n"}), a_job(labels={"of": "b"})]
+        widths = label_widths(["night", "of", "none"], jobs, 10)
+        self.assertEqual({"night": 10, "of": 3, "none": 4}, widths)
+        self.assertEqual(
+            "JOB      STATE     EXIT      AGE    RAN NIGHT      OF  NONE  COMMAND", header(80, True, widths)
+        )
+        for job, cells in zip(jobs, ("xxxxxxxxx… a\\n -   ", "-          b   -   "), strict=True):
+            self.assertIn(f" - {cells}  bash count.sh", row(job, 0.0, 80, True, widths))
+        widths = label_widths(["night"], jobs, None)
+        self.assertIn(f" {'x' * 30}  bash", row(jobs[0], 0.0, None, True, widths))
+        self.assertIn(f" {'x' * 40}  bash", row(a_job(labels={"night": "x" * 40}), 0.0, None, True, widths))
 
     def test_printable(self) -> None:
         """A row is one printable line, and its columns stay aligned, whatever texts the job has."""

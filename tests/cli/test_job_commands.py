@@ -102,6 +102,17 @@ class StopTests(SynchronousTestCase):
         self.assertEqual((0, "", ""), call(stop, client, "kill", "a"))
         self.assertEqual([("a", 0.0)], client.stopped)
 
+    def test_signal(self) -> None:
+        """`kill -s` sends that signal and does not stop; each of several jobs has its own error."""
+        jobs = [pb.Job(jobID=name * 36, state=pb.JOB_STATE_RUNNING) for name in ("a", "b")]
+        client = FakeClient(jobs, errors={"c": refused(NoSuchJob("c"))})
+        ids = [job.jobID for job in jobs]
+        status, out, err = call(stop, client, "kill", "-s", "HUP", ids[0], "c", ids[1])
+        self.assertEqual((1, "", "txworker: there is no job 'c' on this worker (NOT_FOUND)\n"), (status, out, err))
+        self.assertEqual(([(ids[0], 1), (ids[1], 1)], []), (client.signalled, client.stopped))
+        self.assertEqual((0, "{}\n", ""), call(stop, client, "kill", "--json", "--signal", "9", ids[0]))
+        self.assertEqual((0, f"{ids[1]}\n{ids[0]}\n", ""), call(stop, client, "kill", "--all", "-s", "USR1"))
+
     def test_selected(self) -> None:
         """--label and --all stop what is not done, and print the ids; --wait waits for the ends."""
         states = (pb.JOB_STATE_PENDING, pb.JOB_STATE_SUCCEEDED, pb.JOB_STATE_RUNNING)

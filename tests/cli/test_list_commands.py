@@ -44,6 +44,13 @@ class PsTests(SynchronousTestCase):
         lines = printed(ps, client, "ps", "-q", "--limit", "2", "--label", "night", "--label", "a=b")
         self.assertEqual((["job-5", "job-3"], {"a": "b"}), (lines, client.asked[0][1]))
 
+    def test_label_columns(self) -> None:
+        """-L shows the values of labels, of several in the order in which they were named, each once."""
+        jobs = [a_job(number, pb.JOB_STATE_SUCCEEDED) for number in (2, 1)]
+        jobs[1].labels.update(night="31", of="us")
+        lines = printed(ps, FakeClient(jobs), "ps", "-L", "of,night", "--label-column", "of")
+        self.assertEqual([["OF", "NIGHT", "COMMAND"], ["-", "-"], ["us", "31"]], [line.split()[6:] for line in lines])
+
     def test_window(self) -> None:
         """--since and --until are the worker's to decide."""
         client = FakeClient([])

@@ -79,6 +79,16 @@ class ParserTests(SynchronousTestCase):
         for text, size in table.items():
             self.assertEqual(size, parse(["run", "--max-output", text, "true"]).max_output)
 
+    def test_signals(self) -> None:
+        """A signal is a number, or a name with and without SIG, in capitals or not."""
+        table = {"TERM": 15, "SIGTERM": 15, "term": 15, "9": 9, "64": 64, "rtmin": 34, "SIGRTMIN+2": 36, "RTMAX-1": 63}
+        for text, number in table.items():
+            self.assertEqual(number, parse(["kill", "-s", text, "x"]).signal, text)
+        self.assertIsNone(parse(["kill", "x"]).signal)
+        for text in ("0", "65", "-9", "TERMINATE", "SIG", "", "15.0", "RTMIN+99", "SIG9", "RTMIN-1", "TERM+1"):
+            words = refusal(["kill", f"--signal={text}", "x"])
+            self.assertIn(f"--signal/-s: {text!r} is no signal, such as TERM, SIGTERM or 15", words)
+
     def test_durations(self) -> None:
         """Seconds may be given as a duration with units."""
         for text, number in {"90": 90.0, "2.5": 2.5, "1h30m": 5400.0}.items():

@@ -13,6 +13,7 @@ import pytest
 
 from tests.live.test_cli import PROGRAM, txworker
 from tests.support.daemon import LIMIT, Daemon
+from txworker.pb import worker_pb2 as pb
 
 
 @pytest.mark.slow
@@ -58,6 +59,22 @@ def test_logs(daemon: Daemon) -> None:
     assert txworker(daemon, "logs", endless)[0] == 0
     assert txworker(daemon, "kill", endless) == (0, b"", "")
     assert daemon.end(endless).job.signal == 9
+
+
+def test_kill_with_a_signal(daemon: Daemon) -> None:
+    """`kill -s` sends any signal to several jobs, which go on or end by it; a job that is done gets none."""
+    script = "trap 'echo hup' HUP; trap 'exit 3' USR1; echo up; while :; do sleep 0.02; done"
+    jobs = [daemon.bash(script) for _ in range(2)]
+    streams = [daemon.stub.StreamJob(pb.StreamJobReq(jobID=job_id), timeout=LIMIT) for job_id in jobs]
+    assert [next(stream).output for stream in streams] == ["up\n"] * 2
+    assert txworker(daemon, "kill", "-s", "SIGHUP", *jobs) == (0, b"", "")
+    assert any("hup" in message.output for message in streams[0])
+    assert txworker(daemon, "kill", "--signal", "usr1", "--wait", jobs[0][:8], jobs[1]) == (0, b"", "")
+    for job_id in jobs:
+        job = daemon.query(job_id).job
+        assert (job.state, job.exitCode, job.signal) == (pb.JOB_STATE_FAILED, 3, 0)
+    status, _, err = txworker(daemon, "kill", "-s", "HUP", jobs[0])
+    assert (status, err.count("\n"), "FAILED_PRECONDITION" in err) == (1, 1, True), err
 
 
 @pytest.mark.slow
@@ -106,3 +123,5 @@ def test_ps_window_and_label(daemon: Daemon) -> None:
     assert txworker(daemon, "ps", "-q", "--label", "window", "--until", "1h")[1] == b""
     assert txworker(daemon, "ps", "-q", "--label", "window", "--since", "2200-01-01T00:00:00Z")[1] == b""
     assert txworker(daemon, "ps", "-q", "--label", "no-such-label")[1] == b""
+    header, line = txworker(daemon, "ps", "--label", "window", "-L", "window,none")[1].decode().splitlines()
+    assert (header.split()[-3:], line.split()[-3:]) == (["WINDOW", "NONE", "COMMAND"], ["x", "-", "true"])

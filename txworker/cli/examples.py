@@ -22,7 +22,13 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("txworker stop --label night=1 --wait", "all with this label; return when they are done"),
         ("txworker stop --all", "every job of the worker"),
     ),
-    "kill": (("txworker kill JOB", "KILL at once"), ("txworker kill --label night=1 --wait", "")),
+    "kill": (
+        ("txworker kill JOB", "KILL at once"),
+        ("txworker kill -s HUP JOB JOB", "only send that signal; SIGHUP and 1 are the same"),
+        ("txworker kill --signal SIGINT JOB", ""),
+        ("txworker kill --label night=1 --wait", ""),
+        ("txworker kill --all", ""),
+    ),
     "query": (("txworker query JOB JOB", "how they stand"), ("txworker query --json JOB", "")),
     "inspect": (("txworker inspect JOB", "all that is known, with how it was started"),),
     "stream": (
@@ -39,6 +45,8 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("txworker ps --since 1h30m --limit 0 --no-trunc", "all of the last one and a half hours, with whole ids"),
         ("txworker ps --worker build,test", "of two workers that client.toml names"),
         ("txworker ps --all-workers --json", "of all that it names"),
+        ("txworker ps -L night,customer", "with columns for these labels"),
+        ("txworker ps --label-column night --no-trunc", ""),
         ("txworker ps -q --label night --until 2031-01-31T12:00:00Z", "only ids; a label of any value"),
     ),
     "wait": (

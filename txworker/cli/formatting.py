@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import signal
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from types import MappingProxyType
 from typing import Any
 
 from google.protobuf.duration_pb2 import Duration
@@ -12,6 +14,7 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from txworker.base.printable import cut, printable
+from txworker.cli.table import Column, heading_line, line
 from txworker.pb import worker_pb2 as pb
 
 _UNFINISHED = (pb.JOB_STATE_PENDING, pb.JOB_STATE_RUNNING, pb.JOB_STATE_STOPPING)
@@ -19,18 +22,27 @@ _UNFINISHED = (pb.JOB_STATE_PENDING, pb.JOB_STATE_RUNNING, pb.JOB_STATE_STOPPING
 _Field = Any
 """protobuf's descriptor of a field, of which there are two classes."""
 
+Labels = Mapping[str, int]
+"""Names of labels that are columns, and how wide those are."""
+
+NO_LABELS: Labels = MappingProxyType({})
+
 SHORT_ID = 8
 """Characters of an id that stand for it on a terminal."""
 
-_COLUMNS = {"JOB": "<36", "STATE": "<9", "EXIT": "<6", "AGE": ">6", "RAN": ">6", "OUTPUT": ">7"}
-_DROPPED_FIRST = ("OUTPUT", "RAN", "AGE", "EXIT")
-"""The columns that are left out on a narrow terminal, in this order."""
+LONG_ID = 36
+
+_COLUMNS = (
+    Column("STATE", 9),
+    Column("EXIT", 6, dropped=1),
+    Column("AGE", 6, ">", dropped=2),
+    Column("RAN", 6, ">", dropped=3),
+    Column("OUTPUT", 7, ">", dropped=4),
+)
+"""After the job's id."""
 
 MOST_CHARACTERS = 4_000
 """Longer texts are cut, but not with --json."""
-
-_MIN_COMMAND_WIDTH = 18
-"""Columns are left out until the command has so many characters; then four columns fit into 80."""
 
 
 def as_json(message: Message) -> str:
@@ -70,22 +82,41 @@ def _value(field: _Field, value: Any) -> Any:
     return value
 
 
-def header(width: int | None, short: bool = False) -> str:
+def header(width: int | None, short: bool = False, labels: Labels = NO_LABELS) -> str:
     """The header line for such rows."""
-    return _line({name: name for name in _COLUMNS}, "COMMAND", width, short)
+    return heading_line(_columns(short, labels), "COMMAND", width)
 
 
-def row(job: pb.Job, now: float, width: int | None, short: bool = False) -> str:
-    """The job's line, with the columns that fit into `width` characters; None: all, and uncut. short: so is the id."""
-    cells = {
-        "JOB": printable(job.jobID[:SHORT_ID] if short else job.jobID),
-        "STATE": state_name(job),
-        "EXIT": outcome(job),
-        "AGE": span(now - seconds(job.createdAt)),
-        "RAN": _ran(job, now),
-        "OUTPUT": size(job.outputBytes),
-    }
-    return _line(cells, command_line(job), width, short)
+def row(job: pb.Job, now: float, width: int | None, short: bool = False, labels: Labels = NO_LABELS) -> str:
+    """
+    The job's line, with the columns that fit into `width` characters; None: all, and uncut. short: so is the id.
+    labels: those that have a column, with its width.
+    """
+    cells = [
+        printable(job.jobID[:SHORT_ID] if short else job.jobID),
+        state_name(job),
+        outcome(job),
+        span(now - seconds(job.createdAt)),
+        _ran(job, now),
+        size(job.outputBytes),
+        *(_label(job, name, None if width is None else most) for name, most in labels.items()),
+    ]
+    return line(_columns(short, labels), cells, command_line(job), width)
+
+
+def _label(job: pb.Job, name: str, width: int | None) -> str:
+    """The value of a label, cut to the width; "-" where there is none."""
+    return _fitted(printable(job.labels[name]) if name in job.labels else "-", width)
+
+
+def label_widths(names: Iterable[str], jobs: Sequence[pb.Job], most: int | None) -> dict[str, int]:
+    """
+    How wide the columns of these labels are, so that all values of these jobs fit.
+
+    most: on a terminal, characters of the widest; longer values are cut. None: no limit.
+    """
+    widths = {name: [len(name), *(len(printable(job.labels.get(name, "-"))) for job in jobs)] for name in names}
+    return {name: max(found) if most is None else min(max(found), most) for name, found in widths.items()}
 
 
 def is_done(job: pb.Job) -> bool:
@@ -155,17 +186,10 @@ def _ran(job: pb.Job, now: float) -> str:
     return span(end - seconds(job.startedAt))
 
 
-def _line(cells: dict[str, str], command: str, width: int | None, short: bool) -> str:
-    columns = {**_COLUMNS, "JOB": f"<{SHORT_ID}"} if short else _COLUMNS
-    line = " ".join(f"{cells[name]:{columns[name]}}" for name in _shown(columns, width)) + f"  {command}"
-    return line if width is None or len(line) <= width else f"{line[: max(width - 1, 0)]}…"
+def _columns(short: bool, labels: Labels) -> list[Column]:
+    shown = [Column(_fitted(printable(name.upper()), width), width) for name, width in labels.items()]
+    return [Column("JOB", SHORT_ID if short else LONG_ID), *_COLUMNS, *shown]
 
 
-def _shown(columns: dict[str, str], width: int | None) -> list[str]:
-    """The columns that leave enough room for the command."""
-    shown = list(columns)
-    for name in _DROPPED_FIRST:
-        if width is None or sum(int(columns[column][1:]) + 1 for column in shown) + 1 + _MIN_COMMAND_WIDTH <= width:
-            break
-        shown.remove(name)
-    return shown
+def _fitted(text: str, width: int | None) -> str:
+    return text if width is None or len(text) <= width else f"{text[: width - 1]}…"

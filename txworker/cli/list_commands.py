@@ -6,28 +6,54 @@ import argparse
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, islice
 
 from txworker.base.printable import cut
 from txworker.cli import console
 from txworker.cli.failures import REFUSED, TIMED_OUT, Failed
-from txworker.cli.formatting import MOST_CHARACTERS, as_json, exit_status, header, is_done, row, seconds, state_name
+from txworker.cli.formatting import (
+    MOST_CHARACTERS,
+    NO_LABELS,
+    Labels,
+    as_json,
+    exit_status,
+    header,
+    is_done,
+    label_widths,
+    row,
+    seconds,
+    state_name,
+)
 from txworker.cli.named_jobs import UNFINISHED, whole_id
 from txworker.client import Client, JobState
+from txworker.client.requests import PAGE
 from txworker.pb import worker_pb2 as pb
+
+_MEASURED = PAGE
+"""Jobs by which the width of a label's column is found, so that a long list need not be held."""
+
+_WIDEST_LABEL = 24
+"""Characters of a label's column on a terminal."""
 
 
 def ps(client: Client, options: argparse.Namespace) -> int:
     """List jobs, newest first."""
-    format_job = formatter(options)
     jobs = listed(client, options)
-    newest = list(islice(jobs, 1))  # no header when the worker does not answer
+    newest = list(islice(jobs, _MEASURED))  # no header when the worker does not answer
+    labels = label_columns(options, newest)
+    format_job = formatter(options, labels)
     if not (options.json or options.quiet):
-        console.print_lines(header(line_width(), short_ids(options)))
+        console.print_lines(header(line_width(), short_ids(options), labels))
     for job in chain(newest, jobs):
         console.print_lines(job.jobID if options.quiet else format_job(job))
     return 0
+
+
+def label_columns(options: argparse.Namespace, jobs: Sequence[pb.Job]) -> Labels:
+    """The labels that have a column of their own, as wide as these jobs' values need it."""
+    most = None if line_width() is None else _WIDEST_LABEL
+    return label_widths(dict.fromkeys(chain.from_iterable(options.label_column)), jobs, most)
 
 
 def listed(client: Client, options: argparse.Namespace) -> Iterator[pb.Job]:
@@ -86,12 +112,12 @@ def _done_before(client: Client) -> Callable[[pb.Job], bool]:
     return lambda job: is_done(job) and seconds(job.createdAt) <= newest and job.jobID not in unfinished
 
 
-def formatter(options: argparse.Namespace, reserved: int = 0) -> Callable[[pb.Job], str]:
-    """Jobs as lines, on a terminal so narrow that so many characters are left."""
+def formatter(options: argparse.Namespace, labels: Labels = NO_LABELS, reserved: int = 0) -> Callable[[pb.Job], str]:
+    """Jobs as lines, with columns for these labels, on a terminal that has so many characters less."""
     if options.json:
         return as_json
     width = line_width(reserved)
-    return lambda job: row(job, time.time(), width, short_ids(options))
+    return lambda job: row(job, time.time(), width, short_ids(options), labels)
 
 
 def line_width(reserved: int = 0) -> int | None:

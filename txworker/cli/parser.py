@@ -13,10 +13,12 @@ from txworker.cli.values import (
     SOCKET_NAME,
     Pairs,
     count,
+    names,
     pair,
     pair_or_name,
     positive_seconds,
     seconds,
+    signal_number,
     size,
     socket_in,
     states,
@@ -73,7 +75,7 @@ def program() -> argparse.ArgumentParser:
         ("start", "start a job and print its id", _add_start),
         ("run", "start a job, follow its output, exit as it does; Ctrl-C stops it", _add_run),
         ("stop", "end jobs: TERM, and KILL after the grace period", _add_stop),
-        ("kill", "end jobs by KILL, at once", _add_kill),
+        ("kill", "end jobs by KILL, at once; or send them another signal", _add_kill),
         ("query", "print the main fields of jobs' records", _add_jobs),
         ("inspect", "print all of jobs' records, with how they were started", _add_jobs),
         (
@@ -146,10 +148,24 @@ def _add_jobs(parser: argparse.ArgumentParser) -> None:
 
 def _add_stop(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--grace", type=seconds, metavar="SECONDS", help="between TERM and KILL; 0: KILL at once")
-    _add_kill(parser)
+    _add_to_be_ended(parser)
+    parser.set_defaults(signal=None)
 
 
 def _add_kill(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--signal",
+        "-s",
+        type=signal_number,
+        metavar="SIGNAL",
+        help="only send this signal to the job's process group: a name such as HUP or SIGHUP, or a number; a job that "
+        "ends by it was not stopped",
+    )
+    _add_to_be_ended(parser)
+    parser.set_defaults(grace=0.0)
+
+
+def _add_to_be_ended(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("jobs", nargs="*", metavar="JOB", help=_JOB)
     _add_pairs(parser, "--label", "instead: the unfinished jobs with this label; with all of several")
     parser.add_argument("--all", action="store_true", help="instead: all unfinished jobs")
@@ -190,6 +206,7 @@ def _add_ps(parser: argparse.ArgumentParser) -> None:
         metavar="NAME[=VALUE]",
         help="only jobs with this label, of any value if none is named; with all of several",
     )
+    _add_label_column(parser)
     parser.add_argument(
         "--since", type=time_or_ago, metavar="TIME", help="only jobs created since: 1h30m before now, or a time"
     )
@@ -198,6 +215,18 @@ def _add_ps(parser: argparse.ArgumentParser) -> None:
     _add_all_workers(parser)
     parser.add_argument("--limit", type=count, default=50, metavar="N", help="at most N jobs (50); 0: all")
     parser.add_argument("--quiet", "-q", action="store_true", help="print only ids")
+
+
+def _add_label_column(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--label-column",
+        "-L",
+        type=names,
+        action="append",
+        default=[],
+        metavar="NAME,...",
+        help="a column with the value of this label; of several, in their order",
+    )
 
 
 def _add_no_trunc(parser: argparse.ArgumentParser) -> None:
@@ -248,8 +277,6 @@ def _checked(parser: argparse.ArgumentParser, options: argparse.Namespace) -> ar
             del options.argv[0]
         if not options.argv:
             parser.error("there is nothing to run: name an executable")
-    if options.command_name == "kill":
-        options.grace = 0.0
     if (
         options.command_name in ("stop", "kill")
         and [bool(options.jobs), bool(options.label), options.all].count(True) != 1

@@ -6,14 +6,15 @@ import argparse
 import json
 import threading
 from collections.abc import Callable, Iterable
+from itertools import chain
 from queue import SimpleQueue
 
 from txworker.cli import console
 from txworker.cli.common import use_profile
 from txworker.cli.connect import connect, with_tls
 from txworker.cli.failures import Failed, failure
-from txworker.cli.formatting import header
-from txworker.cli.list_commands import changes, formatter, line_width, listed, short_ids
+from txworker.cli.formatting import NO_LABELS, Labels, header
+from txworker.cli.list_commands import changes, formatter, label_columns, line_width, listed, short_ids
 from txworker.client import Client, WorkerError
 from txworker.pb import worker_pb2 as pb
 
@@ -27,12 +28,13 @@ def ps(options: argparse.Namespace) -> int:
     """The jobs of each worker, newest first, in the order of the workers."""
     found: dict[str, list[pb.Job]] = {profile.name: [] for profile in options.profiles}
     status = _ask_all(options, listed, lambda name, job: found[name].append(job))
+    labels = label_columns(options, list(chain.from_iterable(found.values())))
     if not (options.json or options.quiet):
         reserved = _reserved(options)
-        console.print_lines(f"{_COLUMN:<{reserved}}{header(line_width(reserved), short_ids(options))}")
+        console.print_lines(f"{_COLUMN:<{reserved}}{header(line_width(reserved), short_ids(options), labels)}")
     for name, jobs in found.items():
         for job in jobs:
-            console.print_lines(job.jobID if options.quiet else _line(options, name, job))
+            console.print_lines(job.jobID if options.quiet else _line(options, name, job, labels))
     return status
 
 
@@ -79,9 +81,9 @@ def _ask(options: argparse.Namespace, name: str, jobs_of: _JobsOf, said: SimpleQ
         said.put((name, None))
 
 
-def _line(options: argparse.Namespace, name: str, job: pb.Job) -> str:
+def _line(options: argparse.Namespace, name: str, job: pb.Job, labels: Labels = NO_LABELS) -> str:
     reserved = _reserved(options)
-    line = formatter(options, reserved)(job)
+    line = formatter(options, labels, reserved)(job)
     if options.json:
         return json.dumps({"worker": name, **json.loads(line)})
     return f"{name:<{reserved}}{line}"

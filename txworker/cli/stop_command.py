@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from google.protobuf.message import Message
+
 from txworker.cli import console
 from txworker.cli.formatting import as_json
 from txworker.cli.named_jobs import for_each, unfinished, whole_id
@@ -15,16 +17,16 @@ def stop(client: Client, options: argparse.Namespace) -> int:
     """
     Stop the jobs that are named, or those with these labels, or all; with --wait, return when they are done.
 
-    The ids of jobs that were not named are printed.
+    `kill` stops without a grace period; with --signal it sends that signal, and the jobs do not count as stopped. The
+    ids of jobs that were not named are printed.
     """
     stopped: list[str] = []
 
     def stop_one(word: str) -> None:
-        job_id = whole_id(client, word)
-        client.stop(job_id, options.grace)
+        job_id, answer = _end(client, word, options)
         stopped.append(job_id)
         if options.json and not options.wait:
-            console.print_lines(as_json(pb.StopJobRes()))
+            console.print_lines(as_json(answer))
         elif not options.jobs and not options.json:
             console.print_lines(job_id)
 
@@ -35,3 +37,14 @@ def stop(client: Client, options: argparse.Namespace) -> int:
 
     status = for_each(options, options.jobs or unfinished(client, options), stop_one)
     return max(status, for_each(options, stopped, wait_for_one) if options.wait else 0)
+
+
+def _end(client: Client, word: str, options: argparse.Namespace) -> tuple[str, Message]:
+    """Stop or signal one job: its id, and what the worker answers."""
+    if options.signal is None:
+        job_id = whole_id(client, word)
+        client.stop(job_id, options.grace)
+        return job_id, pb.StopJobRes()
+    job_id = client.get(word).id  # waits for the worker, which signal() does not: it is sent once
+    client.signal(job_id, options.signal)
+    return job_id, pb.SignalJobRes()

@@ -7,6 +7,7 @@ import ipaddress
 import math
 import os
 import re
+import signal
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ _STATES = {name.removeprefix("JOB_STATE_").lower(): number for name, number in p
 _ADDRESS = re.compile(r"(?:\[(?P<ipv6>[^\[\]]+)\]|[A-Za-z0-9._-]+):0*(?P<port>[0-9]{1,9})")
 _HIGHEST_PORT = 65535
 _MAX_SOCKET_PATH_BYTES = 107  # sun_path without its NUL (unix(7))
+_HIGHEST_SIGNAL = 64
+_REAL_TIME = re.compile(r"(?P<base>RTMIN|RTMAX)(?P<offset>[+-][0-9]{1,2})?")
 _MOST_SECONDS = 1_000_000_000  # 31 years; a deadline in nanoseconds since 1970 fits into gRPC's 64 bits
 
 
@@ -135,6 +138,23 @@ def size(text: str) -> int:
     if number >= 2**63:
         raise argparse.ArgumentTypeError(f"{text!r} is no number of bytes; 4096, 64K, 10M and 2G are, and 512MiB")
     return number
+
+
+def signal_number(text: str) -> int:
+    """1 to 64, or a name as kill(1) takes it: TERM, SIGTERM, RTMIN+2; in small letters, too."""
+    number = int(text) if text.isascii() and text.isdigit() else _signal_named(text.upper().removeprefix("SIG"))
+    if not 1 <= number <= _HIGHEST_SIGNAL:
+        raise argparse.ArgumentTypeError(f"{text!r} is no signal, such as TERM, SIGTERM or 15")
+    return number
+
+
+def _signal_named(name: str) -> int:
+    """0: there is none."""
+    if found := _REAL_TIME.fullmatch(name):
+        number = int(signal.Signals[f"SIG{found['base']}"]) + int(found["offset"] or 0)
+        return number if signal.SIGRTMIN <= number <= signal.SIGRTMAX else 0
+    numbers = {one.name: int(one) for one in signal.Signals}
+    return numbers.get(f"SIG{name}", 0)
 
 
 def states(text: str) -> list[int]:
