@@ -54,7 +54,8 @@ class WireTests(SynchronousTestCase):
         """Field names and numbers are the interface; not one may move."""
         table = {
             "StartJobReq": "command=1 path=2 args=10 env=11 directory=12 requestID=13 timeout=14 stdin=15 limits=16 "
-            "labels=17 quietTimeout=18 separateStderr=19 leftovers=20",
+            "labels=17 quietTimeout=18 separateStderr=19 leftovers=20 tty=21 ttyRows=22 ttyColumns=23 lease=26 "
+            "feed=27",
             "StartJobRes": "jobID=1",
             "StopJobReq": "jobID=1 grace=10",
             "StopJobRes": "",
@@ -76,6 +77,12 @@ class WireTests(SynchronousTestCase):
             "JobUsageReq": "jobIDs=1",
             "JobUsageRes": "usages=1",
             "Usage": "jobID=1 processes=2 rssBytes=3 userCPU=4 systemCPU=5",
+            "RenewLeasesReq": "jobIDs=1",
+            "RenewLeasesRes": "gone=1",
+            "FeedJobReq": "jobID=1 data=2 end=3",
+            "FeedJobRes": "taken=1",
+            "ResizeJobReq": "jobID=1 rows=2 columns=3",
+            "ResizeJobRes": "",
             "RegisterReq": "address=1",
             "RegisterRes": "success=1 workerID=2",
             "DeregisterReq": "workerID=1",

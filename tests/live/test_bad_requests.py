@@ -89,6 +89,21 @@ def test_others(daemon: Daemon) -> None:
         assert refused(call)[0] is code, number
 
 
+def test_not_offered(daemon: Daemon) -> None:
+    """Methods that are on the wire and not served yet are UNIMPLEMENTED, and no matter for the log."""
+    calls: list[Callable[[], Any]] = [
+        lambda: daemon.stub.RenewLeases(pb.RenewLeasesReq(jobIDs=["a"])),
+        lambda: daemon.stub.FeedJob(iter([pb.FeedJobReq(jobID="a")])),
+        lambda: daemon.stub.ResizeJob(pb.ResizeJobReq(jobID="a", rows=5, columns=5)),
+    ]
+    for call in calls:
+        with pytest.raises(grpc.RpcError) as caught:
+            call()
+        error: Any = caught.value  # a Call, too
+        assert error.code() is Code.UNIMPLEMENTED
+    assert "Traceback" not in daemon.log()
+
+
 def test_ceiling(a_daemon: Callable[..., Daemon]) -> None:
     """Above jobs.max_running a start is refused; a place that is given back can be taken again."""
     worker = a_daemon("[jobs]\nmax_running = 1")

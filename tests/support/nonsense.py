@@ -48,7 +48,7 @@ class Nonsense:
 
     def request(self, method: MethodDescriptor) -> bytes:
         """The bytes of one request for that method."""
-        message = self.message(method.input_type, method.name not in ("StopJob", "SignalJob"))
+        message = self.message(method.input_type, method.name not in ("StopJob", "SignalJob", "FeedJob"))
         if method.name == "StartJob":
             message.command = self._rng.choice(COMMANDS)
         ways: tuple[tuple[int, Callable[[bytes], bytes]], ...] = (

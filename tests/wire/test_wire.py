@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import grpc
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
@@ -25,7 +27,15 @@ from txworker.jobs import (
 from txworker.jobs.errors import InvalidRequest, TxWorkerError
 from txworker.jobs.live_usage import LiveUsage
 from txworker.pb import worker_pb2 as pb
-from txworker.wire.jobs import job_to_pb, query_to_pb, seconds_from_pb, signal_from_pb, spec_from_pb, usages_to_pb
+from txworker.wire.jobs import (
+    NOT_OFFERED,
+    job_to_pb,
+    query_to_pb,
+    seconds_from_pb,
+    signal_from_pb,
+    spec_from_pb,
+    usages_to_pb,
+)
 from txworker.wire.status import code_of, status_of
 
 STARTED = Started(2.25, 77)
@@ -67,7 +77,7 @@ class SpecTests(SynchronousTestCase):
             leftovers="keep",
         )
         self.assertEqual((spec, spec.stdin), (spec_from_pb(request), spec_from_pb(request).stdin))
-        self.assertEqual(set(pb.StartJobReq.DESCRIPTOR.fields_by_name), field_names(request))
+        self.assertEqual(set(pb.StartJobReq.DESCRIPTOR.fields_by_name), field_names(request) | set(NOT_OFFERED))
 
     def test_old_request(self) -> None:
         """A request with the old fields only has no limits."""
@@ -91,6 +101,13 @@ class SpecTests(SynchronousTestCase):
         """A negative limit is refused."""
         with self.assertRaises(InvalidRequest):
             spec_from_pb(pb.StartJobReq(command="a", limits=pb.Limits(maxOpenFiles=-1)))
+
+    def test_not_offered(self) -> None:
+        """A field that this worker does not serve is refused, not passed over."""
+        values = {"tty": True, "ttyRows": 5, "ttyColumns": 5, "lease": {"seconds": 30}, "feed": True}
+        for name in NOT_OFFERED:
+            request: Any = pb.StartJobReq(command="a", **{name: values[name]})  # type: ignore[arg-type]  # by name
+            self.assertIn(f"{name}: ", str(self.assertRaises(InvalidRequest, spec_from_pb, request)))
 
 
 DETAILED = Job(

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from txworker.pb import worker_pb2 as txworker_dot_pb_dot_worker__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dtxworker/pb/worker_bare.proto\x1a\x18txworker/pb/worker.proto2\x9e\x04\n\x06Worker\x12@\n\x08StartJob\x12\x19.jobscheduler.StartJobReq\x1a\x19.jobscheduler.StartJobRes\x12=\n\x07StopJob\x12\x18.jobscheduler.StopJobReq\x1a\x18.jobscheduler.StopJobRes\x12@\n\x08QueryJob\x12\x19.jobscheduler.QueryJobReq\x1a\x19.jobscheduler.QueryJobRes\x12\x45\n\tStreamJob\x12\x1a.jobscheduler.StreamJobReq\x1a\x1a.jobscheduler.StreamJobRes0\x01\x12@\n\x08ListJobs\x12\x19.jobscheduler.ListJobsReq\x1a\x19.jobscheduler.ListJobsRes\x12\x41\n\tWatchJobs\x12\x1a.jobscheduler.WatchJobsReq\x1a\x16.jobscheduler.JobEvent0\x01\x12\x43\n\tSignalJob\x12\x1a.jobscheduler.SignalJobReq\x1a\x1a.jobscheduler.SignalJobRes\x12@\n\x08JobUsage\x12\x19.jobscheduler.JobUsageReq\x1a\x19.jobscheduler.JobUsageResb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dtxworker/pb/worker_bare.proto\x1a\x18txworker/pb/worker.proto2\xef\x05\n\x06Worker\x12@\n\x08StartJob\x12\x19.jobscheduler.StartJobReq\x1a\x19.jobscheduler.StartJobRes\x12=\n\x07StopJob\x12\x18.jobscheduler.StopJobReq\x1a\x18.jobscheduler.StopJobRes\x12@\n\x08QueryJob\x12\x19.jobscheduler.QueryJobReq\x1a\x19.jobscheduler.QueryJobRes\x12\x45\n\tStreamJob\x12\x1a.jobscheduler.StreamJobReq\x1a\x1a.jobscheduler.StreamJobRes0\x01\x12@\n\x08ListJobs\x12\x19.jobscheduler.ListJobsReq\x1a\x19.jobscheduler.ListJobsRes\x12\x41\n\tWatchJobs\x12\x1a.jobscheduler.WatchJobsReq\x1a\x16.jobscheduler.JobEvent0\x01\x12\x43\n\tSignalJob\x12\x1a.jobscheduler.SignalJobReq\x1a\x1a.jobscheduler.SignalJobRes\x12@\n\x08JobUsage\x12\x19.jobscheduler.JobUsageReq\x1a\x19.jobscheduler.JobUsageRes\x12I\n\x0bRenewLeases\x12\x1c.jobscheduler.RenewLeasesReq\x1a\x1c.jobscheduler.RenewLeasesRes\x12?\n\x07\x46\x65\x65\x64Job\x12\x18.jobscheduler.FeedJobReq\x1a\x18.jobscheduler.FeedJobRes(\x01\x12\x43\n\tResizeJob\x12\x1a.jobscheduler.ResizeJobReq\x1a\x1a.jobscheduler.ResizeJobResb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,5 +33,5 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'txworker.pb.worker_bare_pb2
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_WORKER']._serialized_start=60
-  _globals['_WORKER']._serialized_end=602
+  _globals['_WORKER']._serialized_end=811
 # @@protoc_insertion_point(module_scope)

@@ -74,6 +74,21 @@ class WorkerStub:
                 request_serializer=txworker_dot_pb_dot_worker__pb2.JobUsageReq.SerializeToString,
                 response_deserializer=txworker_dot_pb_dot_worker__pb2.JobUsageRes.FromString,
                 _registered_method=True)
+        self.RenewLeases = channel.unary_unary(
+                '/Worker/RenewLeases',
+                request_serializer=txworker_dot_pb_dot_worker__pb2.RenewLeasesReq.SerializeToString,
+                response_deserializer=txworker_dot_pb_dot_worker__pb2.RenewLeasesRes.FromString,
+                _registered_method=True)
+        self.FeedJob = channel.stream_unary(
+                '/Worker/FeedJob',
+                request_serializer=txworker_dot_pb_dot_worker__pb2.FeedJobReq.SerializeToString,
+                response_deserializer=txworker_dot_pb_dot_worker__pb2.FeedJobRes.FromString,
+                _registered_method=True)
+        self.ResizeJob = channel.unary_unary(
+                '/Worker/ResizeJob',
+                request_serializer=txworker_dot_pb_dot_worker__pb2.ResizeJobReq.SerializeToString,
+                response_deserializer=txworker_dot_pb_dot_worker__pb2.ResizeJobRes.FromString,
+                _registered_method=True)
 
 
 class WorkerServicer:
@@ -127,6 +142,24 @@ class WorkerServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RenewLeases(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FeedJob(self, request_iterator, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResizeJob(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_WorkerServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -169,6 +202,21 @@ def add_WorkerServicer_to_server(servicer, server):
                     servicer.JobUsage,
                     request_deserializer=txworker_dot_pb_dot_worker__pb2.JobUsageReq.FromString,
                     response_serializer=txworker_dot_pb_dot_worker__pb2.JobUsageRes.SerializeToString,
+            ),
+            'RenewLeases': grpc.unary_unary_rpc_method_handler(
+                    servicer.RenewLeases,
+                    request_deserializer=txworker_dot_pb_dot_worker__pb2.RenewLeasesReq.FromString,
+                    response_serializer=txworker_dot_pb_dot_worker__pb2.RenewLeasesRes.SerializeToString,
+            ),
+            'FeedJob': grpc.stream_unary_rpc_method_handler(
+                    servicer.FeedJob,
+                    request_deserializer=txworker_dot_pb_dot_worker__pb2.FeedJobReq.FromString,
+                    response_serializer=txworker_dot_pb_dot_worker__pb2.FeedJobRes.SerializeToString,
+            ),
+            'ResizeJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResizeJob,
+                    request_deserializer=txworker_dot_pb_dot_worker__pb2.ResizeJobReq.FromString,
+                    response_serializer=txworker_dot_pb_dot_worker__pb2.ResizeJobRes.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -387,6 +435,87 @@ class Worker:
             '/Worker/JobUsage',
             txworker_dot_pb_dot_worker__pb2.JobUsageReq.SerializeToString,
             txworker_dot_pb_dot_worker__pb2.JobUsageRes.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RenewLeases(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/Worker/RenewLeases',
+            txworker_dot_pb_dot_worker__pb2.RenewLeasesReq.SerializeToString,
+            txworker_dot_pb_dot_worker__pb2.RenewLeasesRes.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FeedJob(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/Worker/FeedJob',
+            txworker_dot_pb_dot_worker__pb2.FeedJobReq.SerializeToString,
+            txworker_dot_pb_dot_worker__pb2.FeedJobRes.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResizeJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/Worker/ResizeJob',
+            txworker_dot_pb_dot_worker__pb2.ResizeJobReq.SerializeToString,
+            txworker_dot_pb_dot_worker__pb2.ResizeJobRes.FromString,
             options,
             channel_credentials,
             insecure,

@@ -42,6 +42,9 @@ class WorkerStub:
     WatchJobs: _grpc.UnaryStreamMultiCallable[_worker_pb2.WatchJobsReq, _worker_pb2.JobEvent]
     SignalJob: _grpc.UnaryUnaryMultiCallable[_worker_pb2.SignalJobReq, _worker_pb2.SignalJobRes]
     JobUsage: _grpc.UnaryUnaryMultiCallable[_worker_pb2.JobUsageReq, _worker_pb2.JobUsageRes]
+    RenewLeases: _grpc.UnaryUnaryMultiCallable[_worker_pb2.RenewLeasesReq, _worker_pb2.RenewLeasesRes]
+    FeedJob: _grpc.StreamUnaryMultiCallable[_worker_pb2.FeedJobReq, _worker_pb2.FeedJobRes]
+    ResizeJob: _grpc.UnaryUnaryMultiCallable[_worker_pb2.ResizeJobReq, _worker_pb2.ResizeJobRes]
 
 @_typing.type_check_only
 class WorkerAsyncStub(WorkerStub):
@@ -54,6 +57,9 @@ class WorkerAsyncStub(WorkerStub):
     WatchJobs: _aio.UnaryStreamMultiCallable[_worker_pb2.WatchJobsReq, _worker_pb2.JobEvent]  # type: ignore[assignment]
     SignalJob: _aio.UnaryUnaryMultiCallable[_worker_pb2.SignalJobReq, _worker_pb2.SignalJobRes]  # type: ignore[assignment]
     JobUsage: _aio.UnaryUnaryMultiCallable[_worker_pb2.JobUsageReq, _worker_pb2.JobUsageRes]  # type: ignore[assignment]
+    RenewLeases: _aio.UnaryUnaryMultiCallable[_worker_pb2.RenewLeasesReq, _worker_pb2.RenewLeasesRes]  # type: ignore[assignment]
+    FeedJob: _aio.StreamUnaryMultiCallable[_worker_pb2.FeedJobReq, _worker_pb2.FeedJobRes]  # type: ignore[assignment]
+    ResizeJob: _aio.UnaryUnaryMultiCallable[_worker_pb2.ResizeJobReq, _worker_pb2.ResizeJobRes]  # type: ignore[assignment]
 
 class WorkerServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -111,5 +117,26 @@ class WorkerServicer(metaclass=_abc_1.ABCMeta):
         request: _worker_pb2.JobUsageReq,
         context: _ServicerContext,
     ) -> _typing.Union[_worker_pb2.JobUsageRes, _abc.Awaitable[_worker_pb2.JobUsageRes]]: ...
+
+    @_abc_1.abstractmethod
+    def RenewLeases(
+        self,
+        request: _worker_pb2.RenewLeasesReq,
+        context: _ServicerContext,
+    ) -> _typing.Union[_worker_pb2.RenewLeasesRes, _abc.Awaitable[_worker_pb2.RenewLeasesRes]]: ...
+
+    @_abc_1.abstractmethod
+    def FeedJob(
+        self,
+        request_iterator: _MaybeAsyncIterator[_worker_pb2.FeedJobReq],
+        context: _ServicerContext,
+    ) -> _typing.Union[_worker_pb2.FeedJobRes, _abc.Awaitable[_worker_pb2.FeedJobRes]]: ...
+
+    @_abc_1.abstractmethod
+    def ResizeJob(
+        self,
+        request: _worker_pb2.ResizeJobReq,
+        context: _ServicerContext,
+    ) -> _typing.Union[_worker_pb2.ResizeJobRes, _abc.Awaitable[_worker_pb2.ResizeJobRes]]: ...
 
 def add_WorkerServicer_to_server(servicer: WorkerServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -113,6 +113,11 @@ class StartJobReq(_message.Message):
     QUIETTIMEOUT_FIELD_NUMBER: _builtins.int
     SEPARATESTDERR_FIELD_NUMBER: _builtins.int
     LEFTOVERS_FIELD_NUMBER: _builtins.int
+    TTY_FIELD_NUMBER: _builtins.int
+    TTYROWS_FIELD_NUMBER: _builtins.int
+    TTYCOLUMNS_FIELD_NUMBER: _builtins.int
+    LEASE_FIELD_NUMBER: _builtins.int
+    FEED_FIELD_NUMBER: _builtins.int
     command: _builtins.str
     """Split into words as a POSIX shell splits them; no shell is executed."""
     path: _builtins.str
@@ -127,6 +132,13 @@ class StartJobReq(_message.Message):
     """Keep stderr in a file of its own; otherwise it is in one file with stdout, in the order of writing."""
     leftovers: _builtins.str
     """What happens to processes that the job leaves behind: "end" or "keep"; empty: the worker's default."""
+    tty: _builtins.bool
+    """The job's stdin, stdout and stderr are one pseudo-terminal."""
+    ttyRows: _builtins.int
+    """The size of the pseudo-terminal in characters; 0: 24 rows, 80 columns."""
+    ttyColumns: _builtins.int
+    feed: _builtins.bool
+    """The standard input stays open for FeedJob after the bytes of stdin."""
     @_builtins.property
     def args(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Exact arguments, after path."""
@@ -147,6 +159,10 @@ class StartJobReq(_message.Message):
     def quietTimeout(self) -> _duration_pb2.Duration:
         """The job is ended when it has printed nothing for this long; absent: no limit."""
 
+    @_builtins.property
+    def lease(self) -> _duration_pb2.Duration:
+        """The job is stopped when RenewLeases has not named it for this long; absent: no lease."""
+
     def __init__(
         self,
         *,
@@ -163,10 +179,15 @@ class StartJobReq(_message.Message):
         quietTimeout: _duration_pb2.Duration | None = ...,
         separateStderr: _builtins.bool = ...,
         leftovers: _builtins.str = ...,
+        tty: _builtins.bool = ...,
+        ttyRows: _builtins.int = ...,
+        ttyColumns: _builtins.int = ...,
+        lease: _duration_pb2.Duration | None = ...,
+        feed: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits", "quietTimeout", b"quietTimeout", "timeout", b"timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "limits", b"limits", "quietTimeout", b"quietTimeout", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["args", b"args", "command", b"command", "directory", b"directory", "env", b"env", "labels", b"labels", "leftovers", b"leftovers", "limits", b"limits", "path", b"path", "quietTimeout", b"quietTimeout", "requestID", b"requestID", "separateStderr", b"separateStderr", "stdin", b"stdin", "timeout", b"timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["args", b"args", "command", b"command", "directory", b"directory", "env", b"env", "feed", b"feed", "labels", b"labels", "lease", b"lease", "leftovers", b"leftovers", "limits", b"limits", "path", b"path", "quietTimeout", b"quietTimeout", "requestID", b"requestID", "separateStderr", b"separateStderr", "stdin", b"stdin", "timeout", b"timeout", "tty", b"tty", "ttyColumns", b"ttyColumns", "ttyRows", b"ttyRows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -815,3 +836,133 @@ class Usage(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Usage: _TypeAlias = Usage  # noqa: Y015
+
+@_typing.final
+class RenewLeasesReq(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOBIDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def jobIDs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        jobIDs: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["jobIDs", b"jobIDs"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RenewLeasesReq: _TypeAlias = RenewLeasesReq  # noqa: Y015
+
+@_typing.final
+class RenewLeasesRes(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GONE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def gone(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The jobs of the request that have no lease to renew: done, started without one, or unknown."""
+
+    def __init__(
+        self,
+        *,
+        gone: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gone", b"gone"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RenewLeasesRes: _TypeAlias = RenewLeasesRes  # noqa: Y015
+
+@_typing.final
+class FeedJobReq(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOBID_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    jobID: _builtins.str
+    """In the first message."""
+    data: _builtins.bytes
+    """The next bytes of the standard input."""
+    end: _builtins.bool
+    """Close the standard input after data. The stream ends with this message."""
+    def __init__(
+        self,
+        *,
+        jobID: _builtins.str = ...,
+        data: _builtins.bytes = ...,
+        end: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "end", b"end", "jobID", b"jobID"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FeedJobReq: _TypeAlias = FeedJobReq  # noqa: Y015
+
+@_typing.final
+class FeedJobRes(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TAKEN_FIELD_NUMBER: _builtins.int
+    taken: _builtins.int
+    """The number of bytes that were written to the standard input by this call."""
+    def __init__(
+        self,
+        *,
+        taken: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["taken", b"taken"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FeedJobRes: _TypeAlias = FeedJobRes  # noqa: Y015
+
+@_typing.final
+class ResizeJobReq(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOBID_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    COLUMNS_FIELD_NUMBER: _builtins.int
+    jobID: _builtins.str
+    rows: _builtins.int
+    columns: _builtins.int
+    def __init__(
+        self,
+        *,
+        jobID: _builtins.str = ...,
+        rows: _builtins.int = ...,
+        columns: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "jobID", b"jobID", "rows", b"rows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResizeJobReq: _TypeAlias = ResizeJobReq  # noqa: Y015
+
+@_typing.final
+class ResizeJobRes(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResizeJobRes: _TypeAlias = ResizeJobRes  # noqa: Y015

@@ -74,6 +74,21 @@ class WorkerStub:
                 request_serializer=txworker_dot_pb_dot_worker__pb2.JobUsageReq.SerializeToString,
                 response_deserializer=txworker_dot_pb_dot_worker__pb2.JobUsageRes.FromString,
                 _registered_method=True)
+        self.RenewLeases = channel.unary_unary(
+                '/jobscheduler.Worker/RenewLeases',
+                request_serializer=txworker_dot_pb_dot_worker__pb2.RenewLeasesReq.SerializeToString,
+                response_deserializer=txworker_dot_pb_dot_worker__pb2.RenewLeasesRes.FromString,
+                _registered_method=True)
+        self.FeedJob = channel.stream_unary(
+                '/jobscheduler.Worker/FeedJob',
+                request_serializer=txworker_dot_pb_dot_worker__pb2.FeedJobReq.SerializeToString,
+                response_deserializer=txworker_dot_pb_dot_worker__pb2.FeedJobRes.FromString,
+                _registered_method=True)
+        self.ResizeJob = channel.unary_unary(
+                '/jobscheduler.Worker/ResizeJob',
+                request_serializer=txworker_dot_pb_dot_worker__pb2.ResizeJobReq.SerializeToString,
+                response_deserializer=txworker_dot_pb_dot_worker__pb2.ResizeJobRes.FromString,
+                _registered_method=True)
 
 
 class WorkerServicer:
@@ -135,6 +150,27 @@ class WorkerServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RenewLeases(self, request, context):
+        """Prolongs the leases of jobs, each by its own length from now.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FeedJob(self, request_iterator, context):
+        """Writes to the standard input of a job that was started with feed. Answers when the client's stream has ended.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResizeJob(self, request, context):
+        """Tells a job's pseudo-terminal its size. The job gets SIGWINCH.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_WorkerServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -177,6 +213,21 @@ def add_WorkerServicer_to_server(servicer, server):
                     servicer.JobUsage,
                     request_deserializer=txworker_dot_pb_dot_worker__pb2.JobUsageReq.FromString,
                     response_serializer=txworker_dot_pb_dot_worker__pb2.JobUsageRes.SerializeToString,
+            ),
+            'RenewLeases': grpc.unary_unary_rpc_method_handler(
+                    servicer.RenewLeases,
+                    request_deserializer=txworker_dot_pb_dot_worker__pb2.RenewLeasesReq.FromString,
+                    response_serializer=txworker_dot_pb_dot_worker__pb2.RenewLeasesRes.SerializeToString,
+            ),
+            'FeedJob': grpc.stream_unary_rpc_method_handler(
+                    servicer.FeedJob,
+                    request_deserializer=txworker_dot_pb_dot_worker__pb2.FeedJobReq.FromString,
+                    response_serializer=txworker_dot_pb_dot_worker__pb2.FeedJobRes.SerializeToString,
+            ),
+            'ResizeJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResizeJob,
+                    request_deserializer=txworker_dot_pb_dot_worker__pb2.ResizeJobReq.FromString,
+                    response_serializer=txworker_dot_pb_dot_worker__pb2.ResizeJobRes.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -395,6 +446,87 @@ class Worker:
             '/jobscheduler.Worker/JobUsage',
             txworker_dot_pb_dot_worker__pb2.JobUsageReq.SerializeToString,
             txworker_dot_pb_dot_worker__pb2.JobUsageRes.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RenewLeases(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/jobscheduler.Worker/RenewLeases',
+            txworker_dot_pb_dot_worker__pb2.RenewLeasesReq.SerializeToString,
+            txworker_dot_pb_dot_worker__pb2.RenewLeasesRes.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FeedJob(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/jobscheduler.Worker/FeedJob',
+            txworker_dot_pb_dot_worker__pb2.FeedJobReq.SerializeToString,
+            txworker_dot_pb_dot_worker__pb2.FeedJobRes.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResizeJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/jobscheduler.Worker/ResizeJob',
+            txworker_dot_pb_dot_worker__pb2.ResizeJobReq.SerializeToString,
+            txworker_dot_pb_dot_worker__pb2.ResizeJobRes.FromString,
             options,
             channel_credentials,
             insecure,

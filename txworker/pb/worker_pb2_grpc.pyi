@@ -53,6 +53,12 @@ class WorkerStub:
     """Sends a signal to a job's process group. A job that ends by it was not stopped."""
     JobUsage: _grpc.UnaryUnaryMultiCallable[_worker_pb2.JobUsageReq, _worker_pb2.JobUsageRes]
     """What running jobs use now, each with all processes that it has started."""
+    RenewLeases: _grpc.UnaryUnaryMultiCallable[_worker_pb2.RenewLeasesReq, _worker_pb2.RenewLeasesRes]
+    """Prolongs the leases of jobs, each by its own length from now."""
+    FeedJob: _grpc.StreamUnaryMultiCallable[_worker_pb2.FeedJobReq, _worker_pb2.FeedJobRes]
+    """Writes to the standard input of a job that was started with feed. Answers when the client's stream has ended."""
+    ResizeJob: _grpc.UnaryUnaryMultiCallable[_worker_pb2.ResizeJobReq, _worker_pb2.ResizeJobRes]
+    """Tells a job's pseudo-terminal its size. The job gets SIGWINCH."""
 
 @_typing.type_check_only
 class WorkerAsyncStub(WorkerStub):
@@ -73,6 +79,12 @@ class WorkerAsyncStub(WorkerStub):
     """Sends a signal to a job's process group. A job that ends by it was not stopped."""
     JobUsage: _aio.UnaryUnaryMultiCallable[_worker_pb2.JobUsageReq, _worker_pb2.JobUsageRes]  # type: ignore[assignment]
     """What running jobs use now, each with all processes that it has started."""
+    RenewLeases: _aio.UnaryUnaryMultiCallable[_worker_pb2.RenewLeasesReq, _worker_pb2.RenewLeasesRes]  # type: ignore[assignment]
+    """Prolongs the leases of jobs, each by its own length from now."""
+    FeedJob: _aio.StreamUnaryMultiCallable[_worker_pb2.FeedJobReq, _worker_pb2.FeedJobRes]  # type: ignore[assignment]
+    """Writes to the standard input of a job that was started with feed. Answers when the client's stream has ended."""
+    ResizeJob: _aio.UnaryUnaryMultiCallable[_worker_pb2.ResizeJobReq, _worker_pb2.ResizeJobRes]  # type: ignore[assignment]
+    """Tells a job's pseudo-terminal its size. The job gets SIGWINCH."""
 
 class WorkerServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -138,5 +150,29 @@ class WorkerServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_worker_pb2.JobUsageRes, _abc.Awaitable[_worker_pb2.JobUsageRes]]:
         """What running jobs use now, each with all processes that it has started."""
+
+    @_abc_1.abstractmethod
+    def RenewLeases(
+        self,
+        request: _worker_pb2.RenewLeasesReq,
+        context: _ServicerContext,
+    ) -> _typing.Union[_worker_pb2.RenewLeasesRes, _abc.Awaitable[_worker_pb2.RenewLeasesRes]]:
+        """Prolongs the leases of jobs, each by its own length from now."""
+
+    @_abc_1.abstractmethod
+    def FeedJob(
+        self,
+        request_iterator: _MaybeAsyncIterator[_worker_pb2.FeedJobReq],
+        context: _ServicerContext,
+    ) -> _typing.Union[_worker_pb2.FeedJobRes, _abc.Awaitable[_worker_pb2.FeedJobRes]]:
+        """Writes to the standard input of a job that was started with feed. Answers when the client's stream has ended."""
+
+    @_abc_1.abstractmethod
+    def ResizeJob(
+        self,
+        request: _worker_pb2.ResizeJobReq,
+        context: _ServicerContext,
+    ) -> _typing.Union[_worker_pb2.ResizeJobRes, _abc.Awaitable[_worker_pb2.ResizeJobRes]]:
+        """Tells a job's pseudo-terminal its size. The job gets SIGWINCH."""
 
 def add_WorkerServicer_to_server(servicer: WorkerServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -125,6 +125,19 @@ class WorkerServicer(worker_pb2_grpc.WorkerServicer):
 
         return self._answered(context, answer)
 
+    def RenewLeases(self, request: pb.RenewLeasesReq, context: grpc.ServicerContext) -> pb.RenewLeasesRes:
+        """Not offered by this worker: UNIMPLEMENTED."""
+        _not_offered("RenewLeases", context)
+
+    def FeedJob(self, request_iterator: Iterator[pb.FeedJobReq], context: grpc.ServicerContext) -> pb.FeedJobRes:
+        """Not offered by this worker: UNIMPLEMENTED."""
+        next(request_iterator, None)
+        _not_offered("FeedJob", context)
+
+    def ResizeJob(self, request: pb.ResizeJobReq, context: grpc.ServicerContext) -> pb.ResizeJobRes:
+        """Not offered by this worker: UNIMPLEMENTED."""
+        _not_offered("ResizeJob", context)
+
     def _log_refusal(self, request_id: str, peer: str, error: TxWorkerError) -> None:
         text = "An order of {peer}{request_id} was refused: {error}"
         request = f", request {shown_words([request_id])}," if request_id else ""
@@ -174,6 +187,10 @@ class WorkerServicer(worker_pb2_grpc.WorkerServicer):
         if self._allows("mistakes in answering calls"):
             self._log.failure("answering a call")
         context.abort(grpc.StatusCode.INTERNAL, "the worker made a mistake; its log says more")
+
+
+def _not_offered(method: str, context: grpc.ServicerContext) -> NoReturn:
+    context.abort(grpc.StatusCode.UNIMPLEMENTED, f"this worker does not offer {method}")
 
 
 def _id_of(request: pb.StopJobReq | pb.QueryJobReq | pb.SignalJobReq) -> str:
