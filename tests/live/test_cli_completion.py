@@ -1,11 +1,17 @@
-"""Completion in a real bash, with the ids of a real worker."""
+"""Completion in real shells, with the ids of a real worker."""
 
 from __future__ import annotations
 
 import os
+import pty
+import select
 import shlex
+import shutil
+import socket
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,42 +21,163 @@ from tests.support.daemon import LIMIT, Daemon
 
 pytest.importorskip("shtab")
 
+Completed = Callable[..., list[str]]
+"""What a shell offers for the last of these words."""
 
-def completed(daemon: Daemon, place: Path, *words: str) -> list[str]:
-    """What bash offers for the last of these words."""
-    program = place / "txworker"
+_BASH = """\
+source <(txworker completion bash) || exit
+f=$(complete -p txworker); f=${f##*-F }; f=${f%% *}
+COMP_WORDS=(WORDS); COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); COMP_LINE="${COMP_WORDS[*]}"; COMP_POINT=${#COMP_LINE}
+"$f"; printf "%s\\n" "${COMPREPLY[@]}"
+"""
+_FISH = "txworker completion fish | source; complete -C LINE"
+
+
+def installed(shell: str) -> str:
+    """The shell, or the test is skipped."""
+    if not shutil.which(shell):
+        pytest.skip(f"{shell} is not installed")
+    return shell
+
+
+@pytest.fixture
+def environ(tmp_path: Path) -> dict[str, str]:
+    """Where `txworker` is the program to be tested, and client.toml a file of the test's."""
+    program = tmp_path / "txworker"
     program.write_text(f'#!/bin/sh\nexec {shlex.join(PROGRAM)} "$@"\n')
     program.chmod(0o755)
-    typed = shlex.join(["txworker", *words])
-    script = (
-        "source <(txworker completion bash) || exit; f=$(complete -p txworker); f=${f##*-F }; f=${f%% *}; "
-        f'COMP_WORDS=({typed}); COMP_CWORD={len(words)}; "$f"; printf "%s\\n" "${{COMPREPLY[@]}}"'
-    )
-    env = {**os.environ, "PATH": f"{place}:{os.environ['PATH']}", "TXWORKER_ADDR": daemon.addr}
-    done = subprocess.run(
-        ["bash", "-c", script],
-        env={**env, "PYTHONPATH": os.pathsep.join(filter(None, [os.getcwd(), env.get("PYTHONPATH")]))},
-        capture_output=True,
-        text=True,
-        timeout=LIMIT,
-        check=False,
-    )
-    assert done.stderr == ""
-    return done.stdout.split()
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("TXWORKER_")}
+    return {
+        **environ,
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")])),
+        "HOME": str(tmp_path),
+        "XDG_CONFIG_HOME": str(tmp_path / "config"),
+    }
 
 
-def test_bash(daemon: Daemon, tmp_path: Path) -> None:
-    """Commands, options, and the ids of jobs are completed."""
-    assert {"stop", "start", "stream"} == set(completed(daemon, tmp_path, "st"))
-    assert completed(daemon, tmp_path, "stop", "--gr") == ["--grace"]
-    job_id = daemon.start("true")
-    assert completed(daemon, tmp_path, "query", job_id[:6]) == [job_id]
+@pytest.fixture(params=["bash", pytest.param("fish", marks=pytest.mark.slow)])
+def completed(request: pytest.FixtureRequest, environ: dict[str, str]) -> Completed:
+    """bash, by what it calls at the Tab key, and fish, by the command that it has for this."""
+    shell: str = installed(request.param)
 
-
-def test_other_shells() -> None:
-    """zsh and fish have scripts of their own."""
-    for shell, word in (("zsh", "#compdef txworker"), ("fish", "complete")):
+    def complete(*words: str) -> list[str]:
+        if shell == "bash":
+            script, options = _BASH.replace("(WORDS)", "(" + shlex.join(["txworker", *words]) + ")"), ["--norc"]
+        else:
+            script, options = _FISH.replace("LINE", shlex.quote(shlex.join(["txworker", *words]))), ["--no-config"]
         done = subprocess.run(
-            [sys.executable, "-m", "txworker", "completion", shell], capture_output=True, text=True, check=True
+            [shell, *options, "-c", script], env=environ, capture_output=True, text=True, timeout=LIMIT, check=False
         )
-        assert word in done.stdout
+        assert done.stderr == ""
+        return [line.split("\t")[0] for line in done.stdout.splitlines() if line]
+
+    return complete
+
+
+def test_words(completed: Completed) -> None:
+    """Commands and options are completed."""
+    assert {"stop", "start", "stream"} <= set(completed("st"))
+    assert completed("stop", "--gr") == ["--grace"]
+
+
+def test_jobs(completed: Completed, daemon: Daemon) -> None:
+    """The ids of jobs come from the worker that the line names, wherever it names it."""
+    job_id = daemon.start("true")
+    daemon.end(job_id)
+    assert completed("--addr", daemon.addr, "query", job_id[:6]) == [job_id]
+    assert completed(f"--addr={daemon.addr}", "query", job_id, job_id[:6]) == [job_id]
+    assert completed("query", job_id[:6]) == []
+
+
+@pytest.mark.slow
+def test_only_unfinished(completed: Completed, daemon: Daemon) -> None:
+    """A job that is done is not offered to `stop`."""
+    done, running = daemon.start("true"), daemon.start("sleep", "1000")
+    daemon.end(done)
+    offered = completed("stop", "--addr", daemon.addr, "")
+    assert running in offered
+    assert done not in offered
+
+
+@pytest.mark.slow
+def test_workers(completed: Completed, daemon: Daemon, environ: dict[str, str]) -> None:
+    """The names of workers come from client.toml, and so does the address of the one that the line names."""
+    place = Path(environ["XDG_CONFIG_HOME"]) / "txworker"
+    place.mkdir(parents=True)
+    (place / "client.toml").write_text(f'[workers.build]\naddr = "{daemon.addr}"\n[workers.test]\naddr = "h:1"\n')
+    job_id = daemon.start("true")
+    assert completed("--worker", "bu") == ["build"]
+    assert completed("--worker", "build", "query", job_id[:6]) == [job_id]
+
+
+def test_unreachable(environ: dict[str, str]) -> None:
+    """Where a worker accepts the connection and never answers, the user waits a moment, and nothing is said."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        addr = f"127.0.0.1:{silent.getsockname()[1]}"
+        words = ["completion", "bash", "--words=jobs", f"--line=txworker --addr {addr} stop "]
+        begun = time.monotonic()
+        done = subprocess.run([*PROGRAM, *words], env=environ, capture_output=True, timeout=LIMIT, check=False)
+        took = time.monotonic() - begun
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, b"", b"")
+    assert took < 3  # a second, on a machine that has nothing else to do
+
+
+class Terminal:
+    """A zsh in a terminal of its own."""
+
+    def __init__(self, environ: dict[str, str]) -> None:
+        self.printed = b""
+        pid, self._master = pty.fork()
+        if not pid:  # pragma: no cover - becomes zsh
+            os.execvpe("zsh", ["zsh", "-f", "-i"], {**environ, "TERM": "dumb", "PS1": "% "})
+        self._pid = pid
+
+    def type(self, text: str) -> None:
+        """As if by the keyboard."""
+        os.write(self._master, text.encode())
+
+    def until(self, text: str) -> None:
+        """Read until zsh has printed it."""
+        end = time.monotonic() + LIMIT
+        while text.encode() not in self.printed:
+            ready, _, _ = select.select([self._master], [], [], max(0.0, end - time.monotonic()))
+            assert ready, f"{text!r} is not in {self.printed!r}"
+            self.printed += os.read(self._master, 65536)
+
+    def close(self) -> None:
+        """zsh ends when its terminal is gone."""
+        os.close(self._master)
+        os.waitpid(self._pid, 0)
+
+
+@pytest.fixture
+def zsh(environ: dict[str, str]) -> Iterator[Terminal]:
+    """A zsh that knows the completion."""
+    installed("zsh")
+    terminal = Terminal(environ)
+    terminal.type("unset zle_bracketed_paste; autoload -U compinit; compinit -u -D\r")
+    terminal.type("eval \"$(txworker completion zsh)\"; print com''plete\r")
+    terminal.until("complete\r\n")
+    yield terminal
+    terminal.close()
+
+
+@pytest.mark.slow
+def test_zsh(zsh: Terminal, daemon: Daemon) -> None:
+    """zsh completes commands, and of several jobs each, from the worker that the line names."""
+    first, second = daemon.start("true"), daemon.start("true")
+    zsh.type(f"\x15txworker --addr {daemon.addr} inspe\t{first[:8]}\t{second[:8]}\t\x01print -r -- \r")
+    zsh.until(f"\r\ntxworker --addr {daemon.addr} inspect {first} {second}")
+
+
+@pytest.mark.slow
+def test_scripts() -> None:
+    """Each script is one that the shell can read."""
+    for shell in ("bash", "zsh", "fish"):
+        script = subprocess.run(
+            [sys.executable, "-m", "txworker", "completion", shell], capture_output=True, check=True
+        ).stdout
+        if shutil.which(shell):
+            read = subprocess.run([shell, "-n"], input=script, capture_output=True, timeout=LIMIT, check=False)
+            assert (read.returncode, read.stderr) == (0, b""), shell

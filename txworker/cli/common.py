@@ -36,8 +36,13 @@ class Version(argparse.Action):
 
 def add_to_program(parser: argparse.ArgumentParser) -> None:
     """Add the options before the command, with their defaults."""
-    _add(parser, addr=None, deadline=10.0, json=False, file=None, wait=None)
+    add_to_line(parser)
     parser.add_argument("--version", action=Version, nargs=0, help="print the version of this program")
+
+
+def add_to_line(parser: argparse.ArgumentParser) -> None:
+    """Add the options that may stand anywhere in a line, for a parser of which worker the line means."""
+    _add(parser, addr=None, deadline=10.0, json=False, file=None, wait=None)
 
 
 def add_to_command(parser: argparse.ArgumentParser, name: str) -> None:

@@ -26,7 +26,7 @@ def connect(options: argparse.Namespace, tell: Callable[[str], None] = console.p
     """
     return Client(
         options.addr,
-        tls=_tls(options),
+        tls=tls_of(options),
         patience=60.0 if options.patience is None else options.patience,
         first_patience=FIRST_PATIENCE_SECONDS if options.patience is None else None,
         deadline=options.deadline,
@@ -36,7 +36,7 @@ def connect(options: argparse.Namespace, tell: Callable[[str], None] = console.p
 
 def channel(options: argparse.Namespace) -> grpc.Channel:
     """A channel to the worker's control socket; gRPC connects when the first call is made. Raises as connect()."""
-    tls = _tls(options)
+    tls = tls_of(options)
     if tls is None:
         return grpc.insecure_channel(target(options.addr), OPTIONS)
     return grpc.secure_channel(options.addr, tls.credentials(), OPTIONS)
@@ -47,5 +47,12 @@ def with_tls(options: argparse.Namespace) -> bool:
     return not options.addr.startswith("unix:") and bool(options.tls_ca or options.tls_cert)
 
 
-def _tls(options: argparse.Namespace) -> CheckedTLS | None:
+def tls_of(options: argparse.Namespace) -> CheckedTLS | None:
+    """
+    The TLS files that the options name; None: without TLS.
+
+    Raises:
+        OSError: one cannot be read.
+        Failed: one cannot be used.
+    """
     return CheckedTLS(options.tls_ca, options.tls_cert, options.tls_key) if with_tls(options) else None

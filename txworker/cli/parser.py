@@ -265,6 +265,8 @@ def _add_drain(parser: argparse.ArgumentParser) -> None:
 
 def _add_completion(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("shell", choices=SHELLS)
+    parser.add_argument("--words", choices=("jobs", "workers"), help=argparse.SUPPRESS)  # asked by the script itself
+    parser.add_argument("--line", default="", help=argparse.SUPPRESS)
 
 
 def _add_pairs(parser: argparse.ArgumentParser, option: str, text: str) -> None:
