@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from typing import Any
 
 from txworker.client import JobRecord, JobState, NoSuchJob, WorkerError
@@ -15,6 +15,8 @@ class FakeClient:
     Its jobs, newest first; a watch tells them, and then the events. errors: by job id, raised by whatever is asked of
     it. Every start is of the job `started`. It is handed to commands as Any.
     """
+
+    addr = "127.0.0.1:30000"
 
     def __init__(
         self,
@@ -70,7 +72,7 @@ class FakeClient:
         selected = [record_of(job) for job in self.all if not states or JobState(job.state) in states]
         yield from selected[: limit or None]
 
-    def watch(self, *asked: Any, **more: Any) -> Iterator[JobRecord]:
+    def watch(self, *asked: Any, **more: Any) -> Generator[JobRecord, None, None]:
         yield from map(record_of, [*reversed(self.all), *self.events])
 
     def _check(self, job_id: str) -> None:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-import struct
-import subprocess
-import termios
 
 import pytest
 
 from tests.live.test_cli import PROGRAM, txworker
 from tests.support.daemon import LIMIT, Daemon
+from tests.support.terminal import on_terminal
 from txworker.pb import worker_pb2 as pb
 
 
@@ -97,23 +93,18 @@ def test_ps_on_a_terminal(daemon: Daemon) -> None:
     job_id = daemon.start("true", labels={"of": "terminal"})
     daemon.end(job_id)
 
-    def on_terminal(*words: str) -> list[str]:
-        ours, theirs = os.openpty()
-        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-        env = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
-        command = [*PROGRAM, "--addr", daemon.addr, "ps", "--label", "of=terminal", *words]
-        done = subprocess.run(command, stdout=theirs, env=env, timeout=LIMIT, check=False)
-        os.close(theirs)
-        printed = os.read(ours, 10_000).decode()
-        os.close(ours)
-        assert done.returncode == 0
-        return printed.splitlines()
+    def shown(*words: str) -> list[str]:
+        command = [*PROGRAM, "--addr", daemon.addr, "ps", "--label", "of=terminal", "--color", "never", *words]
+        with on_terminal(command) as terminal:
+            status, text = terminal.ended()
+        assert status == 0
+        return text.splitlines()
 
-    header, line = on_terminal()
+    header, line = shown()
     assert header == "JOB      STATE     EXIT      AGE    RAN  OUTPUT  COMMAND"
     assert line.startswith(f"{job_id[:8]} succeeded 0 ")
     assert line.endswith("  true")
-    assert job_id in on_terminal("--no-trunc")[1]
+    assert job_id in shown("--no-trunc")[1]
 
 
 def test_ps_window_and_label(daemon: Daemon) -> None:

@@ -7,6 +7,7 @@ import importlib.metadata
 import os
 from typing import Any
 
+from txworker.cli.colours import WHEN
 from txworker.cli.profiles import Profile, WrongProfiles, chosen, profiles_path
 from txworker.cli.values import address, names, patience, positive_seconds
 
@@ -42,14 +43,14 @@ def add_to_program(parser: argparse.ArgumentParser) -> None:
 
 def add_to_line(parser: argparse.ArgumentParser) -> None:
     """Add the options that may stand anywhere in a line, for a parser of which worker the line means."""
-    _add(parser, addr=None, deadline=10.0, json=False, file=None, wait=None)
+    _add(parser, addr=None, deadline=10.0, json=False, file=None, wait=None, color="auto")
 
 
 def add_to_command(parser: argparse.ArgumentParser, name: str) -> None:
     """Add the options after the command, without defaults, so that they override only if given (argparse.SUPPRESS)."""
     none = argparse.SUPPRESS
     json_help = none if name in COPYING else None
-    _add(parser, addr=none, deadline=none, json=none, file=none, wait=none, json_help=json_help)
+    _add(parser, addr=none, deadline=none, json=none, file=none, wait=none, color=none, json_help=json_help)
 
 
 def _add(
@@ -59,6 +60,7 @@ def _add(
     json: Any,
     file: Any,
     wait: Any,
+    color: Any,
     json_help: str | None = None,
 ) -> None:
     group = parser.add_argument_group("the worker, and how it is asked")
@@ -104,6 +106,13 @@ def _add(
         action="store_true",
         default=json,
         help=json_help or "print JSON, one object on a line for each answer or job",
+    )
+    group.add_argument(
+        "--color",
+        choices=WHEN,
+        default=color,
+        metavar="WHEN",
+        help="auto: colours on a terminal, unless $NO_COLOR is set (the default); always; never",
     )
 
 

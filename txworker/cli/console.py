@@ -7,10 +7,15 @@ import os
 import select
 import sys
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 
 from txworker.base.printable import cut, printable
+from txworker.cli.colours import Painted
 from txworker.cli.failures import REFUSED, Failed
+from txworker.cli.status_line import StatusLine
+
+_status = StatusLine()
+"""One for the process, as its stderr is."""
 
 STDOUT, STDERR = 1, 2
 
@@ -54,7 +59,8 @@ def check_open() -> None:
 
 def print_lines(*lines: str) -> None:
     """
-    Print lines on stdout and flush it. Unprintable characters are escaped, so each text is one line.
+    Print lines on stdout and flush it; painted ones have their colour. Unprintable characters are escaped, so each text
+    is one line.
 
     Raises:
         Failed: stdout is closed.
@@ -62,7 +68,8 @@ def print_lines(*lines: str) -> None:
     """
     check_open()
     try:
-        print(*map(printable, lines), sep="\n", flush=True)
+        with _status.paused():
+            print(*map(_shown, lines), sep="\n", flush=True)
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), STDOUT)  # otherwise Python flushes again at exit, and prints an error
         raise CannotWrite(STDOUT, error) from error
@@ -88,7 +95,22 @@ def print_error(sentence: str) -> None:
     """Print a line on stderr, escaped like print_lines(). If that fails, only the exit status tells."""
     with suppress(OSError):
         if sys.stderr is not None:
-            print(f"txworker: {printable(cut(sentence, _MOST_IN_SENTENCE))}", file=sys.stderr, flush=True)
+            with _status.paused():
+                print(f"txworker: {printable(cut(sentence, _MOST_IN_SENTENCE))}", file=sys.stderr, flush=True)
+
+
+def waiting(sentence: str) -> AbstractContextManager[None]:
+    """Inside the block a status line says so, on a terminal, if it lasts. Not around copy()."""
+    return _status.waiting(sentence)
+
+
+def waiting_for(addr: str) -> AbstractContextManager[None]:
+    """The same until that worker has answered."""
+    return waiting(f"waiting for the worker at {addr}")
+
+
+def _shown(line: str) -> str:
+    return line.shown() if isinstance(line, Painted) else printable(line)
 
 
 def _written(data: memoryview, to: int) -> int:

@@ -71,6 +71,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
 GENERAL: tuple[tuple[str, str], ...] = (
     ("txworker --worker build run true", "on a worker that ~/.config/txworker/client.toml names"),
     ("txworker --addr worker:30000 --deadline 30 --patience 10m ps", ""),
+    ("txworker --color never ps", "always, auto; $NO_COLOR is obeyed"),
     ("txworker --tls-ca ca.pem --tls-cert me.pem --tls-key me.key ps", ""),
 )
 

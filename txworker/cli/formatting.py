@@ -119,6 +119,11 @@ def label_widths(names: Iterable[str], jobs: Sequence[pb.Job], most: int | None)
     return {name: max(found) if most is None else min(max(found), most) for name, found in widths.items()}
 
 
+def state_begins(short: bool = False) -> int:
+    """Where in such a row the name of the state is."""
+    return (SHORT_ID if short else LONG_ID) + 1
+
+
 def is_done(job: pb.Job) -> bool:
     """The job is in a final state; a state that this program does not know counts as final."""
     return job.state not in _UNFINISHED

@@ -7,10 +7,12 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from itertools import chain, islice
 
 from txworker.base.printable import cut
 from txworker.cli import console
+from txworker.cli.colours import with_state
 from txworker.cli.failures import REFUSED, TIMED_OUT, Failed
 from txworker.cli.formatting import (
     MOST_CHARACTERS,
@@ -23,10 +25,11 @@ from txworker.cli.formatting import (
     label_widths,
     row,
     seconds,
+    state_begins,
     state_name,
 )
 from txworker.cli.named_jobs import UNFINISHED, whole_id
-from txworker.client import Client, JobState
+from txworker.client import Client, JobRecord, JobState
 from txworker.client.requests import PAGE
 from txworker.pb import worker_pb2 as pb
 
@@ -40,7 +43,8 @@ _WIDEST_LABEL = 24
 def ps(client: Client, options: argparse.Namespace) -> int:
     """List jobs, newest first."""
     jobs = listed(client, options)
-    newest = list(islice(jobs, _MEASURED))  # no header when the worker does not answer
+    with console.waiting_for(options.addr):
+        newest = list(islice(jobs, _MEASURED))  # no header when the worker does not answer
     labels = label_columns(options, newest)
     format_job = formatter(options, labels)
     if not (options.json or options.quiet):
@@ -72,9 +76,8 @@ def wait(client: Client, options: argparse.Namespace) -> int:
     ids = {whole_id(client, word) for word in options.jobs}
     ended: dict[str, pb.Job] = {}
     try:
-        for record in client.watch(ids, timeout=options.timeout):
-            job = record.message
-            if is_done(job):
+        with closing(client.watch(ids, timeout=options.timeout)) as records:
+            while (job := _next_end(records, len(ids) - len(ended), len(ids))) is not None:
                 ended[job.jobID] = job
                 _print_end(options, job)
     except TimeoutError as error:
@@ -82,6 +85,12 @@ def wait(client: Client, options: argparse.Namespace) -> int:
         raise Failed(f"{missing} not done after {options.timeout:g} s", TIMED_OUT) from error
     statuses = [exit_status(job) for job in ended.values()]
     return statuses[0] if len(statuses) == 1 else REFUSED * any(statuses)
+
+
+def _next_end(records: Iterator[JobRecord], left: int, wanted: int) -> pb.Job | None:
+    """The next job that is done; None: all are."""
+    with console.waiting(f"waiting for {left} of {wanted} jobs" if wanted > 1 else "waiting for the job"):
+        return next((record.message for record in records if is_done(record.message)), None)
 
 
 def watch(client: Client, options: argparse.Namespace) -> int:
@@ -116,8 +125,13 @@ def formatter(options: argparse.Namespace, labels: Labels = NO_LABELS, reserved:
     """Jobs as lines, with columns for these labels, on a terminal that has so many characters less."""
     if options.json:
         return as_json
-    width = line_width(reserved)
-    return lambda job: row(job, time.time(), width, short_ids(options), labels)
+    width, short = line_width(reserved), short_ids(options)
+
+    def format_job(job: pb.Job) -> str:
+        line = row(job, time.time(), width, short, labels)
+        return with_state(line, state_name(job), state_begins(short), options)
+
+    return format_job
 
 
 def line_width(reserved: int = 0) -> int | None:
@@ -144,11 +158,12 @@ def _missing(count: int, wanted: int) -> str:
 def _print_end(options: argparse.Namespace, job: pb.Job) -> None:
     if options.quiet:
         return
-    console.print_lines(as_json(job) if options.json else _end(job))
+    console.print_lines(as_json(job) if options.json else _end(options, job))
 
 
-def _end(job: pb.Job) -> str:
+def _end(options: argparse.Namespace, job: pb.Job) -> str:
     state = state_name(job)
     # the error text of a lost job begins with its state
     why = cut(job.errorText.removeprefix(f"{state}: "), MOST_CHARACTERS)
-    return f"{job.jobID} {state}: {why}" if why else f"{job.jobID} {state}"
+    line = f"{job.jobID} {state}: {why}" if why else f"{job.jobID} {state}"
+    return with_state(line, state, len(job.jobID) + 1, options)

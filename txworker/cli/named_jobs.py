@@ -21,17 +21,23 @@ def whole_id(client: Client, word: str) -> str:
     Raises:
         WorkerError: there is no such job, or there are several.
     """
-    return word if len(word) == _ID_LENGTH else client.get(word).id
+    if len(word) == _ID_LENGTH:
+        return word
+    with console.waiting_for(client.addr):
+        return client.get(word).id
 
 
 def unfinished(client: Client, options: argparse.Namespace) -> list[str]:
     """The ids of the jobs that are not done and have all labels of the options, the oldest first."""
-    return [record.id for record in client.jobs(UNFINISHED, options.label)][::-1]
+    with console.waiting_for(client.addr):
+        return [record.id for record in client.jobs(UNFINISHED, options.label)][::-1]
 
 
-def for_each(options: argparse.Namespace, words: Iterable[str], act: Callable[[str], object]) -> int:
+def for_each(options: argparse.Namespace, words: Iterable[str], act: Callable[[str], object], status: str = "") -> int:
     """
     Do the same for each job, independently of errors for the others, which are printed; the highest exit status.
+
+    status: said on a terminal while one takes long; by default that the worker is waited for.
 
     Raises:
         Failed: no worker answers.
@@ -39,7 +45,8 @@ def for_each(options: argparse.Namespace, words: Iterable[str], act: Callable[[s
     highest = 0
     for word in words:
         try:
-            act(word)
+            with console.waiting(f"{status} {word}") if status else console.waiting_for(options.addr):
+                act(word)
         except WorkerError as error:  # noqa: PERF203  # each has errors of its own
             failed = failure(error, options.addr, with_tls=with_tls(options))
             if failed.status == UNREACHABLE:

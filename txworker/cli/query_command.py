@@ -9,11 +9,14 @@ from google.protobuf.duration_pb2 import Duration
 
 from txworker.base.printable import cut
 from txworker.cli import console
+from txworker.cli.colours import with_state
 from txworker.cli.formatting import MOST_CHARACTERS, as_json, command_line, state_name
 from txworker.cli.named_jobs import for_each
 from txworker.client import Client
 from txworker.client.values import record_of
 from txworker.pb import worker_pb2 as pb
+
+_NAME_WIDTH = 12
 
 _NOT_CUT = 2**31
 """Characters."""
@@ -26,7 +29,9 @@ def query(client: Client, options: argparse.Namespace) -> int:
         record = client.get(word)
         error = record.done and not record.ok
         answer = pb.QueryJobRes(done=record.done, error=error, errorText=record.error_text, job=record.message)
-        _print(options, [as_json(answer)] if options.json else _lines(_summary(record.message, MOST_CHARACTERS)))
+        _print(
+            options, [as_json(answer)] if options.json else _lines(options, _summary(record.message, MOST_CHARACTERS))
+        )
 
     return for_each(options, options.jobs, query_one)
 
@@ -36,7 +41,7 @@ def inspect(client: Client, options: argparse.Namespace) -> int:
 
     def inspect_one(word: str) -> None:
         job = client.get(word).message
-        lines = _lines([*_summary(job, _NOT_CUT), *_how_started(job)])
+        lines = _lines(options, [*_summary(job, _NOT_CUT), *_how_started(job)])
         _print(options, [as_json(job)] if options.json else lines)
 
     return for_each(options, options.jobs, inspect_one)
@@ -47,8 +52,13 @@ def _print(options: argparse.Namespace, lines: list[str]) -> None:
     console.print_lines(*lines, *([""] if len(options.jobs) > 1 and not options.json else []))
 
 
-def _lines(fields: list[tuple[str, object]]) -> list[str]:
-    return [f"{name:<12}{value}" for name, value in fields if value]
+def _lines(options: argparse.Namespace, fields: list[tuple[str, object]]) -> list[str]:
+    return [_line(options, name, value) for name, value in fields if value]
+
+
+def _line(options: argparse.Namespace, name: str, value: object) -> str:
+    line = f"{name:<{_NAME_WIDTH}}{value}"
+    return with_state(line, str(value), _NAME_WIDTH, options) if name == "state" else line
 
 
 def _summary(job: pb.Job, most: int) -> list[tuple[str, object]]:

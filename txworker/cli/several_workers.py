@@ -10,6 +10,7 @@ from itertools import chain
 from queue import SimpleQueue
 
 from txworker.cli import console
+from txworker.cli.colours import Painted
 from txworker.cli.common import use_profile
 from txworker.cli.connect import connect, with_tls
 from txworker.cli.failures import Failed, failure
@@ -86,7 +87,8 @@ def _line(options: argparse.Namespace, name: str, job: pb.Job, labels: Labels = 
     line = formatter(options, labels, reserved)(job)
     if options.json:
         return json.dumps({"worker": name, **json.loads(line)})
-    return f"{name:<{reserved}}{line}"
+    name = f"{name:<{reserved}}"
+    return line.after(name) if isinstance(line, Painted) else f"{name}{line}"
 
 
 def _reserved(options: argparse.Namespace) -> int:

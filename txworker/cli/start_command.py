@@ -37,7 +37,8 @@ class Start:
 
     def send(self, client: Client) -> str:
         """Start it; the job's id. Raises WorkerError."""
-        return client.start(self.command, self.path, **self.details).id
+        with console.waiting_for(client.addr):
+            return client.start(self.command, self.path, **self.details).id
 
 
 def start(client: Client, options: argparse.Namespace) -> int:

@@ -36,7 +36,7 @@ def stop(client: Client, options: argparse.Namespace) -> int:
             console.print_lines(as_json(result.message))
 
     status = for_each(options, options.jobs or unfinished(client, options), stop_one)
-    return max(status, for_each(options, stopped, wait_for_one) if options.wait else 0)
+    return max(status, for_each(options, stopped, wait_for_one, "waiting for job") if options.wait else 0)
 
 
 def _end(client: Client, word: str, options: argparse.Namespace) -> tuple[str, Message]:

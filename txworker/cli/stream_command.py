@@ -9,6 +9,7 @@ from queue import Queue
 from typing import Any
 
 from txworker.cli import console
+from txworker.cli.colours import name_of_job
 from txworker.cli.connect import with_tls
 from txworker.cli.console import STDOUT
 from txworker.cli.failures import Failed, failure
@@ -25,7 +26,8 @@ _MOST_WAITING = 100
 def stream(client: Client, options: argparse.Namespace) -> int:
     """Copy a job's output to stdout; of several jobs at once, with the job's short id before each line."""
     console.check_open()
-    ids = [_job_or_path(client, name) for name in options.jobs]
+    with console.waiting_for(options.addr):
+        ids = [_job_or_path(client, name) for name in options.jobs]
     if len(ids) == 1:
         console.copy(_output(client, options, ids[0]), STDOUT)
         return 0
@@ -77,8 +79,9 @@ class _Merged:
 
     def lines(self) -> Iterator[bytes]:
         """Each with its job's short id before it; ends with the last job."""
-        for job_id, output in self._outputs.items():
-            threading.Thread(target=self._read_one, args=(job_id, output), daemon=True).start()
+        for number, (job_id, output) in enumerate(self._outputs.items()):
+            name = name_of_job(f"{job_id[:SHORT_ID]} |", number, self._options)
+            threading.Thread(target=self._read_one, args=(f"{name} ".encode(), output), daemon=True).start()
         left = len(self._outputs)
         while left:
             match self._read.get():
@@ -90,8 +93,7 @@ class _Merged:
                 case None:
                     left -= 1
 
-    def _read_one(self, job_id: str, output: Iterator[bytes]) -> None:
-        name = f"{job_id[:SHORT_ID]} | ".encode()
+    def _read_one(self, name: bytes, output: Iterator[bytes]) -> None:
         try:
             for line in lines_of(output):
                 self._read.put(name + line)

@@ -1,0 +1,88 @@
+"""A program on a terminal of its own: a pty."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import select
+import struct
+import subprocess
+import termios
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from tests.support.daemon import LIMIT
+
+
+class Terminal:
+    """What a program shows on its terminal, and what is typed there. `shown` is all that came until now."""
+
+    def __init__(self, process: subprocess.Popen[bytes], fd: int) -> None:
+        self.process = process
+        self.shown = ""
+        self._fd = fd
+
+    def type(self, keys: str) -> None:
+        """Type these keys; a control character is a signal where the terminal makes one of it."""
+        os.write(self._fd, keys.encode())
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Another size, of which the program hears by SIGWINCH."""
+        fcntl.ioctl(self._fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def mode(self) -> list[int]:
+        """The terminal's local modes and the like, as tcgetattr tells them."""
+        return [flags for flags in termios.tcgetattr(self._fd)[:4] if isinstance(flags, int)]
+
+    def until(self, pattern: str) -> str:
+        """Read until that has come; what came with it and before, since the last call."""
+        begin = len(self.shown)
+        end = time.monotonic() + LIMIT
+        while not re.search(pattern, self.shown[begin:]):
+            assert self._read(end - time.monotonic()), self.shown
+        return self.shown[begin:]
+
+    def ended(self) -> tuple[int, str]:
+        """Wait for the program's end: its exit status, and all that was shown."""
+        end = time.monotonic() + LIMIT
+        while self._read(end - time.monotonic()):
+            pass
+        return self.process.wait(LIMIT), self.shown
+
+    def _read(self, seconds: float) -> bool:
+        """False: nothing will come any more."""
+        assert select.select([self._fd], [], [], max(seconds, 0))[0], self.shown
+        try:
+            data = os.read(self._fd, 65536)
+        except OSError:  # EIO: no process has the terminal
+            return False
+        self.shown += data.decode(errors="replace")
+        return bool(data)
+
+
+@contextmanager
+def on_terminal(
+    words: Sequence[str], env: Mapping[str, str] = os.environ, rows: int = 24, columns: int = 80
+) -> Iterator[Terminal]:
+    """
+    A command with stdin, stdout and stderr on a terminal of this size, which is its controlling one (util-linux's
+    setsid makes it so).
+    """
+    ours, theirs = os.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+    env = {name: value for name, value in env.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
+    with subprocess.Popen(
+        ["setsid", "--ctty", "--wait", *words],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env={**env, "TERM": "xterm-256color"},
+    ) as process:
+        os.close(theirs)
+        try:
+            yield Terminal(process, ours)
+        finally:
+            process.kill()
+            os.close(ours)

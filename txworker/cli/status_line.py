@@ -1,0 +1,94 @@
+"""One line on stderr that says what is waited for, while it is; only on a terminal."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TextIO
+
+from txworker.base.printable import printable
+from txworker.cli.colours import is_terminal
+
+AFTER_SECONDS = 0.5
+"""What takes less is not told."""
+
+_ERASED = "\r\x1b[K"
+_USUAL_WIDTH = 80
+
+
+class StatusLine:
+    """
+    The status line of this program. Any thread. Whatever else is printed must be printed within paused().
+
+    stream: where it is shown, asked for each time, because tests and shells replace it.
+    """
+
+    def __init__(
+        self,
+        stream: Callable[[], TextIO | None] = lambda: sys.stderr,
+        timer: Callable[[float, Callable[[], None]], threading.Timer] = threading.Timer,
+    ) -> None:
+        self._stream = stream
+        self._timer = timer
+        self._lock = threading.RLock()
+        self._sentence = ""
+        self._shown = False
+
+    @contextmanager
+    def waiting(self, sentence: str) -> Iterator[None]:
+        """Inside the block the line is there, once that has lasted for a while. Of two blocks, the later one's is."""
+        if not is_terminal(self._stream()):
+            yield
+            return
+        with self._lock:
+            before, self._sentence = self._sentence, sentence
+        timer = self._timer(AFTER_SECONDS, self._show)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            with self._lock:
+                self._hide()
+                self._sentence = before
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Inside the block the line is not there, and other threads do not print."""
+        with self._lock:
+            shown = self._shown
+            self._hide()
+            yield
+            if shown:
+                self._show()
+
+    def _show(self) -> None:
+        with self._lock:
+            if self._sentence and not self._shown:
+                self._shown = self._write(self._cut(f"txworker: {printable(self._sentence)} …"))
+
+    def _hide(self) -> None:
+        if self._shown:
+            self._shown = False
+            self._write(_ERASED)
+
+    def _write(self, text: str) -> bool:
+        """Whether it was written; a terminal that is lost has no status."""
+        stream = self._stream()
+        with suppress(OSError, ValueError):  # ValueError: it is closed
+            if stream is not None:
+                print(text, end="", file=stream, flush=True)
+                return True
+        return False
+
+    def _cut(self, text: str) -> str:
+        """A longer line would wrap, and only its last row could be erased."""
+        width, stream = _USUAL_WIDTH, self._stream()
+        with suppress(OSError, ValueError):
+            if stream is not None:
+                width = os.get_terminal_size(stream.fileno()).columns or width
+        return text if len(text) < width else f"{text[: max(width - 2, 0)]}…"
