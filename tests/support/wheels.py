@@ -68,6 +68,8 @@ def _copy(tree: Path) -> None:
         shutil.copytree(TOP / name, tree / name, ignore=unwanted)
     for name in ("pyproject.toml", "README.md", "LICENSE", "worker.toml"):
         shutil.copy(TOP / name, tree)
+    (tree / "docs").mkdir()
+    shutil.copy(TOP / "docs" / "txworker.1", tree / "docs")
 
 
 def _edit(file: Path, old: str, new: str) -> None:
