@@ -112,13 +112,18 @@ def test_umask_of_jobs(tmp_path: Path) -> None:
 def test_what_it_says_of_itself(tmp_path: Path) -> None:
     """Version, configuration and directories are in the log; so is what may have been meant otherwise."""
     worker = Daemon(tmp_path, server='crt_file = "none.pem"\n')
-    wait_until(lambda: "configuration" in worker.log())
+    wait_until(lambda: "crt_file and key_file are not used" in worker.log())
     log = worker.log().replace('addr = "127.0.0.1:0"', "")
     worker.close()
     assert re.search(
         rf"txworker \d\S*, configuration {tmp_path}/worker.toml, state in {tmp_path}/state, output in", log
     )
-    assert "grpc_server.use_tls is false: crt_file and key_file are not used" in log
+    warning = "grpc_server.use_tls is false: crt_file and key_file are not used, calls come without TLS"
+    assert f"#warn] {warning}.\n" in log
+    words = [TWISTD, "worker", "--config", str(worker.config), "--check"]
+    check = subprocess.run(words, capture_output=True, text=True, timeout=LIMIT, check=True)
+    assert check.stdout == f"txworker: {worker.config} is good\n"
+    assert f"txworker: warning: {warning}\n" in check.stderr
     status = subprocess.run([TWISTD, "worker", "--version"], capture_output=True, text=True, timeout=LIMIT, check=True)
     assert re.match(r"txworker \d\S*, Twisted \d", status.stdout)
 

@@ -69,16 +69,6 @@ def check_jobs(jobs: Jobs) -> None:
         _check_safe(f"jobs.{key}", directory)
 
 
-def readers_of_key(path: Path) -> str:
-    """Why other users can read a private key, as the end of a sentence; empty: only the worker's user and root can."""
-    status = path.stat()
-    if status.st_uid not in (0, os.geteuid()):
-        return f"belongs to user {status.st_uid}"
-    # a worker that does not own the file needs the group's permission to read it
-    forbidden = stat.S_IROTH | (stat.S_IRGRP if os.geteuid() in (0, status.st_uid) else 0)
-    return f"can be read by others (mode {stat.S_IMODE(status.st_mode):04o})" if status.st_mode & forbidden else ""
-
-
 def _check_safe(key: str, path: Path) -> None:
     """Raises ConfigError when other users control the path. The worker checks again when it opens the directory."""
     try:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from twisted.application.service import Service
@@ -16,7 +14,6 @@ from txworker.base.ratelimit import Allows, RateLimit
 from txworker.config import Config
 from txworker.config import GrpcServer as ServerConfig
 from txworker.config import Scheduler as SchedulerConfig
-from txworker.config.checks import readers_of_key
 from txworker.daemon.descriptors import DescriptorLimit
 from txworker.daemon.drain import Drain
 from txworker.daemon.handover import Handover
@@ -97,23 +94,10 @@ def _grpc_server(
 
 def _credentials(config: ServerConfig) -> Callable[[], Any] | None:
     """None: without TLS."""
-    if not config.use_tls:
-        if config.crt_file or config.key_file:
-            _log.warn("grpc_server.use_tls is false: crt_file and key_file are not used, calls come without TLS.")
+    if not config.use_tls or not config.crt_file or not config.key_file:  # the configuration's checks require both
         return None
-    if not config.crt_file or not config.key_file:  # the configuration's checks require both
-        return None
-    warn_of_readers(config.key_file)
     files = CertificateFiles(config.crt_file, config.key_file, config.client_ca_file)
     return lambda: server_credentials(files)
-
-
-def warn_of_readers(key_file: Path) -> None:
-    """Warn if other users can read the key."""
-    with suppress(OSError):  # reported when the server reads it
-        readers = readers_of_key(key_file)
-        if readers:
-            _log.warn("grpc_server.key_file: {path} {readers}.", path=key_file, readers=readers)
 
 
 def _connections(config: ServerConfig, descriptors: DescriptorLimit) -> Connections:
@@ -131,9 +115,6 @@ def registration(
     config: SchedulerConfig, server: GrpcServer, reactor: Any, allows: Allows = lambda kind: True
 ) -> Registration:
     """The worker's registration with the scheduler, under the configured address or the server's; not started."""
-    if not config.advertise_addr and server.host in ("", "0.0.0.0", "::"):
-        text = "scheduler.advertise_addr is not given: the scheduler is told {host}, which is no address to dial."
-        _log.warn(text, host=server.host)
     ca = None if config.ca_file is None else config.ca_file.read_bytes()
     link = Link(reactor, config.addr, root_certificates=ca, use_tls=config.use_tls)
     return Registration(reactor, link, lambda: config.advertise_addr or server.address, random.random, allows=allows)

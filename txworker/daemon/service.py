@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -18,6 +19,7 @@ from twisted.python.components import Componentized
 from txworker.base.logs import Logger, observer_for
 from txworker.base.printable import printable
 from txworker.config import Config, ConfigError, load
+from txworker.config.warnings import warnings_of
 from txworker.daemon.lifetime import StagedServices
 from txworker.daemon.refusals import CannotStart, check_identity, check_twistd
 from txworker.daemon.signals import hold_signals
@@ -64,6 +66,8 @@ class Options(usage.Options):
         self.umask = _umask() if self.parent is None or self.parent["umask"] is None else self.parent["umask"]
         if self["check"]:
             print(printable(f"txworker: {self.worker_config.source or 'the default configuration'} is good"))
+            for warning in warnings_of(self.worker_config):
+                print(printable(f"txworker: warning: {warning}"), file=sys.stderr)
             raise SystemExit(0)
 
 
@@ -113,6 +117,8 @@ class WorkerService(Service):
             state=self._config.jobs.state_directory,
             output=self._config.jobs.output_directory,
         )
+        for warning in warnings_of(self._config):
+            self._log.warn("{warning}.", warning=warning)
         gc.collect()
         gc.freeze()  # these objects stay; to scan them in each collection would cost a twentieth of a launch
 
