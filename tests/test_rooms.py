@@ -48,7 +48,8 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
     "process": (
         {"arguments", "bootstrap", "environ", "exec_diagnosis", "identity", "job_leftovers", "limits", "pipes"}
         | {"shim_connection", "shim_handshake", "spawn_options", "timers"},
-        {"launch_errors", "reactor_spawner", "reconnecting_shim", "state_machine", "transport"},
+        {"launch_errors", "reactor_spawner", "reconnecting_shim", "time_limits", "transport"},
+        {"state_machine"},
         {"job_process", "shim_spawner"},
         {"launcher"},
     ),

@@ -25,7 +25,7 @@ from txworker.jobs.errors import WrongState
 
 
 def a_job(*facts: Fact) -> Job:
-    job = Job("id-1", JobSpec("true", timeout_seconds=5, quiet_timeout_seconds=2.5), created_at=1.0)
+    job = Job("id-1", JobSpec("true", timeout_seconds=5, quiet_timeout_seconds=2.5, lease_seconds=30), created_at=1.0)
     for revision, fact in enumerate(facts, 1):
         job = after(job, fact, revision)
     return job
@@ -68,6 +68,12 @@ class AfterTests(SynchronousTestCase):
             ((EndRequested(EndReason.TIMEOUT), exited(0)), JobState.TIMED_OUT, "timed out after 5 s: exit status 0"),
             ((EndRequested(EndReason.QUIET), exited(0)), JobState.TIMED_OUT, "no output for 2.5 s: exit status 0"),
             ((EndRequested(EndReason.QUIET), exited(3)), JobState.TIMED_OUT, "no output for 2.5 s: exit status 3"),
+            (
+                (EndRequested(EndReason.LEASE), exited(None, 15)),
+                JobState.STOPPED,
+                "lease of 30 s ran out: signal: terminated",
+            ),
+            ((EndRequested(EndReason.LEASE), exited(0)), JobState.STOPPED, "lease of 30 s ran out: exit status 0"),
             ((Lost(9.0, "the worker died", 7),), JobState.LOST, "the worker died"),
         ]
         for facts, state, text in table:

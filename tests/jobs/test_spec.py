@@ -48,6 +48,8 @@ class RefusalTests(SynchronousTestCase):
             ({"command": "a", "directory": "x" * 4096}, "directory"),
             ({"command": "a", "timeout_seconds": 0.0}, "timeout"),
             ({"command": "a", "quiet_timeout_seconds": -1.0}, "quietTimeout"),
+            ({"command": "a", "lease_seconds": 0.9}, "lease"),
+            ({"command": "a", "lease_seconds": float("nan")}, "lease"),
         ]
         for fields, name in table:
             error = self.assertRaises(InvalidRequest, lambda fields=fields: JobSpec(**fields))

@@ -233,10 +233,11 @@ async def test_leftovers(tmp_path: Path, provider: Provider) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_timeouts(tmp_path: Path, provider: Provider) -> None:
-    """timeout and quietTimeout end a job, with the reason."""
+    """timeout, quietTimeout and a lease end a job, with the reason."""
     for spec, reason in [
         (JobSpec("sleep", "100", timeout_seconds=0.1), EndReason.TIMEOUT),
         (JobSpec("sleep", "100", quiet_timeout_seconds=0.1), EndReason.QUIET),
+        (JobSpec.unchecked(command="sleep", path="100", lease_seconds=0.1), EndReason.LEASE),  # too short for a client
     ]:
         heard = Heard()
         await launch(provider, tmp_path, spec, heard)

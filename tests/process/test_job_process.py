@@ -14,7 +14,7 @@ from txworker.jobs import EndReason, Exit, Usage
 from txworker.leftovers.process_table_scan import ProcessTableScan
 from txworker.process.job_leftovers import JobLeftovers
 from txworker.process.job_process import JobProcess
-from txworker.process.state_machine import TimeLimits
+from txworker.process.time_limits import TimeLimits
 
 
 class Transport(FakeTransport):

@@ -9,7 +9,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.fakes import FakeCleanup, FakeTransport
 from txworker.jobs import EndReason
-from txworker.process.state_machine import Context, TimeLimits, begin, new_machine
+from txworker.process.state_machine import Context, begin, new_machine
+from txworker.process.time_limits import TimeLimits
 from txworker.process.timers import Timers
 
 
@@ -19,13 +20,19 @@ class StateMachineTests(SynchronousTestCase):
         self.transport = FakeTransport()
         self.overdue: list[EndReason] = []
 
-    def begin(self, timeout: float | None = None, quiet: float | None = None, keep: bool = False) -> None:
+    def begin(
+        self,
+        timeout: float | None = None,
+        quiet: float | None = None,
+        keep: bool = False,
+        lease: float | None = None,
+    ) -> None:
         self.cleanup = FakeCleanup()
         self.done: list[bool] = []
         self.blocked: list[float] = []
         self.context = Context(
             Timers(self.clock),
-            TimeLimits(10, 2, timeout, quiet),
+            TimeLimits(10, 2, timeout, quiet, lease),
             None if keep else self.cleanup,
             self.overdue.append,
             lambda: self.blocked.append(self.clock.seconds()),
@@ -80,18 +87,26 @@ class StateMachineTests(SynchronousTestCase):
         """A job without output for quietTimeout is ended; each output restarts the time."""
         self.begin(quiet=5)
         self.clock.advance(4)
-        self.context.last_output = self.clock.seconds()
+        self.context.limit_timers.printed()
         self.clock.advance(4.5)
         self.assertEqual([], self.overdue)
         self.clock.advance(0.5)
         self.clock.advance(0.1)
         self.assertEqual([EndReason.QUIET], self.overdue)
 
+    def test_lease(self) -> None:
+        """A job whose lease runs out is ended like a stopped one, after the reason is reported."""
+        self.begin(lease=30)
+        self.clock.advance(30)
+        self.assertEqual(([EndReason.LEASE], [SIGTERM, SIGCONT]), (self.overdue, self.transport.signals))
+        self.clock.advance(10)
+        self.assertEqual([SIGTERM, SIGCONT, SIGKILL], self.transport.signals)
+
     def test_quiet_while_we_stood_still(self) -> None:
         """After the worker itself stood still, output is read before quietTimeout is checked."""
         self.begin(quiet=5)
         self.clock.advance(60)
-        self.context.last_output = self.clock.seconds()
+        self.context.limit_timers.printed()
         self.clock.advance(4)
         self.assertEqual([], self.overdue)
 
@@ -129,7 +144,7 @@ class StateMachineTests(SynchronousTestCase):
 
     def test_stopped_is_not_overdue(self) -> None:
         """After a stop no time limit is reported."""
-        self.begin(timeout=5, quiet=5)
+        self.begin(timeout=5, quiet=5, lease=5)
         self.machine.stop(20)
         self.clock.advance(6)
         self.assertEqual([], self.overdue)

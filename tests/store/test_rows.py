@@ -41,6 +41,7 @@ WHOLE = JobSpec(
     separate_stderr=True,
     stdin_sha256="ab" * 32,
     leftovers="keep",
+    lease_seconds=30.0,
 )
 SPECS = [
     WHOLE,

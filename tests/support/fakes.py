@@ -174,6 +174,7 @@ class FakeRunning:
     signals: list[int] = field(default_factory=list)
     unsignallable: Exception | None = None
     cgroup: str | None = None
+    renewals: int = 0
     released: bool = False
     left: Deferred[None] = field(default_factory=Deferred)
     abandoned: Deferred[None] = field(default_factory=Deferred)
@@ -188,6 +189,9 @@ class FakeRunning:
         if self.unsignallable is not None:
             raise self.unsignallable
         self.signals.append(number)
+
+    def renew_lease(self) -> None:
+        self.renewals += 1
 
     def exited(self, how: Any) -> None:
         self.listener.ended(Exit(how["exit_code"], how["signal"]))

@@ -58,6 +58,7 @@ class SpecTests(SynchronousTestCase):
             ),
             labels={"l": "m"},
             quietTimeout=Duration(seconds=2),
+            lease=Duration(seconds=30),
             separateStderr=True,
             leftovers="keep",
         )
@@ -73,6 +74,7 @@ class SpecTests(SynchronousTestCase):
             limits=Limits(1, 2, 3.0, 4, 5),
             labels={"l": "m"},
             quiet_timeout_seconds=2.0,
+            lease_seconds=30.0,
             separate_stderr=True,
             leftovers="keep",
         )
@@ -104,7 +106,7 @@ class SpecTests(SynchronousTestCase):
 
     def test_not_offered(self) -> None:
         """A field that this worker does not serve is refused, not passed over."""
-        values = {"tty": True, "ttyRows": 5, "ttyColumns": 5, "lease": {"seconds": 30}, "feed": True}
+        values = {"tty": True, "ttyRows": 5, "ttyColumns": 5, "feed": True}
         for name in NOT_OFFERED:
             request: Any = pb.StartJobReq(command="a", **{name: values[name]})  # type: ignore[arg-type]  # by name
             self.assertIn(f"{name}: ", str(self.assertRaises(InvalidRequest, spec_from_pb, request)))
@@ -122,6 +124,7 @@ DETAILED = Job(
         timeout_seconds=60.5,
         labels={"k": "v"},
         quiet_timeout_seconds=7,
+        lease_seconds=30,
         separate_stderr=True,
     ).shortened(),
     1.0,
@@ -135,7 +138,8 @@ class JobTests(SynchronousTestCase):
         """A record says how the job was started, what was in force, and by how many workers it was taken over."""
         message = job_to_pb(DETAILED)
         self.assertEqual(("/srv/asked", "nobody", 2), (message.directory, message.user, message.takeovers))
-        self.assertEqual((60.5, 7.0, True), (_at(message.timeout), _at(message.quietTimeout), message.separateStderr))
+        self.assertEqual((60.5, 7.0, 30.0), tuple(map(_at, (message.timeout, message.quietTimeout, message.lease))))
+        self.assertTrue(message.separateStderr)
         limits = message.limits
         self.assertEqual((1, 2, 4, 5), (limits.maxOutputBytes, limits.maxMemoryBytes, limits.maxOpenFiles, 5))
         self.assertEqual((0.5, 5), (_at(limits.maxCPU), limits.maxProcesses))

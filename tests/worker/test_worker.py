@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.error import ProcessExitedAlready
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -15,10 +14,8 @@ from txworker.jobs import EndReason, Job, JobSpec, JobState, Limits, Query
 from txworker.jobs.errors import (
     CallerGone,
     InvalidRequest,
-    JobNotRunning,
     NoSuchExecutable,
     NoSuchJob,
-    NotPermitted,
     OutOfResources,
     RequestReused,
     StoreBroken,
@@ -168,34 +165,6 @@ class EndTests(SynchronousTestCase):
         self.assertEqual([other.id], [one.job_id for one in catalog.running([self.job.id, other.id])])
         self.assertEqual([], catalog.running([self.job.id]))
         self.assertRaises(NoSuchJob, catalog.running, [other.id, "nobody"])
-
-    def test_signal(self) -> None:
-        """A signal goes to the process group and changes nothing else: a job that ends by it was not stopped."""
-        for number in (10, 19, 9):
-            self.successResultOf(self.fixture.worker.signal(self.job.id, number))
-        self.assertEqual(([10, 19, 9], []), (self.running.signals, self.running.stops))
-        self.assertEqual(JobState.RUNNING, self.fixture.catalog.get(self.job.id).state)
-        self.running.exit(None, 9)
-        found = self.fixture.catalog.get(self.job.id)
-        self.assertEqual((JobState.FAILED, "signal: killed", None), (found.state, found.error_text, found.end_reason))
-
-    def test_signal_refused(self) -> None:
-        """A job without a process, or with one of another user, is not signalled, and the error says why."""
-        worker = self.fixture.worker
-        self.running.unsignallable = ProcessExitedAlready()
-        self.assertIn("has exited", str(self.failureResultOf(worker.signal(self.job.id, 9), JobNotRunning).value))
-        self.running.unsignallable = PermissionError()
-        self.failureResultOf(worker.signal(self.job.id, 9), NotPermitted)
-        self.running.exit()
-        self.assertIn("is done", str(self.failureResultOf(worker.signal(self.job.id, 9), JobNotRunning).value))
-        self.failureResultOf(worker.signal("nobody", 9), NoSuchJob)
-
-    def test_signal_too_early(self) -> None:
-        """A job that is being launched has no process yet."""
-        self.fixture.launcher.slow = Deferred()
-        self.fixture.worker.submit(TRUE)
-        refusal = self.failureResultOf(self.fixture.worker.signal("job-2", 9), JobNotRunning).value
-        self.assertEqual("job 'job-2' is not started yet: it has no process to signal", str(refusal))
 
     def test_overdue(self) -> None:
         """A job that a time limit ended is TIMED_OUT."""

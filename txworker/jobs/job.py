@@ -41,6 +41,7 @@ class EndReason(enum.Enum):
     QUIET = "quiet"
     WORKER_STOPPING = "worker stopping"
     UNATTENDED = "unattended"
+    LEASE = "lease"
 
 
 @dataclass(frozen=True)
@@ -163,6 +164,8 @@ class Job:
             return f"timed out after {self.spec.timeout_seconds:g} s: {text}"
         if self.end_reason is EndReason.QUIET:
             return f"no output for {self.spec.quiet_timeout_seconds:g} s: {text}"
+        if self.end_reason is EndReason.LEASE:
+            return f"lease of {self.spec.lease_seconds:g} s ran out: {text}"
         if self.end_reason is EndReason.UNATTENDED:
             return f"no worker for too long (jobs.unattended_seconds): {text}"
         if self.state is JobState.STOPPED and self.exit_code == 0:

@@ -33,6 +33,9 @@ MAX_NAME_BYTES = 4095
 LEFTOVERS = ("", "end", "keep")
 """What happens to processes that a job leaves behind; empty: the worker's default."""
 
+MIN_LEASE_SECONDS = 1
+"""A lease is renewed at a third of it; a shorter one would run out over a short disturbance of the network."""
+
 _MAX_CACHED_COMMAND = 1000
 """Characters of a command that is cached as words."""
 
@@ -46,6 +49,7 @@ WIRE_NAMES = {
     "stdin_sha256": "stdin",
     "quiet_timeout_seconds": "quietTimeout",
     "separate_stderr": "separateStderr",
+    "lease_seconds": "lease",
 }
 """The names in StartJobReq of fields that have another name here."""
 
@@ -75,6 +79,7 @@ class JobSpec:
     separate_stderr: stderr goes to a file of its own.
     stdin_sha256: the hexadecimal digest of stdin, kept in its place; empty: no stdin.
     leftovers: one of LEFTOVERS.
+    lease_seconds: the job is stopped when it was not renewed for so long; None: no lease.
     cut: what is known of the parts that shortened() cut off; None: this is the whole spec.
 
     Raises:
@@ -95,6 +100,7 @@ class JobSpec:
     separate_stderr: bool = False
     stdin_sha256: str = ""
     leftovers: str = ""
+    lease_seconds: float | None = None
     cut: Cut | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
@@ -110,6 +116,8 @@ class JobSpec:
         _check_seconds("quietTimeout", self.quiet_timeout_seconds)
         if self.leftovers not in LEFTOVERS:
             raise InvalidRequest("leftovers", self.leftovers, "must be 'end' or 'keep'")
+        if self.lease_seconds is not None and not self.lease_seconds >= MIN_LEASE_SECONDS:
+            raise InvalidRequest("lease", self.lease_seconds, f"must be {MIN_LEASE_SECONDS} second or more")
 
     @property
     def argv(self) -> tuple[str, ...]:

@@ -151,7 +151,7 @@ class WorkerServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RenewLeases(self, request, context):
-        """Prolongs the leases of jobs, each by its own length from now.
+        """Counts the leases of these jobs from now: none runs out before its own length has passed again. Nothing is written.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

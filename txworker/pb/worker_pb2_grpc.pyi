@@ -54,7 +54,7 @@ class WorkerStub:
     JobUsage: _grpc.UnaryUnaryMultiCallable[_worker_pb2.JobUsageReq, _worker_pb2.JobUsageRes]
     """What running jobs use now, each with all processes that it has started."""
     RenewLeases: _grpc.UnaryUnaryMultiCallable[_worker_pb2.RenewLeasesReq, _worker_pb2.RenewLeasesRes]
-    """Prolongs the leases of jobs, each by its own length from now."""
+    """Counts the leases of these jobs from now: none runs out before its own length has passed again. Nothing is written."""
     FeedJob: _grpc.StreamUnaryMultiCallable[_worker_pb2.FeedJobReq, _worker_pb2.FeedJobRes]
     """Writes to the standard input of a job that was started with feed. Answers when the client's stream has ended."""
     ResizeJob: _grpc.UnaryUnaryMultiCallable[_worker_pb2.ResizeJobReq, _worker_pb2.ResizeJobRes]
@@ -80,7 +80,7 @@ class WorkerAsyncStub(WorkerStub):
     JobUsage: _aio.UnaryUnaryMultiCallable[_worker_pb2.JobUsageReq, _worker_pb2.JobUsageRes]  # type: ignore[assignment]
     """What running jobs use now, each with all processes that it has started."""
     RenewLeases: _aio.UnaryUnaryMultiCallable[_worker_pb2.RenewLeasesReq, _worker_pb2.RenewLeasesRes]  # type: ignore[assignment]
-    """Prolongs the leases of jobs, each by its own length from now."""
+    """Counts the leases of these jobs from now: none runs out before its own length has passed again. Nothing is written."""
     FeedJob: _aio.StreamUnaryMultiCallable[_worker_pb2.FeedJobReq, _worker_pb2.FeedJobRes]  # type: ignore[assignment]
     """Writes to the standard input of a job that was started with feed. Answers when the client's stream has ended."""
     ResizeJob: _aio.UnaryUnaryMultiCallable[_worker_pb2.ResizeJobReq, _worker_pb2.ResizeJobRes]  # type: ignore[assignment]
@@ -157,7 +157,7 @@ class WorkerServicer(metaclass=_abc_1.ABCMeta):
         request: _worker_pb2.RenewLeasesReq,
         context: _ServicerContext,
     ) -> _typing.Union[_worker_pb2.RenewLeasesRes, _abc.Awaitable[_worker_pb2.RenewLeasesRes]]:
-        """Prolongs the leases of jobs, each by its own length from now."""
+        """Counts the leases of these jobs from now: none runs out before its own length has passed again. Nothing is written."""
 
     @_abc_1.abstractmethod
     def FeedJob(

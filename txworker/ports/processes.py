@@ -58,6 +58,9 @@ class Running(Protocol):
             PermissionError: no process of the group may be signalled.
         """
 
+    def renew_lease(self) -> None:
+        """Count the job's lease from now; nothing, when it has none or is being ended."""
+
     def exited(self, how: Mapping[str, Any]) -> None:
         """The process exited before this worker took it over; `how` is HeldProcess.exit."""
 

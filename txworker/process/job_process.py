@@ -16,7 +16,8 @@ from txworker.leftovers.cleanup import Cleanup
 from txworker.leftovers.survivors import why_running
 from txworker.ports import Listener, OutputWriter
 from txworker.process.job_leftovers import JobLeftovers
-from txworker.process.state_machine import Context, TimeLimits, begin, new_machine
+from txworker.process.state_machine import Context, begin, new_machine
+from txworker.process.time_limits import TimeLimits
 from txworker.process.timers import Timers
 
 
@@ -77,10 +78,14 @@ class JobProcess(ProcessProtocol):
         """Send TERM now, and KILL when the grace period is over."""
         self._machine.stop(grace_seconds)
 
+    def renew_lease(self) -> None:
+        """Its lease, if it has one, counts from now."""
+        self._context.limit_timers.renew_lease()
+
     def resume_limits(self, held: HeldProcess) -> None:
-        """Before it is taken over: its time limits go on from where an earlier worker began to count."""
-        self._context.timeout_at = held.timeout_at
-        self._context.last_output = held.last_output
+        """Before it is taken over: timeout and quietTimeout go on from where an earlier worker began to count."""
+        self._context.limit_timers.timeout_at = held.timeout_at
+        self._context.limit_timers.last_output = held.last_output
 
     def resume_stop(self, kill_at: float | None) -> None:
         """An earlier worker sent TERM: send KILL at kill_at, at once when that is unknown."""
@@ -135,7 +140,7 @@ class JobProcess(ProcessProtocol):
         self._machine.output_closed()
 
     def _printed(self) -> None:
-        self._context.last_output = self._context.timers.seconds()
+        self._context.limit_timers.printed()
 
     def _blocked(self) -> None:
         self._listener.end_blocked(why_running([self.pid]))

@@ -26,7 +26,7 @@ from txworker.process.job_process import JobProcess
 from txworker.process.launch_errors import to_worker_error
 from txworker.process.limits import kernel_limits
 from txworker.process.spawn_options import DEFAULT_OPTIONS, SAME_PIPE, SpawnOptions
-from txworker.process.state_machine import TimeLimits
+from txworker.process.time_limits import TimeLimits
 
 
 class Spawner(Protocol):
@@ -131,7 +131,11 @@ class Launcher:
         defaults = self._defaults
         keep = spec.leftovers == "keep" if spec.leftovers else defaults.keep_leftovers
         limits = TimeLimits(
-            defaults.grace_seconds, defaults.drain_seconds, spec.timeout_seconds, spec.quiet_timeout_seconds
+            defaults.grace_seconds,
+            defaults.drain_seconds,
+            spec.timeout_seconds,
+            spec.quiet_timeout_seconds,
+            spec.lease_seconds,
         )
         leftovers = JobLeftovers(job_id, self.scan, cgroup, keep)
         return JobProcess(job_id, output, listener, self._clock, limits, leftovers)

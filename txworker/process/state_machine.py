@@ -1,20 +1,21 @@
 """
-The state machine of one running process: TERM, grace period, KILL; the time limits; the leftovers and the last output.
+The state machine of one running process: TERM, grace period, KILL; the leftovers and the last output.
 
-Reactor thread.
+time_limits.py tells it when a time limit has expired. Reactor thread.
 """
 
 from __future__ import annotations
 
 import signal as signals
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from automat import TypeMachineBuilder
 from twisted.internet.error import ProcessExitedAlready
 
 from txworker.jobs import EndReason
+from txworker.process.time_limits import LimitTimers, TimeLimits
 from txworker.process.timers import Timers
 from txworker.shim.messages import ASKED
 
@@ -23,9 +24,6 @@ _KILL_AGAIN_SECONDS = 1.0
 
 _REPORTED_KILLS = 5
 """A process that still runs after this many KILLs is reported."""
-
-_READING_SECONDS = 0.1
-"""Within this time the reactor reads what the pipes hold."""
 
 
 class ProcessTransport(Protocol):
@@ -48,29 +46,13 @@ class LeftoverCleanup(Protocol):
     def kill_once(self) -> None: ...
 
 
-@dataclass(frozen=True)
-class TimeLimits:
-    """
-    grace_seconds: between TERM and KILL when a time limit expires.
-    drain_seconds: how long the leftovers of a process that exited by itself may take to end, and then how long its
-    output is awaited when another process holds the pipe open.
-    timeout_seconds, quiet_seconds: the job's timeout and quietTimeout; None: no such limit.
-    """
-
-    grace_seconds: float
-    drain_seconds: float
-    timeout_seconds: float | None = None
-    quiet_seconds: float | None = None
-
-
 @dataclass
 class Context:
     """
     What the machine acts on. cleanup: ends the leftovers; None: they may run on.
 
     overdue(reason) is called when a time limit expires, blocked() when the process is being ended and must not be
-    signalled or does not end, done() once, at the end. timeout_at and last_output are in seconds of the clock; set
-    before begin() they are those of an earlier worker.
+    signalled or does not end, done() once, at the end. limit_timers: of the limits.
     """
 
     timers: Timers
@@ -80,9 +62,11 @@ class Context:
     blocked: Callable[[], None]
     done: Callable[[], None]
     transport: ProcessTransport | None = None
-    timeout_at: float | None = None
-    last_output: float = 0.0
     kills: int = 0
+    limit_timers: LimitTimers = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.limit_timers = LimitTimers(self.timers, self.limits)
 
     def signal(self, number: int) -> None:
         """Signal the process group, if it still exists."""
@@ -170,7 +154,7 @@ for _state, _inputs in _ACTS_ON.items():
 
 @_running.upon(_S.stop).to(_stopping)
 def _stop(machine: StateMachine, context: Context, grace_seconds: float) -> None:
-    context.timers.cancel("timeout", "quiet")
+    context.limit_timers.cancel()
     if grace_seconds > 0:
         context.term()
     context.start_grace(grace_seconds, machine._grace_over)
@@ -178,13 +162,13 @@ def _stop(machine: StateMachine, context: Context, grace_seconds: float) -> None
 
 @_running.upon(_S.resume_stop).to(_stopping)
 def _resume_stop(machine: StateMachine, context: Context, kill_in_seconds: float) -> None:
-    context.timers.cancel("timeout", "quiet")
+    context.limit_timers.cancel()
     context.start_grace(max(0.0, kill_in_seconds), machine._grace_over)
 
 
 @_running.upon(_S._timed_out).to(_stopping)
 def _end_overdue(machine: StateMachine, context: Context, reason: EndReason) -> None:
-    context.timers.cancel("timeout", "quiet")
+    context.limit_timers.cancel()
     context.overdue(reason)
     context.term()
     context.start_grace(context.limits.grace_seconds, machine._grace_over)
@@ -279,32 +263,6 @@ new_machine = _builder.build()
 
 
 def begin(machine: StateMachine, context: Context, transport: ProcessTransport) -> None:
-    """
-    The process runs. Its time limits count from now, or from where an earlier worker began to count
-    (context.timeout_at, context.last_output).
-    """
-    now = context.timers.seconds()
-    limits = context.limits
+    """The process runs."""
     context.transport = transport
-    context.last_output = context.last_output or now
-    if limits.timeout_seconds is not None:
-        left = limits.timeout_seconds if context.timeout_at is None else max(0.0, context.timeout_at - now)
-        context.timers.start("timeout", left, lambda: machine._timed_out(EndReason.TIMEOUT))
-    if limits.quiet_seconds is not None:
-        left = max(0.0, context.last_output + limits.quiet_seconds - now)
-        context.timers.start("quiet", left, lambda: _check_quiet(machine, context))
-
-
-def _check_quiet(machine: StateMachine, context: Context, last_time: bool = False) -> None:
-    """
-    After the worker itself stood still (SIGSTOP, a frozen cgroup) timers are due before the pipes are read, so the
-    reactor gets a moment to read them.
-    """
-    assert context.limits.quiet_seconds is not None
-    left = context.last_output + context.limits.quiet_seconds - context.timers.seconds()
-    if left > 0:
-        context.timers.start("quiet", left, lambda: _check_quiet(machine, context))
-    elif last_time:
-        machine._timed_out(EndReason.QUIET)
-    else:
-        context.timers.start("quiet", _READING_SECONDS, lambda: _check_quiet(machine, context, last_time=True))
+    context.limit_timers.begin(machine._timed_out)

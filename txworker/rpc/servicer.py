@@ -107,7 +107,7 @@ class WorkerServicer(worker_pb2_grpc.WorkerServicer):
 
         def answer() -> pb.SignalJobRes:
             job_id, number = _id_of(request), signal_from_pb(request)
-            self._bridge.caller(context).call(lambda: self._worker.signal(job_id, number), ANSWER_SECONDS)
+            self._bridge.caller(context).call(lambda: self._worker.running.signal(job_id, number), ANSWER_SECONDS)
             if self._allows("signals"):
                 text = "Job {job_id} was sent signal {number} by {peer}."
                 self._log.info(text, job_id=job_id, number=number, peer=context.peer())
@@ -126,8 +126,16 @@ class WorkerServicer(worker_pb2_grpc.WorkerServicer):
         return self._answered(context, answer)
 
     def RenewLeases(self, request: pb.RenewLeasesReq, context: grpc.ServicerContext) -> pb.RenewLeasesRes:
-        """Not offered by this worker: UNIMPLEMENTED."""
-        _not_offered("RenewLeases", context)
+        """Counts the leases of jobs from now; tells which of the jobs run no longer."""
+
+        def answer() -> pb.RenewLeasesRes:
+            job_ids = list(request.jobIDs)
+            caller = self._bridge.caller(context)
+            return pb.RenewLeasesRes(
+                gone=caller.call(lambda: self._worker.running.renew_leases(job_ids), ANSWER_SECONDS)
+            )
+
+        return self._answered(context, answer)
 
     def FeedJob(self, request_iterator: Iterator[pb.FeedJobReq], context: grpc.ServicerContext) -> pb.FeedJobRes:
         """Not offered by this worker: UNIMPLEMENTED."""

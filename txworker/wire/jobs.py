@@ -20,7 +20,7 @@ MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 MAX_DURATION_SECONDS = 315_576_000_000
 """The longest google.protobuf.Duration, about 10,000 years (duration.proto)."""
 
-NOT_OFFERED = ("tty", "ttyRows", "ttyColumns", "lease", "feed")
+NOT_OFFERED = ("tty", "ttyRows", "ttyColumns", "feed")
 """Fields of StartJobReq that this worker does not serve."""
 
 MAX_SIGNAL = 64
@@ -51,6 +51,7 @@ def spec_from_pb(request: pb.StartJobReq) -> JobSpec:
         quiet_timeout_seconds=_optional_seconds(request, "quietTimeout"),
         separate_stderr=request.separateStderr,
         leftovers=request.leftovers,
+        lease_seconds=_optional_seconds(request, "lease"),
     )
 
 
@@ -114,6 +115,7 @@ def job_to_pb(job: Job) -> pb.Job:
         separateStderr=job.spec.separate_stderr,
         user=job.settings.user,
         takeovers=job.takeovers,
+        lease=_optional_duration(job.spec.lease_seconds),
     )
 
 
@@ -146,7 +148,7 @@ def usages_to_pb(usages: Iterable[LiveUsage]) -> pb.JobUsageRes:
     )
 
 
-def _optional_seconds(request: pb.StartJobReq, field: Literal["timeout", "quietTimeout"]) -> float | None:
+def _optional_seconds(request: pb.StartJobReq, field: Literal["timeout", "quietTimeout", "lease"]) -> float | None:
     return seconds_from_pb(field, getattr(request, field)) if request.HasField(field) else None
 
 

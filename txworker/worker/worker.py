@@ -10,7 +10,6 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
-from twisted.internet.error import ProcessExitedAlready
 
 from txworker.base.logs import Logger
 from txworker.base.waiting import Waiters, detached
@@ -32,8 +31,6 @@ from txworker.jobs import (
 )
 from txworker.jobs.errors import (
     CallerGone,
-    JobNotRunning,
-    NotPermitted,
     OutOfResources,
     TxWorkerError,
     WorkerStopping,
@@ -46,6 +43,7 @@ from txworker.worker.catalog import Catalog, check_same
 from txworker.worker.change_feed import ChangeFeed
 from txworker.worker.job_launcher import JobLauncher
 from txworker.worker.policy import Policy
+from txworker.worker.running_jobs import RunningJobs
 from txworker.worker.takeover import LostJob, Takeover, joined
 
 
@@ -54,7 +52,7 @@ class Worker:
     Continues the numbers and revisions that are in the store. Call take_over() before any other method.
 
     _starting has the jobs that are being recorded or launched (by id, the later ActiveJob.ahead); _active those that
-    run; _requests both, by request id.
+    run; _requests both, by request id. catalog reads jobs; running is asked what changes no record.
     """
 
     _log = Logger()
@@ -75,6 +73,7 @@ class Worker:
         self._feed = ChangeFeed(self._revision, world.soon)
         self._refusing = self._stopping = False
         self.catalog = Catalog(self._active, store, outputs, self._feed, policy.keeps_leftovers)
+        self.running = RunningJobs(self._active, self._starting, self.catalog)
 
     def take_over(self, takeover: Takeover, now_for: Callable[[Job], float] | None = None) -> tuple[int, int]:
         """
@@ -210,17 +209,6 @@ class Worker:
         """
         return maybeDeferred(self._stop, job_id, grace_seconds, EndReason.REQUESTED)
 
-    def signal(self, job_id: str, number: int) -> Deferred[None]:
-        """
-        Send a signal to a job's process group; what the job makes of it is the job's affair. Fires at once.
-
-        Raises (through the Deferred):
-            NoSuchJob: there is no job with that id.
-            JobNotRunning: it is done, or not started yet.
-            NotPermitted: the worker may not signal any of its processes.
-        """
-        return maybeDeferred(self._signal, job_id, number)
-
     def refuse(self) -> None:
         """Refuse new jobs from now on."""
         self._refusing = True
@@ -350,19 +338,6 @@ class Worker:
             self._learn(active, EndRequested(reason))
             active.running.stop(grace)
         return active.now
-
-    def _signal(self, job_id: str, number: int) -> None:
-        active = self._active.get(job_id)
-        if active is None and self.catalog.get(job_id).state is JobState.PENDING:
-            raise JobNotRunning(job_id, "is not started yet: it has no process to signal")
-        if active is None or active.ending:
-            raise JobNotRunning(job_id, "is done: it has no process to signal")
-        try:
-            active.running.signal(number)
-        except ProcessExitedAlready as error:
-            raise JobNotRunning(job_id, "has exited: it has no process group to signal") from error
-        except PermissionError as error:
-            raise NotPermitted("signal", str(number), "the worker may not signal any process of the job") from error
 
     def _log_stop(self, active: ActiveJob, grace_seconds: float, reason: EndReason) -> None:
         """Log the first stop of a job, and later ones only if they more than halve the grace period."""

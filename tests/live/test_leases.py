@@ -1,0 +1,101 @@
+"""Leases, of a real worker: jobs that nobody renews are stopped, with a reason that says so."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from tests.support.daemon import LIMIT, Daemon, wait_until
+from txworker.pb import worker_pb2 as pb
+
+ADaemon = Callable[..., Daemon]
+
+
+def leased(worker: Daemon, seconds: float, script: str = "exec sleep 1000") -> str:
+    """A job with that lease."""
+    return worker.bash(script, lease={"nanos": int(seconds % 1 * 1e9), "seconds": int(seconds)})
+
+
+def renew(worker: Daemon, *job_ids: str) -> list[str]:
+    """Renew the leases of these jobs; the ids of those that are gone."""
+    return list(worker.stub.RenewLeases(pb.RenewLeasesReq(jobIDs=job_ids), timeout=LIMIT).gone)
+
+
+def seconds_of(job: pb.Job) -> float:
+    """How long it ran."""
+    return (job.finishedAt.ToMilliseconds() - job.startedAt.ToMilliseconds()) / 1000
+
+
+def test_runs_out(daemon: Daemon, tmp_path: Path) -> None:
+    """
+    A job that nobody renews is stopped by TERM when its lease is over, and says so; one that is renewed runs on, and
+    ends as it likes. A renewal names the jobs that are gone.
+    """
+    go = tmp_path / "go"
+    began = time.monotonic()
+    left, renewed = leased(daemon, 1), leased(daemon, 1, f"until [ -e {go} ]; do sleep 0.02; done; exit 3")
+
+    def others_are_gone() -> bool:
+        assert renew(daemon, renewed) == []
+        return time.monotonic() > began + 1.5 and daemon.query(left).done
+
+    wait_until(others_are_gone)
+    assert renew(daemon, renewed, left, "no-such-job") == [left, "no-such-job"]
+    go.touch()
+    assert daemon.end(renewed).errorText == "exit status 3"
+    answer = daemon.query(left)
+    assert (answer.job.state, answer.errorText) == (pb.JOB_STATE_STOPPED, "lease of 1 s ran out: signal: terminated")
+    assert 1 <= seconds_of(answer.job) < 2
+    assert answer.job.lease.seconds == 1
+    assert f"Job {left} is being ended (lease)." in daemon.log()
+
+
+def test_refused(daemon: Daemon) -> None:
+    """A lease that is too short, or no duration, is refused by its name, and no job is started."""
+    for lease in ({"nanos": 999_000_000}, {}, {"seconds": -5}, {"seconds": 2**62}):
+        with pytest.raises(grpc.RpcError) as caught:
+            daemon.bash("true", lease=lease, labels={"refused": "lease"})
+        error: Any = caught.value  # a Call, too
+        assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert error.details().startswith("lease: ")
+    assert not daemon.stub.ListJobs(pb.ListJobsReq(labels={"refused": "lease"})).jobs
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shim", [True, False])
+def test_grace(a_daemon: ADaemon, shim: bool) -> None:
+    """A job that ignores TERM is killed when its grace period is over, with the shim or without."""
+    worker = a_daemon(f"[jobs]\nstop_grace_seconds = 0.3\nshim = {str(shim).lower()}\n")
+    answer = worker.end(leased(worker, 1, "trap '' TERM; while :; do sleep 0.05; done"))
+    assert (answer.job.state, answer.errorText) == (pb.JOB_STATE_STOPPED, "lease of 1 s ran out: signal: killed")
+
+
+@pytest.mark.slow
+def test_taken_over(a_daemon: ADaemon) -> None:
+    """
+    A lease does not run out while no worker is there, because nobody could renew it then; the next worker counts it
+    anew, in full.
+    """
+    before = a_daemon()
+    job_id = leased(before, 2)
+    began = time.monotonic()
+    before.stop(signal.SIGKILL)
+    wait_until(lambda: time.monotonic() > began + 2.5)
+    after = Daemon(before.place, before.settings)
+    try:
+        served = time.time()
+        assert after.query(job_id).job.state == pb.JOB_STATE_RUNNING
+        wait_until(lambda: renew(after, job_id) or time.time() > served + 3)
+        assert after.query(job_id).job.state == pb.JOB_STATE_RUNNING
+        renewed = time.time()
+        job = after.end(job_id).job
+        assert job.errorText == "lease of 2 s ran out: signal: terminated"
+        assert 1.9 < job.finishedAt.ToMilliseconds() / 1000 - renewed < 4
+    finally:
+        after.close()

@@ -1,0 +1,64 @@
+"""What clients ask of running jobs that changes no record: signals to them, and renewals of their leases."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.error import ProcessExitedAlready
+
+from txworker.jobs import JobState
+from txworker.jobs.errors import JobNotRunning, NotPermitted
+from txworker.worker.active_job import ActiveJob
+from txworker.worker.catalog import Catalog
+
+
+class RunningJobs:
+    """
+    active: the launched jobs by id, starting: those that are being launched; only the worker changes these mappings.
+
+    Nothing here is written to the store. Reactor thread.
+    """
+
+    def __init__(self, active: Mapping[str, ActiveJob], starting: Collection[str], catalog: Catalog) -> None:
+        self._active = active
+        self._starting = starting
+        self._catalog = catalog
+
+    def signal(self, job_id: str, number: int) -> Deferred[None]:
+        """
+        Send a signal to a job's process group; what the job makes of it is the job's affair. Fires at once.
+
+        Raises (through the Deferred):
+            NoSuchJob: there is no job with that id.
+            JobNotRunning: it is done, or not started yet.
+            NotPermitted: the worker may not signal any of its processes.
+        """
+        return maybeDeferred(self._signal, job_id, number)
+
+    def renew_leases(self, job_ids: Collection[str]) -> Deferred[list[str]]:
+        """
+        Count the leases of these jobs from now. Fires at once, with the ids of those that run no longer: they are done
+        or unknown, each once. A job without a lease is left as it is.
+        """
+        gone = []
+        for job_id in dict.fromkeys(job_ids):
+            active = self._active.get(job_id)
+            if active is not None and not active.ending:
+                active.running.renew_lease()
+            elif job_id not in self._starting:
+                gone.append(job_id)
+        return succeed(gone)
+
+    def _signal(self, job_id: str, number: int) -> None:
+        active = self._active.get(job_id)
+        if active is None and self._catalog.get(job_id).state is JobState.PENDING:
+            raise JobNotRunning(job_id, "is not started yet: it has no process to signal")
+        if active is None or active.ending:
+            raise JobNotRunning(job_id, "is done: it has no process to signal")
+        try:
+            active.running.signal(number)
+        except ProcessExitedAlready as error:
+            raise JobNotRunning(job_id, "has exited: it has no process group to signal") from error
+        except PermissionError as error:
+            raise NotPermitted("signal", str(number), "the worker may not signal any process of the job") from error
