@@ -89,6 +89,7 @@ THIRD_PARTIES: dict[str, set[str]] = {
     "google": {"pb", "wire", "rpc", "scheduler", "client", "cli"},
     "sqlite3": {"store"},
     "tomli": {"config", "cli"},
+    "rich": {"cli"},
     "subprocess": set(),
 }
 """Where alone these may be imported."""

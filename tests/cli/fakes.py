@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterable, Iterator, Mapping
 from typing import Any
 
 from txworker.client import JobRecord, JobState, NoSuchJob, WorkerError
-from txworker.client.values import record_of
+from txworker.client.values import LiveUsage, record_of
 from txworker.pb import worker_pb2 as pb
 
 
@@ -25,12 +25,14 @@ class FakeClient:
         errors: Mapping[str, WorkerError] | None = None,
         started: str = "a",
         output: Iterable[bytes] = (),
+        usages: Mapping[str, LiveUsage] | None = None,
     ) -> None:
         self.all = list(jobs)
         self.events = list(events)
         self.errors = dict(errors or {})
         self.started = started
         self.output = list(output)
+        self.usages = dict(usages or {})
         self.asked: list[Any] = []
         self.stopped: list[tuple[str, float | None]] = []
         self.waited: list[str] = []
@@ -56,6 +58,9 @@ class FakeClient:
     def signal(self, job_id: str, number: int) -> None:
         self._check(job_id)
         self.signalled.append((job_id, number))
+
+    def usage(self, job_ids: Iterable[str] = ()) -> dict[str, LiveUsage]:
+        return {job_id: usage for job_id, usage in self.usages.items() if job_id in (list(job_ids) or self.usages)}
 
     def wait(self, job_id: str) -> JobRecord:
         self.waited.append(job_id)

@@ -10,7 +10,7 @@ import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
 from txworker.cli.examples import EXAMPLES, GENERAL
-from txworker.cli.main import COMMANDS, CONTROL_COMMANDS, LOCAL_COMMANDS
+from txworker.cli.main import COMMANDS, CONTROL_COMMANDS, LOCAL_COMMANDS, OWN_CLIENTS
 from txworker.cli.parser import parse
 
 
@@ -23,7 +23,7 @@ def help_of(*words: str) -> str:
 class ExamplesTests(SynchronousTestCase):
     def test_every_command_and_option(self) -> None:
         """Every command has examples, and each of its options is in one of them; those of every command are, too."""
-        self.assertEqual({*COMMANDS, *CONTROL_COMMANDS, *LOCAL_COMMANDS}, set(EXAMPLES))
+        self.assertEqual({*COMMANDS, *CONTROL_COMMANDS, *LOCAL_COMMANDS, *OWN_CLIENTS}, set(EXAMPLES))
         shared = {option for line, _ in GENERAL for option in re.findall(r"--[\w-]+", line)} | {"--json", "--help"}
         started = " ".join(line for name in ("start", "run") for line, _ in EXAMPLES[name])
         stopped = " ".join(line for name in ("stop", "kill") for line, _ in EXAMPLES[name])

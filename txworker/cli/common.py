@@ -15,7 +15,7 @@ DEFAULT_ADDR = "127.0.0.1:30000"
 ENVIRONMENT_VARIABLE = "TXWORKER_ADDR"
 TLS_VARIABLES = {"tls_ca": "TXWORKER_TLS_CA", "tls_cert": "TXWORKER_TLS_CERT", "tls_key": "TXWORKER_TLS_KEY"}
 
-FOR_SEVERAL = ("ps", "watch")
+FOR_SEVERAL = ("ps", "watch", "top")
 """Commands that can ask several workers at once."""
 
 COPYING = ("run", "stream", "logs")
@@ -76,8 +76,8 @@ def _add(
         type=names,
         default=wait,
         metavar="NAME",
-        help="a worker of $XDG_CONFIG_HOME/txworker/client.toml, with its address and TLS files; ps and watch take "
-        "several: NAME,NAME",
+        help="a worker of $XDG_CONFIG_HOME/txworker/client.toml, with its address and TLS files; ps, top and "
+        "watch take several: NAME,NAME",
     )
     group.add_argument(
         "--tls-ca",

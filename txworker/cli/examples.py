@@ -59,6 +59,12 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("txworker watch --all-workers", "of every worker that client.toml names"),
         ("txworker watch --json --no-trunc", "every change of every job"),
     ),
+    "top": (
+        ("txworker top", "on a terminal until q is typed; c, m, p, r, o, j: sort by CPU, memory and so on"),
+        ("txworker top --once --sort memory --label night=1 -L night", "a table"),
+        ("txworker top --json --interval 1 --all-workers", "for programs, of every worker that client.toml names"),
+        ("txworker top --label-column night --no-trunc JOB JOB", "until both are done"),
+    ),
     "drain": (("txworker drain --state-directory state --wait", "on the worker's machine; until it has ended"),),
     "completion": (
         ('eval "$(txworker completion bash)"', "for ~/.bashrc; needs: pip install 'txworker[completion]'"),

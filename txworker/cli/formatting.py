@@ -52,10 +52,10 @@ def as_json(message: Message) -> str:
     Unlike protobuf's own JSON: 64-bit numbers are numbers, durations are numbers of seconds, and times are whole
     seconds, as `jq fromdateiso8601` takes them.
     """
-    return json.dumps(_plain(message))
+    return json.dumps(plain(message))
 
 
-def _plain(message: Message) -> Any:
+def plain(message: Message) -> Any:
     """A message, or a value in one, as the json module takes it."""
     if isinstance(message, Timestamp):
         return Timestamp(seconds=message.seconds).ToJsonString()
@@ -75,7 +75,7 @@ def _field(field: _Field, value: Any) -> Any:
 
 def _value(field: _Field, value: Any) -> Any:
     if field.message_type is not None:
-        return _plain(value)
+        return plain(value)
     if field.enum_type is not None:
         known = field.enum_type.values_by_number.get(value)
         return known.name if known is not None else value
@@ -99,14 +99,14 @@ def row(job: pb.Job, now: float, width: int | None, short: bool = False, labels:
         span(now - seconds(job.createdAt)),
         _ran(job, now),
         size(job.outputBytes),
-        *(_label(job, name, None if width is None else most) for name, most in labels.items()),
+        *(fitted(label_text(job, name), None if width is None else most) for name, most in labels.items()),
     ]
     return line(_columns(short, labels), cells, command_line(job), width)
 
 
-def _label(job: pb.Job, name: str, width: int | None) -> str:
-    """The value of a label, cut to the width; "-" where there is none."""
-    return _fitted(printable(job.labels[name]) if name in job.labels else "-", width)
+def label_text(job: pb.Job, name: str) -> str:
+    """The value of a label in printable characters; "-" where there is none."""
+    return printable(job.labels[name]) if name in job.labels else "-"
 
 
 def label_widths(names: Iterable[str], jobs: Sequence[pb.Job], most: int | None) -> dict[str, int]:
@@ -115,7 +115,7 @@ def label_widths(names: Iterable[str], jobs: Sequence[pb.Job], most: int | None)
 
     most: on a terminal, characters of the widest; longer values are cut. None: no limit.
     """
-    widths = {name: [len(name), *(len(printable(job.labels.get(name, "-"))) for job in jobs)] for name in names}
+    widths = {name: [len(name), *(len(label_text(job, name)) for job in jobs)] for name in names}
     return {name: max(found) if most is None else min(max(found), most) for name, found in widths.items()}
 
 
@@ -192,9 +192,10 @@ def _ran(job: pb.Job, now: float) -> str:
 
 
 def _columns(short: bool, labels: Labels) -> list[Column]:
-    shown = [Column(_fitted(printable(name.upper()), width), width) for name, width in labels.items()]
+    shown = [Column(fitted(printable(name.upper()), width), width) for name, width in labels.items()]
     return [Column("JOB", SHORT_ID if short else LONG_ID), *_COLUMNS, *shown]
 
 
-def _fitted(text: str, width: int | None) -> str:
+def fitted(text: str, width: int | None) -> str:
+    """The text, cut to the width; None: whole."""
     return text if width is None or len(text) <= width else f"{text[: width - 1]}…"

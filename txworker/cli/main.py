@@ -22,6 +22,7 @@ from txworker.cli.run_command import run
 from txworker.cli.start_command import start
 from txworker.cli.stop_command import stop
 from txworker.cli.stream_command import stream
+from txworker.cli.top_command import top
 from txworker.client import Client, WorkerError
 from txworker.client.errors import error_of
 from txworker.pb.control_pb2_grpc import ControlStub
@@ -47,6 +48,9 @@ CONTROL_COMMANDS: dict[str, Callable[[ControlStub, argparse.Namespace], int]] = 
 
 LOCAL_COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {"completion": completion}
 """They ask no worker."""
+
+OWN_CLIENTS: dict[str, Callable[[argparse.Namespace], int]] = {"top": top}
+"""They make a client for each worker themselves, of one as of several."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -83,6 +87,8 @@ def _command(options: argparse.Namespace) -> int:
     if options.command_name in CONTROL_COMMANDS:
         with channel(options) as open_channel:
             return CONTROL_COMMANDS[options.command_name](ControlStub(open_channel), options)
+    if options.command_name in OWN_CLIENTS:
+        return OWN_CLIENTS[options.command_name](options)
     if len(options.profiles) > 1:
         return several_workers.COMMANDS[options.command_name](options)
     with connect(options) as client:

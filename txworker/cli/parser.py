@@ -9,6 +9,7 @@ from typing import NoReturn
 from txworker.base.printable import printable
 from txworker.cli import common
 from txworker.cli.examples import EXAMPLES, lines_of, one_of_each
+from txworker.cli.live_usage import SORT_KEYS
 from txworker.cli.values import (
     SOCKET_NAME,
     Pairs,
@@ -87,6 +88,7 @@ def program() -> argparse.ArgumentParser:
         ("ps", "list jobs, newest first", _add_ps),
         ("wait", "wait until jobs are done", _add_wait),
         ("watch", "print all jobs, then a line for every change", _add_watch),
+        ("top", "show what running jobs use: CPU and memory, each with all of its processes", _add_top),
         ("drain", "make the worker refuse new jobs, and end after its last job", _add_drain),
         ("handover", "make the worker end now, and leave its jobs to the next worker", _add_drain),
         ("completion", "print what makes a shell complete this program's words", _add_completion),
@@ -249,6 +251,25 @@ def _add_watch(parser: argparse.ArgumentParser) -> None:
     _add_all_workers(parser)
     _add_pairs(parser, "--label", "only jobs with this label; with all of several")
     parser.add_argument("--no-finished", action="store_true", help="leave out jobs that are done already")
+
+
+def _add_top(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("jobs", nargs="*", metavar="JOB", help=f"{_JOB}; ends when all are done (default: all jobs)")
+    parser.add_argument(
+        "--interval", type=positive_seconds, default=2.0, metavar="SECONDS", help="between two samples (2)"
+    )
+    parser.add_argument(
+        "--once",
+        action="store_true",
+        help="print a table and end; so also with --json, and where stdout is no terminal",
+    )
+    parser.add_argument(
+        "--sort", choices=tuple(SORT_KEYS), default="cpu", help="the largest first; on the screen a key changes it"
+    )
+    _add_pairs(parser, "--label", "only jobs with this label; with all of several")
+    _add_label_column(parser)
+    _add_no_trunc(parser)
+    _add_all_workers(parser)
 
 
 def _add_drain(parser: argparse.ArgumentParser) -> None:

@@ -33,14 +33,14 @@ def heading_line(columns: Sequence[Column], last: str, width: int | None) -> str
 
 def line(columns: Sequence[Column], cells: Sequence[str], last: str, width: int | None) -> str:
     """A cell for each column, and the last one, which may be long; cut to `width` characters, None: nothing is."""
-    shown = _shown(columns, width)
+    shown = shown_columns(columns, width)
     text = " ".join(column.cell(cell) for column, cell in zip(columns, cells, strict=True) if column in shown)
     text = f"{text}  {last}"
     return text if width is None or len(text) <= width else f"{text[: max(width - 1, 0)]}…"
 
 
-def _shown(columns: Sequence[Column], width: int | None) -> list[Column]:
-    """The columns that leave enough room for the last one."""
+def shown_columns(columns: Sequence[Column], width: int | None) -> list[Column]:
+    """The columns that leave enough room for the last one; all where there is no width."""
     shown = list(columns)
     for column in sorted(columns, key=lambda column: column.dropped, reverse=True):
         fits = width is None or sum(one.width + 1 for one in shown) + 1 + _MIN_COMMAND_WIDTH <= width

@@ -1,0 +1,148 @@
+"""`txworker top`: what running jobs use, once or on a screen that is refreshed. Returns the exit status."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import select
+import sys
+import time
+from collections.abc import Iterator
+from itertools import chain, repeat
+
+from txworker.cli import console, usage_table
+from txworker.cli.colours import is_terminal
+from txworker.cli.failures import Failed
+from txworker.cli.list_commands import label_columns, line_width, short_ids
+from txworker.cli.live_usage import SORT_KEYS, JobUse, Sample, sorted_by, uses
+from txworker.cli.samplers import Heard, Samplers
+from txworker.cli.usage_screen import Screen, screen, typed_keys
+from txworker.cli.usage_table import View
+
+_FIRST_SECONDS = 0.5
+"""Between the first two samples for a screen, which shows no CPU before the second."""
+
+_KEYS = {word[0]: word for word in SORT_KEYS}
+_HELP = f"sort by: {' '.join(f'[{word[0]}]{word[1:]}' for word in SORT_KEYS)}   [q]uit"
+
+
+def top(options: argparse.Namespace) -> int:
+    """
+    Show the running jobs of each worker and what they use, with all of their processes: the most CPU first.
+
+    CPU is measured between two samples, `--interval` apart. Ends when all jobs that were named are done.
+    """
+    console.check_open()
+    if options.once or options.json or not is_terminal(sys.stdout):
+        return _once(options)
+    return _live(options)
+
+
+def _once(options: argparse.Namespace) -> int:
+    gathered = _Gathered(options)
+    with (
+        Samplers(options, lambda: (0.0, options.interval)) as samplers,
+        console.waiting(f"measuring for {options.interval:g} s"),
+    ):
+        while samplers.left:
+            select.select([samplers], [], [])
+            for heard in samplers.heard():
+                if sentence := gathered.take(heard):
+                    console.print_error(sentence)
+    if gathered.answered:
+        _print(options, gathered)
+    return gathered.status
+
+
+def _print(options: argparse.Namespace, gathered: _Gathered) -> None:
+    found = gathered.uses(options.sort)
+    if options.json:
+        for use in found:
+            named = {"worker": use.worker} if options.profiles else {}
+            console.print_lines(json.dumps({**named, **usage_table.as_values(use)}))
+        return
+    console.print_lines(*usage_table.lines(gathered.view(found), line_width()))
+
+
+def _live(options: argparse.Namespace) -> int:
+    gathered = _Gathered(options)
+    first = min(_FIRST_SECONDS, options.interval)
+    with (
+        Samplers(options, lambda: chain((0.0, first), repeat(options.interval))) as samplers,
+        screen(options, samplers.wake) as shown,
+        typed_keys() as keys,
+    ):
+        _refresh(samplers, gathered, shown, keys, options.sort)
+    for sentence in gathered.failures:
+        console.print_error(sentence)
+    return gathered.status
+
+
+def _refresh(samplers: Samplers, gathered: _Gathered, shown: Screen, keys: int | None, sort: str) -> None:
+    """Show what is heard, as it is heard, until q is typed or no worker is left."""
+    shown.show(gathered.view([], "waiting for an answer", [_HELP]))
+    while samplers.left:
+        waited_for: list[Samplers | int] = [samplers] if keys is None else [samplers, keys]
+        ready, _, _ = select.select(waited_for, [], [])
+        if keys is not None and keys in ready:
+            typed = os.read(keys, 1).decode(errors="replace")
+            if typed == "q":
+                return
+            keys = keys if typed else None
+            sort = _KEYS.get(typed, sort)
+        for heard in samplers.heard():
+            gathered.take(heard)
+        found = gathered.uses(sort)
+        shown.show(gathered.view(found, f"{usage_table.summary(found)}; by {sort}", [*gathered.notes(), _HELP]))
+
+
+class _Gathered:
+    """What was heard of the workers. `status`: the highest of an error's; `failures`: of workers that are given up."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.status = 0
+        self.answered = False
+        self.failures: list[str] = []
+        self._options = options
+        self._several = [profile.name for profile in options.profiles] if len(options.profiles) > 1 else []
+        self._samples: dict[str, tuple[Sample | None, Sample]] = {}
+        self._notes: dict[str, str] = {}
+
+    def take(self, heard: Heard) -> str:
+        """A sentence about what was heard, if there is something to say; else ""."""
+        prefix = f"{heard.worker}: " if self._options.profiles else ""
+        match heard.what:
+            case Sample() as sample:
+                self.answered = True
+                _, before = self._samples.get(heard.worker, (None, None))
+                self._samples[heard.worker] = (before, sample)
+                self._notes.pop(heard.worker, None)
+            case Failed() as failed:
+                self.status = max(self.status, failed.status)
+                self._samples.pop(heard.worker, None)
+                self.failures.append(f"{prefix}{failed}")
+                return self.failures[-1]
+            case str() as sentence:
+                self._notes[heard.worker] = f"{prefix}{sentence}"
+                return self._notes[heard.worker]
+        return ""
+
+    def notes(self) -> list[str]:
+        """What is to be said about the workers now."""
+        return [*self.failures, *self._notes.values()]
+
+    def uses(self, sort: str) -> list[JobUse]:
+        """All jobs of all workers."""
+        now = time.time()
+        return sorted_by(sort, chain.from_iterable(self._uses(now)))
+
+    def view(self, found: list[JobUse], heading: str = "", notes: list[str] | None = None) -> View:
+        """As a table."""
+        labels = label_columns(self._options, [use.job for use in found])
+        short = short_ids(self._options)
+        return usage_table.view(found, self._several, short, labels, heading, notes or [])
+
+    def _uses(self, now: float) -> Iterator[list[JobUse]]:
+        for worker, (before, after) in self._samples.items():
+            yield uses(worker, before, after, now)

@@ -1,0 +1,124 @@
+"""The screen of `txworker top`: by rich where that is installed, else by a few codes of our own; and the keys."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import termios
+import tty
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from importlib import import_module
+from types import FrameType
+from typing import Protocol, TextIO
+
+from txworker.cli.colours import has_colours
+from txworker.cli.usage_table import View, lines
+
+_ENDING = (signal.SIGTERM, signal.SIGHUP)
+
+_OPENED = "\x1b[?1049h\x1b[?25l"  # the alternate screen, without a cursor (xterm's control sequences)
+_CLOSED = "\x1b[?25h\x1b[?1049l"
+_HOME, _BELOW_ERASED, _LINE_ERASED = "\x1b[H", "\x1b[J", "\x1b[2K"
+
+PLAIN = "colours and lines need rich: pip install 'txworker[top]'"
+
+
+class Screen(Protocol):
+    """A context, inside which the terminal is taken; it is given back as it was."""
+
+    def show(self, view: View) -> None:
+        """Show this in place of what is there."""
+
+
+@contextmanager
+def screen(options: argparse.Namespace, resized: Callable[[], object]) -> Iterator[Screen]:
+    """
+    A screen on stdout, which is a terminal. resized() is called in the main thread when it gets another size.
+
+    The terminal is given back also when the program is told to end: SIGTERM and SIGHUP end it as by that signal.
+    """
+    calls = {signal.SIGWINCH: resized, **{number: _ender(number) for number in _ENDING}}
+    with _handlers(calls), _made(options) as made:
+        yield made
+
+
+@contextmanager
+def typed_keys() -> Iterator[int | None]:
+    """A descriptor from which each key can be read at once; None where stdin is no terminal."""
+    if sys.stdin is None or not sys.stdin.isatty():
+        yield None
+        return
+    fd = sys.stdin.fileno()
+    before = termios.tcgetattr(fd)
+    tty.setcbreak(fd)  # Ctrl-C and Ctrl-Z are signals, as before
+    try:
+        yield fd
+    finally:
+        termios.tcsetattr(fd, termios.TCSADRAIN, before)
+
+
+class PlainScreen:
+    """A Screen without rich."""
+
+    def __init__(self, stream: TextIO, size: Callable[[], os.terminal_size]) -> None:
+        self._stream = stream
+        self._size = size
+
+    def __enter__(self) -> PlainScreen:
+        self._write(_OPENED)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._write(_CLOSED)
+
+    def show(self, view: View) -> None:
+        """As Screen.show(). What does not fit is left out, and counted."""
+        columns, rows = self._size()
+        notes = [note[:columns] for note in (*view.notes, PLAIN)]
+        table = fitting(lines(view, columns), rows - len(notes) - 1)
+        shown = [view.heading[:columns], *table, *notes][:rows]
+        self._write(_HOME + "\n".join(f"{_LINE_ERASED}{line}" for line in shown) + _BELOW_ERASED)
+
+    def _write(self, text: str) -> None:
+        print(text, end="", file=self._stream, flush=True)
+
+
+def fitting(table: list[str], most: int) -> list[str]:
+    """At most so many lines; the last says how many are left out."""
+    return table if len(table) <= most else [*table[: max(most - 1, 0)], f"… {len(table) - max(most - 1, 0)} more"]
+
+
+def _made(options: argparse.Namespace) -> AbstractContextManager[Screen]:
+    try:
+        made: AbstractContextManager[Screen] = import_module("txworker.cli.rich_screen").RichScreen(
+            sys.stdout, has_colours(options)
+        )
+        return made
+    except ModuleNotFoundError:  # rich is an extra
+        return PlainScreen(sys.stdout, lambda: os.get_terminal_size(sys.stdout.fileno()))
+
+
+def _ender(number: int) -> Callable[[], object]:
+    def end() -> None:
+        raise SystemExit(128 + number)
+
+    return end
+
+
+@contextmanager
+def _handlers(calls: dict[signal.Signals, Callable[[], object]]) -> Iterator[None]:
+    """Inside the block each of these signals makes its call, unless it is ignored (nohup)."""
+
+    def handler(number: int, frame: FrameType | None) -> None:
+        calls[signal.Signals(number)]()
+
+    taken = [number for number in calls if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, handler) for number in taken}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
