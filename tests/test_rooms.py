@@ -55,8 +55,8 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
     ),
     "shim": (
         {"messages", "cgroup_moves", "events", "fork_exec"},
-        {"spawner"},
-        {"held_job", "spawn_thread", "worker_connection"},
+        {"spawner", "terminal"},
+        {"held_job", "spawn_thread", "starting", "worker_connection"},
         {"copying"},
         {"intermediate"},
         {"unattended"},

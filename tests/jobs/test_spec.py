@@ -50,6 +50,11 @@ class RefusalTests(SynchronousTestCase):
             ({"command": "a", "quiet_timeout_seconds": -1.0}, "quietTimeout"),
             ({"command": "a", "lease_seconds": 0.9}, "lease"),
             ({"command": "a", "lease_seconds": float("nan")}, "lease"),
+            ({"command": "a", "tty": True, "tty_rows": 65536}, "ttyRows"),
+            ({"command": "a", "tty": True, "tty_columns": -1}, "ttyColumns"),
+            ({"command": "a", "tty_columns": 80}, "ttyColumns"),
+            ({"command": "a", "tty": True, "separate_stderr": True}, "separateStderr"),
+            ({"command": "a", "tty": True, "stdin": b"x"}, "stdin"),
         ]
         for fields, name in table:
             error = self.assertRaises(InvalidRequest, lambda fields=fields: JobSpec(**fields))
@@ -58,6 +63,13 @@ class RefusalTests(SynchronousTestCase):
             self.assertLess(len(str(error)), 400)
         error = self.assertRaises(InvalidRequest, lambda: JobSpec("a", env={"A" * 130_000: "\0"}))
         self.assertLess(len(str(error)), 700)
+
+    def test_terminal_size(self) -> None:
+        """A side that is not given has its default; without tty there is no terminal."""
+        table = [((0, 0), (24, 80)), ((50, 0), (50, 80)), ((0, 132), (24, 132)), ((1, 65535), (1, 65535))]
+        for (rows, columns), size in table:
+            self.assertEqual(size, JobSpec("a", tty=True, tty_rows=rows, tty_columns=columns).terminal_size)
+        self.assertIsNone(JobSpec("a").terminal_size)
 
     def test_no_secrets(self) -> None:
         """The error for an unusable environment variable names it and hides its value: clients log errors."""

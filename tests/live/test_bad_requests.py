@@ -93,7 +93,6 @@ def test_not_offered(daemon: Daemon) -> None:
     """Methods that are on the wire and not served yet are UNIMPLEMENTED, and no matter for the log."""
     calls: list[Callable[[], Any]] = [
         lambda: daemon.stub.FeedJob(iter([pb.FeedJobReq(jobID="a")])),
-        lambda: daemon.stub.ResizeJob(pb.ResizeJobReq(jobID="a", rows=5, columns=5)),
     ]
     for call in calls:
         with pytest.raises(grpc.RpcError) as caught:

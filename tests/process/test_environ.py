@@ -75,6 +75,14 @@ class EnvironmentTests(SynchronousTestCase):
             environment({"A": "worker", "B": "worker", JOB_ID_VARIABLE: "outer"}, spec, "id", "/"),
         )
 
+    def test_terminal(self) -> None:
+        """A job with a terminal has TERM, by the request or xterm; the worker's own is of another terminal."""
+        for env, expected in (({}, "xterm"), ({"TERM": "vt100"}, "vt100")):
+            self.assertEqual(
+                expected, environment({"TERM": "linux"}, JobSpec("a", tty=True, env=env), "id", "/")["TERM"]
+            )
+        self.assertEqual("linux", environment({"TERM": "linux"}, JobSpec("a"), "id", "/")["TERM"])
+
     def test_directory(self) -> None:
         """PWD is the job's directory, unless the spec sets it, or a symbolic link may make it wrong."""
         base = {"PWD": "/default"}

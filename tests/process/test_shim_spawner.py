@@ -7,6 +7,7 @@ from collections import ChainMap
 from collections.abc import Mapping
 from typing import Any
 
+from twisted.internet.error import ProcessExitedAlready
 from twisted.internet.interfaces import IReactorProcess
 from twisted.internet.protocol import ProcessProtocol
 from twisted.trial.unittest import SynchronousTestCase
@@ -29,6 +30,7 @@ class FakeShim:
         self.adopted: dict[str, Any] = {}
         self.released: list[tuple[str, bool]] = []
         self.enforced: list[tuple[str, str, float]] = []
+        self.sizes: list[tuple[str, int, int]] = []
 
     def spawn(self, request: SpawnRequest) -> None:
         self.starts.append(request)
@@ -41,6 +43,9 @@ class FakeShim:
 
     def enforce(self, job_id: str, reason: str, kill_at: float) -> None:
         self.enforced.append((job_id, reason, kill_at))
+
+    def resize(self, job_id: str, rows: int, columns: int) -> None:
+        self.sizes.append((job_id, rows, columns))
 
 
 class Connected(ProcessProtocol):
@@ -61,10 +66,15 @@ class SpawnerTests(SynchronousTestCase):
         readers: Any = self.readers
         self.spawner = ShimSpawner(readers, self.shim, BASE)
 
-    def spawn(self, env: Mapping[str, str] | None = None, fds: Mapping[int, int | str] | None = None) -> Any:
+    def spawn(
+        self,
+        env: Mapping[str, str] | None = None,
+        fds: Mapping[int, int | str] | None = None,
+        options: SpawnOptions = OPTIONS,
+    ) -> Any:
         fds = fds or {0: None, 1: "r", 2: SAME_PIPE}  # type: ignore[dict-item]
         return self.spawner.spawnProcess(
-            self.protocol, "prog", ["prog", "arg"], env, "/dir", childFDs=fds, options=OPTIONS
+            self.protocol, "prog", ["prog", "arg"], env, "/dir", childFDs=fds, options=options
         )
 
     def pipe(self) -> int:
@@ -98,6 +108,7 @@ class SpawnerTests(SynchronousTestCase):
             "directory": "/dir",
             "stdin": False,
             "separate_stderr": False,
+            "terminal": None,
             "tag": 6,
             "limits": OPTIONS.limits,
             "user": OPTIONS.user,
@@ -129,6 +140,18 @@ class SpawnerTests(SynchronousTestCase):
         self.assertEqual([17], start.descriptors)
         self.assertTrue(start.message["stdin"])
         self.assertTrue(start.message["separate_stderr"])
+
+    def test_terminal(self) -> None:
+        """The size of a terminal goes with the message; later sizes are passed on while the process runs."""
+        transport = self.spawn(options=SpawnOptions("job", terminal=(5, 9)))
+        (start,) = self.shim.starts
+        self.assertEqual(((5, 9), False), (start.message["terminal"], start.message["stdin"]))
+        start.began(77, [self.pipe()], 5.0)
+        transport.resize(7, 11)
+        self.assertEqual([("job", 7, 11)], self.shim.sizes)
+        transport.release(keep=False)
+        self.assertRaises(ProcessExitedAlready, transport.resize, 1, 1)
+        transport.loseConnection()
 
     def test_begins(self) -> None:
         """When the process runs, the protocol is connected, and then `started` fires."""

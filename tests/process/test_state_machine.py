@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from signal import SIGCONT, SIGKILL, SIGTERM
+from signal import SIGCONT, SIGHUP, SIGKILL, SIGTERM
 
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -57,6 +57,13 @@ class StateMachineTests(SynchronousTestCase):
         self.machine.output_closed()
         self.machine.cleaned_up()
         self.assertDone()
+
+    def test_terminal(self) -> None:
+        """A process with a terminal gets HUP, too: an interactive shell ignores TERM."""
+        self.begin()
+        self.context.has_terminal = True
+        self.machine.stop(5)
+        self.assertEqual([SIGHUP, SIGTERM, SIGCONT], self.transport.signals)
 
     def test_no_grace(self) -> None:
         """Without a grace period KILL is sent, and nothing before it."""

@@ -43,6 +43,9 @@ class FakeShim:
     def enforce(self, job_id: str, reason: str, kill_at: float) -> None:
         self.enforced.append((job_id, reason, kill_at))
 
+    def resize(self, job_id: str, rows: int, columns: int) -> None:
+        raise AssertionError("these processes have no terminal")
+
 
 class Recording(ProcessProtocol):
     """Records the calls of its transport, and is its own output, which throws away what it reads."""

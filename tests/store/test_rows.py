@@ -27,7 +27,7 @@ from txworker.jobs import (
 from txworker.store import rows
 from txworker.store.schema import upgrade
 
-WHOLE = JobSpec(
+_CHECKED = JobSpec(
     command="python3 -u",
     path="scripts/größe.py",
     args=("", "two words", "tab\tnewline\n", "𝄞"),
@@ -43,13 +43,18 @@ WHOLE = JobSpec(
     leftovers="keep",
     lease_seconds=30.0,
 )
+WHOLE = JobSpec.unchecked(**{**vars(_CHECKED), "tty": True, "tty_rows": 5, "tty_columns": 9})
+"""No client can ask for all of it at once."""
 SPECS = [
     WHOLE,
     JobSpec("true"),
     JobSpec("-"),
     JobSpec("", "/bin/true"),
     JobSpec("true", request_id="'; DROP TABLE jobs; --"),
-    *(JobSpec("true", **{field.name: getattr(WHOLE, field.name)}) for field in fields(JobSpec)[1:]),
+    *(
+        JobSpec.unchecked(**{"command": "true", field.name: getattr(WHOLE, field.name)})
+        for field in fields(JobSpec)[1:]
+    ),
 ]
 USAGE = Usage(0.5, 0.25, 2**40)
 EXIT = Exited(9.25, Exit(3, None, USAGE, 7), 2**50, True, elapsed=12.5)

@@ -172,6 +172,7 @@ class FakeRunning:
     stops: list[float] = field(default_factory=list)
     resumed: list[float | None] = field(default_factory=list)
     signals: list[int] = field(default_factory=list)
+    sizes: list[tuple[int, int]] = field(default_factory=list)
     unsignallable: Exception | None = None
     cgroup: str | None = None
     renewals: int = 0
@@ -192,6 +193,11 @@ class FakeRunning:
 
     def renew_lease(self) -> None:
         self.renewals += 1
+
+    def resize(self, rows: int, columns: int) -> None:
+        if self.unsignallable is not None:
+            raise self.unsignallable
+        self.sizes.append((rows, columns))
 
     def exited(self, how: Any) -> None:
         self.listener.ended(Exit(how["exit_code"], how["signal"]))

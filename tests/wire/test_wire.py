@@ -34,6 +34,7 @@ from txworker.wire.jobs import (
     seconds_from_pb,
     signal_from_pb,
     spec_from_pb,
+    terminal_size_from_pb,
     usages_to_pb,
 )
 from txworker.wire.status import code_of, status_of
@@ -62,6 +63,7 @@ class SpecTests(SynchronousTestCase):
             separateStderr=True,
             leftovers="keep",
         )
+        terminal = pb.StartJobReq(command="a", tty=True, ttyRows=5, ttyColumns=9)
         spec = JobSpec(
             command="a b",
             path="p",
@@ -79,7 +81,11 @@ class SpecTests(SynchronousTestCase):
             leftovers="keep",
         )
         self.assertEqual((spec, spec.stdin), (spec_from_pb(request), spec_from_pb(request).stdin))
-        self.assertEqual(set(pb.StartJobReq.DESCRIPTOR.fields_by_name), field_names(request) | set(NOT_OFFERED))
+        self.assertEqual(
+            set(pb.StartJobReq.DESCRIPTOR.fields_by_name),
+            field_names(request) | field_names(terminal) | set(NOT_OFFERED),
+        )
+        self.assertEqual(JobSpec("a", tty=True, tty_rows=5, tty_columns=9), spec_from_pb(terminal))
 
     def test_old_request(self) -> None:
         """A request with the old fields only has no limits."""
@@ -99,6 +105,15 @@ class SpecTests(SynchronousTestCase):
             error = self.assertRaises(InvalidRequest, signal_from_pb, pb.SignalJobReq(signal=number))
             self.assertEqual(f"signal: {number} is no signal: they are 1 to 64", str(error))
 
+    def test_terminal_size(self) -> None:
+        """Rows and columns are what the kernel can hold."""
+        self.assertEqual((1, 65535), terminal_size_from_pb(pb.ResizeJobReq(rows=1, columns=65535)))
+        for rows, columns, field in [(0, 5, "rows"), (5, 65536, "columns"), (-1, 5, "rows"), (5, 0, "columns")]:
+            error = self.assertRaises(
+                InvalidRequest, terminal_size_from_pb, pb.ResizeJobReq(rows=rows, columns=columns)
+            )
+            self.assertEqual(field, error.field)
+
     def test_negative_limit(self) -> None:
         """A negative limit is refused."""
         with self.assertRaises(InvalidRequest):
@@ -106,7 +121,7 @@ class SpecTests(SynchronousTestCase):
 
     def test_not_offered(self) -> None:
         """A field that this worker does not serve is refused, not passed over."""
-        values = {"tty": True, "ttyRows": 5, "ttyColumns": 5, "feed": True}
+        values = {"feed": True}
         for name in NOT_OFFERED:
             request: Any = pb.StartJobReq(command="a", **{name: values[name]})  # type: ignore[arg-type]  # by name
             self.assertIn(f"{name}: ", str(self.assertRaises(InvalidRequest, spec_from_pb, request)))

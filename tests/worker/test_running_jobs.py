@@ -1,4 +1,4 @@
-"""Signals and renewals of leases: they reach the process and change no record."""
+"""Signals, sizes of terminals and renewals of leases: they reach the process and change no record."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.fakes import worker_fixture
 from txworker.jobs import EndReason, JobSpec, JobState
-from txworker.jobs.errors import JobNotRunning, NoSuchJob, NotPermitted, StoreFull
+from txworker.jobs.errors import JobNotRunning, NoSuchJob, NoTerminal, NotPermitted, StoreFull
 
 LEASED = JobSpec("true", lease_seconds=30)
 
@@ -88,3 +88,34 @@ class RunningJobsTests(SynchronousTestCase):
         self.assertEqual(
             (JobState.STOPPED, "lease of 30 s ran out: signal: terminated"), (found.state, found.error_text)
         )
+
+
+class ResizeTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.fixture = worker_fixture()
+        self.worker = self.fixture.worker
+        self.job = self.successResultOf(self.worker.submit(JobSpec("bash", tty=True)))
+        self.running = self.fixture.launcher.running[self.job.id]
+
+    def test_resize(self) -> None:
+        """A running job's terminal gets that size."""
+        self.successResultOf(self.worker.running.resize(self.job.id, 5, 9))
+        self.assertEqual([(5, 9)], self.running.sizes)
+
+    def test_no_terminal(self) -> None:
+        """A job without a terminal, whether it runs or is done, says so."""
+        job = self.successResultOf(self.worker.submit(JobSpec("bash")))
+        self.failureResultOf(self.worker.running.resize(job.id, 5, 9), NoTerminal)
+        self.fixture.launcher.running[job.id].exit()
+        self.failureResultOf(self.worker.running.resize(job.id, 5, 9), NoTerminal)
+
+    def test_over(self) -> None:
+        """A job that has exited or is done has no terminal any more, and the error says which."""
+        self.running.unsignallable = ProcessExitedAlready()
+        error = self.failureResultOf(self.worker.running.resize(self.job.id, 5, 9), JobNotRunning).value
+        self.assertIn("has exited", str(error))
+        self.running.exit()
+        self.assertIn(
+            "is done", str(self.failureResultOf(self.worker.running.resize(self.job.id, 5, 9), JobNotRunning).value)
+        )
+        self.failureResultOf(self.worker.running.resize("nobody", 5, 9), NoSuchJob)

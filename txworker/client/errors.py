@@ -47,6 +47,10 @@ class JobNotRunning(WorkerError):
     """The job has no process that could be signalled: it is done, or has not started yet."""
 
 
+class NoTerminal(WorkerError):
+    """The job was started without a terminal."""
+
+
 class NoSuchExecutable(WorkerError):
     """The executable, or the interpreter that its first line names, does not exist on the worker's machine."""
 
@@ -123,6 +127,7 @@ CLASSES: dict[str, type[WorkerError]] = {
     "JOB_NOT_FOUND": NoSuchJob,
     "JOB_REMOVED": JobRemoved,
     "JOB_NOT_RUNNING": JobNotRunning,
+    "NO_TERMINAL": NoTerminal,
     "EXECUTABLE_NOT_FOUND": NoSuchExecutable,
     "DIRECTORY_NOT_FOUND": NoSuchDirectory,
     "NOT_PERMITTED": NotPermitted,

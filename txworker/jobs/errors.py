@@ -69,6 +69,16 @@ class JobNotRunning(TxWorkerError):
         self.job_id = job_id
 
 
+class NoTerminal(TxWorkerError):
+    """The job was started without tty."""
+
+    reason = "NO_TERMINAL"
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"job {shown(job_id)} has no terminal: it was started without tty")
+        self.job_id = job_id
+
+
 class NoSuchExecutable(TxWorkerError):
     """The executable, or the interpreter that its first line names, does not exist."""
 

@@ -36,6 +36,12 @@ LEFTOVERS = ("", "end", "keep")
 MIN_LEASE_SECONDS = 1
 """A lease is renewed at a third of it; a shorter one would run out over a short disturbance of the network."""
 
+DEFAULT_TERMINAL_SIZE = 24, 80
+"""Rows and columns."""
+
+MAX_TERMINAL_SIDE = 65535
+"""Rows or columns: the kernel has 16 bits for each (ioctl_tty(2))."""
+
 _MAX_CACHED_COMMAND = 1000
 """Characters of a command that is cached as words."""
 
@@ -50,6 +56,8 @@ WIRE_NAMES = {
     "quiet_timeout_seconds": "quietTimeout",
     "separate_stderr": "separateStderr",
     "lease_seconds": "lease",
+    "tty_rows": "ttyRows",
+    "tty_columns": "ttyColumns",
 }
 """The names in StartJobReq of fields that have another name here."""
 
@@ -80,6 +88,8 @@ class JobSpec:
     stdin_sha256: the hexadecimal digest of stdin, kept in its place; empty: no stdin.
     leftovers: one of LEFTOVERS.
     lease_seconds: the job is stopped when it was not renewed for so long; None: no lease.
+    tty: stdin, stdout and stderr are one pseudo-terminal.
+    tty_rows, tty_columns: its size; 0: that of DEFAULT_TERMINAL_SIZE.
     cut: what is known of the parts that shortened() cut off; None: this is the whole spec.
 
     Raises:
@@ -101,6 +111,9 @@ class JobSpec:
     stdin_sha256: str = ""
     leftovers: str = ""
     lease_seconds: float | None = None
+    tty: bool = False
+    tty_rows: int = 0
+    tty_columns: int = 0
     cut: Cut | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
@@ -118,12 +131,19 @@ class JobSpec:
             raise InvalidRequest("leftovers", self.leftovers, "must be 'end' or 'keep'")
         if self.lease_seconds is not None and not self.lease_seconds >= MIN_LEASE_SECONDS:
             raise InvalidRequest("lease", self.lease_seconds, f"must be {MIN_LEASE_SECONDS} second or more")
+        _check_terminal(self)
 
     @property
     def argv(self) -> tuple[str, ...]:
         """The argument vector for execve(2): the words of command, then path, then args. Only of a whole spec."""
         path = (self.path,) if self.path else ()
         return (*_split(self.command), *path, *self.args)
+
+    @property
+    def terminal_size(self) -> tuple[int, int] | None:
+        """Rows and columns of the pseudo-terminal; None: there is none."""
+        rows, columns = DEFAULT_TERMINAL_SIZE
+        return (self.tty_rows or rows, self.tty_columns or columns) if self.tty else None
 
     @classmethod
     def unchecked(cls, **fields: Any) -> JobSpec:
@@ -244,6 +264,29 @@ def _check_text(field: str, text: str, shown_as: str = "", max_bytes: int = MAX_
         raise InvalidRequest(field, shown_as or text, "contains a NUL byte")
     if len(text.encode("utf-8", "surrogateescape")) > max_bytes:
         raise InvalidRequest(field, shown_as or text, f"is too long: {max_bytes} bytes at most")
+
+
+def check_terminal_side(field: str, value: int) -> None:
+    """
+    Rows or columns of a terminal.
+
+    Raises:
+        InvalidRequest: no terminal has so many, or none. `field` is the name in the error.
+    """
+    if not 1 <= value <= MAX_TERMINAL_SIDE:
+        raise InvalidRequest(field, value, f"is no size of a terminal: 1 to {MAX_TERMINAL_SIDE}")
+
+
+def _check_terminal(spec: JobSpec) -> None:
+    for name, side in (("ttyRows", spec.tty_rows), ("ttyColumns", spec.tty_columns)):
+        if side and not spec.tty:
+            raise InvalidRequest(name, side, "is the size of a terminal, and tty is false")
+        if side:  # 0 stands for the default
+            check_terminal_side(name, side)
+    if spec.tty and spec.separate_stderr:
+        raise InvalidRequest("separateStderr", True, "is not possible with tty: a terminal has one output")
+    if spec.tty and spec.stdin:
+        raise InvalidRequest("stdin", f"{len(spec.stdin)} bytes", "are not possible with tty: use FeedJob")
 
 
 def _check_seconds(field: str, seconds: float | None) -> None:

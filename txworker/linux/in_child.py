@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import termios
 
 _libc = ctypes.PyDLL(None, use_errno=True)
 
@@ -21,6 +22,11 @@ def dup2(fd: int, child_fd: int) -> None:
 def chdir(directory: str) -> None:
     """As os.chdir()."""
     _check(_libc.chdir(os.fsencode(directory)))
+
+
+def control_terminal(fd: int) -> None:
+    """Make the terminal the controlling one of this process's session, which has none yet (ioctl_tty(2))."""
+    _check(_libc.ioctl(fd, ctypes.c_ulong(termios.TIOCSCTTY), 0))
 
 
 def write(fd: int, data: bytes) -> None:

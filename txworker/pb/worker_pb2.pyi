@@ -133,9 +133,11 @@ class StartJobReq(_message.Message):
     leftovers: _builtins.str
     """What happens to processes that the job leaves behind: "end" or "keep"; empty: the worker's default."""
     tty: _builtins.bool
-    """The job's stdin, stdout and stderr are one pseudo-terminal."""
+    """The job's stdin, stdout and stderr are one pseudo-terminal, which controls its session. TERM is xterm unless env
+    sets it. Not together with stdin or separateStderr.
+    """
     ttyRows: _builtins.int
-    """The size of the pseudo-terminal in characters; 0: 24 rows, 80 columns."""
+    """The size of the pseudo-terminal in characters, up to 65535; 0: 24 rows, 80 columns."""
     ttyColumns: _builtins.int
     feed: _builtins.bool
     """The standard input stays open for FeedJob after the bytes of stdin."""

@@ -165,7 +165,7 @@ class WorkerServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ResizeJob(self, request, context):
-        """Tells a job's pseudo-terminal its size. The job gets SIGWINCH.
+        """Gives the pseudo-terminal of a job another size, 1 to 65535 each way. Its foreground processes get SIGWINCH.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -58,7 +58,7 @@ class WorkerStub:
     FeedJob: _grpc.StreamUnaryMultiCallable[_worker_pb2.FeedJobReq, _worker_pb2.FeedJobRes]
     """Writes to the standard input of a job that was started with feed. Answers when the client's stream has ended."""
     ResizeJob: _grpc.UnaryUnaryMultiCallable[_worker_pb2.ResizeJobReq, _worker_pb2.ResizeJobRes]
-    """Tells a job's pseudo-terminal its size. The job gets SIGWINCH."""
+    """Gives the pseudo-terminal of a job another size, 1 to 65535 each way. Its foreground processes get SIGWINCH."""
 
 @_typing.type_check_only
 class WorkerAsyncStub(WorkerStub):
@@ -84,7 +84,7 @@ class WorkerAsyncStub(WorkerStub):
     FeedJob: _aio.StreamUnaryMultiCallable[_worker_pb2.FeedJobReq, _worker_pb2.FeedJobRes]  # type: ignore[assignment]
     """Writes to the standard input of a job that was started with feed. Answers when the client's stream has ended."""
     ResizeJob: _aio.UnaryUnaryMultiCallable[_worker_pb2.ResizeJobReq, _worker_pb2.ResizeJobRes]  # type: ignore[assignment]
-    """Tells a job's pseudo-terminal its size. The job gets SIGWINCH."""
+    """Gives the pseudo-terminal of a job another size, 1 to 65535 each way. Its foreground processes get SIGWINCH."""
 
 class WorkerServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -173,6 +173,6 @@ class WorkerServicer(metaclass=_abc_1.ABCMeta):
         request: _worker_pb2.ResizeJobReq,
         context: _ServicerContext,
     ) -> _typing.Union[_worker_pb2.ResizeJobRes, _abc.Awaitable[_worker_pb2.ResizeJobRes]]:
-        """Tells a job's pseudo-terminal its size. The job gets SIGWINCH."""
+        """Gives the pseudo-terminal of a job another size, 1 to 65535 each way. Its foreground processes get SIGWINCH."""
 
 def add_WorkerServicer_to_server(servicer: WorkerServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -61,6 +61,14 @@ class Running(Protocol):
     def renew_lease(self) -> None:
         """Count the job's lease from now; nothing, when it has none or is being ended."""
 
+    def resize(self, rows: int, columns: int) -> None:
+        """
+        Give the terminal of a job with tty that size.
+
+        Raises:
+            ProcessExitedAlready: the process has exited.
+        """
+
     def exited(self, how: Mapping[str, Any]) -> None:
         """The process exited before this worker took it over; `how` is HeldProcess.exit."""
 

@@ -58,6 +58,9 @@ _OF_A_USER = frozenset(
     }
 )
 _BY_DEFAULT = {"PYTHONUNBUFFERED": "1"}
+TERMINAL_TYPE = "xterm"
+"""TERM of a job with a pseudo-terminal, unless its request says more: the worker's own is of another terminal."""
+
 _OF_A_USERS_SESSION = ("DBUS_", "GPG_", "SSH_", "SUDO_", "XDG_")
 
 
@@ -120,6 +123,8 @@ def environment(base: Mapping[str, str], spec: JobSpec, job_id: str, directory: 
     where a variable of `base` must be left out.
     """
     added = {**spec.env, JOB_ID_VARIABLE: job_id}
+    if spec.tty:
+        added.setdefault("TERM", TERMINAL_TYPE)
     path = _logical(directory) if spec.directory else base.get("PWD")
     if path is None and "PWD" in base and "PWD" not in added:
         return {**{name: value for name, value in base.items() if name != "PWD"}, **added}

@@ -38,6 +38,7 @@ class JobProcess(ProcessProtocol):
         clock: Clock,
         limits: TimeLimits,
         leftovers: JobLeftovers,
+        has_terminal: bool = False,
     ) -> None:
         self.output = output if limits.quiet_seconds is None else _TimedOutput(output, self._printed)
         self._listener = listener
@@ -49,7 +50,9 @@ class JobProcess(ProcessProtocol):
             self._cleanup = Cleanup(clock, job_id, leftovers.processes, self._cleaned_up)
             self._cleanup.end_blocked = listener.end_blocked
         timers = Timers(clock)
-        self._context = Context(timers, limits, self._cleanup, listener.overdue, self._blocked, self._done)
+        self._context = Context(
+            timers, limits, self._cleanup, listener.overdue, self._blocked, self._done, has_terminal
+        )
         self._machine = new_machine(self._context)
 
     @property
@@ -94,6 +97,10 @@ class JobProcess(ProcessProtocol):
     def signal(self, number: int) -> None:
         """Signal the process group. Raises ProcessExitedAlready, or PermissionError."""
         self.transport.signalGroup(number)
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Give its terminal that size. Raises ProcessExitedAlready. Only with a terminal."""
+        self.transport.resize(rows, columns)
 
     def exited(self, how: Mapping[str, Any]) -> None:
         """It exited before this worker took it over."""

@@ -138,7 +138,7 @@ class Launcher:
             spec.lease_seconds,
         )
         leftovers = JobLeftovers(job_id, self.scan, cgroup, keep)
-        return JobProcess(job_id, output, listener, self._clock, limits, leftovers)
+        return JobProcess(job_id, output, listener, self._clock, limits, leftovers, spec.tty)
 
     async def _start(
         self, process: JobProcess, spec: JobSpec, options: SpawnOptions, check: Callable[[], None]
@@ -171,6 +171,7 @@ class Launcher:
             limits=kernel_limits(spec.limits),
             cgroup=None if cgroup is None else cgroup.path,
             tag=rlimit_tag_for(job_id),
+            terminal=spec.terminal_size,
             timeout_seconds=spec.timeout_seconds,
             quiet_seconds=spec.quiet_timeout_seconds,
             grace_seconds=self._defaults.grace_seconds,

@@ -127,6 +127,8 @@ class ReactorSpawner:
 def _check_supported(options: SpawnOptions) -> None:
     for name, _, soft, _ in options.limits:
         raise NotSupported(name, soft, WHY)
+    if options.terminal is not None:
+        raise NotSupported("tty", True, WHY)
     for name in ("user", "nice", "cgroup"):
         if value := getattr(options, name):
             raise NotSupported(name, value, WHY)

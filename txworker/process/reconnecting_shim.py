@@ -60,6 +60,10 @@ class ReconnectingShim:
         """As ShimConnection.enforce()."""
         self._connection.enforce(job_id, reason, kill_at)
 
+    def resize(self, job_id: str, rows: int, columns: int) -> None:
+        """As ShimConnection.resize()."""
+        self._connection.resize(job_id, rows, columns)
+
     def release(self, job_id: str, keep: bool) -> None:
         """As ShimConnection.release()."""
         self._connection.release(job_id, keep)

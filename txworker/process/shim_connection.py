@@ -99,6 +99,10 @@ class ShimConnection:
         """What the shim is to enforce if this worker dies: KILL at that time of the monotonic clock."""
         self._send({"type": "enforce", "job": job_id, "reason": reason, "kill_at": kill_at})
 
+    def resize(self, job_id: str, rows: int, columns: int) -> None:
+        """Give a job's terminal that size."""
+        self._send({"type": "resize", "job": job_id, "rows": rows, "columns": columns})
+
     def release(self, job_id: str, keep: bool) -> None:
         """The job's end is written down: its process may be reaped. keep: its leftovers may go on printing."""
         self._children.pop(job_id, None)

@@ -65,7 +65,8 @@ class ShimSpawner:
         check: Callable[[], None] = lambda: None,
     ) -> ChildTransport:
         """
-        As IReactorProcess has it. In childFDs 0 is a descriptor of the caller or None, 1 is "r", 2 is "r" or SAME_PIPE.
+        As IReactorProcess has it. In childFDs 0 is a descriptor of the caller or None, 1 is "r", 2 is "r" or SAME_PIPE;
+        all three are ignored if options.terminal is set.
         The process leads its own session. check() is called immediately before the shim is asked, possibly more than
         once. Reactor thread.
 
@@ -77,7 +78,7 @@ class ShimSpawner:
             ValueError: usePTY, uid or gid.
         """
         if uid is not None or gid is not None or usePTY:
-            raise ValueError("usePTY is not supported; uid and gid are part of the options")
+            raise ValueError("a terminal, uid and gid are part of the options")
         fds = childFDs or {}
         transport = self._transport(processProtocol, options.job_id)
         transport.started = Deferred()
@@ -137,8 +138,9 @@ class ShimSpawner:
             "env": added,
             "whole_env": whole,
             "directory": directory,
-            "stdin": fds.get(0) is not None,
+            "stdin": fds.get(0) is not None and options.terminal is None,
             "separate_stderr": fds.get(2) == "r",
+            "terminal": options.terminal,
             "tag": options.tag,
             "limits": options.limits,
             "user": options.user,

@@ -17,6 +17,7 @@ class SpawnOptions:
     timeout_seconds, quiet_seconds: None: no such limit.
     max_output: bytes, 0: no ceiling.
     ahead: seconds by which the job's clock is ahead of the clock since boot.
+    terminal: rows and columns of its pseudo-terminal; None: it has none.
     """
 
     job_id: str
@@ -31,6 +32,7 @@ class SpawnOptions:
     grace_seconds: float = 10.0
     max_output: int = 0
     ahead: float = 0.0
+    terminal: tuple[int, int] | None = None
 
 
 DEFAULT_OPTIONS = SpawnOptions("")

@@ -52,7 +52,8 @@ class Context:
     What the machine acts on. cleanup: ends the leftovers; None: they may run on.
 
     overdue(reason) is called when a time limit expires, blocked() when the process is being ended and must not be
-    signalled or does not end, done() once, at the end. limit_timers: of the limits.
+    signalled or does not end, done() once, at the end. has_terminal: then it may be an interactive shell, which ignores
+    TERM and ends when its terminal hangs up. limit_timers: of the limits.
     """
 
     timers: Timers
@@ -61,6 +62,7 @@ class Context:
     overdue: Callable[[EndReason], None]
     blocked: Callable[[], None]
     done: Callable[[], None]
+    has_terminal: bool = False
     transport: ProcessTransport | None = None
     kills: int = 0
     limit_timers: LimitTimers = field(init=False)
@@ -79,7 +81,9 @@ class Context:
             self.blocked()
 
     def term(self) -> None:
-        """TERM, and CONT, because a stopped process does not handle TERM."""
+        """TERM, and CONT, because a stopped process does not handle TERM. HUP comes first, or would sometimes."""
+        if self.has_terminal:
+            self.signal(signals.SIGHUP)
         self.signal(signals.SIGTERM)
         self.signal(signals.SIGCONT)
 

@@ -35,6 +35,8 @@ class HoldingShim(Protocol):
 
     def enforce(self, job_id: str, reason: str, kill_at: float) -> None: ...
 
+    def resize(self, job_id: str, rows: int, columns: int) -> None: ...
+
 
 @implementer(IProcessTransport)
 class ChildTransport:
@@ -152,6 +154,17 @@ class ChildTransport:
             os.killpg(self.pid, number)
         except ProcessLookupError as error:
             raise ProcessExitedAlready() from error
+
+    def resize(self, rows: int, columns: int) -> None:
+        """
+        Give the terminal that size; its foreground process group gets SIGWINCH. Only with a terminal.
+
+        Raises:
+            ProcessExitedAlready: the process has exited.
+        """
+        if self._status is not None or self._released or not self.pid:
+            raise ProcessExitedAlready()
+        self._shim.resize(self._job_id, rows, columns)
 
     def signalProcess(self, signalID: str | int) -> None:
         """Signal the process alone, by number or by name ("TERM")."""

@@ -19,7 +19,15 @@ from txworker.ports import LiveUsages
 from txworker.rpc.bridge import Bridge, Caller
 from txworker.rpc.streams import job_of, stream
 from txworker.rpc.watch import watch
-from txworker.wire.jobs import job_to_pb, query_to_pb, seconds_from_pb, signal_from_pb, spec_from_pb, usages_to_pb
+from txworker.wire.jobs import (
+    job_to_pb,
+    query_to_pb,
+    seconds_from_pb,
+    signal_from_pb,
+    spec_from_pb,
+    terminal_size_from_pb,
+    usages_to_pb,
+)
 from txworker.wire.lists import page_size, page_start, page_to_pb, query_from_pb
 from txworker.wire.status import status_of
 from txworker.worker.worker import Worker
@@ -143,8 +151,16 @@ class WorkerServicer(worker_pb2_grpc.WorkerServicer):
         _not_offered("FeedJob", context)
 
     def ResizeJob(self, request: pb.ResizeJobReq, context: grpc.ServicerContext) -> pb.ResizeJobRes:
-        """Not offered by this worker: UNIMPLEMENTED."""
-        _not_offered("ResizeJob", context)
+        """Gives a job's terminal another size. Answers at once."""
+
+        def answer() -> pb.ResizeJobRes:
+            job_id, (rows, columns) = _id_of(request), terminal_size_from_pb(request)
+            self._bridge.caller(context).call(
+                lambda: self._worker.running.resize(job_id, rows, columns), ANSWER_SECONDS
+            )
+            return pb.ResizeJobRes()
+
+        return self._answered(context, answer)
 
     def _log_refusal(self, request_id: str, peer: str, error: TxWorkerError) -> None:
         text = "An order of {peer}{request_id} was refused: {error}"
@@ -201,7 +217,7 @@ def _not_offered(method: str, context: grpc.ServicerContext) -> NoReturn:
     context.abort(grpc.StatusCode.UNIMPLEMENTED, f"this worker does not offer {method}")
 
 
-def _id_of(request: pb.StopJobReq | pb.QueryJobReq | pb.SignalJobReq) -> str:
+def _id_of(request: pb.StopJobReq | pb.QueryJobReq | pb.SignalJobReq | pb.ResizeJobReq) -> str:
     if not request.jobID:
         raise InvalidRequest("jobID", request.jobID, "is no job's id")
     return request.jobID

@@ -1,5 +1,6 @@
 """
-Starting a process by fork and exec, with code in the child: limits, another user, a niceness, or a cgroup to begin in.
+Starting a process by fork and exec, with code in the child: limits, another user, a niceness, a terminal, or a cgroup
+to begin in.
 
 The spawn thread forks. Meanwhile the loop's thread is in a system call or waits for Python's lock. So the child, up to
 its exec, needs nothing that the loop's thread may hold, as long as the child does not release Python's lock.
@@ -99,6 +100,9 @@ def _become(
         step = "descriptors"
         for child_fd, fd in sorted(descriptors.items()):  # the shim's are above 2 and close at the exec
             in_child.dup2(fd, child_fd)
+        step = "terminal"
+        if request["terminal"]:
+            in_child.control_terminal(0)
         step = "oom_score_adj"
         if request["oom_score_adj"]:
             in_child.write_file("/proc/self/oom_score_adj", b"%d" % request["oom_score_adj"])

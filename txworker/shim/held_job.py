@@ -10,13 +10,14 @@ from contextlib import suppress
 from txworker.linux.clock import boot_seconds
 from txworker.linux.wait import Exit
 from txworker.shim.spawner import SpawnRequest
+from txworker.shim.terminal import Terminal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # the module itself costs a small program a megabyte
     from typing import Any
 
 
-_KEPT = ("grace", "cgroup", "separate_stderr", "max_output", "quiet")
+_KEPT = ("grace", "cgroup", "separate_stderr", "max_output", "quiet", "terminal")
 """What is kept of a spawn request; the rest, which may be long, is dropped when the process runs."""
 
 
@@ -24,16 +25,20 @@ class HeldJob:
     """
     Times are in seconds of the monotonic clock, except for wall times.
 
-    pipes: the read ends by the job's descriptors, 1 and 2. reason: why it is being ended. kill_at: when KILL is due.
+    pipes: the read ends by the job's descriptors, 1 and 2. terminal: None: it has none. reason: why it is being ended.
+    kill_at: when KILL is due.
     """
 
-    def __init__(self, request: SpawnRequest, pid: int, ticks: int, pipes: dict[int, int]) -> None:
+    def __init__(
+        self, request: SpawnRequest, pid: int, ticks: int, pipes: dict[int, int], terminal: Terminal | None = None
+    ) -> None:
         now = time.monotonic()
         self.request = {name: request[name] for name in _KEPT}
         self.id: str = request["job"]
         self.pid = pid
         self.ticks = ticks
         self.pipes = pipes
+        self.terminal = terminal
         self.pidfd = -1
         self.started_wall = boot_seconds() + request["ahead"]
         self.timeout_at: float | None = None if request["timeout"] is None else now + request["timeout"]
@@ -51,9 +56,11 @@ class HeldJob:
             os.killpg(self.pid, number)
 
     def end(self, reason: str) -> None:
-        """Send TERM now, and let KILL be due when the grace period is over."""
+        """Send TERM (with a terminal HUP first) now, and let KILL be due when the grace period is over."""
         self.reason = reason
         self.kill_at = time.monotonic() + self.request["grace"]
+        if self.request["terminal"]:
+            self.signal_group(signal.SIGHUP)  # an interactive shell ignores TERM
         self.signal_group(signal.SIGTERM)
         self.signal_group(signal.SIGCONT)
 
@@ -71,6 +78,8 @@ class HeldJob:
             os.close(fd)
         self.pipes = {}
         self.pidfd = -1
+        if self.terminal is not None:
+            self.terminal.close()
 
     def record(self) -> dict[str, Any]:
         """The message `job`: what a worker needs to take it over."""

@@ -22,6 +22,7 @@ from txworker.shim.held_job import HeldJob
 from txworker.shim.intermediate import IntermediatePipes
 from txworker.shim.messages import Message
 from txworker.shim.spawn_thread import SpawnThread, ticks_now
+from txworker.shim.starting import Starting
 from txworker.shim.unattended import Unattended
 from txworker.shim.worker_connection import WorkerConnection
 
@@ -52,7 +53,7 @@ class Loop:
         self._events = Events()
         self._worker = WorkerConnection(self._events, listener, self._received, self._worker_lost)
         self._jobs: dict[str, HeldJob] = {}
-        self._starting: dict[str, tuple[Message, dict[int, int]]] = {}  # the request, and the read ends
+        self._starting: dict[str, Starting] = {}
         self._inherited: set[str] = set()  # those of _starting that an earlier worker requested
         self._unwanted: set[str] = set()  # those of _starting that no worker wants any more
         self._pipes = IntermediatePipes()
@@ -147,27 +148,19 @@ class Loop:
         if job_id in self._jobs or job_id in self._starting:
             _close(descriptors)
             return
-        reading: dict[int, int] = {}
-        writing: list[int] = []
+        starting = Starting(request)
+        step = "terminal" if request["terminal"] else ""
         try:
-            self._make_pipes(request, reading, writing)
-            self._thread.spawn(request, [*descriptors, *writing])
-            self._starting[job_id] = request, reading
+            starting.connect(self._events, self._high)
+            step = ""
+            self._thread.spawn(request, [*descriptors, *starting.child_ends])
+            self._starting[job_id] = starting
         except OSError as error:
-            _close(reading.values())
-            self._worker.send({"type": "failed", "job": job_id, "errno": error.errno or 11, "step": ""})
+            starting.close()
+            self._worker.send({"type": "failed", "job": job_id, "errno": error.errno or 11, "step": step})
         finally:
-            _close([*descriptors, *writing])
-
-    def _make_pipes(self, request: Message, reading: dict[int, int], writing: list[int]) -> None:
-        """Adds what it makes to `reading` and `writing`, also if it fails."""
-        for child_fd in (1, 2)[: 1 + request["separate_stderr"]]:
-            read_end, write_end = os.pipe()
-            writing.append(write_end)
-            reading[child_fd] = self._high(read_end)
-            os.set_blocking(reading[child_fd], False)
-            if request["user"] is not None:
-                os.fchown(write_end, request["user"][0], request["user"][1])  # so that the job can open /dev/stderr
+            starting.close_child_ends()
+            _close(descriptors)
 
     def _on_recall(self, message: Message, descriptors: list[int]) -> None:
         self._thread.recall()
@@ -176,6 +169,11 @@ class Loop:
         job = self._jobs.get(message["job"])
         if job is not None:
             job.reason, job.kill_at = message["reason"], message["kill_at"]
+
+    def _on_resize(self, message: Message, descriptors: list[int]) -> None:
+        job = self._jobs.get(message["job"])
+        if job is not None and job.terminal is not None:
+            job.terminal.resize(message["rows"], message["columns"])
 
     def _on_release(self, message: Message, descriptors: list[int]) -> None:
         for job_id in message["jobs"]:
@@ -201,25 +199,28 @@ class Loop:
 
     def _spawn_answered(self) -> None:
         job_id, pid, error, step = self._thread.result()
-        request, pipes = self._starting.pop(job_id)
+        starting = self._starting.pop(job_id)
         if pid:
-            self._started(request, pid, pipes)
+            self._started(starting, pid)
         else:
-            _close(pipes.values())
+            starting.close()
             self._worker.send({"type": "failed", "job": job_id, "errno": error, "step": step})
 
-    def _started(self, request: Message, pid: int, pipes: dict[int, int]) -> None:
+    def _started(self, starting: Starting, pid: int) -> None:
+        request = starting.request
         if request["job"] in self._unwanted:
             self._thread.job_pids.discard(pid)
             os.killpg(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
-            _close(pipes.values())
+            starting.close()
             return
-        job = self._jobs[request["job"]] = HeldJob(request, pid, ticks_now(), pipes)
+        job = self._jobs[request["job"]] = HeldJob(request, pid, ticks_now(), starting.pipes, starting.terminal)
+        if job.terminal is not None:
+            job.terminal.start()
         started = {"type": "started", "job": job.id, "pid": pid, "at": job.started_wall}
         message = job.record() if job.id in self._inherited else started
         self._inherited.discard(job.id)
-        self._worker.send(message, [fd for _, fd in sorted(pipes.items())])
+        self._worker.send(message, [fd for _, fd in sorted(job.pipes.items())])
         if self._unattended.active:
             self._unattended.add(job)
         job.pidfd = self._high(os.pidfd_open(pid))
@@ -231,6 +232,8 @@ class Loop:
             return
         job.exit_wall = time.time()
         self._close_pidfd(job)
+        if job.terminal is not None:
+            job.terminal.leader_exited()
         self._worker.send({"type": "exited", "job": job.id, "exit": job.exit_record()})
 
     def _close_pidfd(self, job: HeldJob) -> None:

@@ -13,6 +13,7 @@ and because marshal and pickle are not safe to parse.
 | spawn | job, and how to start it; release: jobs that are over; descriptor: its stdin, if it has one |
 | recall | answer `recalled` to each start that waits behind one that hangs |
 | enforce | job, and what to do while no worker is connected: reason, kill_at |
+| resize | job, rows, columns: of its terminal |
 | release | jobs: they are over; reap their processes, close their pipes. keep: go on copying what leftovers print |
 | forget | kill what is being started |
 | quit | end, if there is no job |

@@ -87,7 +87,10 @@ class SpawnThread:
         self._put("defaults", defaults, ())
 
     def spawn(self, request: SpawnRequest, descriptors: Sequence[int]) -> None:
-        """Start this in its turn. descriptors: stdin if the request has one, stdout, stderr if it is separate."""
+        """
+        Start this in its turn. descriptors: its terminal; or stdin if the request has one, stdout, and stderr if it is
+        separate.
+        """
         self._put("spawn", request, descriptors)
 
     def reap_others(self) -> None:
@@ -169,10 +172,15 @@ class SpawnThread:
         if request["job"] in self._recalled:
             self._recalled.discard(request["job"])
             raise OSError(1, RECALLED, RECALLED)
-        stdin, *outputs = descriptors if request["stdin"] else [self._no_input, *descriptors]
-        pid = self._spawner.spawn(request, {0: stdin, 1: outputs[0], 2: outputs[-1]})
+        pid = self._spawner.spawn(request, self._by_child_fd(request, descriptors))
         self.job_pids.add(pid)
         return pid
+
+    def _by_child_fd(self, request: SpawnRequest, descriptors: list[int]) -> dict[int, int]:
+        if request["terminal"]:
+            return dict.fromkeys((0, 1, 2), descriptors[0])
+        stdin, *outputs = descriptors if request["stdin"] else [self._no_input, *descriptors]
+        return {0: stdin, 1: outputs[0], 2: outputs[-1]}
 
     def _reap_others(self) -> None:
         for pid in children_of_thread(self.thread_id):

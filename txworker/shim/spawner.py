@@ -1,7 +1,7 @@
 """
 Starting a job's process, in the spawn thread: by posix_spawn, or by fork and exec where code must run in the child.
 
-Limits and another user must be set between the fork and the first instruction of the program.
+Limits, another user and a controlling terminal must be set between the fork and the first instruction of the program.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Spawner:
             raise
 
     def _spawn(self, request: SpawnRequest, environment: Mapping[str, str], descriptors: Mapping[int, int]) -> int:
-        if request["limits"] or request["user"] or request["nice"]:
+        if request["limits"] or request["user"] or request["nice"] or request["terminal"]:
             return fork_exec(request, environment, descriptors, self.descriptor_limit)
         if request["cgroup"] and not self._moves.quick():
             with contextlib.suppress(CannotClone):  # in a sandbox without clone3 it is moved

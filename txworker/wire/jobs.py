@@ -12,6 +12,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from txworker.jobs import Job, JobSpec, Limits
 from txworker.jobs.errors import InvalidRequest
 from txworker.jobs.live_usage import LiveUsage
+from txworker.jobs.spec import check_terminal_side
 from txworker.pb import worker_pb2 as pb
 
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
@@ -20,7 +21,7 @@ MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 MAX_DURATION_SECONDS = 315_576_000_000
 """The longest google.protobuf.Duration, about 10,000 years (duration.proto)."""
 
-NOT_OFFERED = ("tty", "ttyRows", "ttyColumns", "feed")
+NOT_OFFERED = ("feed",)
 """Fields of StartJobReq that this worker does not serve."""
 
 MAX_SIGNAL = 64
@@ -52,6 +53,9 @@ def spec_from_pb(request: pb.StartJobReq) -> JobSpec:
         separate_stderr=request.separateStderr,
         leftovers=request.leftovers,
         lease_seconds=_optional_seconds(request, "lease"),
+        tty=request.tty,
+        tty_rows=request.ttyRows,
+        tty_columns=request.ttyColumns,
     )
 
 
@@ -80,6 +84,18 @@ def signal_from_pb(request: pb.SignalJobReq) -> int:
     if not 1 <= request.signal <= MAX_SIGNAL:
         raise InvalidRequest("signal", request.signal, f"is no signal: they are 1 to {MAX_SIGNAL}")
     return request.signal
+
+
+def terminal_size_from_pb(request: pb.ResizeJobReq) -> tuple[int, int]:
+    """
+    Rows and columns.
+
+    Raises:
+        InvalidRequest: one of them is no size of a terminal.
+    """
+    for field, side in (("rows", request.rows), ("columns", request.columns)):
+        check_terminal_side(field, side)
+    return request.rows, request.columns
 
 
 def job_to_pb(job: Job) -> pb.Job:

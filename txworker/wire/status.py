@@ -18,6 +18,7 @@ _CODES: dict[type[errors.TxWorkerError], grpc.StatusCode] = {
     errors.NoSuchJob: grpc.StatusCode.NOT_FOUND,
     errors.JobRemoved: grpc.StatusCode.NOT_FOUND,
     errors.JobNotRunning: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.NoTerminal: grpc.StatusCode.FAILED_PRECONDITION,
     errors.NoSuchExecutable: grpc.StatusCode.NOT_FOUND,
     errors.NoSuchDirectory: grpc.StatusCode.NOT_FOUND,
     errors.NotPermitted: grpc.StatusCode.PERMISSION_DENIED,

@@ -1,4 +1,4 @@
-"""What clients ask of running jobs that changes no record: signals to them, and renewals of their leases."""
+"""What clients ask of running jobs that changes no record: signals, sizes of terminals, renewals of leases."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.error import ProcessExitedAlready
 
 from txworker.jobs import JobState
-from txworker.jobs.errors import JobNotRunning, NotPermitted
+from txworker.jobs.errors import JobNotRunning, NoTerminal, NotPermitted
 from txworker.worker.active_job import ActiveJob
 from txworker.worker.catalog import Catalog
 
@@ -36,6 +36,17 @@ class RunningJobs:
         """
         return maybeDeferred(self._signal, job_id, number)
 
+    def resize(self, job_id: str, rows: int, columns: int) -> Deferred[None]:
+        """
+        Give a job's terminal that size; its foreground process group gets SIGWINCH. Fires at once.
+
+        Raises (through the Deferred):
+            NoSuchJob: there is no job with that id.
+            NoTerminal: it was started without one.
+            JobNotRunning: it is done, or not started yet.
+        """
+        return maybeDeferred(self._resize, job_id, rows, columns)
+
     def renew_leases(self, job_ids: Collection[str]) -> Deferred[list[str]]:
         """
         Count the leases of these jobs from now. Fires at once, with the ids of those that run no longer: they are done
@@ -51,14 +62,27 @@ class RunningJobs:
         return succeed(gone)
 
     def _signal(self, job_id: str, number: int) -> None:
-        active = self._active.get(job_id)
-        if active is None and self._catalog.get(job_id).state is JobState.PENDING:
-            raise JobNotRunning(job_id, "is not started yet: it has no process to signal")
-        if active is None or active.ending:
-            raise JobNotRunning(job_id, "is done: it has no process to signal")
+        active = self._get(job_id, "no process to signal")
         try:
             active.running.signal(number)
         except ProcessExitedAlready as error:
             raise JobNotRunning(job_id, "has exited: it has no process group to signal") from error
         except PermissionError as error:
             raise NotPermitted("signal", str(number), "the worker may not signal any process of the job") from error
+
+    def _resize(self, job_id: str, rows: int, columns: int) -> None:
+        if not self._catalog.get(job_id).spec.tty:
+            raise NoTerminal(job_id)
+        active = self._get(job_id, "no terminal to resize")
+        try:
+            active.running.resize(rows, columns)
+        except ProcessExitedAlready as error:
+            raise JobNotRunning(job_id, "has exited: it has no terminal to resize") from error
+
+    def _get(self, job_id: str, without: str) -> ActiveJob:
+        active = self._active.get(job_id)
+        if active is None and self._catalog.get(job_id).state is JobState.PENDING:
+            raise JobNotRunning(job_id, f"is not started yet: it has {without}")
+        if active is None or active.ending:
+            raise JobNotRunning(job_id, f"is done: it has {without}")
+        return active
