@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 from twisted.trial.unittest import SynchronousTestCase
 
-from txworker.config import Config, ConfigError, GrpcServer, Jobs, Scheduler, load
+from txworker.config import Config, ConfigError, GrpcServer, Jobs, Scheduler, Worker, load
 from txworker.config.readers import READERS
 
 EXAMPLE = Path(__file__).parents[2] / "worker.toml"
@@ -33,6 +33,7 @@ key_file = "server.key"
 addr = "127.0.0.1:50000"
 """
 
+SECTIONS = (GrpcServer, Scheduler, Jobs, Worker)
 _TLS = "[grpc_server]\nuse_tls = true\n"
 _PAIR = _TLS + 'crt_file = "a.crt"\nkey_file = "a.key"\n'
 
@@ -47,7 +48,7 @@ MISTAKES = {
     "unattended_seconds, shim, leftovers, pin_worker, use_cgroups, user, group, nice, oom_score_adj, limits, ceilings, "
     "environment",
     "[grpc_sever]": "grpc_sever: unknown section; did you mean grpc_server?",
-    "[zzz]": "zzz: unknown section; known are grpc_server, scheduler, jobs",
+    "[zzz]": "zzz: unknown section; known are grpc_server, scheduler, jobs, worker",
     "addr = 'x:1'": "addr: unknown key; did you mean grpc_server.addr?",
     # types
     "jobs = 3": "jobs: must be a table, [jobs], not 3",
@@ -131,6 +132,21 @@ MISTAKES = {
     "scheduler.addr = 'h:70000'": 'scheduler.addr: port must be from 0 to 65535 in "h:70000"',
     "scheduler.advertise_addr = 'me'": "scheduler.advertise_addr: must be host:port, such as 127.0.0.1:30000 or "
     '[::1]:30000, not "me"',
+    "scheduler.addrs = 'h:1'": 'scheduler.addrs: must be a list such as ["a:50000", "b:50000"], not "h:1"',
+    "scheduler.addrs = ['h:1', '']": "scheduler.addrs: must not hold an empty address",
+    "scheduler.addrs = ['h:1', 'h:1']": 'scheduler.addrs: "h:1" is in it twice',
+    "scheduler.addrs = ['h:1', 3]": "scheduler.addrs: must be a string, not 3",
+    "scheduler.addrs = ['h:0']": 'scheduler.addrs: port must be from 1 to 65535 in "h:0"',
+    "[scheduler]\naddr = 'h:1'\naddrs = ['i:1']": "scheduler.addrs: takes the place of scheduler.addr; "
+    "give one of them",
+    "scheduler.when_lost = 'end'": 'scheduler.when_lost: must be "keep" or "drain" or "stop", not "end"',
+    "scheduler.when_lost = 'drain'": "scheduler.when_lost: needs scheduler.addr or scheduler.addrs",
+    "[scheduler]\naddr = 'h:1'\nwhen_lost = 'stop'\nlost_after_seconds = 0": "scheduler.lost_after_seconds: must be "
+    "more than 0: no scheduler answers at once",
+    # the worker's name
+    "worker.name = 'a b'": "worker.name: must have at most 128 of the characters A-Z, a-z, 0-9, '.', '_' and '-', "
+    'not be "a b"',
+    "worker.nme = 'a'": "worker.nme: unknown key; did you mean worker.name?",
     "scheduler.advertise_addr = 'me:0'": 'scheduler.advertise_addr: port must be from 1 to 65535 in "me:0"',
     # directories
     "jobs.directory = 'none'": "jobs.directory: DIR/none is not a directory",
@@ -278,6 +294,19 @@ class LoadTests(ConfigTestCase):
         )
         self.assertIsInstance(loaded.jobs.stop_grace_seconds, float)
 
+    def test_several_schedulers(self) -> None:
+        """addrs are tried in their order; a single addr is the same as a list of one."""
+        self.assertEqual(("a:1", "[::1]:2"), self.load("scheduler.addrs = ['a:1', '[::1]:2']").scheduler.all_addrs)
+        self.assertEqual(("a:1",), self.load("scheduler.addr = 'a:1'").scheduler.all_addrs)
+        self.assertEqual((), self.load("scheduler.addrs = []").scheduler.all_addrs)
+
+    def test_lost_scheduler(self) -> None:
+        """What follows when the scheduler is lost, and the worker's name."""
+        text = "[scheduler]\naddr = 'a:1'\nwhen_lost = 'drain'\nlost_after_seconds = '5m'\n[worker]\nname = 'w-1'\n"
+        loaded = self.load(text)
+        self.assertEqual(("drain", 300.0), (loaded.scheduler.when_lost, loaded.scheduler.lost_after_seconds))
+        self.assertEqual("w-1", loaded.worker.name)
+
     def test_quantities(self) -> None:
         """Times and sizes may be strings with units, as on the command line."""
         loaded = self.load(
@@ -338,10 +367,10 @@ class ExampleTests(ConfigTestCase):
 
     def test_every_field_has_a_key(self) -> None:
         """Fields and keys correspond: each field can be set, each key has a field."""
-        fields = [{field.name for field in dataclasses.fields(section)} for section in (GrpcServer, Scheduler, Jobs)]
+        fields = [{field.name for field in dataclasses.fields(section)} for section in SECTIONS]
         fields[0] = fields[0] - {"host", "port"} | {"addr"}
         self.assertEqual(fields, [set(keys) for keys in READERS.values()])
-        self.assertEqual([*READERS, "source"], [field.name for field in dataclasses.fields(Config)])
+        self.assertEqual({*READERS, "source"}, {field.name for field in dataclasses.fields(Config)})
 
 
 def matching(found: str, wanted: str) -> str:

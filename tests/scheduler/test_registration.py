@@ -10,13 +10,14 @@ from twisted.internet.task import Clock
 from twisted.logger import LogEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from txworker.scheduler import Registration
+from txworker.scheduler import LossTimer, Registration
 
 
 class FakeLink:
     """A link whose calls wait until the test answers them."""
 
-    def __init__(self) -> None:
+    def __init__(self, target: str = "scheduler:1") -> None:
+        self.target = target
         self.registers: list[Deferred[str]] = []
         self.deregistrations: list[tuple[str, Deferred[None]]] = []
         self.probes: list[Deferred[bool]] = []
@@ -186,3 +187,60 @@ class RegistrationTests(SynchronousTestCase):
         self.successResultOf(self.registration.stopService())
         self.clock.advance(100)
         self.assertEqual(([], 1), (self.clock.getDelayedCalls(), len(self.link.registers)))
+
+
+class LossTests(SynchronousTestCase):
+    """What happens without a registration for too long: here after 60 s."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.link = FakeLink()
+        self.acted: list[float] = []
+        self.loss = LossTimer(self.clock, 60.0, "it ends", lambda: self.acted.append(self.clock.seconds()))
+        self.registration = Registration(self.clock, self.link, lambda: "here:1", lambda: 0.0, loss=self.loss)
+        self.registration.startService()
+
+    def try_until(self, seconds: float) -> None:
+        """Every try is refused, until then."""
+        while self.clock.seconds() < seconds:
+            if not self.link.registers[-1].called:
+                self.link.registers[-1].errback(ConnectionError("connection refused"))
+            self.clock.advance(0.5)
+
+    def test_never_there(self) -> None:
+        """A scheduler that was never reached is lost after the time, once, and is tried on."""
+        self.try_until(59)
+        self.assertEqual([], self.acted)
+        self.try_until(500)
+        self.assertEqual([60.0], self.acted)
+        self.assertGreater(len(self.link.registers), 20)
+
+    def test_registered_in_time(self) -> None:
+        """A registration ends the time, and the loss of the connection begins it anew."""
+        self.try_until(30)
+        while self.link.registers[-1].called:
+            self.clock.advance(0.5)
+        self.link.registers[-1].callback("w1")
+        for _ in range(60):
+            self.clock.advance(0.5)
+        self.assertEqual([], self.acted)
+        self.link.lost()
+        begun = self.clock.seconds()
+        self.try_until(begun + 200)
+        self.assertEqual([begun + 60], self.acted)
+
+    def test_each_loss(self) -> None:
+        """A scheduler that comes back and is lost again is lost again."""
+        self.try_until(61)
+        while self.link.registers[-1].called:
+            self.clock.advance(0.5)
+        self.link.registers[-1].callback("w1")
+        self.link.lost()
+        self.try_until(self.clock.seconds() + 100)
+        self.assertEqual(2, len(self.acted))
+
+    def test_stop(self) -> None:
+        """A worker that stops, or drains, leaves no timer."""
+        self.link.registers[-1].errback(ConnectionError("connection refused"))
+        self.successResultOf(self.registration.stopService())
+        self.assertEqual([], self.clock.getDelayedCalls())

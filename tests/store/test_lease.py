@@ -51,6 +51,35 @@ class LeaseTests(SynchronousTestCase):
         self.addCleanup(lambda: held.close())
         return held
 
+    def test_name_and_instance(self) -> None:
+        """The name is made at the first start and stays; each start has the next number."""
+        names = []
+        for number, host in enumerate(("build 1", "moved", "moved"), 1):
+            held = Lease(self.directory, host=lambda host=host: host)  # type: ignore[misc]
+            names.append(held.name)
+            self.assertEqual(number, held.instance)
+            held.beat()
+            held.close(in_order=number == 1)
+        self.assertEqual([f"build-1-{held.id[:6]}"] * 3, names)
+
+    def test_configured_name(self) -> None:
+        """A name that is configured is the worker's for as long as it is configured."""
+        own = self.a_lease()
+        own.close()
+        configured = Lease(self.directory, name="w-1")
+        configured.close()
+        self.assertEqual(("w-1", own.name), (configured.name, self.a_lease().name))
+
+    def test_older_version(self) -> None:
+        """After a version that knew neither the worker has a name, and the numbers begin again."""
+        first = self.a_lease()
+        first.close()
+        life = json.loads(self.file.read_bytes())
+        del life["name"], life["instance"]
+        self.file.write_text(json.dumps(life))
+        held = self.a_lease()
+        self.assertEqual((first.name, 1), (held.name, held.instance))
+
     def test_first(self) -> None:
         """The first worker in a directory has no predecessor, and writes a heartbeat."""
         held = self.a_lease()

@@ -19,6 +19,7 @@ class SchedulerStandIn(scheduler_pb2_grpc.SchedulerServicer):
     Keeps workers in memory only, leaves `success` false when a registration worked, and says success to any goodbye.
 
     `events` hears ("register", address, id) and ("deregister", "", id). While `open_gate` is clear no call is answered.
+    `metadata` is that of the last registration.
     """
 
     def __init__(self, credentials: grpc.ServerCredentials | None = None) -> None:
@@ -26,6 +27,7 @@ class SchedulerStandIn(scheduler_pb2_grpc.SchedulerServicer):
         self.open_gate = threading.Event()
         self.open_gate.set()
         self.port = 0
+        self.metadata: dict[str, str | bytes] = {}
         self._credentials = credentials
         self._last_id = 0
         self._server: grpc.Server | None = None
@@ -57,6 +59,7 @@ class SchedulerStandIn(scheduler_pb2_grpc.SchedulerServicer):
     def RegisterWorker(self, request: pb.RegisterReq, context: grpc.ServicerContext) -> pb.RegisterRes:
         self.open_gate.wait(LIMIT)
         self._last_id += 1
+        self.metadata = dict(context.invocation_metadata())
         worker_id = f"worker-{self._last_id}"
         self.events.put(("register", request.address, worker_id))
         return pb.RegisterRes(success=False, workerID=worker_id)

@@ -35,6 +35,12 @@ def check_server(server: GrpcServer) -> None:
 
 def check_scheduler(scheduler: Scheduler) -> None:
     """Checks the section [scheduler]. Raises ConfigError at the first mistake."""
+    if scheduler.addr and scheduler.addrs:
+        raise ConfigError("scheduler.addrs", "takes the place of scheduler.addr; give one of them")
+    if scheduler.when_lost != "keep" and not scheduler.all_addrs:
+        raise ConfigError("scheduler.when_lost", "needs scheduler.addr or scheduler.addrs")
+    if scheduler.when_lost != "keep" and not scheduler.lost_after_seconds:
+        raise ConfigError("scheduler.lost_after_seconds", "must be more than 0: no scheduler answers at once")
     if not scheduler.ca_file:
         return
     if not scheduler.use_tls:

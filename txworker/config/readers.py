@@ -205,6 +205,29 @@ def _dial_addr(value: object, base: Path) -> str:
     return text
 
 
+def _dial_addrs(value: object, base: Path) -> tuple[str, ...]:
+    """A list of addresses, each once."""
+    if not isinstance(value, list):
+        raise Wrong(f'must be a list such as ["a:50000", "b:50000"], not {shown(value)}')
+    addrs = []
+    for addr in value:
+        if not addr:
+            raise Wrong("must not hold an empty address")
+        addrs.append(_dial_addr(addr, base))
+        if addrs.count(addr) > 1:
+            raise Wrong(f"{shown(addr)} is in it twice")
+    return tuple(addrs)
+
+
+def _name(value: object, base: Path) -> str:
+    """In ASCII, because it is sent as metadata; or empty."""
+    text = _text(value, base)
+    if not _NAME.fullmatch(text):
+        raise Wrong(f"must have at most 128 of the characters A-Z, a-z, 0-9, '.', '_' and '-', not be {shown(text)}")
+    return text
+
+
+_NAME = re.compile(r"[A-Za-z0-9._-]{0,128}")
 _ADDR = re.compile(r"(?:\[(?P<ipv6>[^\[\]]+)\]|(?P<host>[A-Za-z0-9._-]+)):(?P<port>[0-9]+)")
 
 
@@ -252,6 +275,9 @@ READERS: Mapping[str, Mapping[str, _Reader]] = {
         "advertise_addr": _dial_addr,
         "use_tls": _flag,
         "ca_file": _path,
+        "addrs": _dial_addrs,
+        "when_lost": _one_of("keep", "drain", "stop"),
+        "lost_after_seconds": _seconds,
     },
     "jobs": {
         "directory": _path,
@@ -276,5 +302,8 @@ READERS: Mapping[str, Mapping[str, _Reader]] = {
         "limits": _limits,
         "ceilings": _limits,
         "environment": _environment,
+    },
+    "worker": {
+        "name": _name,
     },
 }

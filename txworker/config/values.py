@@ -30,6 +30,13 @@ class GrpcServer:
 
 
 @dataclass(frozen=True)
+class Worker:
+    """The section [worker]: what the worker is called."""
+
+    name: str = ""  # empty: made of the host's name at the first start
+
+
+@dataclass(frozen=True)
 class Scheduler:
     """The section [scheduler]: the scheduler that the worker registers with."""
 
@@ -37,6 +44,14 @@ class Scheduler:
     advertise_addr: str = ""  # empty: the server's own address
     use_tls: bool = False
     ca_file: Path | None = None  # None: the CAs that gRPC trusts by default
+    addrs: tuple[str, ...] = ()  # several schedulers, instead of addr
+    when_lost: str = "keep"  # or "drain", "stop"
+    lost_after_seconds: float = 600.0
+
+    @property
+    def all_addrs(self) -> tuple[str, ...]:
+        """Of every scheduler, in the order in which they are tried; none: the worker does not register."""
+        return self.addrs or ((self.addr,) if self.addr else ())
 
 
 @dataclass(frozen=True)
@@ -75,6 +90,7 @@ class Config:
     scheduler: Scheduler
     jobs: Jobs
     source: Path | None  # the file that was read; None: the defaults
+    worker: Worker = Worker()
 
 
 class ConfigError(Exception):

@@ -79,7 +79,7 @@ def _readers_of_key(path: Path) -> str:
 
 
 def _of_scheduler(scheduler: Scheduler, server: GrpcServer) -> Iterator[str]:
-    if scheduler.addr and not scheduler.advertise_addr and server.host in WILDCARDS:
+    if scheduler.all_addrs and not scheduler.advertise_addr and server.host in WILDCARDS:
         yield (
             f"scheduler.advertise_addr is not given: the scheduler is told {server.host or 'no host'}, which is no "
             "address to dial"

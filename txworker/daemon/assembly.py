@@ -76,11 +76,12 @@ def assemble(config: Config, reactor: Any, environment: Mapping[str, str], umask
     jobs = config.jobs
     bridge = Bridge(reactor)
     health = Health(bridge, NAMES)
-    core = _assemble_core(jobs, reactor, environment, umask, health.announce)
+    core = _assemble_core(config, reactor, environment, umask, health.announce)
     worker, processes = core.worker, core.processes
 
     handover = Handover(worker, jobs.at_stop == "leave", processes.can_leave, reactor.stop)
-    interfaces = make_doors(config, reactor, worker, bridge, health, handover, processes.descriptors)
+    identity = (core.store.lease.name, core.store.lease.instance)
+    interfaces = make_doors(config, reactor, worker, bridge, health, handover, processes.descriptors, identity)
     retention = timers.retention(jobs, reactor, core.store, core.outputs, worker.catalog.viewers)
 
     def refuse() -> None:
@@ -105,10 +106,12 @@ def assemble(config: Config, reactor: Any, environment: Mapping[str, str], umask
 
 
 def _assemble_core(
-    jobs: Jobs, reactor: Any, environment: Mapping[str, str], umask: int, announce: Callable[[bool], None]
+    config: Config, reactor: Any, environment: Mapping[str, str], umask: int, announce: Callable[[bool], None]
 ) -> _Core:
+    jobs = config.jobs
     check_state_directory(jobs.state_directory)
-    lease = take_lease(jobs.state_directory)
+    lease = take_lease(jobs.state_directory, config.worker.name)
+    _log.info("This is worker {name}, instance {instance}.", name=lease.name, instance=lease.instance)
     outputs = open_output_directory(jobs.output_directory)
     processes = _processes(jobs, reactor, environment, umask, lease)
     # The store is opened, and upgraded, after the shim: if that refuses this version, the older worker is needed again.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -10,13 +9,13 @@ from typing import Any
 from twisted.application.service import Service
 
 from txworker.base.logs import Logger
-from txworker.base.ratelimit import Allows, RateLimit
+from txworker.base.ratelimit import RateLimit
 from txworker.config import Config
 from txworker.config import GrpcServer as ServerConfig
-from txworker.config import Scheduler as SchedulerConfig
 from txworker.daemon.descriptors import DescriptorLimit
 from txworker.daemon.drain import Drain
 from txworker.daemon.handover import Handover
+from txworker.daemon.scheduler_door import registration
 from txworker.leftovers.usage import LiveUsageReader
 from txworker.rpc.bridge import Bridge
 from txworker.rpc.control import ControlServicer, control_socket
@@ -25,7 +24,6 @@ from txworker.rpc.pems import CertificateFiles
 from txworker.rpc.server import Connections, GrpcServer
 from txworker.rpc.servicer import WorkerServicer
 from txworker.rpc.tls import server_credentials
-from txworker.scheduler import Link, Registration
 from txworker.worker.worker import Worker
 
 _SCHEDULER_LINES = (10, 60.0)
@@ -55,8 +53,13 @@ def make_doors(
     health: Health,
     handover: Handover,
     descriptors: DescriptorLimit,
+    identity: tuple[str, int],
 ) -> Doors:
-    """The interfaces to a worker; health answers for it, and handover can be requested on the operator's socket."""
+    """
+    The interfaces to a worker; health answers for it, and handover can be requested on the operator's socket.
+
+    identity: the worker's name and instance, which the scheduler is told.
+    """
     request_lines, scheduler_lines = RateLimit(reactor), RateLimit(reactor, *_SCHEDULER_LINES)
     # drain is named before it exists: it needs the registration, which needs the server, which opens this socket.
     control = ControlServicer(bridge, lambda: drain.begin(), handover.begin)
@@ -64,8 +67,17 @@ def make_doors(
     servicer = WorkerServicer(worker, bridge, LiveUsageReader(), request_lines.allows)
     server = _grpc_server(config.grpc_server, servicer, bridge, health, descriptors, operator_socket)
     scheduler: list[Service] = []
-    if config.scheduler.addr:
-        scheduler = [registration(config.scheduler, server, reactor, scheduler_lines.allows)]
+    if config.scheduler.all_addrs:
+        scheduler = [
+            registration(
+                config.scheduler,
+                identity,
+                lambda: server.address,
+                reactor,
+                lambda: drain.begin(),
+                scheduler_lines.allows,
+            )
+        ]
     drain = Drain(reactor, worker, health.announce_stopping, scheduler, reactor.stop)
     return Doors(server, scheduler, drain, (request_lines, scheduler_lines))
 
@@ -109,12 +121,3 @@ def _connections(config: ServerConfig, descriptors: DescriptorLimit) -> Connecti
             most=most,
         )
     return Connections(min(config.max_connections or most, most), config.max_idle_seconds, descriptors.scarce)
-
-
-def registration(
-    config: SchedulerConfig, server: GrpcServer, reactor: Any, allows: Allows = lambda kind: True
-) -> Registration:
-    """The worker's registration with the scheduler, under the configured address or the server's; not started."""
-    ca = None if config.ca_file is None else config.ca_file.read_bytes()
-    link = Link(reactor, config.addr, root_certificates=ca, use_tls=config.use_tls)
-    return Registration(reactor, link, lambda: config.advertise_addr or server.address, random.random, allows=allows)

@@ -50,7 +50,8 @@ class SchedulerServicer:
     """Missing associated documentation comment in .proto file."""
 
     def RegisterWorker(self, request, context):
-        """A worker is ready to be called at `address`, as host:port.
+        """A worker is ready to be called at `address`, as host:port. Metadata of the call: `txworker-name`, which stays the
+        same over restarts of the worker, and `txworker-instance`, a number that goes up with each.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -32,7 +32,9 @@ class SchedulerStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> SchedulerAsyncStub: ...
     RegisterWorker: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.RegisterReq, _scheduler_pb2.RegisterRes]
-    """A worker is ready to be called at `address`, as host:port."""
+    """A worker is ready to be called at `address`, as host:port. Metadata of the call: `txworker-name`, which stays the
+    same over restarts of the worker, and `txworker-instance`, a number that goes up with each.
+    """
     DeregisterWorker: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.DeregisterReq, _scheduler_pb2.DeregisterRes]
     """The worker with that id takes no more calls."""
 
@@ -40,7 +42,9 @@ class SchedulerStub:
 class SchedulerAsyncStub(SchedulerStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     RegisterWorker: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.RegisterReq, _scheduler_pb2.RegisterRes]  # type: ignore[assignment]
-    """A worker is ready to be called at `address`, as host:port."""
+    """A worker is ready to be called at `address`, as host:port. Metadata of the call: `txworker-name`, which stays the
+    same over restarts of the worker, and `txworker-instance`, a number that goes up with each.
+    """
     DeregisterWorker: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.DeregisterReq, _scheduler_pb2.DeregisterRes]  # type: ignore[assignment]
     """The worker with that id takes no more calls."""
 
@@ -51,7 +55,9 @@ class SchedulerServicer(metaclass=_abc_1.ABCMeta):
         request: _scheduler_pb2.RegisterReq,
         context: _ServicerContext,
     ) -> _typing.Union[_scheduler_pb2.RegisterRes, _abc.Awaitable[_scheduler_pb2.RegisterRes]]:
-        """A worker is ready to be called at `address`, as host:port."""
+        """A worker is ready to be called at `address`, as host:port. Metadata of the call: `txworker-name`, which stays the
+        same over restarts of the worker, and `txworker-instance`, a number that goes up with each.
+        """
 
     @_abc_1.abstractmethod
     def DeregisterWorker(

@@ -6,7 +6,7 @@ Starts no thread: gRPC calls back in its own threads, and this module passes eac
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import grpc
@@ -44,13 +44,24 @@ class CallFailed(Exception):
 
 
 class Link:
-    """A connection to the scheduler at `target`, kept open from open() to close(). Reactor thread."""
+    """
+    A connection to the scheduler at `target`, kept open from open() to close(). Reactor thread.
+
+    metadata: sent with each registration, beside its message; a scheduler that does not know it ignores it.
+    """
 
     def __init__(
-        self, reactor: FromThreads, target: str, *, root_certificates: bytes | None = None, use_tls: bool = False
+        self,
+        reactor: FromThreads,
+        target: str,
+        *,
+        root_certificates: bytes | None = None,
+        use_tls: bool = False,
+        metadata: Sequence[tuple[str, str]] = (),
     ) -> None:
+        self.target = target
         self._reactor = reactor
-        self._target = target
+        self._metadata = tuple(metadata)
         self._root_certificates = root_certificates
         self._use_tls = use_tls
         self._channel: grpc.Channel | None = None
@@ -62,9 +73,9 @@ class Link:
         """Begin to connect; lost() is called in the reactor thread whenever an established connection is lost."""
         if self._use_tls:
             credentials = grpc.ssl_channel_credentials(self._root_certificates)
-            self._channel = grpc.secure_channel(self._target, credentials, _OPTIONS)
+            self._channel = grpc.secure_channel(self.target, credentials, _OPTIONS)
         else:
-            self._channel = grpc.insecure_channel(self._target, _OPTIONS)
+            self._channel = grpc.insecure_channel(self.target, _OPTIONS)
 
         def changed(connectivity: grpc.ChannelConnectivity) -> None:
             self._reactor.callFromThread(self._changed, connectivity, lost)
@@ -87,7 +98,8 @@ class Link:
         await self._state_changed.until(lambda: self._state in _SETTLED)
         stub = scheduler_pb2_grpc.SchedulerStub(self._open_channel())
         request = pb.RegisterReq(address=address)
-        return _worker_id(await self._deferred(stub.RegisterWorker.future(request, timeout=timeout_seconds)))
+        call = stub.RegisterWorker.future(request, timeout=timeout_seconds, metadata=self._metadata)
+        return _worker_id(await self._deferred(call))
 
     def deregister(self, worker_id: str, timeout_seconds: float) -> Deferred[None]:
         """Deregister the worker id. Fails with CallFailed. Cancelling cancels the call."""

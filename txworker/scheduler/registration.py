@@ -14,10 +14,15 @@ from txworker.base.logs import Logger
 from txworker.base.ratelimit import Allows
 from txworker.base.reactor import Clock, Timer
 from txworker.base.waiting import Waiters
+from txworker.scheduler.loss import LossTimer
 
 
 class SchedulerLink(Protocol):
     """The part of Link that Registration uses."""
+
+    @property
+    def target(self) -> str:
+        """The scheduler's address."""
 
     def open(self, lost: Callable[[], None]) -> None:
         """Begin to connect; lost() is called when an established connection is lost."""
@@ -52,7 +57,8 @@ class Registration(Service):
     Keeps the worker registered from start to stop while the scheduler is reachable. Reactor thread.
 
     address() is the address to register; random() returns 0 ≤ x < 1 for the jitter. Each change of state is logged
-    once, not each try, and only if allows() permits it, because a scheduler may restart again and again.
+    once, not each try, and only if allows() permits it, because a scheduler may restart again and again. loss runs
+    while there is no registration.
     """
 
     _log = Logger()
@@ -65,6 +71,7 @@ class Registration(Service):
         random: Callable[[], float],
         intervals: Intervals = Intervals(),
         allows: Allows = lambda kind: True,
+        loss: LossTimer | None = None,
     ) -> None:
         self._clock = clock
         self._link = link
@@ -72,6 +79,7 @@ class Registration(Service):
         self._random = random
         self._intervals = intervals
         self._allows = allows
+        self._loss = loss
         self._worker_id = ""
         self._registered = False
         self._away_logged = False
@@ -87,6 +95,7 @@ class Registration(Service):
         """Begin to register; returns at once, whether or not the scheduler is reachable."""
         super().startService()
         self._left = False
+        self._without_registration()
         self._link.open(self._connection_lost)
         self._register()
 
@@ -99,6 +108,7 @@ class Registration(Service):
 
     def _begin_to_leave(self) -> None:
         self._cancel_timer()
+        self._cancel_loss()
         left = Deferred.fromCoroutine(self._leave())
         left.addTimeout(self._intervals.deregister_limit, self._clock)  # type: ignore[arg-type]  # it uses callLater only
         left.addErrback(self._not_deregistered)
@@ -131,11 +141,13 @@ class Registration(Service):
         old, self._worker_id, self._registered = self._worker_id, worker_id, True
         if not self.running:
             return
+        self._cancel_loss()
         self._away_logged = False
         self._pause = self._intervals.first_pause
         if self._allows("registered with the scheduler"):
             self._log.info(
-                "Registered with the scheduler as worker {worker_id}, {address}.",
+                "Registered with the scheduler {scheduler} as worker {worker_id}, {address}.",
+                scheduler=self._link.target,
                 worker_id=worker_id,
                 address=self._address(),
             )
@@ -173,11 +185,20 @@ class Registration(Service):
         if not self._registered or not self.running:
             return
         self._registered = False
+        self._without_registration()
         self._log_away("the connection was lost")
         self._cancel_timer()
         if self._call is not None:
             self._call.cancel()
         self._register()
+
+    def _without_registration(self) -> None:
+        if self._loss is not None:
+            self._loss.start()
+
+    def _cancel_loss(self) -> None:
+        if self._loss is not None:
+            self._loss.cancel()
 
     def _log_away(self, why: str) -> None:
         if not self._away_logged:

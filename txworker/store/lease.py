@@ -7,6 +7,8 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
+import socket
 import time
 import uuid
 from collections.abc import Callable
@@ -25,6 +27,9 @@ FILE_NAME = "worker.lock"
 BEAT_SECONDS = 1.0
 """How often a worker rewrites the file."""
 
+_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]")
+_HOST_CHARACTERS = 64  # as many as Linux allows
+
 _FILE_BYTES = 1024
 """The file always has this size and is rewritten in place, which needs no room on a full disk. Once it had 256."""
 
@@ -40,6 +45,8 @@ class Heartbeat:
     stopped: the worker ended in order.
     elapsed: see elapsed.py; 0: an older version wrote this.
     number, revision: the highest that the worker used.
+    name: what workers in the directory are called unless the configuration says otherwise; empty: an older version
+    wrote this. instance: how many workers the directory has had.
     """
 
     id: str
@@ -52,6 +59,8 @@ class Heartbeat:
     elapsed: float = 0.0
     number: int = 0
     revision: int = 0
+    name: str = ""
+    instance: int = 0
 
 
 def boot_id() -> str:
@@ -82,19 +91,26 @@ class Lease:
     elapsed(): the directory's elapsed time.
     stepped: by how many seconds the wall clock was ahead of the elapsed time since `before`.
     number, revision: the highest that were used; the store updates them.
+    name: the worker's, as configured, or else made of the host's name and the directory's id at the first start, and
+    the same from then on. instance: 1 for the first worker in the directory, and one more for each that follows.
 
     Raises:
         InUse: another worker has it.
         OSError: the file cannot be created or written, or is not a file of the worker's own.
     """
 
-    def __init__(self, directory: Path, clocks: Clocks = Clocks()) -> None:
+    def __init__(
+        self, directory: Path, clocks: Clocks = Clocks(), name: str = "", host: Callable[[], str] = socket.gethostname
+    ) -> None:
         self._directory = directory
         self._clocks = clocks
         self._locks = _Locks(directory)
         self.before = self._locks.before
         try:
             self.id = self.before.id if self.before else uuid.uuid4().hex[:12]
+            self._own_name = (self.before and self.before.name) or _name(host(), self.id)
+            self.name = name or self._own_name
+            self.instance = (self.before.instance if self.before else 0) + 1
             self.boot_id = clocks.boot_id()
             self.elapsed, self.stepped = self._continue_elapsed()
             self.number, self.revision = (self.before.number, self.before.revision) if self.before else (0, 0)
@@ -112,7 +128,16 @@ class Lease:
         highest = self.number, self.revision
         now = self._clocks.wall(), int(self._clocks.since_boot() * TICKS_PER_SECOND)
         heartbeat = Heartbeat(
-            self.id, os.getpid(), self.boot_id, *now, self._cgroups, stopped, self.elapsed(), *highest
+            self.id,
+            os.getpid(),
+            self.boot_id,
+            *now,
+            self._cgroups,
+            stopped,
+            self.elapsed(),
+            *highest,
+            self._own_name,
+            self.instance,
         )
         text = json.dumps(asdict(heartbeat))
         if len(text) >= _FILE_BYTES:
@@ -220,18 +245,23 @@ def _lock_directory(fd: int) -> None:
         return
 
 
-def take_lease(directory: Path) -> Lease:
+def take_lease(directory: Path, name: str = "") -> Lease:
     """
-    The lease on a state directory, which is created if it does not exist.
+    The lease on a state directory, which is created if it does not exist. name: the worker's, if it is configured.
 
     Raises:
         Unusable: the worker cannot have it; the sentence says why.
     """
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return Lease(directory)
+        return Lease(directory, name=name)
     except OSError as error:
         raise Unusable(f"{error.filename or directory}: {error.strerror}") from error
+
+
+def _name(host: str, directory_id: str) -> str:
+    """In ASCII without spaces, because it is sent as metadata. Two workers of one machine have different ones."""
+    return f"{_NOT_IN_NAMES.sub('-', host)[:_HOST_CHARACTERS] or 'worker'}-{directory_id[:6]}"
 
 
 def _read(fd: int) -> Heartbeat | None:
