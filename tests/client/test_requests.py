@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, timezone
 from twisted.trial.unittest import SynchronousTestCase
 
 from txworker.client.errors import AmbiguousJob
-from txworker.client.requests import PAGE, list_request, next_page, only_job, prefix_request
+from txworker.client.requests import PAGE, list_request, next_page, only_job, prefix_request, start_request
 from txworker.pb import worker_pb2 as pb
 
 
@@ -39,6 +39,15 @@ class PrefixTests(SynchronousTestCase):
         self.assertEqual(("0f9e-", 2), (request.idPrefix, request.pageSize))
         for word in ("", "abc", "nobody", "x" * 36, "scripts/a.sh", "ABCD"):
             self.assertIsNone(prefix_request(word))
+
+
+class StartTests(SynchronousTestCase):
+    def test_terminal(self) -> None:
+        """A job has a terminal if its size is given; a side of 0 is the worker's default."""
+        for size in ((24, 80), (0, 0)):
+            request = start_request("bash", "", {"tty": size})
+            self.assertEqual((True, *size), (request.tty, request.ttyRows, request.ttyColumns))
+        self.assertFalse(start_request("bash", "", {}).tty)
 
 
 class ListTests(SynchronousTestCase):

@@ -34,6 +34,7 @@ def blocking() -> tuple[int, str]:
     told: list[str] = []
     with Client("worker:30000", tls=TLS(ca="ca.pem"), patience=math.inf, tell=told.append) as worker:
         job: Job = worker.start("python3", "report.py", args=["--all"], env={"A": "b"}, stdin=b"")
+        worker.start("bash", tty=(24, 80)).resize(50, 132)
         with closing(job.follow(tail=10)) as chunks:
             printed: bytes = b"".join(chunks)
         text: str = "".join(worker.job(job.id).text())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import sys
@@ -12,14 +13,19 @@ from typing import Any
 import grpc
 import pytest
 import pytest_twisted
+from twisted.internet import reactor
 from twisted.internet.error import ProcessExitedAlready
 
 from tests.support.children import Heard, held, held_by_shim, launch, run, until
 from tests.support.daemon import LIMIT, Daemon, wait_until
 from tests.support.providers import Provider
+from txworker.client import AsyncClient, Client, JobNotRunning, NoTerminal
+from txworker.client.tx import TwistedClient
 from txworker.jobs import JobSpec
 from txworker.jobs.errors import NotSupported
 from txworker.pb import worker_pb2 as pb
+
+real: Any = reactor
 
 
 def a_job(command: str, *args: str, **more: Any) -> JobSpec:
@@ -173,3 +179,31 @@ def test_taken_over(a_daemon: Callable[..., Daemon]) -> None:
         assert (ended.exitCode, ended.takeovers) == (3, 1)
     finally:
         after.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_clients(daemon: Daemon) -> None:
+    """Each client resizes a terminal, and refuses to resize what is none."""
+    with Client(daemon.addr) as worker:
+        script = "trap 'stty size' WINCH; stty size; while :; do sleep 0.02; done"
+        job = worker.start("bash", "-c", args=[script], tty=(5, 6))
+        lines = job.follow()
+        assert next(lines) == b"5 6\r\n"
+        job.resize(7, 8)
+        assert next(lines) == b"7 8\r\n"
+        asyncio.run(_resized(daemon.addr, job.id))
+        assert next(lines) == b"9 10\r\n"
+        twisted_client = TwistedClient(real, daemon.addr)
+        await twisted_client.resize(job.id, 11, 12)
+        await twisted_client.close()
+        assert next(lines) == b"11 12\r\n"
+        with pytest.raises(NoTerminal):
+            worker.resize(worker.start("true").id, 1, 1)
+        assert job.stop(wait=True).signal == signal.SIGHUP
+        with pytest.raises(JobNotRunning):
+            job.resize(1, 1)
+
+
+async def _resized(addr: str, job_id: str) -> None:
+    async with AsyncClient(addr) as worker:
+        await worker.job(job_id).resize(9, 10)

@@ -141,6 +141,11 @@ class AsyncClient:
         except (grpc.aio.AioRpcError, asyncio.CancelledError) as error:
             raise self._error(error) from error
 
+    async def resize(self, job_id: str, rows: int, columns: int) -> None:
+        """As `Client.resize`."""
+        request = pb.ResizeJobReq(jobID=job_id, rows=rows, columns=columns)
+        await self._ask(f"resizing the terminal of job {job_id}", self._stub.ResizeJob, request)
+
     async def usage(self, job_ids: Iterable[str] = ()) -> dict[str, LiveUsage]:
         """As `Client.usage`."""
         return usages_of(await self._ask("usage of jobs", self._stub.JobUsage, pb.JobUsageReq(jobIDs=job_ids)))
@@ -299,3 +304,7 @@ class AsyncJob:
     async def signal(self, number: int) -> None:
         """As `Client.signal`."""
         await self._client.signal(self.id, number)
+
+    async def resize(self, rows: int, columns: int) -> None:
+        """As `Client.resize`."""
+        await self._client.resize(self.id, rows, columns)

@@ -49,6 +49,8 @@ class StartDetails(TypedDict, total=False):
     """Keep stderr apart: follow() shows stdout, and follow(stderr=True) stderr."""
     leftovers: str
     """"end" or "keep": what happens to processes that the job leaves behind."""
+    tty: tuple[int, int]
+    """Rows and columns of a pseudo-terminal, which is the job's stdin, stdout and stderr; 0: 24 rows, 80 columns."""
 
 
 def start_request(command: str, path: str, details: StartDetails) -> pb.StartJobReq:
@@ -64,6 +66,7 @@ def start_request(command: str, path: str, details: StartDetails) -> pb.StartJob
     if isinstance(details.get("args"), str):
         raise TypeError("args is one string; it must be a list of strings")
     limits = details.get("limits")
+    rows, columns = details.get("tty", (0, 0))
     return pb.StartJobReq(
         command=command,
         path=path,
@@ -78,6 +81,9 @@ def start_request(command: str, path: str, details: StartDetails) -> pb.StartJob
         labels=details.get("labels"),
         separateStderr=details.get("separate_stderr", False),
         leftovers=details.get("leftovers", ""),
+        tty="tty" in details,
+        ttyRows=rows,
+        ttyColumns=columns,
     )
 
 

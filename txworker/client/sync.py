@@ -172,6 +172,17 @@ class Client:
         except grpc.RpcError as error:
             raise self._error(error) from error
 
+    def resize(self, job_id: str, rows: int, columns: int) -> None:
+        """
+        Give the terminal of a job that was started with `tty` another size; its foreground processes get SIGWINCH.
+
+        Raises:
+            NoTerminal: it was started without one.
+            JobNotRunning: it is done.
+        """
+        request = pb.ResizeJobReq(jobID=job_id, rows=rows, columns=columns)
+        self._ask(f"resizing the terminal of job {job_id}", self._stub.ResizeJob, request)
+
     def usage(self, job_ids: Iterable[str] = ()) -> dict[str, LiveUsage]:
         """What running jobs use now, by their ids; of all where none is named. A job that is done is left out."""
         return usages_of(self._ask("usage of jobs", self._stub.JobUsage, pb.JobUsageReq(jobIDs=job_ids)))
@@ -356,3 +367,7 @@ class Job:
     def signal(self, number: int) -> None:
         """As `Client.signal`."""
         self._client.signal(self.id, number)
+
+    def resize(self, rows: int, columns: int) -> None:
+        """As `Client.resize`."""
+        self._client.resize(self.id, rows, columns)

@@ -109,6 +109,10 @@ class TwistedClient:
         """As `Client.signal`."""
         return self._fires(lambda: self._client.signal(job_id, number))
 
+    def resize(self, job_id: str, rows: int, columns: int) -> Deferred[None]:
+        """As `Client.resize`."""
+        return self._fires(lambda: self._client.resize(job_id, rows, columns))
+
     def usage(self, job_ids: Iterable[str] = ()) -> Deferred[dict[str, LiveUsage]]:
         """As `Client.usage`."""
         return self._fires(lambda: self._client.usage(job_ids))
