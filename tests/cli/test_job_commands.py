@@ -9,6 +9,7 @@ from typing import Any
 from unittest import mock
 
 import grpc
+from google.protobuf.timestamp_pb2 import Timestamp
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.cli.fakes import FakeClient
@@ -20,7 +21,6 @@ from txworker.cli.query_command import inspect, query
 from txworker.cli.start_command import start
 from txworker.cli.stop_command import stop
 from txworker.cli.stream_command import lines_of, stream
-from txworker.client import errors as client_errors
 from txworker.jobs.errors import NoSuchJob
 from txworker.pb import control_pb2
 from txworker.pb import worker_pb2 as pb
@@ -149,8 +149,8 @@ class StreamTests(SynchronousTestCase):
         client = FakeClient(jobs)
         self.assertEqual(0, call(stream, client, "stream", "x.sh")[0])
         self.assertEqual("2", client.asked[-1][0])
-        with self.assertRaisesRegex(client_errors.NoSuchJob, "there is no job 'z.sh' on this worker"):
-            call(stream, client, "stream", "z.sh")
+        sentence = "txworker: there is no job 'z.sh' on this worker (NOT_FOUND)\n"
+        self.assertEqual((1, "", sentence), call(stream, client, "stream", "z.sh"))
 
     def test_several(self) -> None:
         """The lines of several jobs have their jobs' short ids before them."""
@@ -163,6 +163,36 @@ class StreamTests(SynchronousTestCase):
             [f"{name} | {line}\n".encode() for name in ("11111111", "22222222") for line in ("a", "bc", "d")],
             sorted(copied),
         )
+
+    def test_several_with_an_error(self) -> None:
+        """One that there is not takes nothing from the others, and the status says so."""
+        client = FakeClient([pb.Job(jobID=name * 36) for name in ("1", "2")], output=[b"x"])
+        copied: list[bytes] = []
+        with mock.patch("txworker.cli.console.copy", lambda lines, to: copied.extend(lines)):
+            status, _, err = call(stream, client, "logs", "1" * 36, "3", "2" * 36)
+        self.assertEqual((1, "txworker: there is no job '3' on this worker (NOT_FOUND)\n"), (status, err))
+        self.assertEqual([b"11111111 | x\n", b"22222222 | x\n"], sorted(copied))
+
+    def test_since(self) -> None:
+        """All of what started later, nothing of what was done before, and what cannot be told is said."""
+        early, late = (Timestamp(seconds=1_800_000_000 + seconds) for seconds in (0, 100))
+        jobs = [
+            pb.Job(jobID="a" * 36, startedAt=late),
+            pb.Job(jobID="b" * 36, startedAt=early, finishedAt=early),
+            pb.Job(jobID="c" * 36, startedAt=early, finishedAt=late),
+            pb.Job(jobID="d" * 36, startedAt=early),
+        ]
+        since = "2027-01-15T09:00:50+01:00"
+        told = (
+            "was running at 2027-01-15T08:00:50Z, and the worker does not keep when a byte was printed: "
+            "here is all of its output (--tail: the last lines)\n"
+        )
+        table = {"a": (1, ""), "b": (0, ""), "c": (1, told), "d": (1, told)}
+        for name, (asked, sentence) in table.items():
+            client = FakeClient(jobs)
+            status, _, err = call(stream, client, "logs", "--since", since, name * 36)
+            self.assertEqual((0, asked), (status, len(client.asked) - 1), name)
+            self.assertEqual(f"txworker: job {name * 36} {sentence}" if sentence else "", err)
 
     def test_lines(self) -> None:
         """Pieces become whole lines; a very long one is cut in two."""

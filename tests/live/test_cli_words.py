@@ -51,8 +51,14 @@ def test_logs(daemon: Daemon) -> None:
         status, out, err = txworker(daemon, "logs", *words, "--tail", "1", one, two)
         expected = sorted([f"{one[:8]} | last 1", f"{two[:8]} | last 2"])
         assert (status, sorted(out.decode().splitlines()), err) == (0, expected, "")
+    assert txworker(daemon, "logs", "--since", "1h", "--tail", "1", one) == (0, b"last 1\n", "")
+    assert txworker(daemon, "logs", "--since", "2200-01-01T00:00:00Z", one) == (0, b"", "")
+    assert txworker(daemon, "logs", "--tail", "0", one) == (0, b"", "")
     endless = daemon.bash("echo up; exec sleep 1000")
-    assert txworker(daemon, "logs", endless)[0] == 0
+    next(iter(daemon.stub.StreamJob(pb.StreamJobReq(jobID=endless), timeout=LIMIT)))
+    assert txworker(daemon, "logs", endless) == (0, b"up\n", "")
+    status, out, err = txworker(daemon, "logs", "--since", "0", endless)
+    assert (status, out, err.count("\n"), "does not keep when a byte was printed" in err) == (0, b"up\n", 1, True)
     assert txworker(daemon, "kill", endless) == (0, b"", "")
     assert daemon.end(endless).job.signal == 9
 

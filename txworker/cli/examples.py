@@ -33,11 +33,13 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "inspect": (("txworker inspect JOB", "all that is known, with how it was started"),),
     "stream": (
         ("txworker stream --tail 20 JOB", "the last 20 lines, then new ones"),
+        ("txworker stream --tail 0 JOB", "only what comes from now on"),
         ("txworker stream --offset 1 --no-follow JOB", "from that byte to the end of what is there"),
         ("txworker stream --stderr --text JOB", "a separate stderr, as valid UTF-8"),
     ),
     "logs": (
         ("txworker logs --tail 20 JOB", "what is there"),
+        ("txworker logs --since 10m JOB JOB", "of those that were not done ten minutes ago"),
         ("txworker logs -f JOB JOB", "until both are done, with the job's id before each line"),
     ),
     "ps": (

@@ -192,6 +192,13 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tail", type=count, metavar="LINES", help="begin with the last LINES lines; 0: only new output"
     )
+    parser.add_argument(
+        "--since",
+        type=time_or_ago,
+        metavar="TIME",
+        help="only of jobs that were not done at that time (1h30m before now, or a time): all that those have printed, "
+        "because the worker does not keep when a byte was printed",
+    )
     parser.add_argument("--stderr", action="store_true", help="print the separate stderr instead")
     parser.add_argument("--text", action="store_true", help="print valid UTF-8 instead of the exact bytes")
 

@@ -14,7 +14,9 @@ from txworker.cli.connect import with_tls
 from txworker.cli.console import STDOUT
 from txworker.cli.failures import Failed, failure
 from txworker.cli.formatting import SHORT_ID
-from txworker.client import Client, NoSuchJob, WorkerError
+from txworker.cli.named_jobs import for_each
+from txworker.cli.since import Printed, cannot_tell, printed_since
+from txworker.client import Client, JobRecord, NoSuchJob, WorkerError
 
 _LONGEST_LINE = 2**16
 """A longer line of one of several jobs is cut in two."""
@@ -24,16 +26,28 @@ _MOST_WAITING = 100
 
 
 def stream(client: Client, options: argparse.Namespace) -> int:
-    """Copy a job's output to stdout; of several jobs at once, with the job's short id before each line."""
+    """
+    Copy a job's output to stdout; of several jobs at once, with the job's short id before each line.
+
+    With --since, that of jobs which were not done by then; where it cannot be told which bytes are newer, a sentence
+    says so, and all are copied.
+    """
     console.check_open()
-    with console.waiting_for(options.addr):
-        ids = [_job_or_path(client, name) for name in options.jobs]
-    if len(ids) == 1:
-        console.copy(_output(client, options, ids[0]), STDOUT)
-        return 0
+    records: dict[str, JobRecord] = {}
+
+    def find(word: str) -> None:
+        record = _job_or_path(client, word)
+        records[record.id] = record
+
+    status = for_each(options, options.jobs, find)
+    ids = [record.id for record in records.values() if _is_meant(options, record)]
+    if len(options.jobs) == 1:
+        for job_id in ids:
+            console.copy(_output(client, options, job_id), STDOUT)
+        return status
     merged = _Merged(options, {job_id: _output(client, options, job_id) for job_id in ids})
     console.copy(merged.lines(), STDOUT)
-    return merged.status
+    return max(status, merged.status)
 
 
 def lines_of(pieces: Iterable[bytes]) -> Iterator[bytes]:
@@ -57,15 +71,25 @@ def _output(client: Client, options: argparse.Namespace, job_id: str) -> Iterato
     return job.follow(options.offset, **how)
 
 
-def _job_or_path(client: Client, name: str) -> str:
-    """The job id that begins so, or else that of the newest job that was started with that path."""
+def _job_or_path(client: Client, name: str) -> JobRecord:
+    """The job whose id begins so, or else the newest job that was started with that path."""
     try:
-        return client.get(name).id
+        return client.get(name)
     except NoSuchJob:
         for record in client.jobs():
             if record.path == name:
-                return record.id
+                return record
         raise
+
+
+def _is_meant(options: argparse.Namespace, job: JobRecord) -> bool:
+    """Some of the job's output may be newer than --since."""
+    if options.since is None:
+        return True
+    printed = printed_since(job, options.since)
+    if printed is Printed.UNKNOWN:
+        console.print_error(cannot_tell(job, options.since))
+    return printed is not Printed.NOTHING
 
 
 class _Merged:
