@@ -45,6 +45,15 @@ class BlockingDriver:
         result = getattr(self._client, method)(*args, **more)
         return list(result) if inspect.isgenerator(result) else result
 
+    def ask_of(self, job_id: str, lease: float, method: str) -> Future[Any]:
+        """The same of a job's handle."""
+
+        def asked() -> Any:
+            result = getattr(self._client.job(job_id, lease), method)()
+            return list(result) if inspect.isgenerator(result) else result
+
+        return self._threads.submit(asked)
+
     def first(self, method: str, *args: Any) -> Any:
         """What it yields first; then it is closed."""
         generator = getattr(self._client, method)(*args)
@@ -94,6 +103,15 @@ class AsyncioDriver:
 
         async def asked() -> Any:
             result = getattr(self._client, method)(*args, **more)
+            return [one async for one in result] if inspect.isasyncgen(result) else await result
+
+        return self._soon(asked())
+
+    def ask_of(self, job_id: str, lease: float, method: str) -> Future[Any]:
+        """The same of a job's handle."""
+
+        async def asked() -> Any:
+            result = getattr(self._client.job(job_id, lease), method)()
             return [one async for one in result] if inspect.isasyncgen(result) else await result
 
         return self._soon(asked())
@@ -341,6 +359,38 @@ class Promises:
         euro = "€".encode()
         self.worker.on("StreamJob", says(block(0, euro[:1]), block(1, euro[1:]), block(3, euro[:2])))
         self.assertEqual(["€", "�"], self.client.text("1"))
+
+    def test_renew(self: Any) -> None:
+        """renew() is sent again after a cut, and tells which jobs run no longer."""
+        self.worker.on("RenewLeases", cut, cut, cut, says(pb.RenewLeasesRes(gone=["2"])))
+        self.assertEqual(["2"], self.client.ask("renew", ["1", "2"]).result(LIMIT))
+        self.assertEqual({("1", "2")}, {tuple(request.jobIDs) for request in self.asked(pb.RenewLeasesReq)})
+
+    def test_renewed_while_followed(self: Any) -> None:
+        """A lease is renewed while the job is followed or waited for, over cuts."""
+        for method, answer, ends in (
+            ("follow", "StreamJob", block(0, b"ab")),
+            ("text", "StreamJob", block(0, b"ab")),
+            ("wait", "WatchJobs", event("1", FAILED)),
+        ):
+            renewals = [cut, *[says(pb.RenewLeasesRes())] * 5]
+            renewed, silence = Silence(), Silence()
+            self.worker.on("RenewLeases", *renewals, renewed)
+            self.worker.on(answer, silence, says(ends))
+            following = self.client.ask_of("1", 0.15, method)
+            self.assertTrue(renewed.began.wait(LIMIT))
+            renewed.over.set()
+            silence.over.set()
+            self.assertTrue(following.result(LIMIT))
+            self.assertTrue(renewed.ended.wait(LIMIT))
+        self.assertEqual({("1",)}, {tuple(request.jobIDs) for request in self.asked(pb.RenewLeasesReq)})
+
+    def test_lease_of_a_start(self: Any) -> None:
+        """The handle of a job that was started with a lease renews it; without one nothing is renewed."""
+        self.worker.on("StartJob", *[says(pb.StartJobRes(jobID="7"))] * 2)
+        leased, other = self.client.ask("start", "true", lease=30).result(LIMIT), self.client.ask("start", "true")
+        self.assertEqual((30, None), (leased.lease, other.result(LIMIT).lease))
+        self.assertEqual([30, 0], [request.lease.seconds for request in self.asked(pb.StartJobReq)])
 
     def test_one_string_as_args(self: Any) -> None:
         """A string is no list of arguments, though Python would take it for one."""

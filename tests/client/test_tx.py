@@ -85,6 +85,26 @@ class TwistedClientTests(SynchronousTestCase):
         self.assertEqual([threading.current_thread()], [thread for _, thread in self.told])
         self.result(client.close())
 
+    def test_leases(self) -> None:
+        """A lease that is named is renewed while the job is followed or waited for; renew() renews many at once."""
+        begin: tuple[tuple[str, Any, Callable[[], Deferred[Any]]], ...] = (
+            ("StreamJob", block(0, b"ab"), lambda: self.client.follow("1", lambda data: None, lease=30)),
+            ("WatchJobs", event("2", FAILED), lambda: self.client.wait("2", lease=30)),
+        )
+        for method, answer, call in begin:
+            renewed, silence = Silence(), Silence()
+            self.worker.on("RenewLeases", renewed)
+            self.worker.on(method, silence, says(answer))
+            following = call()
+            self.assertTrue(renewed.began.wait(LIMIT))
+            silence.over.set()
+            self.result(following)
+            self.assertTrue(renewed.ended.wait(LIMIT))
+        self.worker.on("RenewLeases", says(pb.RenewLeasesRes(gone=["4"])))
+        self.assertEqual(["4"], self.result(self.client.renew(["3", "4"])))
+        asked = [list(one.jobIDs) for one in self.worker.requests if isinstance(one, pb.RenewLeasesReq)]
+        self.assertEqual([["1"], ["2"], ["3", "4"]], asked)
+
     def test_jobs(self) -> None:
         """All pages at once."""
         self.worker.on("ListJobs", says(pb.ListJobsRes(jobs=[pb.Job(jobID="1")], nextPageToken="2")))

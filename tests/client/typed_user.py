@@ -26,7 +26,7 @@ from txworker.client import (
 )
 from txworker.client.tx import TwistedClient
 
-DETAILS: StartDetails = {"labels": {"night": "1"}, "limits": Limits(max_open_files=64), "timeout": 3.5}
+DETAILS: StartDetails = {"labels": {"night": "1"}, "limits": Limits(max_open_files=64), "timeout": 3.5, "lease": 30}
 
 
 def blocking() -> tuple[int, str]:
@@ -44,9 +44,11 @@ def blocking() -> tuple[int, str]:
             result: JobResult = job.wait(timeout=5)
         except (WorkerError, TimeoutError) as error:
             return len(printed), getattr(error, "reason", text)
+        with worker.renewing(job.id, job.lease):
+            gone: list[str] = worker.renew([job.id, *(record.id for record in records)])
         seconds: float = result.usage.user_cpu
         ran, output = worker.run("true", **DETAILS)
-        return ran.exit_status + len(output) + len(states) + int(seconds), result.error_text
+        return ran.exit_status + len(output) + len(states) + len(gone) + int(seconds), result.error_text
 
 
 def mistakes(worker: Client, twisted: TwistedClient) -> None:

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
+import pytest_twisted
 
+from tests.support.cutting_proxy import cutting_proxy
 from tests.support.daemon import LIMIT, Daemon, wait_until
+from txworker.client import AsyncClient, Client
+from txworker.client.tx import TwistedClient
 from txworker.pb import worker_pb2 as pb
 
 ADaemon = Callable[..., Daemon]
+
+LONG = "sleep 7; echo done; exit 3"
+"""Several leases of two seconds."""
 
 
 def leased(worker: Daemon, seconds: float, script: str = "exec sleep 1000") -> str:
@@ -65,6 +74,36 @@ def test_refused(daemon: Daemon) -> None:
         assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
         assert error.details().startswith("lease: ")
     assert not daemon.stub.ListJobs(pb.ListJobsReq(labels={"refused": "lease"})).jobs
+
+
+async def _followed_by_asyncio(addr: str) -> tuple[bytes, int]:
+    async with AsyncClient(addr, tell=lambda _: None) as client:
+        job = await client.start("bash", "-c", args=[LONG], lease=2)
+        return b"".join([data async for data in job.follow()]), (await job.wait()).exit_code
+
+
+@pytest.mark.slow
+@pytest_twisted.ensureDeferred
+async def test_followed(daemon: Daemon) -> None:
+    """A job lives over several leases while a client of any kind follows it, over connections that break."""
+    from twisted.internet import reactor
+
+    with cutting_proxy(daemon.addr) as proxy, Client(proxy.addr, tell=lambda _: None) as client:
+        twisted_client = TwistedClient(reactor, proxy.addr, tell=lambda _: None)
+        try:
+            with ThreadPoolExecutor(3) as threads:
+                blocking = threads.submit(client.run, "bash", "-c", args=[LONG], lease=2)
+                in_asyncio = threads.submit(asyncio.run, _followed_by_asyncio(proxy.addr))
+                heard: list[bytes] = []
+                job_id = await twisted_client.start("bash", "-c", args=[LONG], lease=2)
+                await twisted_client.follow(job_id, heard.append, lease=2)
+                result, printed = blocking.result(LIMIT)
+                assert (printed, result.exit_code) == (b"done\n", 3)
+                assert in_asyncio.result(LIMIT) == (b"done\n", 3)
+                assert (b"".join(heard), (await twisted_client.wait(job_id, lease=2)).exit_code) == (b"done\n", 3)
+            assert proxy.cuts > 5
+        finally:
+            await twisted_client.close()
 
 
 @pytest.mark.slow

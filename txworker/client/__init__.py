@@ -13,7 +13,7 @@ A worker from far away: start jobs, follow their output over any number of lost 
 the same methods. docs/client.md shows each of them, and what happens when connections are lost.
 """
 
-from txworker.client.aio import AsyncClient, AsyncJob
+from txworker.client.aio import AsyncClient
 from txworker.client.connection import TLS
 from txworker.client.errors import (
     AmbiguousJob,
@@ -39,8 +39,9 @@ from txworker.client.errors import (
     WorkerError,
     WorkerStopping,
 )
+from txworker.client.handles import AsyncJob, Job
 from txworker.client.requests import StartDetails
-from txworker.client.sync import Client, Job
+from txworker.client.sync import Client
 from txworker.client.values import JobRecord, JobResult, JobState, Limits, LiveUsage, Usage
 
 __all__ = [

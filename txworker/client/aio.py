@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
-from contextlib import aclosing
+from contextlib import AbstractContextManager, aclosing
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,8 +15,10 @@ import grpc.aio
 
 from txworker.client.connection import DEFAULT_ADDR, OPTIONS, TLS, target
 from txworker.client.errors import Closed, NoSuchJob, WorkerError, error_of, passes
+from txworker.client.handles import AsyncJob
+from txworker.client.leases import RenewalTask
 from txworker.client.outage import NO_LIMIT, Outage, TimeLimit
-from txworker.client.reading import Changes, Reading, decoder
+from txworker.client.reading import Changes, Reading
 from txworker.client.requests import (
     PROBE,
     StartDetails,
@@ -67,6 +69,7 @@ class AsyncClient:
         else:
             self._channel = grpc.aio.secure_channel(target(addr), tls.credentials(), OPTIONS)
         self._stub: Any = WorkerStub(self._channel)  # the async one: its calls are awaited
+        self._leases = RenewalTask(self._renew_once, tell)
 
     async def __aenter__(self) -> AsyncClient:
         return self
@@ -77,13 +80,14 @@ class AsyncClient:
     async def close(self) -> None:
         """End all calls and the connection. Jobs run on. Again is harmless."""
         self._closed.set()
+        self._leases.close()
         await self._channel.close()
 
     async def start(self, command: str, path: str = "", **details: Unpack[StartDetails]) -> AsyncJob:
         """As `Client.start`."""
         request = start_request(command, path, details)
         answer = await self._ask("starting a job", self._stub.StartJob, request)
-        return AsyncJob(self, answer.jobID)
+        return AsyncJob(self, answer.jobID, details.get("lease"))
 
     async def run(self, command: str, path: str = "", **details: Unpack[StartDetails]) -> tuple[JobResult, bytes]:
         """As `Client.run`."""
@@ -103,9 +107,9 @@ class AsyncClient:
                 raise
         return record_of((await self._ask(what, self._stub.QueryJob, pb.QueryJobReq(jobID=whole))).job)
 
-    def job(self, job_id: str) -> AsyncJob:
+    def job(self, job_id: str, lease: float | None = None) -> AsyncJob:
         """As `Client.job`."""
-        return AsyncJob(self, job_id)
+        return AsyncJob(self, job_id, lease)
 
     async def jobs(
         self,
@@ -145,6 +149,15 @@ class AsyncClient:
         """As `Client.resize`."""
         request = pb.ResizeJobReq(jobID=job_id, rows=rows, columns=columns)
         await self._ask(f"resizing the terminal of job {job_id}", self._stub.ResizeJob, request)
+
+    async def renew(self, job_ids: Iterable[str]) -> list[str]:
+        """As `Client.renew`."""
+        request = pb.RenewLeasesReq(jobIDs=job_ids)
+        return list((await self._ask("renewing leases", self._stub.RenewLeases, request)).gone)
+
+    def renewing(self, job_id: str, lease: float | None) -> AbstractContextManager[None]:
+        """As `Client.renewing`, in a task; for `with`, as nothing is awaited."""
+        return self._leases.renewing(job_id, lease)
 
     async def usage(self, job_ids: Iterable[str] = ()) -> dict[str, LiveUsage]:
         """As `Client.usage`."""
@@ -198,6 +211,14 @@ class AsyncClient:
                 await self._reach(outage, failure, "", limit)
             finally:
                 call.cancel()
+
+    async def _renew_once(self, job_ids: list[str]) -> Iterable[str]:
+        request = pb.RenewLeasesReq(jobIDs=job_ids)
+        try:
+            answer: pb.RenewLeasesRes = await self._open(self._stub.RenewLeases, request, self._deadline)
+        except (grpc.aio.AioRpcError, asyncio.CancelledError) as error:
+            raise self._error(error) from error
+        return answer.gone
 
     async def _ask(self, what: str, method: Callable[..., Awaitable[T]], request: Any) -> T:
         outage = self._outage(what)
@@ -259,52 +280,3 @@ class AsyncClient:
         except (TimeoutError, asyncio.TimeoutError):  # one class from Python 3.11 on
             return
         raise Closed
-
-
-class AsyncJob:
-    """One job of a client's worker."""
-
-    def __init__(self, client: AsyncClient, job_id: str) -> None:
-        self.id = job_id
-        self._client = client
-
-    def __repr__(self) -> str:
-        return f"<job {self.id} of {self._client.addr}>"
-
-    async def record(self) -> JobRecord:
-        """How it stands."""
-        return await self._client.get(self.id)
-
-    def follow(
-        self, offset: int = 0, *, stderr: bool = False, tail: int | None = None, live: bool = True
-    ) -> AsyncGenerator[bytes, None]:
-        """As `Client.follow`."""
-        return self._client.follow(self.id, offset, stderr=stderr, tail=tail, live=live)
-
-    async def text(
-        self, offset: int = 0, *, stderr: bool = False, tail: int | None = None, live: bool = True
-    ) -> AsyncGenerator[str, None]:
-        """As `Job.text`."""
-        decode = decoder().decode
-        async with aclosing(self.follow(offset, stderr=stderr, tail=tail, live=live)) as chunks:
-            async for data in chunks:
-                if piece := decode(data):
-                    yield piece
-        if rest := decode(b"", final=True):
-            yield rest
-
-    async def wait(self, timeout: float | None = None) -> JobResult:
-        """As `Client.wait`."""
-        return await self._client.wait(self.id, timeout)
-
-    async def stop(self, grace: float | None = None, wait: bool = False) -> JobRecord:
-        """As `Client.stop`."""
-        return await self._client.stop(self.id, grace, wait)
-
-    async def signal(self, number: int) -> None:
-        """As `Client.signal`."""
-        await self._client.signal(self.id, number)
-
-    async def resize(self, rows: int, columns: int) -> None:
-        """As `Client.resize`."""
-        await self._client.resize(self.id, rows, columns)

@@ -12,7 +12,7 @@ import grpc
 
 DEFAULT_ADDR = "127.0.0.1:30000"
 
-_UNARY = ("StartJob", "StopJob", "QueryJob", "ListJobs")
+_UNARY = ("StartJob", "StopJob", "QueryJob", "ListJobs", "RenewLeases")
 """The methods with one answer. A stream that gRPC retries may hang when its worker is killed, and has no deadline."""
 
 _SERVICE_CONFIG = {

@@ -51,6 +51,8 @@ class StartDetails(TypedDict, total=False):
     """"end" or "keep": what happens to processes that the job leaves behind."""
     tty: tuple[int, int]
     """Rows and columns of a pseudo-terminal, which is the job's stdin, stdout and stderr; 0: 24 rows, 80 columns."""
+    lease: float
+    """The job is stopped when its lease was not renewed for this time, at least a second."""
 
 
 def start_request(command: str, path: str, details: StartDetails) -> pb.StartJobReq:
@@ -84,6 +86,7 @@ def start_request(command: str, path: str, details: StartDetails) -> pb.StartJob
         tty="tty" in details,
         ttyRows=rows,
         ttyColumns=columns,
+        lease=to_duration(details.get("lease")),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,8 +14,10 @@ import grpc
 
 from txworker.client.connection import DEFAULT_ADDR, OPTIONS, TLS, target
 from txworker.client.errors import Closed, NoSuchJob, WorkerError, error_of, passes
+from txworker.client.handles import Job
+from txworker.client.leases import RenewalThread
 from txworker.client.outage import NO_LIMIT, Outage, TimeLimit
-from txworker.client.reading import Changes, Reading, decoder
+from txworker.client.reading import Changes, Reading
 from txworker.client.requests import (
     PROBE,
     StartDetails,
@@ -73,6 +75,7 @@ class Client:
         else:
             self._channel = grpc.secure_channel(target(addr), tls.credentials(), OPTIONS)
         self._stub = WorkerStub(self._channel)
+        self._leases = RenewalThread(self._renew_once, tell)
 
     def __enter__(self) -> Client:
         return self
@@ -83,6 +86,7 @@ class Client:
     def close(self) -> None:
         """End all calls, in whichever thread they are, and the connection. Jobs run on. Again is harmless."""
         self._closed.set()
+        self._leases.close()
         with self._lock:
             calls = list(self._calls)
         for call in calls:
@@ -97,10 +101,13 @@ class Client:
         """
         request = start_request(command, path, details)
         answer = self._ask("starting a job", self._stub.StartJob, request)
-        return Job(self, answer.jobID)
+        return Job(self, answer.jobID, details.get("lease"))
 
     def run(self, command: str, path: str = "", **details: Unpack[StartDetails]) -> tuple[JobResult, bytes]:
-        """Start a job and wait for it: how it ended, and what it printed, which is held in memory."""
+        """
+        Start a job and wait for it: how it ended, and what it printed, which is held in memory. Its lease, if it has
+        one, is renewed meanwhile.
+        """
         job = self.start(command, path, **details)
         printed = b"".join(job.follow())
         return job.wait(), printed
@@ -122,9 +129,13 @@ class Client:
                 raise
         return record_of(self._ask(what, self._stub.QueryJob, pb.QueryJobReq(jobID=whole)).job)
 
-    def job(self, job_id: str) -> Job:
-        """A handle for a job that was started before; whether there is one is found out by its methods."""
-        return Job(self, job_id)
+    def job(self, job_id: str, lease: float | None = None) -> Job:
+        """
+        A handle for a job that was started before; whether there is one is found out by its methods.
+
+        lease: the job's, in seconds, if the handle is to renew it while the job is followed or waited for.
+        """
+        return Job(self, job_id, lease)
 
     def jobs(
         self,
@@ -182,6 +193,26 @@ class Client:
         """
         request = pb.ResizeJobReq(jobID=job_id, rows=rows, columns=columns)
         self._ask(f"resizing the terminal of job {job_id}", self._stub.ResizeJob, request)
+
+    def renew(self, job_ids: Iterable[str]) -> list[str]:
+        """
+        Count the leases of these jobs from now. The ids of the jobs that run no longer: done, removed, or unknown.
+
+        A job without a lease is left as it is.
+        """
+        return list(self._ask("renewing leases", self._stub.RenewLeases, pb.RenewLeasesReq(jobIDs=job_ids)).gone)
+
+    def renewing(self, job_id: str, lease: float | None) -> AbstractContextManager[None]:
+        """
+        Inside the block the job's lease of so many seconds is renewed at once and after each third of it; None: there
+        is none. One thread of the client's renews all leases, while there are any.
+
+        A renewal that fails is tried again, as long as the block lasts; `tell` hears of a failure that does not pass.
+
+        Raises:
+            ValueError: the lease is not more than 0.
+        """
+        return self._leases.renewing(job_id, lease)
 
     def usage(self, job_ids: Iterable[str] = ()) -> dict[str, LiveUsage]:
         """What running jobs use now, by their ids; of all where none is named. A job that is done is left out."""
@@ -252,6 +283,12 @@ class Client:
                 failure = self._error(error)
                 limit.check(failure)
                 self._reach(outage, failure, "", limit)
+
+    def _renew_once(self, job_ids: list[str]) -> Iterable[str]:
+        try:
+            return self._call(self._stub.RenewLeases, pb.RenewLeasesReq(jobIDs=job_ids), self._deadline).gone
+        except grpc.RpcError as error:
+            raise self._error(error) from error
 
     def _ask(self, what: str, method: Callable[..., T], request: Any) -> T:
         outage = self._outage(what)
@@ -324,50 +361,3 @@ class Client:
     def _pause(self, seconds: float) -> None:
         if self._closed.wait(seconds):
             raise Closed
-
-
-class Job:
-    """One job of a client's worker, by its `id`. Any thread."""
-
-    def __init__(self, client: Client, job_id: str) -> None:
-        self.id = job_id
-        self._client = client
-
-    def __repr__(self) -> str:
-        return f"<job {self.id} of {self._client.addr}>"
-
-    def record(self) -> JobRecord:
-        """How it stands."""
-        return self._client.get(self.id)
-
-    def follow(
-        self, offset: int = 0, *, stderr: bool = False, tail: int | None = None, live: bool = True
-    ) -> Generator[bytes, None, None]:
-        """As `Client.follow`."""
-        return self._client.follow(self.id, offset, stderr=stderr, tail=tail, live=live)
-
-    def text(
-        self, offset: int = 0, *, stderr: bool = False, tail: int | None = None, live: bool = True
-    ) -> Generator[str, None, None]:
-        """As `Job.follow`, decoded as UTF-8, in pieces that are no lines; what is no UTF-8 becomes U+FFFD."""
-        decode = decoder().decode
-        with closing(self.follow(offset, stderr=stderr, tail=tail, live=live)) as chunks:
-            yield from filter(None, map(decode, chunks))
-        if rest := decode(b"", final=True):
-            yield rest
-
-    def wait(self, timeout: float | None = None) -> JobResult:
-        """As `Client.wait`."""
-        return self._client.wait(self.id, timeout)
-
-    def stop(self, grace: float | None = None, wait: bool = False) -> JobRecord:
-        """As `Client.stop`."""
-        return self._client.stop(self.id, grace, wait)
-
-    def signal(self, number: int) -> None:
-        """As `Client.signal`."""
-        self._client.signal(self.id, number)
-
-    def resize(self, rows: int, columns: int) -> None:
-        """As `Client.resize`."""
-        self._client.resize(self.id, rows, columns)

@@ -113,13 +113,17 @@ class TwistedClient:
         """As `Client.resize`."""
         return self._fires(lambda: self._client.resize(job_id, rows, columns))
 
+    def renew(self, job_ids: Iterable[str]) -> Deferred[list[str]]:
+        """As `Client.renew`."""
+        return self._fires(lambda: self._client.renew(job_ids))
+
     def usage(self, job_ids: Iterable[str] = ()) -> Deferred[dict[str, LiveUsage]]:
         """As `Client.usage`."""
         return self._fires(lambda: self._client.usage(job_ids))
 
-    def wait(self, job_id: str, timeout: float | None = None) -> Deferred[JobResult]:
-        """As `Client.wait`."""
-        return self._fires(lambda: self._client.wait(job_id, timeout))
+    def wait(self, job_id: str, timeout: float | None = None, *, lease: float | None = None) -> Deferred[JobResult]:
+        """As `Client.wait`; lease: the job's, in seconds, which is renewed meanwhile."""
+        return self._fires(lambda: self._client.job(job_id, lease).wait(timeout))
 
     def jobs(
         self,
@@ -146,14 +150,17 @@ class TwistedClient:
         stderr: bool = False,
         tail: int | None = None,
         live: bool = True,
+        lease: float | None = None,
     ) -> Deferred[None]:
         """
         As `Client.follow`: received(data) is called with what the job prints, in the reactor thread; fires after the
         last call. The next data is read when received() has returned; an exception of it ends the call.
+
+        lease: the job's, in seconds, which is renewed meanwhile.
         """
 
         async def followed() -> None:
-            chunks = self._client.follow(job_id, offset, stderr=stderr, tail=tail, live=live)
+            chunks = self._client.job(job_id, lease).follow(offset, stderr=stderr, tail=tail, live=live)
             async with aclosing(chunks):
                 async for data in chunks:
                     await self._in_reactor(received, data)
