@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import io
 from pathlib import Path
@@ -15,7 +14,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from txworker.base import logs
-from txworker.base.logs import file_observer, observer_for
+from txworker.base.logs import file_observer
 
 
 class Thing:
@@ -80,35 +79,6 @@ class ObserverTests(SynchronousTestCase):
         file = io.TextIOWrapper(binary, encoding="ascii", write_through=True)
         log_of(file_observer(file)).info("größe")
         self.assertRegex(binary.getvalue(), rb"^\S+ \[some.where#info\] gr\\xf6\\xdfe\n$")
-
-    def test_log_file(self) -> None:
-        """Lines go to the file that twistd's --logfile names; a daemon's default is twistd.log."""
-        table: list[tuple[str, dict[str, Any]]] = [
-            ("a.log", {"logfile": "a.log"}),
-            ("b.log", {"logfile": "b.log", "nodaemon": 1}),
-            ("twistd.log", {}),
-        ]
-        for name, options in table:
-            observer = observer_for(options)
-            assert observer is not None
-            log_of(observer).info("words")
-            self.assertRegex(Path(name).read_text(), r"^\S+ \[some.where#info\] words\n$")
-
-    def test_standard_output(self) -> None:
-        """In the foreground lines go to standard output, unless a file is named."""
-        for name in (None, "-"):
-            with contextlib.redirect_stdout(io.StringIO()) as out:
-                observer = observer_for({"nodaemon": 1, "logfile": name})
-            assert observer is not None
-            log_of(observer).info("words")
-            self.assertRegex(out.getvalue(), r"^\S+ \[some.where#info\] words\n$")
-
-    def test_left_to_twistd(self) -> None:
-        """twistd makes the observer for --logger and --syslog, and refuses a daemon that logs to standard output."""
-        table: list[dict[str, Any]] = [{"logger": print}, {"syslog": 1, "logfile": "c.log"}, {"logfile": "-"}]
-        for options in table:
-            self.assertIsNone(observer_for(options))
-        self.assertFalse(Path("c.log").exists())
 
 
 EVIL = "\x1b]0;x\x07\r\n2026-01-01 [forged#info] a line\u009b2J\u202e\u2028\ufeff\ud800"

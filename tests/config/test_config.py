@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 from twisted.trial.unittest import SynchronousTestCase
 
-from txworker.config import Config, ConfigError, GrpcServer, Jobs, Scheduler, Worker, load
+from txworker.config import Config, ConfigError, GrpcServer, Jobs, Log, Scheduler, Worker, load
 from txworker.config.readers import READERS
 
 EXAMPLE = Path(__file__).parents[2] / "worker.toml"
@@ -33,7 +33,7 @@ key_file = "server.key"
 addr = "127.0.0.1:50000"
 """
 
-SECTIONS = (GrpcServer, Scheduler, Jobs, Worker)
+SECTIONS = (GrpcServer, Scheduler, Jobs, Worker, Log)
 _TLS = "[grpc_server]\nuse_tls = true\n"
 _PAIR = _TLS + 'crt_file = "a.crt"\nkey_file = "a.key"\n'
 
@@ -48,7 +48,7 @@ MISTAKES = {
     "unattended_seconds, shim, leftovers, pin_worker, use_cgroups, user, group, nice, oom_score_adj, limits, ceilings, "
     "environment",
     "[grpc_sever]": "grpc_sever: unknown section; did you mean grpc_server?",
-    "[zzz]": "zzz: unknown section; known are grpc_server, scheduler, jobs, worker",
+    "[zzz]": "zzz: unknown section; known are grpc_server, scheduler, jobs, worker, log",
     "addr = 'x:1'": "addr: unknown key; did you mean grpc_server.addr?",
     # types
     "jobs = 3": "jobs: must be a table, [jobs], not 3",

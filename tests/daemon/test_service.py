@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import os
 
-from twisted.application.service import Application
-from twisted.logger import ILogObserver
 from twisted.trial.unittest import SynchronousTestCase
 
-from txworker.base.logs import observer_for
-from txworker.config import load
 from txworker.daemon.refusals import CannotStart, check_identity, check_twistd
-from txworker.daemon.service import WorkerService
 
 
 class RefusalTests(SynchronousTestCase):
@@ -34,12 +29,3 @@ class RefusalTests(SynchronousTestCase):
         check_identity()
         self.patch(os, "getresuid", lambda: (1000, 0, 0))
         self.assertIn("user ids of the worker differ (1000, 0, 0;", str(self.assertRaises(CannotStart, check_identity)))
-
-
-class LogTests(SynchronousTestCase):
-    def test_observer(self) -> None:
-        """twistd finds our log observer on its application and uses it instead of making one."""
-        observer = observer_for({"logfile": "worker.log"})
-        application = Application("worker")
-        WorkerService(load(None), 0o022, observer).setServiceParent(application)
-        self.assertIs(observer, application.getComponent(ILogObserver))

@@ -8,23 +8,14 @@ ours takes 3 µs. Emitting the event takes another 3 µs. The worker writes two 
 from __future__ import annotations
 
 import io
-import sys
-from collections.abc import Callable, Mapping
 from typing import IO, Any
 
 from twisted.logger import FileLogObserver, LogLevel, formatTime, textFileLogObserver
 from twisted.logger import Logger as TwistedLogger
-from twisted.python.logfile import LogFile
-from twisted.python.reflect import safe_str
 
-from txworker.base.printable import cut, printable
+from txworker.base.log_events import MOST_IN_ENTRY, NUMBERS, field_value, printable_entry
+from txworker.base.log_formats import FormatEvent
 
-FormatEvent = Callable[[dict[str, Any]], "str | None"]
-
-_MOST_IN_FIELD, _MOST_IN_ENTRY = 1_000, 20_000
-"""Characters."""
-
-_NUMBERS = (int, float, bool, type(None))
 _NEEDS_TWISTED = ("log_failure", "log_system", "log_flattened", "log_legacy")
 """Keys of events that only Twisted's own formatter can format."""
 
@@ -39,36 +30,21 @@ class Logger(TwistedLogger):
     def emit(self, level: LogLevel, format: str | None = None, **fields: object) -> None:
         """As Twisted's."""
         for name, value in fields.items():
-            if isinstance(value, str):
-                if len(value) > _MOST_IN_FIELD or not (value.isascii() and value.isprintable()):
-                    fields[name] = printable(cut(value, _MOST_IN_FIELD))
-            elif type(value) not in _NUMBERS and not name.startswith("log_"):
-                fields[name] = printable(cut(safe_str(value), _MOST_IN_FIELD))
+            if isinstance(value, str) or (type(value) not in NUMBERS and not name.startswith("log_")):
+                fields[name] = field_value(value)
         super().emit(level, format, **fields)
 
 
-def observer_for(twistd_options: Mapping[str, Any]) -> FileLogObserver | None:
-    """
-    An observer that writes to the file that twistd's options name (--logfile, --nodaemon), as twistd's own would.
-
-    None where twistd must choose: with --logger and --syslog, and where a daemon is to log to stdout, which it refuses.
-    SIGUSR1 does not rotate the file; it drains the worker. Raises OSError.
-    """
-    name = twistd_options.get("logfile") or ""
-    foreground = bool(twistd_options.get("nodaemon"))
-    if twistd_options.get("logger") or twistd_options.get("syslog") or (name == "-" and not foreground):
-        return None
-    if name == "-" or (foreground and not name):
-        return file_observer(sys.stdout)
-    file: Any = LogFile.fromFullPath(name or "twistd.log")  # as much of a file as Twisted's observer needs
-    return file_observer(file)
-
-
-def file_observer(file: IO[Any]) -> FileLogObserver:
-    """An observer that writes the lines of twistd's own, printable."""
+def file_observer(file: IO[Any], format_event: FormatEvent | None = None) -> FileLogObserver:
+    """An observer that writes entries of that format to a file; None: the lines of twistd's own, printable."""
     if isinstance(file, io.TextIOWrapper):
         file.reconfigure(errors="backslashreplace")  # an ASCII terminal would otherwise lose the whole line
-    return FileLogObserver(file, EventFormatter(textFileLogObserver(file).formatEvent))
+    return FileLogObserver(file, format_event or text_format())
+
+
+def text_format() -> FormatEvent:
+    """Formats the lines of twistd's own, printable."""
+    return EventFormatter(textFileLogObserver(io.StringIO()).formatEvent)
 
 
 class EventFormatter:
@@ -98,15 +74,10 @@ class EventFormatter:
             return None
         if second != self._second:
             self._second, self._time = second, formatTime(second)
-        if len(text) > _MOST_IN_ENTRY or not (text.isascii() and text.isprintable()):
-            text = _printable_entry(text).replace("\n", "\n\t")
+        if len(text) > MOST_IN_ENTRY or not (text.isascii() and text.isprintable()):
+            text = printable_entry(text).replace("\n", "\n\t")
         return f"{self._time} [{source}] {text}\n"
 
     def _with_fallback(self, event: dict[str, Any]) -> str | None:
         text = self._fallback(event)
-        return text and _printable_entry(text.removesuffix("\n")) + "\n"
-
-
-def _printable_entry(text: str) -> str:
-    """An entry may have several lines, for example a traceback; every further line begins with a tab."""
-    return printable(cut(text, _MOST_IN_ENTRY), keep="\n\t")
+        return text and printable_entry(text.removesuffix("\n")) + "\n"

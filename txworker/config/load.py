@@ -13,7 +13,7 @@ import tomli
 from txworker.config.checks import check_jobs, check_scheduler, check_server
 from txworker.config.quoting import quoted, shown
 from txworker.config.readers import READERS, Wrong, host_and_port
-from txworker.config.values import Config, ConfigError, GrpcServer, Jobs, Scheduler, Worker
+from txworker.config.values import Config, ConfigError, GrpcServer, Jobs, Log, Scheduler, Worker
 
 _FILE_NAME = "worker.toml"
 
@@ -57,12 +57,20 @@ def _config(document: dict[str, Any], path: Path | None) -> Config:
     current = _current_directory()
     base = source.parent if source else current
     _refuse_unknown(document)
-    server, scheduler, jobs, worker = (_section(name, document.get(name, {}), base) for name in READERS)
+    sections = {name: _section(name, document.get(name, {}), base) for name in READERS}
+    server, jobs = sections["grpc_server"], sections["jobs"]
     if "addr" in server:
         server["host"], server["port"] = host_and_port(server.pop("addr"))
     jobs = {"directory": current, "output_directory": base / "output"} | jobs
     jobs = {"state_directory": jobs["output_directory"].parent / "state"} | jobs
-    return Config(GrpcServer(**server), Scheduler(**scheduler), Jobs(**jobs), source, Worker(**worker))
+    return Config(
+        GrpcServer(**server),
+        Scheduler(**sections["scheduler"]),
+        Jobs(**jobs),
+        source,
+        Worker(**sections["worker"]),
+        Log(**sections["log"]),
+    )
 
 
 def _current_directory() -> Path:

@@ -306,4 +306,9 @@ READERS: Mapping[str, Mapping[str, _Reader]] = {
     "worker": {
         "name": _name,
     },
+    "log": {
+        "format": _one_of("text", "json", "journald"),
+        "level": _one_of("debug", "info", "warn", "error", "critical"),
+        "rotate_bytes": _bytes,
+    },
 }

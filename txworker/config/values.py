@@ -83,6 +83,15 @@ class Jobs:
 
 
 @dataclass(frozen=True)
+class Log:
+    """The section [log]: how the log looks, and what is in it."""
+
+    format: str = "text"  # or "json", "journald"
+    level: str = "info"  # the lowest that is written: "debug", "info", "warn", "error" or "critical"
+    rotate_bytes: int = 0  # the worker renames its log file at this size; 0: that is left to logrotate
+
+
+@dataclass(frozen=True)
 class Config:
     """The whole file. All paths are absolute, because twistd changes its directory when it becomes a daemon."""
 
@@ -91,6 +100,7 @@ class Config:
     jobs: Jobs
     source: Path | None  # the file that was read; None: the defaults
     worker: Worker = Worker()
+    log: Log = Log()
 
 
 class ConfigError(Exception):

@@ -6,24 +6,28 @@ import gc
 import os
 import sys
 import time
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, succeed
-from twisted.logger import FileLogObserver, ILogObserver
+from twisted.logger import ILogObserver
 from twisted.python import usage
 from twisted.python.components import Componentized
 
-from txworker.base.logs import Logger, observer_for
+from txworker.base.logs import Logger
 from txworker.base.printable import printable
 from txworker.config import Config, ConfigError, load
 from txworker.config.warnings import warnings_of
 from txworker.daemon.lifetime import StagedServices
+from txworker.daemon.log_output import LogOutput, log_output_for
 from txworker.daemon.refusals import CannotStart, check_identity, check_twistd
 from txworker.daemon.signals import hold_signals
+from txworker.daemon.surroundings import open_standard_descriptors, remove_stale_pidfile
 from txworker.daemon.version import own_version
+from txworker.linux.procfs import ProcessTable
 from txworker.process.environ import environment_as_started
 
 
@@ -46,7 +50,12 @@ class Options(usage.Options):
         ),
     )
     optFlags = (("check", None, "Only check the configuration, say whether it is good, and exit."),)
+    log_output: LogOutput | None = None
     compData = usage.Completions(optActions={"config": usage.CompleteFiles("*.toml")})
+
+    def __init__(self) -> None:
+        open_standard_descriptors()
+        super().__init__()
 
     def opt_version(self) -> NoReturn:
         """Print the version and exit."""
@@ -69,6 +78,9 @@ class Options(usage.Options):
             for warning in warnings_of(self.worker_config):
                 print(printable(f"txworker: warning: {warning}"), file=sys.stderr)
             raise SystemExit(0)
+        if self.parent is not None:
+            self.log_output = log_output_for(self.parent, self.worker_config.log)
+            _remove_stale_pidfile(self.parent)
 
 
 class WorkerService(Service):
@@ -76,17 +88,17 @@ class WorkerService(Service):
 
     _log = Logger()
 
-    def __init__(self, config: Config, umask: int, log_observer: FileLogObserver | None = None) -> None:
+    def __init__(self, config: Config, umask: int, log_output: LogOutput | None = None) -> None:
         self._config = config
         self._umask = umask
-        self._log_observer = log_observer
+        self._log_output = log_output
         self._services: StagedServices | None = None
 
     def setServiceParent(self, parent: Any) -> None:
         """Join twistd's application, and give it the log observer, which twistd then uses instead of its own."""
         super().setServiceParent(parent)
-        if self._log_observer is not None and isinstance(parent, Componentized):
-            parent.setComponent(ILogObserver, self._log_observer)
+        if self._log_output is not None and isinstance(parent, Componentized):
+            parent.setComponent(ILogObserver, self._log_output)
 
     def startService(self) -> None:
         """
@@ -142,8 +154,15 @@ def use_monotonic_clock(reactor: Any) -> None:
 
 def makeService(options: Options) -> Service:
     """Twisted: the service for these options."""
-    log_observer = None if options.parent is None else observer_for(options.parent)
-    return WorkerService(options.worker_config, options.umask, log_observer)
+    return WorkerService(options.worker_config, options.umask, options.log_output)
+
+
+def _remove_stale_pidfile(twistd_options: Mapping[str, Any]) -> None:
+    name = twistd_options.get("pidfile")
+    pid = remove_stale_pidfile(Path(name), ProcessTable()) if name else 0
+    if pid:
+        text = f"txworker: removed the stale pidfile {name}: process {pid} is not the worker that wrote it"
+        print(printable(text), file=sys.stderr)
 
 
 def _umask() -> int:

@@ -146,6 +146,13 @@ class Job:
         return self.done and self.state is not JobState.SUCCEEDED
 
     @property
+    def seconds(self) -> float:
+        """How long the job ran, from its start to its end; 0 if it was not started or has not ended."""
+        if self.started_at is None or self.finished_at is None:
+            return 0.0
+        return self.finished_at - self.started_at
+
+    @property
     def error_text(self) -> str:
         """
         Why the job failed: "exit status N" or "signal: NAME", the forms that schedulers know, with a reason when there

@@ -384,8 +384,10 @@ class Worker:
         active.output.close()
         active.running.release()
         self._log.info(
-            "Job {job_id} is done: {state}{why}, {output_bytes} bytes of output{leftovers}.",
+            "Job {job_id} is done: {state}{why}, {output_bytes} bytes of output in {seconds} s{leftovers}.",
             job_id=job.id,
+            seconds=round(job.seconds, 3),
+            exit_code=job.exit_code,  # for formats that have all fields
             state=job.state.name,
             why=f" ({job.error_text})" if job.failed else "",
             output_bytes=job.output_bytes,

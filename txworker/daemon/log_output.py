@@ -1,0 +1,162 @@
+"""
+Where the worker's log goes and how it looks: what twistd's options and the section [log] say.
+
+The functions text, json and journald are for `twistd --logger`, for example
+`twistd -n --logger txworker.daemon.log_output.json worker`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, TextIO
+
+from twisted.logger import ILogObserver, LegacyLogObserverWrapper, LogLevel
+from zope.interface import implementer
+
+from txworker.base.journal import JOURNAL_SOCKET, JournalObserver, is_journal
+from txworker.base.log_file import AppendedLogFile
+from txworker.base.log_formats import FormatEvent, format_json, with_priorities
+from txworker.base.logs import Logger, file_observer, text_format
+from txworker.config import Log
+from txworker.daemon.refusals import CannotStart
+
+_log = Logger()
+
+Observer = Callable[[dict[str, Any]], None]
+
+_LEVELS = (LogLevel.debug, LogLevel.info, LogLevel.warn, LogLevel.error, LogLevel.critical)
+
+
+@implementer(ILogObserver)
+class LogOutput:
+    """
+    The log observer that twistd is given: passes on what is of its level or above. file: what reopen() opens again;
+    None: the log is no file of the worker's. Reactor thread.
+    """
+
+    def __init__(self, observer: Observer, level: str, file: AppendedLogFile | None = None) -> None:
+        self.observer = observer
+        self._file = file
+        self.set_level(level)
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        """Pass the event on, unless it is below the level."""
+        if event.get("log_level") in self._shown:
+            self.observer(event)
+
+    def set_level(self, level: str) -> None:
+        """The lowest level that is passed on, by its name."""
+        self._shown = frozenset({None, *_LEVELS[_LEVELS.index(LogLevel.levelWithName(level)) :]})
+
+    def reopen(self) -> None:
+        """Open the log file again, which another program may have renamed. If that fails, the present one is kept."""
+        if self._file is None:
+            _log.info("The log is no file of the worker's: there is nothing to open again.")
+            return
+        try:
+            self._file.reopen()
+        except OSError as error:
+            text = "{path} cannot be opened again, the log goes on in the file that is open: {error}."
+            _log.error(text, path=self._file.path, error=error.strerror)
+        else:
+            _log.info("The log file {path} was opened again.", path=self._file.path)
+
+
+def log_output_for(twistd_options: dict[str, Any], log: Log) -> LogOutput | None:
+    """
+    The output that twistd's options (--logger, --logfile, --nodaemon) and [log] name. The observer of --logger gets
+    what is of the level, and is made when twistd asks for it.
+
+    None where twistd must choose: with --syslog, and where a daemon is to log to stdout, which it refuses.
+
+    Raises:
+        CannotStart: the log file cannot be opened, or there is no journal.
+    """
+    name = twistd_options.get("logfile") or ""
+    foreground = bool(twistd_options.get("nodaemon"))
+    if factory := twistd_options.get("logger"):
+        twistd_options["logger"] = _with_level(factory, output := LogOutput(lambda event: None, log.level))
+        return output
+    if twistd_options.get("syslog") or (name == "-" and not foreground):
+        return None
+    if log.format == "journald":
+        return LogOutput(journald(), log.level)
+    if name == "-" or (foreground and not name):
+        return LogOutput(_standard_output(log.format), log.level)
+    return _to_file(name or "twistd.log", log)
+
+
+def _with_level(factory: Callable[[], Any], output: LogOutput) -> Callable[[], LogOutput]:
+    """A factory for twistd: that output, in front of what the given factory makes."""
+
+    def make() -> LogOutput:
+        observer = factory()
+        if not ILogObserver.providedBy(observer):  # as twistd does
+            observer = LegacyLogObserverWrapper(observer)
+        output.observer = observer
+        return output
+
+    return make
+
+
+def _to_file(name: str, log: Log) -> LogOutput:
+    try:
+        file = AppendedLogFile(name, log.rotate_bytes, _log_cut)
+    except OSError as error:
+        raise CannotStart(f"txworker: twistd --logfile: {name}: {error.strerror}") from error
+    as_file: Any = file  # as much of a file as the observer needs
+    return LogOutput(file_observer(as_file, _formatter(log.format)), log.level, file)
+
+
+def _log_cut(lines: int) -> None:
+    text = (
+        "The log file was cut by another program; its last {lines} lines stand in it once more, lest a copy lacks them."
+    )
+    Logger(namespace=__name__).info(text, lines=lines)
+
+
+def _formatter(name: str) -> FormatEvent:
+    return format_json if name == "json" else text_format()
+
+
+def _standard_output(format_name: str, file: TextIO | None = None) -> Observer:
+    """Standard output. Where that is the journal, each line has its priority."""
+    file = sys.stdout if file is None else file
+    formatter = _formatter(format_name)
+    if is_journal(_descriptor(file), os.environ):
+        formatter = with_priorities(formatter)
+    return file_observer(file, formatter)
+
+
+def _descriptor(file: TextIO) -> int:
+    try:
+        return file.fileno()
+    except (OSError, ValueError):  # a StringIO has none
+        return -1
+
+
+def text() -> Observer:
+    """For `twistd --logger`: lines of text on standard output."""
+    return _standard_output("text")
+
+
+def json() -> Observer:
+    """For `twistd --logger`: an object of JSON for each event, on standard output."""
+    return _standard_output("json")
+
+
+def journald() -> Observer:
+    """
+    For `twistd --logger`: entries in systemd's journal, with fields. What the journal does not take goes to stderr.
+
+    Raises:
+        CannotStart: there is no journal.
+    """
+    try:
+        return JournalObserver(_standard_output("text", sys.stderr))
+    except OSError as error:
+        raise CannotStart(
+            f'txworker: log.format "journald": no journal at {JOURNAL_SOCKET}: {error.strerror}'
+        ) from error
