@@ -51,7 +51,10 @@ FILES = (
         "Names workers for --worker: a table [workers.NAME] for each, with addr, and tls_ca, tls_cert and tls_key if "
         "the worker speaks TLS. File names are relative to the directory of client.toml.",
     ),
-    ("control.sock", "In the state directory of a worker on this machine: what drain and handover talk to."),
+    (
+        "control.sock",
+        "In the state directory of a worker on this machine: what drain, handover, reload and check talk to.",
+    ),
 )
 
 EXIT_STATUS = (

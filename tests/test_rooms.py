@@ -197,7 +197,7 @@ class RoomsTests(SynchronousTestCase):
             self.assertEqual(set.union(*layers), found)
 
     def test_one_logger(self) -> None:
-        """Every room's lines are those of txworker.base.logs, whose fields are printable; log_file.py has the file only."""
+        """Every room's lines are those of base/logs.py, whose fields are printable; log_file.py has the file only."""
         log = ("txworker/base/log_file.py", "txworker/base/logs.py", "txworker/client/telling.py")
         names = (
             "from twisted.logger import Logger",

@@ -30,7 +30,7 @@ class LogOutputTests(SynchronousTestCase):
         """twistd finds our log observer on its application and uses it instead of making one."""
         output = log_output_for({"logfile": "worker.log"}, Log())
         application = Application("worker")
-        WorkerService(load(None), 0o022, output).setServiceParent(application)
+        WorkerService(load(None), 0o022, Path.cwd(), output).setServiceParent(application)
         self.assertIs(output, application.getComponent(ILogObserver))
 
     def test_log_file(self) -> None:

@@ -81,7 +81,7 @@ def named(worker: Daemon, line: str) -> str:
     [
         name if name == "run" else pytest.param(name, marks=pytest.mark.slow)
         for name in EXAMPLES
-        if name not in ("drain", "handover")
+        if name not in ("drain", "handover", "reload", "check")
     ],
 )
 def test_examples(worker: Daemon, command: str) -> None:
@@ -99,6 +99,14 @@ def test_general_examples(worker: Daemon) -> None:
     for line, _ in GENERAL:
         if "--tls-ca" not in line:
             assert by_shell(worker, line.replace("worker:30000", worker.addr)) == (0, ""), line
+
+
+@pytest.mark.parametrize("command", ["reload", "check"])
+def test_reload_examples(worker: Daemon, command: str) -> None:
+    """The worker goes on."""
+    ((line, _),) = EXAMPLES[command]
+    assert by_shell(worker, line) == (0, "")
+    assert worker.process.poll() is None
 
 
 @pytest.mark.slow

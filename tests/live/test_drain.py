@@ -35,7 +35,7 @@ def a_stubborn_job(worker: Daemon) -> str:
 
 
 def by_signal(worker: Daemon) -> None:
-    worker.process.send_signal(signal.SIGUSR1)
+    worker.process.send_signal(signal.SIGQUIT)
     wait_until(lambda: "Draining" in worker.log())
 
 
@@ -121,7 +121,7 @@ def test_again_and_again(a_daemon: Callable[..., Daemon]) -> None:
     worker.bash(UNTIL_GO)
     control = f"unix:{worker.place / 'state' / 'control.sock'}"
     for _ in range(3):
-        worker.process.send_signal(signal.SIGUSR1)
+        worker.process.send_signal(signal.SIGQUIT)
         assert drain_over(control) == 1
     (worker.place / "go").touch()
     assert worker.process.wait(LIMIT) == 0
@@ -132,7 +132,7 @@ def test_again_and_again(a_daemon: Callable[..., Daemon]) -> None:
     a_stubborn_job(worker)
     worker.process.terminate()
     wait_until(lambda: "SIGTERM: stopping" in worker.log())
-    worker.process.send_signal(signal.SIGUSR1)
+    worker.process.send_signal(signal.SIGQUIT)
     assert drain_over(f"unix:{worker.place / 'state' / 'control.sock'}") == 1
     assert worker.process.wait(LIMIT) == 0
     assert "Traceback" not in worker.log()
@@ -212,7 +212,7 @@ def test_after_a_crash(a_daemon: Callable[..., Daemon]) -> None:
 
 
 def test_long_path(a_daemon: Callable[..., Daemon], tmp_path: Path) -> None:
-    """A state directory with a name too long for a socket is only a warning, and SIGUSR1 still drains."""
+    """A state directory with a name too long for a socket is only a warning, and SIGQUIT still drains."""
     long = tmp_path / ("x" * 120)
     worker = a_daemon(f'[jobs]\nstate_directory = "{long}"')
     assert "too long for a socket" in worker.log()

@@ -79,7 +79,7 @@ def test_watch_to_the_end(a_daemon: Callable[..., Daemon]) -> None:
         assert [next(call).status for call in calls.values()] == [SERVING] * 3 + [SERVICE_UNKNOWN]
         late = watch(stub)
         late.initial_metadata()
-        worker.process.send_signal(signal.SIGUSR1)
+        worker.process.send_signal(signal.SIGQUIT)
         assert [next(calls[name]).status for name in NAMES] == [NOT_SERVING] * 3
         worker.stub.StopJob(worker_pb2.StopJobReq(jobID=job_id), timeout=LIMIT)
         assert rest(late) == [SERVING, NOT_SERVING]
@@ -106,7 +106,7 @@ def test_many_that_nobody_reads(a_daemon: Callable[..., Daemon]) -> None:
         refused = [call.code() for call in calls if call.done()]
         assert set(refused) == {grpc.StatusCode.RESOURCE_EXHAUSTED}
         worker.start("sleep", "1000")
-        worker.process.send_signal(signal.SIGUSR1)
+        worker.process.send_signal(signal.SIGQUIT)
         stub = HealthStub(worker.channel)
         wait_until(lambda: stub.Check(pb.HealthCheckRequest(), timeout=LIMIT).status == NOT_SERVING)
         begun = time.monotonic()

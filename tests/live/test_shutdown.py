@@ -41,7 +41,7 @@ def lives(pid: int) -> bool:
     return process is not None and not process.zombie
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signal(a_daemon: Callable[..., Daemon], number: signal.Signals) -> None:
     """One signal ends the worker and its job, and the exit status is 0."""
     worker = a_daemon()

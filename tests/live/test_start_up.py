@@ -21,11 +21,13 @@ SIGNALLED_EARLY = """
 import os, signal
 from twisted.internet import reactor
 from twisted.logger import Logger
-from txworker.daemon.signals import handle_signals, hold_signals
+from txworker.daemon.signals import SignalActions, Terminal, handle_signals, hold_signals
 hold_signals()
 os.kill(os.getpid(), signal.SIGTERM)
-handle_signals(reactor, lambda: print("drained"), lambda: None, Logger())
-os.kill(os.getpid(), signal.SIGUSR1)
+said = [lambda word=word: print(word) for word in ("reloaded", "reopened", "drained", "handed-over")]
+handle_signals(reactor, SignalActions(*said), Terminal(), Logger())
+for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGQUIT, signal.SIGUSR2):
+    os.kill(os.getpid(), number)
 reactor.addSystemEventTrigger("during", "startup", os.kill, os.getpid(), signal.SIGINT)
 reactor.run()
 print(reactor._exitSignal)
@@ -91,7 +93,7 @@ def test_early_signals() -> None:
     """A signal that comes before the reactor runs, or while it begins to, is obeyed in order, and not Twisted's way."""
     words = [sys.executable, "-c", SIGNALLED_EARLY]
     done = subprocess.run(words, capture_output=True, text=True, timeout=LIMIT, check=True)
-    assert sorted(done.stdout.split()) == ["None", "drained"]
+    assert sorted(done.stdout.split()) == ["None", "drained", "handed-over", "reloaded", "reopened"]
 
 
 def test_umask_of_jobs(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ class AccessTests(SynchronousTestCase):
 
     def test_operator(self) -> None:
         """The operator's methods are answered on a Unix socket only."""
-        for name in ("Drain", "Handover"):
+        for name in ("Drain", "Handover", "Reload"):
             method = f"/txworker.Control/{name}"
             self.assertEqual("answer", self.called(Access(), method, UNIX))
             with self.assertRaises(Aborted) as refused:

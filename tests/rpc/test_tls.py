@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from dataclasses import replace
 from pathlib import Path
 
 from twisted.internet.task import Clock
@@ -25,9 +26,8 @@ class ReloadingTests(SynchronousTestCase):
         (self.directory / "ca.pem").write_bytes(self.authority.pem)
         self.clock = Clock()
         names = ("server.pem", "server.key", "ca.pem")
-        self.reloading = ReloadingCertificate(
-            CertificateFiles(*(self.directory / name for name in names)), self.clock.seconds
-        )
+        self.files = CertificateFiles(*(self.directory / name for name in names))
+        self.reloading = ReloadingCertificate(lambda: self.files, self.clock.seconds)
         self.said: list[str] = []
 
         @provider(ILogObserver)
@@ -53,6 +53,13 @@ class ReloadingTests(SynchronousTestCase):
         self.assertIsNotNone(self.reloading())
         self.assertIsNone(self.reloading())
         self.assertEqual([f"Serving the certificate that is now in {self.directory}/server.pem."], self.said)
+
+    def test_other_files(self) -> None:
+        """Once other files are named, those are served."""
+        self.authority.sign("other").write(self.directory, "other")
+        self.files = replace(self.files, crt=self.directory / "other.pem", key=self.directory / "other.key")
+        self.assertIsNotNone(self.reloading())
+        self.assertEqual([f"Serving the certificate that is now in {self.directory}/other.pem."], self.said)
 
     def test_garbage(self) -> None:
         """When one of the files is garbage, empty, cut or missing, the old one serves, and the log names it."""

@@ -97,6 +97,33 @@ class RetentionTests(SynchronousTestCase):
         self.a_service(Retention())
         self.assertEqual([], self.clock.getDelayedCalls())
 
+    def test_new_limits(self) -> None:
+        """New limits hold at once, from none to some and back."""
+        service = self.a_service(Retention())
+        service.set_limits(Retention(jobs=2))
+        self.clock.advance(0)
+        self.assert_kept(4, 5)
+        service.set_limits(Retention(jobs=1))
+        self.clock.advance(0)
+        self.assert_kept(5)
+        service.set_limits(Retention())
+        self.assertEqual([], self.clock.getDelayedCalls())
+
+    def test_new_limits_during_a_look(self) -> None:
+        """New limits that come during a look hold for the next one; there is never more than one look."""
+        self.in_thread = self.later
+        service = self.a_service(Retention(jobs=4))
+        self.clock.advance(0)
+        service.set_limits(Retention(jobs=3))
+        self.clock.advance(0)
+        self.assertEqual(1, len(self.threads))
+        while self.threads:
+            self.run_thread()
+        self.clock.advance(PAUSE_SECONDS)
+        while self.threads:
+            self.run_thread()
+        self.assert_kept(3, 4, 5)
+
     def test_viewed(self) -> None:
         """Viewed output stays until its last viewer has left; other jobs are removed meanwhile."""
         self.a_service(Retention(jobs=2))

@@ -74,6 +74,10 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("txworker completion fish > txworker.fish", "in ~/.config/fish/completions"),
     ),
     "handover": (("txworker handover --state-directory state", "its jobs run on for the next worker"),),
+    "reload": (
+        ("txworker reload --state-directory state", "on the worker's machine; as SIGHUP, and says what changes"),
+    ),
+    "check": (("txworker check --state-directory state", "on the worker's machine; what a reload would change"),),
 }
 
 GENERAL: tuple[tuple[str, str], ...] = (

@@ -15,7 +15,7 @@ from txworker.cli.completion_command import completion
 from txworker.cli.connect import channel, connect, with_tls
 from txworker.cli.console import CannotWrite
 from txworker.cli.failures import INTERRUPTED, REFUSED, Failed, failure
-from txworker.cli.operator_commands import drain, hand_over
+from txworker.cli.operator_commands import check, drain, hand_over, reload
 from txworker.cli.parser import parse
 from txworker.cli.query_command import inspect, query
 from txworker.cli.run_command import run
@@ -43,7 +43,12 @@ COMMANDS: dict[str, Callable[[Client, argparse.Namespace], int]] = {
     "wait": list_commands.wait,
     "watch": list_commands.watch,
 }
-CONTROL_COMMANDS: dict[str, Callable[[ControlStub, argparse.Namespace], int]] = {"drain": drain, "handover": hand_over}
+CONTROL_COMMANDS: dict[str, Callable[[ControlStub, argparse.Namespace], int]] = {
+    "drain": drain,
+    "handover": hand_over,
+    "reload": reload,
+    "check": check,
+}
 """They ask the worker that is there now, and wait for no other."""
 
 LOCAL_COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {"completion": completion}

@@ -1,4 +1,7 @@
-"""`txworker drain` and `txworker handover`, over the socket in the worker's state directory. Return the exit status."""
+"""
+`txworker drain`, `handover`, `reload` and `check`, over the socket in the worker's state directory. Return the exit
+status.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import os
 import select
 import socket
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from google.protobuf.message import Message
@@ -25,7 +28,7 @@ def drain(stub: ControlStub, options: argparse.Namespace) -> int:
     """Make the worker refuse new jobs and end after its last job; with --wait, return when it has ended."""
     with _until_ended(options):
         answer = stub.Drain(pb.DrainReq(), timeout=options.deadline)
-        _print(options, answer, lambda: f"draining: {_running(answer.running)}")
+        _print(options, answer, lambda: [f"draining: {_running(answer.running)}"])
     return 0
 
 
@@ -34,12 +37,36 @@ def hand_over(stub: ControlStub, options: argparse.Namespace) -> int:
     with _until_ended(options):
         answer = stub.Handover(pb.HandoverReq(), timeout=options.deadline)
         jobs = "1 job is" if answer.running == 1 else f"{answer.running} jobs are"
-        _print(options, answer, lambda: f"handing over: {jobs} left to the next worker")
+        _print(options, answer, lambda: [f"handing over: {jobs} left to the next worker"])
     return 0
 
 
-def _print(options: argparse.Namespace, answer: Message, sentence: Callable[[], str]) -> None:
-    console.print_lines(as_json(answer) if options.json else sentence())
+def reload(stub: ControlStub, options: argparse.Namespace) -> int:
+    """Make the worker read its configuration again; print what is different."""
+    answer = stub.Reload(pb.ReloadReq(), timeout=options.deadline)
+    _print(options, answer, lambda: _changes(answer, "is", "the configuration was read again: nothing is different"))
+    return 0
+
+
+def check(stub: ControlStub, options: argparse.Namespace) -> int:
+    """Print what a reload would change. Changes nothing."""
+    answer = stub.Reload(pb.ReloadReq(checkOnly=True), timeout=options.deadline)
+    _print(options, answer, lambda: _changes(answer, "would be", "the configuration is good; nothing is different"))
+    return 0
+
+
+def _changes(answer: pb.ReloadRes, verb: str, nothing: str) -> list[str]:
+    lines = [
+        f"{one.key}: stays {one.before or 'not set'}; only a restart makes it {one.after or 'not set'}"
+        if one.needsRestart
+        else f"{one.key}: {verb} {one.after or 'not set'} from now on; it was {one.before or 'not set'}"
+        for one in answer.changes
+    ]
+    return lines or [nothing]
+
+
+def _print(options: argparse.Namespace, answer: Message, sentences: Callable[[], Sequence[str]]) -> None:
+    console.print_lines(*([as_json(answer)] if options.json else sentences()))
 
 
 @contextmanager

@@ -91,6 +91,8 @@ def program() -> argparse.ArgumentParser:
         ("top", "show what running jobs use: CPU and memory, each with all of its processes", _add_top),
         ("drain", "make the worker refuse new jobs, and end after its last job", _add_drain),
         ("handover", "make the worker end now, and leave its jobs to the next worker", _add_drain),
+        ("reload", "make the worker read its configuration again, and print what changes", _add_state_directory),
+        ("check", "print what `txworker reload` would change; nothing is changed", _add_state_directory),
         ("completion", "print what makes a shell complete this program's words", _add_completion),
     )
     for name, text, add in table:
@@ -280,6 +282,11 @@ def _add_top(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_drain(parser: argparse.ArgumentParser) -> None:
+    _add_state_directory(parser)
+    parser.add_argument("--wait", action="store_true", help="wait until the worker has ended")
+
+
+def _add_state_directory(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--state-directory",
         type=socket_in,
@@ -288,7 +295,6 @@ def _add_drain(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help=f"the worker's state directory, with its socket {SOCKET_NAME} (or use --addr unix:PATH)",
     )
-    parser.add_argument("--wait", action="store_true", help="wait until the worker has ended")
 
 
 def _add_completion(parser: argparse.ArgumentParser) -> None:

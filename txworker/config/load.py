@@ -18,18 +18,18 @@ from txworker.config.values import Config, ConfigError, GrpcServer, Jobs, Log, S
 _FILE_NAME = "worker.toml"
 
 
-def load(path: Path | None = None) -> Config:
+def load(path: Path | None = None, directory: Path | None = None) -> Config:
     """
-    The configuration in the file `path`. Without a path: that of worker.toml in the current directory, or the defaults
-    when there is no such file.
+    The configuration in the file `path`. Without a path: that of worker.toml in `directory`, or the defaults when there
+    is no such file. directory: where the worker was started; None: the current directory.
 
     Raises:
         ConfigError: the first mistake in the file.
     """
-    if path is None and os.path.lexists(_FILE_NAME):
-        path = Path(_FILE_NAME)
+    if path is None and os.path.lexists(where := (directory or Path()) / _FILE_NAME):
+        path = where
     try:
-        config = _config(_document(path) if path else {}, path)
+        config = _config(_document(path) if path else {}, path, directory)
         check_server(config.grpc_server)
         check_scheduler(config.scheduler)
         check_jobs(config.jobs)
@@ -52,9 +52,9 @@ def _document(path: Path) -> dict[str, Any]:
         raise ConfigError("", f"not TOML: {error}") from error
 
 
-def _config(document: dict[str, Any], path: Path | None) -> Config:
+def _config(document: dict[str, Any], path: Path | None, directory: Path | None) -> Config:
     source = path.absolute() if path else None
-    current = _current_directory()
+    current = directory or _current_directory()
     base = source.parent if source else current
     _refuse_unknown(document)
     sections = {name: _section(name, document.get(name, {}), base) for name in READERS}

@@ -9,15 +9,17 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThreadPool
 
 from txworker.base.logs import Logger
-from txworker.config import Config, Jobs
+from txworker.config import Config, Jobs, load
 from txworker.daemon import timers
 from txworker.daemon.directories import NotUsable, check_state_directory, open_output_directory
 from txworker.daemon.doors import make_doors
@@ -25,6 +27,8 @@ from txworker.daemon.drain import Drain
 from txworker.daemon.handover import Handover
 from txworker.daemon.lifetime import StagedServices, StopStep
 from txworker.daemon.processes import DRAIN_SECONDS, Processes
+from txworker.daemon.reload import Change, Reload, RunningConfig
+from txworker.daemon.start_context import StartContext
 from txworker.daemon.stopping import close_store, stop_jobs
 from txworker.daemon.unfinished_jobs import KeptLeftovers, ShimLoss, take_over_jobs
 from txworker.jobs.errors import StoreBroken
@@ -45,11 +49,12 @@ _log = Logger()
 
 @dataclass(frozen=True)
 class Assembled:
-    """The services, to be started; and the two that signals call."""
+    """The services, to be started; and what signals call."""
 
     services: StagedServices
     drain: Drain
     handover: Handover
+    reload: Reload
 
 
 @dataclass(frozen=True)
@@ -63,11 +68,9 @@ class _Core:
     worker: Worker
 
 
-def assemble(config: Config, reactor: Any, environment: Mapping[str, str], umask: int) -> Assembled:
+def assemble(config: Config, reactor: Any, context: StartContext) -> Assembled:
     """
     Make the worker. An earlier worker's unfinished jobs are taken over, or written down as lost, before this returns.
-
-    environment and umask are what jobs inherit.
 
     Raises:
         NotUsable: the output directory or the shim cannot be used, or the state directory is not safe.
@@ -76,20 +79,38 @@ def assemble(config: Config, reactor: Any, environment: Mapping[str, str], umask
     jobs = config.jobs
     bridge = Bridge(reactor)
     health = Health(bridge, NAMES)
-    core = _assemble_core(config, reactor, environment, umask, health.announce)
+    core = _assemble_core(config, reactor, context, health.announce)
     worker, processes = core.worker, core.processes
 
     handover = Handover(worker, jobs.at_stop == "leave", processes.can_leave, reactor.stop)
-    identity = (core.store.lease.name, core.store.lease.instance)
-    interfaces = make_doors(config, reactor, worker, bridge, health, handover, processes.descriptors, identity)
     retention = timers.retention(jobs, reactor, core.store, core.outputs, worker.catalog.viewers)
+
+    def apply(new: Config) -> None:
+        worker.set_policy(_policy(new.jobs))
+        processes.launcher.set_grace_seconds(new.jobs.stop_grace_seconds)
+        retention.set_limits(timers.retention_limits(new.jobs))
+        handover.configure(new.jobs.at_stop == "leave")
+        context.log_output.set_level(new.log.level)
+
+    running = RunningConfig(config)
+    reload = Reload(running, _reader(config, reactor, context), apply, processes.can_leave)
+
+    def reload_or_check(check_only: bool) -> Deferred[list[Change]]:
+        return reload.check() if check_only else reload.begin()
+
+    identity = (core.store.lease.name, core.store.lease.instance)
+    interfaces = make_doors(
+        running, reactor, worker, bridge, health, handover, reload_or_check, processes.descriptors, identity
+    )
 
     def refuse() -> None:
         worker.refuse()
         health.announce_stopping()
 
-    within_seconds = jobs.stop_grace_seconds + DRAIN_SECONDS + 1.0
-    end_jobs = StopStep("jobs", lambda: stop_jobs(worker, handover, reactor, within_seconds))
+    def end_jobs() -> Deferred[None]:
+        within_seconds = running.config.jobs.stop_grace_seconds + DRAIN_SECONDS + 1.0
+        return stop_jobs(worker, handover, reactor, within_seconds)
+
     stages: list[list[Service]] = [
         [StopStep("log", limit.close) for limit in interfaces.rate_limits],
         [
@@ -99,21 +120,28 @@ def assemble(config: Config, reactor: Any, environment: Mapping[str, str], umask
         ],
         [StopStep("processes", lambda: processes.close(handover.leaves, core.kept))],
         [interfaces.server],
-        [end_jobs, *interfaces.scheduler, retention, timers.memory_trim(reactor)],
+        [StopStep("jobs", end_jobs), *interfaces.scheduler, retention, timers.memory_trim(reactor)],
         [StopStep("refusal", refuse)],
     ]
-    return Assembled(StagedServices(stages), interfaces.drain, handover)
+    return Assembled(StagedServices(stages), interfaces.drain, handover, reload)
 
 
-def _assemble_core(
-    config: Config, reactor: Any, environment: Mapping[str, str], umask: int, announce: Callable[[bool], None]
-) -> _Core:
+def _reader(config: Config, reactor: Any, context: StartContext) -> Callable[[], Deferred[Config]]:
+    """Reads the configuration again, in a thread: its files may be on a disk that does not answer."""
+
+    def read() -> Deferred[Config]:
+        return deferToThreadPool(reactor, reactor.getThreadPool(), load, config.source, context.directory)
+
+    return read
+
+
+def _assemble_core(config: Config, reactor: Any, context: StartContext, announce: Callable[[bool], None]) -> _Core:
     jobs = config.jobs
     check_state_directory(jobs.state_directory)
     lease = take_lease(jobs.state_directory, config.worker.name)
     _log.info("This is worker {name}, instance {instance}.", name=lease.name, instance=lease.instance)
     outputs = open_output_directory(jobs.output_directory)
-    processes = _processes(jobs, reactor, environment, umask, lease)
+    processes = _processes(jobs, reactor, context, lease)
     # The store is opened, and upgraded, after the shim: if that refuses this version, the older worker is needed again.
     trouble = StoreTrouble(announce)
     store = JobStore(jobs.state_directory, jobs.durability == "machine", reactor, trouble.changed, lease)
@@ -126,28 +154,30 @@ def _assemble_core(
     return _Core(store, outputs, processes, kept, worker)
 
 
-def _processes(jobs: Jobs, reactor: Any, environment: Mapping[str, str], umask: int, lease: Lease) -> Processes:
+def _processes(jobs: Jobs, reactor: Any, context: StartContext, lease: Lease) -> Processes:
     output = os.open(jobs.output_directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        return Processes(jobs, reactor, environment, umask, f"txworker-{lease.id}", output)
+        return Processes(jobs, reactor, context.environment, context.umask, f"txworker-{lease.id}", output)
     except ShimUnusable as error:
         raise NotUsable(f"jobs.state_directory: {error}") from error
 
 
 def _worker(config: Jobs, processes: Processes, outputs: OutputDirectory, store: JobStore, reactor: Any) -> Worker:
-    keeps = config.leftovers == "keep"
-    policy = Policy(
+    elapsed = store.lease.elapsed
+    world = World(time.time, elapsed, boot_ticks, lambda: str(uuid.uuid4()), lambda call: reactor.callLater(0, call))
+    return Worker(processes.launcher, outputs, store, _policy(config), world)
+
+
+def _policy(config: Jobs) -> Policy:
+    return Policy(
         config.max_running,
         config.stop_grace_seconds,
         config.limits,
         config.ceilings,
-        keeps,
+        config.leftovers == "keep",
         str(config.directory),
         config.user,
     )
-    elapsed = store.lease.elapsed
-    world = World(time.time, elapsed, boot_ticks, lambda: str(uuid.uuid4()), lambda call: reactor.callLater(0, call))
-    return Worker(processes.launcher, outputs, store, policy, world)
 
 
 class StoreTrouble:

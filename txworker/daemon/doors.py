@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from twisted.application.service import Service
+from twisted.internet.defer import Deferred
 
 from txworker.base.logs import Logger
 from txworker.base.ratelimit import RateLimit
-from txworker.config import Config
 from txworker.config import GrpcServer as ServerConfig
 from txworker.daemon.descriptors import DescriptorLimit
 from txworker.daemon.drain import Drain
 from txworker.daemon.handover import Handover
+from txworker.daemon.reload import RunningConfig
 from txworker.daemon.scheduler_door import registration
 from txworker.leftovers.usage import LiveUsageReader
 from txworker.rpc.bridge import Bridge
@@ -46,26 +47,29 @@ class Doors:
 
 
 def make_doors(
-    config: Config,
+    running: RunningConfig,
     reactor: Any,
     worker: Worker,
     bridge: Bridge,
     health: Health,
     handover: Handover,
+    reload: Callable[[bool], Deferred[Any]],
     descriptors: DescriptorLimit,
     identity: tuple[str, int],
 ) -> Doors:
     """
-    The interfaces to a worker; health answers for it, and handover can be requested on the operator's socket.
+    The interfaces to a worker. health answers for it; handover, and reload(check_only), can be requested on the
+    operator's socket.
 
     identity: the worker's name and instance, which the scheduler is told.
     """
+    config = running.config
     request_lines, scheduler_lines = RateLimit(reactor), RateLimit(reactor, *_SCHEDULER_LINES)
     # drain is named before it exists: it needs the registration, which needs the server, which opens this socket.
-    control = ControlServicer(bridge, lambda: drain.begin(), handover.begin)
+    control = ControlServicer(bridge, lambda: drain.begin(), handover.begin, reload)
     operator_socket = control_socket(config.jobs.state_directory, control)
     servicer = WorkerServicer(worker, bridge, LiveUsageReader(), request_lines.allows)
-    server = _grpc_server(config.grpc_server, servicer, bridge, health, descriptors, operator_socket)
+    server = _grpc_server(running, servicer, bridge, health, descriptors, operator_socket)
     scheduler: list[Service] = []
     if config.scheduler.all_addrs:
         scheduler = [
@@ -83,7 +87,7 @@ def make_doors(
 
 
 def _grpc_server(
-    config: ServerConfig,
+    running: RunningConfig,
     servicer: WorkerServicer,
     bridge: Bridge,
     health: Health,
@@ -91,6 +95,7 @@ def _grpc_server(
     operator_socket: Callable[[Any], None],
 ) -> GrpcServer:
     """The server as configured, not started. operator_socket(server) binds the operator's socket when it starts."""
+    config = running.config.grpc_server
     return GrpcServer(
         config.host,
         config.port,
@@ -98,18 +103,24 @@ def _grpc_server(
         bridge,
         health,
         config.max_streams,
-        _credentials(config),
+        _credentials(running),
         _connections(config, descriptors),
         operator_socket,
     )
 
 
-def _credentials(config: ServerConfig) -> Callable[[], Any] | None:
+def _credentials(running: RunningConfig) -> Callable[[], Any] | None:
     """None: without TLS."""
+    config = running.config.grpc_server
     if not config.use_tls or not config.crt_file or not config.key_file:  # the configuration's checks require both
         return None
-    files = CertificateFiles(config.crt_file, config.key_file, config.client_ca_file)
-    return lambda: server_credentials(files)
+    return lambda: server_credentials(lambda: _certificate_files(running.config.grpc_server))
+
+
+def _certificate_files(config: ServerConfig) -> CertificateFiles:
+    if not config.crt_file or not config.key_file:
+        raise ValueError("TLS without certificate or key")
+    return CertificateFiles(config.crt_file, config.key_file, config.client_ca_file)
 
 
 def _connections(config: ServerConfig, descriptors: DescriptorLimit) -> Connections:

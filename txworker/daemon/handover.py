@@ -26,11 +26,17 @@ class Handover:
         self._can_leave = can_leave
         self._worker = worker
         self._stop = stop
+        self._begun = False
 
     @property
     def leaves(self) -> bool:
         """Whether jobs that run when the worker stops are left to the next one."""
         return self.wanted and self._can_leave
+
+    def configure(self, wanted: bool) -> None:
+        """From now on a stop leaves the jobs, or ends them. A handover that has begun is not changed."""
+        if not self._begun:
+            self.wanted = wanted
 
     def begin(self) -> Deferred[int]:
         """
@@ -45,7 +51,7 @@ class Handover:
             self._log.error("No handover: {error}.", error=error)
             return fail(error)
         self._log.info("Handing over: {running} jobs are left to the next worker.", running=running)
-        self.wanted = True
+        self._begun = self.wanted = True
         with suppress(ReactorNotRunning):  # it is stopping already
             self._stop()
         return succeed(running)

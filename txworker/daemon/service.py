@@ -25,6 +25,7 @@ from txworker.daemon.lifetime import StagedServices
 from txworker.daemon.log_output import LogOutput, log_output_for
 from txworker.daemon.refusals import CannotStart, check_identity, check_twistd
 from txworker.daemon.signals import hold_signals
+from txworker.daemon.start_context import StartContext
 from txworker.daemon.surroundings import open_standard_descriptors, remove_stale_pidfile
 from txworker.daemon.version import own_version
 from txworker.linux.procfs import ProcessTable
@@ -38,8 +39,9 @@ class Options(usage.Options):
     longdesc = (
         "Runs jobs for a remote scheduler. In the foreground: `twistd -n worker`; as a daemon: "
         "`twistd --pidfile worker.pid --logfile worker.log worker`. SIGTERM and SIGINT end every job, then the worker "
-        '(with jobs.at_stop = "leave" the jobs run on); SIGUSR1 takes no new jobs, lets those there are come to their '
-        "end, then ends the worker; SIGUSR2 ends the worker and leaves its jobs to the next one."
+        '(with jobs.at_stop = "leave" the jobs run on); SIGHUP reads the configuration again; SIGUSR1 opens the log '
+        "file again; SIGQUIT takes no new jobs, lets those there are come to their end, then ends the worker; SIGUSR2 "
+        "ends the worker and leaves its jobs to the next one."
     )
     optParameters = (
         (
@@ -70,6 +72,7 @@ class Options(usage.Options):
             raise CannotStart("txworker: --config: needs the name of a file")
         try:
             self.worker_config = load(Path(self["config"]) if self["config"] else None)
+            self.directory = Path.cwd()
         except ConfigError as error:
             raise CannotStart(f"txworker: {error}") from error
         self.umask = _umask() if self.parent is None or self.parent["umask"] is None else self.parent["umask"]
@@ -88,16 +91,18 @@ class WorkerService(Service):
 
     _log = Logger()
 
-    def __init__(self, config: Config, umask: int, log_output: LogOutput | None = None) -> None:
+    def __init__(self, config: Config, umask: int, directory: Path, log_output: LogOutput | None = None) -> None:
         self._config = config
         self._umask = umask
-        self._log_output = log_output
+        self._directory = directory
+        self._is_log_ours = log_output is not None
+        self._log_output = log_output or LogOutput(lambda event: None, config.log.level)
         self._services: StagedServices | None = None
 
     def setServiceParent(self, parent: Any) -> None:
         """Join twistd's application, and give it the log observer, which twistd then uses instead of its own."""
         super().setServiceParent(parent)
-        if self._log_output is not None and isinstance(parent, Componentized):
+        if self._is_log_ours and isinstance(parent, Componentized):
             parent.setComponent(ILogObserver, self._log_output)
 
     def startService(self) -> None:
@@ -121,7 +126,8 @@ class WorkerService(Service):
         except ImportError as error:  # twistd may have changed the user (--uid)
             raise CannotStart(f"txworker: Python's modules cannot be read by uid {os.geteuid()}: {error}") from error
 
-        self._services = start(self._config, reactor, environment, self._umask)
+        context = StartContext(environment, self._umask, self._directory, self._log_output)
+        self._services = start(self._config, reactor, context)
         self._log.info(
             "txworker {version}, configuration {source}, state in {state}, output in {output}.",
             version=own_version(),
@@ -154,7 +160,7 @@ def use_monotonic_clock(reactor: Any) -> None:
 
 def makeService(options: Options) -> Service:
     """Twisted: the service for these options."""
-    return WorkerService(options.worker_config, options.umask, options.log_output)
+    return WorkerService(options.worker_config, options.umask, options.directory, options.log_output)
 
 
 def _remove_stale_pidfile(twistd_options: Mapping[str, Any]) -> None:

@@ -6,7 +6,6 @@ Imports gRPC, so it is imported only after twistd has forked.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from txworker.config import Config
@@ -14,22 +13,29 @@ from txworker.daemon.assembly import assemble
 from txworker.daemon.directories import NotUsable
 from txworker.daemon.lifetime import StagedServices
 from txworker.daemon.refusals import CannotStart
-from txworker.daemon.signals import handle_signals
+from txworker.daemon.signals import SignalActions, Terminal, handle_signals
+from txworker.daemon.start_context import StartContext
 from txworker.jobs.errors import StoreBroken
 from txworker.rpc.server import CannotListen
 from txworker.store.errors import Unusable
 
 
-def start(config: Config, reactor: Any, environment: Mapping[str, str], umask: int) -> StagedServices:
+def start(config: Config, reactor: Any, context: StartContext) -> StagedServices:
     """
-    The services of the worker, started; signals stop it, drain it and hand its jobs over from now on.
+    The services of the worker, started; from now on it obeys signals.
 
     Raises:
         CannotStart: an address, a directory or a certificate cannot be used.
     """
     try:
-        assembled = assemble(config, reactor, environment, umask)
-        handle_signals(reactor, assembled.drain.begin, assembled.handover.begin)
+        assembled = assemble(config, reactor, context)
+        actions = SignalActions(
+            reload=assembled.reload.begin,
+            reopen_log=context.log_output.reopen,
+            drain=assembled.drain.begin,
+            hand_over=assembled.handover.begin,
+        )
+        handle_signals(reactor, actions, Terminal())
         assembled.services.startService()
     except CannotListen as error:
         raise CannotStart(f"txworker: grpc_server.addr: {error}") from error

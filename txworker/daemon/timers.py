@@ -81,12 +81,18 @@ def retention(
     config: Jobs, reactor: Any, store: JobStore, outputs: OutputDirectory, viewers: Viewers
 ) -> RetentionService:
     """Removes finished jobs as jobs.keep_days, keep_jobs and keep_output_bytes say."""
-    limits = Retention(config.keep_days, config.keep_jobs, config.keep_output_bytes)
 
     def in_thread(call: Callable[[], T]) -> Deferred[T]:
         return _in_thread(reactor, call)
 
-    return RetentionService(reactor, in_thread, store, outputs, viewers, limits, time.time, store.lease.elapsed)
+    return RetentionService(
+        reactor, in_thread, store, outputs, viewers, retention_limits(config), time.time, store.lease.elapsed
+    )
+
+
+def retention_limits(config: Jobs) -> Retention:
+    """How much is kept, as configured."""
+    return Retention(config.keep_days, config.keep_jobs, config.keep_output_bytes)
 
 
 def _in_thread(reactor: Any, call: Callable[[], T]) -> Deferred[T]:

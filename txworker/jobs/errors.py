@@ -152,6 +152,12 @@ class HandoverRefused(TxWorkerError):
         super().__init__(f"{running} jobs run without the shim and would end with this worker: nothing was handed over")
 
 
+class ReloadRefused(TxWorkerError):
+    """The configuration cannot be read again as it is; nothing has changed."""
+
+    reason = "CONFIGURATION"
+
+
 class WorkerStopping(TxWorkerError):
     """The worker takes no new jobs because it is stopping or being drained."""
 

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19txworker/pb/control.proto\x12\x08txworker\"\n\n\x08\x44rainReq\"\x1b\n\x08\x44rainRes\x12\x0f\n\x07running\x18\x01 \x01(\x05\"\r\n\x0bHandoverReq\"\x1e\n\x0bHandoverRes\x12\x0f\n\x07running\x18\x01 \x01(\x05\x32t\n\x07\x43ontrol\x12/\n\x05\x44rain\x12\x12.txworker.DrainReq\x1a\x12.txworker.DrainRes\x12\x38\n\x08Handover\x12\x15.txworker.HandoverReq\x1a\x15.txworker.HandoverResb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19txworker/pb/control.proto\x12\x08txworker\"\n\n\x08\x44rainReq\"\x1b\n\x08\x44rainRes\x12\x0f\n\x07running\x18\x01 \x01(\x05\"\r\n\x0bHandoverReq\"\x1e\n\x0bHandoverRes\x12\x0f\n\x07running\x18\x01 \x01(\x05\"\x1e\n\tReloadReq\x12\x11\n\tcheckOnly\x18\x01 \x01(\x08\"4\n\tReloadRes\x12\'\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x16.txworker.ConfigChange\"P\n\x0c\x43onfigChange\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0e\n\x06\x62\x65\x66ore\x18\x02 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x03 \x01(\t\x12\x14\n\x0cneedsRestart\x18\x04 \x01(\x08\x32\xa8\x01\n\x07\x43ontrol\x12/\n\x05\x44rain\x12\x12.txworker.DrainReq\x1a\x12.txworker.DrainRes\x12\x38\n\x08Handover\x12\x15.txworker.HandoverReq\x1a\x15.txworker.HandoverRes\x12\x32\n\x06Reload\x12\x13.txworker.ReloadReq\x1a\x13.txworker.ReloadResb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,6 +39,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_HANDOVERREQ']._serialized_end=93
   _globals['_HANDOVERRES']._serialized_start=95
   _globals['_HANDOVERRES']._serialized_end=125
-  _globals['_CONTROL']._serialized_start=127
-  _globals['_CONTROL']._serialized_end=243
+  _globals['_RELOADREQ']._serialized_start=127
+  _globals['_RELOADREQ']._serialized_end=157
+  _globals['_RELOADRES']._serialized_start=159
+  _globals['_RELOADRES']._serialized_end=211
+  _globals['_CONFIGCHANGE']._serialized_start=213
+  _globals['_CONFIGCHANGE']._serialized_end=293
+  _globals['_CONTROL']._serialized_start=296
+  _globals['_CONTROL']._serialized_end=464
 # @@protoc_insertion_point(module_scope)

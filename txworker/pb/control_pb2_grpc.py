@@ -44,6 +44,11 @@ class ControlStub:
                 request_serializer=txworker_dot_pb_dot_control__pb2.HandoverReq.SerializeToString,
                 response_deserializer=txworker_dot_pb_dot_control__pb2.HandoverRes.FromString,
                 _registered_method=True)
+        self.Reload = channel.unary_unary(
+                '/txworker.Control/Reload',
+                request_serializer=txworker_dot_pb_dot_control__pb2.ReloadReq.SerializeToString,
+                response_deserializer=txworker_dot_pb_dot_control__pb2.ReloadRes.FromString,
+                _registered_method=True)
 
 
 class ControlServicer:
@@ -63,6 +68,14 @@ class ControlServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Reload(self, request, context):
+        """The worker reads its configuration again and applies what can change while it runs. Answers when that is done, with
+        what is different; FAILED_PRECONDITION (reason CONFIGURATION): the file is wrong, and nothing has changed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ControlServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -75,6 +88,11 @@ def add_ControlServicer_to_server(servicer, server):
                     servicer.Handover,
                     request_deserializer=txworker_dot_pb_dot_control__pb2.HandoverReq.FromString,
                     response_serializer=txworker_dot_pb_dot_control__pb2.HandoverRes.SerializeToString,
+            ),
+            'Reload': grpc.unary_unary_rpc_method_handler(
+                    servicer.Reload,
+                    request_deserializer=txworker_dot_pb_dot_control__pb2.ReloadReq.FromString,
+                    response_serializer=txworker_dot_pb_dot_control__pb2.ReloadRes.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -131,6 +149,33 @@ class Control:
             '/txworker.Control/Handover',
             txworker_dot_pb_dot_control__pb2.HandoverReq.SerializeToString,
             txworker_dot_pb_dot_control__pb2.HandoverRes.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Reload(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/txworker.Control/Reload',
+            txworker_dot_pb_dot_control__pb2.ReloadReq.SerializeToString,
+            txworker_dot_pb_dot_control__pb2.ReloadRes.FromString,
             options,
             channel_credentials,
             insecure,

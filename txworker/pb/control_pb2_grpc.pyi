@@ -37,6 +37,10 @@ class ControlStub:
     """The worker takes no new jobs, and ends when its jobs are done. Answers at once; may be called again."""
     Handover: _grpc.UnaryUnaryMultiCallable[_control_pb2.HandoverReq, _control_pb2.HandoverRes]
     """The worker ends now and its jobs run on for the next worker, whatever jobs.at_stop says. Answers at once."""
+    Reload: _grpc.UnaryUnaryMultiCallable[_control_pb2.ReloadReq, _control_pb2.ReloadRes]
+    """The worker reads its configuration again and applies what can change while it runs. Answers when that is done, with
+    what is different; FAILED_PRECONDITION (reason CONFIGURATION): the file is wrong, and nothing has changed.
+    """
 
 @_typing.type_check_only
 class ControlAsyncStub(ControlStub):
@@ -45,6 +49,10 @@ class ControlAsyncStub(ControlStub):
     """The worker takes no new jobs, and ends when its jobs are done. Answers at once; may be called again."""
     Handover: _aio.UnaryUnaryMultiCallable[_control_pb2.HandoverReq, _control_pb2.HandoverRes]  # type: ignore[assignment]
     """The worker ends now and its jobs run on for the next worker, whatever jobs.at_stop says. Answers at once."""
+    Reload: _aio.UnaryUnaryMultiCallable[_control_pb2.ReloadReq, _control_pb2.ReloadRes]  # type: ignore[assignment]
+    """The worker reads its configuration again and applies what can change while it runs. Answers when that is done, with
+    what is different; FAILED_PRECONDITION (reason CONFIGURATION): the file is wrong, and nothing has changed.
+    """
 
 class ControlServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -62,5 +70,15 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_control_pb2.HandoverRes, _abc.Awaitable[_control_pb2.HandoverRes]]:
         """The worker ends now and its jobs run on for the next worker, whatever jobs.at_stop says. Answers at once."""
+
+    @_abc_1.abstractmethod
+    def Reload(
+        self,
+        request: _control_pb2.ReloadReq,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.ReloadRes, _abc.Awaitable[_control_pb2.ReloadRes]]:
+        """The worker reads its configuration again and applies what can change while it runs. Answers when that is done, with
+        what is different; FAILED_PRECONDITION (reason CONFIGURATION): the file is wrong, and nothing has changed.
+        """
 
 def add_ControlServicer_to_server(servicer: ControlServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

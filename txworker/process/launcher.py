@@ -110,6 +110,10 @@ class Launcher:
             raise
         return process
 
+    def set_grace_seconds(self, grace_seconds: float) -> None:
+        """The grace period of processes that are started from now on, where their limits end them."""
+        self._defaults = replace(self._defaults, grace_seconds=grace_seconds)
+
     def take_over(
         self, job_id: str, spec: JobSpec, output: OutputWriter, listener: Listener, held: HeldProcess
     ) -> JobProcess:

@@ -6,9 +6,10 @@ refuses it elsewhere.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, Protocol, TypeVar
 from urllib.parse import quote
 
 import grpc
@@ -26,21 +27,44 @@ SOCKET_NAME = "control.sock"
 _MAX_PATH_BYTES = 107
 """Of a socket's name (unix(7))."""
 
+T = TypeVar("T")
+
 _log = Logger()
+
+
+class ConfigChange(Protocol):
+    """A key whose value in the file differs from the one in force; live: a reload applies it."""
+
+    @property
+    def key(self) -> str: ...
+
+    @property
+    def before(self) -> str: ...
+
+    @property
+    def after(self) -> str: ...
+
+    @property
+    def live(self) -> bool: ...
 
 
 class ControlServicer(control_pb2_grpc.ControlServicer):
     """
-    drain() and hand_over() are called in the reactor thread. Their Deferreds fire with the number of unfinished jobs.
-    Methods: gRPC threads.
+    drain(), hand_over() and reload(check_only) are called in the reactor thread. The Deferreds of the first two fire
+    with the number of unfinished jobs, that of reload() with ConfigChanges. Methods: gRPC threads.
     """
 
     def __init__(
-        self, bridge: Bridge, drain: Callable[[], Deferred[int]], hand_over: Callable[[], Deferred[int]]
+        self,
+        bridge: Bridge,
+        drain: Callable[[], Deferred[int]],
+        hand_over: Callable[[], Deferred[int]],
+        reload: Callable[[bool], Deferred[Any]],
     ) -> None:
         self._bridge = bridge
         self._drain = drain
         self._hand_over = hand_over
+        self._reload = reload
 
     def Drain(self, request: pb.DrainReq, context: grpc.ServicerContext) -> pb.DrainRes:
         """The worker refuses new jobs, and ends when the present ones have ended."""
@@ -50,7 +74,17 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
         """The worker ends, and leaves its running jobs to the next worker."""
         return pb.HandoverRes(running=self._call(self._hand_over, context))
 
-    def _call(self, ask: Callable[[], Deferred[int]], context: grpc.ServicerContext) -> int:
+    def Reload(self, request: pb.ReloadReq, context: grpc.ServicerContext) -> pb.ReloadRes:
+        """The worker reads its configuration again, or only tells what that would change."""
+        changes: Sequence[ConfigChange] = self._call(lambda: self._reload(request.checkOnly), context)
+        return pb.ReloadRes(
+            changes=[
+                pb.ConfigChange(key=one.key, before=one.before, after=one.after, needsRestart=not one.live)
+                for one in changes
+            ]
+        )
+
+    def _call(self, ask: Callable[[], Deferred[T]], context: grpc.ServicerContext) -> T:
         try:
             return self._bridge.caller(context).call(ask)
         except TxWorkerError as error:
@@ -75,7 +109,7 @@ class SocketWatch:
         elif (found != self._bound) is not self._gone:
             self._gone = not self._gone
             if self._gone:
-                text = "The socket {path} is gone: `txworker drain` cannot be used until a restart, SIGUSR1 can."
+                text = "The socket {path} is gone: `txworker drain` cannot be used until a restart, SIGQUIT can."
                 _log.warn(text, path=self._path)
 
 
@@ -86,8 +120,8 @@ def control_socket(directory: Path, servicer: ControlServicer) -> Callable[[grpc
         path = directory / SOCKET_NAME
         if len(os.fsencode(path)) > _MAX_PATH_BYTES:
             _log.warn(
-                "{path} is too long for a socket: `txworker drain` and `handover` cannot be used, SIGUSR1 and SIGUSR2 "
-                "can.",
+                "{path} is too long for a socket: `txworker drain`, `handover` and `reload` cannot be used, SIGQUIT, "
+                "SIGUSR2 and SIGHUP can.",
                 path=path,
             )
             return

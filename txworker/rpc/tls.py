@@ -17,15 +17,16 @@ RECHECK_SECONDS = 30.0
 class ReloadingCertificate:
     """
     gRPC calls it before each handshake, in threads of its own. Changed files are used once they are fit to serve; until
-    then the old certificate is used, and the problem is logged once. monotonic() counts seconds.
+    then the old certificate is used, and the problem is logged once. files() tells in any thread which files these are;
+    either always or never with a client CA. monotonic() counts seconds.
     """
 
     _log = Logger()
 
-    def __init__(self, files: CertificateFiles, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, files: Callable[[], CertificateFiles], monotonic: Callable[[], float] = time.monotonic) -> None:
         self._files = files
         self._monotonic = monotonic
-        self._served = read(files)
+        self._served = read(files())
         self._unfit: Pems | None = None
         self._recheck_at = 0.0
         self._logged = ""
@@ -33,27 +34,28 @@ class ReloadingCertificate:
 
     def __call__(self) -> grpc.ServerCertificateConfiguration | None:
         """The new configuration; None: the present one stays in use."""
+        files = self._files()
         try:
-            pems = read(self._files)
+            pems = read(files)
         except OSError as error:
             self._warn(f"{error.filename}: {error.strerror}")
             return None
         if pems == self._served:
             self._logged = ""
             return None
-        return self._checked(pems)
+        return self._checked(files, pems)
 
-    def _checked(self, pems: Pems) -> grpc.ServerCertificateConfiguration | None:
+    def _checked(self, files: CertificateFiles, pems: Pems) -> grpc.ServerCertificateConfiguration | None:
         if pems == self._unfit and self._monotonic() < self._recheck_at:
             return None
         try:
-            check(self._files, pems)
+            check(files, pems)
         except UnfitCertificate as error:
             self._unfit, self._recheck_at = pems, self._monotonic() + RECHECK_SECONDS
             self._warn(str(error))
             return None
         self._served, self._unfit, self._logged = pems, None, ""
-        self._log.info("Serving the certificate that is now in {path}.", path=self._files.crt)
+        self._log.info("Serving the certificate that is now in {path}.", path=files.crt)
         return _configuration(pems)
 
     def _warn(self, problem: str) -> None:
@@ -62,9 +64,10 @@ class ReloadingCertificate:
             self._log.warn("The old certificate goes on serving, the new cannot: {problem}.", problem=problem)
 
 
-def server_credentials(files: CertificateFiles) -> grpc.ServerCredentials:
+def server_credentials(files: Callable[[], CertificateFiles]) -> grpc.ServerCredentials:
     """
-    Credentials that are reloaded when their files change. Open connections keep their certificate.
+    Credentials that are reloaded when their files change, or when files() names others. Open connections keep their
+    certificate.
 
     Raises:
         OSError: a file cannot be read.
@@ -73,7 +76,7 @@ def server_credentials(files: CertificateFiles) -> grpc.ServerCredentials:
     return grpc.dynamic_ssl_server_credentials(
         reloading.initial,
         reloading,  # type: ignore[arg-type]  # None is documented as "nothing changed", the stubs do not know
-        require_client_authentication=files.client_ca is not None,
+        require_client_authentication=files().client_ca is not None,
     )
 
 

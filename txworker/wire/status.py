@@ -26,6 +26,7 @@ _CODES: dict[type[errors.TxWorkerError], grpc.StatusCode] = {
     errors.OutOfResources: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.NotSupported: grpc.StatusCode.FAILED_PRECONDITION,
     errors.HandoverRefused: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.ReloadRefused: grpc.StatusCode.FAILED_PRECONDITION,
     errors.WorkerStopping: grpc.StatusCode.UNAVAILABLE,
     errors.StoreBroken: grpc.StatusCode.UNAVAILABLE,
     errors.StoreFull: grpc.StatusCode.RESOURCE_EXHAUSTED,

@@ -56,22 +56,37 @@ class RetentionService(Service):
         self._now = now
         self._elapsed = elapsed
         self._timer: Timer | None = None
+        self._looking = False
 
     def startService(self) -> None:
         """Start looking, if any limit is configured."""
         super().startService()
-        if self._limits.limited:
-            self._timer = self._clock.callLater(0, self._look)
+        self._start_timer()
+
+    def set_limits(self, limits: Retention) -> None:
+        """Remove by these limits from now on. Looks at once, unless a look is under way."""
+        self._limits = limits
+        if self.running and not self._looking:
+            self._stop_timer()
+            self._start_timer()
 
     def stopService(self) -> None:
         """Stop looking; a step that is under way finishes in its thread."""
         super().stopService()
+        self._stop_timer()
+
+    def _start_timer(self, seconds: float = 0.0) -> None:
+        if self._limits.limited:
+            self._timer = self._clock.callLater(seconds, self._look)
+
+    def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def _look(self) -> None:
         self._timer = None
+        self._looking = True
         Deferred.fromCoroutine(self._step()).addErrback(self._failed).addCallback(self._again)
 
     async def _step(self) -> bool:
@@ -104,8 +119,9 @@ class RetentionService(Service):
         return False
 
     def _again(self, more: bool) -> None:
+        self._looking = False
         if self.running:
-            self._timer = self._clock.callLater(0 if more else PAUSE_SECONDS, self._look)
+            self._start_timer(0.0 if more else PAUSE_SECONDS)
 
 
 def _span(jobs: list[Job]) -> dict[str, Any]:

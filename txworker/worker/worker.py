@@ -209,6 +209,10 @@ class Worker:
         """
         return maybeDeferred(self._stop, job_id, grace_seconds, EndReason.REQUESTED)
 
+    def set_policy(self, policy: Policy) -> None:
+        """Decide by that policy from now on. Jobs that were accepted before keep their settings."""
+        self._policy = policy
+
     def refuse(self) -> None:
         """Refuse new jobs from now on."""
         self._refusing = True
