@@ -37,6 +37,7 @@ class FakeClient:
         self.stopped: list[tuple[str, float | None]] = []
         self.waited: list[str] = []
         self.signalled: list[tuple[str, int]] = []
+        self.renewed: list[str] = []
 
     def start(self, command: str, path: str = "", **details: Any) -> FakeJob:
         self.asked.append((command, path, details))
@@ -58,6 +59,11 @@ class FakeClient:
     def signal(self, job_id: str, number: int) -> None:
         self._check(job_id)
         self.signalled.append((job_id, number))
+
+    def renew(self, job_ids: Iterable[str]) -> list[str]:
+        self.renewed = list(job_ids)
+        running = {job.jobID for job in self.all if not record_of(job).done}
+        return [job_id for job_id in self.renewed if job_id not in running]
 
     def usage(self, job_ids: Iterable[str] = ()) -> dict[str, LiveUsage]:
         return {job_id: usage for job_id, usage in self.usages.items() if job_id in (list(job_ids) or self.usages)}

@@ -18,6 +18,7 @@ from txworker.cli.failures import UNREACHABLE, Failed
 from txworker.cli.operator_commands import drain
 from txworker.cli.parser import parse
 from txworker.cli.query_command import inspect, query
+from txworker.cli.renew_command import renew
 from txworker.cli.start_command import start
 from txworker.cli.stop_command import stop
 from txworker.cli.stream_command import lines_of, stream
@@ -83,6 +84,26 @@ class HostileWorkerTests(SynchronousTestCase):
             _, _, err = call(stop, FakeClient(errors={"a": error}), "stop", "a")
             self.assert_plain(err, lines=1)
             self.assertLess(len(err), 12_000)
+
+
+class RenewTests(SynchronousTestCase):
+    def test_renew(self) -> None:
+        """All leases are renewed by one call; a job that is done or unknown is an error, and the others are renewed."""
+        states = (pb.JOB_STATE_RUNNING, pb.JOB_STATE_FAILED, pb.JOB_STATE_RUNNING)
+        jobs = [pb.Job(jobID=f"{number}" * 36, state=state) for number, state in enumerate(states)]
+        running, done, other = jobs
+        client = FakeClient(jobs)
+        self.assertEqual((0, "", ""), call(renew, client, "renew", running.jobID, other.jobID))
+        self.assertEqual([running.jobID, other.jobID], client.renewed)
+        status, out, err = call(renew, client, "renew", running.jobID, done.jobID, "x")
+        sentences = [
+            "txworker: there is no job 'x' on this worker (NOT_FOUND)",
+            f"txworker: job {done.jobID} does not run any more",
+        ]
+        self.assertEqual((1, "", sentences), (status, out, err.splitlines()))
+        self.assertEqual([running.jobID, done.jobID], client.renewed)
+        json = f'{{"gone": ["{done.jobID}"]}}\n'
+        self.assertEqual((1, json, ""), call(renew, client, "renew", "--json", done.jobID))
 
 
 class StopTests(SynchronousTestCase):

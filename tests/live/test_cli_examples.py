@@ -67,7 +67,7 @@ def worker(a_daemon: ADaemon) -> Daemon:
 def named(worker: Daemon, line: str) -> str:
     """With ids in place of "JOB": of jobs that run where they are stopped, else of jobs that are done."""
     while "JOB" in line:
-        if line.split()[1] in ("stop", "kill"):
+        if line.split()[1] in ("stop", "kill", "renew"):
             job_id = worker.start("sleep", "1000")
         else:
             job_id = worker.bash("echo out; echo err >&2", separateStderr=True)

@@ -54,6 +54,7 @@ STATUSES: dict[str, tuple[Sequence[str], int, str]] = {
     "builtin": (("cd", "/tmp"), 127, '; no shell here: use `bash -c "cd /tmp"`'),
     "pipe": (("false", "|", "cat"), 1, 'no shell here: use `bash -c "false | cat"`'),
     "not executable": (("/etc/passwd",), 126, "(PERMISSION_DENIED)"),
+    "lease": (("--lease", "0.5", "true"), 125, "lease: 0.5 must be 1 second or more"),
     "no directory": (("--directory", "/no/such", "true"), 125, "(NOT_FOUND)"),
     "refused": (("--leftovers", "keep", "--env", "=x", "true"), 2, "is not NAME=VALUE"),
     "impossible": ((" ",), 125, "(INVALID_ARGUMENT)"),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,8 +16,9 @@ import grpc
 import pytest
 import pytest_twisted
 
+from tests.live.test_cli import PROGRAM, txworker
 from tests.support.cutting_proxy import cutting_proxy
-from tests.support.daemon import LIMIT, Daemon, wait_until
+from tests.support.daemon import LIMIT, Daemon, running, wait_until
 from txworker.client import AsyncClient, Client
 from txworker.client.tx import TwistedClient
 from txworker.pb import worker_pb2 as pb
@@ -104,6 +107,41 @@ async def test_followed(daemon: Daemon) -> None:
             assert proxy.cuts > 5
         finally:
             await twisted_client.close()
+
+
+@pytest.mark.slow
+def test_run_is_killed(a_daemon: ADaemon) -> None:
+    """
+    `txworker run --lease` renews while it runs. When it is killed, its job is stopped that much later: TERM, the grace
+    period, KILL.
+    """
+    daemon = a_daemon("[jobs]\nstop_grace_seconds = 1.5")
+    words = ("run", "--lease", "1s", "bash", "-c", "trap 'echo term' TERM; echo $$; while :; do sleep 0.1; done")
+    with running([*PROGRAM, "--addr", daemon.addr, *words], text=True, stdin=subprocess.DEVNULL) as program:
+        assert program.stdout is not None
+        pid = int(program.stdout.readline())
+        (job,) = daemon.stub.ListJobs(pb.ListJobsReq(states=[pb.JOB_STATE_RUNNING])).jobs
+        assert job.pid == pid
+        until = time.monotonic() + 3.5
+        wait_until(lambda: daemon.query(job.jobID).done or time.monotonic() > until)
+        assert daemon.query(job.jobID).job.state == pb.JOB_STATE_RUNNING
+        program.kill()
+        killed = time.time()
+    job = daemon.end(job.jobID).job
+    assert (job.state, job.errorText) == (pb.JOB_STATE_STOPPED, "lease of 1 s ran out: signal: killed")
+    assert b"term\n" in daemon.raw(job.jobID)
+    assert 1.5 < job.finishedAt.ToMilliseconds() / 1000 - killed < 1 + 1.5 + 2  # the lease and the grace period
+
+
+def test_commands(daemon: Daemon) -> None:
+    """`start --lease` leaves the renewing to `renew`, which says what runs no longer; `inspect` shows the lease."""
+    status, printed, err = txworker(daemon, "start", "--lease", "1h", "sleep", "1000")
+    job_id = printed.decode().strip()
+    assert (status, err) == (0, "")
+    assert txworker(daemon, "renew", job_id[:8]) == (0, b"", "")
+    assert re.search(rb"^lease +3600[.]000 s$", txworker(daemon, "inspect", job_id[:8])[1], re.MULTILINE)
+    txworker(daemon, "kill", "--wait", job_id)
+    assert txworker(daemon, "renew", job_id) == (1, b"", f"txworker: job {job_id} does not run any more\n")
 
 
 @pytest.mark.slow

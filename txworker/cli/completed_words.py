@@ -30,7 +30,7 @@ ANSWER_SECONDS = 0.5
 MOST_JOBS = 100
 """The newest ones."""
 
-_ON_UNFINISHED = ("stop", "kill", "wait")
+_ON_UNFINISHED = ("stop", "kill", "renew", "wait")
 """Commands that a job which is done is no use to."""
 
 _MOST_CHARACTERS = 60

@@ -15,6 +15,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("echo in | txworker run cat", "a pipe is the job's standard input"),
         ("txworker run --detach bash count.sh", "print the job's id, and leave the job to itself"),
         ("txworker run -d --max-processes 4096 true", ""),
+        ("txworker run --lease 30s bash count.sh", "the job ends half a minute after this program does, however"),
         ("txworker run bash -c 'ls | wc -l'", "jobs have no shell unless they start one"),
     ),
     "stop": (
@@ -29,6 +30,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("txworker kill --label night=1 --wait", ""),
         ("txworker kill --all", ""),
     ),
+    "renew": (("txworker renew JOB JOB", "their leases count from now"), ("txworker renew --json JOB", "")),
     "query": (("txworker query JOB JOB", "how they stand"), ("txworker query --json JOB", "")),
     "inspect": (("txworker inspect JOB", "all that is known, with how it was started"),),
     "stream": (

@@ -18,6 +18,7 @@ from txworker.cli.failures import INTERRUPTED, REFUSED, Failed, failure
 from txworker.cli.operator_commands import check, drain, hand_over, reload
 from txworker.cli.parser import parse
 from txworker.cli.query_command import inspect, query
+from txworker.cli.renew_command import renew
 from txworker.cli.run_command import run
 from txworker.cli.start_command import start
 from txworker.cli.stop_command import stop
@@ -34,6 +35,7 @@ COMMANDS: dict[str, Callable[[Client, argparse.Namespace], int]] = {
     "start": start,
     "stop": stop,
     "kill": stop,
+    "renew": renew,
     "query": query,
     "inspect": inspect,
     "stream": stream,

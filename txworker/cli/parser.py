@@ -77,6 +77,7 @@ def program() -> argparse.ArgumentParser:
         ("run", "start a job, follow its output, exit as it does; Ctrl-C stops it", _add_run),
         ("stop", "end jobs: TERM, and KILL after the grace period", _add_stop),
         ("kill", "end jobs by KILL, at once; or send them another signal", _add_kill),
+        ("renew", "renew the leases of jobs that were started with --lease", _add_jobs),
         ("query", "print the main fields of jobs' records", _add_jobs),
         ("inspect", "print all of jobs' records, with how they were started", _add_jobs),
         (
@@ -115,6 +116,13 @@ def _add_start(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--timeout", type=seconds, metavar="SECONDS", help="stop the job after this time")
     parser.add_argument(
         "--quiet-timeout", type=seconds, metavar="SECONDS", help="stop the job after this time in silence"
+    )
+    parser.add_argument(
+        "--lease",
+        type=seconds,
+        metavar="SECONDS",
+        help="stop the job when its lease was not renewed for this time: `run` renews it as long as it lives itself, "
+        "`renew` once",
     )
     parser.add_argument("--stdin", metavar="FILE", help="the job's standard input; '-' is that of this program")
     parser.add_argument(

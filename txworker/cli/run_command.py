@@ -56,7 +56,8 @@ def run(client: Client, options: argparse.Namespace) -> int:
     Start a job, copy its output, and return its exit status.
 
     SIGINT, SIGTERM, SIGHUP and SIGQUIT stop the job, a second one kills it. It is also stopped when its output cannot
-    be written. With --detach print its id, and leave it to itself.
+    be written. With --detach print its id, and leave it to itself. With --lease the worker stops it when this program
+    has been gone for so long.
     """
     console.check_open()
     what = what_to_start(options, run_stdin(options.stdin))
@@ -156,12 +157,13 @@ class _Run:
         return _Copied()
 
     def _end(self) -> _Ended:
-        try:
-            return _Ended(self._silent.wait(self._job_id))
-        except OutOfResources:  # the worker has no thread left for the watch
-            while not isinstance(record := self._silent.get(self._job_id), JobResult):
-                time.sleep(_POLL_SECONDS)
-            return _Ended(record)
+        with self._client.renewing(self._job_id, self._options.lease):
+            try:
+                return _Ended(self._silent.wait(self._job_id))
+            except OutOfResources:  # the worker has no thread left for the watch
+                while not isinstance(record := self._silent.get(self._job_id), JobResult):
+                    time.sleep(_POLL_SECONDS)
+                return _Ended(record)
 
     def _stop(self, grace: float | None) -> None:
         """Stop the job in a thread of its own; an error is printed."""

@@ -92,6 +92,8 @@ def what_to_start(options: argparse.Namespace, stdin: bytes) -> Start:
         details["timeout"] = options.timeout
     if options.quiet_timeout is not None:
         details["quiet_timeout"] = options.quiet_timeout
+    if options.lease is not None:
+        details["lease"] = options.lease
     path = rest[0] if rest else ""
     request = start_request(command, path, details)
     if (whole := request.ByteSize()) > _MOST_BYTES:
