@@ -109,6 +109,10 @@ class ParserTests(SynchronousTestCase):
             "txworker stop: error: argument --grace: expected one argument (txworker stop --help shows the usage)\n",
             refusal(["stop", "a", "--grace"]),
         )
+        self.assertEqual(
+            "txworker run: error: there is nothing to run: name an executable (txworker run --help shows the usage)\n",
+            refusal(["run", "--"]),
+        )
 
     def test_states(self) -> None:
         """States may be separated by commas, and the option repeated."""

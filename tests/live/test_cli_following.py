@@ -46,32 +46,6 @@ def first_line(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline()
 
 
-STATUSES: dict[str, tuple[Sequence[str], int, str]] = {
-    "well": (("true",), 0, ""),
-    "exit code": (("bash", "-c", "exit 7"), 7, "job : exit status 7"),
-    "signal": (("bash", "-c", "kill -9 $$"), 137, "job : signal: killed"),
-    "not found": (("no-such-program",), 127, 'command: "no-such-program": no such executable (NOT_FOUND)'),
-    "builtin": (("cd", "/tmp"), 127, '; no shell here: use `bash -c "cd /tmp"`'),
-    "pipe": (("false", "|", "cat"), 1, 'no shell here: use `bash -c "false | cat"`'),
-    "not executable": (("/etc/passwd",), 126, "(PERMISSION_DENIED)"),
-    "lease": (("--lease", "0.5", "true"), 125, "lease: 0.5 must be 1 second or more"),
-    "no directory": (("--directory", "/no/such", "true"), 125, "(NOT_FOUND)"),
-    "refused": (("--leftovers", "keep", "--env", "=x", "true"), 2, "is not NAME=VALUE"),
-    "impossible": ((" ",), 125, "(INVALID_ARGUMENT)"),
-    "timed out": (("--timeout", "0.2", "sleep", "1000"), 143, "job : timed out"),
-}
-
-
-@pytest.mark.parametrize("name", STATUSES)
-def test_statuses(daemon: Daemon, name: str) -> None:
-    """How `run` ends, as docker run does: the job's own code, 128 + its signal, 125, 126 and 127."""
-    words, status, sentence = STATUSES[name]
-    found, out, err = txworker(daemon, "run", *words)
-    assert (found, out) == (status, b""), err
-    assert sentence in re.sub(r"(job )\S+(?=:)", r"\1", err).replace("'", '"')
-    assert err.count("\n") == bool(sentence) + (name == "pipe")
-
-
 @pytest.mark.slow
 def test_nobody_there() -> None:
     """No worker at all, and no patience: 125 for `run`, 69 for the others, in one sentence."""
@@ -243,26 +217,6 @@ def test_stays_away(a_daemon: ADaemon) -> None:
         assert ("`txworker query " in last) == (words[0] == "run")
     for job in jobs:
         os.kill(job.pid, signal.SIGKILL)
-
-
-def test_stopped_in_order(a_daemon: ADaemon) -> None:
-    """A worker that is stopped ends its jobs: `run` ends as its job did, though no other worker ever comes."""
-    worker = a_daemon()
-    script = "trap 'echo bye; exit 3' TERM; echo up; while :; do sleep 0.05; done"
-    with (
-        at(worker.addr, "run", "bash", "-c", script) as one,
-        at(worker.addr, "run", "--separate-stderr", *script_of(4)) as two,
-    ):
-        assert [first_line(one), first_line(two)] == ["up\n", "up\n"]
-        worker.stop()
-        status, out, err = ended(one)
-        assert (status, out.endswith("bye\n")) == (3, True), err
-        assert ended(two)[0] == 4
-
-
-def script_of(code: int) -> list[str]:
-    """A job that ends with this code when it is stopped."""
-    return ["bash", "-c", f"trap 'exit {code}' TERM; echo up; while :; do sleep 0.05; done"]
 
 
 def test_interrupted_while_nobody_answers(a_daemon: ADaemon) -> None:

@@ -59,7 +59,13 @@ _AddOptions = Callable[[argparse.ArgumentParser], None]
 def parse(argv: list[str]) -> argparse.Namespace:
     """Parse the arguments. Exits with status 2 and a sentence when they are wrong."""
     parser = program()
-    return _checked(parser, parser.parse_args(argv))
+    options = parser.parse_args(argv)
+    return _checked(commands_of(parser)[options.command_name], options)
+
+
+def commands_of(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    """The parsers of the commands, by their names."""
+    return next(action.choices for action in parser._actions if isinstance(action, argparse._SubParsersAction))
 
 
 def program() -> argparse.ArgumentParser:
