@@ -129,6 +129,15 @@ class RoundTripTests(SynchronousTestCase):
         columns = {row[1] for row in self.connection.execute("PRAGMA table_info(jobs)")}
         self.assertEqual(columns - {"path", "request_id"}, set(rows.NAMES))
 
+    def test_plain_columns(self) -> None:
+        """A new field of a record needs only a column, unless SQLite has no such value; then the import says so."""
+        for hint in (int, str, float | None, int | None):
+            self.assertIsNone(rows.plain_column("new", hint).from_sql)
+        self.assertEqual([False, True], list(map(rows.plain_column("new", bool).from_sql or repr, (0, 1))))
+        for hint in (bytes, Usage, bool | None, EndReason | None):
+            error = self.assertRaises(TypeError, rows.plain_column, "new", hint)
+            self.assertIn("Job.new is no number, text or truth value", str(error))
+
     def test_new_row_is_enough(self) -> None:
         """A row that was only inserted reads as the pending job."""
         job = a_job(WHOLE)

@@ -2,8 +2,8 @@
 A job's record, the facts that change it, and after(), which applies a fact to a record.
 
 This module starts nothing, reads no clock and does not know the wire. To add a field to a job's record: a field of Job
-here (and of Exit, when it is a fact about the exit), the message in worker.proto, a line in wire/jobs.py, a column in
-store/schema.py and store/rows.py.
+here (and of Exit, when it is a fact about the exit), a column of the same name in store/schema.py, the message in
+worker.proto, and a line in wire/jobs.py.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """
 Conversion between a Job and its row in the table jobs, and the SQL statements with the columns. Pure; any thread.
 
-To store a further field of Job: a step in schema.py that adds a column, and a Column in one of the tables here. The
-statements and both conversions follow from these tables.
+To store a further field of Job: a step in schema.py that adds a column of the same name. The statements and both
+conversions follow from the fields of Job; only a field that is neither a number, a text nor a truth value needs a
+Column here.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 from functools import lru_cache
 from operator import attrgetter
-from typing import Any, NamedTuple
+from types import NoneType
+from typing import Any, NamedTuple, get_args, get_type_hints
 
 from txworker.jobs import Cut, EndReason, Job, JobSpec, JobState, Limits, Settings, Usage
 
@@ -120,24 +122,35 @@ _EVERY_REVISION = (
 )
 """Written when the job is added and with every change."""
 
-_CHANGING = (
-    Column("started_at"),
-    Column("finished_at"),
-    Column("pid"),
-    Column("started_ticks"),
-    Column("end_reason", to_sql=lambda reason: reason and reason.value, from_sql=_END_REASONS.__getitem__),
-    Column("exit_code"),
-    Column("signal"),
-    *(Column(name, f"usage.{name}") for name in _USAGE),
-    Column("output_bytes"),
-    Column("output_truncated", from_sql=bool),
-    Column("leftovers_ended"),
-    Column("lost_text"),
-    Column("ended_elapsed"),
-    Column("core_dumped", from_sql=bool),
-    Column("end_problem"),
-    Column("takeovers"),
-)
+_CONVERTED = (Column("end_reason", to_sql=lambda reason: reason and reason.value, from_sql=_END_REASONS.__getitem__),)
+"""Of those that are written with every change: values that SQLite does not have."""
+
+
+def plain_column(name: str, hint: Any) -> Column:
+    """
+    The column of a field that is stored as it is.
+
+    Raises:
+        TypeError: a value of that type cannot be.
+    """
+    if hint is bool:
+        return Column(name, from_sql=bool)
+    if set(get_args(hint) or (hint,)) <= {int, float, str, NoneType}:
+        return Column(name)
+    raise TypeError(f"Job.{name} is no number, text or truth value: it needs a Column of its own")
+
+
+def _changing() -> Iterator[Column]:
+    listed = {column.name: column for column in (*_FIXED, *_EVERY_REVISION, *_CONVERTED)}
+    hints = get_type_hints(Job)
+    for field in fields(Job):
+        if field.name == "usage":
+            yield from (Column(name, f"usage.{name}") for name in _USAGE)
+        elif field.name not in listed:
+            yield plain_column(field.name, hints[field.name])
+
+
+_CHANGING = (*_CONVERTED, *_changing())
 """Written with every change; the schema has defaults for a new job."""
 
 
