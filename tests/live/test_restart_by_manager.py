@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,8 +11,9 @@ import grpc
 import pytest
 
 from tests.live.test_takeover import Again, again
-from tests.support.daemon import LIMIT, TWISTD, Daemon, wait_until
+from tests.support.daemon import LIMIT, Daemon, wait_until
 from tests.support.systemd import Systemd, why_not
+from tests.support.unit import unit_for
 from txworker.pb import worker_pb2 as pb
 from txworker.pb.worker_pb2_grpc import WorkerStub
 
@@ -23,19 +23,6 @@ ADaemon = Callable[..., Daemon]
 JOBS = 50
 LEAVE = '[jobs]\nat_stop = "leave"\n'
 SCRIPT = "i=0; while [ ! -e go ]; do echo $((i++)); read -rt 0.2 -u $f; done {f}<> <(:); exit 3"
-UNIT = """
-[Unit]
-DefaultDependencies=no
-
-[Service]
-ExecStart={twistd} -n --pidfile= worker --config {place}/worker.toml
-WorkingDirectory={place}
-StandardOutput=append:{place}/log
-StandardError=inherit
-Environment=PATH={path}
-KillMode=process
-Delegate=yes
-"""
 
 
 def _start(stub: WorkerStub) -> list[str]:
@@ -78,15 +65,14 @@ def test_signals(a_daemon: ADaemon, again: Again, times: int) -> None:
 
 @pytest.mark.slow
 def test_systemctl_restart(tmp_path: Path) -> None:
-    """The unit of the operations guide: fifty jobs run through three restarts of it, in their cgroups below its own."""
+    """The unit that ships: fifty jobs run through three restarts of it, in their cgroups below its own."""
     if reason := why_not():
         pytest.skip(reason)
     place = tmp_path / "worker"
     place.mkdir()
     (place / "worker.toml").write_text(f'[grpc_server]\naddr = "127.0.0.1:0"\n{LEAVE}')
-    unit = UNIT.format(twistd=TWISTD, place=place, path=f"{Path(sys.executable).parent}:/usr/bin:/bin")
     try:
-        systemd = Systemd(tmp_path, {"txworker.service": unit})
+        systemd = Systemd(tmp_path, {"txworker.service": unit_for(place)})
     except AssertionError as error:
         pytest.skip(f"systemd does not boot here: {error}")
     try:

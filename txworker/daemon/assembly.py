@@ -22,10 +22,11 @@ from txworker.base.logs import Logger
 from txworker.config import Config, Jobs, load
 from txworker.daemon import timers
 from txworker.daemon.directories import NotUsable, check_state_directory, open_output_directory
-from txworker.daemon.doors import make_doors
+from txworker.daemon.doors import Doors, make_doors
 from txworker.daemon.drain import Drain
 from txworker.daemon.handover import Handover
 from txworker.daemon.lifetime import StagedServices, StopStep
+from txworker.daemon.notify import notify_services
 from txworker.daemon.processes import DRAIN_SECONDS, Processes
 from txworker.daemon.reload import Change, Reload, RunningConfig
 from txworker.daemon.start_context import StartContext
@@ -93,7 +94,9 @@ def assemble(config: Config, reactor: Any, context: StartContext) -> Assembled:
         context.log_output.set_level(new.log.level)
 
     running = RunningConfig(config)
-    reload = Reload(running, _reader(config, reactor, context), apply, processes.can_leave)
+    notifier = context.notifier
+    read = _reader(config, reactor, context)
+    reload = Reload(running, read, apply, processes.can_leave, notifier.reloading, notifier.ready)
 
     def reload_or_check(check_only: bool) -> Deferred[list[Change]]:
         return reload.check() if check_only else reload.begin()
@@ -113,6 +116,7 @@ def assemble(config: Config, reactor: Any, context: StartContext) -> Assembled:
 
     stages: list[list[Service]] = [
         [StopStep("log", limit.close) for limit in interfaces.rate_limits],
+        notify_services(notifier, lambda: _status(interfaces, worker), reactor),
         [
             StopStep("store", lambda: close_store(core.store, reactor)),
             timers.heartbeat(core.store, jobs.state_directory),
@@ -124,6 +128,12 @@ def assemble(config: Config, reactor: Any, context: StartContext) -> Assembled:
         [StopStep("refusal", refuse)],
     ]
     return Assembled(StagedServices(stages), interfaces.drain, handover, reload)
+
+
+def _status(interfaces: Doors, worker: Worker) -> str:
+    """For `systemctl status`."""
+    doing = "Draining" if interfaces.drain.begun else f"Serving on {interfaces.server.address}"
+    return f"{doing}; unfinished jobs: {len(worker.running_ids())}."
 
 
 def _reader(config: Config, reactor: Any, context: StartContext) -> Callable[[], Deferred[Config]]:

@@ -43,15 +43,15 @@ class Drain:
         self._announce = announce
         self._registrations = registrations
         self._stop = stop
-        self._begun = False
+        self.begun = False
 
     def begin(self) -> Deferred[int]:
         """Begin to drain. Fires at once with the number of unfinished jobs. A repeated call is harmless."""
         running = len(self._worker.running_ids())
-        if self._begun:
+        if self.begun:
             self._log.info("Already draining; jobs still to end: {running}.", running=running)
         else:
-            self._begun = True
+            self.begun = True
             self._log.info("Draining: no new jobs; still to end: {running}.", running=running)
             self._announce()
             ended = self._worker.drain()

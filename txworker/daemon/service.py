@@ -23,6 +23,7 @@ from txworker.config import Config, ConfigError, load
 from txworker.config.warnings import warnings_of
 from txworker.daemon.lifetime import StagedServices
 from txworker.daemon.log_output import LogOutput, log_output_for
+from txworker.daemon.notify import Notifier, notifier_of, unset_service_manager
 from txworker.daemon.refusals import CannotStart, check_identity, check_twistd
 from txworker.daemon.signals import hold_signals
 from txworker.daemon.start_context import StartContext
@@ -98,6 +99,7 @@ class WorkerService(Service):
         self._is_log_ours = log_output is not None
         self._log_output = log_output or LogOutput(lambda event: None, config.log.level)
         self._services: StagedServices | None = None
+        self._notifier = Notifier()
 
     def setServiceParent(self, parent: Any) -> None:
         """Join twistd's application, and give it the log observer, which twistd then uses instead of its own."""
@@ -116,6 +118,8 @@ class WorkerService(Service):
         check_identity()
         hold_signals()
         environment = environment_as_started()
+        self._notifier = notifier_of(os.environ, os.getpid())
+        unset_service_manager()
         os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # its fork handlers can block a fork
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # otherwise each failed handshake prints lines on stderr
         from twisted.internet import reactor
@@ -126,7 +130,7 @@ class WorkerService(Service):
         except ImportError as error:  # twistd may have changed the user (--uid)
             raise CannotStart(f"txworker: Python's modules cannot be read by uid {os.geteuid()}: {error}") from error
 
-        context = StartContext(environment, self._umask, self._directory, self._log_output)
+        context = StartContext(environment, self._umask, self._directory, self._log_output, self._notifier)
         self._services = start(self._config, reactor, context)
         self._log.info(
             "txworker {version}, configuration {source}, state in {state}, output in {output}.",
@@ -143,6 +147,7 @@ class WorkerService(Service):
     def stopService(self) -> Deferred[None]:
         """Stop everything in order; fires when that is done, in bounded time."""
         super().stopService()
+        self._notifier.stopping()
         services, self._services = self._services, None
         if services is None:
             return succeed(None)

@@ -15,25 +15,33 @@ from pathlib import Path
 
 from txworker.jobs import JOB_ID_VARIABLE, JobSpec
 
-_OF_THE_WORKER = frozenset(
+OF_THE_SERVICE_MANAGER = frozenset(
     {
-        "OLDPWD",
-        "PWD",
-        "_",
-        # systemd sets these for the process that it starts (sd_notify(3), sd_listen_fds(3), systemd.exec(5))
+        "CACHE_DIRECTORY",
+        "CONFIGURATION_DIRECTORY",
         "FDSTORE",
+        "INVOCATION_ID",
         "JOURNAL_STREAM",
         "LISTEN_FDNAMES",
         "LISTEN_FDS",
         "LISTEN_PID",
         "LISTEN_PIDFDID",
+        "LOGS_DIRECTORY",
         "MAINPID",
+        "MANAGERPID",
+        "MEMORY_PRESSURE_WATCH",
+        "MEMORY_PRESSURE_WRITE",
         "NOTIFY_SOCKET",
+        "RUNTIME_DIRECTORY",
+        "STATE_DIRECTORY",
         "SYSTEMD_EXEC_PID",
         "WATCHDOG_PID",
         "WATCHDOG_USEC",
     }
 )
+"""What systemd says to the process that it starts (sd_notify(3), sd_listen_fds(3), systemd.exec(5))."""
+
+_OF_THE_WORKER = frozenset({"OLDPWD", "PWD", "_"}) | OF_THE_SERVICE_MANAGER
 
 _OF_A_USER = frozenset(
     {
