@@ -23,27 +23,21 @@ from txworker.jobs import (
     Job,
     JobSpec,
     JobState,
-    Limits,
     Lost,
     Started,
     TakenOver,
     after,
 )
-from txworker.jobs.errors import (
-    CallerGone,
-    OutOfResources,
-    TxWorkerError,
-    WorkerStopping,
-    shown_words,
-)
+from txworker.jobs.errors import OutOfResources, TxWorkerError, WorkerStopping, shown_words
 from txworker.jobs.held_process import HeldProcess
 from txworker.ports import Launcher, OutputDirectory, Store, World
 from txworker.worker.active_job import ActiveJob
-from txworker.worker.catalog import Catalog, check_same
+from txworker.worker.catalog import Catalog
 from txworker.worker.change_feed import ChangeFeed
 from txworker.worker.job_launcher import JobLauncher
 from txworker.worker.policy import Policy
 from txworker.worker.running_jobs import RunningJobs
+from txworker.worker.submissions import Decisions, Submissions
 from txworker.worker.takeover import LostJob, Takeover, joined
 
 
@@ -51,8 +45,7 @@ class Worker:
     """
     Continues the numbers and revisions that are in the store. Call take_over() before any other method.
 
-    _starting has the jobs that are being recorded or launched (by id, the later ActiveJob.ahead); _active those that
-    run; _requests both, by request id. catalog reads jobs; running is asked what changes no record.
+    _active has the jobs that run, by id. catalog reads jobs; running is asked what changes no record.
     """
 
     _log = Logger()
@@ -60,20 +53,21 @@ class Worker:
     def __init__(
         self, launcher: Launcher, outputs: OutputDirectory, store: Store, policy: Policy, world: World
     ) -> None:
+        self._launcher = launcher
         self._job_launcher = JobLauncher(launcher, outputs, self._overdue, self._end_blocked, self._ended)
         self._outputs = outputs
         self._store = store
         self._policy = policy
         self._world = world
         self._number, self._revision = store.last()
-        self._starting: dict[str, float] = {}
         self._active: dict[str, ActiveJob] = {}
-        self._requests: dict[str, Job] = {}
         self._settled = Waiters()
         self._feed = ChangeFeed(self._revision, world.soon)
         self._refusing = self._stopping = False
         self.catalog = Catalog(self._active, store, outputs, self._feed, policy.keeps_leftovers)
-        self.running = RunningJobs(self._active, self._starting, self.catalog)
+        decisions = Decisions(self._accept, self._check_accepting, self._launched, self._drop)
+        self._submissions = Submissions(self._job_launcher, store, world, self.catalog, self._settled, decisions)
+        self.running = RunningJobs(self._active, self._submissions.starting, self.catalog)
 
     def take_over(self, takeover: Takeover, now_for: Callable[[Job], float] | None = None) -> tuple[int, int]:
         """
@@ -101,7 +95,7 @@ class Worker:
             self._lose(lost_job.job, lost_job.text, now_for(lost_job.job))
         for job in takeover.never_started:
             self._log.info("Job {job_id} was never started; its record is dropped.", job_id=job.id)
-            self._store.drop(job).addErrback(self._not_written, job)
+            self._drop(job)
         self._store.settle()
         self._feed.start_after(self._revision)
         return len(taken), len(lost)
@@ -117,8 +111,7 @@ class Worker:
         active.ahead = now - self._world.elapsed()
         job = active.job = after(job, TakenOver(), self._next_revision())
         self._store.save(job).addErrback(self._not_written, job)
-        if job.spec.request_id:
-            self._requests[job.spec.request_id] = job
+        self._submissions.remember(job)
         if job.state is JobState.PENDING:  # the earlier worker ended after the launch and before writing it down
             self._learn(active, Started(held.started_at, held.pid, held.ticks))
         if held.stopping:  # by the shim, or by a worker that could no longer write it down
@@ -198,7 +191,7 @@ class Worker:
             CallerGone: wanted() was false.
             TxWorkerError: the job could not be started; no record, no file and no process is left.
         """
-        return detached(Deferred.fromCoroutine(self._submit(spec, wanted)), TxWorkerError)
+        return detached(Deferred.fromCoroutine(self._submissions.submit(spec, wanted)), TxWorkerError)
 
     def stop(self, job_id: str, grace_seconds: float | None = None) -> Deferred[Job]:
         """
@@ -220,7 +213,7 @@ class Worker:
     def drain(self) -> Deferred[None]:
         """Refuse new jobs; fires when all others have ended by themselves. Cancelling removes only this waiter."""
         self.refuse()
-        return self._settled.until(lambda: not self._active and not self._starting)
+        return self._settled.until(lambda: not self._active and not self._submissions.starting)
 
     def stop_all(self) -> Deferred[None]:
         """Refuse new jobs and end all others; fires when the last is done."""
@@ -244,24 +237,22 @@ class Worker:
 
     def running_ids(self) -> list[str]:
         """The ids of all unfinished jobs, including those that are being launched. Any thread."""
-        return [*self._active, *self._starting]
+        return [*self._active, *self._submissions.starting]
 
     def running_jobs(self) -> list[Job]:
         """The jobs that were launched and have not ended yet."""
         return [active.job for active in self._active.values() if not active.ending]
 
-    async def _submit(self, spec: JobSpec, wanted: Callable[[], bool]) -> Job:
-        while before := self._requests.get(spec.request_id):
-            check_same(self.catalog.with_full_spec(before), spec)
-            await self._launch_ended(before.id)
-            job = self.catalog.launched(before.id)
-            if job is not None:
-                return job  # otherwise its launch failed: this request tries again and gets its own error
-        self._check_capacity()
-        self._job_launcher.launcher.check(spec)
+    def _accept(self, spec: JobSpec) -> Job:
+        """The record of a new job. Raises TxWorkerError: the worker takes none, or not this one."""
+        self._check_accepting()
+        ceiling = self._policy.max_running
+        if ceiling and len(self.running_ids()) >= ceiling:
+            raise OutOfResources(f"jobs.max_running: {ceiling} may run at once, and do", "MAX_RUNNING")
+        self._launcher.check(spec)
         settings = self._policy.settings(spec)
         self._number += 1
-        job = Job(
+        return Job(
             self._world.new_id(),
             spec,
             self._world.now(),
@@ -269,68 +260,23 @@ class Worker:
             revision=self._next_revision(),
             settings=settings,
         )
-        kept = await self._record_and_launch(job, settings.limits, wanted)
-        if kept is not job:
-            check_same(self.catalog.with_full_spec(kept), spec)
-        return self._active[kept.id].now if kept.id in self._active else self.catalog.get(kept.id)
 
-    def _launch_ended(self, job_id: str) -> Deferred[None]:
-        return self._settled.until(lambda: job_id not in self._starting)
-
-    async def _record_and_launch(self, job: Job, limits: Limits, wanted: Callable[[], bool]) -> Job:
-        """Write the job to the store, then launch it; the job, or the earlier one that has the same request id."""
-        request_id = job.spec.request_id
-        self._starting[job.id] = job.created_at - self._world.elapsed()
-        if request_id:
-            self._requests[request_id] = job
-        try:
-            kept = await self._store.add(job)
-            if kept.id == job.id:
-                await self._launch_or_drop(job, limits, wanted)
-                return job
-            self._requests.pop(request_id, None)
-            return kept
-        except BaseException:
-            self._requests.pop(request_id, None)
-            raise
-        finally:
-            del self._starting[job.id]
-            self._settled.wake()
-
-    async def _launch_or_drop(self, job: Job, limits: Limits, wanted: Callable[[], bool]) -> None:
-        def check() -> None:
-            """Called after all waiting, immediately before the process is created; perhaps in another thread."""
-            if self._refusing:
-                raise WorkerStopping
-            if not wanted():
-                raise CallerGone
-
-        try:
-            await self._launch(job, limits, check)
-        except BaseException:
-            self._store.drop(job).addErrback(self._not_written, job)
-            raise
-
-    def _check_capacity(self) -> None:
+    def _check_accepting(self) -> None:
+        """Any thread."""
         if self._refusing:
             raise WorkerStopping
-        ceiling = self._policy.max_running
-        if ceiling and len(self._active) + len(self._starting) >= ceiling:
-            raise OutOfResources(f"jobs.max_running: {ceiling} may run at once, and do", "MAX_RUNNING")
 
-    async def _launch(self, job: Job, limits: Limits, check: Callable[[], None]) -> None:
-        ahead = self._starting[job.id]
-        active = await self._job_launcher.launch(job, limits, check, lambda: self._world.elapsed() + ahead)
+    def _launched(self, active: ActiveJob) -> None:
+        job, pid = active.job, active.running.pid
         self._active[job.id] = active
-        active.ahead = ahead
-        if job.spec.request_id:
-            self._requests[job.spec.request_id] = active.job
-        pid = active.running.pid
         self._learn(active, Started(active.running.started_at, pid, self._world.ticks()))
         text = "Job {job_id} started as pid {pid}: {argv}"
         self._log.info(text, job_id=job.id, pid=pid, argv=shown_words(job.spec.argv))
         if self._stopping:  # it began during the launch
             self._stop(job.id, None, EndReason.WORKER_STOPPING)
+
+    def _drop(self, job: Job) -> None:
+        self._store.drop(job).addErrback(self._not_written, job)
 
     def _stop(self, job_id: str, grace_seconds: float | None, reason: EndReason) -> Job:
         active = self._active.get(job_id)
@@ -384,7 +330,7 @@ class Worker:
     def _finish(self, active: ActiveJob, job: Job) -> None:
         active.job = job
         del self._active[job.id]
-        self._requests.pop(job.spec.request_id, None)
+        self._submissions.forget(job)
         active.output.close()
         active.running.release()
         self._log.info(
