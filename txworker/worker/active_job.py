@@ -59,7 +59,10 @@ class ActiveJob:
     @property
     def now(self) -> Job:
         """The record with the output written so far. Any thread."""
-        return replace(self.job, output_bytes=self.output.size, output_truncated=self.output.truncated)
+        job, size, truncated = self.job, self.output.size, self.output.truncated
+        if size == job.output_bytes and truncated == job.output_truncated:
+            return job  # as when a job was started just now
+        return replace(job, output_bytes=size, output_truncated=truncated)
 
     def overdue(self, reason: EndReason) -> None:
         """A time limit has expired; the job is being ended."""
