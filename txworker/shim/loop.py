@@ -143,7 +143,12 @@ class Loop:
         self._worker.send({"type": "lot"} if self._unsent else {"type": "ready", "starting": starting})
 
     def _on_spawn(self, request: Message, descriptors: list[int]) -> None:
-        self._on_release({"jobs": request.pop("release"), "keep": False}, [])
+        released = self._without(request.pop("release"))
+        self._spawn(request, descriptors)
+        for job in released:  # while the thread starts the process
+            self._release(job, keep=False)
+
+    def _spawn(self, request: Message, descriptors: list[int]) -> None:
         job_id = request["job"]
         if job_id in self._jobs or job_id in self._starting:
             _close(descriptors)
@@ -176,10 +181,13 @@ class Loop:
             job.terminal.resize(message["rows"], message["columns"])
 
     def _on_release(self, message: Message, descriptors: list[int]) -> None:
-        for job_id in message["jobs"]:
-            job = self._jobs.pop(job_id, None)
-            if job is not None:
-                self._release(job, message["keep"])
+        for job in self._without(message["jobs"]):
+            self._release(job, message["keep"])
+
+    def _without(self, job_ids: list[str]) -> list[HeldJob]:
+        """Forget these jobs; returns those that there were."""
+        jobs = [self._jobs.pop(job_id, None) for job_id in job_ids]
+        return [job for job in jobs if job is not None]
 
     def _release(self, job: HeldJob, keep: bool) -> None:
         self._close_pidfd(job)

@@ -157,24 +157,29 @@ class SpawnThread:
     def _spawn(self, request: SpawnRequest, descriptors: list[int]) -> None:
         job = request["job"]
         try:
-            self._results.append((job, self._started(request, descriptors), 0, ""))
+            self._start(request, descriptors)
         except OSError as error:
-            self._results.append((job, 0, error.errno or 1, str(error.filename or "")))
+            self._answer((job, 0, error.errno or 1, str(error.filename or "")))
         except Exception:  # a bug: the worker gets EINVAL, and shim.log the traceback
             traceback.print_exc()
-            self._results.append((job, 0, errno.EINVAL, ""))
+            self._answer((job, 0, errno.EINVAL, ""))
         finally:
             for fd in descriptors:
                 os.close(fd)
-        self._thread_end.send(b".")
 
-    def _started(self, request: SpawnRequest, descriptors: list[int]) -> int:
-        if request["job"] in self._recalled:
-            self._recalled.discard(request["job"])
+    def _start(self, request: SpawnRequest, descriptors: list[int]) -> None:
+        job = request["job"]
+        if job in self._recalled:
+            self._recalled.discard(job)
             raise OSError(1, RECALLED, RECALLED)
-        pid = self._spawner.spawn(request, self._by_child_fd(request, descriptors))
-        self.job_pids.add(pid)
-        return pid
+        fds = self._by_child_fd(request, descriptors)
+        self._spawner.spawn(request, fds, lambda pid: self._answer((job, pid, 0, "")))
+
+    def _answer(self, result: Result) -> None:
+        if result[1]:
+            self.job_pids.add(result[1])
+        self._results.append(result)
+        self._thread_end.send(b".")
 
     def _by_child_fd(self, request: SpawnRequest, descriptors: list[int]) -> dict[int, int]:
         if request["terminal"]:

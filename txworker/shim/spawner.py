@@ -10,7 +10,7 @@ import contextlib
 import os
 import resource
 from collections import ChainMap
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from txworker.linux.posix_spawn import PosixSpawn
 from txworker.linux.rlimit_tag import tagged
@@ -40,9 +40,9 @@ class Spawner:
         self.environment: Mapping[str, str] = {}
         self.descriptor_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
 
-    def spawn(self, request: SpawnRequest, descriptors: Mapping[int, int]) -> int:
+    def spawn(self, request: SpawnRequest, descriptors: Mapping[int, int], started: Callable[[int], None]) -> None:
         """
-        Start the process; returns its pid. descriptors: the shim's, by the job's 0, 1 and 2.
+        Start the process; calls started(pid) as soon as it runs. descriptors: the shim's, by the job's 0, 1 and 2.
 
         Raises:
             OSError: there is no process. `filename` is the directory, the program, or the step that failed.
@@ -51,26 +51,34 @@ class Spawner:
         if request["cgroup"]:
             os.mkdir(request["cgroup"])
         try:
-            return self._spawn(request, environment, descriptors)
+            self._spawn(request, environment, descriptors, started)
         except BaseException:
             if request["cgroup"]:
                 with contextlib.suppress(OSError):
                     os.rmdir(request["cgroup"])
             raise
 
-    def _spawn(self, request: SpawnRequest, environment: Mapping[str, str], descriptors: Mapping[int, int]) -> int:
+    def _spawn(
+        self,
+        request: SpawnRequest,
+        environment: Mapping[str, str],
+        descriptors: Mapping[int, int],
+        started: Callable[[int], None],
+    ) -> None:
         if request["limits"] or request["user"] or request["nice"] or request["terminal"]:
-            return fork_exec(request, environment, descriptors, self.descriptor_limit)
+            started(fork_exec(request, environment, descriptors, self.descriptor_limit))
+            return
         if request["cgroup"] and not self._moves.quick():
             with contextlib.suppress(CannotClone):  # in a sandbox without clone3 it is moved
-                return fork_exec(request, environment, descriptors, self.descriptor_limit)
+                started(fork_exec(request, environment, descriptors, self.descriptor_limit))
+                return
         with _descriptor_limit(self.descriptor_limit), tagged(request["tag"]):
             pid = self._posix_spawn(request["argv"], environment, request["directory"], descriptors)
+        started(pid)  # at once: the child competes with this thread for the CPU
         if request["cgroup"]:
             _write(f"{request['cgroup']}/cgroup.procs", pid)
         if request["oom_score_adj"]:
             _write(f"/proc/{pid}/oom_score_adj", request["oom_score_adj"])
-        return pid
 
 
 @contextlib.contextmanager
