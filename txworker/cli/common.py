@@ -64,6 +64,12 @@ def _add(
     json_help: str | None = None,
 ) -> None:
     group = parser.add_argument_group("the worker, and how it is asked")
+    _add_worker(group, addr, wait, file)
+    _add_answers(group, deadline, wait, json, color, json_help)
+
+
+def _add_worker(group: argparse._ArgumentGroup, addr: Any, worker: Any, file: Any) -> None:
+    """Which worker. The values are defaults."""
     group.add_argument(
         "--addr",
         type=address,
@@ -74,7 +80,7 @@ def _add(
     group.add_argument(
         "--worker",
         type=names,
-        default=wait,
+        default=worker,
         metavar="NAME",
         help="a worker of $XDG_CONFIG_HOME/txworker/client.toml, with its address and TLS files; ps, top and "
         "watch take several: NAME,NAME",
@@ -90,6 +96,12 @@ def _add(
         "--tls-cert", default=file, metavar="FILE", help="PEM of our own certificate, where the worker asks for one"
     )
     group.add_argument("--tls-key", default=file, metavar="FILE", help="PEM of its key")
+
+
+def _add_answers(
+    group: argparse._ArgumentGroup, deadline: Any, wait: Any, json: Any, color: Any, json_help: str | None
+) -> None:
+    """How long its answers are waited for, and how they are shown. The values are defaults."""
     group.add_argument(
         "--deadline", type=positive_seconds, default=deadline, metavar="SECONDS", help="for each answer (10)"
     )
