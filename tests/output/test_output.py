@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Callable
 from itertools import accumulate
 from pathlib import Path
 from unittest import mock
@@ -19,8 +20,8 @@ from txworker.output.recorder import Recorder
 from txworker.output.tail import Tail, TextDecoder
 
 
-def a_recorder(path: str, max_bytes: int = 0) -> Recorder:
-    return Recorder(OutputFile.create(path), max_bytes)
+def a_recorder(path: str, max_bytes: int = 0, lost: Callable[[str, int], None] = lambda cause, count: None) -> Recorder:
+    return Recorder(OutputFile.create(path), max_bytes, lost=lost)
 
 
 class OutputDirectoryTests(SynchronousTestCase):
@@ -68,6 +69,45 @@ class OutputDirectoryTests(SynchronousTestCase):
         self.outputs.path("a", stderr=True).mkdir()
         self.assertRaises(OSError, self.outputs.create, "a", separate_stderr=True)
         self.assertFalse(self.outputs.path("a", stderr=False).exists())
+
+
+class LostTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.lost: list[tuple[str, int]] = []
+
+    def recorder(self, max_bytes: int = 0) -> Recorder:
+        return a_recorder(self.mktemp(), max_bytes, lambda cause, count: self.lost.append((cause, count)))
+
+    def test_beyond_the_limit(self) -> None:
+        """Every byte beyond the ceiling is told as lost, those that share a block with kept ones, too."""
+        recorder = self.recorder(5)
+        recorder.append(b"1234567")
+        recorder.append(b"89")
+        self.assertEqual([("limit", 2), ("limit", 2)], self.lost)
+
+    def test_refused(self) -> None:
+        """Every byte that the disk refuses is told as lost, once."""
+        recorder = self.recorder()
+        with mock.patch("os.write", side_effect=OSError(errno.ENOSPC, "No space left on device")):
+            recorder.append(b"123")
+            recorder.append(b"4")
+        recorder.append(b"5")
+        self.assertEqual([("disk", 3), ("disk", 1)], self.lost)
+
+    def test_changed(self) -> None:
+        """Bytes that others cut off are told as lost."""
+        recorder = self.recorder()
+        recorder.append(b"12345678")
+        os.truncate(recorder.path, 2)
+        recorder.append(b"9")
+        self.assertEqual([("changed", 6)], self.lost)
+
+    def test_nothing_is_lost(self) -> None:
+        """Nothing is told while nothing is lost."""
+        recorder = self.recorder(100)
+        recorder.append(b"12345678")
+        recorder.finish()
+        self.assertEqual([], self.lost)
 
 
 class RecorderTests(SynchronousTestCase):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from typing import Any, cast
+from unittest import mock
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.defer import TimeoutError as DeferredTimeout
@@ -64,6 +65,17 @@ class CallQueueTests(SynchronousTestCase):
         queue.callFromThread(made.append, 3)
         reactor.turn()
         self.assertEqual([0, 1, 2, 3], made)
+
+    def test_told_how_long(self) -> None:
+        """Once for each wake-up it tells how long the first of the calls has waited."""
+        reactor, waited = FakeReactor(), list[float]()
+        queue = CallQueue(reactor, waited.append)
+        with mock.patch("time.perf_counter", side_effect=[10.0, 10.5, 20.0, 20.25]):
+            for _ in range(2):
+                queue.callFromThread(lambda: None)
+                queue.callFromThread(lambda: None)
+                reactor.turn()
+        self.assertEqual([0.5, 0.25], waited)
 
     def test_mistake_stays_alone(self) -> None:
         """A failing call is logged, and the calls after it are made."""

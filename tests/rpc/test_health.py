@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from typing import Any, cast
+from unittest import mock
 
 import grpc
 from grpc_health.v1 import health_pb2 as pb
 from twisted.internet.defer import Deferred
+from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.trial.unittest import SynchronousTestCase
 
 from txworker.jobs.errors import CallerGone
@@ -42,7 +44,7 @@ class FakeBridge:
     def caller(self, context: object) -> FakeBridge:
         return self
 
-    def call(self, ask: Callable[[], Deferred[Any]]) -> None:
+    def call(self, ask: Callable[[], Deferred[Any]], within_seconds: float | None = None) -> None:
         answer = ask()
         while not answer.called:
             if not self.happens:
@@ -97,17 +99,26 @@ class HealthTests(SynchronousTestCase):
             (grpc.StatusCode.NOT_FOUND, "service: 'b.Worker' is not served by this worker"), refused.exception.args
         )
 
-    def test_stopping(self) -> None:
-        """announce_stopping() makes every name NOT_SERVING for good."""
-        self.health.announce_stopping()
-        self.health.announce(True)
+    def test_live(self) -> None:
+        """A worker that takes no jobs is NOT_SERVING by every name but "live"."""
+        self.health.announce(False)
         self.assertEqual([NOT_SERVING] * 2, [self.check(""), self.check("a.Worker")])
+        self.assertEqual(SERVING, self.check("live"))
         listed = self.health.List(pb.HealthListRequest(), cast(grpc.ServicerContext, FakeContext())).statuses
-        self.assertEqual({"": NOT_SERVING, "a.Worker": NOT_SERVING}, {name: listed[name].status for name in listed})
+        statuses = {"": NOT_SERVING, "a.Worker": NOT_SERVING, "live": SERVING}
+        self.assertEqual(statuses, {name: listed[name].status for name in listed})
+
+    def test_live_needs_the_reactor(self) -> None:
+        """A Check of "live" is answered only if the reactor turns; the others are read without it."""
+        with mock.patch.object(self.bridge, "call", side_effect=DeferredTimeout):
+            self.assertEqual(SERVING, self.check(""))
+            with self.assertRaises(Aborted) as ended:
+                self.check("live")
+        self.assertEqual(grpc.StatusCode.UNAVAILABLE, ended.exception.args[0])
 
     def test_end(self) -> None:
         """Watchers get the last status, then UNAVAILABLE; so do later watchers."""
-        self.bridge.happens = [self.health.announce_stopping, self.health.end]
+        self.bridge.happens = [lambda: self.health.announce(False), self.health.end]
         self.assertEqual(([SERVING, NOT_SERVING], grpc.StatusCode.UNAVAILABLE), self.told())
         self.assertEqual(([NOT_SERVING], grpc.StatusCode.UNAVAILABLE), self.told())
 

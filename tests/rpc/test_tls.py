@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -60,6 +61,30 @@ class ReloadingTests(SynchronousTestCase):
         self.files = replace(self.files, crt=self.directory / "other.pem", key=self.directory / "other.key")
         self.assertIsNotNone(self.reloading())
         self.assertEqual([f"Serving the certificate that is now in {self.directory}/other.pem."], self.said)
+
+    def hours_left(self) -> float | None:
+        """Until the served certificate expires; None: unknown."""
+        at = self.reloading.expires_at
+        return None if at is None else round((at - time.time()) / 3600)
+
+    def test_expiry(self) -> None:
+        """It tells when the certificate expires that is served, not one that is not valid yet, nor an earlier one."""
+        self.assertEqual(24, self.hours_left())
+        self.authority.sign("early", datetime.timedelta(hours=3)).write(self.directory, "server")
+        self.assertIsNone(self.reloading())
+        self.assertEqual(24, self.hours_left())
+        self.authority.sign("again", datetime.timedelta(hours=-1)).write(self.directory, "server")
+        self.assertIsNotNone(self.reloading())
+        self.assertEqual(23, self.hours_left())
+
+    def test_expired(self) -> None:
+        """It tells so of a certificate that has expired, too; a pair that cannot serve has no known end."""
+        self.authority.sign("old", datetime.timedelta(days=-3)).write(self.directory, "server")
+        self.reloading = ReloadingCertificate(lambda: self.files)
+        self.assertEqual(-48, self.hours_left())
+        (self.directory / "server.key").write_bytes(self.authority.sign("other").key)
+        self.reloading = ReloadingCertificate(lambda: self.files)
+        self.assertIsNone(self.hours_left())
 
     def test_garbage(self) -> None:
         """When one of the files is garbage, empty, cut or missing, the old one serves, and the log names it."""

@@ -49,11 +49,15 @@ class RegistrationTests(SynchronousTestCase):
         self.clock = Clock()
         self.link = FakeLink()
         self.levels: list[str] = []
+        self.answers = 0
         observer: Any = self.record
         globalLogPublisher.addObserver(observer)
         self.addCleanup(globalLogPublisher.removeObserver, observer)
-        self.registration = Registration(self.clock, self.link, lambda: "here:1", lambda: 0.0)
+        self.registration = Registration(self.clock, self.link, lambda: "here:1", lambda: 0.0, answered=self.answered)
         self.registration.startService()
+
+    def answered(self) -> None:
+        self.answers += 1
 
     def record(self, event: LogEvent) -> None:
         if event["log_namespace"].startswith("txworker.scheduler") and event["log_level"].name != "debug":
@@ -102,6 +106,23 @@ class RegistrationTests(SynchronousTestCase):
         self.link.lost()
         self.link.registers[-1].callback("w1")
         self.assertEqual([], self.link.deregistrations)
+
+    def test_registered(self) -> None:
+        """It tells whether the scheduler has the worker, and each answer that shows so."""
+        self.assertEqual((False, 0), (self.registration.registered, self.answers))
+        self.refuse()
+        self.assertEqual((False, 0), (self.registration.registered, self.answers))
+        self.clock.advance(1)
+        self.link.registers[-1].callback("w1")
+        self.assertEqual((True, 1), (self.registration.registered, self.answers))
+        self.clock.advance(30)
+        self.link.probes[-1].callback(True)
+        self.assertEqual((True, 2), (self.registration.registered, self.answers))
+        self.link.lost()
+        self.assertEqual((False, 2), (self.registration.registered, self.answers))
+        self.link.registers[-1].callback("w1")
+        self.registration.stopService()
+        self.assertEqual((False, 3), (self.registration.registered, self.answers))
 
     def test_probe(self) -> None:
         """The worker probes the scheduler every 30 s, and registers again when a probe fails."""

@@ -60,6 +60,7 @@ class WriterTests:
     looks: int
     path: Path
     troubles: list[str]
+    committed: list[float]
     writer: Writer
 
     def run_until(self, true: Callable[[], Any]) -> None:
@@ -121,6 +122,18 @@ class WriterTests:
         self.settled(*answers)
         self.assertEqual(["b", "c", "e", "f"], self.words())
         self.assertEqual([None, "b", "c", None, "e", "f"], [self.successResultOf(answer) for answer in answers])
+
+    def test_commits_are_timed(self) -> None:
+        """Each commit is told with the time that it took; a batch that the disk refuses is not told."""
+        self.settled(self.insert("a"))
+        self.assertEqual([True], [0 < seconds < 10 for seconds in self.committed])
+        self.refuse(FULL)
+        kept = self.insert("b")
+        self.run_until(lambda: self.troubles)
+        self.assertEqual(1, len(self.committed))
+        self.mend()
+        self.settled(kept)
+        self.assertEqual(2, len(self.committed))
 
     def test_told_after_commit(self) -> None:
         """A write fires only when other connections can read it."""
@@ -302,7 +315,8 @@ class ReactorWriterTests(WriterTests, _Base):
     def setUp(self) -> None:
         super().setUp()
         self.clock = Clock()
-        self.writer = ReactorWriter(self.connected, self.clock, self.heard, lambda: None, self.room)
+        self.committed = []
+        self.writer = ReactorWriter(self.connected, self.clock, self.heard, self.committed.append, self.room)
         self.addCleanup(self.writer.close)
 
     def run_until(self, true: Callable[[], Any]) -> None:
@@ -347,7 +361,8 @@ class ThreadWriterTests(WriterTests, _Base):
     def setUp(self) -> None:
         super().setUp()
         self.calls: queue.Queue[tuple[Any, ...]] = queue.Queue()
-        self.writer = ThreadWriter(self.connected, self.call_from_thread, self.heard, lambda: None, self.room)
+        self.committed = []
+        self.writer = ThreadWriter(self.connected, self.call_from_thread, self.heard, self.committed.append, self.room)
         self.addCleanup(lambda: self.settled(self.writer.close()))
         self.held = threading.Event()
 

@@ -16,7 +16,7 @@ from txworker.base.waiting import Waiters
 from txworker.jobs import Exit, JobSpec, Limits, Loss, Usage
 from txworker.jobs.errors import TxWorkerError
 from txworker.jobs.held_process import HeldProcess
-from txworker.ports import Listener, OutputWriter, World
+from txworker.ports import NO_OBSERVER, Listener, Observer, OutputWriter, World
 from txworker.worker.catalog import Catalog
 from txworker.worker.policy import Policy
 from txworker.worker.takeover import ShimJobs, decide
@@ -288,10 +288,12 @@ def worker_fixture(
     elapsed: Callable[[], float] = lambda: 1_700_000_000.0,
     directory: str = "",
     user: str = "",
+    observer: Observer = NO_OBSERVER,
 ) -> WorkerFixture:
     """A worker with fakes around it; `store` may be the one of an earlier fixture."""
     launcher, outputs, store = FakeLauncher(), FakeOutputDirectory(), store or MemoryStore()
     ids = iter(range(len(store.kept) + 1, 10_000))
     world = World(wall, elapsed, lambda: 5_000, lambda: f"job-{next(ids)}", lambda call: call())
-    worker = Worker(launcher, outputs, store, Policy(max_running, 10, default, ceiling, False, directory, user), world)
+    policy = Policy(max_running, 10, default, ceiling, False, directory, user)
+    worker = Worker(launcher, outputs, store, policy, world, observer)
     return WorkerFixture(worker, launcher, outputs, store)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
+from dataclasses import replace
 from typing import Any
 from unittest import mock
 
@@ -12,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.fakes import FakeOutputDirectory
 from tests.support.memory_store import MemoryStore
+from tests.support.observer import RecordingObserver
 from txworker.jobs import Job, JobSpec, JobState, Retention
 from txworker.jobs.errors import NoSuchJob, StoreFull
 from txworker.worker import retention
@@ -39,6 +41,7 @@ class RetentionTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.store, self.outputs, self.viewers = MemoryStore(), OutputDirectory(), Viewers()
+        self.observer = RecordingObserver()
         self.threads: list[tuple[Callable[[], Any], Deferred[Any]]] = []
         self.in_thread: Callable[[Callable[[], Any]], Deferred[Any]] = maybeDeferred
         for number in range(1, 6):
@@ -57,6 +60,7 @@ class RetentionTests(SynchronousTestCase):
             wanted,
             lambda: 6 * DAY + self.wall_stepped_by + self.clock.seconds(),
             lambda: 6 * DAY + self.clock.seconds(),
+            self.observer,
         )
         service.startService()
         self.addCleanup(service.stopService)
@@ -72,6 +76,18 @@ class RetentionTests(SynchronousTestCase):
         self.clock.advance(0)
         self.assert_kept(4, 5)
         self.assertEqual([6 * DAY] * 3, list(self.store.removed.values()))
+
+    def test_told(self) -> None:
+        """The observer is told of each look, with the number of removed jobs, and of each failure."""
+        self.a_service(Retention(jobs=2))
+        self.clock.advance(0)
+        self.clock.advance(PAUSE_SECONDS)
+        self.outputs.removal_refused = OSError(5, "Input/output error")
+        self.store.kept["job-9"] = replace(self.store.kept["job-5"], id="job-9", number=9)
+        self.outputs.create("job-9", False, 0)
+        self.clock.advance(PAUSE_SECONDS)
+        told = [("retention_looked", 3), ("retention_looked", 0), ("retention_failed",)]
+        self.assertEqual(told, self.observer.told)
 
     def test_again_and_again(self) -> None:
         """It looks again after a pause, and finds jobs that have expired since."""

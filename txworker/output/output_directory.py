@@ -15,6 +15,7 @@ from txworker.output.job_output import Output
 from txworker.output.losses import SUFFIX, load
 from txworker.output.output_file import OutputFile
 from txworker.output.recorder import Recorder
+from txworker.ports import NO_OBSERVER, Observer
 
 
 class OutputDirectory:
@@ -23,7 +24,7 @@ class OutputDirectory:
 
     The directory is opened once, and files are opened relative to its descriptor, whatever happens to its path;
     check() opens it anew if the path leads elsewhere. relocate_fd(fd) may return another number for a descriptor that
-    stays open for long.
+    stays open for long. observer: is told of lost output.
 
     Raises:
         OSError: the directory cannot be created or written, or is unsafe for a worker that runs as root.
@@ -31,8 +32,11 @@ class OutputDirectory:
 
     _log = Logger()
 
-    def __init__(self, directory: Path, relocate_fd: Callable[[int], int] = lambda fd: fd) -> None:
+    def __init__(
+        self, directory: Path, relocate_fd: Callable[[int], int] = lambda fd: fd, observer: Observer = NO_OBSERVER
+    ) -> None:
         self._relocate_fd = relocate_fd
+        self._lost = observer.output_lost
         self._outputs: dict[str, Output] = {}  # all that are open, and closed ones that check() has not removed yet
         self._problem = ""  # why no new output can be created
         self._directory = self._open_directory(directory)
@@ -67,7 +71,7 @@ class OutputDirectory:
         beyond the ceiling.
         """
         out, *err = (
-            Recorder(OutputFile.existing(name, self._directory, self._relocate_fd), max_bytes, refused, dropped)
+            Recorder(self._existing(name), max_bytes, refused, dropped, self._lost)
             for name, refused, dropped in zip(_names(job_id, separate_stderr), lost, discarded, strict=False)
         )
         return self._remember(job_id, out, err[0] if err else None)
@@ -166,7 +170,10 @@ class OutputDirectory:
         if self._problem:
             raise OSError(errno.ENOENT, self._problem, str(self._directory.path))
         file = OutputFile.create(_name(job_id, stderr), self._directory, self._relocate_fd)
-        return Recorder(file, max_bytes)
+        return Recorder(file, max_bytes, lost=self._lost)
+
+    def _existing(self, name: str) -> OutputFile:
+        return OutputFile.existing(name, self._directory, self._relocate_fd)
 
     def _remember(self, job_id: str, out: Recorder, err: Recorder | None) -> Output:
         output = self._outputs[job_id] = Output(out, err)

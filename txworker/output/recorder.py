@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 
 from twisted.internet.defer import Deferred
 
@@ -13,6 +14,7 @@ from txworker.jobs import Loss
 from txworker.linux.pipes import bytes_in, splice
 from txworker.output.notices import Notices
 from txworker.output.output_file import OutputFile
+from txworker.ports import NO_OBSERVER
 
 _READ_BYTES = 256 * 1024
 
@@ -38,6 +40,7 @@ class Recorder:
         "_capped",
         "_changed",
         "_file",
+        "_lost",
         "_max_bytes",
         "_no_descriptor",
         "_notices",
@@ -50,13 +53,20 @@ class Recorder:
     _log = Logger()
 
     def __init__(
-        self, file: OutputFile, max_bytes: int = 0, refused_before: int = 0, discarded_before: int = 0
+        self,
+        file: OutputFile,
+        max_bytes: int = 0,
+        refused_before: int = 0,
+        discarded_before: int = 0,
+        lost: Callable[[str, int], None] = NO_OBSERVER.output_lost,
     ) -> None:
         """
-        The last two are for the output of a job that an earlier worker, or the shim, has recorded so far: bytes that
-        the disk refused, and bytes that came beyond the ceiling.
+        refused_before and discarded_before are for the output of a job that an earlier worker, or the shim, has
+        recorded so far: bytes that the disk refused, and bytes that came beyond the ceiling. lost(): as
+        Observer.output_lost().
         """
         self._file = file
+        self._lost = lost
         self._max_bytes = max_bytes
         self._notices = Notices(refused_before)
         self._capped = False
@@ -178,18 +188,20 @@ class Recorder:
             self._keep(data)
             return
         self.truncated = True
+        room = 0 if self._capped else max(0, self._max_bytes - self.size)
+        self._lost("limit", len(data) - room)
         if not self._capped:
             self._capped = True
-            self._keep(data[: max(0, self._max_bytes - self.size)])
+            self._keep(data[:room])
             self._notices.ceiling(self._max_bytes)
             self._write_notices()
 
     def _keep(self, data: memoryview) -> None:
         self._repair_if_tampered()
-        if self.truncated and not self._write_notices():
-            self._notices.refused_bytes += len(data)
-        else:
-            self._notices.refused_bytes += len(data) - self._write(data)
+        taken = 0 if self.truncated and not self._write_notices() else self._write(data)
+        if taken < len(data):
+            self._notices.refused_bytes += len(data) - taken
+            self._lost("disk", len(data) - taken)
 
     def _write(self, data: bytes | memoryview) -> int:
         """How many of these bytes the disk took."""
@@ -235,6 +247,7 @@ class Recorder:
         if loss is not None:
             self.truncated = True
             self._notices.tampered(loss, position)
+            self._lost("changed", loss.end - loss.begin)
             self._log.warn(
                 "Output of job {job_id} is lost, {count} bytes from offset {begin} on: "
                 "somebody has {what} {path}{unreachable}.",

@@ -1,16 +1,19 @@
 """The interfaces that the worker needs from other rooms; daemon/assembly.py hands the implementations in."""
 
+from txworker.ports.observer import NO_OBSERVER, Observer
 from txworker.ports.output import Output, OutputDirectory, OutputWriter
 from txworker.ports.processes import Launcher, Listener, LiveUsages, Running
 from txworker.ports.store import Check, JobGenerator, Records, Store
 from txworker.ports.world import World
 
 __all__ = [
+    "NO_OBSERVER",
     "Check",
     "JobGenerator",
     "Launcher",
     "Listener",
     "LiveUsages",
+    "Observer",
     "Output",
     "OutputDirectory",
     "OutputWriter",

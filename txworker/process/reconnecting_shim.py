@@ -21,6 +21,7 @@ class ReconnectingShim:
 
     Of the current shim, when it was connected: held, the jobs that it has; starting, the ids of jobs that it is
     starting; kept, id and pid of finished jobs with leftovers that still print; found, whether a shim ran already.
+    alive: whether a shim is connected; any thread. ended(): called as soon as one has ended.
 
     Raises:
         ShimUnusable: from connect().
@@ -33,6 +34,7 @@ class ReconnectingShim:
         self._clock = clock
         self._connect = connect
         self.lost: Callable[[int], None] = lambda pid: None
+        self.ended: Callable[[], None] = lambda: None
         self.held: list[HeldProcess] = []
         self.starting: list[str] = []
         self.kept: list[tuple[str, int]] = []
@@ -47,6 +49,11 @@ class ReconnectingShim:
     def thread_id(self) -> int:
         """Of the shim's thread that is the parent of job leaders."""
         return self._connection.thread_id
+
+    @property
+    def job_count(self) -> int:
+        """How many jobs the shim has. Any thread."""
+        return self._connection.job_count
 
     def spawn(self, request: SpawnRequest) -> None:
         """As ShimConnection.spawn()."""
@@ -74,6 +81,7 @@ class ReconnectingShim:
 
     def _connected(self) -> ShimConnection:
         handshake = self._connect()
+        self.alive = True
         self.held, self.starting, self.found = handshake.held, handshake.starting, handshake.found
         hello = handshake.hello
         self.kept = [(job_id, pid) for job_id, pid in hello.get("kept", ())]
@@ -81,6 +89,8 @@ class ReconnectingShim:
 
     def _ended(self) -> None:
         pid = self._connection.shim_pid
+        self.alive = False
+        self.ended()
         self._log.error("The shim (pid {pid}) has ended; its jobs are lost. Starting another.", pid=pid)
         self._reconnect(pid)
 

@@ -83,6 +83,11 @@ class ShimConnection:
         self._closed = False
         reactor.addReader(self)
 
+    @property
+    def job_count(self) -> int:
+        """How many jobs the shim has for this worker. Any thread."""
+        return len(self._children)
+
     def spawn(self, request: SpawnRequest) -> None:
         """Request a process. request.began() or request.failed() is called later, never within this call."""
         if self._closed:

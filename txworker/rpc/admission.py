@@ -27,6 +27,11 @@ class StreamSlots:
         self._open = 0
         self._lock = threading.Lock()
 
+    @property
+    def open(self) -> int:
+        """How many are taken."""
+        return self._open
+
     def take(self) -> None:
         """
         Take a slot.

@@ -20,6 +20,7 @@ from twisted.internet.threads import blockingCallFromThread
 
 from txworker.base.reactor import ClockWithThreads
 from txworker.jobs.errors import CallerGone, DeadlineExceeded, WorkerStopping
+from txworker.ports import NO_OBSERVER, Observer
 from txworker.rpc.call_queue import CallQueue
 from txworker.rpc.followers import Follower, FollowerGroups, WaitForMore
 
@@ -32,9 +33,9 @@ CHECK_SECONDS = 1.0
 class Bridge:
     """Makes a Caller for each RPC. close() frees every waiting thread."""
 
-    def __init__(self, reactor: ClockWithThreads) -> None:
+    def __init__(self, reactor: ClockWithThreads, observer: Observer = NO_OBSERVER) -> None:
         self.reactor = reactor
-        self.call_queue = CallQueue(reactor)
+        self.call_queue = CallQueue(reactor, observer.bridged)
         self._waiting: dict[Caller, float] = {}
         self._checking = False
         self.follower_groups = FollowerGroups(reactor)

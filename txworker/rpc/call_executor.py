@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import grpc
 
 from txworker.base.logs import Logger
+from txworker.ports import NO_OBSERVER, Observer
 from txworker.rpc.incoming_call import SUPPORTED, IncomingCall
 from txworker.rpc.pending_calls import PendingCalls
 from txworker.rpc.pending_starts import PendingStarts
@@ -33,12 +34,19 @@ IDLE_SECONDS = 0.5
 
 
 class CallExecutor(Executor):
-    """Receives each call's message, then gives the call to the threads. `now` is a monotonic clock."""
+    """
+    Receives each call's message, then gives the call to the threads. `now` is a monotonic clock.
+
+    observer: is told of calls that are ended before they have a thread.
+    """
 
     _log = Logger()
 
-    def __init__(self, threads: RpcThreads, now: Callable[[], float], max_streams: int) -> None:
+    def __init__(
+        self, threads: RpcThreads, now: Callable[[], float], max_streams: int, observer: Observer = NO_OBSERVER
+    ) -> None:
         self._threads = threads
+        self._observer = observer
         self._calls = PendingCalls(threads.take, now)
         self._streams = PendingCalls(threads.take, now, max_streams)
         self._starts = PendingStarts(threads.take, now)
@@ -50,12 +58,15 @@ class CallExecutor(Executor):
         """gRPC's serving thread: never blocks, and never raises."""
         context = getattr(fn, "__self__", None)
         if isinstance(context, Context):
-            call = IncomingCall.from_submit(fn, args, context.get(IS_STREAM, False))
+            call = IncomingCall.from_submit(fn, args, context.get(IS_STREAM, False), self._refused)
             if call is not None:
                 calls = self._streams if call.streams else self._calls
                 (self._starts if context.get(IS_START, False) else calls).add(call)
                 return call.future
         return self._threads.submit(fn, *args, **kwargs)
+
+    def _refused(self, method: str, code: str, seconds: float) -> None:
+        self._observer.call_answered(method, code, seconds, seconds)
 
     def check(self) -> float:
         """

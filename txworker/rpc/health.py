@@ -1,5 +1,5 @@
 """
-The standard health service (grpc.health.v1).
+The standard health service (grpc.health.v1): whether the worker takes jobs, and under the name "live" whether it works.
 
 It has no lock, and no thread sends for another: the reactor replaces the statuses, and each Watch reads them in its own
 thread and sends what differs from what it sent last. So a watcher that reads nothing blocks only itself. The servicer
@@ -15,7 +15,8 @@ from functools import partial
 import grpc
 from grpc_health.v1 import health_pb2 as pb
 from grpc_health.v1 import health_pb2_grpc
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import TimeoutError as DeferredTimeout
 
 from txworker.base.waiting import Waiters
 from txworker.jobs.errors import TxWorkerError, WorkerStopping, shown
@@ -24,29 +25,29 @@ from txworker.wire.status import status_of
 
 NAME = pb.DESCRIPTOR.services_by_name["Health"].full_name
 
+LIVE = "live"
+"""The name whose status is SERVING until the worker ends, also while it takes no jobs: to restart what hangs."""
+
+LIVE_SECONDS = 5.0
+"""How long the reactor may take to answer a Check of that name."""
+
 _Response = pb.HealthCheckResponse
 
 
 class Health(health_pb2_grpc.HealthServicer):
-    """All these names and the worker as a whole ("") share one status, at first SERVING."""
+    """All these names and the worker as a whole ("") share one status, at first SERVING; LIVE has its own."""
 
     def __init__(self, bridge: Bridge, names: Iterable[str]) -> None:
         self._bridge = bridge
         self._names = ("", *names)
         self._changed = Waiters()
         self._statuses: Mapping[str, int] = {}
-        self._stopping = self._over = False
+        self._over = False
         self.announce(serving=True)
 
     def announce(self, serving: bool) -> None:
         """Change the status. Reactor thread."""
-        if not self._stopping:
-            self._replace(_Response.SERVING if serving else _Response.NOT_SERVING)
-
-    def announce_stopping(self) -> None:
-        """Change the status to NOT_SERVING for good. Reactor thread."""
-        self.announce(serving=False)
-        self._stopping = True
+        self._replace(_Response.SERVING if serving else _Response.NOT_SERVING)
 
     def end(self) -> None:
         """Every Watch sends the last status, then ends. Reactor thread."""
@@ -54,10 +55,12 @@ class Health(health_pb2_grpc.HealthServicer):
         self._changed.wake()
 
     def Check(self, request: pb.HealthCheckRequest, context: grpc.ServicerContext) -> pb.HealthCheckResponse:
-        """The present status. gRPC threads."""
+        """The present status; of LIVE only if the reactor turns. gRPC threads."""
         status = self._statuses.get(request.service)
         if status is None:
             context.abort(grpc.StatusCode.NOT_FOUND, f"service: {shown(request.service)} is not served by this worker")
+        if request.service == LIVE:
+            self._check_reactor(context)
         return _Response(status=status)
 
     def List(self, request: pb.HealthListRequest, context: grpc.ServicerContext) -> pb.HealthListResponse:
@@ -72,6 +75,14 @@ class Health(health_pb2_grpc.HealthServicer):
                 yield _Response(status=status)
         except TxWorkerError as error:
             context.abort_with_status(status_of(error))
+
+    def _check_reactor(self, context: grpc.ServicerContext) -> None:
+        try:
+            self._bridge.caller(context).call(lambda: succeed(None), LIVE_SECONDS)
+        except TxWorkerError as error:
+            context.abort_with_status(status_of(error))
+        except DeferredTimeout:
+            context.abort(grpc.StatusCode.UNAVAILABLE, f"the worker's reactor has not turned for {LIVE_SECONDS:g} s")
 
     def _statuses_of(self, name: str, caller: Caller) -> Iterator[int]:
         sent = None
@@ -89,7 +100,7 @@ class Health(health_pb2_grpc.HealthServicer):
         return self._changed.until(lambda: self._over or self._statuses is not statuses)
 
     def _replace(self, status: int) -> None:
-        statuses = dict.fromkeys(self._names, status)
+        statuses = {**dict.fromkeys(self._names, status), LIVE: _Response.SERVING}
         if statuses != self._statuses:
             self._statuses = statuses
             self._changed.wake()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib
 import itertools
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextvars import Context
@@ -22,6 +23,8 @@ from txworker.rpc.threads import Work
 
 _server: Any = importlib.import_module("grpc._server")
 _cygrpc: Any = importlib.import_module("grpc._cython.cygrpc")
+
+Refused = Callable[[str, str, float], None]
 
 PRIVATE = ("_RPCState", "_RECEIVE_MESSAGE_TOKEN", "_CLOSED", "_receive_message", "_abort", "_is_rpc_state_active")
 """What is used of grpc._server, apart from the arguments that it submits."""
@@ -39,21 +42,29 @@ class IncomingCall:
     future: the one that grpcio waits for.
     """
 
-    __slots__ = ("_arguments", "_event", "_run", "_state", "future", "size", "streams")
+    __slots__ = ("_arguments", "_came", "_event", "_refused", "_run", "_state", "future", "size", "streams")
 
-    def __init__(self, run: Callable[..., Any], arguments: Sequence[Any], streams: bool) -> None:
+    def __init__(self, run: Callable[..., Any], arguments: Sequence[Any], streams: bool, refused: Refused) -> None:
         self._run = run
         self._arguments = arguments
         self._event, self._state = arguments[1], arguments[2]
         self.streams = streams
+        self._refused = refused
+        self._came = time.perf_counter()
         self.future: Future[Any] = Future()
         self.size = 0
 
     @classmethod
-    def from_submit(cls, run: Callable[..., Any], arguments: Sequence[Any], streams: bool) -> IncomingCall | None:
-        """The call that run(*arguments) serves; None when grpcio is not known to submit such arguments."""
+    def from_submit(
+        cls, run: Callable[..., Any], arguments: Sequence[Any], streams: bool, refused: Refused = lambda *how: None
+    ) -> IncomingCall | None:
+        """
+        The call that run(*arguments) serves; None when grpcio is not known to submit such arguments.
+
+        refused(method, code, seconds): called if refuse() ends the call, so long after it came.
+        """
         known = SUPPORTED and len(arguments) == 7 and isinstance(getattr(run, "__self__", None), Context)
-        return cls(run, arguments, streams) if known and isinstance(arguments[2], _server._RPCState) else None
+        return cls(run, arguments, streams, refused) if known and isinstance(arguments[2], _server._RPCState) else None
 
     @property
     def peer(self) -> str:
@@ -106,6 +117,8 @@ class IncomingCall:
                 return
             state.code, state.trailing_metadata = status.code, status.trailing_metadata
             _server._abort(state, self._event.call, _cygrpc.StatusCode.unknown, str(status.details).encode())
+        method = self._event.call_details.method.decode().rpartition("/")[2]  # a known one: others have no handler
+        self._refused(method, status.code.name, time.perf_counter() - self._came)
 
     def _message(self) -> Any:
         """Replaces grpcio's function: None when the call is not to be served."""

@@ -9,6 +9,9 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+_NO_CHECK_TIME = 0x200000
+"""X509_V_FLAG_NO_CHECK_TIME, which the ssl module does not name."""
+
 
 @dataclass(frozen=True)
 class CertificateFiles:
@@ -59,6 +62,17 @@ def check(files: CertificateFiles, pems: Pems) -> None:
         raise UnfitCertificate(f"the certificate in {files.crt} cannot serve: {error}") from error
 
 
+def expiry(files: CertificateFiles, pems: Pems) -> float | None:
+    """When the certificate expires, in seconds since the epoch, even if it has; None: it cannot be told."""
+    try:
+        client = _client_context(files.crt, pems.crt)
+        client.verify_flags = client.verify_flags | _NO_CHECK_TIME
+        certificate = _handshake(_server_context(files, pems), client).getpeercert() or {}
+        return float(ssl.cert_time_to_seconds(str(certificate["notAfter"])))
+    except (UnfitCertificate, ssl.SSLError, KeyError, ValueError, OSError):  # check() says what is wrong
+        return None
+
+
 def _client_context(path: Path, pem: bytes) -> ssl.SSLContext:
     """For a client that trusts the certificates in this file, even when they are no authority's."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -96,11 +110,12 @@ def _as_file(data: bytes) -> Iterator[str]:
         yield f"/proc/self/fd/{file.fileno()}"
 
 
-def _handshake(server: ssl.SSLContext, client: ssl.SSLContext) -> None:
-    """A handshake in memory, in which the client verifies the certificate."""
+def _handshake(server: ssl.SSLContext, client: ssl.SSLContext) -> ssl.SSLObject:
+    """A handshake in memory, in which the client verifies the certificate; the client's side."""
     up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
     server_side = server.wrap_bio(up, down, server_side=True)
     client_side = client.wrap_bio(down, up)
     for side in (client_side, server_side, client_side):
         with suppress(ssl.SSLWantReadError):
             side.do_handshake()
+    return client_side

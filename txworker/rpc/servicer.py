@@ -15,7 +15,7 @@ from txworker.jobs import Job
 from txworker.jobs.errors import CallerGone, InvalidRequest, TxWorkerError, shown_words
 from txworker.pb import worker_pb2 as pb
 from txworker.pb import worker_pb2_grpc
-from txworker.ports import LiveUsages
+from txworker.ports import NO_OBSERVER, LiveUsages, Observer
 from txworker.rpc.bridge import Bridge, Caller
 from txworker.rpc.streams import job_of, stream
 from txworker.rpc.watch import watch
@@ -43,12 +43,20 @@ class WorkerServicer(worker_pb2_grpc.WorkerServicer):
 
     _log = Logger()
 
-    def __init__(self, worker: Worker, bridge: Bridge, usages: LiveUsages, allows: Allows = lambda kind: True) -> None:
+    def __init__(
+        self,
+        worker: Worker,
+        bridge: Bridge,
+        usages: LiveUsages,
+        allows: Allows = lambda kind: True,
+        observer: Observer = NO_OBSERVER,
+    ) -> None:
         self._worker = worker
         self._catalog = worker.catalog
         self._bridge = bridge
         self._usages = usages
         self._allows = allows
+        self._observer = observer
 
     def StartJob(self, request: pb.StartJobReq, context: grpc.ServicerContext) -> pb.StartJobRes:
         """Starts a job. Answers when its process runs."""
@@ -57,6 +65,7 @@ class WorkerServicer(worker_pb2_grpc.WorkerServicer):
             try:
                 return pb.StartJobRes(jobID=self._submitted(request, context).id)
             except TxWorkerError as error:
+                self._observer.refused(error.reason)
                 if self._allows(f"orders refused ({error.reason})"):
                     self._log_refusal(request.requestID, context.peer(), error)
                 raise

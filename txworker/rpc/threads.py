@@ -51,6 +51,16 @@ class RpcThreads(Executor):
             self._threads += 1
             self._create(None)
 
+    @property
+    def waiting(self) -> int:
+        """How many calls wait for a thread. Any thread."""
+        return len(self._waiting) + len(self._waiting_starts)
+
+    @property
+    def count(self) -> int:
+        """How many threads there are. Any thread."""
+        return self._threads
+
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         """Run fn in one of the threads. Any thread. Never blocks or raises: gRPC's serving thread would end."""
         future: Future[T] = Future()

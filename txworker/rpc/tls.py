@@ -8,7 +8,7 @@ from collections.abc import Callable
 import grpc
 
 from txworker.base.logs import Logger
-from txworker.rpc.pems import CertificateFiles, Pems, UnfitCertificate, check, read
+from txworker.rpc.pems import CertificateFiles, Pems, UnfitCertificate, check, expiry, read
 
 RECHECK_SECONDS = 30.0
 """After that unfit files are checked again, though unchanged: the certificate may not have been valid yet."""
@@ -31,6 +31,16 @@ class ReloadingCertificate:
         self._recheck_at = 0.0
         self._logged = ""
         self.initial = _configuration(self._served)
+        self._expiry: tuple[Pems | None, float | None] = (None, None)
+
+    @property
+    def expires_at(self) -> float | None:
+        """When the served certificate expires, in seconds since the epoch; None: unknown. Any thread."""
+        served, (known, at) = self._served, self._expiry
+        if served is not known:
+            at = expiry(self._files(), served)
+            self._expiry = served, at
+        return at
 
     def __call__(self) -> grpc.ServerCertificateConfiguration | None:
         """The new configuration; None: the present one stays in use."""
@@ -64,20 +74,32 @@ class ReloadingCertificate:
             self._log.warn("The old certificate goes on serving, the new cannot: {problem}.", problem=problem)
 
 
-def server_credentials(files: Callable[[], CertificateFiles]) -> grpc.ServerCredentials:
-    """
-    Credentials that are reloaded when their files change, or when files() names others. Open connections keep their
-    certificate.
+class ServerCertificate:
+    """The certificate that a server presents, once credentials() was called. files(): see ReloadingCertificate."""
 
-    Raises:
-        OSError: a file cannot be read.
-    """
-    reloading = ReloadingCertificate(files)
-    return grpc.dynamic_ssl_server_credentials(
-        reloading.initial,
-        reloading,  # type: ignore[arg-type]  # None is documented as "nothing changed", the stubs do not know
-        require_client_authentication=files().client_ca is not None,
-    )
+    def __init__(self, files: Callable[[], CertificateFiles]) -> None:
+        self._files = files
+        self._reloading: ReloadingCertificate | None = None
+
+    @property
+    def expires_at(self) -> float | None:
+        """When it expires, in seconds since the epoch; None: unknown. Any thread."""
+        return None if self._reloading is None else self._reloading.expires_at
+
+    def credentials(self) -> grpc.ServerCredentials:
+        """
+        Credentials that are reloaded when their files change, or when files() names others. Open connections keep their
+        certificate.
+
+        Raises:
+            OSError: a file cannot be read.
+        """
+        self._reloading = reloading = ReloadingCertificate(self._files)
+        return grpc.dynamic_ssl_server_credentials(
+            reloading.initial,
+            reloading,  # type: ignore[arg-type]  # None is documented as "nothing changed", the stubs do not know
+            require_client_authentication=self._files().client_ca is not None,
+        )
 
 
 def _configuration(pems: Pems) -> grpc.ServerCertificateConfiguration:

@@ -58,7 +58,8 @@ class Registration(Service):
 
     address() is the address to register; random() returns 0 ≤ x < 1 for the jitter. Each change of state is logged
     once, not each try, and only if allows() permits it, because a scheduler may restart again and again. loss runs
-    while there is no registration.
+    while there is no registration. answered() is called when the scheduler has registered the worker or answered a
+    probe.
     """
 
     _log = Logger()
@@ -72,6 +73,7 @@ class Registration(Service):
         intervals: Intervals = Intervals(),
         allows: Allows = lambda kind: True,
         loss: LossTimer | None = None,
+        answered: Callable[[], None] = lambda: None,
     ) -> None:
         self._clock = clock
         self._link = link
@@ -80,6 +82,7 @@ class Registration(Service):
         self._intervals = intervals
         self._allows = allows
         self._loss = loss
+        self._answered = answered
         self._worker_id = ""
         self._registered = False
         self._away_logged = False
@@ -90,6 +93,11 @@ class Registration(Service):
         self._call_over = Waiters()
         self._left = True
         self._leaving = Waiters()
+
+    @property
+    def registered(self) -> bool:
+        """Whether the scheduler has the worker, as far as is known. Any thread."""
+        return self._registered and bool(self.running)
 
     def startService(self) -> None:
         """Begin to register; returns at once, whether or not the scheduler is reachable."""
@@ -142,6 +150,7 @@ class Registration(Service):
         if not self.running:
             return
         self._cancel_loss()
+        self._answered()
         self._away_logged = False
         self._pause = self._intervals.first_pause
         if self._allows("registered with the scheduler"):
@@ -176,6 +185,7 @@ class Registration(Service):
         if not self.running:
             return
         if reachable:
+            self._answered()
             self._call_later(self._intervals.probe_pause, self._probe)
         else:
             self._connection_lost()

@@ -8,6 +8,7 @@ not be lost, so it is kept and retried until it can be written. A new job is ref
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -66,7 +67,7 @@ class Batches:
 
     report(outcomes) fires Deferreds.
     trouble_changed(error) is called when writing begins to fail, and with None when it works again.
-    committed() is called after each commit.
+    committed(seconds) is called after each commit, with the time that the transaction took.
     has_room() tells whether a disk that was full has room for more than the next record. Until then the trouble lasts,
     even if a small record fits now and then.
     """
@@ -75,7 +76,7 @@ class Batches:
         self,
         report: Callable[[list[Outcome]], object],
         trouble_changed: Callable[[StoreBroken | None], object],
-        committed: Callable[[], None],
+        committed: Callable[[float], None],
         has_room: Callable[[], bool],
     ) -> None:
         self._report = report
@@ -102,6 +103,7 @@ class Batches:
             self._probe(connection)
 
     def _attempt(self, connection: sqlite3.Connection, batch: Sequence[Write], complete: bool = True) -> None:
+        begun = time.perf_counter()
         try:
             results = _write(connection, batch)
         except Exception as error:  # whatever it is, every write needs an answer
@@ -114,7 +116,7 @@ class Batches:
         else:
             if complete:
                 self._works()
-            self._committed()
+            self._committed(time.perf_counter() - begun)
             self._report([(write.answer, result) for write, result in zip(batch, results, strict=True)])
 
     def _one_by_one(self, connection: sqlite3.Connection, batch: Sequence[Write]) -> None:
@@ -145,13 +147,14 @@ class Batches:
     def _probe(self, connection: sqlite3.Connection) -> None:
         if self._still_full():  # a write would use some of the little room there is
             return
+        begun = time.perf_counter()
         try:
             _in_one_transaction(connection, [_rewrite_a_page])
         except sqlite3.Error as error:
             self._set_trouble(to_store_error(error))
         else:
             self._works()
-            self._committed()
+            self._committed(time.perf_counter() - begun)
 
     def _works(self) -> None:
         if self.trouble is not None and not self._still_full():

@@ -14,6 +14,7 @@ from twisted.internet.defer import Deferred
 from txworker.base.reactor import ClockWithThreads
 from txworker.jobs import Job
 from txworker.jobs.errors import StoreBroken
+from txworker.ports import NO_OBSERVER, Observer
 from txworker.store.batches import Kind
 from txworker.store.checkpoints import Checkpoints
 from txworker.store.elapsed import DAY_SECONDS
@@ -57,6 +58,7 @@ class JobStore(Records):
 
     fsync: a commit survives a crash of the machine, not only of the worker.
     troubled(error) is called in the reactor thread when writing fails, and with None when it works again.
+    observer: is told of every commit.
     lease: of the directory, if the caller has it already; the store closes it.
     forgot: jobs of an earlier worker were lost, because its file was damaged or gone.
 
@@ -71,6 +73,7 @@ class JobStore(Records):
         reactor: ClockWithThreads,
         troubled: Callable[[StoreBroken | None], None],
         lease: Lease | None = None,
+        observer: Observer = NO_OBSERVER,
     ) -> None:
         path = directory / FILE_NAME
         self.lease = lease or take_lease(directory)
@@ -78,7 +81,7 @@ class JobStore(Records):
         try:
             with _errors_as_unusable(path):
                 self.forgot = prepare(path, Highest(before.number, before.revision) if before else None)
-                self._open(directory, path, fsync, reactor, troubled)
+                self._open(directory, path, fsync, reactor, troubled, observer)
                 self._clamp_elapsed()
         except BaseException:
             self.lease.close()
@@ -91,6 +94,7 @@ class JobStore(Records):
         fsync: bool,
         reactor: ClockWithThreads,
         troubled: Callable[[StoreBroken | None], None],
+        observer: Observer,
     ) -> None:
         self._damage_marker = damage_marker(path)
         self._troubled = troubled
@@ -99,7 +103,11 @@ class JobStore(Records):
         self._writer: Writer
         self._path, self._name = path, str(path)
         self._troubles: dict[str, StoreBroken | None] = {"writer": None, "files": None}
-        changed, committed = self._writer_trouble_changed, self._checkpoints.committed
+        changed = self._writer_trouble_changed
+
+        def committed(seconds: float) -> None:
+            self._checkpoints.committed()
+            observer.committed(seconds)
 
         def room() -> bool:
             return has_room(directory)

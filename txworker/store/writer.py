@@ -28,7 +28,7 @@ NOT_URGENT_SECONDS = 0.005
 
 Connect = Callable[[], sqlite3.Connection]
 TroubleChanged = Callable[[StoreBroken | None], None]
-Committed = Callable[[], None]
+Committed = Callable[[float], None]
 HasRoom = Callable[[], bool]
 
 

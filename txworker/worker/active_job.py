@@ -21,7 +21,8 @@ class ActiveJob:
 
     running: set once the process is launched. ending: the end is known and is being written. exited_before: when the
     process exited, if that was before this worker started. logged_grace: the shortest grace period in the log so far,
-    in seconds. ahead: the difference between the job's own clock and World.elapsed, constant while it runs.
+    in seconds. output_before: the bytes of output that an earlier worker recorded. ahead: the difference between the
+    job's own clock and World.elapsed, constant while it runs.
     """
 
     __slots__ = (
@@ -34,6 +35,7 @@ class ActiveJob:
         "job",
         "logged_grace",
         "output",
+        "output_before",
         "running",
     )
     running: Running
@@ -51,6 +53,7 @@ class ActiveJob:
         self._ended = ended
         self.job = job
         self.output = output
+        self.output_before = output.size
         self.ending = False
         self.logged_grace = math.inf
         self.exited_before: float | None = None

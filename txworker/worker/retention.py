@@ -12,7 +12,7 @@ from txworker.base.logs import Logger
 from txworker.base.reactor import Clock, Timer
 from txworker.jobs import Job, Retention
 from txworker.jobs.errors import StoreBroken
-from txworker.ports import OutputDirectory, Store
+from txworker.ports import NO_OBSERVER, Observer, OutputDirectory, Store
 from txworker.worker.viewers import Viewers
 
 PAUSE_SECONDS = 30.0
@@ -46,6 +46,7 @@ class RetentionService(Service):
         limits: Retention,
         now: Callable[[], float],
         elapsed: Callable[[], float],
+        observer: Observer = NO_OBSERVER,
     ) -> None:
         self._clock = clock
         self._in_thread = in_thread
@@ -55,6 +56,7 @@ class RetentionService(Service):
         self._limits = limits
         self._now = now
         self._elapsed = elapsed
+        self._observer = observer
         self._timer: Timer | None = None
         self._looking = False
 
@@ -96,6 +98,7 @@ class RetentionService(Service):
         for begin in range(0, len(found), AT_ONCE):
             if self.running:
                 removed += await self._removed(found[begin : begin + AT_ONCE])
+        self._observer.retention_looked(removed)
         return len(found) == FOUND and removed > 0
 
     async def _removed(self, found: list[Job]) -> int:
@@ -112,6 +115,7 @@ class RetentionService(Service):
         return len(jobs)
 
     def _failed(self, failure: Any) -> bool:
+        self._observer.retention_failed()
         if failure.check(StoreBroken, OSError):
             self._log.warn("Retention could remove nothing: {error}.", error=failure.value)
         else:

@@ -30,11 +30,12 @@ from txworker.jobs import (
 )
 from txworker.jobs.errors import OutOfResources, TxWorkerError, WorkerStopping, shown_words
 from txworker.jobs.held_process import HeldProcess
-from txworker.ports import Launcher, OutputDirectory, Store, World
+from txworker.ports import NO_OBSERVER, Launcher, Observer, OutputDirectory, Store, World
 from txworker.worker.active_job import ActiveJob
 from txworker.worker.catalog import Catalog
 from txworker.worker.change_feed import ChangeFeed
 from txworker.worker.job_launcher import JobLauncher
+from txworker.worker.load import Load
 from txworker.worker.policy import Policy
 from txworker.worker.running_jobs import RunningJobs
 from txworker.worker.submissions import Decisions, Submissions
@@ -51,7 +52,13 @@ class Worker:
     _log = Logger()
 
     def __init__(
-        self, launcher: Launcher, outputs: OutputDirectory, store: Store, policy: Policy, world: World
+        self,
+        launcher: Launcher,
+        outputs: OutputDirectory,
+        store: Store,
+        policy: Policy,
+        world: World,
+        observer: Observer = NO_OBSERVER,
     ) -> None:
         self._launcher = launcher
         self._job_launcher = JobLauncher(launcher, outputs, self._overdue, self._end_blocked, self._ended)
@@ -59,6 +66,7 @@ class Worker:
         self._store = store
         self._policy = policy
         self._world = world
+        self._observer = observer
         self._number, self._revision = store.last()
         self._active: dict[str, ActiveJob] = {}
         self._settled = Waiters()
@@ -68,6 +76,7 @@ class Worker:
         decisions = Decisions(self._accept, self._check_accepting, self._launched, self._drop)
         self._submissions = Submissions(self._job_launcher, store, world, self.catalog, self._settled, decisions)
         self.running = RunningJobs(self._active, self._submissions.starting, self.catalog)
+        self.load = Load(self._active, self._submissions.starting)
 
     def take_over(self, takeover: Takeover, now_for: Callable[[Job], float] | None = None) -> tuple[int, int]:
         """
@@ -114,6 +123,7 @@ class Worker:
         self._submissions.remember(job)
         if job.state is JobState.PENDING:  # the earlier worker ended after the launch and before writing it down
             self._learn(active, Started(held.started_at, held.pid, held.ticks))
+        self._observer.taken_over()
         if held.stopping:  # by the shim, or by a worker that could no longer write it down
             self._learn(active, EndRequested(held.reason or EndReason.REQUESTED))
         self._log.info("Job {job_id}, pid {pid}, is taken over.", job_id=job.id, pid=held.pid)
@@ -133,7 +143,9 @@ class Worker:
         damaged = self._outputs.is_damaged(job.id, separate, begun=job.state is not JobState.PENDING)
         output_bytes = self._outputs.recover(job.id, separate)
         fact = Lost(now, text, output_bytes, damaged, self._world.elapsed())
-        self._store.save(after(job, fact, self._next_revision()))
+        job = after(job, fact, self._next_revision())
+        self._store.save(job)
+        self._observer.ended(job, 0)
         self._log.warn("Job {job_id} is {text}.", job_id=job.id, text=text)
 
     def shim_lost(
@@ -270,6 +282,7 @@ class Worker:
         job, pid = active.job, active.running.pid
         self._active[job.id] = active
         self._learn(active, Started(active.running.started_at, pid, self._world.ticks()))
+        self._observer.started(self._world.elapsed() + active.ahead - job.created_at)
         text = "Job {job_id} started as pid {pid}: {argv}"
         self._log.info(text, job_id=job.id, pid=pid, argv=shown_words(job.spec.argv))
         if self._stopping:  # it began during the launch
@@ -333,6 +346,7 @@ class Worker:
         self._submissions.forget(job)
         active.output.close()
         active.running.release()
+        self._observer.ended(job, active.output.size - active.output_before)
         self._log.info(
             "Job {job_id} is done: {state}{why}, {output_bytes} bytes of output in {seconds} s{leftovers}.",
             job_id=job.id,

@@ -1,0 +1,39 @@
+"""Why the worker takes no jobs at the moment: what gRPC health, /readyz and the metrics tell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+STOPPING = "stopping"
+DRAINING = "draining"
+STORE = "store"
+SHIM = "shim"
+
+CAUSES = (STOPPING, DRAINING, STORE, SHIM)
+"""The words for programs; a sentence comes with each."""
+
+
+class Readiness:
+    """
+    At first nothing stands in the way. changed(ready) is called when the first obstacle comes and when the last goes.
+
+    Methods: reactor thread. reasons: any thread.
+    """
+
+    def __init__(self, changed: Callable[[bool], None]) -> None:
+        self._changed = changed
+        self.reasons: dict[str, str] = {}
+        """A sentence for each cause; replaced at each change, never changed."""
+
+    def begin(self, cause: str, sentence: str) -> None:
+        """The worker takes no jobs because of that. One of CAUSES."""
+        self._replace({**self.reasons, cause: sentence})
+
+    def end(self, cause: str) -> None:
+        """That is no longer in the way."""
+        self._replace({other: sentence for other, sentence in self.reasons.items() if other != cause})
+
+    def _replace(self, reasons: dict[str, str]) -> None:
+        before, self.reasons = self.reasons, reasons
+        if bool(before) is not bool(reasons):
+            self._changed(not reasons)
