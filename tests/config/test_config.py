@@ -8,6 +8,7 @@ import os
 import re
 import tempfile
 from pathlib import Path
+from unittest import mock
 
 import tomli
 from cryptography import x509
@@ -16,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 from twisted.trial.unittest import SynchronousTestCase
 
-from txworker.config import Config, ConfigError, GrpcServer, Jobs, Log, Scheduler, Worker, load
+from txworker.config import Config, ConfigError, GrpcServer, Jobs, Log, Scheduler, Web, Worker, load
 from txworker.config.readers import READERS
 
 EXAMPLE = Path(__file__).parents[2] / "worker.toml"
@@ -33,7 +34,7 @@ key_file = "server.key"
 addr = "127.0.0.1:50000"
 """
 
-SECTIONS = (GrpcServer, Scheduler, Jobs, Worker, Log)
+SECTIONS = (GrpcServer, Scheduler, Jobs, Worker, Log, Web)
 _TLS = "[grpc_server]\nuse_tls = true\n"
 _PAIR = _TLS + 'crt_file = "a.crt"\nkey_file = "a.key"\n'
 
@@ -48,7 +49,10 @@ MISTAKES = {
     "unattended_seconds, shim, leftovers, pin_worker, use_cgroups, user, group, nice, oom_score_adj, limits, ceilings, "
     "environment",
     "[grpc_sever]": "grpc_sever: unknown section; did you mean grpc_server?",
-    "[zzz]": "zzz: unknown section; known are grpc_server, scheduler, jobs, worker, log",
+    "[zzz]": "zzz: unknown section; known are grpc_server, scheduler, jobs, worker, log, web",
+    "web.addr = 'x'": 'web.addr: must be host:port, such as 127.0.0.1:30000 or [::1]:30000, not "x"',
+    "web.addr = '127.0.0.1:30000'": "web.addr: is the address of grpc_server.addr",
+    "web.port = 1": "web.port: unknown key; known are addr",
     "addr = 'x:1'": "addr: unknown key; did you mean grpc_server.addr?",
     # types
     "jobs = 3": "jobs: must be a table, [jobs], not 3",
@@ -285,6 +289,7 @@ class LoadTests(ConfigTestCase):
             "[scheduler]\naddr = 's.example:65535'\nadvertise_addr = 'w:1'\nuse_tls = true\nca_file = 'b.crt'\n"
             "[jobs]\ndirectory = '.'\noutput_directory = '/deep/down/~'\nstop_grace_seconds = 3\nmax_running = 7\n"
             "state_directory = 's'\ndurability = 'machine'\nkeep_days = 1\nkeep_jobs = 2\nkeep_output_bytes = 3\n"
+            "[web]\naddr = ':30001'\n"
         )
         crt, key, ca = (self.directory / name for name in ("a.crt", "a.key", "b.crt"))
         self.assertEqual(GrpcServer("::1", 0, True, crt, key, ca, 10000), loaded.grpc_server)
@@ -293,6 +298,7 @@ class LoadTests(ConfigTestCase):
             Jobs(self.directory, Path("/deep/down/~"), self.directory / "s", "machine", 1.0, 2, 3, 3.0, 7), loaded.jobs
         )
         self.assertIsInstance(loaded.jobs.stop_grace_seconds, float)
+        self.assertEqual(Web("0.0.0.0", 30001), loaded.web)
 
     def test_several_schedulers(self) -> None:
         """addrs are tried in their order; a single addr is the same as a list of one."""
@@ -339,12 +345,19 @@ class LoadTests(ConfigTestCase):
         """An empty file name or address means the default, as if the key were absent."""
         text = "grpc_server = {crt_file = '', key_file = '', client_ca_file = ''}\n"
         text += "scheduler = {addr = '', advertise_addr = '', ca_file = ''}\n"
-        text += "jobs = {directory = '', output_directory = ''}"
+        text += "jobs = {directory = '', output_directory = ''}\nweb = {addr = ''}"
         self.assertEqual(self.load(""), self.load(text))
 
     def test_byte_order_mark(self) -> None:
         """A byte order mark, which some editors write, is accepted."""
         self.assertEqual(3, self.load("\ufeffjobs.max_running = 3").jobs.max_running)
+
+    def test_web_needs_its_library(self) -> None:
+        """Without prometheus-client a worker that is to serve metrics does not load; another one needs none."""
+        with mock.patch("importlib.util.find_spec", return_value=None):
+            self.load("")
+            error = self.assertRaises(ConfigError, self.load, "web.addr = '127.0.0.1:0'")
+        self.assertIn("needs prometheus-client, which is not installed: pip install 'txworker[web]'", str(error))
 
     def test_addr(self) -> None:
         """addr is an address that can be dialled: IPv6 is in brackets."""
@@ -368,7 +381,8 @@ class ExampleTests(ConfigTestCase):
     def test_every_field_has_a_key(self) -> None:
         """Fields and keys correspond: each field can be set, each key has a field."""
         fields = [{field.name for field in dataclasses.fields(section)} for section in SECTIONS]
-        fields[0] = fields[0] - {"host", "port"} | {"addr"}
+        for number in (0, 5):
+            fields[number] = fields[number] - {"host", "port"} | {"addr"}
         self.assertEqual(fields, [set(keys) for keys in READERS.values()])
         self.assertEqual({*READERS, "source"}, {field.name for field in dataclasses.fields(Config)})
 

@@ -33,6 +33,8 @@ TABLE: tuple[tuple[str, tuple[str, ...]], ...] = (
     (f"grpc_server.addr = '[::]:1'\n{SCHEDULER}", (NO_TLS.format("[::]:1"), NO_ADDRESS.format("::"))),
     (f"grpc_server.addr = ':1'\n{SCHEDULER}advertise_addr = 'w:1'", (NO_TLS.format("0.0.0.0:1"),)),
     (f"{SCHEDULER}", ()),
+    ("web.addr = '[::1]:1'", ()),
+    ("web.addr = ':1'", ("web.addr is not loopback: anyone who can reach 0.0.0.0:1 can read metrics and health",)),
 )
 """worker.toml, and how each warning begins."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
 
@@ -17,10 +18,11 @@ class UnsafeDirectoriesTests(SynchronousTestCase):
         parent = Path("parent").absolute()
         parent.mkdir()
         parent.chmod(0o777)
-        for open_directory, key in [
+        directories: list[tuple[Callable[[Path], object], str]] = [
             (open_output_directory, "jobs.output_directory"),
             (check_state_directory, "jobs.state_directory"),
-        ]:
+        ]
+        for open_directory, key in directories:
             problem = f"{parent} can be written by others (mode 0777)"
             with capturedLogs() as events, mock.patch("os.geteuid", return_value=1000):
                 open_directory(parent / "below")

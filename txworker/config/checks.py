@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import ssl
 import stat
@@ -9,7 +10,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from txworker.base.directory import permission_problem_of, refusal_for_root
-from txworker.config.values import ConfigError, GrpcServer, Jobs, Scheduler
+from txworker.config.values import ConfigError, GrpcServer, Jobs, Scheduler, Web
 from txworker.jobs import Limits
 
 
@@ -73,6 +74,16 @@ def check_jobs(jobs: Jobs) -> None:
         if not os.path.isdir(nearest):
             raise ConfigError(f"jobs.{key}", f"{nearest} is not a directory")
         _check_safe(f"jobs.{key}", directory)
+
+
+def check_web(web: Web, server: GrpcServer) -> None:
+    """Checks the section [web]. Raises ConfigError at the first mistake."""
+    if not web.host:
+        return
+    if web.port and web.port == server.port and web.host == server.host:
+        raise ConfigError("web.addr", "is the address of grpc_server.addr")
+    if importlib.util.find_spec("prometheus_client") is None:
+        raise ConfigError("web.addr", "needs prometheus-client, which is not installed: pip install 'txworker[web]'")
 
 
 def _check_safe(key: str, path: Path) -> None:

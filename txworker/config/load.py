@@ -10,10 +10,10 @@ from typing import Any
 
 import tomli
 
-from txworker.config.checks import check_jobs, check_scheduler, check_server
+from txworker.config.checks import check_jobs, check_scheduler, check_server, check_web
 from txworker.config.quoting import quoted, shown
 from txworker.config.readers import READERS, Wrong, host_and_port
-from txworker.config.values import Config, ConfigError, GrpcServer, Jobs, Log, Scheduler, Worker
+from txworker.config.values import Config, ConfigError, GrpcServer, Jobs, Log, Scheduler, Web, Worker
 
 _FILE_NAME = "worker.toml"
 
@@ -33,6 +33,7 @@ def load(path: Path | None = None, directory: Path | None = None) -> Config:
         check_server(config.grpc_server)
         check_scheduler(config.scheduler)
         check_jobs(config.jobs)
+        check_web(config.web, config.grpc_server)
     except ConfigError as error:
         error.source = path
         raise
@@ -58,18 +59,19 @@ def _config(document: dict[str, Any], path: Path | None, directory: Path | None)
     base = source.parent if source else current
     _refuse_unknown(document)
     sections = {name: _section(name, document.get(name, {}), base) for name in READERS}
-    server, jobs = sections["grpc_server"], sections["jobs"]
-    if "addr" in server:
-        server["host"], server["port"] = host_and_port(server.pop("addr"))
-    jobs = {"directory": current, "output_directory": base / "output"} | jobs
+    for section in (sections["grpc_server"], sections["web"]):
+        if "addr" in section:
+            section["host"], section["port"] = host_and_port(section.pop("addr"))
+    jobs = {"directory": current, "output_directory": base / "output"} | sections["jobs"]
     jobs = {"state_directory": jobs["output_directory"].parent / "state"} | jobs
     return Config(
-        GrpcServer(**server),
+        GrpcServer(**sections["grpc_server"]),
         Scheduler(**sections["scheduler"]),
         Jobs(**jobs),
         source,
         Worker(**sections["worker"]),
         Log(**sections["log"]),
+        Web(**sections["web"]),
     )
 
 

@@ -197,6 +197,11 @@ def _listen_addr(value: object, base: Path) -> str:
     return text
 
 
+def _optional_listen_addr(value: object, base: Path) -> str | None:
+    """As _listen_addr; None when empty."""
+    return _listen_addr(value, base) if value != "" else None
+
+
 def _dial_addr(value: object, base: Path) -> str:
     """An address or empty. Port 0 cannot be dialled."""
     text = _text(value, base)
@@ -310,5 +315,8 @@ READERS: Mapping[str, Mapping[str, _Reader]] = {
         "format": _one_of("text", "json", "journald"),
         "level": _one_of("debug", "info", "warn", "error", "critical"),
         "rotate_bytes": _bytes,
+    },
+    "web": {
+        "addr": _optional_listen_addr,
     },
 }

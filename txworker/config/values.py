@@ -92,6 +92,19 @@ class Log:
 
 
 @dataclass(frozen=True)
+class Web:
+    """The section [web]: where metrics and health are served by HTTP."""
+
+    host: str = ""  # empty: nowhere; IPv6 without its brackets
+    port: int = 0  # 0: the kernel picks one
+
+    @property
+    def addr(self) -> str:
+        """host:port as it can be dialled."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True)
 class Config:
     """The whole file. All paths are absolute, because twistd changes its directory when it becomes a daemon."""
 
@@ -101,6 +114,7 @@ class Config:
     source: Path | None  # the file that was read; None: the defaults
     worker: Worker = Worker()
     log: Log = Log()
+    web: Web = Web()
 
 
 class ConfigError(Exception):

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from txworker.config.values import Config, GrpcServer, Jobs, Scheduler
+from txworker.config.values import Config, GrpcServer, Jobs, Scheduler, Web
 
 SMALL_BYTES = 20 * 2**30
 """A disk with less room is filled by a few jobs that print a lot, or by a few weeks of many that print a little."""
@@ -41,6 +41,7 @@ def warnings_of(config: Config, room: Callable[[Path], int] = room_on_disk) -> l
         *_of_server(config.grpc_server),
         *_of_scheduler(config.scheduler, config.grpc_server),
         *_of_jobs(config.jobs, room),
+        *_of_web(config.web),
     ]
 
 
@@ -96,6 +97,14 @@ def _of_jobs(jobs: Jobs, room: Callable[[Path], int]) -> Iterator[str]:
                 f"jobs.keep_days, keep_jobs and keep_output_bytes are 0: all output is kept for ever, and the disk of "
                 f"{jobs.output_directory} has {free / 2**30:.1f} GiB left"
             )
+
+
+def _of_web(web: Web) -> Iterator[str]:
+    if web.host and not _is_loopback(web.host):
+        yield (
+            f"web.addr is not loopback: anyone who can reach {web.addr} can read metrics and health, without TLS or a "
+            "password"
+        )
 
 
 def _is_loopback(host: str) -> bool:

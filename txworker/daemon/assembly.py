@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
@@ -35,7 +35,7 @@ from txworker.daemon.unfinished_jobs import KeptLeftovers, ShimLoss, take_over_j
 from txworker.jobs.errors import StoreBroken
 from txworker.linux.clock import boot_ticks
 from txworker.output.output_directory import OutputDirectory
-from txworker.ports import World
+from txworker.ports import NO_OBSERVER, Observer, World
 from txworker.process.shim_handshake import ShimUnusable
 from txworker.rpc.bridge import Bridge
 from txworker.rpc.health import Health
@@ -43,7 +43,11 @@ from txworker.rpc.server import NAMES
 from txworker.store.jobs import JobStore
 from txworker.store.lease import Lease, take_lease
 from txworker.worker.policy import Policy
+from txworker.worker.readiness import STOPPING, STORE, Readiness
 from txworker.worker.worker import Worker
+
+if TYPE_CHECKING:
+    from txworker.daemon.web_door import WebDoor
 
 _log = Logger()
 
@@ -78,13 +82,16 @@ def assemble(config: Config, reactor: Any, context: StartContext) -> Assembled:
         Unusable: the state directory cannot be used.
     """
     jobs = config.jobs
-    bridge = Bridge(reactor)
+    web = _web_door(config, reactor)
+    observer = NO_OBSERVER if web is None else web.observer
+    bridge = Bridge(reactor, observer)
     health = Health(bridge, NAMES)
-    core = _assemble_core(config, reactor, context, health.announce)
+    readiness = Readiness(health.announce)
+    core = _assemble_core(config, reactor, context, readiness, observer)
     worker, processes = core.worker, core.processes
 
     handover = Handover(worker, jobs.at_stop == "leave", processes.can_leave, reactor.stop)
-    retention = timers.retention(jobs, reactor, core.store, core.outputs, worker.catalog.viewers)
+    retention = timers.retention(jobs, reactor, core.store, core.outputs, worker.catalog.viewers, observer)
 
     def apply(new: Config) -> None:
         worker.set_policy(_policy(new.jobs))
@@ -103,12 +110,23 @@ def assemble(config: Config, reactor: Any, context: StartContext) -> Assembled:
 
     identity = (core.store.lease.name, core.store.lease.instance)
     interfaces = make_doors(
-        running, reactor, worker, bridge, health, handover, reload_or_check, processes.descriptors, identity
+        running,
+        reactor,
+        worker,
+        bridge,
+        health,
+        readiness,
+        handover,
+        reload_or_check,
+        processes.descriptors,
+        identity,
+        None if web is None else observer,
     )
+    registrations = [] if interfaces.registration is None else [interfaces.registration]
 
     def refuse() -> None:
         worker.refuse()
-        health.announce_stopping()
+        readiness.begin(STOPPING, "the worker is stopping and takes no new jobs")
 
     def end_jobs() -> Deferred[None]:
         within_seconds = running.config.jobs.stop_grace_seconds + DRAIN_SECONDS + 1.0
@@ -123,8 +141,9 @@ def assemble(config: Config, reactor: Any, context: StartContext) -> Assembled:
             timers.output_watch(core.outputs, reactor),
         ],
         [StopStep("processes", lambda: processes.close(handover.leaves, core.kept))],
+        [] if web is None else web.services(running, worker, interfaces, readiness, processes, identity),
         [interfaces.server],
-        [StopStep("jobs", end_jobs), *interfaces.scheduler, retention, timers.memory_trim(reactor)],
+        [StopStep("jobs", end_jobs), *registrations, retention, timers.memory_trim(reactor)],
         [StopStep("refusal", refuse)],
     ]
     return Assembled(StagedServices(stages), interfaces.drain, handover, reload)
@@ -136,6 +155,15 @@ def _status(interfaces: Doors, worker: Worker) -> str:
     return f"{doing}; unfinished jobs: {len(worker.running_ids())}."
 
 
+def _web_door(config: Config, reactor: Any) -> WebDoor | None:
+    """None: [web] is not configured."""
+    if not config.web.host:
+        return None
+    from txworker.daemon.web_door import WebDoor  # not before: what it imports need not be installed
+
+    return WebDoor(config.web, reactor)
+
+
 def _reader(config: Config, reactor: Any, context: StartContext) -> Callable[[], Deferred[Config]]:
     """Reads the configuration again, in a thread: its files may be on a disk that does not answer."""
 
@@ -145,20 +173,23 @@ def _reader(config: Config, reactor: Any, context: StartContext) -> Callable[[],
     return read
 
 
-def _assemble_core(config: Config, reactor: Any, context: StartContext, announce: Callable[[bool], None]) -> _Core:
+def _assemble_core(
+    config: Config, reactor: Any, context: StartContext, readiness: Readiness, observer: Observer
+) -> _Core:
     jobs = config.jobs
     check_state_directory(jobs.state_directory)
     lease = take_lease(jobs.state_directory, config.worker.name)
     _log.info("This is worker {name}, instance {instance}.", name=lease.name, instance=lease.instance)
-    outputs = open_output_directory(jobs.output_directory)
+    outputs = open_output_directory(jobs.output_directory, observer)
     processes = _processes(jobs, reactor, context, lease)
     # The store is opened, and upgraded, after the shim: if that refuses this version, the older worker is needed again.
-    trouble = StoreTrouble(announce)
-    store = JobStore(jobs.state_directory, jobs.durability == "machine", reactor, trouble.changed, lease)
+    trouble, fsync = StoreTrouble(readiness), jobs.durability == "machine"
+    store = JobStore(jobs.state_directory, fsync, reactor, trouble.changed, lease, observer)
     kept = KeptLeftovers(store, by_default=jobs.leftovers == "keep")
-    worker = _worker(jobs, processes, outputs, store, reactor)
-    take_over_jobs(worker, store, outputs, processes, kept)
-    processes.on_shim_loss(ShimLoss(worker, reactor).settle)
+    worker = _worker(jobs, processes, outputs, store, reactor, observer)
+    take_over_jobs(worker, store, outputs, processes, kept, observer)
+    shim_loss = ShimLoss(worker, reactor, observer, readiness)
+    processes.on_shim_loss(shim_loss.settle, shim_loss.ended)
     with suppress(OSError):  # the store itself reports a disk that refuses
         store.lease.set_cgroups(processes.cgroups)
     return _Core(store, outputs, processes, kept, worker)
@@ -172,10 +203,17 @@ def _processes(jobs: Jobs, reactor: Any, context: StartContext, lease: Lease) ->
         raise NotUsable(f"jobs.state_directory: {error}") from error
 
 
-def _worker(config: Jobs, processes: Processes, outputs: OutputDirectory, store: JobStore, reactor: Any) -> Worker:
+def _worker(
+    config: Jobs,
+    processes: Processes,
+    outputs: OutputDirectory,
+    store: JobStore,
+    reactor: Any,
+    observer: Observer,
+) -> Worker:
     elapsed = store.lease.elapsed
     world = World(time.time, elapsed, boot_ticks, lambda: str(uuid.uuid4()), lambda call: reactor.callLater(0, call))
-    return Worker(processes.launcher, outputs, store, _policy(config), world)
+    return Worker(processes.launcher, outputs, store, _policy(config), world, observer)
 
 
 def _policy(config: Jobs) -> Policy:
@@ -191,15 +229,16 @@ def _policy(config: Jobs) -> Policy:
 
 
 class StoreTrouble:
-    """Reports to the log and to announce(serving) whether the store can be written."""
+    """Reports to the log and to the readiness whether the store can be written."""
 
-    def __init__(self, announce: Callable[[bool], None]) -> None:
-        self._announce = announce
+    def __init__(self, readiness: Readiness) -> None:
+        self._readiness = readiness
 
     def changed(self, trouble: StoreBroken | None) -> None:
         """None: it can be written again."""
         if trouble is None:
             _log.info("The store can be written again.")
+            self._readiness.end(STORE)
         else:
             _log.error("No new jobs until the store can be written again: {error}.", error=trouble)
-        self._announce(trouble is None)
+            self._readiness.begin(STORE, str(trouble))

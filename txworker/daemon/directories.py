@@ -7,6 +7,7 @@ from pathlib import Path
 from txworker.base.directory import Directory, refusal_for_root
 from txworker.base.logs import Logger
 from txworker.output.output_directory import OutputDirectory
+from txworker.ports import NO_OBSERVER, Observer
 
 _log = Logger()
 
@@ -15,7 +16,7 @@ class NotUsable(Exception):
     """What a key of the configuration names cannot be used; the sentence begins with the key."""
 
 
-def open_output_directory(path: Path) -> OutputDirectory:
+def open_output_directory(path: Path, observer: Observer = NO_OBSERVER) -> OutputDirectory:
     """
     The output files in jobs.output_directory, which is made if it does not exist.
 
@@ -24,7 +25,7 @@ def open_output_directory(path: Path) -> OutputDirectory:
     """
     key = "jobs.output_directory"
     try:
-        outputs = OutputDirectory(path)
+        outputs = OutputDirectory(path, observer=observer)
     except OSError as error:
         raise NotUsable(f"{key}: {error.filename or path}: {error.strerror}") from error
     _warn_of(key, path, outputs.permission_problem)

@@ -6,25 +6,27 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 
 from txworker.base.logs import Logger
 from txworker.base.ratelimit import RateLimit
 from txworker.config import GrpcServer as ServerConfig
-from txworker.daemon.descriptors import DescriptorLimit
+from txworker.daemon.descriptors import WEB_CONNECTIONS, DescriptorLimit
 from txworker.daemon.drain import Drain
 from txworker.daemon.handover import Handover
 from txworker.daemon.reload import RunningConfig
 from txworker.daemon.scheduler_door import registration
 from txworker.leftovers.usage import LiveUsageReader
+from txworker.ports import NO_OBSERVER, Observer
 from txworker.rpc.bridge import Bridge
 from txworker.rpc.control import ControlServicer, control_socket
 from txworker.rpc.health import Health
 from txworker.rpc.pems import CertificateFiles
 from txworker.rpc.server import Connections, GrpcServer
 from txworker.rpc.servicer import WorkerServicer
-from txworker.rpc.tls import server_credentials
+from txworker.rpc.tls import ServerCertificate
+from txworker.scheduler import Registration
+from txworker.worker.readiness import DRAINING, Readiness
 from txworker.worker.worker import Worker
 
 _SCHEDULER_LINES = (10, 60.0)
@@ -36,12 +38,13 @@ _log = Logger()
 @dataclass(frozen=True)
 class Doors:
     """
-    The server, and the scheduler's registration if there is a scheduler, both not started; and the drain, which uses
-    them. rate_limits: of their log lines, to be closed last.
+    The server, its certificate if it has TLS, and the registration if there is a scheduler, none of them started; and
+    the drain, which uses them. rate_limits: of their log lines, to be closed last.
     """
 
     server: GrpcServer
-    scheduler: list[Service]
+    certificate: ServerCertificate | None
+    registration: Registration | None
     drain: Drain
     rate_limits: tuple[RateLimit, RateLimit]
 
@@ -52,69 +55,64 @@ def make_doors(
     worker: Worker,
     bridge: Bridge,
     health: Health,
+    readiness: Readiness,
     handover: Handover,
     reload: Callable[[bool], Deferred[Any]],
     descriptors: DescriptorLimit,
     identity: tuple[str, int],
+    observer: Observer | None,
 ) -> Doors:
     """
     The interfaces to a worker. health answers for it; handover, and reload(check_only), can be requested on the
     operator's socket.
 
-    identity: the worker's name and instance, which the scheduler is told.
+    identity: the worker's name and instance, which the scheduler is told. observer: None: nothing is counted.
     """
     config = running.config
     request_lines, scheduler_lines = RateLimit(reactor), RateLimit(reactor, *_SCHEDULER_LINES)
     # drain is named before it exists: it needs the registration, which needs the server, which opens this socket.
     control = ControlServicer(bridge, lambda: drain.begin(), handover.begin, reload)
     operator_socket = control_socket(config.jobs.state_directory, control)
-    servicer = WorkerServicer(worker, bridge, LiveUsageReader(), request_lines.allows)
-    server = _grpc_server(running, servicer, bridge, health, descriptors, operator_socket)
-    scheduler: list[Service] = []
-    if config.scheduler.all_addrs:
-        scheduler = [
-            registration(
-                config.scheduler,
-                identity,
-                lambda: server.address,
-                reactor,
-                lambda: drain.begin(),
-                scheduler_lines.allows,
-            )
-        ]
-    drain = Drain(reactor, worker, health.announce_stopping, scheduler, reactor.stop)
-    return Doors(server, scheduler, drain, (request_lines, scheduler_lines))
-
-
-def _grpc_server(
-    running: RunningConfig,
-    servicer: WorkerServicer,
-    bridge: Bridge,
-    health: Health,
-    descriptors: DescriptorLimit,
-    operator_socket: Callable[[Any], None],
-) -> GrpcServer:
-    """The server as configured, not started. operator_socket(server) binds the operator's socket when it starts."""
-    config = running.config.grpc_server
-    return GrpcServer(
-        config.host,
-        config.port,
+    told = observer or NO_OBSERVER
+    servicer = WorkerServicer(worker, bridge, LiveUsageReader(), request_lines.allows, told)
+    certificate = _certificate(running)
+    server = GrpcServer(
+        config.grpc_server.host,
+        config.grpc_server.port,
         servicer,
         bridge,
         health,
-        config.max_streams,
-        _credentials(running),
-        _connections(config, descriptors),
+        config.grpc_server.max_streams,
+        None if certificate is None else certificate.credentials,
+        _connections(config.grpc_server, descriptors, beside=bool(config.web.host)),
         operator_socket,
+        observer,
     )
+    scheduler: Registration | None = None
+    if config.scheduler.all_addrs:
+        scheduler = registration(
+            config.scheduler,
+            identity,
+            lambda: server.address,
+            reactor,
+            lambda: drain.begin(),
+            scheduler_lines.allows,
+            told.scheduler_answered,
+        )
+
+    def announce() -> None:
+        readiness.begin(DRAINING, "the worker is being drained and takes no new jobs")
+
+    drain = Drain(reactor, worker, announce, [scheduler] if scheduler else [], reactor.stop)
+    return Doors(server, certificate, scheduler, drain, (request_lines, scheduler_lines))
 
 
-def _credentials(running: RunningConfig) -> Callable[[], Any] | None:
+def _certificate(running: RunningConfig) -> ServerCertificate | None:
     """None: without TLS."""
     config = running.config.grpc_server
     if not config.use_tls or not config.crt_file or not config.key_file:  # the configuration's checks require both
         return None
-    return lambda: server_credentials(lambda: _certificate_files(running.config.grpc_server))
+    return ServerCertificate(lambda: _certificate_files(running.config.grpc_server))
 
 
 def _certificate_files(config: ServerConfig) -> CertificateFiles:
@@ -123,8 +121,9 @@ def _certificate_files(config: ServerConfig) -> CertificateFiles:
     return CertificateFiles(config.crt_file, config.key_file, config.client_ca_file)
 
 
-def _connections(config: ServerConfig, descriptors: DescriptorLimit) -> Connections:
-    most = descriptors.for_connections
+def _connections(config: ServerConfig, descriptors: DescriptorLimit, beside: bool) -> Connections:
+    """beside: there is the HTTP server as well, whose connections come off the clients' half of the descriptors."""
+    most = max(1, descriptors.for_connections - (WEB_CONNECTIONS if beside else 0))
     if config.max_connections > most:
         _log.warn(
             "grpc_server.max_connections: {wanted} are more than the limit of open files allows beside jobs: {most}.",

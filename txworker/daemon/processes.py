@@ -96,9 +96,14 @@ class Processes:
             _defaults(config, self._inherited),
         )
 
-    def on_shim_loss(self, settle: Callable[[int], None]) -> None:
+    @property
+    def shim(self) -> ReconnectingShim | None:
+        """None: jobs run without one."""
+        return self._backend.shim
+
+    def on_shim_loss(self, settle: Callable[[int], None], ended: Callable[[], None]) -> None:
         """
-        From now on settle(pid) is called when the shim with that pid has ended and the next one runs.
+        From now on ended() is called when the shim ends, and settle(pid), with its pid, when the next one runs.
 
         Not an argument of __init__: settling is the worker's, and the worker is made with this object's launcher.
         """
@@ -110,7 +115,7 @@ class Processes:
                 self.launcher.scan = self._scan(shim)
                 settle(pid)
 
-            shim.lost = lost
+            shim.lost, shim.ended = lost, ended
 
     @property
     def shim_jobs(self) -> ShimJobs:

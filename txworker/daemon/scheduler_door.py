@@ -27,12 +27,14 @@ def registration(
     reactor: Any,
     drain: Callable[[], object],
     allows: Allows = lambda kind: True,
+    answered: Callable[[], None] = lambda: None,
 ) -> Registration:
     """
     The worker's registration, not started.
 
     identity: the worker's name and instance. address(): the server's, which is registered unless the configuration
-    names one. drain(): called when the scheduler is lost, if that is configured.
+    names one. drain(): called when the scheduler is lost, if that is configured. answered(): called at each answer of
+    the scheduler's.
     """
     ca = None if config.ca_file is None else config.ca_file.read_bytes()
     name, instance = identity
@@ -48,6 +50,7 @@ def registration(
         Intervals(register_limit=each.register_limit * len(links)),
         allows,
         _loss_timer(config, reactor, drain),
+        answered,
     )
 
 

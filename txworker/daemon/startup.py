@@ -18,6 +18,7 @@ from txworker.daemon.start_context import StartContext
 from txworker.jobs.errors import StoreBroken
 from txworker.rpc.server import CannotListen
 from txworker.store.errors import Unusable
+from txworker.web.errors import CannotServe
 
 
 def start(config: Config, reactor: Any, context: StartContext) -> StagedServices:
@@ -40,6 +41,8 @@ def start(config: Config, reactor: Any, context: StartContext) -> StagedServices
         reactor.callWhenRunning(context.notifier.ready)  # signals are handled from then on
     except CannotListen as error:
         raise CannotStart(f"txworker: grpc_server.addr: {error}") from error
+    except CannotServe as error:
+        raise CannotStart(f"txworker: web.addr: {error}") from error
     except NotUsable as error:
         raise CannotStart(f"txworker: {error}") from error
     except (Unusable, StoreBroken) as error:

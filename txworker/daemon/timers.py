@@ -8,15 +8,18 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from twisted.application.internet import TimerService
+from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
 
 from txworker.base.logs import Logger
+from txworker.base.reactor import Clock, Timer
 from txworker.config import Jobs
 from txworker.daemon import memory
 from txworker.daemon.clockwatch import ClockWatch
 from txworker.jobs import Retention
 from txworker.output.output_directory import OutputDirectory
+from txworker.ports import NO_OBSERVER, Observer
 from txworker.rpc.control import SocketWatch
 from txworker.store.jobs import JobStore
 from txworker.store.lease import BEAT_SECONDS
@@ -27,6 +30,9 @@ T = TypeVar("T")
 
 LOOK_SECONDS = 1.0
 """Between two looks for outside changes to the output directory or to a running job's output file."""
+
+LAG_SECONDS = 1.0
+"""Between two measurements of the reactor's lag."""
 
 _log = Logger()
 
@@ -66,6 +72,36 @@ def output_watch(outputs: OutputDirectory, reactor: Any) -> TimerService:
     return TimerService(LOOK_SECONDS, look)
 
 
+class LagWatch(Service):
+    """Measures how late the reactor is: turned(seconds) tells how late a call came that is due each second."""
+
+    def __init__(self, clock: Clock, turned: Callable[[float], None]) -> None:
+        self._clock = clock
+        self._turned = turned
+        self._timer: Timer | None = None
+        self._due = 0.0
+
+    def startService(self) -> None:
+        """Begin to measure."""
+        super().startService()
+        self._next()
+
+    def stopService(self) -> None:
+        """End it."""
+        super().stopService()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _next(self) -> None:
+        self._due = self._clock.seconds() + LAG_SECONDS
+        self._timer = self._clock.callLater(LAG_SECONDS, self._look)
+
+    def _look(self) -> None:
+        self._turned(self._clock.seconds() - self._due)
+        self._next()
+
+
 def memory_trim(reactor: Any) -> TimerService:
     """Gives free memory back to the system when the process has grown; in a thread, as that takes milliseconds."""
     held = memory.Memory()
@@ -78,16 +114,20 @@ def memory_trim(reactor: Any) -> TimerService:
 
 
 def retention(
-    config: Jobs, reactor: Any, store: JobStore, outputs: OutputDirectory, viewers: Viewers
+    config: Jobs,
+    reactor: Any,
+    store: JobStore,
+    outputs: OutputDirectory,
+    viewers: Viewers,
+    observer: Observer = NO_OBSERVER,
 ) -> RetentionService:
     """Removes finished jobs as jobs.keep_days, keep_jobs and keep_output_bytes say."""
 
     def in_thread(call: Callable[[], T]) -> Deferred[T]:
         return _in_thread(reactor, call)
 
-    return RetentionService(
-        reactor, in_thread, store, outputs, viewers, retention_limits(config), time.time, store.lease.elapsed
-    )
+    limits, elapsed = retention_limits(config), store.lease.elapsed
+    return RetentionService(reactor, in_thread, store, outputs, viewers, limits, time.time, elapsed, observer)
 
 
 def retention_limits(config: Jobs) -> Retention:

@@ -29,10 +29,12 @@ from txworker.leftovers.tags import environment_tag
 from txworker.linux.clock import TICKS_PER_SECOND, boot_ticks
 from txworker.linux.procfs import Process, ProcessTable
 from txworker.output.output_directory import OutputDirectory
+from txworker.ports import NO_OBSERVER, Observer
 from txworker.store.errors import Unusable
 from txworker.store.files import joined
 from txworker.store.jobs import JobStore
 from txworker.store.lease import Heartbeat, Lease
+from txworker.worker.readiness import SHIM, Readiness
 from txworker.worker.recovery import lost_text
 from txworker.worker.takeover import decide, without_shim
 from txworker.worker.worker import Worker
@@ -59,7 +61,12 @@ class KeptLeftovers:
 
 
 def take_over_jobs(
-    worker: Worker, store: JobStore, outputs: OutputDirectory, processes: Processes, kept: KeptLeftovers
+    worker: Worker,
+    store: JobStore,
+    outputs: OutputDirectory,
+    processes: Processes,
+    kept: KeptLeftovers,
+    observer: Observer = NO_OBSERVER,
 ) -> None:
     """
     Settle an earlier worker's unfinished jobs, before the reactor runs. Blocks for milliseconds when nothing is left,
@@ -74,7 +81,7 @@ def take_over_jobs(
         _warn_of_unknown_outputs(store, outputs)
     unended: dict[str, str] = {}
     if not lease.rebooted:  # no process outlives a restart of the machine
-        unended = _end_processes(without_shim(unfinished, shim), store, outputs, processes, kept)
+        unended = _end_processes(without_shim(unfinished, shim), store, outputs, processes, kept, observer)
     takeover = decide(unfinished, shim, _lost_text(lease.before, lease.rebooted), unended)
     for held in takeover.release:
         _release(held, store, processes, kept)
@@ -91,12 +98,20 @@ def take_over_jobs(
 class ShimLoss:
     """Settles the jobs of a shim that has ended: ends what is left of their processes, and marks them as lost."""
 
-    def __init__(self, worker: Worker, reactor: Any) -> None:
+    def __init__(self, worker: Worker, reactor: Any, observer: Observer, readiness: Readiness) -> None:
         self._worker = worker
+        self._observer = observer
+        self._readiness = readiness
         self._reactor = reactor
+
+    def ended(self) -> None:
+        """A shim has ended; no job can be started until the next one runs. Reactor thread."""
+        self._observer.shim_ended()
+        self._readiness.begin(SHIM, "the shim has ended, and another is being started")
 
     def settle(self, shim_pid: int) -> None:
         """Returns at once; errors are logged. Reactor thread."""
+        self._readiness.end(SHIM)
         Deferred.fromCoroutine(self._settle(shim_pid)).addErrback(
             lambda failure: _log.failure("settling the jobs of a shim that has ended", failure)
         )
@@ -108,7 +123,7 @@ class ShimLoss:
         ended = await deferToThreadPool(
             self._reactor, self._reactor.getThreadPool(), end_lost_jobs, dead, lambda tag: False, boot_ticks(), left
         )
-        _warn_of_ended(ended)
+        _tell_of_ended(ended, self._observer)
         text = f"lost: the shim (pid {shim_pid}), which had started it, ended without notice while it ran"
         await self._worker.shim_lost([job.id for job in jobs], text, _unended(jobs, left))
 
@@ -129,7 +144,12 @@ def _release(held: HeldProcess, store: JobStore, processes: Processes, kept: Kep
 
 
 def _end_processes(
-    jobs: Collection[Job], store: JobStore, outputs: OutputDirectory, processes: Processes, kept: KeptLeftovers
+    jobs: Collection[Job],
+    store: JobStore,
+    outputs: OutputDirectory,
+    processes: Processes,
+    kept: KeptLeftovers,
+    observer: Observer,
 ) -> dict[str, str]:
     """End what is left of these jobs' processes; by job id, which could not be ended, and why."""
     before = store.lease.before
@@ -144,7 +164,7 @@ def _end_processes(
         dead = [_dead_job(job, before) for job in jobs]
         ended += end_lost_jobs(dead, is_forgotten, before.alive_ticks if before else 0, left)
     ended += processes.end_stale([job.id for job in jobs], before.cgroups if before else "", kept)
-    _warn_of_ended(ended)
+    _tell_of_ended(ended, observer)
     return _unended(jobs, left)
 
 
@@ -165,8 +185,9 @@ def _unended(jobs: Collection[Job], left: Collection[Process]) -> dict[str, str]
     return {job_id: why_running(pids) for job_id, pids in found.items()}
 
 
-def _warn_of_ended(count: int) -> None:
+def _tell_of_ended(count: int, observer: Observer) -> None:
     if count:
+        observer.leftovers_ended(count)
         _log.warn("{count} processes of lost jobs still ran and were ended.", count=count)
 
 

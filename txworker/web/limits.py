@@ -1,0 +1,122 @@
+"""Limits of HTTP connections: how many there are, how long a request may take to come, how large it may be."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IAddress
+from twisted.internet.protocol import connectionDone
+from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
+from twisted.python.failure import Failure
+from twisted.web.server import Request
+
+from txworker.base.reactor import Clock, Timer
+from txworker.base.waiting import Waiters
+
+REQUEST_SECONDS = 10.0
+"""From the first byte of a request to the first of its answer. Twisted's own limit begins anew with each byte."""
+
+IDLE_SECONDS = 60.0
+"""How long a connection without a request stays open; scrapers and probes come several times a minute."""
+
+MAX_BODY_BYTES = 64 * 1024
+"""Of a request. Twisted writes larger bodies to the disk."""
+
+CLOSING_SECONDS = 1.0
+"""How long answers under way may take when the server stops."""
+
+
+class LimitedConnection(ProtocolWrapper):
+    """A connection that is cut when a request that has begun is not answered in time."""
+
+    _timer: Timer | None = None
+
+    def dataReceived(self, data: bytes) -> None:
+        """Twisted: a part of a request has come."""
+        if self._timer is None:
+            factory: Any = self.factory
+            self._timer = factory.clock.callLater(REQUEST_SECONDS, self._late)
+        super().dataReceived(data)
+
+    def write(self, data: bytes) -> None:
+        """Twisted: a part of an answer is sent."""
+        self._stop_timer()
+        super().write(data)
+
+    def writeSequence(self, data: Any) -> None:
+        """Twisted: as write()."""
+        self._stop_timer()
+        super().writeSequence(data)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Twisted: it is closed."""
+        self._stop_timer()
+        super().connectionLost(reason)
+
+    def _late(self) -> None:
+        self._timer = None
+        self.abortConnection()
+
+    def _stop_timer(self) -> None:
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
+
+
+class LimitedFactory(WrappingFactory):
+    """Makes the connections of a site, max_connections at a time at most; further ones are closed."""
+
+    protocol = LimitedConnection
+    noisy = False  # no log line when it starts
+
+    def __init__(self, site: Any, clock: Clock, max_connections: int) -> None:
+        super().__init__(site)
+        self._max_connections = max_connections
+        self.clock = clock
+        self._gone = Waiters()
+        self._cutting: Timer | None = None
+
+    def logPrefix(self) -> str:
+        """Twisted: the name in its own log lines."""
+        return "txworker.web"
+
+    def buildProtocol(self, addr: IAddress | None) -> ProtocolWrapper | None:  # type: ignore[override]  # as Factory's
+        """Twisted: the protocol of a new connection; None: it is closed."""
+        return None if len(self.protocols) >= self._max_connections else super().buildProtocol(addr)
+
+    def unregisterProtocol(self, p: ProtocolWrapper) -> None:
+        """Twisted: that connection is closed."""
+        super().unregisterProtocol(p)
+        self._gone.wake()
+
+    def close(self) -> Deferred[None]:
+        """Close all connections once their answers are sent; fires when none is left, in CLOSING_SECONDS about."""
+        if not self.protocols:
+            return succeed(None)
+        for connection in list(self.protocols):
+            connection.loseConnection()
+        self._cutting = self.clock.callLater(CLOSING_SECONDS, self._cut)
+        return self._gone.until(lambda: not self.protocols).addCallback(self._closed)
+
+    def _closed(self, _: None) -> None:
+        cutting, self._cutting = self._cutting, None
+        if cutting is not None:
+            cutting.cancel()
+
+    def _cut(self) -> None:
+        self._cutting = None
+        for connection in list(self.protocols):
+            connection.abortConnection()
+
+
+class LimitedRequest(Request):
+    """A request whose body has a limit; one of unknown length is refused as well."""
+
+    def gotLength(self, length: int | None) -> None:
+        """Twisted: the length of the body, None: it is chunked."""
+        super().gotLength(0 if length is None else min(length, MAX_BODY_BYTES))
+        if length is None or length > MAX_BODY_BYTES:
+            status = b"411 Length Required" if length is None else b"413 Content Too Large"
+            self.channel.write(b"HTTP/1.1 " + status + b"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            self.channel.loseConnection()

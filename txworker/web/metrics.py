@@ -1,0 +1,55 @@
+"""/metrics, in the formats of Prometheus."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prometheus_client import CollectorRegistry, ProcessCollector, disable_created_metrics, make_wsgi_app
+from twisted.application.service import Service
+from twisted.python.threadpool import ThreadPool
+from twisted.web.wsgi import WSGIResource
+
+from txworker.web.counting import CountingObserver
+from txworker.web.instruments import Instruments
+from txworker.web.reading import Sources, add_readings
+
+THREADS = 2
+"""That answer scrapes. Not the reactor's threads: all of those may wait for a disk that does not answer."""
+
+
+class Metrics:
+    """A registry with the metrics of one worker. observer counts from now on."""
+
+    def __init__(self) -> None:
+        disable_created_metrics()  # for each counter a second series, which would only tell when the worker started
+        self.registry = CollectorRegistry()
+        self.instruments = Instruments(self.registry)
+        self.observer = CountingObserver(self.instruments)
+        ProcessCollector(registry=self.registry)
+
+    def read(self, sources: Sources) -> None:
+        """Add the metrics that are read. Call it once."""
+        add_readings(self.instruments, sources)
+
+
+class MetricsThreads(Service):
+    """
+    The threads that answer scrapes, and the page that they answer.
+
+    prometheus_client.twisted.MetricsResource is the same page with the reactor's own threads.
+    """
+
+    def __init__(self, reactor: Any, registry: CollectorRegistry) -> None:
+        self._threads = ThreadPool(0, THREADS, "txworker-web")
+        self.page = WSGIResource(reactor, self._threads, make_wsgi_app(registry))
+
+    def startService(self) -> None:
+        """Start them."""
+        super().startService()
+        self._threads.start()
+
+    def stopService(self) -> None:
+        """End them; waits for a scrape under way, which takes milliseconds."""
+        super().stopService()
+        if self._threads.started:
+            self._threads.stop()
