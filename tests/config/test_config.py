@@ -52,7 +52,6 @@ MISTAKES = {
     "[zzz]": "zzz: unknown section; known are grpc_server, scheduler, jobs, worker, log, web",
     "web.addr = 'x'": 'web.addr: must be host:port, such as 127.0.0.1:30000 or [::1]:30000, not "x"',
     "web.addr = '127.0.0.1:30000'": "web.addr: is the address of grpc_server.addr",
-    "web.port = 1": "web.port: unknown key; known are addr",
     "addr = 'x:1'": "addr: unknown key; did you mean grpc_server.addr?",
     # types
     "jobs = 3": "jobs: must be a table, [jobs], not 3",

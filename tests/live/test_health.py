@@ -60,10 +60,10 @@ def test_watches_come_and_go(a_daemon: Callable[..., Daemon], seconds: float) ->
 def test_check_and_list(daemon: Daemon) -> None:
     """Each name is SERVING, asked for by itself and in the list; a name that is not served is NOT_FOUND."""
     stub = HealthStub(daemon.channel)
-    for name in NAMES:
+    for name in (*NAMES, "live"):
         assert stub.Check(pb.HealthCheckRequest(service=name), timeout=LIMIT).status == SERVING
     statuses = stub.List(pb.HealthListRequest(), timeout=LIMIT).statuses
-    assert {name: statuses[name].status for name in statuses} == dict.fromkeys(NAMES, SERVING)
+    assert {name: statuses[name].status for name in statuses} == dict.fromkeys((*NAMES, "live"), SERVING)
     with pytest.raises(grpc.RpcError) as caught:
         stub.Check(pb.HealthCheckRequest(service="x" * 1000), timeout=LIMIT)
     assert caught.value.code() is grpc.StatusCode.NOT_FOUND
@@ -77,12 +77,14 @@ def test_watch_to_the_end(a_daemon: Callable[..., Daemon]) -> None:
     with a_client(worker) as stub:
         calls = {name: watch(stub, name) for name in (*NAMES, "unknown")}
         assert [next(call).status for call in calls.values()] == [SERVING] * 3 + [SERVICE_UNKNOWN]
-        late = watch(stub)
+        late, live = watch(stub), watch(stub, "live")
         late.initial_metadata()
         worker.process.send_signal(signal.SIGQUIT)
         assert [next(calls[name]).status for name in NAMES] == [NOT_SERVING] * 3
+        assert stub.Check(pb.HealthCheckRequest(service="live"), timeout=LIMIT).status == SERVING
         worker.stub.StopJob(worker_pb2.StopJobReq(jobID=job_id), timeout=LIMIT)
         assert rest(late) == [SERVING, NOT_SERVING]
+        assert rest(live) == [SERVING]
         assert [rest(call) for call in calls.values()] == [[]] * 4
     assert worker.process.wait(LIMIT) == 0
 

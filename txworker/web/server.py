@@ -74,6 +74,8 @@ class WebServer(Service):
 class _QuietSite(Site):
     """A site without a log of every request: scrapes and probes come all the time."""
 
+    noisy = False
+
     def __init__(self, root: Resource, reactor: Any) -> None:
         super().__init__(root, requestFactory=LimitedRequest, timeout=IDLE_SECONDS, reactor=reactor)
 

@@ -1,0 +1,188 @@
+"""Metrics and health by HTTP, of real workers; and a real Prometheus that scrapes one."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from tests.support.daemon import LIMIT, Daemon, cannot_start, wait_until
+from tests.support.web import WEB, ask, metrics, web_addr
+from txworker.pb import worker_pb2 as pb
+
+PROMETHEUS = shutil.which("prometheus")
+RULES = Path(__file__).parents[2] / "docs" / "prometheus" / "alerts.yml"
+
+
+@pytest.fixture(scope="module")
+def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """With a web server, shared by the tests of this file."""
+    one = Daemon(tmp_path_factory.mktemp("worker"), WEB)
+    yield one
+    one.close()
+
+
+def test_jobs_and_calls(worker: Daemon) -> None:
+    """A scrape shows what happened: starts, ends, refusals, output, calls by code, and the shim's jobs."""
+    before = metrics(worker)
+    worker.end(worker.bash("echo hello; exit 3"))
+    with pytest.raises(grpc.RpcError):
+        worker.start("no-such-executable")
+    with pytest.raises(grpc.RpcError):
+        worker.query("nobody")
+    sleeping = worker.start("sleep", "1000")
+    now = wait_until(lambda: (found := metrics(worker))['txworker_jobs{state="RUNNING"}'] == 1 and found)
+
+    def risen(name: str) -> float:
+        return float(now[name] - before.get(name, 0))
+
+    assert risen("txworker_jobs_started_total") == 2
+    assert risen("txworker_job_launch_seconds_count") == 2
+    assert risen('txworker_jobs_ended_total{state="FAILED"}') == 1
+    assert risen('txworker_jobs_refused_total{reason="EXECUTABLE_NOT_FOUND"}') == 1
+    assert risen("txworker_output_bytes_total") == 6
+    assert risen('txworker_grpc_calls_total{code="OK",method="StartJob"}') == 2
+    assert risen('txworker_grpc_calls_total{code="NOT_FOUND",method="QueryJob"}') == 1
+    assert risen("txworker_store_commit_seconds_count") >= 4
+    assert (now["txworker_shim_alive"], now["txworker_shim_jobs"], now["txworker_ready"]) == (1, 1, 1)
+    worker.stub.StopJob(pb.StopJobReq(jobID=sleeping), timeout=LIMIT)
+    wait_until(lambda: metrics(worker)['txworker_jobs_ended_total{state="STOPPED"}'] == 1)
+
+
+def test_streams(worker: Daemon) -> None:
+    """Open streams are counted by method while they are open, also those whose client leaves without a word."""
+    job_id = worker.bash("echo begun; exec sleep 1000")
+    call = worker.stub.StreamJob(pb.StreamJobReq(jobID=job_id, raw=True), timeout=LIMIT)
+    next(call)
+    assert metrics(worker)['txworker_grpc_streams_open{method="StreamJob"}'] == 1
+    call.cancel()
+    wait_until(lambda: metrics(worker)['txworker_grpc_streams_open{method="StreamJob"}'] == 0)
+    wait_until(lambda: metrics(worker)['txworker_grpc_calls_total{code="CANCELLED",method="StreamJob"}'] == 1)
+    worker.stub.StopJob(pb.StopJobReq(jobID=job_id), timeout=LIMIT)
+
+
+def test_promtool(worker: Daemon) -> None:
+    """promtool finds no fault with a real scrape."""
+    if shutil.which("promtool") is None:
+        pytest.skip("promtool is not installed (Debian: apt-get install prometheus)")
+    text = ask(worker, "/metrics").text.encode()
+    checked = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, check=False)
+    assert (checked.returncode, checked.stdout + checked.stderr) == (0, b"")
+
+
+def test_half_sent_requests(worker: Daemon) -> None:
+    """Connections that send half a request and wait take nothing from others: those beyond the limit are closed."""
+    host, port = web_addr(worker).rsplit(":", 1)
+    with ExitStack() as stack:
+        for _ in range(16):
+            half = stack.enter_context(socket.create_connection((host, int(port)), LIMIT))
+            half.sendall(b"GET /livez HTT")
+        assert ask(worker, "/livez") == (200, "ok\n")
+        many = [stack.enter_context(socket.create_connection((host, int(port)), LIMIT)) for _ in range(32)]
+        wait_until(lambda: len(select.select(many, [], [], 0)[0]) >= 16)  # readable: closed
+        assert worker.end(worker.start("true")).done
+    wait_until(lambda: _answers(worker))
+
+
+def _answers(worker: Daemon) -> bool:
+    try:
+        return ask(worker, "/livez").status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+
+
+def test_draining(a_daemon: Callable[..., Daemon]) -> None:
+    """A worker that drains is alive and not ready, says why, and is scraped to its end."""
+    draining = a_daemon(WEB)
+    assert ask(draining, "/readyz") == (200, "ok\n")
+    job_id = draining.start("sleep", "1000")
+    draining.process.send_signal(signal.SIGQUIT)
+    answer = wait_until(lambda: (found := ask(draining, "/readyz")).status == 503 and found)
+    assert answer.text == "draining: the worker is being drained and takes no new jobs\n"
+    assert ask(draining, "/livez") == (200, "ok\n")
+    assert metrics(draining)['txworker_not_ready{cause="draining"}'] == 1
+    draining.stub.StopJob(pb.StopJobReq(jobID=job_id), timeout=LIMIT)
+    assert draining.process.wait(LIMIT) == 0
+
+
+def test_address_in_use(tmp_path: Path) -> None:
+    """A worker whose web address is taken does not start, and says so in one sentence."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        addr = f"127.0.0.1:{taken.getsockname()[1]}"
+        config = tmp_path / "worker.toml"
+        config.write_text(f'[grpc_server]\naddr = "127.0.0.1:0"\n[web]\naddr = "{addr}"\n')
+        assert cannot_start(config) == f"txworker: web.addr: {addr}: Address already in use"
+
+
+@contextmanager
+def prometheus(place: Path, target: str) -> Iterator[Callable[[str], list[Any]]]:
+    """A Prometheus that scrapes the target each second; yields a function that queries it."""
+    config = {
+        "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+        "rule_files": [str(RULES)],
+        "scrape_configs": [{"job_name": "txworker", "static_configs": [{"targets": [target]}]}],
+    }
+    (place / "prometheus.yml").write_text(json.dumps(config))  # JSON is YAML
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        addr = f"127.0.0.1:{free.getsockname()[1]}"
+    words = [str(PROMETHEUS), f"--config.file={place}/prometheus.yml", f"--storage.tsdb.path={place}/data"]
+    with (place / "prometheus.log").open("wb") as log:
+        process = subprocess.Popen([*words, f"--web.listen-address={addr}"], stdout=log, stderr=log)
+
+    def query(expression: str) -> list[Any]:
+        path = "/api/v1/query?" + urllib.parse.urlencode({"query": expression})
+        try:
+            with urllib.request.urlopen(f"http://{addr}{path}", timeout=LIMIT) as answer:
+                result: list[Any] = json.load(answer)["data"]["result"]
+                return result
+        except OSError:  # it does not serve yet
+            assert process.poll() is None, (place / "prometheus.log").read_text()
+            return []
+
+    try:
+        yield query
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(PROMETHEUS is None, reason="Prometheus is not installed (Debian: apt-get install prometheus)")
+def test_prometheus(tmp_path: Path, a_daemon: Callable[..., Daemon]) -> None:
+    """A Prometheus that scrapes a worker under load counts every job, and an alert fires when the worker is gone."""
+    worker = a_daemon(WEB)
+    (tmp_path / "prometheus").mkdir()
+    with prometheus(tmp_path / "prometheus", web_addr(worker)) as query:
+
+        def value(expression: str) -> float:
+            result = query(expression)
+            return float(result[0]["value"][1]) if result else -1.0
+
+        wait_until(lambda: value('up{job="txworker"}') == 1)
+        request = pb.StartJobReq(command="true")
+        calls = [worker.stub.StartJob.future(request, timeout=LIMIT) for _ in range(300)]
+        ids = [call.result().jobID for call in calls]
+        for job_id in ids:
+            worker.end(job_id)
+        wait_until(lambda: value("txworker_jobs_started_total") == 300)
+        wait_until(lambda: value('txworker_jobs_ended_total{state="SUCCEEDED"}') == 300)
+        assert value("txworker_job_launch_seconds_count") == 300
+        assert value('sum(txworker_grpc_calls_total{method="StartJob", code="OK"})') == 300
+        wait_until(lambda: value("sum(rate(txworker_jobs_started_total[1m]))") > 0)
+        assert value("histogram_quantile(0.99, sum by (le) (rate(txworker_job_launch_seconds_bucket[1m])))") > 0
+        assert value('ALERTS{alertname="TxworkerDown"}') == -1
+        worker.stop(signal.SIGKILL)
+        wait_until(lambda: value('ALERTS{alertname="TxworkerDown", alertstate="pending"}') == 1)
