@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from tests.live.test_cli import PROGRAM
+from tests.support.cli_examples import arguments, readme_examples
 from tests.support.daemon import LIMIT, Daemon
+from tests.support.pems import Authority
 from txworker.cli.examples import EXAMPLES, GENERAL
 from txworker.pb import worker_pb2 as pb
 
 ADaemon = Callable[..., Daemon]
+
+
+ENDING = ("drain", "handover")
+"""Commands after which the worker is no more."""
 
 
 def by_shell(worker: Daemon, line: str) -> tuple[int, str]:
@@ -81,7 +89,7 @@ def named(worker: Daemon, line: str) -> str:
     [
         name if name == "run" else pytest.param(name, marks=pytest.mark.slow)
         for name in EXAMPLES
-        if name not in ("drain", "handover", "reload", "check")
+        if name not in (*ENDING, "reload", "check")
     ],
 )
 def test_examples(worker: Daemon, command: str) -> None:
@@ -94,11 +102,40 @@ def test_examples(worker: Daemon, command: str) -> None:
     worker.stub.StopJob(pb.StopJobReq(jobID=night), timeout=LIMIT)
 
 
+@pytest.mark.slow
 def test_general_examples(worker: Daemon) -> None:
-    """So do the options of every command; tests/live/test_tls.py has those of TLS."""
+    """So do the options of every command."""
     for line, _ in GENERAL:
         if "--tls-ca" not in line:
             assert by_shell(worker, line.replace("worker:30000", worker.addr)) == (0, ""), line
+
+
+@pytest.mark.slow
+def test_tls_examples(a_daemon: ADaemon, tmp_path: Path) -> None:
+    """With TLS files, too."""
+    authority = Authority()
+    authority.sign("worker").write(tmp_path, "server")
+    authority.sign("client").write(tmp_path, "me")
+    (tmp_path / "ca.pem").write_bytes(authority.pem)
+    server = 'use_tls = true\ncrt_file = "../server.pem"\nkey_file = "../server.key"\nclient_ca_file = "../ca.pem"\n'
+    worker = a_daemon(server=server)
+    for name in ("ca.pem", "me.pem", "me.key"):
+        shutil.copy(tmp_path / name, worker.place)
+    lines = [line for line, _ in GENERAL if "--tls-ca" in line]
+    assert len(lines) == 1
+    for line in lines:
+        assert by_shell(worker, line) == (0, "")
+
+
+@pytest.mark.slow
+def test_readme(worker: Daemon) -> None:
+    """The README's lines do what they say; those that end the worker come last in it, and have the other test."""
+    (worker.place / "scripts").mkdir()
+    shutil.copy(worker.place / "count.sh", worker.place / "scripts")
+    for line in readme_examples():
+        if arguments(line)[0] not in ENDING:
+            status, err = by_shell(worker, named(worker, line))
+            assert (status in (0, 130), err) == (True, ""), line
 
 
 @pytest.mark.parametrize("command", ["reload", "check"])
@@ -110,7 +147,7 @@ def test_reload_examples(worker: Daemon, command: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", ["drain", "handover"])
+@pytest.mark.parametrize("command", ENDING)
 def test_operator_examples(worker: Daemon, command: str) -> None:
     """The worker ends."""
     ((line, _),) = EXAMPLES[command]

@@ -40,14 +40,21 @@ def busy(daemon: Daemon) -> Iterator[str]:
 def test_once(daemon: Daemon, busy: str) -> None:
     """Where stdout is no terminal, one table: the busy tree first, with its processes, its label and its output."""
     quiet = daemon.start("sleep", "1000", labels={"of": "quiet"})
-    done = daemon.start("true")
-    daemon.end(done)
+    daemon.end(daemon.start("true"))
     status, out, err = txworker(daemon, "top", "--interval", "0.3", "-L", "of")
     header, *lines = [line.split() for line in out.decode().splitlines()]
     assert (status, err) == (0, "")
     assert header == ["JOB", "CPU%", "MEMORY", "PROCS", "RAN", "OUTPUT", "OF", "COMMAND"]
     assert [(line[0], line[6], line[7]) for line in lines] == [(busy, "top", "bash"), (quiet, "quiet", "sleep")]
     assert (float(lines[0][1]) > 0, lines[0][3], lines[0][5], lines[1][3]) == (True, "2", "3", "1")
+    txworker(daemon, "kill", quiet)
+
+
+@pytest.mark.slow
+def test_selected(daemon: Daemon, busy: str) -> None:
+    """Jobs by their ids and labels, as JSON too; not one that is done; that there is none is an error."""
+    quiet, done = daemon.start("sleep", "1000"), daemon.start("true")
+    daemon.end(done)
     status, out, _ = txworker(daemon, "top", "--json", "--interval", "0.1", "--sort", "job", busy[:8], quiet)
     uses = [json.loads(line) for line in out.splitlines()]
     assert (status, {use["jobID"]: use["processes"] for use in uses}) == (0, {busy: 2, quiet: 1})

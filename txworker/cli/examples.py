@@ -42,6 +42,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "logs": (
         ("txworker logs --tail 20 JOB", "what is there"),
         ("txworker logs --since 10m JOB JOB", "of those that were not done ten minutes ago"),
+        ("txworker logs --follow --tail 0 JOB", "only what comes from now on"),
         ("txworker logs -f JOB JOB", "until both are done, with the job's id before each line"),
     ),
     "ps": (
@@ -51,11 +52,13 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("txworker ps --all-workers --json", "of all that it names"),
         ("txworker ps -L night,customer", "with columns for these labels"),
         ("txworker ps --label-column night --no-trunc", ""),
+        ("txworker ps --quiet --state lost", ""),
         ("txworker ps -q --label night --until 2031-01-31T12:00:00Z", "only ids; a label of any value"),
     ),
     "wait": (
         ("txworker wait JOB JOB && echo both succeeded", "until they are done"),
         ("txworker wait --quiet --timeout 1h JOB", ""),
+        ("txworker wait -q --json JOB JOB", ""),
     ),
     "watch": (
         ("txworker watch JOB JOB", "a line for every change, until they are done"),
@@ -85,6 +88,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
 GENERAL: tuple[tuple[str, str], ...] = (
     ("txworker --worker build run true", "on a worker that ~/.config/txworker/client.toml names"),
     ("txworker --addr worker:30000 --deadline 30 --patience 10m ps", ""),
+    ("txworker --version", ""),
     ("txworker --color never ps", "always, auto; $NO_COLOR is obeyed"),
     ("txworker --tls-ca ca.pem --tls-cert me.pem --tls-key me.key ps", ""),
 )
