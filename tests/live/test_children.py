@@ -17,12 +17,12 @@ from typing import Any
 import pytest
 import pytest_twisted
 from twisted.internet import reactor
-from twisted.internet.defer import ensureDeferred
+from twisted.internet.defer import CancelledError, ensureDeferred
 from twisted.internet.interfaces import IProcessTransport, IReactorProcess
 from twisted.logger import capturedLogs
 from zope.interface.verify import verifyClass, verifyObject
 
-from tests.support.children import Heard, job_id, launch, run
+from tests.support.children import Heard, held, held_by_shim, job_id, launch, run, until
 from tests.support.daemon import wait_until
 from tests.support.providers import (
     DESCRIPTOR_LIMIT,
@@ -39,6 +39,15 @@ from txworker.process.reactor_spawner import ReactorTransport
 from txworker.process.transport import ChildTransport
 
 real: Any = reactor
+
+READ_BY_ASYNCIO = """
+import asyncio, sys
+async def main():
+    reader = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    print(len(await reader.read()))
+asyncio.run(main())
+"""
 
 
 @pytest.fixture
@@ -130,6 +139,101 @@ async def test_stdin(tmp_path: Path, provider: Provider) -> None:
     """Stdin is the given bytes and then ends; without any it is empty."""
     for data in (b"", b"x", os.urandom(3_000_000)):
         assert (await run(provider, tmp_path, JobSpec("cat", stdin=data))).printed == data
+
+
+@pytest_twisted.ensureDeferred
+async def test_stdin_is_a_pipe(tmp_path: Path, provider: Provider) -> None:
+    """asyncio and epoll, which refuse files, take it; it can be opened by name."""
+    heard = await run(provider, tmp_path, JobSpec(sys.executable, args=("-c", READ_BY_ASYNCIO), stdin=b"x" * 200_000))
+    assert (heard.printed, heard.exit.exit_code) == (b"200000\n", 0)
+    heard = await run(provider, tmp_path, JobSpec("cat", "/dev/stdin", stdin=b"by name"))
+    assert heard.printed == b"by name"
+
+
+@pytest_twisted.ensureDeferred
+async def test_stdin_that_is_not_read(tmp_path: Path, provider: Provider) -> None:
+    """A job that does not read its stdin, or closes it, holds up nothing, can be stopped, and leaves nothing open."""
+    before, of_shim = held(), await held_by_shim(provider)
+    sleeper, closer = Heard(), Heard()
+    stdin = bytes(4_000_000)
+    running = await launch(provider, tmp_path, JobSpec("sleep", "1000", stdin=stdin), sleeper, "sleeper")
+    await launch(provider, tmp_path, JobSpec("bash", "-c", ("exec <&-; echo closed",), stdin=stdin), closer, "closer")
+    assert (await run(provider, tmp_path, JobSpec("cat", stdin=b"x"))).printed == b"x"
+    assert (await closer.over())[0] == 0
+    assert closer.printed == b"closed\n"
+    running.stop(5.0)
+    assert (await sleeper.over())[1] == signal.SIGTERM
+    assert (held(), await held_by_shim(provider)) == (before, of_shim)
+
+
+@pytest_twisted.ensureDeferred
+async def test_stdin_of_kept_leftovers(tmp_path: Path, provider: Provider) -> None:
+    """What is kept of a job can read its stdin to the end after the job."""
+    script = "{ until [ -e go ]; do sleep 0.05; done; sha256sum >new; mv new sum; } >log 2>&1 <&0 &"
+    data = os.urandom(1_000_000)
+    heard = await run(provider, tmp_path, JobSpec("bash", "-c", (script,), stdin=data, leftovers="keep"))
+    assert heard.exit.exit_code == 0
+    assert heard.running is not None
+    session = heard.running.pid
+    (tmp_path / "go").touch()
+    await until(lambda: not alive_in_session(session))
+    assert (tmp_path / "sum").read_text().split()[0] == hashlib.sha256(data).hexdigest()
+
+
+@pytest_twisted.ensureDeferred
+async def test_feed(tmp_path: Path, provider: Provider) -> None:
+    """Bytes that are fed come after those of the request, and are counted when they are in the pipe; then the end."""
+    heard = Heard()
+    first, later = os.urandom(300_000), [os.urandom(200_000), b"x", os.urandom(70_000)]
+    running = await launch(provider, tmp_path, JobSpec("cat", stdin=first, feed=True), heard)
+    assert running.stdin is not None
+    for data in later:
+        assert await running.stdin.feed(data, False) == len(data)
+    assert await running.stdin.feed(b"the end", True) == 7
+    await running.stdin.closed()
+    assert (running.stdin.taken, await running.stdin.feed(b"too late", False)) == (270_008, 0)
+    assert (await heard.over())[0] == 0
+    assert heard.printed == first + b"".join(later) + b"the end"
+
+
+@pytest_twisted.ensureDeferred
+async def test_feed_that_is_not_read(tmp_path: Path, provider: Provider) -> None:
+    """
+    Feeding waits for room. Who stops waiting leaves what was handed over; the next one waits behind it. When the job
+    closes its stdin, or ends, it is told how much the job was given.
+    """
+    before, of_shim = held(), await held_by_shim(provider)
+    heard = Heard()
+    running = await launch(provider, tmp_path, JobSpec("sleep", "1000", feed=True), heard, "fed")
+    assert running.stdin is not None
+    assert await running.stdin.feed(b"x", False) == 1
+    waiting = running.stdin.feed(bytes(1_000_000), False)
+    behind = running.stdin.feed(b"behind", False)
+    await run(provider, tmp_path, JobSpec("true"))
+    assert not waiting.called
+    assert not behind.called
+    waiting.addErrback(lambda failure: failure.trap(CancelledError))
+    waiting.cancel()
+    assert running.stdin.taken == 1_000_001
+    running.stop(5.0)
+    assert await behind == 0
+    assert running.stdin.taken < 100_000
+    await heard.over()
+    assert (held(), await held_by_shim(provider)) == (before, of_shim)
+
+
+@pytest_twisted.ensureDeferred
+async def test_stdin_closed_by_the_job(tmp_path: Path, provider: Provider) -> None:
+    """When a job closes its stdin while nothing is fed, that is told at once."""
+    heard = Heard()
+    script = "read line; exec <&-; exec sleep 1000"
+    running = await launch(provider, tmp_path, JobSpec("bash", "-c", (script,), feed=True), heard)
+    assert running.stdin is not None
+    await running.stdin.feed(b"go\n", False)
+    await running.stdin.closed()
+    assert running.stdin.taken == 3
+    running.stop(5.0)
+    await heard.over()
 
 
 @pytest_twisted.ensureDeferred

@@ -91,6 +91,19 @@ def test_killed(a_daemon: ADaemon, again: Again) -> None:
     assert (ended.state, ended.exitCode, after.raw(job_id, stderr=True)) == (pb.JOB_STATE_FAILED, 7, b"last\n")
 
 
+def test_stdin_goes_on(a_daemon: ADaemon, again: Again) -> None:
+    """A job that reads its stdin while no worker is there gets all of it."""
+    worker = a_daemon()
+    stdin = os.urandom(4_000_000)
+    script = f"head -c 100000 >first; echo read; {until('go')}; cat first - | sha256sum; touch ended"
+    job_id = worker.bash(script, stdin=stdin)
+    wait_until(lambda: worker.query(job_id).job.outputBytes == 5)
+    worker.stop(signal.SIGKILL)
+    (worker.place / "go").touch()
+    wait_until((worker.place / "ended").exists)
+    assert again(worker).raw(job_id).split()[1].decode() == hashlib.sha256(stdin).hexdigest()
+
+
 def test_ended_meanwhile(a_daemon: ADaemon, again: Again) -> None:
     """Ends that came while no worker was there are told as they were: code, signal, usage, time, leftovers ended."""
     worker = a_daemon()

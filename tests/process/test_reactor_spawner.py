@@ -18,6 +18,7 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from txworker.jobs.errors import NotSupported, WorkerStopping
+from txworker.linux.memfd import memory_file
 from txworker.process.bootstrap import FAILED, NUMBER, REPORT, REQUEST, STARTING
 from txworker.process.reactor_spawner import ReactorSpawner, ReactorTransport
 from txworker.process.spawn_options import SAME_PIPE, SpawnOptions
@@ -55,6 +56,7 @@ class FakeReactor:
         self.processes: list[FakeProcess] = []
         self.requests: list[dict[str, Any]] = []
         self.fds: list[Mapping[int, Any]] = []
+        self.stdins: list[bytes] = []
         self.unpinned_depth = 0
         self.depths: list[int] = []
 
@@ -75,6 +77,7 @@ class FakeReactor:
             raise self.problem
         self.requests.append(json.loads(os.pread(childFDs[REQUEST], 10_000, 0)))
         self.fds.append(childFDs)
+        self.stdins.append(os.read(childFDs[0], 100))
         self.depths.append(self.unpinned_depth)
         self.protocols.append(processProtocol)
         self.processes.append(FakeProcess())
@@ -157,11 +160,13 @@ class ReactorSpawnerTests(SynchronousTestCase):
         self.assertRaises(OSError, os.fstat, self.reactor.fds[0][REQUEST])  # it is not ours any more
 
     def test_descriptors(self) -> None:
-        """Stdin is the given descriptor or /dev/null; a separate stderr has a pipe of its own."""
-        self.spawn(childFDs={0: 17, 1: "r", 2: "r"})
+        """Stdin is a pipe with the bytes of the given file, or /dev/null; a separate stderr has a pipe of its own."""
+        with memory_file(b"given", "stdin") as given:
+            self.spawn(childFDs={0: given, 1: "r", 2: "r"})
         self.spawn()
         first, second = self.reactor.fds
-        self.assertEqual((17, "r", "r"), (first[0], first[1], first[2]))
+        self.assertEqual(("r", "r"), (first[1], first[2]))
+        self.assertEqual([b"given", b""], self.reactor.stdins)
         self.assertEqual([True, False], [request["separate_stderr"] for request in self.reactor.requests])
         self.assertEqual(os.stat("/dev/null").st_rdev, os.fstat(second[0]).st_rdev)
 

@@ -21,9 +21,13 @@ class FakeChild:
 
     def __init__(self) -> None:
         self.exits: list[Message] = []
+        self.reports: list[Message] = []
 
     def exited(self, how: Message) -> None:
         self.exits.append(how)
+
+    def fed(self, stdin: Message) -> None:
+        self.reports.append(stdin)
 
 
 def a_channel() -> tuple[Channel, Channel]:
@@ -62,7 +66,7 @@ class ShimLinkTests(SynchronousTestCase):
             if job_id in self.refused:
                 raise self.refused[job_id]
 
-        def began(pid: int, pipes: Any, at: float) -> FakeChild:
+        def began(pid: int, pipes: Any, report: Any) -> FakeChild:
             self.began[job_id] = pid, list(pipes)
             self.children[job_id] = FakeChild()
             return self.children[job_id]

@@ -32,6 +32,7 @@ RECORD = {
     "max_output": 0,
     "cgroup": "",
     "exit": EXIT,
+    "stdin": None,
 }
 
 

@@ -19,6 +19,7 @@ from txworker.process.shim_spawner import ShimSpawner
 from txworker.process.spawn_options import SAME_PIPE, SpawnOptions
 
 BASE = {"PATH": "/bin"}
+REPORT = {"at": 5.0, "stdin": None}
 OPTIONS = SpawnOptions("job", (("limits.maxCPU", 0, 1, 2),), (1, 2, (3,)), 4, 5, "/cgroup", 6, 7.0, 8.0, 9.0, 10)
 
 
@@ -46,6 +47,9 @@ class FakeShim:
 
     def resize(self, job_id: str, rows: int, columns: int) -> None:
         self.sizes.append((job_id, rows, columns))
+
+    def feed(self, job_id: str, file: int | None, end: bool) -> None:
+        raise AssertionError("not of interest here")
 
 
 class Connected(ProcessProtocol):
@@ -107,6 +111,7 @@ class SpawnerTests(SynchronousTestCase):
             "whole_env": False,
             "directory": "/dir",
             "stdin": False,
+            "feed": False,
             "separate_stderr": False,
             "terminal": None,
             "tag": 6,
@@ -146,7 +151,7 @@ class SpawnerTests(SynchronousTestCase):
         transport = self.spawn(options=SpawnOptions("job", terminal=(5, 9)))
         (start,) = self.shim.starts
         self.assertEqual(((5, 9), False), (start.message["terminal"], start.message["stdin"]))
-        start.began(77, [self.pipe()], 5.0)
+        start.began(77, [self.pipe()], REPORT)
         transport.resize(7, 11)
         self.assertEqual([("job", 7, 11)], self.shim.sizes)
         transport.release(keep=False)
@@ -158,7 +163,7 @@ class SpawnerTests(SynchronousTestCase):
         transport = self.spawn()
         (start,) = self.shim.starts
         self.assertFalse(self.protocol.made)
-        self.assertIs(transport, start.began(77, [self.pipe()], 5.0))
+        self.assertIs(transport, start.began(77, [self.pipe()], REPORT))
         self.assertIs(transport, self.successResultOf(transport.started))
         self.assertEqual((77, True, 1), (transport.pid, self.protocol.made, len(self.readers.readers)))
         transport.release(keep=True)
@@ -182,7 +187,7 @@ class SpawnerTests(SynchronousTestCase):
         transport = self.spawn()
         (start,) = self.shim.starts
         pipe = self.pipe()
-        start.began(77, [pipe], 5.0)
+        start.began(77, [pipe], REPORT)
         self.failureResultOf(transport.started, OSError)
         self.assertEqual(([(77, 9)], [("job", False)]), (killed, self.shim.released))
         self.assertRaises(OSError, os.fstat, pipe)

@@ -36,6 +36,7 @@ class FakeShim:
     def __init__(self) -> None:
         self.released: list[tuple[str, bool]] = []
         self.enforced: list[tuple[str, str, float]] = []
+        self.fed: list[tuple[str, bytes, bool]] = []
 
     def release(self, job_id: str, keep: bool) -> None:
         self.released.append((job_id, keep))
@@ -45,6 +46,9 @@ class FakeShim:
 
     def resize(self, job_id: str, rows: int, columns: int) -> None:
         raise AssertionError("these processes have no terminal")
+
+    def feed(self, job_id: str, file: int | None, end: bool) -> None:
+        self.fed.append((job_id, b"" if file is None else os.pread(file, 100, 0), end))
 
 
 class Recording(ProcessProtocol):

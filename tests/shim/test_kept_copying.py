@@ -26,7 +26,7 @@ class KeptCopyingTests(SynchronousTestCase):
 
     def a_copying(self, most: int = 0) -> KeptCopying:
         request: Any = {"job": "id", "timeout": None, "ahead": 0.0, "max_output": most, "separate_stderr": False}
-        request.update(grace=1.0, cgroup=None, quiet=None, terminal=None)
+        request.update(grace=1.0, cgroup=None, quiet=None, terminal=None, feed=False)
         directory = os.open(self.place, os.O_RDONLY)
         copying = KeptCopying(directory, HeldJob(request, 1, 1, dict(self.pipes)), 1, self.overs.append)
         os.close(directory)  # as the loop does when the next worker brings another

@@ -24,6 +24,7 @@ class HeldProcess:
     lost: bytes that could not be written because the disk refused them.
     discarded: bytes beyond max_output.
     exit: the shim's report of the exit (shim/messages.py); None: the process runs.
+    stdin: the shim's report of what was fed to it; None: it was not started with feed.
     """
 
     job_id: str
@@ -41,6 +42,7 @@ class HeldProcess:
     max_output: int = 0
     cgroup: str | None = None
     exit: Mapping[str, Any] | None = None
+    stdin: Mapping[str, Any] | None = None
 
     @property
     def exited_at(self) -> float | None:

@@ -90,6 +90,7 @@ class JobSpec:
     lease_seconds: the job is stopped when it was not renewed for so long; None: no lease.
     tty: stdin, stdout and stderr are one pseudo-terminal.
     tty_rows, tty_columns: its size; 0: that of DEFAULT_TERMINAL_SIZE.
+    feed: stdin stays open after those bytes, for more of them (FeedJob).
     cut: what is known of the parts that shortened() cut off; None: this is the whole spec.
 
     Raises:
@@ -114,6 +115,7 @@ class JobSpec:
     tty: bool = False
     tty_rows: int = 0
     tty_columns: int = 0
+    feed: bool = False
     cut: Cut | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:

@@ -16,6 +16,7 @@ from txworker.leftovers.cleanup import Cleanup
 from txworker.leftovers.survivors import why_running
 from txworker.ports import Listener, OutputWriter
 from txworker.process.job_leftovers import JobLeftovers
+from txworker.process.job_stdin import JobStdin
 from txworker.process.state_machine import Context, begin, new_machine
 from txworker.process.time_limits import TimeLimits
 from txworker.process.timers import Timers
@@ -76,6 +77,12 @@ class JobProcess(ProcessProtocol):
     def exited_at(self) -> float | None:
         """When it exited, in seconds since the epoch; None: it runs."""
         return self.transport.exited_at or None
+
+    @property
+    def stdin(self) -> JobStdin | None:
+        """Its standard input, if it was started with feed."""
+        stdin: JobStdin | None = self.transport.stdin
+        return stdin
 
     def stop(self, grace_seconds: float) -> None:
         """Send TERM now, and KILL when the grace period is over."""

@@ -38,7 +38,7 @@ class Spawner(Protocol):
 
     def spawnProcess(self, processProtocol: Any, executable: str, *args: Any, **kwargs: Any) -> Any: ...
 
-    def adopt(self, protocol: Any, job_id: str, pid: int, pipes: Any) -> Any: ...
+    def adopt(self, protocol: Any, job_id: str, pid: int, pipes: Any, stdin: Any) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ class Launcher:
         cgroup = None if self._cgroups is None else self._cgroups.of(job_id, held.cgroup)
         process = self._process(job_id, spec, output, listener, cgroup)
         process.resume_limits(held)
-        self._spawner.adopt(process, job_id, held.pid, held.pipes)
+        self._spawner.adopt(process, job_id, held.pid, held.pipes, held.stdin)
         return process
 
     def _process(
@@ -180,4 +180,5 @@ class Launcher:
             quiet_seconds=spec.quiet_timeout_seconds,
             grace_seconds=self._defaults.grace_seconds,
             max_output=spec.limits.max_output_bytes,
+            feed=spec.feed,
         )

@@ -32,7 +32,10 @@ from txworker.linux.clock import boot_seconds
 from txworker.linux.memfd import memory_file
 from txworker.process import bootstrap
 from txworker.process.bootstrap import FAILED, NUMBER, REPORT, REQUEST
+from txworker.process.job_stdin import JobStdin
+from txworker.process.pipes.writer_watch import WriterWatch
 from txworker.process.spawn_options import DEFAULT_OPTIONS, SpawnOptions
+from txworker.shim.feeding import Feeding
 
 PROGRAM = str(Path(bootstrap.__file__))
 _COMMAND = (sys.executable, "-I", "-S", "-X", "utf8", PROGRAM)
@@ -57,6 +60,7 @@ class ReactorSpawner:
         self._reactor = reactor
         self._inherited = {"umask": umask, "descriptor_limit": descriptor_limit}
         self._unpinned = unpinned
+        self._watch = WriterWatch(reactor)
         self._null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self._starting: set[_Starting] = set()
 
@@ -98,10 +102,21 @@ class ReactorSpawner:
             "oom_score_adj": options.oom_score_adj,
         }
         starting = _Starting(processProtocol, request, options.ahead, self._starting.discard)
-        self._spawn(starting, request, self._null if fds.get(0) is None else int(fds[0]))
+        given = fds.get(0)
+        if given is None and not options.feed:
+            self._spawn(starting, request, self._null)
+        else:
+            self._spawn_fed(starting, request, None if given is None else int(given), options.feed)
         return starting.transport
 
-    def adopt(self, protocol: ProcessProtocol, job_id: str, pid: int, pipes: Sequence[int]) -> Any:
+    def adopt(
+        self,
+        protocol: ProcessProtocol,
+        job_id: str,
+        pid: int,
+        pipes: Sequence[int],
+        stdin: Mapping[str, Any] | None = None,
+    ) -> Any:
         """Not possible: no job outlives its worker."""
         raise NotImplementedError(f"job {job_id} has no shim")
 
@@ -112,6 +127,24 @@ class ReactorSpawner:
         if self._null >= 0:
             os.close(self._null)
             self._null = -1
+
+    def _spawn_fed(self, starting: _Starting, request: Mapping[str, Any], given: int | None, feed: bool) -> None:
+        """As _spawn(), with a pipe as stdin. given: a file with its first bytes."""
+        read_end, write_end = os.pipe()
+        feeding = Feeding(self._watch, write_end, starting.transport.fed)
+        starting.transport.feeding = feeding
+        try:
+            if given is not None:
+                feeding.put(os.dup(given), ends=not feed)
+            self._spawn(starting, request, read_end)
+        except BaseException:
+            feeding.close()
+            raise
+        finally:
+            os.close(read_end)
+        if feed:
+            starting.transport.hold_stdin()
+        feeding.start()
 
     def _spawn(self, starting: _Starting, request: Mapping[str, Any], stdin: int) -> None:
         stderr = "r" if request["separate_stderr"] else self._null
@@ -150,6 +183,18 @@ class ReactorTransport(proxyForInterface(IProcessTransport, "process")):  # type
         self.core_dumped = False
         self.started_at = self.exited_at = 0.0
         self.started: Deferred[ReactorTransport] = Deferred()
+        self.feeding: Feeding | None = None  # of a job with stdin
+        self.stdin: JobStdin | None = None  # of a job that was started with feed
+
+    def hold_stdin(self) -> None:
+        """The job was started with feed."""
+        assert self.feeding is not None
+        self.stdin = JobStdin(self._feed, self.feeding.record())
+
+    def fed(self) -> None:
+        """What was fed is in the pipe, or the input is closed."""
+        if self.stdin is not None and self.feeding is not None:
+            self.stdin.fed(self.feeding.record())
 
     def exited(self, reason: Failure) -> None:
         """The process exited and was reaped."""
@@ -174,7 +219,11 @@ class ReactorTransport(proxyForInterface(IProcessTransport, "process")):  # type
             self._log.warn("Process group {pid} may not be signalled: {error}", pid=self.pid, error=error)
 
     def release(self, keep: bool) -> None:
-        """Does nothing: the process is reaped already."""
+        """The process is reaped already; its stdin is closed, unless kept leftovers have bytes of it to read."""
+        if self.stdin is not None:
+            self.stdin.close()
+        if self.feeding is not None:
+            (self.feeding.end if keep else self.feeding.close)()
 
     def enforce(self, reason: str, kill_at: float) -> None:
         """Does nothing: no job outlives its worker."""
@@ -186,6 +235,11 @@ class ReactorTransport(proxyForInterface(IProcessTransport, "process")):  # type
     def abandon(self) -> Deferred[None]:
         """Not possible: its exit is always known."""
         raise NotImplementedError("a job without a shim cannot outlive one")
+
+    def _feed(self, data: bytes, end: bool) -> None:
+        assert self.feeding is not None
+        with memory_file(data, "stdin") if data else nullcontext() as file:
+            self.feeding.add(-1 if file is None else os.dup(file), end)
 
 
 class _Starting(ProcessProtocol):
@@ -249,6 +303,8 @@ class _Starting(ProcessProtocol):
         if self._runs:
             self._protocol.processEnded(reason)
         else:
+            if self.transport.feeding is not None:
+                self.transport.feeding.close()
             self.transport.started.errback(self._failure(reason))
 
     def _decide(self) -> None:

@@ -71,6 +71,10 @@ class ReconnectingShim:
         """As ShimConnection.resize()."""
         self._connection.resize(job_id, rows, columns)
 
+    def feed(self, job_id: str, file: int | None, end: bool) -> None:
+        """As ShimConnection.feed()."""
+        self._connection.feed(job_id, file, end)
+
     def release(self, job_id: str, keep: bool) -> None:
         """As ShimConnection.release()."""
         self._connection.release(job_id, keep)

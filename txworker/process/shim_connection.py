@@ -37,6 +37,9 @@ class Child(Protocol):
     def exited(self, how: Message) -> None:
         """The process exited; `how` is the message's `exit`."""
 
+    def fed(self, stdin: Message) -> None:
+        """What was fed is in the pipe, or stdin is closed; `stdin` is the message's."""
+
 
 @dataclass(frozen=True)
 class SpawnRequest:
@@ -44,13 +47,14 @@ class SpawnRequest:
     The message `spawn` and its descriptors, which the caller keeps open until the answer.
 
     check() is called immediately before the message is sent, possibly more than once, and may raise. Then either
-    began(pid, pipes, at) is called, which returns the process that was started at that time, or failed(error); once.
+    began(pid, pipes, report) is called, which returns the process that was started as the message `started` reports, or
+    failed(error); once.
     """
 
     message: Message
     descriptors: Sequence[int]
     check: Callable[[], None]
-    began: Callable[[int, Sequence[int], float], Child]
+    began: Callable[[int, Sequence[int], Message], Child]
     failed: Callable[[Exception], None]
 
 
@@ -108,6 +112,10 @@ class ShimConnection:
         """Give a job's terminal that size."""
         self._send({"type": "resize", "job": job_id, "rows": rows, "columns": columns})
 
+    def feed(self, job_id: str, file: int | None, end: bool) -> None:
+        """Further bytes of the job's stdin, in a file (None: none), then its end if `end`. Answered by Child.fed()."""
+        self._send({"type": "feed", "job": job_id, "end": end}, [] if file is None else [file])
+
     def release(self, job_id: str, keep: bool) -> None:
         """The job's end is written down: its process may be reaped. keep: its leftovers may go on printing."""
         self._children.pop(job_id, None)
@@ -159,6 +167,10 @@ class ShimConnection:
             child = self._children.get(job_id)
             if child is not None:
                 child.exited(message["exit"])
+        elif message["type"] == "fed":
+            child = self._children.get(job_id)
+            if child is not None:
+                child.fed(message["stdin"])
         elif message["type"] == "started":
             self._began(self._answered(job_id), message, descriptors)
         elif message["type"] == "failed":
@@ -178,7 +190,7 @@ class ShimConnection:
             for fd in descriptors:
                 os.close(fd)
             return
-        self._children[message["job"]] = start.began(message["pid"], descriptors, message["at"])
+        self._children[message["job"]] = start.began(message["pid"], descriptors, message)
 
     def _failed(self, start: SpawnRequest | None, message: Message) -> None:
         if start is None:
@@ -213,11 +225,11 @@ class ShimConnection:
         if len(self._in_flight) > 1:
             self._send({"type": "recall"})
 
-    def _send(self, message: Message) -> None:
+    def _send(self, message: Message, descriptors: Sequence[int] = ()) -> None:
         if self._closed:
             return
         try:
-            self._channel.send(message)
+            self._channel.send(message, descriptors)
         except OSError:
             return  # the shim is gone, which doRead() finds out
         self._flush_later()

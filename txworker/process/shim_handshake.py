@@ -31,6 +31,9 @@ _ANSWER_SECONDS = 20.0
 
 _LATE_START_SECONDS = 2.0
 _ENDED_AT_ONCE = "the shim has ended as soon as it was started; shim.log in the state directory says why"
+_LATER = {"exited": "exit", "fed": "stdin"}
+"""Messages about a job whose record has been sent, with the field of the record that they replace."""
+
 _ANY_PROTOCOL = 0
 """In a hello that only asks for the shim's answer."""
 
@@ -142,8 +145,8 @@ def _handshake(channel: Channel, defaults: Mapping[str, Any], output: int, versi
         message, descriptors = _next(channel)
         if message["type"] == "job":
             handshake.held.append(_held(message, descriptors))
-        elif message["type"] == "exited":
-            _record_exit(handshake, message)
+        elif message["type"] in _LATER:
+            _record_later(handshake, message)
         elif message["type"] == "lot":
             channel.send({"type": "more"})
         elif message["type"] == "ready":
@@ -175,17 +178,17 @@ def _await_late_starts(handshake: Handshake) -> None:
             return
         if message["type"] == "job":
             handshake.held.append(_held(message, descriptors))
-        elif message["type"] == "exited":
-            _record_exit(handshake, message)
+        elif message["type"] in _LATER:
+            _record_later(handshake, message)
         if message["type"] in ("job", "failed"):
             handshake.starting.remove(message["job"])
 
 
-def _record_exit(handshake: Handshake, message: Message) -> None:
-    """A process exited after its record was sent. If the record is still to come, it says so itself."""
-    handshake.held = [
-        replace(held, exit=message["exit"]) if held.job_id == message["job"] else held for held in handshake.held
-    ]
+def _record_later(handshake: Handshake, message: Message) -> None:
+    """Something happened to a job after its record was sent. If the record is still to come, it says so itself."""
+    field = _LATER[message["type"]]
+    changed = {field: message[field]}
+    handshake.held = [replace(held, **changed) if held.job_id == message["job"] else held for held in handshake.held]
 
 
 def _held(record: Message, pipes: list[int]) -> HeldProcess:
@@ -206,6 +209,7 @@ def _held(record: Message, pipes: list[int]) -> HeldProcess:
         record["max_output"],
         record["cgroup"],
         record["exit"],
+        record["stdin"],
     )
 
 

@@ -65,10 +65,9 @@ class ShimSpawner:
         check: Callable[[], None] = lambda: None,
     ) -> ChildTransport:
         """
-        As IReactorProcess has it. In childFDs 0 is a descriptor of the caller or None, 1 is "r", 2 is "r" or SAME_PIPE;
-        all three are ignored if options.terminal is set.
-        The process leads its own session. check() is called immediately before the shim is asked, possibly more than
-        once. Reactor thread.
+        As IReactorProcess has it. In childFDs 0 is the descriptor of a file with the content of stdin, or None; 1 is
+        "r", 2 is "r" or SAME_PIPE; all three are ignored if options.terminal is set. The process leads its own session.
+        check() is called immediately before the shim is asked, possibly more than once. Reactor thread.
 
         The result's `started` fires when the process runs, and fails when there is none: with what check() raised, or
         with OSError; its `filename` is the directory, the executable or the step that failed. The caller's
@@ -85,22 +84,31 @@ class ShimSpawner:
         message = self._message(args or [executable], env, path, fds, options)
         stdin = [int(fds[0])] if message["stdin"] else []
 
-        def began(pid: int, pipes: Sequence[int], at: float) -> ChildTransport:
-            transport.started_at = at
+        def began(pid: int, pipes: Sequence[int], report: Message) -> ChildTransport:
+            transport.started_at = report["at"]
+            transport.hold_stdin(report["stdin"])
             self._begin(transport, pid, pipes)
             return transport
 
         self._shim.spawn(SpawnRequest(message, stdin, check, began, transport.started.errback))
         return transport
 
-    def adopt(self, protocol: ProcessProtocol, job_id: str, pid: int, pipes: Sequence[int]) -> ChildTransport:
+    def adopt(
+        self,
+        protocol: ProcessProtocol,
+        job_id: str,
+        pid: int,
+        pipes: Sequence[int],
+        stdin: Mapping[str, Any] | None = None,
+    ) -> ChildTransport:
         """
-        Take over a process that an earlier worker started, and its pipes. Returns its transport.
+        Take over a process that an earlier worker started, and its pipes. Returns its transport. stdin: as in messages.
 
         Raises:
             OSError: the pipes cannot be watched.
         """
         transport = self._transport(protocol, job_id)
+        transport.hold_stdin(stdin)
         transport.begin(pid, dict(enumerate(pipes, 1)))
         self._shim.adopt(job_id, transport)
         return transport
@@ -139,6 +147,7 @@ class ShimSpawner:
             "whole_env": whole,
             "directory": directory,
             "stdin": fds.get(0) is not None and options.terminal is None,
+            "feed": options.feed,
             "separate_stderr": fds.get(2) == "r",
             "terminal": options.terminal,
             "tag": options.tag,

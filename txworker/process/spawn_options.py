@@ -16,6 +16,7 @@ class SpawnOptions:
     tag: as linux/rlimit_tag.py has it.
     timeout_seconds, quiet_seconds: None: no such limit.
     max_output: bytes, 0: no ceiling.
+    feed: its stdin stays open for further bytes.
     ahead: seconds by which the job's clock is ahead of the clock since boot.
     terminal: rows and columns of its pseudo-terminal; None: it has none.
     """
@@ -33,6 +34,7 @@ class SpawnOptions:
     max_output: int = 0
     ahead: float = 0.0
     terminal: tuple[int, int] | None = None
+    feed: bool = False
 
 
 DEFAULT_OPTIONS = SpawnOptions("")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import signal as signals
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred, gatherResults
@@ -20,6 +21,8 @@ from zope.interface import implementer
 
 from txworker.base.reactor import WatchingReactor
 from txworker.jobs import Usage
+from txworker.linux.memfd import memory_file
+from txworker.process.job_stdin import JobStdin
 from txworker.process.pipes.intermediate import IntermediatePipes
 from txworker.process.pipes.pipe import Pipe
 from txworker.shim.messages import Message
@@ -37,6 +40,8 @@ class HoldingShim(Protocol):
 
     def resize(self, job_id: str, rows: int, columns: int) -> None: ...
 
+    def feed(self, job_id: str, file: int | None, end: bool) -> None: ...
+
 
 @implementer(IProcessTransport)
 class ChildTransport:
@@ -45,6 +50,7 @@ class ChildTransport:
     write. It gets connectionMade once the process runs, childConnectionLost, processExited (the process exited; its
     group may still be signalled) and, when all pipes are closed too, processEnded.
 
+    stdin: of a job that was started with feed; None: of another.
     started fires with this object once the process runs, or fails with the reason why there is none; pid is 0 until
     then.
     """
@@ -62,6 +68,7 @@ class ChildTransport:
         self.pid = 0
         self.usage = Usage()
         self.core_dumped = False
+        self.stdin: JobStdin | None = None
         self.started_at = self.exited_at = 0.0
         self._reactor = reactor
         self._job_id = job_id
@@ -72,6 +79,11 @@ class ChildTransport:
         self._ended = self._released = False
         self._abandoned: Deferred[None] | None = None
         self._pipes: dict[int, Pipe] = {}
+
+    def hold_stdin(self, record: Mapping[str, Any] | None) -> None:
+        """What the shim reports of the stdin of a job that was started with feed; None: it was not."""
+        if record is not None:
+            self.stdin = JobStdin(self._feed, record)
 
     def begin(self, pid: int, pipes: Mapping[int, int]) -> ChildTransport:
         """
@@ -110,10 +122,16 @@ class ChildTransport:
         self._protocol.processExited(self._status)
         self._end_if_closed()
 
+    def fed(self, stdin: Message) -> None:
+        """The shim's report on what was fed."""
+        if self.stdin is not None:
+            self.stdin.fed(stdin)
+
     def release(self, keep: bool) -> None:
         """The end is written down: the pid may become another process's. keep: leftovers may go on printing."""
         if not self._released:
             self._released = True
+            self._close_stdin()
             self._shim.release(self._job_id, keep)
 
     def enforce(self, reason: str, kill_at: float) -> None:
@@ -126,6 +144,7 @@ class ChildTransport:
         end, or after ABANDON_SECONDS.
         """
         self._released = True
+        self._close_stdin()
         self._abandoned = Deferred()
         if self._pipes:
             self._reactor.callLater(ABANDON_SECONDS, self.loseConnection)
@@ -183,7 +202,9 @@ class ChildTransport:
             self._pipes[descriptor].close()
 
     def closeStdin(self) -> None:
-        """Nothing to do: stdin is a file."""
+        """Close the stdin of a job that was started with feed, when what was written to it is in the pipe."""
+        if self.stdin is not None:
+            self.stdin.feed(b"", end=True)
 
     def closeStdout(self) -> None:
         """Close our end of the child's stdout."""
@@ -194,15 +215,15 @@ class ChildTransport:
         self.closeChildFD(2)
 
     def writeToChild(self, childFD: int, data: bytes) -> None:
-        """Not possible: stdin is a file."""
-        raise NotImplementedError("a job's stdin is given when it is started")
+        """Not possible: use `stdin`, which tells what the job has taken."""
+        raise NotImplementedError("a job's stdin is fed by JobStdin")
 
     def write(self, data: bytes) -> None:
-        """Not possible: stdin is a file."""
+        """As writeToChild()."""
         self.writeToChild(0, data)
 
     def writeSequence(self, seq: list[bytes]) -> None:
-        """Not possible: stdin is a file."""
+        """As writeToChild()."""
         self.writeToChild(0, b"".join(seq))
 
     def getPeer(self) -> None:
@@ -210,6 +231,14 @@ class ChildTransport:
 
     def getHost(self) -> None:
         """A pipe has no address."""
+
+    def _feed(self, data: bytes, end: bool) -> None:
+        with memory_file(data, "stdin") if data else nullcontext() as file:
+            self._shim.feed(self._job_id, file, end)
+
+    def _close_stdin(self) -> None:
+        if self.stdin is not None:
+            self.stdin.close()
 
     def _pipe_ended(self, child_fd: int) -> None:
         del self._pipes[child_fd]

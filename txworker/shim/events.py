@@ -14,20 +14,29 @@ class Events:
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._ready: dict[int, Callable[[], None]] = {}
+        self._writers: set[int] = set()
 
     def watch(self, fd: int, ready: Callable[[], None]) -> None:
         """Call ready() whenever that descriptor can be read or has hung up."""
         self._epoll.register(fd, select.EPOLLIN)
         self._ready[fd] = ready
 
+    def watch_writer(self, fd: int, ready: Callable[[], None]) -> None:
+        """Call ready() when nothing can read what is written there; and at room, while watch_room() wants so."""
+        self._epoll.register(fd, 0)
+        self._ready[fd] = ready
+        self._writers.add(fd)
+
     def unwatch(self, fd: int) -> None:
         """Stop watching it, before it is closed; a second call does nothing."""
         if self._ready.pop(fd, None) is not None:
             self._epoll.unregister(fd)
+            self._writers.discard(fd)
 
     def watch_room(self, fd: int, wanted: bool) -> None:
         """Whether to call its ready() also when that descriptor can be written."""
-        self._epoll.modify(fd, select.EPOLLIN | (select.EPOLLOUT if wanted else 0))
+        always = 0 if fd in self._writers else select.EPOLLIN
+        self._epoll.modify(fd, always | (select.EPOLLOUT if wanted else 0))
 
     def wait(self, seconds: float | None) -> None:
         """Wait for events, so long at most, and make the calls."""

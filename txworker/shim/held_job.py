@@ -1,4 +1,4 @@
-"""A job of the shim: its process, the read ends of its pipes, and what to enforce while no worker is connected."""
+"""A job of the shim: its process, our ends of its pipes, and what to enforce while no worker is connected."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from contextlib import suppress
 
 from txworker.linux.clock import boot_seconds
 from txworker.linux.wait import Exit
+from txworker.shim.feeding import Feeding
 from txworker.shim.spawner import SpawnRequest
 from txworker.shim.terminal import Terminal
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:  # the module itself costs a small program a megabyte
     from typing import Any
 
 
-_KEPT = ("grace", "cgroup", "separate_stderr", "max_output", "quiet", "terminal")
+_KEPT = ("grace", "cgroup", "separate_stderr", "max_output", "quiet", "terminal", "feed")
 """What is kept of a spawn request; the rest, which may be long, is dropped when the process runs."""
 
 
@@ -25,12 +26,18 @@ class HeldJob:
     """
     Times are in seconds of the monotonic clock, except for wall times.
 
-    pipes: the read ends by the job's descriptors, 1 and 2. terminal: None: it has none. reason: why it is being ended.
-    kill_at: when KILL is due.
+    pipes: the read ends by the job's descriptors, 1 and 2. terminal: None: it has none. stdin: what feeds its standard
+    input; None: it has none, or got all of it. reason: why it is being ended. kill_at: when KILL is due.
     """
 
     def __init__(
-        self, request: SpawnRequest, pid: int, ticks: int, pipes: dict[int, int], terminal: Terminal | None = None
+        self,
+        request: SpawnRequest,
+        pid: int,
+        ticks: int,
+        pipes: dict[int, int],
+        terminal: Terminal | None = None,
+        stdin: Feeding | None = None,
     ) -> None:
         now = time.monotonic()
         self.request = {name: request[name] for name in _KEPT}
@@ -39,6 +46,7 @@ class HeldJob:
         self.ticks = ticks
         self.pipes = pipes
         self.terminal = terminal
+        self.stdin = stdin
         self.pidfd = -1
         self.started_wall = boot_seconds() + request["ahead"]
         self.timeout_at: float | None = None if request["timeout"] is None else now + request["timeout"]
@@ -73,7 +81,7 @@ class HeldJob:
                 file.write("1")
 
     def close(self) -> None:
-        """Close its descriptors."""
+        """Close its descriptors, but for its stdin."""
         for fd in [*self.pipes.values(), *([self.pidfd] if self.pidfd >= 0 else [])]:
             os.close(fd)
         self.pipes = {}
@@ -99,7 +107,12 @@ class HeldJob:
             "lost": [self.lost[1], self.lost[2]],
             "discarded": [self.discarded[1], self.discarded[2]],
             "exit": self.exit_record(),
+            "stdin": self.stdin_record(),
         }
+
+    def stdin_record(self) -> dict[str, Any] | None:
+        """What has become of the bytes that were fed; None: the job was not started with feed."""
+        return self.stdin.record() if self.stdin is not None and self.request["feed"] else None
 
     def exit_record(self) -> dict[str, Any] | None:
         """How it exited; None: it runs."""

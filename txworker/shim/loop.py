@@ -18,6 +18,7 @@ from collections.abc import Iterable
 from txworker.linux.wait import exit_of, exited_child_of_thread, reap
 from txworker.shim import messages
 from txworker.shim.events import Events
+from txworker.shim.feeding import Feeding
 from txworker.shim.held_job import HeldJob
 from txworker.shim.intermediate import IntermediatePipes
 from txworker.shim.messages import Message
@@ -58,6 +59,7 @@ class Loop:
         self._unwanted: set[str] = set()  # those of _starting that no worker wants any more
         self._pipes = IntermediatePipes()
         self._unattended = Unattended(self._events, self._jobs, self._pipes)
+        self._fed_on: dict[str, Feeding] = {}  # the input of kept leftovers, by the job, which is over
         self._directory = -1
         self._defaults: dict[str, Any] = {}
         self._unsent: list[HeldJob] = []
@@ -76,7 +78,7 @@ class Loop:
         self._events.close()
 
     def _is_over(self) -> bool:
-        if self._worker.is_open or self._jobs or self._starting or self._unattended.keeps:
+        if self._worker.is_open or self._jobs or self._starting or self._unattended.keeps or self._fed_on:
             return False
         return self._had_worker or time.monotonic() > self._deadline
 
@@ -157,8 +159,9 @@ class Loop:
         step = "terminal" if request["terminal"] else ""
         try:
             starting.connect(self._events, self._high)
+            starting.connect_stdin(self._events, self._high, descriptors, lambda: self._fed(job_id))
             step = ""
-            self._thread.spawn(request, [*descriptors, *starting.child_ends])
+            self._thread.spawn(request, starting.child_ends)
             self._starting[job_id] = starting
         except OSError as error:
             starting.close()
@@ -169,6 +172,20 @@ class Loop:
 
     def _on_recall(self, message: Message, descriptors: list[int]) -> None:
         self._thread.recall()
+
+    def _on_feed(self, message: Message, descriptors: list[int]) -> None:
+        job = self._jobs.get(message["job"])
+        if job is None or job.stdin is None or job.stdin.busy:  # it is over, or it cannot be fed: no worker asks for it
+            _close(descriptors)
+            return
+        job.stdin.add(self._high(descriptors[0]) if descriptors else -1, message["end"])
+
+    def _fed(self, job_id: str) -> None:
+        """Everything that was put into the job's input is in the pipe, or the input is closed."""
+        self._fed_on.pop(job_id, None)
+        job = self._jobs.get(job_id)
+        if job is not None and job.stdin_record() is not None:
+            self._worker.send({"type": "fed", "job": job_id, "stdin": job.stdin_record()})
 
     def _on_enforce(self, message: Message, descriptors: list[int]) -> None:
         job = self._jobs.get(message["job"])
@@ -193,8 +210,17 @@ class Loop:
         self._close_pidfd(job)
         reap(job.pid)
         self._thread.job_pids.discard(job.pid)
+        if job.stdin is not None:
+            self._release_stdin(job.id, job.stdin, keep)
         if not (keep and self._unattended.keep(self._directory, job)):
             job.close()
+
+    def _release_stdin(self, job_id: str, stdin: Feeding, keep: bool) -> None:
+        if keep and stdin.busy:
+            self._fed_on[job_id] = stdin
+            stdin.end()
+        else:
+            stdin.close()
 
     def _on_forget(self, message: Message, descriptors: list[int]) -> None:
         self._unwanted = set(self._starting)
@@ -222,10 +248,9 @@ class Loop:
             os.waitpid(pid, 0)
             starting.close()
             return
-        job = self._jobs[request["job"]] = HeldJob(request, pid, ticks_now(), starting.pipes, starting.terminal)
-        if job.terminal is not None:
-            job.terminal.start()
-        started = {"type": "started", "job": job.id, "pid": pid, "at": job.started_wall}
+        job = self._jobs[request["job"]] = starting.held(pid, ticks_now())
+        stdin = job.stdin_record()
+        started = {"type": "started", "job": job.id, "pid": pid, "at": job.started_wall, "stdin": stdin}
         message = job.record() if job.id in self._inherited else started
         self._inherited.discard(job.id)
         self._worker.send(message, [fd for _, fd in sorted(job.pipes.items())])

@@ -10,7 +10,8 @@ and because marshal and pickle are not safe to parse.
 | hello | protocol, version, pid, defaults (what every job inherits); descriptor: the output directory |
 | pipes | descriptors: the memfd of the owners and the read ends of the worker's intermediate pipes |
 | more | the worker has received a batch of jobs: send the next one |
-| spawn | job, and how to start it; release: jobs that are over; descriptor: its stdin, if it has one |
+| spawn | job, and how to start it; release: jobs that are over; descriptor: a memfd with its stdin, if `stdin` |
+| feed | job, end (close its stdin then); descriptor: a memfd with further bytes of its stdin, unless there are none |
 | recall | answer `recalled` to each start that waits behind one that hangs |
 | enforce | job, and what to do while no worker is connected: reason, kill_at |
 | resize | job, rows, columns: of its terminal |
@@ -24,9 +25,13 @@ and because marshal and pickle are not safe to parse.
 | job | the record of one job; descriptors: the read ends of its pipes |
 | lot | a batch of jobs was sent: answer `more` |
 | ready | all jobs were sent |
-| started | job, pid, at (`ahead` of its spawn plus the clock since boot); descriptors: the read ends of its pipes |
+| started | job, pid, stdin, at (`ahead` of its spawn plus the clock since boot); descriptors: of its pipes, to read |
+| fed | job, stdin: what was fed is in the pipe, so further bytes may be sent; or stdin is closed |
 | failed | job, errno, step: there is no process |
 | exited | job, and how (exit_code or signal, core_dumped, at, user_cpu, system_cpu, max_rss_bytes) |
+
+`stdin`, also in the record of a job, is null if the job was not started with feed, else: taken (how many bytes of
+`feed` are in the pipe, or wait for room in it), busy (some wait: send no more now), open.
 """
 
 from __future__ import annotations
@@ -49,7 +54,7 @@ else:
 _encode = json.JSONEncoder(check_circular=False, separators=(",", ":")).encode
 _decode = json.JSONDecoder().decode
 
-PROTOCOL = 2
+PROTOCOL = 3
 """Changes when a worker and a shim of different versions no longer understand each other."""
 
 SOCKET_NAME = "shim.sock"

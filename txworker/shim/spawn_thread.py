@@ -88,7 +88,7 @@ class SpawnThread:
 
     def spawn(self, request: SpawnRequest, descriptors: Sequence[int]) -> None:
         """
-        Start this in its turn. descriptors: its terminal; or stdin if the request has one, stdout, and stderr if it is
+        Start this in its turn. descriptors: its terminal; or stdin if the job has one, stdout, and stderr if it is
         separate.
         """
         self._put("spawn", request, descriptors)
@@ -184,7 +184,8 @@ class SpawnThread:
     def _by_child_fd(self, request: SpawnRequest, descriptors: list[int]) -> dict[int, int]:
         if request["terminal"]:
             return dict.fromkeys((0, 1, 2), descriptors[0])
-        stdin, *outputs = descriptors if request["stdin"] else [self._no_input, *descriptors]
+        has_input = request["stdin"] or request["feed"]
+        stdin, *outputs = descriptors if has_input else [self._no_input, *descriptors]
         return {0: stdin, 1: outputs[0], 2: outputs[-1]}
 
     def _reap_others(self) -> None:

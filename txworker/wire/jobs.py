@@ -56,6 +56,7 @@ def spec_from_pb(request: pb.StartJobReq) -> JobSpec:
         tty=request.tty,
         tty_rows=request.ttyRows,
         tty_columns=request.ttyColumns,
+        feed=request.feed,
     )
 
 
