@@ -17,6 +17,7 @@ from bench.fuzz import fuzz
 from bench.history import history
 from bench.latency import latency
 from bench.launch import launches, launches_beside_sleeping
+from bench.metrics import metrics
 from bench.recovery import recovery
 from bench.report import Figure, as_json, table
 from bench.soak import soak
@@ -58,6 +59,7 @@ PARTS: dict[str, Part] = {
     "takeover": takeover,
     "history": history,
     "flood": flood,
+    "metrics": metrics,
 }
 """The parts by name. Each is called with an empty directory and a number of rounds."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import select
 import shutil
 import signal
@@ -116,6 +117,52 @@ def test_draining(a_daemon: Callable[..., Daemon]) -> None:
     assert metrics(draining)['txworker_not_ready{cause="draining"}'] == 1
     draining.stub.StopJob(pb.StopJobReq(jobID=job_id), timeout=LIMIT)
     assert draining.process.wait(LIMIT) == 0
+
+
+@pytest.mark.slow
+def test_lost_shim(a_daemon: Callable[..., Daemon]) -> None:
+    """A shim that is killed is counted, and so are its jobs; the worker is ready again when the next one runs."""
+    worker = a_daemon(WEB)
+    worker.start("sleep", "1000")
+    os.kill(worker.shim(), signal.SIGKILL)
+    now = wait_until(lambda: (found := metrics(worker))['txworker_jobs_ended_total{state="LOST"}'] == 1 and found)
+    assert (now["txworker_shim_ends_total"], now["txworker_shim_alive"], now["txworker_shim_jobs"]) == (1, 1, 0)
+    assert ask(worker, "/readyz").status == 200
+
+
+@pytest.mark.slow
+def test_taken_over(a_daemon: Callable[..., Daemon]) -> None:
+    """The next worker counts the jobs that it takes over, and of their output only what is written from then on."""
+    first = a_daemon(WEB)
+    job_id = first.bash("echo before")
+    wait_until(lambda: metrics(first)["txworker_output_bytes_total"] == 7)
+    sleeping = first.bash("echo begun; exec sleep 1000")
+    wait_until(lambda: metrics(first)["txworker_output_bytes_total"] >= 13)
+    first.stop(signal.SIGUSR2)
+    second = Daemon(first.place, WEB)
+    try:
+        now = metrics(second)
+        assert (now["txworker_jobs_taken_over_total"], now["txworker_shim_takeovers_total"]) == (1, 1)
+        assert (now['txworker_jobs{state="RUNNING"}'], now["txworker_shim_jobs"]) == (1, 1)
+        assert (now["txworker_output_bytes_total"], now["txworker_worker_instance"]) == (0, 2)
+        assert second.query(job_id).done
+        second.stub.StopJob(pb.StopJobReq(jobID=sleeping), timeout=LIMIT)
+    finally:
+        second.close()
+
+
+@pytest.mark.slow
+def test_store_trouble(a_daemon: Callable[..., Daemon]) -> None:
+    """A worker whose state directory was moved away is not ready, says why, and is ready when it is back."""
+    worker = a_daemon(WEB)
+    state = worker.place / "state"
+    state.rename(worker.place / "elsewhere")
+    answer = wait_until(lambda: (found := ask(worker, "/readyz")).status == 503 and found)
+    assert answer.text.startswith("store: this worker's store of jobs does not work: ")
+    assert metrics(worker)['txworker_not_ready{cause="store"}'] == 1
+    assert ask(worker, "/livez").status == 200
+    (worker.place / "elsewhere").rename(state)
+    wait_until(lambda: ask(worker, "/readyz").status == 200)
 
 
 def test_address_in_use(tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from prometheus_client import Counter, Histogram
+
 from txworker.jobs import Job, JobState
 from txworker.ports import Observer
 from txworker.web.instruments import Instruments
@@ -61,6 +63,7 @@ class CountingObserver(Observer):
         self._call_seconds = make.histogram(
             "txworker_grpc_call_seconds", "From the arrival of a gRPC call until its end.", CALLS, "method"
         )
+        self._by_call: dict[tuple[str, str], tuple[Counter, Histogram]] = {}  # finding a label's metric costs as much
         self._call_wait = make.histogram(
             "txworker_grpc_call_wait_seconds", "From the arrival of a gRPC call until a thread serves it.", SHORT
         )
@@ -108,8 +111,12 @@ class CountingObserver(Observer):
 
     def call_answered(self, method: str, code: str, waited_seconds: float, seconds: float) -> None:
         """See Observer."""
-        self._calls.labels(method, code).inc()
-        self._call_seconds.labels(method).observe(seconds)
+        called = self._by_call.get((method, code))
+        if called is None:
+            called = self._calls.labels(method, code), self._call_seconds.labels(method)
+            self._by_call[method, code] = called
+        called[0].inc()
+        called[1].observe(seconds)
         self._call_wait.observe(waited_seconds)
 
     def stream_opened(self, method: str) -> None:
