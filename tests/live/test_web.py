@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import select
 import shutil
 import signal
@@ -25,7 +26,8 @@ from tests.support.web import WEB, ask, metrics, web_addr
 from txworker.pb import worker_pb2 as pb
 
 PROMETHEUS = shutil.which("prometheus")
-RULES = Path(__file__).parents[2] / "docs" / "prometheus" / "alerts.yml"
+DOCS = Path(__file__).parents[2] / "docs"
+RULES, PAGE = DOCS / "prometheus" / "alerts.yml", DOCS / "metrics.md"
 
 
 @pytest.fixture(scope="module")
@@ -233,3 +235,12 @@ def test_prometheus(tmp_path: Path, a_daemon: Callable[..., Daemon]) -> None:
         assert value('ALERTS{alertname="TxworkerDown"}') == -1
         worker.stop(signal.SIGKILL)
         wait_until(lambda: value('ALERTS{alertname="TxworkerDown", alertstate="pending"}') == 1)
+
+
+def test_commands_of_the_page(worker: Daemon) -> None:
+    """The curl command that the page shows works."""
+    if shutil.which("curl") is None:
+        pytest.skip("curl is not installed")
+    (command,) = re.findall(r"^    (curl .*)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    words = command.replace("127.0.0.1:30001", web_addr(worker)).split()
+    assert subprocess.run(words, capture_output=True, text=True, check=True).stdout == "ok\n"
