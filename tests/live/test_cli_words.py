@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import calendar
 import json
+import shutil
+import subprocess
+import time
 
 import pytest
 
@@ -51,16 +55,26 @@ def test_logs(daemon: Daemon) -> None:
         status, out, err = txworker(daemon, "logs", *words, "--tail", "1", one, two)
         expected = sorted([f"{one[:8]} | last 1", f"{two[:8]} | last 2"])
         assert (status, sorted(out.decode().splitlines()), err) == (0, expected, "")
-    assert txworker(daemon, "logs", "--since", "1h", "--tail", "1", one) == (0, b"last 1\n", "")
-    assert txworker(daemon, "logs", "--since", "2200-01-01T00:00:00Z", one) == (0, b"", "")
-    assert txworker(daemon, "logs", "--tail", "0", one) == (0, b"", "")
     endless = daemon.bash("echo up; exec sleep 1000")
     next(iter(daemon.stub.StreamJob(pb.StreamJobReq(jobID=endless), timeout=LIMIT)))
     assert txworker(daemon, "logs", endless) == (0, b"up\n", "")
-    status, out, err = txworker(daemon, "logs", "--since", "0", endless)
-    assert (status, out, err.count("\n"), "does not keep when a byte was printed" in err) == (0, b"up\n", 1, True)
     assert txworker(daemon, "kill", endless) == (0, b"", "")
     assert daemon.end(endless).job.signal == 9
+
+
+@pytest.mark.slow
+def test_logs_since(daemon: Daemon) -> None:
+    """--since leaves out what was done before, and says of a job that was running that no more can be told."""
+    done, running = daemon.bash("echo first; echo last"), daemon.bash("echo up; exec sleep 1000")
+    daemon.end(done)
+    next(iter(daemon.stub.StreamJob(pb.StreamJobReq(jobID=running), timeout=LIMIT)))
+    assert txworker(daemon, "logs", "--since", "1h", "--tail", "1", done) == (0, b"last\n", "")
+    assert txworker(daemon, "logs", "--since", "2200-01-01T00:00:00Z", done) == (0, b"", "")
+    assert txworker(daemon, "logs", "--tail", "0", done) == (0, b"", "")
+    status, out, err = txworker(daemon, "logs", "--since", "0", done, running)
+    assert (status, out, err.count("\n")) == (0, f"{running[:8]} | up\n".encode(), 1)
+    assert f"job {running} was running at " in err
+    assert txworker(daemon, "kill", running)[0] == 0
 
 
 def test_kill_with_a_signal(daemon: Daemon) -> None:
@@ -92,6 +106,25 @@ def test_stop_by_label(daemon: Daemon) -> None:
     assert (status, out.decode().split(), err) == (0, [other], "")
     assert daemon.query(other).done
     assert txworker(daemon, "stop", "--all") == (0, b"", "")
+
+
+@pytest.mark.slow
+def test_json(daemon: Daemon) -> None:
+    """Times are what jq's fromdateiso8601 takes (no fraction, Z), and are the record's; numbers are plain."""
+    job_id = daemon.bash("echo out")
+    job = daemon.end(job_id).job
+    times = {name: getattr(job, name).seconds for name in ("createdAt", "startedAt", "finishedAt")}
+    for words in (("inspect", job_id), ("ps", "--limit", "0"), ("wait", job_id), ("watch", job_id), ("query", job_id)):
+        lines = txworker(daemon, "--json", *words)[1]
+        records = (record.get("job", record) for record in map(json.loads, lines.splitlines()))
+        record = next(record for record in records if record["jobID"] == job_id)
+        parsed = {name: calendar.timegm(time.strptime(record[name], "%Y-%m-%dT%H:%M:%SZ")) for name in times}
+        assert (parsed, record["outputBytes"], type(record["userCPU"])) == (times, 4, float), words
+    jq = shutil.which("jq")
+    if jq is None:
+        pytest.skip("no jq on this machine")
+    done = subprocess.run([jq, ".job.createdAt | fromdateiso8601"], input=lines, stdout=subprocess.PIPE, check=True)
+    assert int(done.stdout) == times["createdAt"]
 
 
 def test_ps_on_a_terminal(daemon: Daemon) -> None:

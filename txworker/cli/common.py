@@ -110,7 +110,7 @@ def _add_answers(
         type=patience,
         default=wait,
         metavar="SECONDS",
-        help="how long a worker that restarts or cannot be reached is waited for (60; 5 before its first answer); "
+        help="how long a worker that restarts or cannot be reached is waited for (60; 2 before its first answer); "
         "inf: for ever",
     )
     group.add_argument(
