@@ -162,3 +162,7 @@ class RecordedJobsTests(SynchronousTestCase):
             a_process(30, 20),
         ]
         self.assertEqual({1, 10, 20, 30, 31}, ancestors_and_descendants(20, processes))
+
+    def test_process_1(self) -> None:
+        """What descends from process 1 may be an orphan of a lost job, also where the worker is process 1."""
+        self.assertEqual({1}, ancestors_and_descendants(1, [a_process(1, 0), a_process(10, 1)]))

@@ -27,6 +27,7 @@ from txworker.daemon.drain import Drain
 from txworker.daemon.handover import Handover
 from txworker.daemon.lifetime import StagedServices, StopStep
 from txworker.daemon.notify import notify_services
+from txworker.daemon.orphans import orphan_reaper
 from txworker.daemon.processes import DRAIN_SECONDS, Processes
 from txworker.daemon.reload import Change, Reload, RunningConfig
 from txworker.daemon.start_context import StartContext
@@ -143,7 +144,13 @@ def assemble(config: Config, reactor: Any, context: StartContext) -> Assembled:
         [StopStep("processes", lambda: processes.close(handover.leaves, core.kept))],
         [] if web is None else web.services(running, worker, interfaces, readiness, processes, identity),
         [interfaces.server],
-        [StopStep("jobs", end_jobs), *registrations, retention, timers.memory_trim(reactor)],
+        [
+            StopStep("jobs", end_jobs),
+            *registrations,
+            retention,
+            timers.memory_trim(reactor),
+            *orphan_reaper(),
+        ],
         [StopStep("refusal", refuse)],
     ]
     return Assembled(StagedServices(stages), interfaces.drain, handover, reload)

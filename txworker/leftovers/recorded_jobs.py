@@ -121,7 +121,13 @@ class RecordedJobs:
 
 
 def ancestors_and_descendants(pid: int, processes: Iterable[Process]) -> set[int]:
-    """The pids of that process, of all that it descends from, and of all that descend from it."""
+    """
+    The pids of that process, of all that it descends from, and of all that descend from it.
+
+    Of process 1 only its own: it adopts orphans, so descent from it tells nothing.
+    """
+    if pid == _INIT:
+        return {pid}
     parents = {process.pid: process.parent for process in processes}
     found = {pid}
     above = pid

@@ -72,10 +72,19 @@ def reap(pid: int) -> bool:
         return True
 
 
+def exited_child() -> int | None:
+    """A child of this process, or an orphan that it adopted, that has exited; it stays a zombie."""
+    return _exited_child(0)
+
+
 def exited_child_of_thread() -> int | None:
-    """A child of the calling thread, or an orphan that it adopted, that has exited; it stays a zombie."""
+    """The same of the calling thread only."""
+    return _exited_child(WNOTHREAD)
+
+
+def _exited_child(options: int) -> int | None:
     try:
-        exited = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT | WNOTHREAD)
+        exited = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT | options)
     except ChildProcessError:
         return None
     return None if exited is None else exited.si_pid
