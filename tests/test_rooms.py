@@ -86,7 +86,7 @@ THIRD_PARTIES: dict[str, set[str]] = {
     "zope": {"base", "output", "process", "worker", "daemon"},
     "automat": {"process"},
     "grpc": {"rpc", "scheduler", "wire", "client", "cli", "pb"},
-    "grpc_health": {"rpc", "scheduler"},
+    "grpc_health": {"rpc", "scheduler", "cli"},
     "grpc_reflection": {"rpc"},
     "grpc_status": {"wire", "client", "cli"},
     "google": {"pb", "wire", "rpc", "scheduler", "client", "cli"},

@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.cli_examples import all_examples, arguments, readme_examples
 from txworker.cli.examples import EXAMPLES
-from txworker.cli.main import COMMANDS, CONTROL_COMMANDS, LOCAL_COMMANDS, OWN_CLIENTS
+from txworker.cli.main import CHANNEL_COMMANDS, COMMANDS, CONTROL_COMMANDS, LOCAL_COMMANDS, OWN_CLIENTS
 from txworker.cli.parser import commands_of, parse, program
 
 TWINS = (("start", "run"), ("stop", "kill"), ("stream", "logs"), ("drain", "handover", "check", "reload"))
@@ -62,7 +62,7 @@ class ExamplesTests(SynchronousTestCase):
     def test_every_command(self) -> None:
         """Every command of the parser does something, and has examples in its --help."""
         commands = set(commands_of(program()))
-        self.assertEqual({*COMMANDS, *CONTROL_COMMANDS, *LOCAL_COMMANDS, *OWN_CLIENTS}, commands)
+        self.assertEqual({*COMMANDS, *CHANNEL_COMMANDS, *CONTROL_COMMANDS, *LOCAL_COMMANDS, *OWN_CLIENTS}, commands)
         self.assertEqual(commands, set(EXAMPLES))
         for name, examples in EXAMPLES.items():
             for line, _ in examples:

@@ -73,6 +73,10 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("txworker top --label-column night --no-trunc JOB JOB", "until both are done"),
     ),
     "drain": (("txworker drain --state-directory state --wait", "on the worker's machine; until it has ended"),),
+    "health": (
+        ("txworker health", "SERVING and status 0, or NOT_SERVING and 1: it drains, or its disk is full"),
+        ("txworker health --live --state-directory state", "0 if it answers at all; over its socket, without TLS"),
+    ),
     "completion": (
         ('eval "$(txworker completion bash)"', "for ~/.bashrc; needs: pip install 'txworker[completion]'"),
         ("txworker completion zsh > _txworker", "in a directory of $fpath"),

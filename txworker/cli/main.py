@@ -15,6 +15,7 @@ from txworker.cli.completion_command import completion
 from txworker.cli.connect import channel, connect, with_tls
 from txworker.cli.console import CannotWrite
 from txworker.cli.failures import INTERRUPTED, REFUSED, Failed, failure
+from txworker.cli.health_command import health
 from txworker.cli.operator_commands import check, drain, hand_over, reload
 from txworker.cli.parser import parse
 from txworker.cli.query_command import inspect, query
@@ -52,6 +53,9 @@ CONTROL_COMMANDS: dict[str, Callable[[ControlStub, argparse.Namespace], int]] = 
     "check": check,
 }
 """They ask the worker that is there now, and wait for no other."""
+
+CHANNEL_COMMANDS: dict[str, Callable[[grpc.Channel, argparse.Namespace], int]] = {"health": health}
+"""So do these, by services that are not the worker's alone."""
 
 LOCAL_COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {"completion": completion}
 """They ask no worker."""
@@ -91,6 +95,9 @@ def _call(options: argparse.Namespace) -> int:
 def _command(options: argparse.Namespace) -> int:
     if options.command_name in LOCAL_COMMANDS:
         return LOCAL_COMMANDS[options.command_name](options)
+    if options.command_name in CHANNEL_COMMANDS:
+        with channel(options) as open_channel:
+            return CHANNEL_COMMANDS[options.command_name](open_channel, options)
     if options.command_name in CONTROL_COMMANDS:
         with channel(options) as open_channel:
             return CONTROL_COMMANDS[options.command_name](ControlStub(open_channel), options)

@@ -100,6 +100,7 @@ def program() -> argparse.ArgumentParser:
         ("handover", "make the worker end now, and leave its jobs to the next worker", _add_drain),
         ("reload", "make the worker read its configuration again, and print what changes", _add_state_directory),
         ("check", "print what `txworker reload` would change; nothing is changed", _add_state_directory),
+        ("health", "tell whether the worker takes new jobs, for probes", _add_health),
         ("completion", "print what makes a shell complete this program's words", _add_completion),
     )
     for name, text, add in table:
@@ -298,6 +299,13 @@ def _add_top(parser: argparse.ArgumentParser) -> None:
 def _add_drain(parser: argparse.ArgumentParser) -> None:
     _add_state_directory(parser)
     parser.add_argument("--wait", action="store_true", help="wait until the worker has ended")
+
+
+def _add_health(parser: argparse.ArgumentParser) -> None:
+    _add_state_directory(parser)
+    parser.add_argument(
+        "--live", action="store_true", help="only whether it answers: 0 also when it drains, or its disk is full"
+    )
 
 
 def _add_state_directory(parser: argparse.ArgumentParser) -> None:
