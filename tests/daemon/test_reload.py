@@ -8,7 +8,7 @@ from pathlib import Path
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
-from txworker.config import Config, ConfigError, GrpcServer, Jobs, Log, Scheduler
+from txworker.config import Config, ConfigError, GrpcServer, Jobs, Log, Scheduler, Web
 from txworker.daemon.reload import Change, Reload, RunningConfig, changes, with_live
 from txworker.jobs import Limits
 from txworker.jobs.errors import ReloadRefused
@@ -48,6 +48,12 @@ class ChangesTests(SynchronousTestCase):
         merged = with_live(CONFIG, new)
         self.assertEqual([change for change in changes(CONFIG, new) if change.live], changes(CONFIG, merged))
 
+    def test_web_address(self) -> None:
+        """The address of the web server is told as the file has it, and needs a restart."""
+        one, other = replace(CONFIG, web=Web("::1", 1)), replace(CONFIG, web=Web("127.0.0.1", 2))
+        self.assertEqual([Change("web.addr", '"[::1]:1"', '"127.0.0.1:2"', False)], changes(one, other))
+        self.assertEqual([Change("web.addr", "", '"[::1]:1"', False)], changes(CONFIG, one))
+
     def test_secrets(self) -> None:
         """Variables of jobs may be secrets: their names are told, their values never."""
         old = replace(CONFIG, jobs=replace(JOBS, environment={"KEY": "secret", "GONE": "secret"}))
@@ -86,6 +92,7 @@ class ReloadTests(SynchronousTestCase):
         self.running = RunningConfig(CONFIG)
         self.applied: list[Config] = []
         self.order: list[str] = []
+        self.told: list[bool] = []
         self.answer: Deferred[Config] = succeed(CONFIG)
 
     def a_reload(self, runs_shim: bool = True) -> Reload:
@@ -96,6 +103,7 @@ class ReloadTests(SynchronousTestCase):
             runs_shim,
             lambda: self.order.append("before"),
             lambda: self.order.append("after"),
+            self.told.append,
         )
 
     def test_applied(self) -> None:
@@ -120,13 +128,14 @@ class ReloadTests(SynchronousTestCase):
         self.assertEqual(["before", "after"], self.order)
         self.answer = succeed(CONFIG)
         self.assertEqual([], self.successResultOf(reload.begin()))
+        self.assertEqual([False, True], self.told)
 
     def test_check(self) -> None:
         """A check tells the same, and changes nothing."""
         self.answer = succeed(replace(CONFIG, jobs=replace(JOBS, max_running=5)))
         (change,) = self.successResultOf(self.a_reload().check())
         self.assertEqual(("jobs.max_running", True), (change.key, change.live))
-        self.assertEqual(([], CONFIG, []), (self.applied, self.running.config, self.order))
+        self.assertEqual(([], CONFIG, [], []), (self.applied, self.running.config, self.order, self.told))
 
     def test_without_the_shim(self) -> None:
         """A worker that runs without the shim refuses what needs it, as at its start."""

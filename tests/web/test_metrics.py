@@ -94,6 +94,17 @@ class CountingTests(SynchronousTestCase):
         self.assertEqual(0.001, self.value("txworker_grpc_call_wait_seconds_sum"))
         self.assertEqual(1, self.value("txworker_grpc_streams_open", method="WatchJobs"))
 
+    def test_reloads(self) -> None:
+        """A reload that fails shows until one succeeds; the time is that of the configuration in force."""
+        now = [100.0]
+        metrics = Metrics(lambda: now[0])
+        name = "txworker_config_last_reload_success"
+        for succeeded in (False, True, False):
+            now[0] += 10
+            metrics.observer.reloaded(succeeded)
+            self.assertEqual(succeeded, value(metrics, f"{name}ful"))
+            self.assertEqual(100 if now[0] == 110 else 120, value(metrics, f"{name}_timestamp_seconds"))
+
     def test_every_fact(self) -> None:
         """No fact that the worker tells is lost: the observer has a method of its own for each."""
         facts = {name for name in vars(Observer) if not name.startswith("_")}

@@ -100,7 +100,9 @@ class Web:
 
     @property
     def addr(self) -> str:
-        """host:port as it can be dialled."""
+        """host:port as it can be dialled; empty: nowhere."""
+        if not self.host:
+            return ""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 

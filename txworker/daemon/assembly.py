@@ -104,7 +104,8 @@ def assemble(config: Config, reactor: Any, context: StartContext) -> Assembled:
     running = RunningConfig(config)
     notifier = context.notifier
     read = _reader(config, reactor, context)
-    reload = Reload(running, read, apply, processes.can_leave, notifier.reloading, notifier.ready)
+    told = observer.reloaded
+    reload = Reload(running, read, apply, processes.can_leave, notifier.reloading, notifier.ready, told)
 
     def reload_or_check(check_only: bool) -> Deferred[list[Change]]:
         return reload.check() if check_only else reload.begin()

@@ -31,6 +31,9 @@ _LIVE_JOBS = (
     "ceilings",
 )
 _LIVE_LOG = ("level",)
+_WITH_ADDRESS = ("grpc_server", "web")
+"""Sections that have host and port, which are addr in the file."""
+
 _SECRET = "jobs.environment."
 _CERTIFICATES = ("crt_file", "key_file", "client_ca_file")
 
@@ -58,7 +61,8 @@ class RunningConfig:
 class Reload:
     """
     read() reads the file and checks it, in a thread; apply(config) puts a configuration in force that differs from the
-    running one in live keys only. before(), after() are called around each reload. Reactor thread.
+    running one in live keys only. before(), after() are called around each reload, told(whether it succeeded) at its
+    end. Reactor thread.
 
     runs_shim: jobs run through the shim; without it, keys that need it are refused as they are at the start.
     """
@@ -73,6 +77,7 @@ class Reload:
         runs_shim: bool,
         before: Callable[[], None] = lambda: None,
         after: Callable[[], None] = lambda: None,
+        told: Callable[[bool], None] = lambda succeeded: None,
     ) -> None:
         self._running = running
         self._read = read
@@ -80,6 +85,7 @@ class Reload:
         self._runs_shim = runs_shim
         self._before = before
         self._after = after
+        self._told = told
         self._lock: DeferredLock = DeferredLock()
 
     def begin(self) -> Deferred[list[Change]]:
@@ -103,7 +109,9 @@ class Reload:
             merged, found = await self._compare()
             self._apply(merged)
             self._running.config = merged
+            self._told(True)
         except ReloadRefused as error:
+            self._told(False)
             self._log.error("The configuration stays as it is: {error}.", error=error)
             raise
         finally:
@@ -171,11 +179,13 @@ def _flat(config: Config) -> dict[str, Any]:
     """Every value by its dotted key, as the file has them."""
     flat: dict[str, Any] = {}
     for section in fields(config):
+        value = getattr(config, section.name)
+        if section.name in _WITH_ADDRESS:
+            flat[f"{section.name}.addr"] = value.addr or None
         if section.name != "source":
-            flat |= _values(section.name, getattr(config, section.name))
-    server = config.grpc_server
-    addr = {"grpc_server.addr": server.addr}
-    return addr | {key: value for key, value in flat.items() if key not in ("grpc_server.host", "grpc_server.port")}
+            flat |= _values(section.name, value)
+    parts = {f"{name}.{part}" for name in _WITH_ADDRESS for part in ("host", "port")}
+    return {key: value for key, value in flat.items() if key not in parts}
 
 
 def _values(key: str, value: Any) -> dict[str, Any]:

@@ -62,6 +62,9 @@ class Observer:
     def shim_ended(self) -> None:
         """The shim has ended although the worker needs it."""
 
+    def reloaded(self, succeeded: bool) -> None:
+        """The configuration was read again; not succeeded: it is wrong and changed nothing."""
+
     def scheduler_answered(self) -> None:
         """The scheduler has registered the worker, or answered a probe."""
 

@@ -35,6 +35,14 @@ class CountingObserver(Observer):
         self._count_calls(make)
         self._count_store(make)
         self._shim_ended = make.counter("txworker_shim_ends_total", "How often the shim has ended unexpectedly.")
+        self._reloaded = make.gauge(
+            "txworker_config_last_reload_successful", "0 after a reload that refused the configuration, otherwise 1."
+        )
+        self._reloaded.set(1)
+        self._reloaded_at = make.gauge(
+            "txworker_config_last_reload_success_timestamp_seconds", "When the configuration in force was read."
+        )
+        self._reloaded_at.set(now())
         self._scheduler_answered = make.gauge(
             "txworker_scheduler_last_success_timestamp_seconds",
             "When the scheduler last registered the worker or answered it; 0: not yet.",
@@ -155,6 +163,12 @@ class CountingObserver(Observer):
     def shim_ended(self) -> None:
         """See Observer."""
         self._shim_ended.inc()
+
+    def reloaded(self, succeeded: bool) -> None:
+        """See Observer."""
+        self._reloaded.set(succeeded)
+        if succeeded:
+            self._reloaded_at.set(self._now())
 
     def scheduler_answered(self) -> None:
         """See Observer."""

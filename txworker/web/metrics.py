@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import Any
 
 from prometheus_client import CollectorRegistry, ProcessCollector, disable_created_metrics, make_wsgi_app
@@ -18,13 +20,13 @@ THREADS = 2
 
 
 class Metrics:
-    """A registry with the metrics of one worker. observer counts from now on."""
+    """A registry with the metrics of one worker. observer counts from now on; now() is the wall clock."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float] = time.time) -> None:
         disable_created_metrics()  # for each counter a second series, which would only tell when the worker started
         self.registry = CollectorRegistry()
         self.instruments = Instruments(self.registry)
-        self.observer = CountingObserver(self.instruments)
+        self.observer = CountingObserver(self.instruments, now)
         ProcessCollector(registry=self.registry)
 
     def read(self, sources: Sources) -> None:
