@@ -46,3 +46,17 @@ def test_waiting_for_jobs(daemon: Daemon) -> None:
         go[1].touch()
         status, text = terminal.ended()
     assert (status, text.endswith(f"\r\x1b[K{jobs[1]} succeeded\r\n")) == (0, True), text
+
+
+@pytest.mark.slow
+def test_names_of_jobs(daemon: Daemon) -> None:
+    """The names before the lines of several jobs have a colour each; lines are as the jobs printed them."""
+    jobs = [daemon.bash(f"echo 'line {number}'") for number in range(2)]
+    for job_id in jobs:
+        daemon.end(job_id)
+    with on_terminal([*PROGRAM, "--addr", daemon.addr, "logs", *jobs]) as terminal:
+        status, text = terminal.ended()
+    lines = sorted(text.splitlines(), key=lambda line: line[-1])
+    names = [line.removesuffix(f"\x1b[0m line {number}") for number, line in enumerate(lines)]
+    assert (status, [name[5:] for name in names]) == (0, [f"{job_id[:8]} |" for job_id in jobs])
+    assert len({name[:5] for name in names}) == 2
