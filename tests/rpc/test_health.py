@@ -9,7 +9,6 @@ from unittest import mock
 import grpc
 from grpc_health.v1 import health_pb2 as pb
 from twisted.internet.defer import Deferred
-from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.trial.unittest import SynchronousTestCase
 
 from txworker.jobs.errors import CallerGone
@@ -110,11 +109,11 @@ class HealthTests(SynchronousTestCase):
 
     def test_live_needs_the_reactor(self) -> None:
         """A Check of "live" is answered only if the reactor turns; the others are read without it."""
-        with mock.patch.object(self.bridge, "call", side_effect=DeferredTimeout):
+        with mock.patch.object(self.bridge, "call", side_effect=CallerGone):
             self.assertEqual(SERVING, self.check(""))
             with self.assertRaises(Aborted) as ended:
                 self.check("live")
-        self.assertEqual(grpc.StatusCode.UNAVAILABLE, ended.exception.args[0])
+        self.assertEqual(grpc.StatusCode.CANCELLED, ended.exception.args[0])
 
     def test_end(self) -> None:
         """Watchers get the last status, then UNAVAILABLE; so do later watchers."""

@@ -1,17 +1,13 @@
-"""docs/metrics.md and docs/prometheus name the metrics that there are, and promtool takes what is there."""
+"""docs/metrics.md and docs/prometheus name the metrics that there are."""
 
 from __future__ import annotations
 
 import json
 import re
-import shutil
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from prometheus_client import generate_latest
-from twisted.trial.unittest import SkipTest, SynchronousTestCase
+from twisted.trial.unittest import SynchronousTestCase
 
 from tests.web.test_metrics import JOB, whole
 from txworker.web.instruments import Described
@@ -33,24 +29,6 @@ def dashboard() -> dict[str, Any]:
     """The dashboard."""
     found: dict[str, Any] = json.loads((PROMETHEUS / "dashboard.json").read_text(encoding="utf-8"))
     return found
-
-
-def expressions() -> Iterator[str]:
-    """Every query of the dashboard, with its variables replaced as Grafana replaces them."""
-    for panel in dashboard()["panels"]:
-        for target in panel.get("targets", ()):
-            yield target["expr"].replace("$__rate_interval", "1m").replace("$instance", ".*")
-
-
-def promtool(*arguments: str, text: bytes = b"", place: Path = PROMETHEUS) -> str:
-    """What promtool says; fails unless it is content."""
-    if shutil.which("promtool") is None:
-        raise SkipTest("promtool is not installed (Debian: apt-get install prometheus)")
-    words = ["promtool", *arguments]
-    ended = subprocess.run(words, input=text, capture_output=True, cwd=place, timeout=60, check=False)
-    said = (ended.stdout + ended.stderr).decode()
-    assert ended.returncode == 0, said
-    return said
 
 
 class TableTests(SynchronousTestCase):
@@ -103,27 +81,3 @@ class DashboardTests(SynchronousTestCase):
             self.assertEqual(set(), cells & taken, panel["title"])
             taken |= cells
         self.assertEqual(24, 1 + max(x for x, _ in taken))
-
-    def test_expressions(self) -> None:
-        """Every query is PromQL."""
-        rules = [{"record": f"panel:{number}", "expr": expr} for number, expr in enumerate(expressions())]
-        place = Path(self.mktemp())
-        place.mkdir()
-        groups = [{"name": "dashboard", "rules": rules}]
-        (place / "rules.yml").write_text(json.dumps({"groups": groups}))  # JSON is YAML
-        self.assertIn(f"{len(rules)} rules found", promtool("check", "rules", "rules.yml", place=place))
-
-
-class PromtoolTests(SynchronousTestCase):
-    def test_metrics(self) -> None:
-        """promtool finds no fault with names, types and help."""
-        metrics = whole()
-        metrics.observer.refused("MAX_RUNNING")
-        metrics.observer.call_answered("StartJob", "OK", 0.0, 0.0)
-        self.assertEqual("", promtool("check", "metrics", text=generate_latest(metrics.registry)))
-
-    def test_rules(self) -> None:
-        """The alerts and the configuration are accepted, and alerts fire when they should."""
-        self.assertIn("SUCCESS", promtool("check", "rules", "alerts.yml"))
-        self.assertIn("SUCCESS", promtool("check", "config", "prometheus.yml"))
-        self.assertIn("SUCCESS", promtool("test", "rules", "alerts-test.yml"))

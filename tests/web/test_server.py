@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest import mock
 
+from twisted.internet.error import CannotListenError
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -136,11 +138,7 @@ class WebServerTests(SynchronousTestCase):
 
     def test_address_in_use(self) -> None:
         """An address that cannot be bound is a sentence with the address."""
-        from twisted.internet import reactor
-
-        real: Any = reactor
-        taken = real.listenTCP(0, self.factory, interface="127.0.0.1")
-        self.addCleanup(taken.stopListening)
-        server = WebServer(real, "127.0.0.1", taken.getHost().port, {}, 1)
+        why = CannotListenError("127.0.0.1", 30001, OSError(98, "Address already in use"))
+        server = WebServer(mock.Mock(listenTCP=mock.Mock(side_effect=why)), "127.0.0.1", 30001, {}, 1)
         error = self.assertRaises(CannotServe, server.startService)
-        self.assertEqual(f"127.0.0.1:{taken.getHost().port}: Address already in use", str(error))
+        self.assertEqual("127.0.0.1:30001: Address already in use", str(error))
