@@ -21,7 +21,7 @@ def test_health(a_daemon: Callable[..., Daemon]) -> None:
     job_id = worker.start("sleep", "1000")
     assert txworker(worker, "drain", "--state-directory", str(worker.place / "state"))[0] == 0
     assert txworker(worker, "health") == (1, b"NOT_SERVING\n", "")
-    assert txworker(worker, "health", "--live") == (0, b"NOT_SERVING\n", "")
+    assert txworker(worker, "health", "--live") == (0, b"SERVING\n", "")
     worker.stub.StopJob(pb.StopJobReq(jobID=job_id), timeout=LIMIT)
     assert worker.process.wait(LIMIT) == 0
     status, printed, error = txworker(worker, "health", "--live", "--deadline", "2")

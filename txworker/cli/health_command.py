@@ -13,16 +13,20 @@ from txworker.cli import console
 from txworker.cli.failures import REFUSED
 
 _SERVING = pb.HealthCheckResponse.SERVING
+_LIVE = "live"
+"""The name by which a worker tells whether it works at all; its answer needs the reactor, not only a thread."""
 
 
 def health(channel: grpc.Channel, options: argparse.Namespace) -> int:
     """
-    Print the status by which the worker answers the standard health check; 0 if it is SERVING, or with --live any.
+    Print the status by which the worker answers the standard health check; 0 if it is SERVING. --live asks whether it
+    works, not whether it takes jobs.
 
     Raises:
         RpcError: it does not answer.
     """
-    answer = HealthStub(channel).Check(pb.HealthCheckRequest(), timeout=options.deadline)
+    request = pb.HealthCheckRequest(service=_LIVE if options.live else "")
+    answer = HealthStub(channel).Check(request, timeout=options.deadline)
     status = pb.HealthCheckResponse.ServingStatus.Name(answer.status)
     console.print_lines(json.dumps({"status": status}) if options.json else status)
-    return 0 if options.live or answer.status == _SERVING else REFUSED
+    return 0 if answer.status == _SERVING else REFUSED
