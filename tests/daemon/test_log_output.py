@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,15 @@ class LogOutputTests(SynchronousTestCase):
                 output = log_output_for({"nodaemon": 1, "logfile": name}, Log())
             log_to(output).info("words")
             self.assertRegex(out.getvalue(), r"^\S+ \[some.where#info\] words\n$")
+
+    def test_standard_output_is_cut(self) -> None:
+        """Standard output that the shell redirected to a file has no NULs after a cut."""
+        with open("out.log", "w", buffering=1) as out, contextlib.redirect_stdout(out):
+            log = log_to(log_output_for({"nodaemon": 1}, Log()))
+            log.info("one")
+            os.truncate("out.log", 0)
+            log.info("two")
+        self.assertRegex(Path("out.log").read_bytes(), rb"^2\S+ \S+ two\n$")
 
     def test_json(self) -> None:
         """With format = "json" each line is an object, in a file and on standard output."""

@@ -11,7 +11,14 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.service_manager import ServiceManager
-from txworker.daemon.notify import STATUS_SECONDS, Notifier, notifier_of, notify_services, unset_service_manager
+from txworker.daemon.notify import (
+    STATUS_SECONDS,
+    Notifier,
+    notifier_of,
+    status_updates,
+    unset_service_manager,
+    watchdog,
+)
 
 
 class NotifierTests(SynchronousTestCase):
@@ -91,7 +98,7 @@ class ServicesTests(SynchronousTestCase):
         self.text = "one"
 
     def start(self, notifier: Notifier) -> None:
-        for service in notify_services(notifier, lambda: self.text, self.clock):
+        for service in (*watchdog(notifier, self.clock), *status_updates(notifier, lambda: self.text, self.clock)):
             service.startService()
             self.addCleanup(service.stopService)
 

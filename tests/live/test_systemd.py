@@ -21,7 +21,7 @@ from tests.support.daemon import LIMIT, Daemon, end_shim, wait_until
 from tests.support.service_manager import ServiceManager
 from tests.support.systemd import Systemd, why_not
 from tests.support.unit import PROGRAMS, UNIT, unit_for
-from txworker.daemon.notify import Notifier, notify_services
+from txworker.daemon.notify import Notifier, watchdog
 from txworker.pb import worker_pb2 as pb
 from txworker.pb.worker_pb2_grpc import WorkerStub
 
@@ -80,7 +80,7 @@ def test_told(tmp_path: Path) -> None:
 async def test_watchdog_needs_the_reactor(tmp_path: Path) -> None:
     """While the reactor is blocked no sign of life is sent; when it turns again they go on."""
     manager = ServiceManager(tmp_path / "notify.sock")
-    services = notify_services(Notifier(manager.path, watchdog_seconds=0.1), lambda: "", real)
+    services = watchdog(Notifier(manager.path, watchdog_seconds=0.1), real)
     for service in services:
         service.startService()
     try:

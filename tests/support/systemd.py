@@ -74,8 +74,12 @@ class Systemd:
 
     def systemctl(self, *words: str) -> subprocess.CompletedProcess[str]:
         """What it says, and its status."""
+        return self.run("systemctl", "--no-pager", *words)
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """A command beside it, in its namespaces."""
         first = next(iter(ProcessTable().children(self._unshare.pid)), 0)
-        nsenter = ["nsenter", "-t", str(first), "-a", "systemctl", "--no-pager", *words]
+        nsenter = ["nsenter", "-t", str(first), "-a", *words]
         return subprocess.run(nsenter, capture_output=True, text=True, timeout=60, check=False)
 
     def close(self) -> None:

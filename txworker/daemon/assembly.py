@@ -26,7 +26,7 @@ from txworker.daemon.doors import Doors, make_doors
 from txworker.daemon.drain import Drain
 from txworker.daemon.handover import Handover
 from txworker.daemon.lifetime import StagedServices, StopStep
-from txworker.daemon.notify import notify_services
+from txworker.daemon.notify import status_updates, watchdog
 from txworker.daemon.orphans import orphan_reaper
 from txworker.daemon.processes import DRAIN_SECONDS, Processes
 from txworker.daemon.reload import Change, Reload, RunningConfig
@@ -136,7 +136,7 @@ def assemble(config: Config, reactor: Any, context: StartContext) -> Assembled:
 
     stages: list[list[Service]] = [
         [StopStep("log", limit.close) for limit in interfaces.rate_limits],
-        notify_services(notifier, lambda: _status(interfaces, worker), reactor),
+        watchdog(notifier, reactor),
         [
             StopStep("store", lambda: close_store(core.store, reactor)),
             timers.heartbeat(core.store, jobs.state_directory),
@@ -145,6 +145,7 @@ def assemble(config: Config, reactor: Any, context: StartContext) -> Assembled:
         [StopStep("processes", lambda: processes.close(handover.leaves, core.kept))],
         [] if web is None else web.services(running, worker, interfaces, readiness, processes, identity),
         [interfaces.server],
+        status_updates(notifier, lambda: _status(interfaces, worker), reactor),
         [
             StopStep("jobs", end_jobs),
             *registrations,

@@ -7,9 +7,12 @@ The functions text, json and journald are for `twistd --logger`, for example
 
 from __future__ import annotations
 
+import fcntl
 import os
+import stat
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TextIO
 
 from twisted.logger import ILogObserver, LegacyLogObserverWrapper, LogLevel
@@ -125,16 +128,20 @@ def _standard_output(format_name: str, file: TextIO | None = None) -> Observer:
     """Standard output. Where that is the journal, each line has its priority."""
     file = sys.stdout if file is None else file
     formatter = _formatter(format_name)
-    if is_journal(_descriptor(file), os.environ):
-        formatter = with_priorities(formatter)
+    with suppress(OSError, ValueError):  # a StringIO has no descriptor
+        if is_journal(file.fileno(), os.environ):
+            formatter = with_priorities(formatter)
+        _append_only(file.fileno())
     return file_observer(file, formatter)
 
 
-def _descriptor(file: TextIO) -> int:
-    try:
-        return file.fileno()
-    except (OSError, ValueError):  # a StringIO has none
-        return -1
+def _append_only(fd: int) -> None:
+    """
+    Make writes to a regular file go to its end: with `twistd -n worker > log` the shell has opened it otherwise, and
+    after a cut (logrotate's copytruncate) the next line would come after NULs.
+    """
+    if stat.S_ISREG(os.fstat(fd).st_mode):
+        fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_APPEND)
 
 
 def text() -> Observer:

@@ -103,17 +103,19 @@ def unset_service_manager(environment: MutableMapping[str, str] = os.environ) ->
         environment.pop(name, None)
 
 
-def notify_services(notifier: Notifier, status: Callable[[], str], clock: Any) -> list[Service]:
+def watchdog(notifier: Notifier, clock: Any) -> list[Service]:
     """
-    Keeps the line of `systemctl status` up to date; and sends signs of life, twice as often as systemd wants them, from
-    the reactor's own loop: while the reactor does not turn, none is sent.
+    Sends signs of life, twice as often as systemd wants them, from the reactor's own loop: while the reactor does not
+    turn, none is sent. Empty: none are wanted.
     """
-    if not notifier.wanted:
+    if not notifier.wanted or not notifier.watchdog_seconds:
         return []
-    services: list[Service] = [_timer(STATUS_SECONDS, lambda: notifier.status(status()), clock)]
-    if notifier.watchdog_seconds:
-        services.append(_timer(notifier.watchdog_seconds / 2, notifier.alive, clock))
-    return services
+    return [_timer(notifier.watchdog_seconds / 2, notifier.alive, clock)]
+
+
+def status_updates(notifier: Notifier, text: Callable[[], str], clock: Any) -> list[Service]:
+    """Keeps the line of `systemctl status` up to date, from its start on. Empty: there is no service manager."""
+    return [_timer(STATUS_SECONDS, lambda: notifier.status(text()), clock)] if notifier.wanted else []
 
 
 def _timer(seconds: float, call: Callable[[], None], clock: Any) -> TimerService:
