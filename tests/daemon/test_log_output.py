@@ -68,21 +68,21 @@ class LogOutputTests(SynchronousTestCase):
         self.assertEqual("a-b", json.loads(Path("j.log").read_text())["job_id"])
 
     def test_left_to_twistd(self) -> None:
-        """twistd makes the observer for --syslog, and refuses a daemon that logs to standard output."""
-        table: list[dict[str, Any]] = [{"syslog": 1, "logfile": "c.log"}, {"logfile": "-"}]
+        """twistd makes the observer of other factories and of --syslog, and refuses a daemon that logs to stdout."""
+        table: list[dict[str, Any]] = [{"logger": "some.factory"}, {"syslog": 1, "logfile": "c.log"}, {"logfile": "-"}]
         for options in table:
             self.assertIsNone(log_output_for(options, Log()))
         self.assertFalse(Path("c.log").exists())
 
     def test_logger(self) -> None:
-        """The observer of --logger, new or legacy, is made when twistd wants it, and gets what is of the level."""
-        events: list[Any] = []
-        options: dict[str, Any] = {"logger": lambda: events.append}
-        output = log_output_for(options, Log(level="warn"))
-        self.assertIs(output, options["logger"]())
-        log_to(output).info("small")
-        log_to(output).warn("big")
-        self.assertEqual(["big"], [event["log_format"] for event in events])
+        """One of our factories as --logger is that format, in the file of --logfile, with the level of [log]."""
+        options: dict[str, Any] = {"logger": "txworker.daemon.log_output.json", "logfile": "l.log"}
+        log = log_to(log_output_for(options, Log(level="warn")))
+        self.assertIsNone(options["logger"])  # or twistd would use what the factory makes
+        log.info("small")
+        log.warn("big")
+        (line,) = Path("l.log").read_text().splitlines()
+        self.assertEqual("big", json.loads(line)["message"])
 
     def test_factories(self) -> None:
         """Our factories for --logger make observers of each format, which twistd takes."""

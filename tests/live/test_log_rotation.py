@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -120,3 +121,13 @@ def test_surroundings(tmp_path: Path) -> None:
         job_id = stub.StartJob(pb.StartJobReq(command="ls", args=["/proc/self/fd"]), timeout=LIMIT).jobID
         messages = stub.StreamJob(pb.StreamJobReq(jobID=job_id, raw=True), timeout=LIMIT)
         assert b"".join(message.data for message in messages).split()[:3] == [b"0", b"1", b"2"]
+
+
+def test_logger(tmp_path: Path) -> None:
+    """twistd's --logger takes our factories: the daemon's log is JSON, in the file that --logfile names."""
+    with background(tmp_path, "--logger=txworker.daemon.log_output.json") as stub:
+        job_id = stub.StartJob(pb.StartJobReq(command="true"), timeout=LIMIT).jobID
+        list(stub.StreamJob(pb.StreamJobReq(jobID=job_id, raw=True), timeout=LIMIT))
+    entries = [json.loads(line) for line in (tmp_path / "worker.log").read_text().splitlines()]
+    ends = [entry for entry in entries if entry.get("job_id") == job_id and "is done" in entry["message"]]
+    assert [(entry["state"], entry["exit_code"]) for entry in ends] == [("SUCCEEDED", 0)]

@@ -11,11 +11,12 @@ import fcntl
 import os
 import stat
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, TextIO
 
-from twisted.logger import ILogObserver, LegacyLogObserverWrapper, LogLevel
+from twisted.logger import ILogObserver, LogLevel
 from zope.interface import implementer
 
 from txworker.base.journal import JOURNAL_SOCKET, JournalObserver, is_journal
@@ -32,6 +33,9 @@ Observer = Callable[[dict[str, Any]], None]
 _LEVELS = (LogLevel.debug, LogLevel.info, LogLevel.warn, LogLevel.error, LogLevel.critical)
 
 
+_FACTORIES: Mapping[object, str] = {f"{__name__}.{name}": name for name in ("text", "json", "journald")}
+
+
 @implementer(ILogObserver)
 class LogOutput:
     """
@@ -40,14 +44,14 @@ class LogOutput:
     """
 
     def __init__(self, observer: Observer, level: str, file: AppendedLogFile | None = None) -> None:
-        self.observer = observer
+        self._observer = observer
         self._file = file
         self.set_level(level)
 
     def __call__(self, event: dict[str, Any]) -> None:
         """Pass the event on, unless it is below the level."""
         if event.get("log_level") in self._shown:
-            self.observer(event)
+            self._observer(event)
 
     def set_level(self, level: str) -> None:
         """The lowest level that is passed on, by its name."""
@@ -69,39 +73,27 @@ class LogOutput:
 
 def log_output_for(twistd_options: dict[str, Any], log: Log) -> LogOutput | None:
     """
-    The output that twistd's options (--logger, --logfile, --nodaemon) and [log] name. The observer of --logger gets
-    what is of the level, and is made when twistd asks for it.
+    The output that twistd's options (--logger, --logfile, --nodaemon) and [log] name. One of our own names as --logger
+    stands for that format, and is taken out of the options; so its level can be changed, and --logfile counts.
 
-    None where twistd must choose: with --syslog, and where a daemon is to log to stdout, which it refuses.
+    None where twistd must choose: with another --logger, with --syslog, and where a daemon is to log to stdout, which
+    it refuses.
 
     Raises:
         CannotStart: the log file cannot be opened, or there is no journal.
     """
     name = twistd_options.get("logfile") or ""
     foreground = bool(twistd_options.get("nodaemon"))
-    if factory := twistd_options.get("logger"):
-        twistd_options["logger"] = _with_level(factory, output := LogOutput(lambda event: None, log.level))
-        return output
-    if twistd_options.get("syslog") or (name == "-" and not foreground):
+    if format_name := _FACTORIES.get(twistd_options.get("logger")):
+        twistd_options["logger"] = None
+        log = replace(log, format=format_name)
+    if twistd_options.get("logger") or twistd_options.get("syslog") or (name == "-" and not foreground):
         return None
     if log.format == "journald":
         return LogOutput(journald(), log.level)
     if name == "-" or (foreground and not name):
         return LogOutput(_standard_output(log.format), log.level)
     return _to_file(name or "twistd.log", log)
-
-
-def _with_level(factory: Callable[[], Any], output: LogOutput) -> Callable[[], LogOutput]:
-    """A factory for twistd: that output, in front of what the given factory makes."""
-
-    def make() -> LogOutput:
-        observer = factory()
-        if not ILogObserver.providedBy(observer):  # as twistd does
-            observer = LegacyLogObserverWrapper(observer)
-        output.observer = observer
-        return output
-
-    return make
 
 
 def _to_file(name: str, log: Log) -> LogOutput:
