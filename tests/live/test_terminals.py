@@ -27,6 +27,13 @@ from txworker.pb import worker_pb2 as pb
 
 real: Any = reactor
 
+SIZES = (
+    "for size in '5 6' '7 8' '9 10' '11 12'; do"
+    '  until [ "$(stty size)" = "$size" ]; do sleep 0.02; done; echo $size;'
+    "done; sleep 1000"
+)
+"""Prints each size once the terminal has it."""
+
 
 def a_job(command: str, *args: str, **more: Any) -> JobSpec:
     return JobSpec(command, args=args, tty=True, **more)
@@ -158,6 +165,15 @@ def test_refused(daemon: Daemon) -> None:
         assert (found, said[: len(sentence)]) == (code, sentence)
 
 
+def test_kept(daemon: Daemon) -> None:
+    """Leftovers that are kept go on printing through the terminal."""
+    script = "trap '' HUP; (until [ -e go-on ]; do sleep 0.02; done; echo late) & echo out"
+    job_id = daemon.bash(script, tty=True, leftovers="keep")
+    assert daemon.end(job_id).job.state == pb.JOB_STATE_SUCCEEDED
+    (daemon.place / "go-on").touch()
+    wait_until(lambda: (daemon.output / f"{job_id}.out").read_bytes() == b"out\r\nlate\r\n")
+
+
 def test_taken_over(a_daemon: Callable[..., Daemon]) -> None:
     """After SIGKILL of the worker a terminal's output is complete, and the next worker resizes it."""
     worker = a_daemon()
@@ -185,8 +201,7 @@ def test_taken_over(a_daemon: Callable[..., Daemon]) -> None:
 async def test_clients(daemon: Daemon) -> None:
     """Each client resizes a terminal, and refuses to resize what is none."""
     with Client(daemon.addr) as worker:
-        script = "trap 'stty size' WINCH; stty size; while :; do sleep 0.02; done"
-        job = worker.start("bash", "-c", args=[script], tty=(5, 6))
+        job = worker.start("bash", "-c", args=[SIZES], tty=(5, 6), timeout=LIMIT)
         lines = job.follow()
         assert next(lines) == b"5 6\r\n"
         job.resize(7, 8)
