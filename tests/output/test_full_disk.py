@@ -1,0 +1,127 @@
+"""Output on a disk that refuses bytes: what is lost is counted, and said in the file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from txworker.output import recorder
+from txworker.output.output_file import OutputFile
+from txworker.output.recorder import Recorder
+
+
+def a_recorder(path: str, max_bytes: int = 0, lost: Callable[[str, int], None] = lambda cause, count: None) -> Recorder:
+    return Recorder(OutputFile.create(path), max_bytes, lost=lost)
+
+
+class FullDisk:
+    """os.write for a disk with `room` free bytes."""
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+        self._write = os.write
+
+    def write(self, fd: int, data: bytes) -> int:
+        taken = min(len(data), self.room)
+        if not taken:
+            raise OSError(28, "No space left on device")
+        self.room -= taken
+        return self._write(fd, data[:taken])
+
+
+class FullDiskTests(SynchronousTestCase):
+    """Bytes that the disk refuses are lost and counted; a notice follows as soon as the disk takes bytes again."""
+
+    def setUp(self) -> None:
+        self.disk = FullDisk(4)
+        self.recorder = self.a_recorder()
+        self.patch(recorder.os, "write", self.disk.write)  # type: ignore[attr-defined]
+
+    def a_recorder(self, max_bytes: int = 0) -> Recorder:
+        return a_recorder(self.mktemp(), max_bytes)
+
+    def assert_written(self, *parts: bytes | int) -> None:
+        """The file has these bytes, and for each number the notice of that many lost bytes."""
+        line = "\n[{} bytes of output were lost here: No space left on device]\n"
+        expected = b"".join(part if isinstance(part, bytes) else line.format(part).encode() for part in parts)
+        self.assertEqual(expected, Path(self.recorder.path).read_bytes())
+        self.assertEqual(len(expected), self.recorder.size)
+        self.assertTrue(self.recorder.truncated)
+
+    def test_gap(self) -> None:
+        """One gap has one notice, also if several writes were lost; partial writes count exactly."""
+        for data in (b"01", b"23456", b"789"):
+            self.recorder.append(data)
+        self.assert_written(b"0123")
+        self.disk.room = 1000
+        for data in (b"abc", b"def"):
+            self.recorder.append(data)
+        self.assert_written(b"0123", 6, b"abcdef")
+
+    def test_second_gap(self) -> None:
+        """Each gap has its own notice."""
+        self.recorder.append(b"01234")
+        self.disk.room = 1000
+        self.recorder.append(b"a")
+        self.disk.room = 0
+        self.recorder.append(b"bc")
+        self.disk.room = 1000
+        self.recorder.append(b"d")
+        self.assert_written(b"0123", 1, b"a", 2, b"d")
+
+    def test_room_for_half_a_line(self) -> None:
+        """A notice that fits only in part is finished later; bytes lost meanwhile are in the next one."""
+        self.recorder.append(b"01234")
+        self.disk.room = 10
+        self.recorder.append(b"ab")
+        self.disk.room = 1000
+        self.recorder.append(b"c")
+        self.assert_written(b"0123", 1, 2, b"c")
+
+    def test_room_for_the_line_only(self) -> None:
+        """If there is room for the notice but not for the bytes, these are lost and counted."""
+        self.recorder.append(b"01234")
+        self.disk.room = len("\n[1 bytes of output were lost here: No space left on device]\n") + 1
+        self.recorder.append(b"abc")
+        self.disk.room = 1000
+        self.recorder.append(b"d")
+        self.assert_written(b"0123", 1, b"a", 2, b"d")
+
+    def test_at_the_end(self) -> None:
+        """A gap at the end gets its notice when the job is done, if the disk takes it; close() adds nothing."""
+        self.recorder.append(b"01234567")
+        waiter = self.recorder.more(4)
+        self.disk.room = 1000
+        self.recorder.finish()
+        self.successResultOf(waiter)
+        self.recorder.close()
+        self.assert_written(b"0123", 4)
+
+    def test_still_full_at_the_end(self) -> None:
+        """If the disk stays full, `truncated` says that bytes are missing."""
+        self.recorder.append(b"01234567")
+        self.recorder.finish()
+        self.recorder.close()
+        self.assert_written(b"0123")
+
+    def test_ceiling(self) -> None:
+        """Refused and dropped bytes have separate notices; the ceiling's comes last and once."""
+        self.recorder = self.a_recorder(max_bytes=100)
+        self.recorder.append(b"012345")
+        self.disk.room = 1000
+        self.recorder.append(b"x" * 30)
+        self.recorder.append(b"y" * 30)
+        self.recorder.append(b"z" * 30)
+        self.assert_written(b"0123", 2, b"x" * 30, b"y" * 5, b"\n[output beyond 100 bytes was dropped]\n")
+
+    def test_full_at_the_ceiling(self) -> None:
+        """A ceiling's notice that found no room is written when the job is done."""
+        self.recorder = self.a_recorder(max_bytes=3)
+        self.disk.room = 2
+        self.recorder.append(b"01234567")
+        self.disk.room = 1000
+        self.recorder.finish()
+        self.assert_written(b"01", 1, b"\n[output beyond 3 bytes was dropped]\n")
