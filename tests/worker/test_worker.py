@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.fakes import worker_fixture
 from tests.support.memory_store import MemoryStore
-from tests.support.observer import RecordingObserver
 from txworker.jobs import EndReason, Job, JobSpec, JobState, Limits, Query
 from txworker.jobs.errors import (
     CallerGone,
@@ -20,10 +17,8 @@ from txworker.jobs.errors import (
     OutOfResources,
     RequestReused,
     StoreBroken,
-    StoreFull,
     WorkerStopping,
 )
-from txworker.jobs.held_process import HeldProcess
 from txworker.jobs.query import BEYOND_NEWEST
 
 TRUE = JobSpec("true", "a/path", timeout_seconds=60)
@@ -204,109 +199,6 @@ class EndTests(SynchronousTestCase):
         self.assertEqual(EndReason.WORKER_STOPPING, self.fixture.catalog.get(self.job.id).end_reason)
 
 
-def ids(jobs: Iterable[Job]) -> list[str]:
-    return [job.id for job in jobs]
-
-
-class SequenceTests(SynchronousTestCase):
-    """A job is written, then launched, then answered."""
-
-    def setUp(self) -> None:
-        self.fixture = worker_fixture()
-        self.store, self.launcher, self.worker = self.fixture.store, self.fixture.launcher, self.fixture.worker
-        self.catalog = self.fixture.catalog
-
-    def test_written_first(self) -> None:
-        """Nothing is launched before the job is written, and the answer comes after the launch."""
-        self.store.slow = True
-        answer = self.worker.submit(TRUE)
-        self.assertEqual({}, self.launcher.running)
-        self.assertRaises(NoSuchJob, self.catalog.get, "job-1")
-        self.store.write_pending()
-        self.assertEqual(["job-1"], list(self.launcher.running))
-        self.assertEqual("job-1", self.successResultOf(answer).id)
-
-    def test_cannot_be_written(self) -> None:
-        """A job that cannot be written is refused with the reason; nothing is launched, no file is made."""
-        self.store.broken = StoreFull("the disk is full")
-        failure = self.failureResultOf(self.worker.submit(TRUE), StoreFull)
-        self.assertIn("the disk is full", str(failure.value))
-        self.assertEqual(({}, {}, {}), (self.launcher.running, self.fixture.outputs.by_job, self.store.kept))
-        self.store.repair()
-        self.successResultOf(self.worker.submit(TRUE))
-
-    def test_dropped(self) -> None:
-        """A job whose launch failed is dropped from the store."""
-        self.launcher.refusal = NoSuchExecutable("true")
-        self.failureResultOf(self.worker.submit(TRUE), NoSuchExecutable)
-        self.assertEqual({}, self.store.kept)
-
-    def test_caller_leaves(self) -> None:
-        """Cancelling while the job is being written stops only the waiting; the job is launched."""
-        self.store.slow = True
-        answer = self.worker.submit(TRUE)
-        answer.cancel()
-        self.failureResultOf(answer, CancelledError)
-        self.store.write_pending()
-        self.assertEqual(["job-1"], list(self.launcher.running))
-
-    def test_no_longer_wanted(self) -> None:
-        """If the job is not wanted any more once it is written, nothing is launched and nothing stays."""
-        self.store.slow = True
-        answer = self.worker.submit(TRUE, lambda: False)
-        self.store.write_pending()
-        self.failureResultOf(answer, CallerGone)
-        self.assertEqual(({}, {}), (self.launcher.running, self.store.kept))
-
-    def test_refused_after_writing(self) -> None:
-        """A drain that begins while a job is being written refuses it, and waits until its record is dropped."""
-        self.store.slow = True
-        answer = self.worker.submit(TRUE)
-        drained = self.worker.drain()
-        self.assertNoResult(drained)
-        self.store.write_pending()
-        self.failureResultOf(answer, WorkerStopping)
-        self.successResultOf(drained)
-        self.assertEqual(({}, {}), (self.launcher.running, self.store.kept))
-
-    def test_stopped_during_a_launch(self) -> None:
-        """stop_all() during a launch waits for it, and then ends that job."""
-        self.launcher.slow = Deferred()
-        answer = self.worker.submit(TRUE)
-        stopped = self.worker.stop_all()
-        self.assertNoResult(answer)
-        self.assertEqual(["job-1"], self.worker.running_ids())
-        self.launcher.slow.callback(None)
-        self.assertEqual("job-1", self.successResultOf(answer).id)
-        running = self.launcher.running["job-1"]
-        self.assertEqual([10], running.stops)
-        self.assertNoResult(stopped)
-        running.exit(None, 15)
-        self.successResultOf(stopped)
-        self.assertEqual(EndReason.WORKER_STOPPING, self.catalog.get("job-1").end_reason)
-
-    def test_drained_during_a_launch(self) -> None:
-        """A drain lets a job that is being launched end by itself."""
-        self.launcher.slow = Deferred()
-        answer = self.worker.submit(TRUE)
-        drained = self.worker.drain()
-        self.launcher.slow.callback(None)
-        self.successResultOf(answer)
-        self.assertEqual([], self.launcher.running["job-1"].stops)
-        self.assertNoResult(drained)
-        self.launcher.running["job-1"].exit()
-        self.successResultOf(drained)
-
-    def test_starting_jobs_count(self) -> None:
-        """Jobs that are being written count for max_running."""
-        fixture = worker_fixture(max_running=2)
-        fixture.store.slow = True
-        answers = [fixture.worker.submit(TRUE) for _ in range(2)]
-        self.failureResultOf(fixture.worker.submit(TRUE), OutOfResources)
-        fixture.store.write_pending()
-        self.assertEqual(2, len([self.successResultOf(answer) for answer in answers]))
-
-
 class BrokenStoreTests(SynchronousTestCase):
     """An end that cannot be written is kept until it can be, and is not shown before."""
 
@@ -323,7 +215,8 @@ class BrokenStoreTests(SynchronousTestCase):
         output = self.catalog.more_output(self.job.id, 0, False)
         self.running.exit(3)
         self.assertEqual(JobState.RUNNING, self.catalog.get(self.job.id).state)
-        self.assertEqual([self.job.id], ids(self.catalog.page(Query(frozenset([JobState.RUNNING])), BEYOND_NEWEST, 10)))
+        running = self.catalog.page(Query(frozenset([JobState.RUNNING])), BEYOND_NEWEST, 10)
+        self.assertEqual([self.job.id], [job.id for job in running])
         self.assertNoResult(change)
         self.assertNoResult(output)
         self.store.repair()
@@ -366,87 +259,3 @@ class BrokenStoreTests(SynchronousTestCase):
             self.catalog.changes.since(self.successResultOf(self.catalog.changes.since(0)).jobs[0].revision - 1)
         )
         self.assertEqual([JobState.STOPPED], [job.state for job in last.jobs])
-
-
-class PageTests(SynchronousTestCase):
-    def test_running_and_finished(self) -> None:
-        """A page has running and finished jobs, newest first, with current records, at most as many as requested."""
-        fixture = worker_fixture()
-        jobs = [self.successResultOf(fixture.worker.submit(TRUE)) for _ in range(6)]
-        for job in jobs[::2]:
-            fixture.launcher.running[job.id].exit()
-        newest = [job.id for job in reversed(jobs)]
-        self.assertEqual(newest, ids(fixture.catalog.page(Query(), BEYOND_NEWEST, 10)))
-        self.assertEqual(newest[:4], ids(fixture.catalog.page(Query(), BEYOND_NEWEST, 4)))
-        self.assertEqual(newest[2:5], ids(fixture.catalog.page(Query(), jobs[4].number, 3)))
-        done = fixture.catalog.page(Query(frozenset([JobState.SUCCEEDED])), BEYOND_NEWEST, 10)
-        self.assertEqual(([job.id for job in jobs[4::-2]], True), (ids(done), all(job.done for job in done)))
-        running = fixture.catalog.page(Query(frozenset([JobState.RUNNING])), BEYOND_NEWEST, 10)
-        self.assertEqual([job.id for job in jobs[5::-2]], ids(running))
-
-    def test_labels(self) -> None:
-        """Labels hold for running and finished jobs alike."""
-        fixture = worker_fixture()
-        mine, other = (JobSpec("true", labels={"team": team}) for team in ("mine", "other"))
-        jobs = [self.successResultOf(fixture.worker.submit(spec)) for spec in (mine, other, mine)]
-        fixture.launcher.running[jobs[0].id].exit()
-        found = fixture.catalog.page(Query(labels={"team": "mine"}), BEYOND_NEWEST, 10)
-        self.assertEqual([jobs[2].id, jobs[0].id], ids(found))
-
-
-class ObserverTests(SynchronousTestCase):
-    def test_a_job(self) -> None:
-        """A launch is told with the time since its request was accepted, an end with the output of the job."""
-        now = [100.0]
-        fixture = worker_fixture(observer=(observer := RecordingObserver()), elapsed=lambda: now[0])
-        fixture.launcher.slow = Deferred()
-        submitted = fixture.worker.submit(TRUE)
-        now[0] += 0.25
-        self.assertEqual([], observer.told)
-        fixture.launcher.slow.callback(None)
-        job = self.successResultOf(submitted)
-        self.assertEqual([("started", 0.25)], observer.told)
-        fixture.outputs.by_job[job.id].write(1, b"hello")
-        fixture.launcher.running[job.id].exit(1)
-        self.assertEqual([("ended", "FAILED", 5)], observer.told[1:])
-
-    def test_not_before_it_is_written(self) -> None:
-        """An end that cannot be written is not told, as it is not told to clients."""
-        store = MemoryStore()
-        fixture = worker_fixture(observer=(observer := RecordingObserver()), store=store)
-        job = self.successResultOf(fixture.worker.submit(TRUE))
-        store.broken = StoreFull("the disk is full")
-        fixture.launcher.running[job.id].exit()
-        self.assertEqual([], observer.of("ended"))
-        store.repair()
-        self.assertEqual([("ended", "SUCCEEDED", 0)], observer.of("ended"))
-
-    def test_taken_over(self) -> None:
-        """Of a job that is taken over only what this worker records counts; a lost one is told as LOST."""
-        before = worker_fixture()
-        first, second = (self.successResultOf(before.worker.submit(TRUE)) for _ in range(2))
-        before.outputs.by_job[first.id].write(1, b"before")
-        fixture = worker_fixture(observer=(observer := RecordingObserver()), store=before.store)
-        fixture.outputs.by_job.update(before.outputs.by_job)
-        fixture.take_over(HeldProcess(first.id, 4711, 7, 0.0, ()))
-        self.assertEqual([("taken_over",), ("ended", "LOST", 0)], observer.told)
-        fixture.outputs.by_job[first.id].write(1, b"and after")
-        self.assertEqual(9, fixture.worker.load.output_bytes())
-        fixture.launcher.running[first.id].exit()
-        self.assertEqual(("ended", "SUCCEEDED", 9), observer.told[-1])
-        self.assertEqual(0, fixture.worker.load.output_bytes())
-        self.assertEqual("LOST", fixture.catalog.get(second.id).state.name)
-
-
-class LoadTests(SynchronousTestCase):
-    def test_by_state(self) -> None:
-        """Unfinished jobs are counted by their state; one that is being launched is PENDING."""
-        fixture = worker_fixture()
-        first, second = (self.successResultOf(fixture.worker.submit(TRUE)) for _ in range(2))
-        fixture.worker.stop(second.id)
-        fixture.launcher.slow = Deferred()
-        fixture.worker.submit(TRUE)
-        expected = {JobState.PENDING: 1, JobState.RUNNING: 1, JobState.STOPPING: 1}
-        self.assertEqual(expected, fixture.worker.load.by_state())
-        fixture.outputs.by_job[first.id].truncated = True
-        self.assertEqual(1, fixture.worker.load.truncated())
