@@ -76,7 +76,22 @@ class StatusLineTests(SynchronousTestCase):
         """Of a wait within another one the sentence is shown."""
         with self.status.waiting("outer"), self.status.waiting("inner"):
             self.clock.advance(AFTER_SECONDS)
-        self.assertEqual("txworker: inner …\r\x1b[K", self.terminal.getvalue())
+            self.assertEqual("txworker: inner …", self.terminal.getvalue())
+        self.assertTrue(self.terminal.getvalue().endswith("\r\x1b[K"))
+
+    def test_threads(self) -> None:
+        """Of two waits of which neither is within the other one, each ends for itself."""
+        one, two = self.status.waiting("one"), self.status.waiting("two")
+        one.__enter__()
+        two.__enter__()
+        self.clock.advance(AFTER_SECONDS)
+        one.__exit__(None, None, None)
+        self.assertTrue(self.terminal.getvalue().endswith("\r\x1b[Ktxworker: two …"), self.terminal.getvalue())
+        two.__exit__(None, None, None)
+        self.assertTrue(self.terminal.getvalue().endswith("txworker: two …\r\x1b[K"))
+        with self.status.paused():
+            pass
+        self.assertTrue(self.terminal.getvalue().endswith("txworker: two …\r\x1b[K"))
 
     def test_no_terminal(self) -> None:
         """A file, a dumb terminal and a closed stderr get nothing."""

@@ -28,7 +28,8 @@ _Said = tuple[str, "pb.Job | Failed | OSError | None"]
 def ps(options: argparse.Namespace) -> int:
     """The jobs of each worker, newest first, in the order of the workers."""
     found: dict[str, list[pb.Job]] = {profile.name: [] for profile in options.profiles}
-    status = _ask_all(options, listed, lambda name, job: found[name].append(job))
+    with console.waiting(f"waiting for {len(found)} workers"):
+        status = _ask_all(options, listed, lambda name, job: found[name].append(job))
     labels = label_columns(options, list(chain.from_iterable(found.values())))
     if not (options.json or options.quiet):
         reserved = _reserved(options)

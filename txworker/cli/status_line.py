@@ -34,17 +34,17 @@ class StatusLine:
         self._stream = stream
         self._timer = timer
         self._lock = threading.RLock()
-        self._sentence = ""
+        self._waiting: list[str] = []
         self._shown = False
 
     @contextmanager
     def waiting(self, sentence: str) -> Iterator[None]:
-        """Inside the block the line is there, once that has lasted for a while. Of two blocks, the later one's is."""
+        """Inside the block the line is there, once that has lasted for a while. Of several, the last one's is."""
         if not is_terminal(self._stream()):
             yield
             return
         with self._lock:
-            before, self._sentence = self._sentence, sentence
+            self._waiting.append(sentence)
         timer = self._timer(AFTER_SECONDS, self._show)
         timer.daemon = True
         timer.start()
@@ -52,9 +52,8 @@ class StatusLine:
             yield
         finally:
             timer.cancel()
-            with self._lock:
-                self._hide()
-                self._sentence = before
+            with self.paused():
+                self._waiting.remove(sentence)
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -68,8 +67,8 @@ class StatusLine:
 
     def _show(self) -> None:
         with self._lock:
-            if self._sentence and not self._shown:
-                self._shown = self._write(self._cut(f"txworker: {printable(self._sentence)} …"))
+            if self._waiting and not self._shown:
+                self._shown = self._write(self._cut(f"txworker: {printable(self._waiting[-1])} …"))
 
     def _hide(self) -> None:
         if self._shown:
