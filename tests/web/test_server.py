@@ -114,8 +114,9 @@ class WebServerTests(SynchronousTestCase):
         """A request with a body that is large, or of unknown length, is refused before the body is read."""
         for header, status in ((f"Content-Length: {MAX_BODY_BYTES + 1}", 413), ("Transfer-Encoding: chunked", 411)):
             protocol, transport = self.connect()
-            protocol.dataReceived(f"POST /livez HTTP/1.1\r\nHost: h\r\n{header}\r\n\r\n".encode())
+            protocol.dataReceived(f"POST /livez HTTP/1.1\r\nHost: h\r\n{header}\r\n\r\n0\r\n\r\n".encode())
             self.assertEqual(status, int(transport.value().split()[1]))
+            self.assertEqual(1, transport.value().count(b"HTTP/1.1"))
             self.assertTrue(transport.disconnecting)
 
     def test_stop(self) -> None:
