@@ -80,7 +80,7 @@ class WireTests(SynchronousTestCase):
             "RenewLeasesReq": "jobIDs=1",
             "RenewLeasesRes": "gone=1",
             "FeedJobReq": "jobID=1 data=2 end=3",
-            "FeedJobRes": "taken=1",
+            "FeedJobRes": "taken=1 total=10",
             "ResizeJobReq": "jobID=1 rows=2 columns=3",
             "ResizeJobRes": "",
             "RegisterReq": "address=1",

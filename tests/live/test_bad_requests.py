@@ -13,7 +13,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc.error_details_pb2 import ErrorInfo
 from grpc_status import rpc_status
 
-from tests.support.daemon import Daemon, wait_until
+from tests.support.daemon import LIMIT, Daemon, wait_until
 from txworker.pb import worker_pb2 as pb
 
 Code = grpc.StatusCode
@@ -70,6 +70,7 @@ def test_others(daemon: Daemon) -> None:
     daemon.end(job_id)
     stub = daemon.stub
     stream: Callable[..., Any] = lambda **request: lambda: list(stub.StreamJob(pb.StreamJobReq(**request)))  # noqa: E731
+    feed: Callable[..., Any] = lambda *messages: lambda: stub.FeedJob(iter(messages), timeout=LIMIT)  # noqa: E731
     table: list[tuple[Callable[[], Any], grpc.StatusCode]] = [
         (lambda: stub.StopJob(pb.StopJobReq(jobID="nobody")), Code.NOT_FOUND),
         (lambda: stub.StopJob(pb.StopJobReq()), Code.INVALID_ARGUMENT),
@@ -84,22 +85,13 @@ def test_others(daemon: Daemon) -> None:
         (stream(jobID=job_id, offset=1, tailLines=1), Code.INVALID_ARGUMENT),
         (stream(jobID=job_id, stderr=True), Code.INVALID_ARGUMENT),
         (stream(jobID=job_id, offset=4), Code.OUT_OF_RANGE),
+        (feed(), Code.INVALID_ARGUMENT),
+        (feed(pb.FeedJobReq()), Code.INVALID_ARGUMENT),
+        (feed(pb.FeedJobReq(jobID="nobody")), Code.NOT_FOUND),
+        (feed(pb.FeedJobReq(jobID=job_id)), Code.FAILED_PRECONDITION),
     ]
     for number, (call, code) in enumerate(table):
         assert refused(call)[0] is code, number
-
-
-def test_not_offered(daemon: Daemon) -> None:
-    """Methods that are on the wire and not served yet are UNIMPLEMENTED, and no matter for the log."""
-    calls: list[Callable[[], Any]] = [
-        lambda: daemon.stub.FeedJob(iter([pb.FeedJobReq(jobID="a")])),
-    ]
-    for call in calls:
-        with pytest.raises(grpc.RpcError) as caught:
-            call()
-        error: Any = caught.value  # a Call, too
-        assert error.code() is Code.UNIMPLEMENTED
-    assert "Traceback" not in daemon.log()
 
 
 def test_ceiling(a_daemon: Callable[..., Daemon]) -> None:

@@ -16,7 +16,7 @@ from txworker.base.waiting import Waiters
 from txworker.jobs import Exit, JobSpec, Limits, Loss, Usage
 from txworker.jobs.errors import TxWorkerError
 from txworker.jobs.held_process import HeldProcess
-from txworker.ports import NO_OBSERVER, Listener, Observer, OutputWriter, World
+from txworker.ports import NO_OBSERVER, Listener, Observer, OutputWriter, Stdin, World
 from txworker.worker.catalog import Catalog
 from txworker.worker.policy import Policy
 from txworker.worker.takeover import ShimJobs, decide
@@ -176,6 +176,7 @@ class FakeRunning:
     unsignallable: Exception | None = None
     cgroup: str | None = None
     renewals: int = 0
+    stdin: Stdin | None = None
     released: bool = False
     left: Deferred[None] = field(default_factory=Deferred)
     abandoned: Deferred[None] = field(default_factory=Deferred)

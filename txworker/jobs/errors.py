@@ -79,6 +79,26 @@ class NoTerminal(TxWorkerError):
         self.job_id = job_id
 
 
+class NotFed(TxWorkerError):
+    """The job was started without feed, so its stdin is complete."""
+
+    reason = "NOT_FED"
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"job {shown(job_id)} was started without feed: its stdin takes no further bytes")
+        self.job_id = job_id
+
+
+class FeedInProgress(TxWorkerError):
+    """Another call feeds the job. It may be one whose client is gone and was not missed yet: try again."""
+
+    reason = "FEED_IN_PROGRESS"
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"job {shown(job_id)} is being fed by another call; one call at a time can")
+        self.job_id = job_id
+
+
 class NoSuchExecutable(TxWorkerError):
     """The executable, or the interpreter that its first line names, does not exist."""
 

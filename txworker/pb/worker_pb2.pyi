@@ -901,7 +901,7 @@ class FeedJobReq(_message.Message):
     jobID: _builtins.str
     """In the first message."""
     data: _builtins.bytes
-    """The next bytes of the standard input."""
+    """The next bytes of the standard input, at most 1 MiB in a message."""
     end: _builtins.bool
     """Close the standard input after data. The stream ends with this message."""
     def __init__(
@@ -924,16 +924,22 @@ class FeedJobRes(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     TAKEN_FIELD_NUMBER: _builtins.int
+    TOTAL_FIELD_NUMBER: _builtins.int
     taken: _builtins.int
-    """The number of bytes that were written to the standard input by this call."""
+    """The number of bytes that this call wrote to the standard input. Fewer than were sent: the job closed it, or ended."""
+    total: _builtins.int
+    """The number of bytes that all calls wrote. A client that was cut off asks for it by a call without data, and goes on
+    behind it.
+    """
     def __init__(
         self,
         *,
         taken: _builtins.int = ...,
+        total: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["taken", b"taken"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["taken", b"taken", "total", b"total"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

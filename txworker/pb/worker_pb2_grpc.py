@@ -159,6 +159,7 @@ class WorkerServicer:
 
     def FeedJob(self, request_iterator, context):
         """Writes to the standard input of a job that was started with feed. Answers when the client's stream has ended.
+        Bytes that the pipe has no room for wait. One call at a time feeds a job.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

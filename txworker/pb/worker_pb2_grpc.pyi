@@ -56,7 +56,9 @@ class WorkerStub:
     RenewLeases: _grpc.UnaryUnaryMultiCallable[_worker_pb2.RenewLeasesReq, _worker_pb2.RenewLeasesRes]
     """Counts the leases of these jobs from now: none runs out before its own length has passed again. Nothing is written."""
     FeedJob: _grpc.StreamUnaryMultiCallable[_worker_pb2.FeedJobReq, _worker_pb2.FeedJobRes]
-    """Writes to the standard input of a job that was started with feed. Answers when the client's stream has ended."""
+    """Writes to the standard input of a job that was started with feed. Answers when the client's stream has ended.
+    Bytes that the pipe has no room for wait. One call at a time feeds a job.
+    """
     ResizeJob: _grpc.UnaryUnaryMultiCallable[_worker_pb2.ResizeJobReq, _worker_pb2.ResizeJobRes]
     """Gives the pseudo-terminal of a job another size, 1 to 65535 each way. Its foreground processes get SIGWINCH."""
 
@@ -82,7 +84,9 @@ class WorkerAsyncStub(WorkerStub):
     RenewLeases: _aio.UnaryUnaryMultiCallable[_worker_pb2.RenewLeasesReq, _worker_pb2.RenewLeasesRes]  # type: ignore[assignment]
     """Counts the leases of these jobs from now: none runs out before its own length has passed again. Nothing is written."""
     FeedJob: _aio.StreamUnaryMultiCallable[_worker_pb2.FeedJobReq, _worker_pb2.FeedJobRes]  # type: ignore[assignment]
-    """Writes to the standard input of a job that was started with feed. Answers when the client's stream has ended."""
+    """Writes to the standard input of a job that was started with feed. Answers when the client's stream has ended.
+    Bytes that the pipe has no room for wait. One call at a time feeds a job.
+    """
     ResizeJob: _aio.UnaryUnaryMultiCallable[_worker_pb2.ResizeJobReq, _worker_pb2.ResizeJobRes]  # type: ignore[assignment]
     """Gives the pseudo-terminal of a job another size, 1 to 65535 each way. Its foreground processes get SIGWINCH."""
 
@@ -165,7 +169,9 @@ class WorkerServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_worker_pb2.FeedJobReq],
         context: _ServicerContext,
     ) -> _typing.Union[_worker_pb2.FeedJobRes, _abc.Awaitable[_worker_pb2.FeedJobRes]]:
-        """Writes to the standard input of a job that was started with feed. Answers when the client's stream has ended."""
+        """Writes to the standard input of a job that was started with feed. Answers when the client's stream has ended.
+        Bytes that the pipe has no room for wait. One call at a time feeds a job.
+        """
 
     @_abc_1.abstractmethod
     def ResizeJob(

@@ -2,7 +2,7 @@
 
 from txworker.ports.observer import NO_OBSERVER, Observer
 from txworker.ports.output import Output, OutputDirectory, OutputWriter
-from txworker.ports.processes import Launcher, Listener, LiveUsages, Running
+from txworker.ports.processes import Launcher, Listener, LiveUsages, Running, Stdin
 from txworker.ports.store import Check, JobGenerator, Records, Store
 from txworker.ports.world import World
 
@@ -19,6 +19,7 @@ __all__ = [
     "OutputWriter",
     "Records",
     "Running",
+    "Stdin",
     "Store",
     "World",
 ]

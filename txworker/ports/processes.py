@@ -28,6 +28,30 @@ class Listener(Protocol):
         """The process exited, all of its output is written, and no other process of the job is left."""
 
 
+class Stdin(Protocol):
+    """The standard input of a job that was started with feed. Reactor thread."""
+
+    @property
+    def taken(self) -> int:
+        """How many bytes of feed() are in the pipe, or will be unless the job closes its input."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the job can be fed."""
+
+    def feed(self, data: bytes, end: bool) -> Deferred[int]:
+        """
+        Feed these bytes behind all earlier ones, and then close the input if `end`. Fires when they are in the pipe,
+        with how many are: fewer when the input is closed. Cancelling stops only the waiting once they are handed over.
+
+        Raises (through the Deferred):
+            OSError: they cannot be handed over; nothing was.
+        """
+
+    def closed(self) -> Deferred[None]:
+        """Fires when the input is closed: by feed(), by the job, or because the job is over."""
+
+
 class Running(Protocol):
     """A process that was started. Reactor thread."""
 
@@ -42,6 +66,10 @@ class Running(Protocol):
     @property
     def cgroup(self) -> str | None:
         """The directory of the job's cgroup; None: it has none. Any thread."""
+
+    @property
+    def stdin(self) -> Stdin | None:
+        """Its standard input; None: it was not started with feed."""
 
     def stop(self, grace_seconds: float) -> None:
         """Send TERM now, and KILL after the grace period. A second call can only shorten the grace period."""

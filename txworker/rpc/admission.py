@@ -67,6 +67,10 @@ class Admission(grpc.ServerInterceptor):
             return None
         if handler.request_streaming:
             IS_STREAM.set(True)
+        if handler.request_streaming and not handler.response_streaming:
+            return grpc.stream_unary_rpc_method_handler(
+                self._with_slot_for_one(handler.stream_unary), handler.request_deserializer, handler.response_serializer
+            )
         if not handler.response_streaming:
             if handler_call_details.method.endswith("Worker/StartJob"):
                 IS_START.set(True)
@@ -79,12 +83,25 @@ class Admission(grpc.ServerInterceptor):
         )
         return kind(self._with_slot(stream), handler.request_deserializer, handler.response_serializer)
 
+    def _with_slot_for_one(self, behaviour: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+        def limited(requests: Any, context: grpc.ServicerContext) -> Any:
+            self._take(context)
+            if context.add_callback(self._slots.give_back):
+                return behaviour(requests, context)
+            self._slots.give_back()
+            return None
+
+        return limited
+
+    def _take(self, context: grpc.ServicerContext) -> None:
+        try:
+            self._slots.take()
+        except OutOfResources as error:
+            context.abort_with_status(status_of(error))
+
     def _with_slot(self, stream: Callable[[Any, Any], Iterator[Any]]) -> Callable[[Any, Any], Iterator[Any]]:
         def limited(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
-            try:
-                self._slots.take()
-            except OutOfResources as error:
-                context.abort_with_status(status_of(error))
+            self._take(context)
             if context.add_callback(self._slots.give_back):
                 yield from stream(request, context)
             else:

@@ -17,6 +17,7 @@ from txworker.pb import worker_pb2 as pb
 from txworker.pb import worker_pb2_grpc
 from txworker.ports import NO_OBSERVER, LiveUsages, Observer
 from txworker.rpc.bridge import Bridge, Caller
+from txworker.rpc.feed import FeedCall
 from txworker.rpc.streams import job_of, stream
 from txworker.rpc.watch import watch
 from txworker.wire.jobs import (
@@ -155,9 +156,9 @@ class WorkerServicer(worker_pb2_grpc.WorkerServicer):
         return self._answered(context, answer)
 
     def FeedJob(self, request_iterator: Iterator[pb.FeedJobReq], context: grpc.ServicerContext) -> pb.FeedJobRes:
-        """Not offered by this worker: UNIMPLEMENTED."""
-        next(request_iterator, None)
-        _not_offered("FeedJob", context)
+        """Feeds a job's stdin until the client's messages end, or the stdin is closed."""
+        feeding = FeedCall(self._worker.running, self._bridge, context)
+        return self._answered(context, lambda: feeding.answer(request_iterator))
 
     def ResizeJob(self, request: pb.ResizeJobReq, context: grpc.ServicerContext) -> pb.ResizeJobRes:
         """Gives a job's terminal another size. Answers at once."""
@@ -220,10 +221,6 @@ class WorkerServicer(worker_pb2_grpc.WorkerServicer):
         if self._allows("mistakes in answering calls"):
             self._log.failure("answering a call")
         context.abort(grpc.StatusCode.INTERNAL, "the worker made a mistake; its log says more")
-
-
-def _not_offered(method: str, context: grpc.ServicerContext) -> NoReturn:
-    context.abort(grpc.StatusCode.UNIMPLEMENTED, f"this worker does not offer {method}")
 
 
 def _id_of(request: pb.StopJobReq | pb.QueryJobReq | pb.SignalJobReq | pb.ResizeJobReq) -> str:

@@ -21,9 +21,6 @@ MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 MAX_DURATION_SECONDS = 315_576_000_000
 """The longest google.protobuf.Duration, about 10,000 years (duration.proto)."""
 
-NOT_OFFERED = ("feed",)
-"""Fields of StartJobReq that this worker does not serve."""
-
 MAX_SIGNAL = 64
 """The highest real-time signal (signal(7))."""
 
@@ -33,11 +30,8 @@ def spec_from_pb(request: pb.StartJobReq) -> JobSpec:
     The spec in a StartJobReq.
 
     Raises:
-        InvalidRequest: a field has an impossible value, or is one of NOT_OFFERED.
+        InvalidRequest: a field has an impossible value.
     """
-    for field, value in request.ListFields():
-        if field.name in NOT_OFFERED:
-            raise InvalidRequest(field.name, str(value).strip(), "is not offered by this worker")
     return JobSpec(
         command=request.command,
         path=request.path,

@@ -19,6 +19,8 @@ _CODES: dict[type[errors.TxWorkerError], grpc.StatusCode] = {
     errors.JobRemoved: grpc.StatusCode.NOT_FOUND,
     errors.JobNotRunning: grpc.StatusCode.FAILED_PRECONDITION,
     errors.NoTerminal: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.NotFed: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.FeedInProgress: grpc.StatusCode.ABORTED,
     errors.NoSuchExecutable: grpc.StatusCode.NOT_FOUND,
     errors.NoSuchDirectory: grpc.StatusCode.NOT_FOUND,
     errors.NotPermitted: grpc.StatusCode.PERMISSION_DENIED,

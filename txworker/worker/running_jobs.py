@@ -1,4 +1,4 @@
-"""What clients ask of running jobs that changes no record: signals, sizes of terminals, renewals of leases."""
+"""What clients ask of running jobs that changes no record: signals, stdin, sizes of terminals, renewals of leases."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.error import ProcessExitedAlready
 
 from txworker.jobs import JobState
-from txworker.jobs.errors import JobNotRunning, NoTerminal, NotPermitted
+from txworker.jobs.errors import FeedInProgress, JobNotRunning, NoTerminal, NotFed, NotPermitted
 from txworker.worker.active_job import ActiveJob
 from txworker.worker.catalog import Catalog
+from txworker.worker.feeder import Feeder
 
 
 class RunningJobs:
@@ -24,6 +25,7 @@ class RunningJobs:
         self._active = active
         self._starting = starting
         self._catalog = catalog
+        self._fed: set[str] = set()
 
     def signal(self, job_id: str, number: int) -> Deferred[None]:
         """
@@ -46,6 +48,18 @@ class RunningJobs:
             JobNotRunning: it is done, or not started yet.
         """
         return maybeDeferred(self._resize, job_id, rows, columns)
+
+    def feeder(self, job_id: str) -> Deferred[Feeder]:
+        """
+        Begin to feed a job; call close() of the result in any case. Fires at once.
+
+        Raises (through the Deferred):
+            NoSuchJob: there is no job with that id.
+            NotFed: it was started without feed.
+            JobNotRunning: it is done, or not started yet.
+            FeedInProgress: another Feeder of it is open.
+        """
+        return maybeDeferred(self._feeder, job_id)
 
     def renew_leases(self, job_ids: Collection[str]) -> Deferred[list[str]]:
         """
@@ -78,6 +92,17 @@ class RunningJobs:
             active.running.resize(rows, columns)
         except ProcessExitedAlready as error:
             raise JobNotRunning(job_id, "has exited: it has no terminal to resize") from error
+
+    def _feeder(self, job_id: str) -> Feeder:
+        if not self._catalog.get(job_id).spec.feed:
+            raise NotFed(job_id)
+        stdin = self._get(job_id, "no stdin to feed").running.stdin
+        if stdin is None:  # the shim of an older version has it
+            raise NotFed(job_id)
+        if job_id in self._fed:
+            raise FeedInProgress(job_id)
+        self._fed.add(job_id)
+        return Feeder(stdin, lambda: self._fed.discard(job_id))
 
     def _get(self, job_id: str, without: str) -> ActiveJob:
         active = self._active.get(job_id)
