@@ -1,7 +1,7 @@
 """
 Reading the configuration again: what a new file changes in a running worker, and what of it needs a restart.
 
-Comparing is pure; applying is a callable that daemon/assembly.py hands in.
+Comparing is pure; applying is a callable that is handed in (live_settings.py).
 """
 
 from __future__ import annotations
@@ -102,6 +102,10 @@ class Reload:
     def check(self) -> Deferred[list[Change]]:
         """As begin(), but nothing is applied or logged."""
         return Deferred.fromCoroutine(self._compare()).addCallback(lambda compared: compared[1])
+
+    def request(self, check_only: bool) -> Deferred[list[Change]]:
+        """check() or begin()."""
+        return self.check() if check_only else self.begin()
 
     async def _reload(self) -> list[Change]:
         self._before()
