@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.scripts.twistd import run
 
 from tests.support.memory_store import MemoryStore
-from txworker.daemon import assembly
+from txworker.daemon import core
 from txworker.store.lease import Lease
 
 
@@ -38,5 +38,5 @@ class ForgetfulStore(MemoryStore):
 
 
 if __name__ == "__main__":
-    assembly.JobStore = ForgetfulStore  # type: ignore[assignment, attr-defined]
+    core.JobStore = ForgetfulStore  # type: ignore[assignment, attr-defined]
     run()

@@ -14,6 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.config.pem_files import write_pems
 from txworker.config import Config, ConfigError, GrpcServer, Jobs, Log, Scheduler, Web, Worker, load
+from txworker.config.checks import check_log
 from txworker.config.readers import READERS
 
 EXAMPLE = Path(__file__).parents[2] / "worker.toml"
@@ -256,6 +257,15 @@ class MistakeTests(ConfigTestCase):
         """A worker.toml in the current directory that cannot be read is an error; the defaults do not replace it."""
         Path("worker.toml").symlink_to("nowhere")
         self.assertEqual("worker.toml: no such file", self.message(None))
+
+
+class LogTests(ConfigTestCase):
+    def test_no_journal(self) -> None:
+        """A journal that is not there is told by --check already."""
+        check_log(Log(format="journald"), str(self.directory))
+        error = self.assertRaises(ConfigError, check_log, Log(format="journald"), "/no/journal")
+        self.assertEqual("log.format: there is no journal on this machine (/no/journal)", str(error))
+        check_log(Log(), "/no/journal")
 
 
 class LoadTests(ConfigTestCase):

@@ -94,9 +94,9 @@ class LogOutputTests(SynchronousTestCase):
             self.assertTrue(out.getvalue().startswith(begin))
 
     def test_no_journal(self) -> None:
-        """Without a journal, format = "journald" is refused by its key."""
+        """Without a journal, the factory of its observer says so."""
         self.patch(log_output, "JournalObserver", self.refusing)
-        self.assertIn('log.format "journald": no journal', str(self.assertRaises(CannotStart, log_output.journald)))
+        self.assertIn("there is no journal on this machine", str(self.assertRaises(CannotStart, log_output.journald)))
 
     def refusing(self, elsewhere: object) -> None:
         raise FileNotFoundError(2, "No such file or directory")

@@ -10,7 +10,8 @@ from dataclasses import fields
 from pathlib import Path
 
 from txworker.base.directory import permission_problem_of, refusal_for_root
-from txworker.config.values import ConfigError, GrpcServer, Jobs, Scheduler, Web
+from txworker.base.journal import JOURNAL_SOCKET
+from txworker.config.values import ConfigError, GrpcServer, Jobs, Log, Scheduler, Web
 from txworker.jobs import Limits
 
 
@@ -47,6 +48,12 @@ def check_scheduler(scheduler: Scheduler) -> None:
     if not scheduler.use_tls:
         raise ConfigError("scheduler.ca_file", "needs scheduler.use_tls = true")
     _check_certificates("scheduler.ca_file", scheduler.ca_file)
+
+
+def check_log(log: Log, journal: str = JOURNAL_SOCKET) -> None:
+    """Checks the section [log]; journal is the socket's path. Raises ConfigError at the first mistake."""
+    if log.format == "journald" and not os.path.exists(journal):
+        raise ConfigError("log.format", f"there is no journal on this machine ({journal})")
 
 
 def check_jobs(jobs: Jobs) -> None:

@@ -157,5 +157,5 @@ def journald() -> Observer:
         return JournalObserver(_standard_output("text", sys.stderr))
     except OSError as error:
         raise CannotStart(
-            f'txworker: log.format "journald": no journal at {JOURNAL_SOCKET}: {error.strerror}'
+            f"txworker: there is no journal on this machine ({JOURNAL_SOCKET}): {error.strerror}"
         ) from error
