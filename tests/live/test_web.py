@@ -11,10 +11,12 @@ import shutil
 import signal
 import socket
 import subprocess
+import time
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,8 @@ import grpc
 import pytest
 
 from tests.support.daemon import LIMIT, Daemon, cannot_start, wait_until
+from tests.support.pems import Authority
+from tests.support.scheduler import SchedulerStandIn
 from tests.support.web import WEB, ask, metrics, web_addr
 from txworker.pb import worker_pb2 as pb
 
@@ -244,3 +248,37 @@ def test_commands_of_the_page(worker: Daemon) -> None:
     (command,) = re.findall(r"^    (curl .*)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
     words = command.replace("127.0.0.1:30001", web_addr(worker)).split()
     assert subprocess.run(words, capture_output=True, text=True, check=True).stdout == "ok\n"
+
+
+@pytest.mark.slow
+def test_scheduler_and_certificate(a_daemon: Callable[..., Daemon], tmp_path: Path) -> None:
+    """A worker tells whether its scheduler has it, when that last answered, and when its certificate expires."""
+    Authority().sign("worker").write(tmp_path, "server")
+    scheduler = SchedulerStandIn()
+    scheduler.start()
+    try:
+        tls = 'use_tls = true\ncrt_file = "../server.pem"\nkey_file = "../server.key"\n'
+        worker = a_daemon(f'{WEB}[scheduler]\naddr = "{scheduler.addr}"\n', server=tls)
+        now = wait_until(lambda: (found := metrics(worker))["txworker_scheduler_registered"] == 1 and found)
+        assert abs(now["txworker_scheduler_last_success_timestamp_seconds"] - time.time()) < LIMIT
+        expires_in = now["txworker_tls_certificate_expiry_timestamp_seconds"] - time.time()
+        assert 23 * 3600 < expires_in <= 24 * 3600
+    finally:
+        scheduler.stop()
+    wait_until(lambda: metrics(worker)["txworker_scheduler_registered"] == 0)
+
+
+def _reloaded(worker: Daemon, succeeded: int) -> bool:
+    return metrics(worker)["txworker_config_last_reload_successful"] == succeeded
+
+
+@pytest.mark.slow
+def test_reload(a_daemon: Callable[..., Daemon]) -> None:
+    """A reload that fails shows in a metric until one succeeds; one that succeeds shows what it changed."""
+    worker = a_daemon(WEB)
+    good = worker.config.read_text()
+    for max_running, succeeded in ((-1, 0), (7, 1)):
+        worker.config.write_text(f"{good}\n[jobs]\nmax_running = {max_running}")
+        worker.process.send_signal(signal.SIGHUP)
+        wait_until(partial(_reloaded, worker, succeeded))
+    assert metrics(worker)["txworker_jobs_max"] == 7
