@@ -21,10 +21,9 @@ from txworker.store.lease import Lease
 class ForgetfulStore(MemoryStore):
     """Replaces JobStore; only the lease is real."""
 
-    def __init__(self, directory: Path, *args: Any) -> None:
+    def __init__(self, directory: Path, fsync: bool, reactor: Any, troubled: Any, lease: Lease, *observer: Any) -> None:
         super().__init__()
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.lease = Lease(directory)
+        self.lease = lease
         self.forgot = False
 
     def beat(self) -> None:
