@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs txworker with all that checks it into .venv, then runs: lint, types, the everyday tests.
-# Arguments go to pytest.
+# Arguments go to pytest. The everyday tests run on all CPUs; the tests that take longer one after another, because
+# some of them put load on the machine.
 # TXWORKER_SLOW=1 runs the tests that take longer instead.
 # TXWORKER_COVERAGE=1 measures coverage meanwhile, shows it, and fails below the floor in pyproject.toml.
 set -eu
@@ -21,8 +22,8 @@ if [ "${TXWORKER_COVERAGE:-}" = 1 ]; then
     COVERAGE_FILE=$top/.coverage
     export COVERAGE_PROCESS_START COVERAGE_FILE
     coverage erase
-    coverage run -m pytest -m "not slow" "$@"
+    coverage run -m pytest -m "not slow" -n auto --dist loadfile "$@"
     coverage combine --quiet
     exec coverage report
 fi
-exec python -m pytest -m "not slow" "$@"
+exec python -m pytest -m "not slow" -n auto --dist loadfile "$@"
