@@ -287,7 +287,7 @@ def test_signals_work(
 
 PIPES = """
 echo out > /dev/stdout; echo err > /dev/stderr; echo tee | tee /dev/stderr > /dev/null
-echo fd >> /proc/self/fd/1; cat /dev/stdin; cat < /dev/fd/0;
+echo fd >> /proc/self/fd/1; head -c 3 /dev/stdin; cat < /dev/fd/0;
 """
 
 
@@ -296,7 +296,7 @@ echo fd >> /proc/self/fd/1; cat /dev/stdin; cat < /dev/fd/0;
 def test_pipes_are_the_jobs(hostile: Callable[[str], Daemon], jobs: str, apart: bool) -> None:
     """A job may open its own three descriptors anew by their names, whichever user it runs as."""
     daemon = hostile(jobs)
-    job_id = daemon.bash(PIPES, stdin=b"in\n", separateStderr=apart, env={"LC_ALL": "C"})
+    job_id = daemon.bash(PIPES, stdin=b"in\nin\n", separateStderr=apart, env={"LC_ALL": "C"})
     err = daemon.raw(job_id, stderr=True) if apart else b""
     out = daemon.raw(job_id)
     assert (out, err) == ((b"out\nfd\nin\nin\n", b"err\ntee\n") if apart else (b"out\nerr\ntee\nfd\nin\nin\n", b""))

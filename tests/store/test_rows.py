@@ -44,7 +44,7 @@ _CHECKED = JobSpec(
     leftovers="keep",
     lease_seconds=30.0,
 )
-WHOLE = JobSpec.unchecked(**{**vars(_CHECKED), "tty": True, "tty_rows": 5, "tty_columns": 9})
+WHOLE = JobSpec.unchecked(**{**vars(_CHECKED), "tty": True, "tty_rows": 5, "tty_columns": 9, "feed": True})
 """No client can ask for all of it at once."""
 SPECS = [
     WHOLE,
