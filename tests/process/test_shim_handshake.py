@@ -1,11 +1,12 @@
-"""The handshake with a shim that has jobs."""
+"""The handshake with a shim that has jobs, and the question whether there is one."""
 
 from __future__ import annotations
 
+import contextlib  # a module's `suppress` is trial's
 import os
 import socket
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,9 @@ RECORD = {
 }
 
 
-class HandshakeTests(SynchronousTestCase):
+class _ShimTests(SynchronousTestCase):
+    """A state directory with the socket of a shim that the test plays."""
+
     def setUp(self) -> None:
         self.stack = ExitStack()
         self.addCleanup(self.stack.close)
@@ -47,6 +50,11 @@ class HandshakeTests(SynchronousTestCase):
         self.stack.callback(os.close, fd)
         self.listener.bind(f"/proc/self/fd/{fd}/{messages.SOCKET_NAME}")
         self.listener.listen(1)
+
+
+class HandshakeTests(_ShimTests):
+    def setUp(self) -> None:
+        super().setUp()
         self.pipe = os.pipe()
         for end in self.pipe:
             self.stack.callback(os.close, end)
@@ -96,3 +104,51 @@ class HandshakeTests(SynchronousTestCase):
             ({"type": "ready", "starting": []}, []),
         )
         self.assertEqual([EXIT], [held.exit for held in found.held])
+
+
+class NoneNeededTests(_ShimTests):
+    """What becomes of a shim that is there, although the configuration wants none."""
+
+    def check(self, **said: Any) -> list[messages.Message]:
+        """Ask a shim that answers with these fields (none: it hangs up) and ends when it is to; what it is told."""
+        heard: list[messages.Message] = []
+
+        def answer() -> None:
+            connection, _ = self.listener.accept()
+            with closing(Channel(connection)) as channel:
+                heard.append(channel.receive()[0])
+                if said:
+                    channel.send({**HELLO, **said})
+                    with contextlib.suppress(OSError):  # the worker hangs up
+                        heard.append(channel.receive()[0])
+
+        shim = threading.Thread(target=answer, daemon=True)
+        shim.start()
+        try:
+            shim_handshake.check_none_needed(self.directory)
+        finally:
+            shim.join(10)
+        return heard
+
+    def test_without_jobs(self) -> None:
+        """A shim without jobs is told to end, whatever its protocol; it has ended when this returns."""
+        self.assertEqual(["hello", "quit"], [message["type"] for message in self.check(jobs=0, protocol=1)])
+
+    def test_with_jobs(self) -> None:
+        """A shim with jobs is left alone, and the sentence says how many it has and what to do."""
+        error = self.assertRaises(shim_handshake.ShimUnusable, self.check, jobs=3, pid=77)
+        self.assertIn("the shim (pid 77) that is there has 3 jobs, and jobs.shim is false: let them end", str(error))
+
+    def test_no_answer(self) -> None:
+        """A shim that hangs up is no proof that there are no jobs."""
+        error = self.assertRaises(shim_handshake.ShimUnusable, self.check)
+        self.assertIn("the shim cannot be asked whether it has jobs: ", str(error))
+
+    def test_no_shim(self) -> None:
+        """Where no shim listens, or there never was one, nothing is in the way, and no descriptor is left."""
+        before = os.listdir("/proc/self/fd")
+        self.listener.close()
+        shim_handshake.check_none_needed(self.directory)
+        (self.directory / messages.SOCKET_NAME).unlink()
+        shim_handshake.check_none_needed(self.directory)
+        self.assertEqual(len(before) - 1, len(os.listdir("/proc/self/fd")))
