@@ -7,16 +7,18 @@ import os
 import pwd
 import resource
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
-from tests.support.daemon import TWISTD, Daemon
+from tests.support.daemon import TWISTD, TWISTD_COMMAND, Daemon
 from tests.support.other_users import AS_NOBODY, ROOT, a_python
 from txworker.pb import worker_pb2 as pb
 
@@ -261,6 +263,29 @@ def test_environment(
     found = environment(daemon, **order)
     assert {name: found.get(name) for name in expected} == expected
     assert set(found) <= {*expected, *ENVIRONMENT, "TXWORKER_JOB_ID", "PYTHONUNBUFFERED"}
+
+
+@ROOT
+@pytest.mark.slow
+def test_name_that_is_no_text(tmp_path: Path) -> None:
+    """The jobs' user may have a name that is no UTF-8: jobs have it as it is, and sentences have it readable."""
+    accounts = tmp_path / "passwd"
+    accounts.write_bytes(Path("/etc/passwd").read_bytes() + b"m\xfcller:x:4242:4242::/tmp:/bin/sh\n")
+    mounted = f'mount --bind {accounts} /etc/passwd && exec "$@"'
+    if subprocess.run(["unshare", "-m", "sh", "-c", mounted, "sh", "true"], check=False).returncode:
+        pytest.skip("this machine lets nothing be mounted")
+    place = tmp_path / "worker"
+    place.mkdir()
+    text = '[jobs]\nuser = "4242"\ndirectory = "/"\n'
+    daemon = Daemon(place, text, twistd=("unshare", "-m", "sh", "-c", mounted, "sh", *TWISTD_COMMAND))
+    try:
+        job_id = daemon.bash("id -nu; echo $USER")
+        assert daemon.raw(job_id) == b"m\xfcller\n" * 2
+        with pytest.raises(grpc.RpcError) as caught:
+            daemon.start(str(place / "program"), directory=str(place / "state"))
+        assert "the jobs' user (m\\udcfcller) may not enter" in str(caught.value.details())
+    finally:
+        daemon.close()
 
 
 @pytest.mark.parametrize(

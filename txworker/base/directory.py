@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import errno
 import os
-import pwd
 import stat
 from collections import deque
 from contextlib import suppress
 from pathlib import Path
+
+from txworker.base.accounts import name_of_user
 
 _PATH_ONLY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _MAX_SYMLINKS = 40
@@ -159,7 +160,7 @@ def _why_not_ours(found: os.stat_result) -> str:
         return "it is not a regular file"
     # Only for root: a file system may report another owner for files that an unprivileged worker created.
     if os.geteuid() == 0 and found.st_uid != 0:
-        return f"it belongs to {_user(found.st_uid)}"
+        return f"it belongs to user {name_of_user(found.st_uid)}"
     if found.st_nlink > 1:
         return f"it has {found.st_nlink} names (hard links)"
     return ""
@@ -222,7 +223,7 @@ class _Walk:
         if self._symlinks > _MAX_SYMLINKS:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(self.path / name))
         if link.st_uid not in self._trusted:
-            self._note(f"{self.path / name} is a symbolic link of {_user(link.st_uid)}'s")
+            self._note(f"{self.path / name} is a symbolic link of user {name_of_user(link.st_uid)}'s")
         target = os.readlink(name, dir_fd=self.fd)
         if target.startswith("/"):
             self._enter("/")
@@ -254,7 +255,7 @@ class _Walk:
         """
         found = os.fstat(self.fd)
         if found.st_uid not in self._trusted:
-            self._note(f"{self.path} belongs to {_user(found.st_uid)}")
+            self._note(f"{self.path} belongs to user {name_of_user(found.st_uid)}")
         elif found.st_mode & _WRITABLE_BY_OTHERS and (last or not found.st_mode & stat.S_ISVTX):
             self._note(f"{self.path} can be written by others (mode {stat.S_IMODE(found.st_mode):04o})")
 
@@ -278,10 +279,3 @@ def _overflow_uid() -> set[int]:
         if not any(int(first) <= overflow < int(first) + int(count) for first, _, count in ranges):
             return {overflow}
     return set()
-
-
-def _user(uid: int) -> str:
-    try:
-        return f"user {pwd.getpwuid(uid).pw_name}"
-    except KeyError:
-        return f"user {uid}"

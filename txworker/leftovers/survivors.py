@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import pwd
 from collections.abc import Sequence
 
+from txworker.base.accounts import name_of_user
 from txworker.linux.procfs import ProcessTable
 
 _NAMED = 5
@@ -19,10 +19,11 @@ def why_running(pids: Sequence[int], table: ProcessTable | None = None) -> str:
     table = table or ProcessTable()
     forbidden = [pid for pid in pids if not table.may_signal(pid)]
     if forbidden:
-        users = sorted({_name(uid) for pid in forbidden if (uid := table.uid(pid)) is not None})
+        users = sorted({name_of_user(uid) for pid in forbidden if (uid := table.uid(pid)) is not None})
         owner = f" as user {' and '.join(users)}" if users else ""
+        ours = name_of_user(os.geteuid())
         return (
-            f"{_named(forbidden)} still {_runs(forbidden)}{owner}: this worker (user {_name(os.geteuid())}) may not"
+            f"{_named(forbidden)} still {_runs(forbidden)}{owner}: this worker (user {ours}) may not"
             f" signal {'it' if len(forbidden) == 1 else 'them'}"
         )
     if pids:
@@ -39,10 +40,3 @@ def _named(pids: Sequence[int]) -> str:
 
 def _runs(pids: Sequence[int]) -> str:
     return "runs" if len(pids) == 1 else "run"
-
-
-def _name(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)

@@ -8,13 +8,13 @@ lists and security modules are not considered, and then the answer is only what 
 from __future__ import annotations
 
 import os
-import pwd
 import stat
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 
+from txworker.base.accounts import name_of_user
 from txworker.jobs.errors import shown
 
 _FIRST_LINE_BYTES = 256
@@ -40,10 +40,7 @@ class Subject:
         return cls(uid, {gid, *groups}, ours=False)
 
     def __str__(self) -> str:
-        try:
-            name = pwd.getpwuid(self.uid).pw_name
-        except KeyError:
-            name = str(self.uid)
+        name = name_of_user(self.uid)
         return f"the worker (user {name})" if self.ours else f"the jobs' user ({name})"
 
     def may_execute(self, path: str) -> bool:

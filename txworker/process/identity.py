@@ -6,6 +6,8 @@ import grp
 import os
 import pwd
 
+from txworker.linux.accounts import groups_of
+
 
 def identity(user: str, group: str) -> tuple[int, int, tuple[int, ...]]:
     """
@@ -16,7 +18,7 @@ def identity(user: str, group: str) -> tuple[int, int, tuple[int, ...]]:
     """
     account = _account(user) if user else pwd.getpwuid(os.getuid())
     gid = _gid(group) if group else account.pw_gid
-    groups = os.getgrouplist(account.pw_name, gid) if user else [gid]
+    groups = groups_of(account.pw_name, gid) if user else [gid]
     return account.pw_uid, gid, tuple(groups)
 
 
