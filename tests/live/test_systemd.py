@@ -169,6 +169,7 @@ def test_life(unit: Unit) -> None:
     unit.systemctl("kill", "--signal=STOP", "--kill-whom=main", "txworker")
     wait_until(lambda: unit.show("ActiveState") == "active" and int(unit.show("MainPID")) not in (0, before))
     assert unit.show("NRestarts") == "1"
+    assert re.search(r"Fatal Python error: Aborted\n(.*\n)+.*epollreactor.py\", line", unit.log())
     job = unit.stub().QueryJob(pb.QueryJobReq(jobID=job_id), timeout=LIMIT).job
     assert (job.state, job.pid) == (pb.JOB_STATE_RUNNING, job_pid)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import os
 import sys
@@ -120,6 +121,8 @@ class WorkerService(Service):
         environment = environment_as_started()
         self._notifier = notifier_of(os.environ, os.getpid())
         unset_service_manager()
+        if self._notifier.watchdog_seconds:
+            faulthandler.enable(file=2)  # systemd's watchdog ends the worker by SIGABRT: shows where it hangs
         os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # its fork handlers can block a fork
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # otherwise each failed handshake prints lines on stderr
         from twisted.internet import reactor
