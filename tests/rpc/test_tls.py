@@ -57,6 +57,7 @@ class ReloadingTests(SynchronousTestCase):
 
     def test_other_files(self) -> None:
         """Once other files are named, those are served."""
+        self.assertIsNone(self.reloading())
         self.authority.sign("other").write(self.directory, "other")
         self.files = replace(self.files, crt=self.directory / "other.pem", key=self.directory / "other.key")
         self.assertIsNotNone(self.reloading())
