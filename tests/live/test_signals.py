@@ -121,10 +121,11 @@ def test_terminal(tmp_path: Path) -> None:
     leader, terminal = pty.openpty()
     log = tmp_path / "log"
     shell = f"{TWISTD} -n --pidfile= --logfile={log} worker & echo $! >pid; wait"
-    with subprocess.Popen(
-        ["setsid", "--ctty", "bash", "-ic", shell], cwd=tmp_path, stdin=terminal, stdout=terminal, stderr=terminal
-    ) as process:
-        os.close(terminal)
+    words = ["setsid", "--ctty", "bash", "-ic", shell]
+    process = subprocess.Popen(words, cwd=tmp_path, stdin=terminal, stdout=terminal, stderr=terminal)
+    os.close(terminal)
+    pid = 0
+    try:
         found = wait_until(lambda: log.exists() and re.search(r"Serving on (\S+:\d+)", log.read_text()))
         pid = int((tmp_path / "pid").read_text())
         os.kill(pid, signal.SIGHUP)
@@ -136,5 +137,11 @@ def test_terminal(tmp_path: Path) -> None:
         os.close(leader)
         wait_until(lambda: "goodbye" in log.read_text())
         assert "SIGHUP, the terminal is gone: stopping." in log.read_text()
-        process.wait(LIMIT)
-    wait_until(lambda: not os.path.exists(f"/proc/{job_pid}"))
+        wait_until(lambda: not os.path.exists(f"/proc/{job_pid}"))
+        wait_until(lambda: not os.path.exists(f"/proc/{pid}"))
+        pid = 0
+    finally:
+        if pid:
+            os.kill(pid, signal.SIGTERM)
+        process.kill()
+        process.wait()

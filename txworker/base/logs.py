@@ -13,11 +13,8 @@ from typing import IO, Any
 from twisted.logger import FileLogObserver, LogLevel, formatTime, textFileLogObserver
 from twisted.logger import Logger as TwistedLogger
 
-from txworker.base.log_events import MOST_IN_ENTRY, NUMBERS, field_value, printable_entry
+from txworker.base.log_events import MOST_IN_ENTRY, NUMBERS, field_value, plain_text, printable_entry
 from txworker.base.log_formats import FormatEvent
-
-_NEEDS_TWISTED = ("log_failure", "log_system", "log_flattened", "log_legacy")
-"""Keys of events that only Twisted's own formatter can format."""
 
 
 class Logger(TwistedLogger):
@@ -61,14 +58,13 @@ class EventFormatter:
 
     def __call__(self, event: dict[str, Any]) -> str | None:
         """The entry for an event; None when its text is empty."""
-        template = event.get("log_format")
-        if not isinstance(template, str) or "()" in template or any(name in event for name in _NEEDS_TWISTED):
+        text = plain_text(event)
+        if text is None:
             return self._with_fallback(event)
         try:
-            text = template.format_map(event)
             second = int(event["log_time"])
             source = f"{event['log_namespace']}#{event['log_level'].name}"
-        except Exception:  # any class, because fields are arbitrary objects; Twisted has a text for what fails
+        except (KeyError, TypeError, AttributeError):  # an event that no logger made; Twisted has a text for it
             return self._with_fallback(event)
         if not text:
             return None
