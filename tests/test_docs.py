@@ -95,7 +95,15 @@ class DocsTests(SynchronousTestCase):
         keys = {key.rpartition(".")[2] for row in readme.splitlines() for key in _CODE.findall(row.partition(" | ")[0])}
         keys |= {key.split(".")[1] for key in re.findall(r"`(\w+\.\w+)\.\*`", readme)}
         example = (TOP / "worker.toml").read_text(encoding="utf-8")
-        sections = (values.GrpcServer, values.Scheduler, values.Jobs, values.Worker, values.Log, values.Web)
+        sections = (
+            values.GrpcServer,
+            values.Scheduler,
+            values.Jobs,
+            values.Worker,
+            values.Log,
+            values.Web,
+            values.Tracing,
+        )
         for section in sections:
             for key in (field.name for field in fields(section)):
                 if key not in ("host", "port"):  # together they are addr

@@ -28,9 +28,10 @@ ROOMS: dict[str, set[str]] = {
     "rpc": {"jobs", "base", "ports", "wire", "pb", "output.tail", "worker"},
     "scheduler": {"base", "pb"},
     "web": {"jobs", "base", "ports"},
+    "tracing": {"jobs", "base", "ports"},
     "daemon": {
         *("jobs", "base", "ports", "linux", "config", "output", "store", "leftovers", "process", "worker"),
-        *("rpc", "scheduler", "web"),
+        *("rpc", "scheduler", "web", "tracing"),
     },
     "client": {"base.printable", "pb"},
     "cli": {"base.printable", "base.quantities", "pb", "client"},
@@ -91,6 +92,7 @@ THIRD_PARTIES: dict[str, set[str]] = {
     "grpc_status": {"wire", "client", "cli"},
     "google": {"pb", "wire", "rpc", "scheduler", "client", "cli"},
     "prometheus_client": {"web"},
+    "opentelemetry": {"tracing"},
     "sqlite3": {"store"},
     "tomli": {"config", "cli"},
     "rich": {"cli"},
@@ -201,8 +203,16 @@ class RoomsTests(SynchronousTestCase):
             self.assertEqual(set.union(*layers), found)
 
     def test_one_logger(self) -> None:
-        """Every room's lines are those of base/logs.py, whose fields are printable; log_file.py has the file only."""
-        log = ("txworker/base/log_file.py", "txworker/base/logs.py", "txworker/client/telling.py")
+        """Every room's lines are those of base/logs.py, whose fields are printable; log_file.py has the file only.
+
+        exporting.py takes what OpenTelemetry logs, and client/ belongs to other programs.
+        """
+        log = (
+            "txworker/base/log_file.py",
+            "txworker/base/logs.py",
+            "txworker/client/telling.py",
+            "txworker/tracing/exporting.py",
+        )
         names = (
             "from twisted.logger import Logger",
             "twisted.python import log",

@@ -13,7 +13,7 @@ import tomli
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.config.pem_files import write_pems
-from txworker.config import Config, ConfigError, GrpcServer, Jobs, Log, Scheduler, Web, Worker, load
+from txworker.config import Config, ConfigError, GrpcServer, Jobs, Log, Scheduler, Tracing, Web, Worker, load
 from txworker.config.checks import check_log
 from txworker.config.readers import READERS
 
@@ -31,7 +31,7 @@ key_file = "server.key"
 addr = "127.0.0.1:50000"
 """
 
-SECTIONS = (GrpcServer, Scheduler, Jobs, Worker, Log, Web)
+SECTIONS = (GrpcServer, Scheduler, Jobs, Worker, Log, Web, Tracing)
 _TLS = "[grpc_server]\nuse_tls = true\n"
 _PAIR = _TLS + 'crt_file = "a.crt"\nkey_file = "a.key"\n'
 
@@ -46,7 +46,7 @@ MISTAKES = {
     "unattended_seconds, shim, leftovers, pin_worker, use_cgroups, user, group, nice, oom_score_adj, limits, ceilings, "
     "environment",
     "[grpc_sever]": "grpc_sever: unknown section; did you mean grpc_server?",
-    "[zzz]": "zzz: unknown section; known are grpc_server, scheduler, jobs, worker, log, web",
+    "[zzz]": "zzz: unknown section; known are grpc_server, scheduler, jobs, worker, log, web, tracing",
     "web.addr = 'x'": 'web.addr: must be host:port, such as 127.0.0.1:30000 or [::1]:30000, not "x"',
     "web.addr = '127.0.0.1:30000'": "web.addr: is the address of grpc_server.addr",
     "addr = 'x:1'": "addr: unknown key; did you mean grpc_server.addr?",
@@ -143,6 +143,11 @@ MISTAKES = {
     "scheduler.when_lost = 'drain'": "scheduler.when_lost: needs scheduler.addr or scheduler.addrs",
     "[scheduler]\naddr = 'h:1'\nwhen_lost = 'stop'\nlost_after_seconds = 0": "scheduler.lost_after_seconds: must be "
     "more than 0: no scheduler answers at once",
+    # tracing
+    "tracing.endpoint = 'collector:4318'": "tracing.endpoint: must be a URL such as http://collector:4318, "
+    'not "collector:4318"',
+    "tracing.sample_ratio = 2": "tracing.sample_ratio: must be from 0 to 1, not 2",
+    "tracing.sample_ratio = '1'": 'tracing.sample_ratio: must be a number from 0 to 1, not "1"',
     # the worker's name
     "worker.name = 'a b'": "worker.name: must have at most 128 of the characters A-Z, a-z, 0-9, '.', '_' and '-', "
     'not be "a b"',

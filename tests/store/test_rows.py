@@ -110,6 +110,10 @@ class RoundTripTests(SynchronousTestCase):
             job = a_job(WHOLE, facts)
             self.assertEqual(job, self.through_the_table(job))
 
+    def test_trace(self) -> None:
+        """A job's trace is not stored: it is of no use to a later worker."""
+        self.assertEqual(rows.spec_to_text(_CHECKED), rows.spec_to_text(replace(_CHECKED, trace={"TRACEPARENT": "00"})))
+
     def test_every_field_is_tried(self) -> None:
         """The jobs above have a value other than the default in every field of a record and of a spec."""
         told = [a_job(WHOLE, facts) for facts in ENDS]
@@ -117,7 +121,7 @@ class RoundTripTests(SynchronousTestCase):
             self.assertGreater(len({repr(getattr(job, field.name)) for job in [*told, Job("", SPECS[1], 0)]}), 1, field)
         unsaid = JobSpec("true")
         same = [field.name for field in fields(JobSpec) if getattr(WHOLE, field.name) == getattr(unsaid, field.name)]
-        self.assertEqual(["stdin", "cut"], same)  # which have tests of their own
+        self.assertEqual(["stdin", "trace", "cut"], same)  # which have tests of their own
 
     def test_settings(self) -> None:
         """Each setting comes back; without any nothing is written."""

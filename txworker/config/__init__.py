@@ -7,6 +7,6 @@ To add a key: a field with its default in values.py, a line in readers.py, a few
 """
 
 from txworker.config.load import load
-from txworker.config.values import Config, ConfigError, GrpcServer, Jobs, Log, Scheduler, Web, Worker
+from txworker.config.values import Config, ConfigError, GrpcServer, Jobs, Log, Scheduler, Tracing, Web, Worker
 
-__all__ = ["Config", "ConfigError", "GrpcServer", "Jobs", "Log", "Scheduler", "Web", "Worker", "load"]
+__all__ = ["Config", "ConfigError", "GrpcServer", "Jobs", "Log", "Scheduler", "Tracing", "Web", "Worker", "load"]

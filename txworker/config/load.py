@@ -13,7 +13,7 @@ import tomli
 from txworker.config.checks import check_jobs, check_log, check_scheduler, check_server, check_web
 from txworker.config.quoting import quoted, shown
 from txworker.config.readers import READERS, Wrong, host_and_port
-from txworker.config.values import Config, ConfigError, GrpcServer, Jobs, Log, Scheduler, Web, Worker
+from txworker.config.values import Config, ConfigError, GrpcServer, Jobs, Log, Scheduler, Tracing, Web, Worker
 
 _FILE_NAME = "worker.toml"
 
@@ -73,6 +73,7 @@ def _config(document: dict[str, Any], path: Path | None, directory: Path | None)
         Worker(**sections["worker"]),
         Log(**sections["log"]),
         Web(**sections["web"]),
+        Tracing(**sections["tracing"]),
     )
 
 

@@ -114,6 +114,22 @@ def _days(value: object, base: Path) -> float:
     return float(value)
 
 
+def _ratio(value: object, base: Path) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise Wrong(f"must be a number from 0 to 1, not {shown(value)}")
+    if not 0 <= value <= 1:  # false for NaN, too
+        raise Wrong(f"must be from 0 to 1, not {shown(value)}")
+    return float(value)
+
+
+def _url(value: object, base: Path) -> str:
+    """A URL of a server that speaks HTTP; or empty."""
+    text = _text(value, base)
+    if text and not _URL.fullmatch(text):
+        raise Wrong(f"must be a URL such as http://collector:4318, not {shown(text)}")
+    return text
+
+
 def _one_of(*words: str) -> _Reader:
     def read(value: object, base: Path) -> str:
         text = _text(value, base)
@@ -232,6 +248,7 @@ def _name(value: object, base: Path) -> str:
     return text
 
 
+_URL = re.compile(r"https?://[^\s/?#]+(/[^\s?#]*)?")
 _NAME = re.compile(r"[A-Za-z0-9._-]{0,128}")
 _ADDR = re.compile(r"(?:\[(?P<ipv6>[^\[\]]+)\]|(?P<host>[A-Za-z0-9._-]+)):(?P<port>[0-9]+)")
 
@@ -318,5 +335,10 @@ READERS: Mapping[str, Mapping[str, _Reader]] = {
     },
     "web": {
         "addr": _optional_listen_addr,
+    },
+    "tracing": {
+        "endpoint": _url,
+        "service_name": _text,
+        "sample_ratio": _ratio,
     },
 }

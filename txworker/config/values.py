@@ -107,6 +107,15 @@ class Web:
 
 
 @dataclass(frozen=True)
+class Tracing:
+    """The section [tracing]: where spans of calls and jobs are sent."""
+
+    endpoint: str = ""  # empty: as the environment says; if that says nothing, nothing is traced
+    service_name: str = ""  # empty: OTEL_SERVICE_NAME, or else txworker
+    sample_ratio: float = 1.0  # of the traces that begin here; 1: as the environment says
+
+
+@dataclass(frozen=True)
 class Config:
     """The whole file. All paths are absolute, because twistd changes its directory when it becomes a daemon."""
 
@@ -117,6 +126,7 @@ class Config:
     worker: Worker = Worker()
     log: Log = Log()
     web: Web = Web()
+    tracing: Tracing = Tracing()
 
 
 class ConfigError(Exception):

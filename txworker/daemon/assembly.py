@@ -16,7 +16,7 @@ from twisted.internet.threads import deferToThreadPool
 
 from txworker.config import Config, load
 from txworker.daemon import timers
-from txworker.daemon.core import Core, assemble_core
+from txworker.daemon.core import Core, assemble_core, own_lease
 from txworker.daemon.doors import Doors, make_doors
 from txworker.daemon.drain import Drain
 from txworker.daemon.handover import Handover
@@ -28,6 +28,7 @@ from txworker.daemon.processes import DRAIN_SECONDS
 from txworker.daemon.reload import Reload, RunningConfig
 from txworker.daemon.start_context import StartContext
 from txworker.daemon.stopping import close_store, stop_jobs
+from txworker.daemon.tracing_door import TracingDoor, both, tracing_door
 from txworker.ports import NO_OBSERVER
 from txworker.rpc.bridge import Bridge
 from txworker.rpc.health import Health
@@ -61,6 +62,7 @@ class _Parts:
     retention: RetentionService
     doors: Doors
     web: Sequence[Service]
+    tracing: TracingDoor
 
 
 def assemble(config: Config, reactor: Any, context: StartContext) -> Assembled:
@@ -76,7 +78,9 @@ def assemble(config: Config, reactor: Any, context: StartContext) -> Assembled:
     bridge = Bridge(reactor, observer)
     health = Health(bridge, NAMES)
     readiness = Readiness(health.announce)
-    core = assemble_core(config, reactor, context, readiness, observer)
+    lease = own_lease(config)
+    tracing = tracing_door(config.tracing, lease.name, lease.instance)
+    core = assemble_core(config, reactor, context, lease, readiness, both(observer, tracing.observer))
     worker, processes = core.worker, core.processes
 
     handover = Handover(worker, config.jobs.at_stop == "leave", processes.can_leave, reactor.stop)
@@ -101,9 +105,10 @@ def assemble(config: Config, reactor: Any, context: StartContext) -> Assembled:
         processes.descriptors,
         identity,
         None if web is None else observer,
+        tracing.tracer,
     )
     on_web = [] if web is None else web.services(running, worker, doors, readiness, processes, identity)
-    parts = _Parts(running, core, readiness, handover, retention, doors, on_web)
+    parts = _Parts(running, core, readiness, handover, retention, doors, on_web, tracing)
     return Assembled(StagedServices(_stages(parts, reactor, notifier)), doors.drain, handover, reload)
 
 
@@ -122,6 +127,7 @@ def _stages(parts: _Parts, reactor: Any, notifier: Notifier) -> list[Sequence[Se
 
     return [
         [StopStep("log", limit.close) for limit in doors.rate_limits],
+        [StopStep("tracing", lambda: parts.tracing.close(reactor))],
         watchdog(notifier, reactor),
         [
             StopStep("store", lambda: close_store(core.store, reactor)),

@@ -44,19 +44,29 @@ class Core:
     worker: Worker
 
 
+def own_lease(config: Config) -> Lease:
+    """
+    The lease on the state directory; from now on no other worker uses it.
+
+    Raises:
+        NotUsable, Unusable: as assemble().
+    """
+    check_state_directory(config.jobs.state_directory)
+    lease = take_lease(config.jobs.state_directory, config.worker.name)
+    _log.info("This is worker {name}, instance {instance}.", name=lease.name, instance=lease.instance)
+    return lease
+
+
 def assemble_core(
-    config: Config, reactor: Any, context: StartContext, readiness: Readiness, observer: Observer
+    config: Config, reactor: Any, context: StartContext, lease: Lease, readiness: Readiness, observer: Observer
 ) -> Core:
     """
-    Take the lease, open everything, and take an earlier worker's jobs over.
+    Open everything, and take an earlier worker's jobs over.
 
     Raises:
         NotUsable, Unusable: as assemble().
     """
     jobs = config.jobs
-    check_state_directory(jobs.state_directory)
-    lease = take_lease(jobs.state_directory, config.worker.name)
-    _log.info("This is worker {name}, instance {instance}.", name=lease.name, instance=lease.instance)
     outputs = open_output_directory(jobs.output_directory, observer)
     processes = _processes(jobs, reactor, context, lease)
     # The store is opened, and upgraded, after the shim: if that refuses this version, the older worker is needed again.

@@ -17,7 +17,7 @@ from txworker.daemon.handover import Handover
 from txworker.daemon.reload import RunningConfig
 from txworker.daemon.scheduler_door import registration
 from txworker.leftovers.usage import LiveUsageReader
-from txworker.ports import NO_OBSERVER, Observer
+from txworker.ports import NO_OBSERVER, Observer, Tracer
 from txworker.rpc.bridge import Bridge
 from txworker.rpc.control import ControlServicer, control_socket
 from txworker.rpc.health import Health
@@ -61,12 +61,14 @@ def make_doors(
     descriptors: DescriptorLimit,
     identity: tuple[str, int],
     observer: Observer | None,
+    tracer: Tracer | None,
 ) -> Doors:
     """
     The interfaces to a worker. health answers for it; handover, and reload(check_only), can be requested on the
     operator's socket.
 
     identity: the worker's name and instance, which the scheduler is told. observer: None: nothing is counted.
+    tracer: None: nothing is traced.
     """
     config = running.config
     request_lines, scheduler_lines = RateLimit(reactor), RateLimit(reactor, *_SCHEDULER_LINES)
@@ -74,7 +76,7 @@ def make_doors(
     control = ControlServicer(bridge, lambda: drain.begin(), handover.begin, reload)
     operator_socket = control_socket(config.jobs.state_directory, control)
     told = observer or NO_OBSERVER
-    servicer = WorkerServicer(worker, bridge, LiveUsageReader(), request_lines.allows, told)
+    servicer = WorkerServicer(worker, bridge, LiveUsageReader(), request_lines.allows, told, tracer)
     certificate = _certificate(running)
     server = GrpcServer(
         config.grpc_server.host,
@@ -87,6 +89,7 @@ def make_doors(
         _connections(config.grpc_server, descriptors, beside=bool(config.web.host)),
         operator_socket,
         observer,
+        tracer,
     )
     scheduler: Registration | None = None
     if config.scheduler.all_addrs:

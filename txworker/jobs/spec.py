@@ -91,6 +91,7 @@ class JobSpec:
     tty: stdin, stdout and stderr are one pseudo-terminal.
     tty_rows, tty_columns: its size; 0: that of DEFAULT_TERMINAL_SIZE.
     feed: stdin stays open after those bytes, for more of them (FeedJob).
+    trace: variables that tell the process to which trace it belongs. Dropped when the worker ends.
     cut: what is known of the parts that shortened() cut off; None: this is the whole spec.
 
     Raises:
@@ -116,6 +117,7 @@ class JobSpec:
     tty_rows: int = 0
     tty_columns: int = 0
     feed: bool = False
+    trace: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
     cut: Cut | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:

@@ -4,10 +4,12 @@ from txworker.ports.observer import NO_OBSERVER, Observer
 from txworker.ports.output import Output, OutputDirectory, OutputWriter
 from txworker.ports.processes import Launcher, Listener, LiveUsages, Running, Stdin
 from txworker.ports.store import Check, JobGenerator, Records, Store
+from txworker.ports.tracer import CallSpan, Tracer
 from txworker.ports.world import World
 
 __all__ = [
     "NO_OBSERVER",
+    "CallSpan",
     "Check",
     "JobGenerator",
     "Launcher",
@@ -21,5 +23,6 @@ __all__ = [
     "Running",
     "Stdin",
     "Store",
+    "Tracer",
     "World",
 ]

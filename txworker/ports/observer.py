@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from txworker.jobs import Job
+from txworker.jobs import Job, JobSpec
 
 
 class Observer:
@@ -18,6 +18,9 @@ class Observer:
 
     def refused(self, reason: str) -> None:
         """A request for a job was refused; `reason` is the error's, one of a few constants."""
+
+    def not_started(self, spec: JobSpec) -> None:
+        """No job was made of a request that is traced: it was refused, or was another request's repetition."""
 
     def taken_over(self) -> None:
         """A job of an earlier worker runs on under this one."""

@@ -125,12 +125,12 @@ def with_configured(base: Mapping[str, str], configured: Mapping[str, str]) -> d
 
 def environment(base: Mapping[str, str], spec: JobSpec, job_id: str, directory: str) -> Mapping[str, str]:
     """
-    The base, the spec's variables, and the job's tag. directory: where the job runs.
+    The base, the spec's variables, its trace unless they have one, and the job's tag. directory: where the job runs.
 
     Returns a ChainMap whose last map is `base` itself, so that `base` can be encoded once for all jobs; or a dictionary
     where a variable of `base` must be left out.
     """
-    added = {**spec.env, JOB_ID_VARIABLE: job_id}
+    added = {**spec.trace, **spec.env, JOB_ID_VARIABLE: job_id}
     if spec.tty:
         added.setdefault("TERM", TERMINAL_TYPE)
     path = _logical(directory) if spec.directory else base.get("PWD")

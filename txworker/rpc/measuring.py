@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 
 from txworker.ports import Observer
+from txworker.rpc.handlers import with_behaviours
 
 
 class Measuring(grpc.ServerInterceptor):
@@ -27,21 +28,7 @@ class Measuring(grpc.ServerInterceptor):
         if handler is None:  # the method's name is the client's own
             return None
         call = _Call(self._observer, self._now, handler_call_details.method.rpartition("/")[2])
-        if not handler.response_streaming:
-            one = handler.stream_unary or handler.unary_unary
-            make = (
-                grpc.stream_unary_rpc_method_handler
-                if handler.request_streaming
-                else grpc.unary_unary_rpc_method_handler
-            )
-            return make(call.answering(one), handler.request_deserializer, handler.response_serializer)
-        many = handler.stream_stream or handler.unary_stream
-        if getattr(many, "experimental_non_blocking", False):  # calls back instead of answering
-            return handler
-        make = (
-            grpc.stream_stream_rpc_method_handler if handler.request_streaming else grpc.unary_stream_rpc_method_handler
-        )
-        return make(call.streaming(many), handler.request_deserializer, handler.response_serializer)
+        return with_behaviours(handler, call.answering, call.streaming)
 
 
 class _Call:

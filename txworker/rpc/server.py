@@ -17,7 +17,7 @@ from twisted.internet.defer import Deferred
 
 from txworker.base.logs import Logger
 from txworker.pb import worker_bare_pb2, worker_bare_pb2_grpc, worker_pb2, worker_pb2_grpc
-from txworker.ports import NO_OBSERVER, Observer
+from txworker.ports import NO_OBSERVER, Observer, Tracer
 from txworker.rpc.access import Access
 from txworker.rpc.admission import Admission, StreamSlots
 from txworker.rpc.bridge import Bridge
@@ -28,6 +28,7 @@ from txworker.rpc.measuring import Measuring
 from txworker.rpc.preserialized import PreserializedMessages
 from txworker.rpc.requests import add_service
 from txworker.rpc.threads import RpcThreads
+from txworker.rpc.tracing import Tracing
 
 NAMES = tuple(file.DESCRIPTOR.services_by_name["Worker"].full_name for file in (worker_pb2, worker_bare_pb2))
 """The service's two full names: existing programs use one, the specification shows the other."""
@@ -111,7 +112,7 @@ class GrpcServer(Service):
 
     credentials() makes the server's credentials at the start; None: plaintext.
     also_open(server) adds a further service and its address, before the server starts.
-    observer: is told of every call; None: of none, which saves each call some microseconds.
+    observer: is told of every call; None: of none, which saves each call some microseconds. tracer: the same.
     """
 
     _log = Logger()
@@ -128,6 +129,7 @@ class GrpcServer(Service):
         connections: Connections,
         also_open: Callable[[grpc.Server], None] = lambda server: None,
         observer: Observer | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         self.host = host
         self.port = port
@@ -138,6 +140,7 @@ class GrpcServer(Service):
         self._connections = connections
         self._also_open = also_open
         self._observer = observer
+        self._tracer = tracer
         self._slots = StreamSlots(max_streams, connections.descriptors_scarce)
         self._threads: RpcThreads | None = None
         self._health = health
@@ -171,6 +174,8 @@ class GrpcServer(Service):
         interceptors = [Access(), Admission(self._slots), PreserializedMessages()]
         if self._observer is not None:
             interceptors.insert(0, Measuring(self._observer))
+        if self._tracer is not None:
+            interceptors.insert(0, Tracing(self._tracer))
         options = (*_OPTIONS, *self._connections.options())
         server = grpc.server(executor, interceptors=interceptors, options=options)
         self._add_services(server)

@@ -15,7 +15,7 @@ from txworker.jobs import Job
 from txworker.jobs.errors import CallerGone, InvalidRequest, TxWorkerError, shown_words
 from txworker.pb import worker_pb2 as pb
 from txworker.pb import worker_pb2_grpc
-from txworker.ports import NO_OBSERVER, LiveUsages, Observer
+from txworker.ports import NO_OBSERVER, LiveUsages, Observer, Tracer
 from txworker.rpc.bridge import Bridge, Caller
 from txworker.rpc.feed import FeedCall
 from txworker.rpc.streams import job_of, stream
@@ -51,6 +51,7 @@ class WorkerServicer(worker_pb2_grpc.WorkerServicer):
         usages: LiveUsages,
         allows: Allows = lambda kind: True,
         observer: Observer = NO_OBSERVER,
+        tracer: Tracer | None = None,
     ) -> None:
         self._worker = worker
         self._catalog = worker.catalog
@@ -58,6 +59,7 @@ class WorkerServicer(worker_pb2_grpc.WorkerServicer):
         self._usages = usages
         self._allows = allows
         self._observer = observer
+        self._tracer = tracer
 
     def StartJob(self, request: pb.StartJobReq, context: grpc.ServicerContext) -> pb.StartJobRes:
         """Starts a job. Answers when its process runs."""
@@ -184,6 +186,8 @@ class WorkerServicer(worker_pb2_grpc.WorkerServicer):
         job = self._catalog.submitted(spec)
         if job is not None:
             return job
+        if self._tracer is not None:
+            spec = self._tracer.job(spec)
         try:
             return caller.call(lambda: self._worker.submit(spec, caller.there), ANSWER_SECONDS)
         except CallerGone:

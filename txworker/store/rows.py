@@ -20,7 +20,7 @@ from txworker.jobs import Cut, EndReason, Job, JobSpec, JobState, Limits, Settin
 
 _to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _DEFAULTS = JobSpec("-")
-_CONVERTED_FIELDS = ("stdin", "limits", "cut")
+_CONVERTED_FIELDS = ("stdin", "limits", "trace", "cut")
 
 
 def spec_to_text(spec: JobSpec) -> str:

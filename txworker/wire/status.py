@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import grpc
 from google.protobuf.any_pb2 import Any
 from google.rpc.error_details_pb2 import ErrorInfo
@@ -12,6 +14,9 @@ from txworker.jobs import errors
 
 DOMAIN = "txworker"
 """The domain in every ErrorInfo. Its reason is the error's `reason`, which never changes."""
+
+_DETAILS = "grpc-status-details-bin"
+"""The metadata in which gRPC sends a whole status."""
 
 _CODES: dict[type[errors.TxWorkerError], grpc.StatusCode] = {
     errors.InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
@@ -44,6 +49,17 @@ _CODES: dict[type[errors.TxWorkerError], grpc.StatusCode] = {
 def code_of(error: errors.TxWorkerError) -> grpc.StatusCode:
     """The error's status code."""
     return _CODES.get(type(error), grpc.StatusCode.INTERNAL)
+
+
+def reason_of(trailing_metadata: Iterable[tuple[str, str | bytes]]) -> str:
+    """The reason of the error that this metadata of an answer tells; empty: none."""
+    for name, value in trailing_metadata:
+        if name == _DETAILS and isinstance(value, bytes):
+            for detail in Status.FromString(value).details:
+                info = ErrorInfo()
+                if detail.Unpack(info):
+                    return str(info.reason)
+    return ""
 
 
 def status_of(error: errors.TxWorkerError) -> grpc.Status:

@@ -203,7 +203,16 @@ class Worker:
             CallerGone: wanted() was false.
             TxWorkerError: the job could not be started; no record, no file and no process is left.
         """
-        return detached(Deferred.fromCoroutine(self._submissions.submit(spec, wanted)), TxWorkerError)
+        job = Deferred.fromCoroutine(self._submissions.submit(spec, wanted))
+        if spec.trace:
+            job.addBoth(self._trace_settled, spec)
+        return detached(job, TxWorkerError)
+
+    def _trace_settled(self, result: Any, spec: JobSpec) -> Any:
+        """A finished job's record comes from the store, without its trace, whose end was told before."""
+        if not isinstance(result, Job) or result.spec.trace != spec.trace:
+            self._observer.not_started(spec)
+        return result
 
     def stop(self, job_id: str, grace_seconds: float | None = None) -> Deferred[Job]:
         """

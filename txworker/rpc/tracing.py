@@ -1,0 +1,82 @@
+"""A span for every call, with the status that the client gets: of a refusal, too, which the call's code hides in it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import grpc
+
+from txworker.ports import CallSpan, Tracer
+from txworker.rpc.handlers import with_behaviours
+from txworker.wire.status import reason_of
+
+_NOT_TRACED = ("/grpc.",)
+"""Health checks and reflection: probes come all the time, and say nothing of jobs."""
+
+
+class Tracing(grpc.ServerInterceptor):
+    """Must stand before the interceptors whose refusals it is to see. now_ns(): nanoseconds since the epoch."""
+
+    def __init__(self, tracer: Tracer, now_ns: Callable[[], int] = time.time_ns) -> None:
+        self._tracer = tracer
+        self._now_ns = now_ns
+
+    def intercept_service(self, continuation: Callable[[Any], Any], handler_call_details: Any) -> Any:
+        """The handler of one call. gRPC's serving thread; must not block."""
+        handler, method = continuation(handler_call_details), handler_call_details.method
+        if handler is None or method.startswith(_NOT_TRACED):
+            return handler
+        metadata, came_ns = handler_call_details.invocation_metadata, self._now_ns()
+
+        def begun(context: Any) -> CallSpan:
+            return self._tracer.call(method, metadata, context.peer(), came_ns)
+
+        return with_behaviours(
+            handler, lambda behaviour: _answering(behaviour, begun), lambda behaviour: _streaming(behaviour, begun)
+        )
+
+
+def _answering(behaviour: Callable[[Any, Any], Any], begun: Callable[[Any], CallSpan]) -> Callable[[Any, Any], Any]:
+    def answer(request: Any, context: Any) -> Any:
+        span = begun(context)
+        code = grpc.StatusCode.UNKNOWN
+        try:
+            with span.current():
+                result = behaviour(request, context)
+            code = grpc.StatusCode.OK if context.is_active() else grpc.StatusCode.CANCELLED
+            return result
+        finally:
+            _end(span, context, code)
+
+    return answer
+
+
+def _streaming(
+    behaviour: Callable[[Any, Any], Iterator[Any]], begun: Callable[[Any], CallSpan]
+) -> Callable[[Any, Any], Iterator[Any]]:
+    """gRPC drops the iterator when the client leaves, and calls back in either case."""
+
+    def answers(request: Any, context: Any) -> Iterator[Any]:
+        span = begun(context)
+        over = False
+
+        def ended() -> None:
+            _end(span, context, grpc.StatusCode.OK if over else grpc.StatusCode.CANCELLED)
+
+        if not context.add_callback(ended):
+            ended()
+            return
+        yield from behaviour(request, context)
+        over = True
+
+    return answers
+
+
+def _end(span: CallSpan, context: Any, code: grpc.StatusCode) -> None:
+    """code: of a call for which the method has set none."""
+    given = context.code() or code
+    details = context.details() or ""
+    reason = "" if given is grpc.StatusCode.OK else reason_of(context.trailing_metadata() or ())
+    span.ended(given.name, details.decode(errors="replace") if isinstance(details, bytes) else details, reason)

@@ -1,0 +1,10 @@
+"""
+Spans of calls and of jobs, by OpenTelemetry, and where they are sent.
+
+Imported only if tracing is configured: a worker without it does not need OpenTelemetry.
+"""
+
+from txworker.tracing.exporting import Exporting, exporting
+from txworker.tracing.spans import JobSpans, Spans
+
+__all__ = ["Exporting", "JobSpans", "Spans", "exporting"]
