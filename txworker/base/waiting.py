@@ -56,6 +56,7 @@ def detached(operation: Deferred[T], expected: type[Exception]) -> Deferred[T]:
     waiter: Deferred[T] = Deferred(lambda _: None)
 
     def pass_on(result: object) -> object:
+        """The operation is over: tell the waiter, unless it was cancelled."""
         if waiter.called:
             return None if isinstance(result, Failure) and result.check(expected) else result
         waiter.callback(result)  # type: ignore[arg-type]  # callback() with a Failure starts the errback chain

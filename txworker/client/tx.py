@@ -189,6 +189,7 @@ class TwistedClient:
         returned: Future[None] = Future()
 
         def call() -> None:
+            """Reactor thread. Its result lets the client's loop go on."""
             if not returned.set_running_or_notify_cancel():
                 return  # the Deferred was cancelled meanwhile
             try:
@@ -213,6 +214,7 @@ class TwistedClient:
         result: Deferred[T] = Deferred(cancel)
 
         def done() -> None:
+            """Reactor thread."""
             if not result.called:  # or it was cancelled meanwhile
                 _fire(result, future)
 

@@ -95,9 +95,11 @@ def handle_signals(reactor: Any, actions: SignalActions, terminal: Terminal, log
             attempt(actions.reload)
 
     def attempt(action: Callable[[], object]) -> None:
+        """Its error is in the log already."""
         maybeDeferred(action).addErrback(lambda failure: None)
 
     def handler(call: Callable[..., object], *args: object) -> Callable[[int, FrameType | None], None]:
+        """A handler that only schedules the call, because Python runs it between any two instructions."""
         return lambda number, frame: reactor.callFromThread(call, *args)
 
     def install() -> None:

@@ -28,15 +28,20 @@ _GIVE_UP_KILLS = 20
 class Processes(Protocol):
     """What a cleanup needs of JobProcesses (job_processes.py)."""
 
-    def remaining(self) -> Deferred[Remaining]: ...
+    def remaining(self) -> Deferred[Remaining]:
+        """Fires with what is left of the job, at once or a little later; fails when /proc cannot be read."""
 
-    def term(self, process: Process) -> None: ...
+    def term(self, process: Process) -> None:
+        """TERM to one process, if it is still the one that was found."""
 
-    def kill(self, found: list[Process]) -> list[Process]: ...
+    def kill(self, found: list[Process]) -> list[Process]:
+        """KILL these and all of the job that appears meanwhile; returns all of them. Raises OSError."""
 
-    def kill_cgroup(self) -> None: ...
+    def kill_cgroup(self) -> None:
+        """KILL all of the job's cgroup, if it has one."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Nothing more is asked."""
 
 
 class Cleanup:

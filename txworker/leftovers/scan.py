@@ -83,10 +83,12 @@ class DescendantScan(LeftoverScan):
         self._leaders[pid] = leader
 
     def exited(self, leader: JobLeader) -> None:
+        """The job leader has exited: soon there is one more scan for children that it made beside itself."""
         leader.exited = True
         self._late_scan.schedule()
 
     def leave(self, leader: JobLeader) -> None:
+        """As LeftoverScan. Its tag stays known for as long as a late scan may find something of it."""
         if self._remove(leader) and not self._late_scan.takes(leader):
             self._tag_cache.remove(leader)
 
@@ -105,6 +107,7 @@ class DescendantScan(LeftoverScan):
         self.keep(JobLeader(job_id, pid, lambda: 0))
 
     def remaining(self, job_id: str) -> Deferred[list[Process]]:
+        """As LeftoverScan. One scan answers all that was asked until it begins."""
         answer: Deferred[list[Process]] = Deferred()
         self._asked.append((job_id, answer))
         self._schedule(0.0)
@@ -134,6 +137,7 @@ class DescendantScan(LeftoverScan):
             return [process for process in self._not_kept(is_kept, forest) if not process.zombie]
 
         def kill_once() -> bool:
+            """Whether there was something to kill."""
             self.descendants.clone_parent.scan()
             return bool(self._kill([], choice))
 

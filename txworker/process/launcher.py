@@ -36,9 +36,11 @@ class Spawner(Protocol):
     spawnProcess() also takes `options` and `check`; the transport that it returns has `started`.
     """
 
-    def spawnProcess(self, processProtocol: Any, executable: str, *args: Any, **kwargs: Any) -> Any: ...
+    def spawnProcess(self, processProtocol: Any, executable: str, *args: Any, **kwargs: Any) -> Any:
+        """Start a process; its transport, whose `started` tells whether it runs."""
 
-    def adopt(self, protocol: Any, job_id: str, pid: int, pipes: Any, stdin: Any) -> Any: ...
+    def adopt(self, protocol: Any, job_id: str, pid: int, pipes: Any, stdin: Any) -> Any:
+        """Take over a process that an earlier worker started. Raises OSError: its pipes cannot be watched."""
 
 
 @dataclass(frozen=True)

@@ -25,9 +25,11 @@ from txworker.shim.messages import Message
 class Shim(HoldingShim, Protocol):
     """What a spawner needs of the shim (reconnecting_shim.py)."""
 
-    def spawn(self, request: SpawnRequest) -> None: ...
+    def spawn(self, request: SpawnRequest) -> None:
+        """Start a process when the number of launches under way allows it; the request says who is told."""
 
-    def adopt(self, job_id: str, child: Any) -> None: ...
+    def adopt(self, job_id: str, child: Any) -> None:
+        """The transport `child` gets the exit of that job's process from now on."""
 
 
 @implementer(IReactorProcess)
@@ -85,6 +87,7 @@ class ShimSpawner:
         stdin = [int(fds[0])] if message["stdin"] else []
 
         def began(pid: int, pipes: Sequence[int], report: Message) -> ChildTransport:
+            """The shim has started the process, and has sent the read ends of its pipes."""
             transport.started_at = report["at"]
             transport.hold_stdin(report["stdin"])
             self._begin(transport, pid, pipes)

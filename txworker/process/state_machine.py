@@ -29,21 +29,27 @@ _REPORTED_KILLS = 5
 class ProcessTransport(Protocol):
     """What the machine needs of the transport (transport.py)."""
 
-    def signalGroup(self, number: int) -> None: ...
+    def signalGroup(self, number: int) -> None:
+        """Signal the process group. Raises ProcessExitedAlready, or PermissionError."""
 
-    def enforce(self, reason: str, kill_at: float) -> None: ...
+    def enforce(self, reason: str, kill_at: float) -> None:
+        """Have the shim send KILL at that time of the clock, should this worker be gone by then."""
 
-    def loseConnection(self) -> None: ...
+    def loseConnection(self) -> None:
+        """Close our ends of the pipes, also while other processes hold the other ends."""
 
 
 class LeftoverCleanup(Protocol):
     """What the machine needs of the Cleanup (leftovers/cleanup.py)."""
 
-    def start(self, grace_seconds: float) -> None: ...
+    def start(self, grace_seconds: float) -> None:
+        """End what is left: TERM, and KILL when the grace period is over."""
 
-    def shorten_grace(self, grace_seconds: float) -> None: ...
+    def shorten_grace(self, grace_seconds: float) -> None:
+        """The grace period ends after so many seconds from now, unless it ends earlier."""
 
-    def kill_once(self) -> None: ...
+    def kill_once(self) -> None:
+        """KILL what there is of the job beside its leader, which does not exit."""
 
 
 @dataclass

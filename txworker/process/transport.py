@@ -34,11 +34,14 @@ ABANDON_SECONDS = 1.0
 class HoldingShim(Protocol):
     """What a transport needs of the shim that holds its process (reconnecting_shim.py)."""
 
-    def release(self, job_id: str, keep: bool) -> None: ...
+    def release(self, job_id: str, keep: bool) -> None:
+        """Reap the process; keep: its leftovers may print on."""
 
-    def enforce(self, job_id: str, reason: str, kill_at: float) -> None: ...
+    def enforce(self, job_id: str, reason: str, kill_at: float) -> None:
+        """As ChildTransport.enforce()."""
 
-    def resize(self, job_id: str, rows: int, columns: int) -> None: ...
+    def resize(self, job_id: str, rows: int, columns: int) -> None:
+        """Give the job's terminal another size."""
 
     def feed(self, job_id: str, file: int | None, end: bool) -> None: ...
 

@@ -36,16 +36,20 @@ class ConfigChange(Protocol):
     """A key whose value in the file differs from the one in force; live: a reload applies it."""
 
     @property
-    def key(self) -> str: ...
+    def key(self) -> str:
+        """Dotted, as in the file."""
 
     @property
-    def before(self) -> str: ...
+    def before(self) -> str:
+        """The value in force, as text without secrets."""
 
     @property
-    def after(self) -> str: ...
+    def after(self) -> str:
+        """The value in the file, as text without secrets."""
 
     @property
-    def live(self) -> bool: ...
+    def live(self) -> bool:
+        """Whether a reload applies it; otherwise a restart does."""
 
 
 class ControlServicer(control_pb2_grpc.ControlServicer):

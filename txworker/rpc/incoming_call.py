@@ -89,6 +89,7 @@ class IncomingCall:
             received = _server._receive_message(state, event.call, self._arguments[5])
 
             def completed(batch: Any) -> Any:
+                """gRPC's serving thread: the message has come, or the call has ended before."""
                 message = batch.batch_operations[0].message()
                 self.size = len(message) if message is not None else 0
                 result = received(batch)

@@ -65,6 +65,7 @@ class _Call:
             code: grpc.StatusCode | None = None
 
             def closed() -> None:
+                """gRPC's serving thread, once, however the stream ends."""
                 self._observer.stream_closed(self._method)
                 self._answered(context.code() or code or _left(context), waited)
 

@@ -149,6 +149,7 @@ class PendingStarts:
 
     def _keep_slot(self, call: Call) -> None:
         def answered(future: Future[Any]) -> None:
+            """The thread that answered the call: its slot is free."""
             with self._lock:
                 self._large.discard(call)
                 self._last_progress = self._now()

@@ -201,7 +201,8 @@ class GrpcServer(Service):
         reactor: Any = self._bridge.reactor
         reactor.callLater(CLOSING_SECONDS, self._bridge.close)
 
-        def stop() -> None:  # in a thread, because it waits for gRPC's locks
+        def stop() -> None:
+            """In a thread, because it waits for gRPC's locks."""
             server.stop(CLOSING_SECONDS).wait(CLOSING_SECONDS + 1.0)
             reactor.callFromThread(closed.callback, None)
 

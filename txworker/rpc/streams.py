@@ -86,6 +86,12 @@ class _Output:
     follower: Follower
 
     def messages(self, offset: int, encode: Encode) -> Iterator[bytes]:
+        """
+        The output from that offset on, each block as encode() makes a message of it, until the job is done, or to the
+        end of what is there.
+
+        Raises what the check and the follower raise: OutputGone, CallerGone, WorkerStopping.
+        """
         while True:
             recorded = self.catalog.recorded(self.job_id, self.stderr)
             job = self.catalog.get(self.job_id)  # before the end of the file is read: a done job's file is complete

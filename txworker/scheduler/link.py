@@ -153,6 +153,7 @@ class Link:
         answer: Deferred[Any] = Deferred(lambda _: future.cancel())
 
         def fire() -> None:
+            """Reactor thread. The caller may have cancelled meanwhile."""
             if answer.called:
                 return
             error = None if future.cancelled() else future.exception()

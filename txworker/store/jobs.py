@@ -106,6 +106,7 @@ class JobStore(Records):
         changed = self._writer_trouble_changed
 
         def committed(seconds: float) -> None:
+            """The thread of the writer: its own, or the reactor's."""
             self._checkpoints.committed()
             observer.committed(seconds)
 
@@ -113,6 +114,7 @@ class JobStore(Records):
             return has_room(directory)
 
         def connect_writer() -> sqlite3.Connection:
+            """For the writer: one that runs in the reactor thread may wait for a lock only briefly."""
             if fsync:
                 return connect(path, fsync=True, existing=True)
             return connect(path, busy_seconds=_REACTOR_BUSY_SECONDS, existing=True)

@@ -185,6 +185,7 @@ class _ProgressCheck:
 
     @contextmanager
     def during(self, connection: sqlite3.Connection) -> Iterator[None]:
+        """Queries on that connection are checked inside the block."""
         if self._check is None:
             yield
             return

@@ -78,6 +78,7 @@ class _Salvage:
         self._salvaged = Salvaged()
 
     def run(self) -> Salvaged:
+        """Copy what can be read, in one transaction. Raises sqlite3.Error: the new file cannot be written."""
         salvaged = self._salvaged
         indexed = self._indexed_ids()
         salvaged.number = max(indexed, default=0)
