@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.live.test_cli import PROGRAM, txworker, with_signals
-from tests.live.test_client import EXPECTED, NUMBERED
+from tests.live.test_client import EXPECTED, NUMBERED, follow_over_cuts
 from tests.live.test_takeover import Again, again
 from tests.support.cutting_proxy import HARDLY_EVER, cutting_proxy
 from tests.support.daemon import LIMIT, Daemon, running
@@ -144,11 +144,14 @@ def test_connections_are_cut(a_daemon: ADaemon) -> None:
 
 @pytest.mark.slow
 def test_connections_are_cut_often(a_daemon: ADaemon) -> None:
-    """The same with 100 jobs."""
+    """The same with 200 jobs, of the command line and of both clients of the library at once."""
     worker = a_daemon()
-    with cutting_proxy(worker.addr) as proxy:
-        _cut(proxy.addr, 100)
-    assert len(worker.stub.ListJobs(pb.ListJobsReq(pageSize=500), timeout=LIMIT).jobs) == 100
+    with cutting_proxy(worker.addr) as proxy, ThreadPoolExecutor(1) as thread:
+        by_the_library = thread.submit(follow_over_cuts, proxy.addr, 67)
+        _cut(proxy.addr, 66)
+        by_the_library.result(10 * LIMIT)
+        assert proxy.cuts > 20
+    assert len(worker.stub.ListJobs(pb.ListJobsReq(pageSize=500), timeout=LIMIT).jobs) == 200
 
 
 def until(path: Path) -> str:
