@@ -78,7 +78,22 @@ def program() -> argparse.ArgumentParser:
     )
     common.add_to_program(parser)
     commands = parser.add_subparsers(dest="command_name", metavar="COMMAND", required=True)
-    table: tuple[tuple[str, str, _AddOptions], ...] = (
+    for name, text, add in _commands():
+        command = commands.add_parser(
+            name,
+            help=text,
+            description=f"{text[0].upper()}{text[1:]}.",
+            epilog=f"examples:\n{lines_of(EXAMPLES[name])}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        add(command)
+        common.add_to_command(command, name)
+    return parser
+
+
+def _commands() -> tuple[tuple[str, str, _AddOptions], ...]:
+    """Each command: its name, what --help says of it, and what adds its options."""
+    return (
         ("start", "start a job and print its id", _add_start),
         ("run", "start a job, follow its output, exit as it does; Ctrl-C stops it", _add_run),
         ("stop", "end jobs: TERM, and KILL after the grace period", _add_stop),
@@ -103,17 +118,6 @@ def program() -> argparse.ArgumentParser:
         ("health", "tell whether the worker takes new jobs, for probes", _add_health),
         ("completion", "print what makes a shell complete this program's words", _add_completion),
     )
-    for name, text, add in table:
-        command = commands.add_parser(
-            name,
-            help=text,
-            description=f"{text[0].upper()}{text[1:]}.",
-            epilog=f"examples:\n{lines_of(EXAMPLES[name])}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        add(command)
-        common.add_to_command(command, name)
-    return parser
 
 
 def _add_start(parser: argparse.ArgumentParser) -> None:

@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred
 
 from txworker.base.logs import Logger
 from txworker.base.ratelimit import RateLimit
+from txworker.config import Config
 from txworker.config import GrpcServer as ServerConfig
 from txworker.daemon.descriptors import WEB_CONNECTIONS, DescriptorLimit
 from txworker.daemon.drain import Drain
@@ -78,7 +79,33 @@ def make_doors(
     told = observer or NO_OBSERVER
     servicer = WorkerServicer(worker, bridge, LiveUsageReader(), request_lines.allows, told, tracer)
     certificate = _certificate(running)
-    server = GrpcServer(
+    server = _server(config, servicer, bridge, health, certificate, descriptors, operator_socket, observer, tracer)
+    scheduler: Registration | None = None
+    if config.scheduler.all_addrs:
+        address, allows = (lambda: server.address), scheduler_lines.allows
+        scheduler = registration(
+            config.scheduler, identity, address, reactor, lambda: drain.begin(), allows, told.scheduler_answered
+        )
+
+    def announce() -> None:
+        readiness.begin(DRAINING, "the worker is being drained and takes no new jobs")
+
+    drain = Drain(reactor, worker, announce, [scheduler] if scheduler else [], reactor.stop)
+    return Doors(server, certificate, scheduler, drain, (request_lines, scheduler_lines))
+
+
+def _server(
+    config: Config,
+    servicer: WorkerServicer,
+    bridge: Bridge,
+    health: Health,
+    certificate: ServerCertificate | None,
+    descriptors: DescriptorLimit,
+    operator_socket: Callable[[Any], None],
+    observer: Observer | None,
+    tracer: Tracer | None,
+) -> GrpcServer:
+    return GrpcServer(
         config.grpc_server.host,
         config.grpc_server.port,
         servicer,
@@ -91,23 +118,6 @@ def make_doors(
         observer,
         tracer,
     )
-    scheduler: Registration | None = None
-    if config.scheduler.all_addrs:
-        scheduler = registration(
-            config.scheduler,
-            identity,
-            lambda: server.address,
-            reactor,
-            lambda: drain.begin(),
-            scheduler_lines.allows,
-            told.scheduler_answered,
-        )
-
-    def announce() -> None:
-        readiness.begin(DRAINING, "the worker is being drained and takes no new jobs")
-
-    drain = Drain(reactor, worker, announce, [scheduler] if scheduler else [], reactor.stop)
-    return Doors(server, certificate, scheduler, drain, (request_lines, scheduler_lines))
 
 
 def _certificate(running: RunningConfig) -> ServerCertificate | None:

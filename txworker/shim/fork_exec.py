@@ -12,7 +12,7 @@ import errno
 import os
 import resource
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from txworker.linux import in_child
 from txworker.linux.clone import clone_into_cgroup
@@ -86,6 +86,13 @@ def _fork(cgroup: str | None) -> int:
         raise CannotClone(error.errno, error.strerror, "clone") from error
 
 
+def _set_user(uid: int, gid: int, groups: Sequence[int]) -> None:
+    """In the child; the uid last, because it takes the right to set the others."""
+    os.setgroups(groups)
+    os.setgid(gid)
+    os.setuid(uid)
+
+
 def _become(
     request: Mapping[str, Any],
     environment: Mapping[str, str],
@@ -114,10 +121,7 @@ def _become(
             resource.setrlimit(number, (soft, hard))
         step = "user"
         if request["user"] is not None:
-            uid, gid, groups = request["user"]
-            os.setgroups(groups)
-            os.setgid(gid)
-            os.setuid(uid)
+            _set_user(*request["user"])
         step = "directory"
         if request["directory"] is not None:
             in_child.chdir(request["directory"])
