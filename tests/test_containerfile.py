@@ -71,7 +71,9 @@ class ContainerfileTests(SynchronousTestCase):
         missing = {name for name in needed if not copied & {name, *map(str, Path(name).parents)}}
         self.assertEqual(set(), missing)
         (install,) = (rest for rest in arguments("RUN") if "pip" in rest)
-        self.assertIn("/opt/txworker/bin/pip install --no-cache-dir --disable-pip-version-check '.[web]' ", install)
+        self.assertIn(
+            "/opt/txworker/bin/pip install --no-cache-dir --disable-pip-version-check '.[web,otel]' ", install
+        )
 
     def test_user(self) -> None:
         """The worker is not root: the last USER is a number, for Kubernetes' runAsNonRoot, and owns the volume."""
