@@ -29,12 +29,13 @@ ROOMS: dict[str, set[str]] = {
     "scheduler": {"base", "pb"},
     "web": {"jobs", "base", "ports"},
     "tracing": {"jobs", "base", "ports"},
+    "client": {"base.printable", "pb"},
+    "page": {"base", "client"},
     "daemon": {
         *("jobs", "base", "ports", "linux", "config", "output", "store", "leftovers", "process", "worker"),
         *("rpc", "scheduler", "web", "tracing"),
     },
-    "client": {"base.printable", "pb"},
-    "cli": {"base.printable", "base.quantities", "pb", "client"},
+    "cli": {"base.printable", "base.quantities", "pb", "client", "page"},
 }
 """From the lowest to the highest: each room, and all that it may import of the others: rooms, or modules of them."""
 
@@ -83,8 +84,9 @@ THIRD_PARTIES: dict[str, set[str]] = {
         "web",
         "daemon",
         "client",
+        "page",
     },
-    "zope": {"base", "output", "process", "worker", "daemon"},
+    "zope": {"base", "output", "process", "worker", "daemon", "page"},
     "automat": {"process"},
     "grpc": {"rpc", "scheduler", "wire", "client", "cli", "pb"},
     "grpc_health": {"rpc", "scheduler", "cli"},
@@ -250,6 +252,8 @@ class RoomsTests(SynchronousTestCase):
             ("txworker.config.load", "from txworker.jobs import Job; import grpc"),
             ("txworker.cli.main", "from txworker.wire.jobs import job_to_pb"),
             ("txworker.worker.worker", "from txworker.daemon.service import makeService"),
+            ("txworker.page.routes", "from txworker.worker.catalog import Catalog"),
+            ("txworker.page.routes", "import grpc"),
             ("txworker.shim.events", "from txworker.shim.loop import Loop"),
             ("txworker.shim.events", "import attrs"),
             ("txworker.process.timers", "from txworker.process.launcher import Launcher"),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 from typing import IO, Any
 
-from twisted.logger import FileLogObserver, LogLevel, formatTime, textFileLogObserver
+from twisted.logger import FileLogObserver, LogLevel, formatTime, globalLogBeginner, textFileLogObserver
 from twisted.logger import Logger as TwistedLogger
 
 from txworker.base.log_events import MOST_IN_ENTRY, NUMBERS, field_value, plain_text, printable_entry
@@ -42,6 +42,12 @@ def file_observer(file: IO[Any], format_event: FormatEvent | None = None) -> Fil
 def text_format() -> FormatEvent:
     """Formats the lines of twistd's own, printable."""
     return EventFormatter(textFileLogObserver(io.StringIO()).formatEvent)
+
+
+def begin_logging(file: IO[Any]) -> None:
+    """Write all lines of this process there: for programs that twistd does not start. Once in a process."""
+    observer: Any = file_observer(file)  # an ILogObserver, but not annotated so
+    globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
 
 
 class EventFormatter:

@@ -1,0 +1,12 @@
+"""
+The page: shows the jobs of any number of workers in a browser, and is only a client of theirs.
+
+`txworker web` serves it from a process of its own. serving.py listens, routes.py answers, worker_link.py has the one
+connection to each worker that all browsers share, and static/ is what a browser runs.
+"""
+
+from txworker.page.place import Place, WrongPlace
+from txworker.page.serving import serve, serve_alone
+from txworker.page.values import PageWorker
+
+__all__ = ["PageWorker", "Place", "WrongPlace", "serve", "serve_alone"]

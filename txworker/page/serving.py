@@ -1,0 +1,171 @@
+"""Puts the page together and listens: the composition root of this room. Reactor thread only."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
+
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint
+from twisted.internet.error import CannotListenError
+from twisted.web.http import Request
+from twisted.web.server import Site
+
+from txworker.base.logs import begin_logging
+from txworker.client.tx import TwistedClient
+from txworker.page.access import Access
+from txworker.page.guard import Guard
+from txworker.page.page_resource import PageResource
+from txworker.page.place import Place, WrongPlace
+from txworker.page.routes import Routes
+from txworker.page.samples import Samples
+from txworker.page.static_files import static_files
+from txworker.page.table import JobTable
+from txworker.page.values import PageWorker
+from txworker.page.worker_link import WorkerLink
+
+IDLE_SECONDS = 60
+"""A browser's connection without a request is closed after that."""
+
+DEADLINE_SECONDS = 5.0
+"""For each answer of a worker."""
+
+
+class QuietSite(Site):
+    """Logs no requests: what a browser changes is logged where it is done, and what fails as well."""
+
+    noisy = False
+
+    def log(self, request: Request) -> None:
+        """Nothing."""
+
+
+@dataclass
+class Page:
+    """A page that is being made: `resource` may be served, too, by a Site that is there already."""
+
+    resource: PageResource
+    links: list[WorkerLink] = field(default_factory=list)
+
+    def start(self) -> None:
+        """Connect to the workers."""
+        for link in self.links:
+            link.start()
+
+    def stop(self) -> Deferred[Any]:
+        """Leave them; fires when all calls have ended."""
+        return gatherResults([link.stop() for link in self.links])
+
+
+def page_of(
+    reactor: Any,
+    workers: Sequence[PageWorker],
+    hosts: set[str],
+    allow_stop: bool,
+    now: Callable[[], float] = time.time,
+) -> Page:
+    """
+    The page of these workers, for browsers that call it by one of these host names.
+
+    Raises:
+        OSError: a TLS file of a worker cannot be read.
+        ValueError: it is no PEM file.
+    """
+    jobs, samples, access = JobTable(), Samples(), Access(allow_stop)
+    links = [WorkerLink(reactor, worker, _client(reactor, worker), jobs, samples, now) for worker in workers]
+    routes = Routes(reactor, now, links, jobs, samples, access)
+    resource = PageResource(Guard(hosts), access, static_files(), routes.seen, routes.changes)
+    return Page(resource, links)
+
+
+async def listening(reactor: Any, page: Page, place: Place) -> Any:
+    """
+    Listens, and connects to the workers; the port.
+
+    Raises:
+        WrongPlace: the address is taken or not ours, or a TLS file is wrong.
+    """
+    site = QuietSite(page.resource, timeout=IDLE_SECONDS)
+    site.displayTracebacks = False
+    try:
+        port = await _endpoint(reactor, place).listen(_with_tls(place, site))
+    except CannotListenError as error:
+        why = getattr(error.socketError, "strerror", None) or error.socketError
+        raise WrongPlace(f"cannot listen on {place.host}:{place.port}: {why}") from error
+    page.start()
+    return port
+
+
+def serve(
+    reactor: Any, workers: Sequence[PageWorker], place: Place, allow_stop: bool, ready: Callable[[str], None]
+) -> None:
+    """
+    Serve until SIGINT or SIGTERM; runs the reactor. ready(url) is called once browsers may come.
+
+    Raises:
+        WrongPlace: the page cannot be served there.
+        OSError, ValueError: a TLS file of a worker cannot be used.
+    """
+    place.check()
+    page = page_of(reactor, workers, place.hosts, allow_stop)
+    problems: list[BaseException] = []
+
+    async def began() -> None:
+        port = await listening(reactor, page, place)
+        ready(url_of(place, port.getHost().port))
+
+    def failed(failure: Any) -> None:
+        problems.append(failure.value)
+        reactor.stop()
+
+    reactor.callWhenRunning(lambda: Deferred.fromCoroutine(began()).addErrback(failed))
+    reactor.addSystemEventTrigger("before", "shutdown", page.stop)
+    reactor.run()
+    if problems:
+        raise problems[0]
+
+
+def serve_alone(workers: Sequence[PageWorker], place: Place, allow_stop: bool, ready: Callable[[str], None]) -> None:
+    """
+    The same as all that this process does: by Twisted's own reactor, with the log on stderr.
+
+    Raises: as serve().
+    """
+    place.check()  # a mistake is told before there is a log
+    begin_logging(sys.stderr)
+    reactor = import_module("twisted.internet.reactor")  # importing it installs it
+    serve(reactor, workers, place, allow_stop, ready)
+
+
+def url_of(place: Place, port: int) -> str:
+    """What to open."""
+    host = f"[{place.host}]" if ":" in place.host else place.host
+    return f"{'https' if place.cert else 'http'}://{host}:{port}/"
+
+
+def _client(reactor: Any, worker: PageWorker) -> TwistedClient:
+    return TwistedClient(
+        reactor, worker.addr, tls=worker.tls, patience=0.0, deadline=DEADLINE_SECONDS, tell=lambda _: None
+    )
+
+
+def _endpoint(reactor: Any, place: Place) -> Any:
+    if ":" in place.host:
+        return TCP6ServerEndpoint(reactor, place.port, interface=place.host)
+    host = "127.0.0.1" if place.host == "localhost" else place.host
+    return TCP4ServerEndpoint(reactor, place.port, interface=host)
+
+
+def _with_tls(place: Place, site: Site) -> Any:
+    """The site, within TLS where there are files for it."""
+    if not place.cert:
+        return site
+    try:
+        tls = import_module("txworker.page.tls")  # only here: it needs the extra
+    except ImportError as error:
+        raise WrongPlace("TLS needs pyOpenSSL: pip install 'txworker[web-tls]'") from error
+    return tls.with_tls(place, site)

@@ -1,0 +1,83 @@
+// Colours of terminals (SGR), as runs of text; every other escape sequence is left out. No DOM here.
+
+const SEQUENCE = /\x1b(?:\[([0-9;:?<=>!]*)[ -/]*([@-~])|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[PX^_][^\x1b]*(?:\x1b\\)?|[ -/]*[0-~])/g;
+const CONTROLS = /[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u200e\u200f]/g;
+
+export const PLAIN = Object.freeze({ flags: "", fore: "", back: "" });
+
+// The runs of one line, and the style after it.
+export function runsOf(text, style) {
+  const kept = lastOverwrite(text);
+  const runs = [];
+  let at = 0;
+  for (const found of kept.matchAll(SEQUENCE)) {
+    push(runs, kept.slice(at, found.index), style);
+    at = found.index + found[0].length;
+    if (found[2] === "m") style = changed(style, found[1]);
+  }
+  push(runs, kept.slice(at), style);
+  return [runs, style];
+}
+
+// A line that a program has written over again and again, as progress bars are, is what it was last.
+function lastOverwrite(text) {
+  if (!text.includes("\r")) return text;
+  const parts = text.replace(/\r+$/, "").split("\r");
+  return parts[parts.length - 1];
+}
+
+function push(runs, text, style) {
+  if (!text) return;
+  const shown = text.replace(CONTROLS, (c) => {
+    const code = c.charCodeAt(0);
+    return code < 32 ? String.fromCharCode(0x2400 + code) : code === 127 ? "\u2421" : `\\u${code.toString(16).padStart(4, "0")}`;
+  });
+  runs.push([shown, style]);
+}
+
+function changed(style, parameters) {
+  const codes = parameters.split(/[;:]/).map((word) => Number(word) || 0);
+  let { flags, fore, back } = style;
+  const without = (flag) => flags.replaceAll(flag, "");
+  for (let i = 0; i < codes.length; i++) {
+    const code = codes[i];
+    if (code === 0) [flags, fore, back] = ["", "", ""];
+    else if (code === 1) flags = `${without("b")}b`;
+    else if (code === 2) flags = `${without("d")}d`;
+    else if (code === 3) flags = `${without("i")}i`;
+    else if (code === 4) flags = `${without("u")}u`;
+    else if (code === 7) flags = `${without("r")}r`;
+    else if (code === 9) flags = `${without("s")}s`;
+    else if (code === 22) flags = flags.replace(/[bd]/g, "");
+    else if (code === 23) flags = without("i");
+    else if (code === 24) flags = without("u");
+    else if (code === 27) flags = without("r");
+    else if (code === 29) flags = without("s");
+    else if (code >= 30 && code <= 37) fore = code - 30;
+    else if (code >= 90 && code <= 97) fore = code - 90 + 8;
+    else if (code >= 40 && code <= 47) back = code - 40;
+    else if (code >= 100 && code <= 107) back = code - 100 + 8;
+    else if (code === 39) fore = "";
+    else if (code === 49) back = "";
+    else if (code === 38 || code === 48) {
+      let colour = "";
+      if (codes[i + 1] === 5) [colour, i] = [indexed(codes[i + 2]), i + 2];
+      else if (codes[i + 1] === 2) [colour, i] = [rgb(codes[i + 2], codes[i + 3], codes[i + 4]), i + 4];
+      else break;
+      if (code === 38) fore = colour;
+      else back = colour;
+    }
+  }
+  return flags || fore !== "" || back !== "" ? { flags, fore, back } : PLAIN;
+}
+
+function rgb(...parts) {
+  return `rgb(${parts.map((part) => Math.min(255, part || 0)).join(",")})`;
+}
+
+function indexed(code = 0) {
+  if (code < 16) return code;
+  if (code >= 232) return rgb(...Array(3).fill(8 + 10 * (Math.min(code, 255) - 232)));
+  const level = (part) => (part ? 55 + 40 * part : 0);
+  return rgb(level(Math.floor((code - 16) / 36)), level(Math.floor((code - 16) / 6) % 6), level((code - 16) % 6));
+}
