@@ -15,7 +15,7 @@ DEFAULT_ADDR = "127.0.0.1:30000"
 ENVIRONMENT_VARIABLE = "TXWORKER_ADDR"
 TLS_VARIABLES = {"tls_ca": "TXWORKER_TLS_CA", "tls_cert": "TXWORKER_TLS_CERT", "tls_key": "TXWORKER_TLS_KEY"}
 
-FOR_SEVERAL = ("ps", "watch", "top")
+FOR_SEVERAL = ("ps", "watch", "top", "web")
 """Commands that can ask several workers at once."""
 
 COPYING = ("run", "stream", "logs")
@@ -82,8 +82,8 @@ def _add_worker(group: argparse._ArgumentGroup, addr: Any, worker: Any, file: An
         type=names,
         default=worker,
         metavar="NAME",
-        help="a worker of $XDG_CONFIG_HOME/txworker/client.toml, with its address and TLS files; ps, top and "
-        "watch take several: NAME,NAME",
+        help="a worker of $XDG_CONFIG_HOME/txworker/client.toml, with its address and TLS files; ps, top, watch and "
+        "web take several: NAME,NAME",
     )
     group.add_argument(
         "--tls-ca",

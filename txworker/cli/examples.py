@@ -77,6 +77,16 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("txworker health", "SERVING and status 0, or NOT_SERVING and 1: it drains, or its disk is full"),
         ("txworker health --live --state-directory state", "0 if it answers at all; over its socket, without TLS"),
     ),
+    "web": (
+        ("txworker web", "shows the worker of $TXWORKER_ADDR at http://127.0.0.1:30080/"),
+        ("txworker web --worker build,test --allow-stop", "two workers that client.toml names; may stop their jobs"),
+        ("txworker web --all-workers --listen 127.0.0.1:0", "all that it names, on any free port"),
+        (
+            "txworker web --listen 0.0.0.0:443 --name jobs.example --web-cert page.pem --web-key page.key"
+            " --client-ca users.pem",
+            "beyond this machine: for browsers with a certificate",
+        ),
+    ),
     "completion": (
         ('eval "$(txworker completion bash)"', "for ~/.bashrc; needs: pip install 'txworker[completion]'"),
         ("txworker completion zsh > _txworker", "in a directory of $fpath"),

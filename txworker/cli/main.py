@@ -25,6 +25,7 @@ from txworker.cli.start_command import start
 from txworker.cli.stop_command import stop
 from txworker.cli.stream_command import stream
 from txworker.cli.top_command import top
+from txworker.cli.web_command import web
 from txworker.client import Client, WorkerError
 from txworker.client.errors import error_of
 from txworker.pb.control_pb2_grpc import ControlStub
@@ -57,8 +58,8 @@ CONTROL_COMMANDS: dict[str, Callable[[ControlStub, argparse.Namespace], int]] = 
 CHANNEL_COMMANDS: dict[str, Callable[[grpc.Channel, argparse.Namespace], int]] = {"health": health}
 """So do these, by services that are not the worker's alone."""
 
-LOCAL_COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {"completion": completion}
-"""They ask no worker."""
+LOCAL_COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {"completion": completion, "web": web}
+"""They ask no worker, or make their own clients."""
 
 OWN_CLIENTS: dict[str, Callable[[argparse.Namespace], int]] = {"top": top}
 """They make a client for each worker themselves, of one as of several."""

@@ -13,7 +13,9 @@ from txworker.cli.live_usage import SORT_KEYS
 from txworker.cli.values import (
     SOCKET_NAME,
     Pairs,
+    address,
     count,
+    listen_address,
     names,
     pair,
     pair_or_name,
@@ -116,6 +118,7 @@ def _commands() -> tuple[tuple[str, str, _AddOptions], ...]:
         ("reload", "make the worker read its configuration again, and print what changes", _add_state_directory),
         ("check", "print what `txworker reload` would change; nothing is changed", _add_state_directory),
         ("health", "tell whether the worker takes new jobs, for probes", _add_health),
+        ("web", "serve a page that shows jobs in a browser", _add_web),
         ("completion", "print what makes a shell complete this program's words", _add_completion),
     )
 
@@ -323,6 +326,32 @@ def _add_state_directory(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_web(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "workers", nargs="*", type=address, metavar="HOST:PORT", help="workers to show (default: that of --addr)"
+    )
+    _add_all_workers(parser)
+    parser.add_argument(
+        "--listen",
+        type=listen_address,
+        default=listen_address("127.0.0.1:30080"),
+        metavar="HOST:PORT",
+        help="where browsers find the page (127.0.0.1:30080); port 0: any free one",
+    )
+    parser.add_argument(
+        "--name",
+        action="append",
+        default=[],
+        metavar="HOST",
+        help="a host name that browsers may call the page by, beside that of --listen; may be repeated",
+    )
+    parser.add_argument("--allow-stop", action="store_true", help="let the page stop jobs; otherwise it only shows")
+    tls = parser.add_argument_group("beyond this machine", "a --listen that is not loopback needs all three")
+    tls.add_argument("--web-cert", metavar="FILE", help="PEM of the page's certificate, with its chain")
+    tls.add_argument("--web-key", metavar="FILE", help="PEM of its key")
+    tls.add_argument("--client-ca", metavar="FILE", help="PEM of the CA of the browsers' certificates")
+
+
 def _add_completion(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("shell", choices=SHELLS)
     parser.add_argument("--words", choices=("jobs", "workers"), help=argparse.SUPPRESS)  # asked by the script itself
@@ -339,6 +368,8 @@ def _checked(parser: argparse.ArgumentParser, options: argparse.Namespace) -> ar
             del options.argv[0]
         if not options.argv:
             parser.error("there is nothing to run: name an executable")
+    if options.command_name == "web" and options.workers and (options.addr or options.worker or options.all_workers):
+        parser.error("name the workers by their addresses, or by --addr, --worker or --all-workers, not by both")
     if (
         options.command_name in ("stop", "kill")
         and [bool(options.jobs), bool(options.label), options.all].count(True) != 1

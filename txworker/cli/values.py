@@ -43,6 +43,16 @@ def address(text: str) -> str:
     return text
 
 
+def listen_address(text: str) -> tuple[str, int]:
+    """HOST:PORT to listen on, as a host without brackets and a port, which may be 0."""
+    found = _ADDRESS.fullmatch(text)
+    if not found or (found["ipv6"] and not _is_ipv6(found["ipv6"])):
+        raise argparse.ArgumentTypeError(f"must be HOST:PORT, not {text!r}")
+    if int(found["port"]) > _HIGHEST_PORT:
+        raise argparse.ArgumentTypeError(f"port must be from 0 to {_HIGHEST_PORT} in {text!r}")
+    return found["ipv6"] or text.rpartition(":")[0], int(found["port"])
+
+
 def socket_in(text: str) -> str:
     """The address of the worker with this state directory."""
     return address(f"unix:{Path(text).absolute() / SOCKET_NAME}")
