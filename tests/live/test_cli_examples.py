@@ -89,7 +89,7 @@ def named(worker: Daemon, line: str) -> str:
     [
         name if name == "run" else pytest.param(name, marks=pytest.mark.slow)
         for name in EXAMPLES
-        if name not in (*ENDING, "reload", "check")
+        if name not in (*ENDING, "reload", "check", "web")  # test_page.py has those of web
     ],
 )
 def test_examples(worker: Daemon, command: str) -> None:
@@ -133,7 +133,7 @@ def test_readme(worker: Daemon) -> None:
     (worker.place / "scripts").mkdir()
     shutil.copy(worker.place / "count.sh", worker.place / "scripts")
     for line in readme_examples():
-        if arguments(line)[0] not in ENDING:
+        if arguments(line)[0] not in (*ENDING, "web"):
             status, err = by_shell(worker, named(worker, line))
             assert (status in (0, 130), err) == (True, ""), line
 

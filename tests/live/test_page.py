@@ -18,6 +18,7 @@ from tests.support.cutting_proxy import HARDLY_EVER, cutting_proxy
 from tests.support.daemon import LIMIT, Daemon, wait_until
 from tests.support.page import PROGRAM, output_until, page
 from tests.support.pems import Authority
+from txworker.cli.examples import EXAMPLES
 from txworker.pb import worker_pb2 as pb
 
 __all__ = ["again", "config_home"]
@@ -147,6 +148,20 @@ def test_tls(daemon: Daemon, tmp_path: Path) -> None:
     with page(daemon.addr, *files, tls=ssl.create_default_context(cadata=authority.pem.decode())) as web:
         assert web.url.startswith("https://")
         assert web.json("api/workers")["workers"][0]["name"] == daemon.addr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("line", [line for line, _ in EXAMPLES["web"]])
+def test_examples(daemon: Daemon, config_home: Path, line: str) -> None:
+    """What --help shows serves a page, but for the port that others may have."""
+    Authority().sign("page").write(config_home, "page")
+    (config_home / "users.pem").write_bytes(Authority().pem)
+    env = {**name_workers(config_home, build=daemon.addr, test=daemon.addr), "TXWORKER_ADDR": daemon.addr}
+    words = line.replace("0.0.0.0:443", "0.0.0.0:0").split()[2:]
+    listen = words[words.index("--listen") + 1] if "--listen" in words else "127.0.0.1:0"
+    context = ssl.create_default_context()
+    with page(*words, "--listen", listen, env=env, cwd=config_home, tls=context) as web:
+        assert web.url.startswith("https://" if "--web-cert" in words else "http://")
 
 
 @pytest.mark.slow

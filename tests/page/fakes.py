@@ -117,6 +117,7 @@ class FakeClient:
         stderr: bool = False,
         tail: int | None = None,
         live: bool = True,
+        lease: float | None = None,
     ) -> Deferred[None]:
         self.asked.append(("follow", job_id, offset, live))
         if self.problem is not None:

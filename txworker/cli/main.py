@@ -58,10 +58,10 @@ CONTROL_COMMANDS: dict[str, Callable[[ControlStub, argparse.Namespace], int]] = 
 CHANNEL_COMMANDS: dict[str, Callable[[grpc.Channel, argparse.Namespace], int]] = {"health": health}
 """So do these, by services that are not the worker's alone."""
 
-LOCAL_COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {"completion": completion, "web": web}
-"""They ask no worker, or make their own clients."""
+LOCAL_COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {"completion": completion}
+"""They ask no worker."""
 
-OWN_CLIENTS: dict[str, Callable[[argparse.Namespace], int]] = {"top": top}
+OWN_CLIENTS: dict[str, Callable[[argparse.Namespace], int]] = {"top": top, "web": web}
 """They make a client for each worker themselves, of one as of several."""
 
 
