@@ -67,7 +67,7 @@ class WireTests(SynchronousTestCase):
             "Job": "jobID=1 command=2 path=3 args=4 state=5 exitCode=6 signal=7 errorText=8 createdAt=9 startedAt=10 "
             "finishedAt=11 outputBytes=12 labels=13 requestID=14 userCPU=15 systemCPU=16 maxRSSBytes=17 "
             "outputTruncated=18 pid=19 leftoversEnded=20 directory=22 timeout=23 quietTimeout=24 limits=25 envNames=26 "
-            "separateStderr=27 user=28 takeovers=29 coreDumped=30 shortened=32 lease=33",
+            "separateStderr=27 user=28 takeovers=29 coreDumped=30 shortened=32",
             "ListJobsReq": "states=1 labels=2 pageSize=3 pageToken=4 idPrefix=5 since=6 until=7",
             "ListJobsRes": "jobs=1 nextPageToken=2",
             "WatchJobsReq": "jobIDs=1 labels=2",

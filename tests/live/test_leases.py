@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import signal
 import subprocess
 import time
@@ -64,7 +63,6 @@ def test_runs_out(daemon: Daemon, tmp_path: Path) -> None:
     answer = daemon.query(left)
     assert (answer.job.state, answer.errorText) == (pb.JOB_STATE_STOPPED, "lease of 1 s ran out: signal: terminated")
     assert 1 <= seconds_of(answer.job) < 2
-    assert answer.job.lease.seconds == 1
     assert f"Job {left} is being ended (lease)." in daemon.log()
 
 
@@ -134,12 +132,11 @@ def test_run_is_killed(a_daemon: ADaemon) -> None:
 
 
 def test_commands(daemon: Daemon) -> None:
-    """`start --lease` leaves the renewing to `renew`, which says what runs no longer; `inspect` shows the lease."""
+    """`start --lease` leaves the renewing to `renew`, which says what runs no longer."""
     status, printed, err = txworker(daemon, "start", "--lease", "1h", "sleep", "1000")
     job_id = printed.decode().strip()
     assert (status, err) == (0, "")
     assert txworker(daemon, "renew", job_id[:8]) == (0, b"", "")
-    assert re.search(rb"^lease +3600[.]000 s$", txworker(daemon, "inspect", job_id[:8])[1], re.MULTILINE)
     txworker(daemon, "kill", "--wait", job_id)
     assert txworker(daemon, "renew", job_id) == (1, b"", f"txworker: job {job_id} does not run any more\n")
 

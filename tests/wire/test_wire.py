@@ -145,7 +145,7 @@ class JobTests(SynchronousTestCase):
         """A record says how the job was started, what was in force, and by how many workers it was taken over."""
         message = job_to_pb(DETAILED)
         self.assertEqual(("/srv/asked", "nobody", 2), (message.directory, message.user, message.takeovers))
-        self.assertEqual((60.5, 7.0, 30.0), tuple(map(_at, (message.timeout, message.quietTimeout, message.lease))))
+        self.assertEqual((60.5, 7.0), tuple(map(_at, (message.timeout, message.quietTimeout))))
         self.assertTrue(message.separateStderr)
         limits = message.limits
         self.assertEqual((1, 2, 4, 5), (limits.maxOutputBytes, limits.maxMemoryBytes, limits.maxOpenFiles, 5))

@@ -90,7 +90,6 @@ def _how_started(job: pb.Job) -> list[tuple[str, object]]:
         ("user", job.user),
         ("timeout", _span(job.timeout)),
         ("quiet after", _span(job.quietTimeout)),
-        ("lease", _span(job.lease)),
         ("stdout", "separate from stderr" if job.separateStderr else ""),
         ("environment", " ".join(job.envNames)),
         ("limits", " ".join(_limits(job.limits))),

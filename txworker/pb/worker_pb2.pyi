@@ -467,7 +467,6 @@ class Job(_message.Message):
     TAKEOVERS_FIELD_NUMBER: _builtins.int
     COREDUMPED_FIELD_NUMBER: _builtins.int
     SHORTENED_FIELD_NUMBER: _builtins.int
-    LEASE_FIELD_NUMBER: _builtins.int
     jobID: _builtins.str
     command: _builtins.str
     path: _builtins.str
@@ -525,10 +524,6 @@ class Job(_message.Message):
     def envNames(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The names, not the values, of the request's env."""
 
-    @_builtins.property
-    def lease(self) -> _duration_pb2.Duration:
-        """As in the request."""
-
     def __init__(
         self,
         *,
@@ -562,11 +557,10 @@ class Job(_message.Message):
         takeovers: _builtins.int = ...,
         coreDumped: _builtins.bool = ...,
         shortened: _builtins.bool = ...,
-        lease: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["createdAt", b"createdAt", "finishedAt", b"finishedAt", "lease", b"lease", "limits", b"limits", "quietTimeout", b"quietTimeout", "startedAt", b"startedAt", "systemCPU", b"systemCPU", "timeout", b"timeout", "userCPU", b"userCPU"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["createdAt", b"createdAt", "finishedAt", b"finishedAt", "limits", b"limits", "quietTimeout", b"quietTimeout", "startedAt", b"startedAt", "systemCPU", b"systemCPU", "timeout", b"timeout", "userCPU", b"userCPU"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["args", b"args", "command", b"command", "coreDumped", b"coreDumped", "createdAt", b"createdAt", "directory", b"directory", "envNames", b"envNames", "errorText", b"errorText", "exitCode", b"exitCode", "finishedAt", b"finishedAt", "jobID", b"jobID", "labels", b"labels", "lease", b"lease", "leftoversEnded", b"leftoversEnded", "limits", b"limits", "maxRSSBytes", b"maxRSSBytes", "outputBytes", b"outputBytes", "outputTruncated", b"outputTruncated", "path", b"path", "pid", b"pid", "quietTimeout", b"quietTimeout", "requestID", b"requestID", "separateStderr", b"separateStderr", "shortened", b"shortened", "signal", b"signal", "startedAt", b"startedAt", "state", b"state", "systemCPU", b"systemCPU", "takeovers", b"takeovers", "timeout", b"timeout", "user", b"user", "userCPU", b"userCPU"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["args", b"args", "command", b"command", "coreDumped", b"coreDumped", "createdAt", b"createdAt", "directory", b"directory", "envNames", b"envNames", "errorText", b"errorText", "exitCode", b"exitCode", "finishedAt", b"finishedAt", "jobID", b"jobID", "labels", b"labels", "leftoversEnded", b"leftoversEnded", "limits", b"limits", "maxRSSBytes", b"maxRSSBytes", "outputBytes", b"outputBytes", "outputTruncated", b"outputTruncated", "path", b"path", "pid", b"pid", "quietTimeout", b"quietTimeout", "requestID", b"requestID", "separateStderr", b"separateStderr", "shortened", b"shortened", "signal", b"signal", "startedAt", b"startedAt", "state", b"state", "systemCPU", b"systemCPU", "takeovers", b"takeovers", "timeout", b"timeout", "user", b"user", "userCPU", b"userCPU"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -126,7 +126,6 @@ def job_to_pb(job: Job) -> pb.Job:
         separateStderr=job.spec.separate_stderr,
         user=job.settings.user,
         takeovers=job.takeovers,
-        lease=_optional_duration(job.spec.lease_seconds),
     )
 
 
