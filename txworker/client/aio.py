@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, aclosing
 from datetime import datetime
 from functools import partial
@@ -14,7 +14,8 @@ import grpc
 import grpc.aio
 
 from txworker.client.connection import DEFAULT_ADDR, OPTIONS, TLS, target
-from txworker.client.errors import Closed, NoSuchJob, WorkerError, error_of, passes
+from txworker.client.errors import Closed, JobNotRunning, NoSuchJob, WorkerError, error_of, passes
+from txworker.client.feeding import Patience, Readable, Unacknowledged, async_pieces
 from txworker.client.handles import AsyncJob
 from txworker.client.leases import RenewalTask
 from txworker.client.outage import NO_LIMIT, Outage, TimeLimit
@@ -144,6 +145,93 @@ class AsyncClient:
             await self._open(once, pb.SignalJobReq(jobID=job_id, signal=number), self._deadline)
         except (grpc.aio.AioRpcError, asyncio.CancelledError) as error:
             raise self._error(error) from error
+
+    async def feed(
+        self, job_id: str, source: bytes | Readable | Iterable[bytes] | AsyncIterable[bytes], *, end: bool = True
+    ) -> int:
+        """
+        As `Client.feed`; the source may be an async iterable, too, and what blocks is read in a thread. When the job
+        takes no more, the source is not waited for.
+        """
+        feeding = Unacknowledged(job_id, end)
+        changed = asyncio.Condition()
+        reading = asyncio.ensure_future(self._read_source(source, feeding, changed))
+        try:
+            await self._feed_all(feeding, changed, reading)
+        finally:
+            reading.cancel()
+        return feeding.taken
+
+    async def _read_source(self, source: Any, feeding: Unacknowledged, changed: asyncio.Condition) -> None:
+        try:
+            async for piece in async_pieces(source):
+                async with changed:
+                    await changed.wait_for(lambda: not feeding.full)
+                    feeding.add(piece)
+                    changed.notify_all()
+            feeding.no_more()
+        finally:
+            async with changed:
+                changed.notify_all()
+
+    async def _feed_all(
+        self, feeding: Unacknowledged, changed: asyncio.Condition, reading: asyncio.Future[None]
+    ) -> None:
+        outage, patience = self._outage(f"feeding job {feeding.job_id}"), Patience(self._patience)
+        known = False
+        while True:
+            try:
+                if not known:
+                    question = iter([pb.FeedJobReq(jobID=feeding.job_id)])
+                    feeding.resume((await self._open(self._stub.FeedJob, question, self._deadline)).total)
+                    self._over(outage)
+                    async with changed:
+                        changed.notify_all()
+                known = False
+                total = await self._feed_once(feeding, changed, reading)
+                known = True
+                self._over(outage)
+                more = feeding.answered(total)
+                async with changed:
+                    changed.notify_all()
+                if not more:
+                    return
+            except (grpc.aio.AioRpcError, asyncio.CancelledError) as error:  # noqa: PERF203  # each turn is an attempt
+                failure = patience.failure(self._error(error), feeding.begun, time.monotonic())
+                if feeding.begun and isinstance(failure, JobNotRunning):
+                    return
+                await self._reach(outage, failure, f"at byte {feeding.taken}")
+
+    async def _feed_once(
+        self, feeding: Unacknowledged, changed: asyncio.Condition, reading: asyncio.Future[None]
+    ) -> int:
+        """One call; the worker's total. Raises what the source raises."""
+        call: Any = None
+
+        async def messages() -> AsyncGenerator[pb.FeedJobReq, None]:
+            yield pb.FeedJobReq(jobID=feeding.job_id)
+            while not feeding.complete():
+                async with changed:
+                    if ended or (reading.done() and reading.exception()):
+                        return
+                    message = feeding.message()
+                    if message is None:
+                        await changed.wait()
+                        continue
+                yield message
+
+        ended = False
+        call = self._open(self._stub.FeedJob, messages())
+        try:
+            total: int = (await call).total
+        finally:
+            ended = True
+            call.cancel()
+            async with changed:
+                changed.notify_all()
+        if reading.done():
+            reading.result()
+        return total
 
     async def resize(self, job_id: str, rows: int, columns: int) -> None:
         """As `Client.resize`."""

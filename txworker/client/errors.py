@@ -51,6 +51,14 @@ class NoTerminal(WorkerError):
     """The job was started without a terminal."""
 
 
+class NotFed(WorkerError):
+    """The job was started without feed: its stdin takes no further bytes."""
+
+
+class FeedInProgress(WorkerError):
+    """Another call feeds the job."""
+
+
 class NoSuchExecutable(WorkerError):
     """The executable, or the interpreter that its first line names, does not exist on the worker's machine."""
 
@@ -128,6 +136,8 @@ CLASSES: dict[str, type[WorkerError]] = {
     "JOB_REMOVED": JobRemoved,
     "JOB_NOT_RUNNING": JobNotRunning,
     "NO_TERMINAL": NoTerminal,
+    "NOT_FED": NotFed,
+    "FEED_IN_PROGRESS": FeedInProgress,
     "EXECUTABLE_NOT_FOUND": NoSuchExecutable,
     "DIRECTORY_NOT_FOUND": NoSuchDirectory,
     "NOT_PERMITTED": NotPermitted,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable
 from contextlib import aclosing, closing
 from typing import TYPE_CHECKING
 
+from txworker.client.feeding import Readable
 from txworker.client.reading import decoder
 from txworker.client.values import JobRecord, JobResult
 
@@ -63,6 +64,10 @@ class Job:
         """As `Client.signal`."""
         self._client.signal(self.id, number)
 
+    def feed(self, source: bytes | Readable | Iterable[bytes], *, end: bool = True) -> int:
+        """As `Client.feed`."""
+        return self._client.feed(self.id, source, end=end)
+
     def resize(self, rows: int, columns: int) -> None:
         """As `Client.resize`."""
         self._client.resize(self.id, rows, columns)
@@ -116,6 +121,10 @@ class AsyncJob:
     async def signal(self, number: int) -> None:
         """As `Client.signal`."""
         await self._client.signal(self.id, number)
+
+    async def feed(self, source: bytes | Readable | Iterable[bytes] | AsyncIterable[bytes], *, end: bool = True) -> int:
+        """As `AsyncClient.feed`."""
+        return await self._client.feed(self.id, source, end=end)
 
     async def resize(self, rows: int, columns: int) -> None:
         """As `Client.resize`."""

@@ -41,6 +41,8 @@ class StartDetails(TypedDict, total=False):
     """The job is stopped when it has printed nothing for this time."""
     stdin: bytes
     """What the job reads from its standard input; at most 4 MiB together with the rest of the request."""
+    feed: bool
+    """The standard input stays open behind `stdin`, for the bytes of feed()."""
     limits: Limits
     """What the job and its children may use."""
     labels: Mapping[str, str]
@@ -86,6 +88,7 @@ def start_request(command: str, path: str, details: StartDetails) -> pb.StartJob
         tty="tty" in details,
         ttyRows=rows,
         ttyColumns=columns,
+        feed=details.get("feed", False),
         lease=to_duration(details.get("lease")),
     )
 

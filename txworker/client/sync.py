@@ -14,6 +14,8 @@ import grpc
 
 from txworker.client.connection import DEFAULT_ADDR, OPTIONS, TLS, target
 from txworker.client.errors import Closed, NoSuchJob, WorkerError, error_of, passes
+from txworker.client.feed_thread import FeedCalls, FeedThread
+from txworker.client.feeding import Readable, Unacknowledged
 from txworker.client.handles import Job
 from txworker.client.leases import RenewalThread
 from txworker.client.outage import NO_LIMIT, Outage, TimeLimit
@@ -182,6 +184,22 @@ class Client:
             self._call(once, pb.SignalJobReq(jobID=job_id, signal=number), self._deadline)
         except grpc.RpcError as error:
             raise self._error(error) from error
+
+    def feed(self, job_id: str, source: bytes | Readable | Iterable[bytes], *, end: bool = True) -> int:
+        """
+        Write to the stdin of a job that was started with `feed`, as fast as the job reads: bytes, a file in binary
+        mode, or anything that yields bytes. Then close it, unless `end` is False. How many bytes the job has taken:
+        fewer than there were, if it closed its stdin or ended meanwhile.
+
+        Each byte is written once, whatever connections are lost and workers are replaced; one feeds a job at a time.
+        The source is read in this thread, and read ahead by a few megabytes at most.
+
+        Raises:
+            NotFed: it was started without `feed`.
+            JobNotRunning: it was done before.
+            FeedInProgress: another call feeds it.
+        """
+        return FeedThread(Unacknowledged(job_id, end), FeedCalls(self, job_id)).run(source)
 
     def resize(self, job_id: str, rows: int, columns: int) -> None:
         """

@@ -21,6 +21,7 @@ from twisted.python.failure import Failure
 from txworker.client.aio import AsyncClient
 from txworker.client.connection import DEFAULT_ADDR, TLS
 from txworker.client.errors import Closed
+from txworker.client.feeding import Readable
 from txworker.client.requests import StartDetails
 from txworker.client.telling import tell_log
 from txworker.client.values import JobRecord, JobResult, JobState, LiveUsage
@@ -108,6 +109,10 @@ class TwistedClient:
     def signal(self, job_id: str, number: int) -> Deferred[None]:
         """As `Client.signal`."""
         return self._fires(lambda: self._client.signal(job_id, number))
+
+    def feed(self, job_id: str, source: bytes | Readable | Iterable[bytes], *, end: bool = True) -> Deferred[int]:
+        """As `Client.feed`; the source is read in a thread of its own, and not waited for when the job is over."""
+        return self._fires(lambda: self._client.feed(job_id, source, end=end))
 
     def resize(self, job_id: str, rows: int, columns: int) -> Deferred[None]:
         """As `Client.resize`."""

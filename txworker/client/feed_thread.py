@@ -1,0 +1,153 @@
+"""Feeding a job's stdin for the blocking client: one thread reads the source, another one makes the calls."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from txworker.client.errors import Closed, JobNotRunning
+from txworker.client.feeding import Patience, Readable, Unacknowledged, pieces
+from txworker.pb import worker_pb2 as pb
+
+if TYPE_CHECKING:  # it makes the calls
+    from txworker.client.sync import Client
+
+
+class FeedCalls:
+    """The calls of one feeding, by a client."""
+
+    def __init__(self, client: Client, job_id: str) -> None:
+        self._client = client
+        self._question = pb.FeedJobReq(jobID=job_id)
+        self._outage = client._outage(f"feeding job {job_id}")
+        self._patience = Patience(client._patience)
+
+    def total(self) -> int:
+        """The worker's total, by a call without data."""
+        client = self._client
+        total = client._call(client._stub.FeedJob, iter([self._question]), client._deadline).total
+        client._over(self._outage)
+        return total
+
+    def open(self, messages: Iterator[pb.FeedJobReq]) -> AbstractContextManager[Any]:
+        """A call."""
+        return self._client._open(self._client._stub.FeedJob.future, messages)
+
+    def failed(self, error: grpc.RpcError, feeding: Unacknowledged) -> bool:
+        """Wait until the worker answers; False: the job is done."""
+        failure = self._patience.failure(self._client._error(error), feeding.begun, time.monotonic())
+        if feeding.begun and isinstance(failure, JobNotRunning):
+            return False
+        self._client._reach(self._outage, failure, f"at byte {feeding.taken}")
+        return True
+
+
+class FeedThread:
+    """One feeding. run() is for the thread that reads the source."""
+
+    def __init__(self, feeding: Unacknowledged, calls: FeedCalls) -> None:
+        self._feeding = feeding
+        self._calls = calls
+        self._changed = threading.Condition()
+        self._over = False
+        self._error: BaseException | None = None
+        self._number = 0
+        self._cancel: Callable[[], object] = lambda: None
+
+    def run(self, source: bytes | Readable | Iterable[bytes]) -> int:
+        """Feed all of it; the bytes that were taken. Raises what the source raises, and WorkerError."""
+        threading.Thread(target=self._call_all, name="txworker-feed", daemon=True).start()
+        try:
+            for piece in pieces(source):
+                if not self._put(piece):
+                    break
+            with self._changed:
+                self._feeding.no_more()
+                self._changed.notify_all()
+                self._changed.wait_for(lambda: self._over)
+        finally:
+            self._end()
+        if self._error is not None:
+            raise self._error
+        return self._feeding.taken
+
+    def _put(self, data: bytes) -> bool:
+        """Add bytes, once there is room; False: the feeding is over, and they were not added."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._over or not self._feeding.full)
+            if not self._over:
+                self._feeding.add(data)
+                self._changed.notify_all()
+            return not self._over
+
+    def _end(self, error: BaseException | None = None) -> None:
+        """Only the first call counts."""
+        with self._changed:
+            if not self._over:
+                self._over, self._error = True, error
+            self._changed.notify_all()
+        self._cancel()
+
+    def _call_all(self) -> None:
+        try:
+            self._call_until_over()
+        except BaseException as error:
+            self._end(error)
+        else:
+            self._end()
+
+    def _call_until_over(self) -> None:
+        known = False
+        while True:
+            try:
+                if not known:
+                    total = self._calls.total()
+                    with self._changed:
+                        self._feeding.resume(total)
+                        self._number += 1
+                        self._changed.notify_all()
+                known = False
+                total = self._call()
+                known = True
+                if not self._answered(total):
+                    return
+            except grpc.RpcError as error:  # noqa: PERF203  # each turn of the loop is an attempt
+                if not self._calls.failed(error, self._feeding):
+                    return
+
+    def _call(self) -> int:
+        with self._changed:
+            self._number += 1
+            messages = self._messages(self._number)
+        with self._calls.open(messages) as call:
+            self._cancel = call.cancel
+            try:
+                answer: pb.FeedJobRes = call.result()
+            except grpc.FutureCancelledError as error:
+                raise Closed from error
+            return answer.total
+
+    def _answered(self, total: int) -> bool:
+        with self._changed:
+            self._number += 1
+            more = self._feeding.answered(total)
+            self._changed.notify_all()
+            return more
+
+    def _messages(self, number: int) -> Iterator[pb.FeedJobReq]:
+        """Of one call. gRPC's thread waits in it for bytes, until the call is over."""
+        yield pb.FeedJobReq(jobID=self._feeding.job_id)
+        while True:
+            with self._changed:
+                if self._over or number != self._number or self._feeding.complete():
+                    return
+                message = self._feeding.message()
+                if message is None:
+                    self._changed.wait()
+                    continue
+            yield message

@@ -1,0 +1,148 @@
+"""
+Feeding a job's stdin: what was sent and is not known to be taken, so that it can be sent again.
+
+A call tells how much was taken only when it is answered, so each sends CALL_BYTES at most, which are kept until then.
+After a lost connection the worker is asked for its total, which says where to go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from typing import Protocol
+
+from txworker.client.errors import FeedInProgress, WorkerError
+from txworker.pb import worker_pb2 as pb
+
+MESSAGE_BYTES = 256 * 1024
+CALL_BYTES = 4 * 1024 * 1024
+
+
+class Readable(Protocol):
+    """A file in binary mode."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
+def pieces(source: bytes | Readable | Iterable[bytes]) -> Iterator[bytes]:
+    """The bytes of a source in pieces that fit into a message, each as soon as it is there."""
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        source = (bytes(source),)
+    read = getattr(source, "read1", getattr(source, "read", None))
+    blocks: Iterable[bytes] = source if read is None else iter(lambda: read(MESSAGE_BYTES), b"")  # type: ignore[assignment]  # then it is an iterable
+    for block in blocks:
+        for begin in range(0, len(block), MESSAGE_BYTES):
+            yield block[begin : begin + MESSAGE_BYTES]
+
+
+async def async_pieces(source: bytes | Readable | Iterable[bytes] | AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+    """As pieces(); what may block is read in a thread."""
+    if isinstance(source, AsyncIterable):
+        async for block in source:
+            for piece in pieces(block):
+                yield piece
+    else:
+        iterator = pieces(source)
+        while piece := await asyncio.to_thread(next, iterator, b""):
+            yield piece
+
+
+class Unacknowledged:
+    """
+    The bytes of one feeding that are not known to be taken. No I/O, no lock; one call at a time.
+
+    taken: how many bytes of this feeding the job has taken for certain. end: close the stdin behind the last one.
+    """
+
+    def __init__(self, job_id: str, end: bool) -> None:
+        self.job_id = job_id
+        self.taken = 0
+        self._end = end
+        self._pieces: deque[bytearray] = deque()
+        self._size = 0
+        self._next = 0
+        self._sent = 0
+        self._total: int | None = None
+        self._no_more = self._complete = False
+
+    @property
+    def begun(self) -> bool:
+        """The worker has answered once."""
+        return self._total is not None
+
+    @property
+    def full(self) -> bool:
+        """No more bytes should be added before some are taken."""
+        return self._size >= CALL_BYTES
+
+    def add(self, data: bytes) -> None:
+        """Further bytes, a message's at most; few bytes that were not sent yet become one message."""
+        if self._next < len(self._pieces) and len(self._pieces[-1]) + len(data) <= MESSAGE_BYTES:
+            self._pieces[-1] += data
+        else:
+            self._pieces.append(bytearray(data))
+        self._size += len(data)
+
+    def no_more(self) -> None:
+        """All bytes were added."""
+        self._no_more = True
+
+    def resume(self, total: int) -> None:
+        """The worker says how much was taken by all calls: a call begins behind that."""
+        if self._total is not None:
+            self._drop(total - self._total)
+        self._total = total
+        self._next = self._sent = 0
+        self._complete = False
+
+    def message(self) -> pb.FeedJobReq | None:
+        """The call's next message; None: wait for more bytes. Not when complete()."""
+        if self._next < len(self._pieces):
+            data = bytes(self._pieces[self._next])
+            self._next += 1
+            self._sent += len(data)
+            self._complete = self._sent >= CALL_BYTES
+            return pb.FeedJobReq(data=data)
+        if self._no_more:
+            self._complete = True
+            return pb.FeedJobReq(end=self._end)
+        return None
+
+    def complete(self) -> bool:
+        """The call's last message was given."""
+        return self._complete
+
+    def answered(self, total: int) -> bool:
+        """The call was answered; whether another one is needed."""
+        was_complete, sent, before = self._complete, self._sent, self._total or 0
+        self.resume(total)
+        if not was_complete or total - before < sent:  # the job has closed its stdin, or ended
+            return False
+        return bool(self._pieces) or not self._no_more
+
+    def _drop(self, count: int) -> None:
+        count = max(0, min(count, self._size))
+        self.taken += count
+        self._size -= count
+        while count and count >= len(self._pieces[0]):
+            count -= len(self._pieces.popleft())
+        if count:
+            del self._pieces[0][:count]
+
+
+class Patience:
+    """How long a feeding that goes on waits for its own earlier call, which the worker has not missed yet."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._since: float | None = None
+
+    def failure(self, error: WorkerError, begun: bool, now: float) -> WorkerError:
+        """The failure as one that passes, if it is one of those; else itself."""
+        if not (begun and isinstance(error, FeedInProgress)):
+            self._since = None
+            return error
+        if self._since is None:
+            self._since = now
+        return error if now - self._since >= self._seconds else WorkerError(str(error), code="UNAVAILABLE")
