@@ -54,6 +54,11 @@ class ChangesTests(SynchronousTestCase):
         self.assertEqual([Change("web.addr", '"[::1]:1"', '"127.0.0.1:2"', False)], changes(one, other))
         self.assertEqual([Change("web.addr", "", '"[::1]:1"', False)], changes(CONFIG, one))
 
+    def test_lists(self) -> None:
+        """A list is told as the file has it."""
+        new = replace(CONFIG, scheduler=Scheduler(addrs=("a:1", "b:2")))
+        self.assertEqual([Change("scheduler.addrs", "[]", '["a:1", "b:2"]', False)], changes(CONFIG, new))
+
     def test_secrets(self) -> None:
         """Variables of jobs may be secrets: their names are told, their values never."""
         old = replace(CONFIG, jobs=replace(JOBS, environment={"KEY": "secret", "GONE": "secret"}))

@@ -208,4 +208,6 @@ def _shown(key: str, values: Mapping[str, Any]) -> str:
         return ""
     if key.startswith(_SECRET):
         return "(hidden)"
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(shown, value))}]"
     return shown(str(value) if isinstance(value, Path) else value)
