@@ -9,9 +9,9 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
+from txworker.base.http_limits import IDLE_SECONDS, MAX_BODY_BYTES, REQUEST_SECONDS
 from txworker.web.errors import CannotServe
 from txworker.web.health import livez, readyz
-from txworker.web.limits import IDLE_SECONDS, MAX_BODY_BYTES, REQUEST_SECONDS
 from txworker.web.server import WebServer
 
 MAX_CONNECTIONS = 3

@@ -15,9 +15,11 @@ from twisted.internet.error import CannotListenError
 from twisted.web.http import Request
 from twisted.web.server import Site
 
+from txworker.base.http_limits import IDLE_SECONDS, LimitedFactory, LimitedRequest
 from txworker.base.logs import begin_logging
 from txworker.client.tx import TwistedClient
 from txworker.page.access import Access
+from txworker.page.event_stream import MOST_STREAMS
 from txworker.page.guard import Guard
 from txworker.page.page_resource import PageResource
 from txworker.page.place import Place, WrongPlace
@@ -28,8 +30,8 @@ from txworker.page.table import JobTable
 from txworker.page.values import PageWorker
 from txworker.page.worker_link import WorkerLink
 
-IDLE_SECONDS = 60
-"""A browser's connection without a request is closed after that."""
+MOST_CONNECTIONS = 2 * MOST_STREAMS
+"""Of all browsers; one more is closed at once."""
 
 DEADLINE_SECONDS = 5.0
 """For each answer of a worker."""
@@ -40,8 +42,11 @@ class QuietSite(Site):
 
     noisy = False
 
+    def __init__(self, page: PageResource, reactor: Any) -> None:
+        super().__init__(page, requestFactory=LimitedRequest, timeout=IDLE_SECONDS, reactor=reactor)
+
     def log(self, request: Request) -> None:
-        """Nothing."""
+        """Twisted: a request is answered."""
 
 
 @dataclass
@@ -89,8 +94,7 @@ async def listening(reactor: Any, page: Page, place: Place) -> Any:
     Raises:
         WrongPlace: the address is taken or not ours, or a TLS file is wrong.
     """
-    site = QuietSite(page.resource, timeout=IDLE_SECONDS)
-    site.displayTracebacks = False
+    site = LimitedFactory(QuietSite(page.resource, reactor), reactor, MOST_CONNECTIONS)
     try:
         port = await _endpoint(reactor, place).listen(_with_tls(place, site))
     except CannotListenError as error:
@@ -160,7 +164,7 @@ def _endpoint(reactor: Any, place: Place) -> Any:
     return TCP4ServerEndpoint(reactor, place.port, interface=host)
 
 
-def _with_tls(place: Place, site: Site) -> Any:
+def _with_tls(place: Place, site: LimitedFactory) -> Any:
     """The site, within TLS where there are files for it."""
     if not place.cert:
         return site

@@ -12,10 +12,10 @@ from twisted.web.http import NOT_FOUND, OK
 from twisted.web.resource import IResource, Resource
 from twisted.web.server import Site
 
+from txworker.base.http_limits import IDLE_SECONDS, LimitedFactory, LimitedRequest
 from txworker.base.logs import Logger
 from txworker.web.errors import CannotServe
 from txworker.web.health import TextPage
-from txworker.web.limits import IDLE_SECONDS, LimitedFactory, LimitedRequest
 
 
 class WebServer(Service):

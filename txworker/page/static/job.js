@@ -11,7 +11,7 @@ let [job, mayStop, asked, offset] = [null, false, false, null];
 byId("back").href = `./${sessionStorage.getItem("filters") ? `?${sessionStorage.getItem("filters")}` : ""}`;
 
 const plots = {
-  cpu: new Plot(byId("cpu-plot"), (value) => String(Math.round(value * 100) / 100)),
+  cpu: new Plot(byId("cpu-plot"), (value) => String(Math.round(value * 100) / 100), { least: 0.1 }),
   memory: new Plot(byId("memory-plot"), bytes, { steps: POWERS }),
   output: new Plot(byId("output-plot"), bytes, { steps: POWERS }),
 };

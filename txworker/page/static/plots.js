@@ -14,11 +14,13 @@ export class Plot {
   #ink;
   #bars;
   #steps;
+  #least; // the top of the axis is no lower
   #plot = null;
   #data = [[], []];
 
   // place: an element; format(value): the words for a value; ink: the colour's variable.
-  constructor(place, format, { ink = "--accent", bars = false, steps = undefined } = {}) {
+  constructor(place, format, { ink = "--accent", bars = false, steps = undefined, least = 0 } = {}) {
+    this.#least = least;
     this.#steps = steps;
     this.#place = place;
     this.#format = format;
@@ -47,10 +49,10 @@ export class Plot {
       padding: [6, 4, 0, 0],
       legend: { show: false },
       cursor: { y: false, drag: { x: false, y: false }, points: { size: 5 } },
-      scales: { y: { range: (_, low, high) => [0, high > 0 ? high * 1.1 : 1] } },
+      scales: { y: { range: (_, low, high) => [0, Math.max(high * 1.1, this.#least) || 1] } },
       axes: [
-        { ...axis, size: 18, gap: 2, space: 70, values: (_, ticks) => ticks.map((tick) => minute(tick, ticks[ticks.length - 1] - ticks[0] < 600)) },
-        { ...axis, size: 56, gap: 4, space: 26, incrs: this.#steps, values: (_, ticks) => ticks.map((tick) => this.#format(tick)) },
+        { ...axis, size: 24, gap: 7, space: 70, values: (_, ticks) => ticks.map((tick) => minute(tick, ticks[ticks.length - 1] - ticks[0] < 600)) },
+        { ...axis, size: 56, gap: 4, space: 20, incrs: this.#steps, values: (_, ticks) => ticks.map((tick) => this.#format(tick)) },
       ],
       series: [{}, {
         stroke: ink,
