@@ -33,7 +33,7 @@ ROOMS: dict[str, set[str]] = {
     "page": {"base", "client"},
     "daemon": {
         *("jobs", "base", "ports", "linux", "config", "output", "store", "leftovers", "process", "worker"),
-        *("rpc", "scheduler", "web", "tracing"),
+        *("rpc", "scheduler", "web", "tracing", "page"),
     },
     "cli": {"base.printable", "base.quantities", "pb", "client", "page"},
 }

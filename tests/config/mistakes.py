@@ -18,6 +18,13 @@ MISTAKES = {
     "[zzz]": "zzz: unknown section; known are grpc_server, scheduler, jobs, worker, log, web, tracing",
     "web.addr = 'x'": 'web.addr: must be host:port, such as 127.0.0.1:30000 or [::1]:30000, not "x"',
     "web.addr = '127.0.0.1:30000'": "web.addr: is the address of grpc_server.addr",
+    "web.page = true": "web.page: needs web.addr, where it is served",
+    "web = {addr = ':1', page = true}": (
+        "web.page: 0.0.0.0:1 is not loopback, and there is no TLS here; `txworker web` serves the page with it"
+    ),
+    f"web = {{addr = '127.0.0.1:1', page = true}}\njobs.state_directory = '/{'x' * 100}'": (
+        f"web.page: needs the socket in the state directory, whose name is too long: /{'x' * 100}"
+    ),
     "addr = 'x:1'": "addr: unknown key; did you mean grpc_server.addr?",
     # types
     "jobs = 3": "jobs: must be a table, [jobs], not 3",

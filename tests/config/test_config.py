@@ -138,7 +138,7 @@ class LoadTests(ConfigTestCase):
             "[scheduler]\naddr = 's.example:65535'\nadvertise_addr = 'w:1'\nuse_tls = true\nca_file = 'b.crt'\n"
             "[jobs]\ndirectory = '.'\noutput_directory = '/deep/down/~'\nstop_grace_seconds = 3\nmax_running = 7\n"
             "state_directory = 's'\ndurability = 'machine'\nkeep_days = 1\nkeep_jobs = 2\nkeep_output_bytes = 3\n"
-            "[web]\naddr = ':30001'\n"
+            "[web]\naddr = '[::1]:30001'\npage = true\n"
         )
         crt, key, ca = (self.directory / name for name in ("a.crt", "a.key", "b.crt"))
         self.assertEqual(GrpcServer("::1", 0, True, crt, key, ca, 10000), loaded.grpc_server)
@@ -147,7 +147,7 @@ class LoadTests(ConfigTestCase):
             Jobs(self.directory, Path("/deep/down/~"), self.directory / "s", "machine", 1.0, 2, 3, 3.0, 7), loaded.jobs
         )
         self.assertIsInstance(loaded.jobs.stop_grace_seconds, float)
-        self.assertEqual(Web("0.0.0.0", 30001), loaded.web)
+        self.assertEqual(Web("::1", 30001, True), loaded.web)
 
     def test_several_schedulers(self) -> None:
         """addrs are tried in their order; a single addr is the same as a list of one."""

@@ -16,8 +16,9 @@ from tests.live.test_cli_workers import config_home, name_workers
 from tests.live.test_takeover import Again, again
 from tests.support.cutting_proxy import HARDLY_EVER, cutting_proxy
 from tests.support.daemon import LIMIT, Daemon, wait_until
-from tests.support.page import PROGRAM, output_until, page
+from tests.support.page import PROGRAM, Page, output_until, page
 from tests.support.pems import Authority
+from tests.support.web import web_addr
 from txworker.cli.examples import EXAMPLES
 from txworker.pb import worker_pb2 as pb
 
@@ -98,6 +99,23 @@ def test_several(a_daemon: ADaemon, config_home: Path) -> None:
         wait_until(lambda: web.json("api/jobs?worker=two&state=succeeded")["total"] == 1)
         for stream in streams:
             stream.close()
+
+
+@pytest.mark.slow
+def test_within_the_worker(a_daemon: ADaemon) -> None:
+    """web.page serves the page of one worker on its own HTTP server; it only shows, and the worker stops as ever."""
+    worker = a_daemon('[web]\naddr = "127.0.0.1:0"\npage = true\n[worker]\nname = "w-1"')
+    job_id = worker.bash("echo hello; sleep 1000")
+    web = Page(f"http://{web_addr(worker)}/")
+    assert web.ask("page").headers["Location"] == "page/"
+    assert b"<!doctype html>" in web.ask("page/").read()
+    wait_until(lambda: web.json("page/api/jobs")["total"] == 1)
+    (shown,) = web.json("page/api/workers")["workers"]
+    assert (shown["name"], shown["state"], web.json("page/api/workers")["mayStop"]) == ("w-1", "connected", False)
+    with web.events(f"page/api/job/events?worker=w-1&id={job_id}") as live:
+        assert output_until(live, b"hello\n") == (6, b"hello\n")
+        assert worker.stop() == 0
+    assert "is away" not in worker.log()
 
 
 @pytest.mark.slow

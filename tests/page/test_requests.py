@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
+from twisted.web.resource import Resource
 
 from tests.page.fakes import FakeBrowser, away, record
 from txworker.client import JobNotRunning, JobRemoved, NoSuchJob
@@ -64,6 +65,16 @@ class RequestsTests(SynchronousTestCase):
             html = self.page.get(path).body.decode()
             for forbidden in ("<style", " style=", " onclick", "<script>", "http://", "https://", "//cdn"):
                 self.assertNotIn(forbidden, html)
+
+    def test_below_another_resource(self) -> None:
+        """Served below another resource, it sends a browser to where its relative links hold."""
+        root = Resource()
+        root.putChild(b"page", self.page.site.resource)
+        self.page.site.resource = root
+        answer = self.page.get("/page?state=failed")
+        self.assertEqual((308, "page/?state=failed"), (answer.status, answer.headers["location"]))
+        for path in ("/page/", "/page/job", "/page/static/list.js", "/page/api/workers"):
+            self.assertEqual(200, self.page.get(path).status, path)
 
     def test_not_there(self) -> None:
         """Nothing but the table of paths is served: no file by any other name."""

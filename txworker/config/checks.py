@@ -12,7 +12,10 @@ from pathlib import Path
 from txworker.base.directory import permission_problem_of, refusal_for_root
 from txworker.base.journal import JOURNAL_SOCKET
 from txworker.config.values import ConfigError, GrpcServer, Jobs, Log, Scheduler, Web
+from txworker.config.warnings import is_loopback
 from txworker.jobs import Limits
+
+_MAX_SOCKET_PATH_BYTES = 107  # sun_path without its NUL (unix(7))
 
 
 def check_server(server: GrpcServer) -> None:
@@ -91,6 +94,23 @@ def check_web(web: Web, server: GrpcServer) -> None:
         raise ConfigError("web.addr", "is the address of grpc_server.addr")
     if importlib.util.find_spec("prometheus_client") is None:
         raise ConfigError("web.addr", "needs prometheus-client, which is not installed: pip install 'txworker[web]'")
+
+
+def check_page(web: Web, state_directory: Path) -> None:
+    """Checks web.page, which shows every job to whoever reaches it. Raises ConfigError at the first mistake."""
+    if not web.page:
+        return
+    if not web.host:
+        raise ConfigError("web.page", "needs web.addr, where it is served")
+    if not is_loopback(web.host):
+        raise ConfigError(
+            "web.page",
+            f"{web.addr} is not loopback, and there is no TLS here; `txworker web` serves the page with it",
+        )
+    if len(os.fsencode(state_directory / "control.sock")) > _MAX_SOCKET_PATH_BYTES:
+        raise ConfigError(
+            "web.page", f"needs the socket in the state directory, whose name is too long: {state_directory}"
+        )
 
 
 def _check_safe(key: str, path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import tomli
 
-from txworker.config.checks import check_jobs, check_log, check_scheduler, check_server, check_web
+from txworker.config.checks import check_jobs, check_log, check_page, check_scheduler, check_server, check_web
 from txworker.config.quoting import quoted, shown
 from txworker.config.readers import READERS, Wrong, host_and_port
 from txworker.config.values import Config, ConfigError, GrpcServer, Jobs, Log, Scheduler, Tracing, Web, Worker
@@ -35,6 +35,7 @@ def load(path: Path | None = None, directory: Path | None = None) -> Config:
         check_jobs(config.jobs)
         check_log(config.log)
         check_web(config.web, config.grpc_server)
+        check_page(config.web, config.jobs.state_directory)
     except ConfigError as error:
         error.source = path
         raise

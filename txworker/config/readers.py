@@ -335,6 +335,7 @@ READERS: Mapping[str, Mapping[str, _Reader]] = {
     },
     "web": {
         "addr": _optional_listen_addr,
+        "page": _flag,
     },
     "tracing": {
         "endpoint": _url,

@@ -97,6 +97,7 @@ class Web:
 
     host: str = ""  # empty: nowhere; IPv6 without its brackets
     port: int = 0  # 0: the kernel picks one
+    page: bool = False  # the page that shows this worker's jobs, under /page/
 
     @property
     def addr(self) -> str:

@@ -47,14 +47,14 @@ def warnings_of(config: Config, room: Callable[[Path], int] = room_on_disk) -> l
 
 def _of_server(server: GrpcServer) -> Iterator[str]:
     if server.use_tls:
-        if not server.client_ca_file and not _is_loopback(server.host):
+        if not server.client_ca_file and not is_loopback(server.host):
             yield (
                 f"grpc_server.client_ca_file is not given: anyone who can reach {server.addr} can run commands on this "
                 "machine"
             )
         yield from _of_key_file(server.key_file)
         return
-    if not _is_loopback(server.host):
+    if not is_loopback(server.host):
         yield (
             f"grpc_server.use_tls is false: {server.addr} is served without TLS, and anyone who can reach it can run "
             "commands on this machine; client_ca_file limits that to clients with a certificate"
@@ -100,14 +100,14 @@ def _of_jobs(jobs: Jobs, room: Callable[[Path], int]) -> Iterator[str]:
 
 
 def _of_web(web: Web) -> Iterator[str]:
-    if web.host and not _is_loopback(web.host):
+    if web.host and not is_loopback(web.host):
         yield (
             f"web.addr is not loopback: anyone who can reach {web.addr} can read metrics and health, without TLS or a "
             "password"
         )
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
     """Only this machine can reach it. A name is not resolved: that takes time, and may change."""
     try:
         return ipaddress.ip_address(host).is_loopback

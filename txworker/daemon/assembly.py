@@ -62,6 +62,7 @@ class _Parts:
     retention: RetentionService
     doors: Doors
     web: Sequence[Service]
+    page: Sequence[Service]
     tracing: TracingDoor
 
 
@@ -108,7 +109,8 @@ def assemble(config: Config, reactor: Any, context: StartContext) -> Assembled:
         tracing.tracer,
     )
     on_web = [] if web is None else web.services(running, worker, doors, readiness, processes, identity)
-    parts = _Parts(running, core, readiness, handover, retention, doors, on_web, tracing)
+    page = [] if web is None or web.page is None else [web.page]
+    parts = _Parts(running, core, readiness, handover, retention, doors, on_web, page, tracing)
     return Assembled(StagedServices(_stages(parts, reactor, notifier)), doors.drain, handover, reload)
 
 
@@ -137,6 +139,7 @@ def _stages(parts: _Parts, reactor: Any, notifier: Notifier) -> list[Sequence[Se
         [StopStep("processes", lambda: core.processes.close(parts.handover.leaves, core.kept))],
         parts.web,
         [doors.server],
+        parts.page,
         status_updates(notifier, lambda: _status(doors, worker), reactor),
         [
             StopStep("jobs", end_jobs),

@@ -9,11 +9,11 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
 
-from txworker.config import Web
+from txworker.config import Config, Web
 from txworker.daemon.descriptors import WEB_CONNECTIONS
 from txworker.daemon.doors import Doors
 from txworker.daemon.processes import Processes
@@ -28,15 +28,22 @@ from txworker.web.server import WebServer
 from txworker.worker.readiness import CAUSES, Readiness
 from txworker.worker.worker import Worker
 
+if TYPE_CHECKING:
+    from txworker.daemon.page_door import PageDoor
+
 
 class WebDoor:
-    """observer counts from the beginning; the pages are made when all other parts are there."""
+    """
+    observer counts from the beginning; the pages are made when all other parts are there. page: a service to be started
+    when the worker serves; None: web.page is not configured.
+    """
 
     def __init__(self, config: Web, reactor: Any) -> None:
         self._config = config
         self._reactor = reactor
         self._metrics = Metrics()
         self.observer: Observer = self._metrics.observer
+        self.page: PageDoor | None = None
 
     def services(
         self,
@@ -52,8 +59,12 @@ class WebDoor:
         self._metrics.read(
             sources(running, worker, lambda: counted.output_finished, doors, readiness, processes, identity)
         )
+        if self._config.page:
+            self.page = _page(self._reactor, running.config, identity[0])
         threads = MetricsThreads(self._reactor, self._metrics.registry)
         pages: dict[str, Any] = {"metrics": threads.page, "livez": livez(), "readyz": readyz(lambda: readiness.reasons)}
+        if self.page is not None:
+            pages["page"] = self.page.resource
         return [
             threads,
             LagWatch(self._reactor, self.observer.turned),
@@ -91,6 +102,12 @@ def sources(
         instance=identity[1],
         build=build(),
     )
+
+
+def _page(reactor: Any, config: Config, name: str) -> PageDoor:
+    from txworker.daemon.page_door import PageDoor  # not before: a worker without it needs no client library
+
+    return PageDoor(reactor, config.jobs.state_directory, name, config.web.host, WEB_CONNECTIONS // 2)
 
 
 def build() -> Mapping[str, str]:

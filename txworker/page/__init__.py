@@ -6,7 +6,7 @@ connection to each worker that all browsers share, and static/ is what a browser
 """
 
 from txworker.page.place import Place, WrongPlace
-from txworker.page.serving import serve, serve_alone
+from txworker.page.serving import page_of, serve, serve_alone
 from txworker.page.values import PageWorker
 
-__all__ = ["PageWorker", "Place", "WrongPlace", "serve", "serve_alone"]
+__all__ = ["PageWorker", "Place", "WrongPlace", "page_of", "serve", "serve_alone"]

@@ -128,7 +128,9 @@ class PageResource(Resource):
             return _error(request, _status(error), sentence_of(error))
 
     def _render(self, request: Request) -> bytes | int:
-        path = b"/".join(request.postpath or []).decode("utf-8", "replace")
+        if not request.postpath:  # below another resource, and without the slash that relative links need
+            return _with_slash(request)
+        path = b"/".join(request.postpath).decode("utf-8", "replace")
         if path in self._changes:
             if request.method != b"POST":
                 request.setHeader("Allow", "POST")
@@ -209,6 +211,14 @@ def _body(request: Request) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise Refused(400, "the body must be a JSON object")
     return body
+
+
+def _with_slash(request: Request) -> bytes:
+    _, _, query = (request.uri or b"").partition(b"?")
+    where = (request.prepath or [b""])[-1] + b"/" + (b"?" + query if query else b"")
+    request.setHeader(b"Location", where)
+    request.setResponseCode(308)
+    return b""
 
 
 def _file(request: Request, file: StaticFile) -> bytes:

@@ -9,7 +9,7 @@ from txworker.base.logs import Logger
 from txworker.base.reactor import Clock
 from txworker.client import NoSuchJob, WorkerError
 from txworker.page.access import Access, Action
-from txworker.page.event_stream import Ceiling, EventStream
+from txworker.page.event_stream import MOST_STREAMS, Ceiling, EventStream
 from txworker.page.guard import Refused
 from txworker.page.job_stream import JobStream
 from txworker.page.list_stream import ListStream, listed
@@ -41,6 +41,7 @@ class Routes:
         jobs: JobTable,
         samples: Samples,
         access: Access,
+        most_streams: int = MOST_STREAMS,
     ) -> None:
         self._clock = clock
         self._now = now
@@ -48,7 +49,7 @@ class Routes:
         self._jobs = jobs
         self._samples = samples
         self._access = access
-        self._ceiling = Ceiling()
+        self._ceiling = Ceiling(most_streams)
         self.seen: dict[str, Route] = {
             "api/workers": self._workers,
             "api/jobs": self._list,

@@ -72,9 +72,10 @@ def page_of(
     hosts: set[str],
     allow_stop: bool,
     now: Callable[[], float] = time.time,
+    most_streams: int = MOST_STREAMS,
 ) -> Page:
     """
-    The page of these workers, for browsers that call it by one of these host names.
+    The page of these workers, for browsers that call it by one of these host names, in so many tabs at once at most.
 
     Raises:
         OSError: a TLS file of a worker cannot be read.
@@ -82,7 +83,7 @@ def page_of(
     """
     jobs, samples, access = JobTable(), Samples(), Access(allow_stop)
     links = [WorkerLink(reactor, worker, _client(reactor, worker), jobs, samples, now) for worker in workers]
-    routes = Routes(reactor, now, links, jobs, samples, access)
+    routes = Routes(reactor, now, links, jobs, samples, access, most_streams)
     resource = PageResource(Guard(hosts), access, static_files(), routes.seen, routes.changes)
     return Page(resource, links)
 
