@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import count
+from queue import SimpleQueue
 from typing import Any
 
 from prometheus_client import generate_latest
+from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.trial.unittest import SynchronousTestCase
+from twisted.web.server import Site
 
 from txworker.jobs import Job, JobSpec, JobState
 from txworker.ports import Observer
-from txworker.web.metrics import Metrics
+from txworker.web.metrics import Metrics, MetricsThreads
 from txworker.web.reading import Rising, ShimReadings, Sources
 
 JOB = Job("an-id", JobSpec("true"), 0.0, started_at=100.0, finished_at=103.0, state=JobState.FAILED)
@@ -159,3 +164,56 @@ class ReadingTests(SynchronousTestCase):
 
         rising = Rising(read_finished, lambda: unfinished)
         self.assertEqual([10, 10, 10, 15], [rising() for _ in range(4)])
+
+
+class StandingReactor:
+    """A reactor that turns only when it is told to."""
+
+    def __init__(self) -> None:
+        self._calls: SimpleQueue[Callable[[], Any]] = SimpleQueue()
+
+    def callFromThread(self, call: Callable[..., Any], *args: Any) -> None:
+        """Twisted: call it in the reactor thread."""
+        self._calls.put(lambda: call(*args))
+
+    def turn(self) -> None:
+        """Make the next call; waits for it."""
+        self._calls.get(timeout=10)()
+
+
+class MetricsThreadsTests(SynchronousTestCase):
+    def test_stop_during_a_scrape(self) -> None:
+        """A scrape under way waits for the reactor, so stopping does not wait there; it fires with the answer given."""
+        reactor: Any = StandingReactor()
+        begun = threading.Event()
+        metrics = Metrics()
+        metrics.registry.register(Beginning(begun))
+        threads = MetricsThreads(reactor, metrics.registry)
+        threads.startService()
+        transport = StringTransport()
+        protocol: Any = Site(threads.page, reactor=MemoryReactorClock()).buildProtocol(None)
+        protocol.makeConnection(transport)
+        protocol.dataReceived(b"GET / HTTP/1.0\r\n\r\n")
+        self.assertTrue(begun.wait(10))
+        stopped = threads.stopService()
+        self.assertNoResult(stopped)
+        while not stopped.called:
+            reactor.turn()
+        self.assertIn(b"200 OK", transport.value())
+
+    def test_never_started(self) -> None:
+        """What was not started ends at once."""
+        reactor: Any = StandingReactor()
+        self.successResultOf(MetricsThreads(reactor, Metrics().registry).stopService())
+
+
+class Beginning:
+    """Tells that a scrape has begun."""
+
+    def __init__(self, begun: threading.Event) -> None:
+        self._begun = begun
+
+    def collect(self) -> list[Any]:
+        """Prometheus: the metrics."""
+        self._begun.set()
+        return []

@@ -16,6 +16,7 @@ from twisted.application.service import Service
 from txworker.config import Config, Web
 from txworker.daemon.descriptors import WEB_CONNECTIONS
 from txworker.daemon.doors import Doors
+from txworker.daemon.lifetime import StagedServices
 from txworker.daemon.processes import Processes
 from txworker.daemon.reload import RunningConfig
 from txworker.daemon.timers import LagWatch
@@ -65,11 +66,9 @@ class WebDoor:
         pages: dict[str, Any] = {"metrics": threads.page, "livez": livez(), "readyz": readyz(lambda: readiness.reasons)}
         if self.page is not None:
             pages["page"] = self.page.resource
-        return [
-            threads,
-            LagWatch(self._reactor, self.observer.turned),
-            WebServer(self._reactor, self._config.host, self._config.port, pages, WEB_CONNECTIONS),
-        ]
+        lag = LagWatch(self._reactor, self.observer.turned)
+        server = WebServer(self._reactor, self._config.host, self._config.port, pages, WEB_CONNECTIONS)
+        return [StagedServices([[threads], [lag, server]])]
 
 
 def sources(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
 from prometheus_client import CollectorRegistry, ProcessCollector, disable_created_metrics, make_wsgi_app
 from twisted.application.service import Service
+from twisted.internet.defer import Deferred, succeed
 from twisted.python.threadpool import ThreadPool
 from twisted.web.wsgi import WSGIResource
 
@@ -42,6 +44,7 @@ class MetricsThreads(Service):
     """
 
     def __init__(self, reactor: Any, registry: CollectorRegistry) -> None:
+        self._reactor = reactor
         self._threads = ThreadPool(0, THREADS, "txworker-web")
         self.page = WSGIResource(reactor, self._threads, make_wsgi_app(registry))
 
@@ -50,8 +53,21 @@ class MetricsThreads(Service):
         super().startService()
         self._threads.start()
 
-    def stopService(self) -> None:
-        """End them; waits for a scrape under way, which takes milliseconds."""
+    def stopService(self) -> Deferred[None]:
+        """
+        End them. Fires when scrapes under way are answered, which takes milliseconds.
+
+        A thread waits for them, because each of them waits for the reactor. Stop the server before: a request that
+        comes later fails.
+        """
         super().stopService()
-        if self._threads.started:
+        if not self._threads.started:
+            return succeed(None)
+        stopped: Deferred[None] = Deferred()
+
+        def stop() -> None:
             self._threads.stop()
+            self._reactor.callFromThread(stopped.callback, None)
+
+        threading.Thread(target=stop, name="txworker-web-stop", daemon=True).start()
+        return stopped
