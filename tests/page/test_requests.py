@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import Resource
 
@@ -114,6 +115,15 @@ class RequestsTests(SynchronousTestCase):
         self.assertEqual(200, self.stop({**STOP, "grace": 2}).status)
         stops = [call for call in self.page.client.asked if call[0] == "stop"]
         self.assertEqual([("stop", "j1", None), ("stop", "j1", 2)], stops)
+
+    def test_stops_are_logged(self) -> None:
+        """Each stop is a line of the log, with who asked for it."""
+        self.page = FakeBrowser(allow_stop=True)
+        self.page.client.add(record(state=pb.JOB_STATE_STOPPING))
+        with capturedLogs() as events:
+            self.stop()
+        lines = [formatEvent(event) for event in events]
+        self.assertIn("192.168.1.1 stops job j1 of worker w.", lines)
 
     def test_forged_stops(self) -> None:
         """A stop that does not come from the page itself is refused before the worker hears of it."""

@@ -46,6 +46,14 @@ class Browser:
         """What an expression is in the page."""
         return self.driver.execute_script(f"return {expression}", *arguments)
 
+    def module(self, path: str, expression: str, *arguments: Any) -> Any:
+        """What an expression is that uses `m`, a module of the page's."""
+        script = (
+            "const [path, ...given] = arguments; const done = given.pop();"
+            f" import(path).then((m) => done({expression})).catch((error) => done(String(error)))"
+        )
+        return self.driver.execute_async_script(script, path, *arguments)
+
     def until(self, expression: str, *arguments: Any) -> Any:
         """What it is once it is true."""
         waiting = WebDriverWait(self.driver, LIMIT, poll_frequency=0.05)

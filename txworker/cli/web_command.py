@@ -55,6 +55,6 @@ def _workers(options: argparse.Namespace) -> Iterator[tuple[str, argparse.Namesp
     for profile in options.profiles:
         yield profile.name, use_profile(argparse.Namespace(**vars(options)), profile)
     if not options.profiles:
-        for addr in options.workers or [options.addr]:
+        for addr in dict.fromkeys(options.workers or [options.addr]):
             own = Profile(addr, addr, options.tls_ca, options.tls_cert, options.tls_key)
             yield addr, use_profile(argparse.Namespace(**vars(options)), own)

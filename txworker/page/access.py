@@ -20,6 +20,9 @@ class Caller:
     address: str
     name: str = ""
 
+    def __str__(self) -> str:
+        return f"{self.name} at {self.address}" if self.name else self.address
+
 
 class Forbidden(Exception):
     """The caller may not do that; one sentence."""
