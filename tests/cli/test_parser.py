@@ -67,6 +67,8 @@ class ParserTests(SynchronousTestCase):
             "wait --timeout 0 x": "0 seconds are no time to wait",
             "wait": "the following arguments are required: JOB",
             "run": "there is nothing to run",
+            "run -t --stdin - true": "--tty: the job's terminal is its input and output, so no --stdin",
+            "run --separate-stderr --tty true": "so no --separate-stderr",
             "--tls-key x ps": "--tls-cert and --tls-key go together",
             "sing": "invalid choice: 'sing'",
         }

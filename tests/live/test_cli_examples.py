@@ -28,6 +28,8 @@ ENDING = ("drain", "handover")
 
 def by_shell(worker: Daemon, line: str) -> tuple[int, str]:
     """Exit status and stderr of an example; one that watches for ever is interrupted, which is 130."""
+    master, slave = os.openpty()  # for examples that need a terminal; a shell there is told to exit
+    os.write(master, b"exit\n")
     script = f'txworker() {{ {shlex.join(PROGRAM)} "$@"; }}; {line}'
     process = subprocess.Popen(
         ["bash", "-c", script],
@@ -38,18 +40,20 @@ def by_shell(worker: Daemon, line: str) -> tuple[int, str]:
             "XDG_CONFIG_HOME": str(worker.place),
             "PYTHONPATH": os.getcwd(),
         },
-        stdin=subprocess.DEVNULL,
+        stdin=slave if "--tty" in line else subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
     )
+    os.close(slave)
     endless = line.startswith("txworker watch") and not names_jobs(line)
     if endless:
         assert process.stdout is not None
         process.stdout.readline()
         os.killpg(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=LIMIT)
+    os.close(master)
     return process.returncode, err
 
 

@@ -19,7 +19,7 @@ from twisted.internet.error import ProcessExitedAlready
 from tests.support.children import Heard, held, held_by_shim, launch, run, until
 from tests.support.daemon import LIMIT, Daemon, wait_until
 from tests.support.providers import Provider
-from txworker.client import AsyncClient, Client, JobNotRunning, NoTerminal
+from txworker.client import AsyncClient, Client, JobNotRunning, NoTerminal, NotFed
 from txworker.client.tx import TwistedClient
 from txworker.jobs import JobSpec
 from txworker.jobs.errors import NotSupported
@@ -163,6 +163,21 @@ def test_refused(daemon: Daemon) -> None:
     for call, code, sentence in table:
         found, said = refused(call)
         assert (found, said[: len(sentence)]) == (code, sentence)
+
+
+def test_keys(daemon: Daemon) -> None:
+    """Keys that are fed are typed: the terminal echoes them, Ctrl-C interrupts, and the end is Ctrl-D."""
+    with Client(daemon.addr) as worker:
+        cat = worker.start("cat", tty=(24, 80), feed=True)
+        assert cat.feed("grüße\r".encode()) == 8
+        assert "".join(cat.text()) == "grüße\r\ngrüße\r\n"
+        assert cat.wait().ok
+        sleeping = worker.start("bash", "-c", args=["echo up; exec sleep 1000"], tty=(24, 80), feed=True)
+        assert next(sleeping.follow()) == b"up\r\n"
+        assert sleeping.feed(b"\x03", end=False) == 1
+        assert sleeping.wait().signal == signal.SIGINT
+        with pytest.raises(NotFed):
+            worker.feed(worker.start("cat", tty=(24, 80)).id, b"x")
 
 
 def test_kept(daemon: Daemon) -> None:

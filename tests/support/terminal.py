@@ -23,6 +23,7 @@ class Terminal:
         self.process = process
         self.shown = ""
         self._fd = fd
+        self._seen = 0
 
     def type(self, keys: str) -> None:
         """Type these keys; a control character is a signal where the terminal makes one of it."""
@@ -43,6 +44,14 @@ class Terminal:
         while not re.search(pattern, self.shown[begin:]):
             assert self._read(end - time.monotonic()), self.shown
         return self.shown[begin:]
+
+    def sees(self, text: str) -> str:
+        """Read until that text has come behind what was seen last; what came up to its end."""
+        end = time.monotonic() + LIMIT
+        while (at := self.shown.find(text, self._seen)) < 0:
+            assert self._read(end - time.monotonic()), self.shown[self._seen :]
+        begin, self._seen = self._seen, at + len(text)
+        return self.shown[begin : self._seen]
 
     def ended(self) -> tuple[int, str]:
         """Wait for the program's end: its exit status, and all that was shown."""

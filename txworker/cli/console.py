@@ -6,6 +6,7 @@ import io
 import os
 import select
 import sys
+import termios
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, suppress
 
@@ -96,7 +97,8 @@ def print_error(sentence: str) -> None:
     with suppress(OSError):
         if sys.stderr is not None:
             with _status.paused():
-                print(f"txworker: {printable(cut(sentence, _MOST_IN_SENTENCE))}", file=sys.stderr, flush=True)
+                line = f"txworker: {printable(cut(sentence, _MOST_IN_SENTENCE))}"
+                print(line, file=sys.stderr, end=_line_end(), flush=True)
 
 
 def waiting(sentence: str) -> AbstractContextManager[None]:
@@ -111,6 +113,15 @@ def waiting_for(addr: str) -> AbstractContextManager[None]:
 
 def _shown(line: str) -> str:
     return line.shown() if isinstance(line, Painted) else printable(line)
+
+
+def _line_end() -> str:
+    """On a terminal in raw mode (`run --tty`) a line feed alone does not return to the first column."""
+    try:
+        is_raw = not termios.tcgetattr(STDERR)[1] & termios.OPOST
+    except termios.error:  # it is no terminal
+        return "\n"
+    return "\r\n" if is_raw else "\n"
 
 
 def _written(data: memoryview, to: int) -> int:

@@ -13,6 +13,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "run": (
         ("txworker run bash count.sh", "start, follow the output, exit as the job does"),
         ("echo in | txworker run cat", "a pipe is the job's standard input"),
+        ("txworker run --tty bash", "a shell in a terminal of its own; Enter ~ . leaves it running"),
         ("txworker run --detach bash count.sh", "print the job's id, and leave the job to itself"),
         ("txworker run -d --max-processes 4096 true", ""),
         ("txworker run --lease 30s bash count.sh", "the job ends half a minute after this program does, however"),

@@ -165,6 +165,13 @@ def _add_start(parser: argparse.ArgumentParser) -> None:
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--detach", "-d", action="store_true", help="print the job's id, and leave the job to itself")
+    parser.add_argument(
+        "--tty",
+        "-t",
+        action="store_true",
+        help="give the job a terminal, and connect ours with it: every key is the job's, Ctrl-C and Ctrl-\\ too; ~. at "
+        "the beginning of a line leaves the job to itself, and ~~ is one ~",
+    )
     _add_start(parser)
 
 
@@ -370,6 +377,9 @@ def _checked(parser: argparse.ArgumentParser, options: argparse.Namespace) -> ar
             parser.error("there is nothing to run: name an executable")
     if options.command_name == "web" and options.workers and (options.addr or options.worker or options.all_workers):
         parser.error("name the workers by their addresses, or by --addr, --worker or --all-workers, not by both")
+    if options.command_name == "run" and options.tty and (options.stdin or options.separate_stderr):
+        other = "--stdin" if options.stdin else "--separate-stderr"
+        parser.error(f"--tty: the job's terminal is its input and output, so no {other}")
     if (
         options.command_name in ("stop", "kill")
         and [bool(options.jobs), bool(options.label), options.all].count(True) != 1

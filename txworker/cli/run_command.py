@@ -13,11 +13,13 @@ from functools import partial
 from queue import Empty, SimpleQueue
 
 from txworker.cli import console
+from txworker.cli.attached_terminal import AttachedTerminal
 from txworker.cli.connect import connect, with_tls
 from txworker.cli.console import STDERR, STDOUT, CannotWrite
 from txworker.cli.failures import INTERRUPTED, READER_GONE, Failed, run_failure
+from txworker.cli.local_terminal import size
 from txworker.cli.shell_hint import shell_hint
-from txworker.cli.start_command import Start, print_started, run_stdin, what_to_start, with_hint
+from txworker.cli.start_command import Start, print_started, run_stdin, what_to_start, with_hint, with_terminal
 from txworker.client import Client, Closed, JobResult, NoSuchExecutable, NoSuchJob, OutOfResources, WorkerError
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
@@ -38,6 +40,11 @@ class _Started:
 
 
 @dataclass(frozen=True)
+class _Left:
+    """The user has left the job to itself."""
+
+
+@dataclass(frozen=True)
 class _Copied:
     """One of the job's streams was copied to its end."""
 
@@ -47,7 +54,7 @@ class _Ended:
     result: JobResult
 
 
-_Event = _Signalled | _Started | _Copied | _Ended | Exception
+_Event = _Signalled | _Started | _Left | _Copied | _Ended | Exception
 _Events = SimpleQueue[_Event]  # put() may be called by a signal handler
 
 
@@ -56,12 +63,13 @@ def run(client: Client, options: argparse.Namespace) -> int:
     Start a job, copy its output, and return its exit status.
 
     SIGINT, SIGTERM, SIGHUP and SIGQUIT stop the job, a second one kills it. It is also stopped when its output cannot
-    be written. With --detach print its id, and leave it to itself. With --lease the worker stops it when this program
-    has been gone for so long.
+    be written. With --tty our terminal is the job's meanwhile. With --detach print its id, and leave it to itself. With
+    --lease the worker stops it when this program has been gone for so long.
     """
     console.check_open()
-    what = what_to_start(options, run_stdin(options.stdin))
+    what = what_to_start(options, b"" if options.tty else run_stdin(options.stdin))
     if options.detach:
+        what = with_terminal(what, size()) if options.tty else what
         try:
             print_started(options, what.send(client))
         except WorkerError as error:
@@ -97,6 +105,9 @@ class _Run:
         self._events = _Events()
         self._job_id = ""
         self._signals = 0
+        self._terminal = (
+            AttachedTerminal(silent, lambda: self._events.put(_Left()), self._events.put) if options.tty else None
+        )
         self._to_copy = [(False, STDOUT), (True, STDERR)] if options.separate_stderr else [(False, STDOUT)]
 
     def result(self, what: Start) -> JobResult:
@@ -104,8 +115,16 @@ class _Run:
         Start the job, and return how it ended once all its output was copied.
 
         Raises:
-            Failed: it could not be started, or its end or its output could not be learned.
+            Failed: it could not be started, its end or its output could not be learned, or the user has left it.
         """
+        if self._terminal is None:
+            return self._result(what)
+        try:
+            return self._result(with_terminal(what, self._terminal.size))
+        finally:
+            self._terminal.close()
+
+    def _result(self, what: Start) -> JobResult:
         with _handled_signals(lambda: self._events.put(_Signalled())):
             self._in_thread(lambda: _Started(what.send(self._client)))
             copying, ended = len(self._to_copy), None
@@ -115,6 +134,8 @@ class _Run:
                         self._signalled()
                     case _Started(job_id):
                         self._started(job_id)
+                    case _Left():
+                        raise Failed(f"job {self._job_id} is left to itself, and runs on", 0)
                     case _Copied():
                         copying -= 1
                     case _Ended(result):
@@ -141,6 +162,8 @@ class _Run:
         self._in_thread(self._end)
         for stderr, to in self._to_copy:
             self._in_thread(partial(self._copy, stderr, to))
+        if self._terminal is not None:
+            self._terminal.attach(job_id)
         for grace in _GRACES[: self._signals]:
             self._stop(grace)
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 import stat
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from os import fstat
 from pathlib import Path
 
 from txworker.cli import console
@@ -102,6 +102,13 @@ def what_to_start(options: argparse.Namespace, stdin: bytes) -> Start:
     return Start(command, path, details)
 
 
+def with_terminal(what: Start, size: tuple[int, int]) -> Start:
+    """The same with a terminal of that size, of the type of ours."""
+    ours = {"TERM": os.environ["TERM"]} if os.environ.get("TERM") else {}
+    env = {**ours, **what.details.get("env", {})}
+    return Start(what.command, what.path, {**what.details, "tty": size, "feed": True, "env": env})
+
+
 def run_stdin(name: str | None) -> bytes:
     """
     As --stdin says; without it our own standard input, where that is a pipe, a socket or a file.
@@ -117,7 +124,7 @@ def run_stdin(name: str | None) -> bytes:
 
 
 def _is_forwarded(fd: int) -> bool:
-    mode = fstat(fd).st_mode
+    mode = os.fstat(fd).st_mode
     return stat.S_ISREG(mode) or stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
 
 

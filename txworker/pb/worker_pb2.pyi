@@ -140,7 +140,9 @@ class StartJobReq(_message.Message):
     """The size of the pseudo-terminal in characters, up to 65535; 0: 24 rows, 80 columns."""
     ttyColumns: _builtins.int
     feed: _builtins.bool
-    """The standard input stays open for FeedJob after the bytes of stdin."""
+    """The standard input stays open for FeedJob after the bytes of stdin. With tty FeedJob types on the terminal, and its
+    end is Ctrl-D.
+    """
     @_builtins.property
     def args(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Exact arguments, after path."""
