@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable
@@ -178,6 +179,17 @@ def test_keys(daemon: Daemon) -> None:
         assert sleeping.wait().signal == signal.SIGINT
         with pytest.raises(NotFed):
             worker.feed(worker.start("cat", tty=(24, 80)).id, b"x")
+
+
+@pytest.mark.parametrize("data", [b"", b"a line\n", b"half", b"line\n" * 20_000 + b"half"])
+def test_end_of_input(daemon: Daemon, data: bytes) -> None:
+    """What is fed ends for the job, whatever the last bytes are, and also if it begins to read late."""
+    job_id = daemon.bash("sleep 0.2; echo; exec wc -c", tty=True, feed=True)
+    daemon.stub.FeedJob(iter([pb.FeedJobReq(jobID=job_id, data=data, end=True)]), timeout=LIMIT)
+    wait_until(lambda: daemon.query(job_id).done)
+    counted = re.search(rb"(\d*)\r\n$", daemon.raw(job_id))  # behind the echo of the input
+    assert counted
+    assert int(counted[1]) == len(data)
 
 
 def test_kept(daemon: Daemon) -> None:

@@ -131,3 +131,59 @@ class FeedingTests(SynchronousTestCase):
         self.read()
         self.feeding.ready()
         self.assertEqual((False, 1), (self.feeding.is_open, len(self.told)))
+
+
+class EndOfTerminalTests(SynchronousTestCase):
+    """An input that has an end of its own, as a terminal's."""
+
+    def setUp(self) -> None:
+        self.watch = FakeWatch()
+        self.told: list[dict[str, object]] = []
+        self.reading, writing = os.pipe()
+        self.addCleanup(lambda: os.close(self.reading))
+        self.feeding = Feeding(self.watch, writing, lambda: self.told.append(self.feeding.record()), at_end=b"\x04")
+        self.addCleanup(self.feeding.close)
+        self.feeding.start()
+
+    def add(self, data: bytes, ends: bool = False) -> None:
+        with memory_file(data, "data") as file:
+            self.feeding.add(os.dup(file) if data else -1, ends)
+
+    def read(self) -> bytes:
+        return os.read(self.reading, 10 * FULL)
+
+    def test_after_a_line(self) -> None:
+        """The end comes once where a line begins."""
+        self.add(b"one\n", ends=True)
+        self.assertEqual((b"one\n\x04", False), (self.read(), self.feeding.is_open))
+
+    def test_nothing(self) -> None:
+        """An input without bytes has an end, too, and only one."""
+        self.add(b"", ends=True)
+        self.add(b"", ends=True)
+        self.assertEqual((b"\x04", False, False), (self.read(), self.feeding.is_open, self.feeding.busy))
+
+    def test_in_a_line(self) -> None:
+        """It comes twice after an unfinished line: the first one passes the line on, the second is the end."""
+        self.add(b"one\ntw")
+        self.add(b"o")
+        self.add(b"", ends=True)
+        self.assertEqual((b"one\ntwo\x04\x04", False), (self.read(), self.feeding.is_open))
+
+    def test_no_room(self) -> None:
+        """It waits for room as bytes do, and is told of when it is written."""
+        self.add(bytes(FULL), ends=True)
+        self.assertEqual((True, [], [True]), (self.feeding.busy, self.told, list(self.watch.room.values())))
+        self.read()
+        self.feeding.ready()
+        self.assertEqual((b"\x04\x04", {"taken": FULL, "busy": False, "open": False}), (self.read(), self.told[-1]))
+
+    def test_reader_gone(self) -> None:
+        """An end that no process can read any more is not awaited."""
+        self.add(bytes(FULL), ends=True)
+        os.close(self.reading)
+        self.feeding.ready()
+        self.reading = os.open(os.devnull, os.O_RDONLY)
+        self.assertEqual((False, False), (self.feeding.busy, self.feeding.is_open))
+        self.add(b"late", ends=True)
+        self.assertFalse(self.feeding.busy)

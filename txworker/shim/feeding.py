@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from contextlib import suppress
 
 from txworker.linux.pipes import fill, has_reader
 
@@ -26,6 +25,10 @@ if TYPE_CHECKING:  # the module itself costs a small program a megabyte
         def unwatch(self, fd: int) -> None: ...
 
 
+_ENDS_OF_LINES = (b"\n", b"\r", b"\x04")
+"""The last bytes after which a terminal's input is at the beginning of a line: Enter, and an end of file."""
+
+
 class Feeding:
     """
     Feeds one job by the descriptor `target`: the write end of a pipe, or another one that can be written without
@@ -35,7 +38,8 @@ class Feeding:
 
     taken: bytes of add() that were written, or will be unless the job closes its input.
     told() is called when all that was put is written, and when the input is closed.
-    at_end: what is written before the input is closed in order.
+    at_end: what is written before the input is closed in order: a terminal's end of file. After an unfinished line it
+    is written twice, because the first one only passes that line on (VEOF; termios(3)).
     """
 
     def __init__(self, watch: Watch, target: int, told: Callable[[], None], at_end: bytes = b"") -> None:
@@ -44,6 +48,8 @@ class Feeding:
         self._target = target
         self._told = told
         self._at_end = at_end
+        self._end = b""  # what is still to be written of it
+        self._in_line = False
         self._file = -1
         self._offset = self._size = 0
         self._ends = self._watched = False
@@ -57,7 +63,7 @@ class Feeding:
     @property
     def busy(self) -> bool:
         """Whether bytes wait for room."""
-        return self._file >= 0
+        return self._file >= 0 or bool(self._end)
 
     def record(self) -> dict[str, Any]:
         """As in messages: what the next worker needs to know."""
@@ -65,9 +71,12 @@ class Feeding:
 
     def put(self, file: int, ends: bool) -> None:
         """Feed the bytes of a file (closed here; -1: none), and then close the input if `ends`. Only when not busy."""
-        self._ends = ends
         self._file, self._offset = file, 0
         self._size = os.fstat(file).st_size if file >= 0 else 0
+        if self._at_end and self._size:
+            self._in_line = os.pread(file, 1, self._size - 1) not in _ENDS_OF_LINES
+        if ends:
+            self._begin_end()
         if self.is_open:
             self._advance()
         else:
@@ -100,19 +109,27 @@ class Feeding:
 
     def end(self) -> None:
         """Close the input when all bytes that were put are written."""
-        self._ends = True
-        if not self.busy and self.is_open:
-            self._end_target()
+        was_busy = self.busy
+        self._begin_end()
+        if not was_busy and self.is_open:
+            self._advance()
 
     def close(self) -> None:
         """Close the input now."""
         self._close_file()
         self._close_target()
 
+    def _begin_end(self) -> None:
+        if self.is_open and not self._ends:
+            self._ends = True
+            self._end = self._at_end * 2 if self._in_line else self._at_end
+
     def _advance(self) -> None:
         try:
             while moved := fill(self._target, self._file, self._offset, self._size):
                 self._offset += moved
+            while self._end:
+                self._end = self._end[os.write(self._target, self._end) :]
         except BlockingIOError:
             if self._watched:
                 self._watch.watch_room(self._target, True)
@@ -124,14 +141,9 @@ class Feeding:
         if not self.is_open:
             return
         if self._ends:
-            self._end_target()
+            self._close_target()
         elif self._watched:
             self._watch.watch_room(self._target, False)
-
-    def _end_target(self) -> None:
-        with suppress(OSError):
-            os.write(self._target, self._at_end)
-        self._close_target()
 
     def _close_file(self) -> None:
         if self._file >= 0:
@@ -144,3 +156,4 @@ class Feeding:
                 self._watch.unwatch(self._target)
             os.close(self._target)
             self._target = -1
+        self._end = b""
