@@ -74,6 +74,16 @@ class UnacknowledgedTests(SynchronousTestCase):
         self.feeding.no_more()
         self.assertEqual([(b"", True)], self.sent())
 
+    def test_end_behind_a_full_call(self) -> None:
+        """Where the last bytes fill a call, the end is sent by one more."""
+        for _ in range(CALL_BYTES // MESSAGE_BYTES):
+            self.feeding.add(bytes(MESSAGE_BYTES))
+        self.feeding.no_more()
+        self.sent()
+        self.assertTrue(self.feeding.answered(100 + CALL_BYTES))
+        self.assertEqual([(b"", True)], self.sent())
+        self.assertFalse(self.feeding.answered(100 + CALL_BYTES))
+
     def test_job_takes_no_more(self) -> None:
         """An answer that comes before the last message, or tells of fewer bytes, ends the feeding."""
         self.feeding.add(b"abc")

@@ -77,7 +77,7 @@ def test_detach(daemon: Daemon) -> None:
 
 
 def test_standard_input(daemon: Daemon, tmp_path: Path) -> None:
-    """A pipe and a file are forwarded, up to 4 MiB; a terminal, /dev/null and a closed one are not."""
+    """A pipe and a file are forwarded, of any length; a terminal, /dev/null and a closed one are not."""
     file = tmp_path / "file"
     file.write_bytes(b"skipped\nin a file\n")
     script = '"$@"'
@@ -93,7 +93,13 @@ def test_standard_input(daemon: Daemon, tmp_path: Path) -> None:
     assert by_shell(f"< {file}") == (0, file.read_bytes(), b"")
     assert by_shell("< /dev/null") == (0, b"", b"")
     assert by_shell("<&-") == (0, b"", b"")
-    status, _, err = txworker(daemon, "run", "cat", stdin=bytes(2**22 + 1))
+    long = os.urandom(2**22 + 1)
+    assert txworker(daemon, "run", "cat", stdin=long) == (0, long, "")
+    file.write_bytes(long)
+    assert txworker(daemon, "run", "--stdin", str(file), "cat") == (0, long, "")
+    assert txworker(daemon, "run", "head", "-c", "3", stdin=long) == (0, long[:3], "")
+    assert txworker(daemon, "run", "true", stdin=long) == (0, b"", "")
+    status, _, err = txworker(daemon, "run", "--detach", "cat", stdin=long)
     sentence = "txworker: standard input has more than 4194304 bytes; at most about 4 MiB fit into a request\n"
     assert (status, err) == (1, sentence)
     begin, end = os.openpty()
@@ -105,13 +111,22 @@ def test_standard_input(daemon: Daemon, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_silent_standard_input(daemon: Daemon) -> None:
-    """A pipe that is not closed is waited for, and that is said."""
+    """What comes late follows when it comes; a job that is detached needs all of it before, and that is said."""
     words = [*PROGRAM, "--addr", daemon.addr, "run", "cat"]
+    with running(words, stdin=subprocess.PIPE, text=True) as run:
+        assert run.stdin is not None
+        assert run.stdout is not None
+        for line in ("one\n", "two\n"):
+            run.stdin.write(line)
+            run.stdin.flush()
+            assert run.stdout.readline() == line
+        assert run.communicate("late", timeout=LIMIT) == ("late", "")
+    words = [*PROGRAM, "--addr", daemon.addr, "run", "--detach", "cat"]
     with running(words, stdin=subprocess.PIPE, text=True) as run:
         assert run.stderr is not None
         said = "txworker: reading standard input to its end, for the job; --stdin /dev/null: the job gets none\n"
         assert run.stderr.readline() == said
-        assert run.communicate("late", timeout=LIMIT) == ("late", "")
+        assert len(run.communicate("late", timeout=LIMIT)[0]) == 37
 
 
 def numbered(number: int) -> list[str]:

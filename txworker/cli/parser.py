@@ -37,7 +37,7 @@ new jobs; `wait` for one job exits with the job's exit code, or 128 + the number
 124 after --timeout.
 `run` exits as its job does, too; with 125 when the worker refused the job or could not be reached, 126 when it may not
 execute it, 127 when it has no such executable, 141 when the reader of its output is gone. Ctrl-C, Ctrl-\\, the loss of
-the terminal and that of the reader stop its job. Standard input is the job's where it is a pipe or a file, up to 4 MiB.
+the terminal and that of the reader stop its job. Standard input is the job's where it is a pipe or a file.
 A worker that goes away is waited for (--patience), and what was under way goes on where it was.
 `txworker COMMAND --help` lists the options of a command.
 """

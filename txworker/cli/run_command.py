@@ -17,6 +17,7 @@ from txworker.cli.attached_terminal import AttachedTerminal
 from txworker.cli.connect import connect, with_tls
 from txworker.cli.console import STDERR, STDOUT, CannotWrite
 from txworker.cli.failures import INTERRUPTED, READER_GONE, Failed, run_failure
+from txworker.cli.forwarded_stdin import ForwardedStdin, forwarded_stdin
 from txworker.cli.local_terminal import size
 from txworker.cli.shell_hint import shell_hint
 from txworker.cli.start_command import Start, print_started, run_stdin, what_to_start, with_hint, with_terminal
@@ -67,17 +68,20 @@ def run(client: Client, options: argparse.Namespace) -> int:
     --lease the worker stops it when this program has been gone for so long.
     """
     console.check_open()
-    what = what_to_start(options, b"" if options.tty else run_stdin(options.stdin))
     if options.detach:
+        what = what_to_start(options, b"" if options.tty else run_stdin(options.stdin))
         what = with_terminal(what, size()) if options.tty else what
         try:
             print_started(options, what.send(client))
         except WorkerError as error:
             raise _failure(error, options) from error
         return 0
+    stdin = ForwardedStdin() if options.tty else forwarded_stdin(options.stdin)
+    what = what_to_start(options, stdin.in_request)
+    what.details["feed"] = stdin.fd is not None
     # one that says nothing: the follower of the output tells of lost connections
     with connect(options, tell=lambda _: None) as silent:
-        result = _Run(client, silent, options).result(what)
+        result = _Run(client, silent, options, stdin).result(what)
     if result.error_text and not result.ok:
         console.print_error(f"job {result.id}: {result.error_text}")
     if result.exit_code and (hint := shell_hint(options.argv, not_found=False)):
@@ -98,7 +102,8 @@ class _Run:
     end, and answers no question after that.
     """
 
-    def __init__(self, client: Client, silent: Client, options: argparse.Namespace) -> None:
+    def __init__(self, client: Client, silent: Client, options: argparse.Namespace, stdin: ForwardedStdin) -> None:
+        self._stdin = stdin
         self._client = client
         self._silent = silent
         self._options = options
@@ -164,6 +169,8 @@ class _Run:
             self._in_thread(partial(self._copy, stderr, to))
         if self._terminal is not None:
             self._terminal.attach(job_id)
+        else:
+            threading.Thread(target=self._stdin.feed, args=(self._silent, job_id), daemon=True).start()
         for grace in _GRACES[: self._signals]:
             self._stop(grace)
 

@@ -117,13 +117,14 @@ def run_stdin(name: str | None) -> bytes:
     """
     if name is not None:
         return _stdin(name)
-    if sys.stdin is None or not _is_forwarded(sys.stdin.fileno()):
+    if sys.stdin is None or not is_forwarded(sys.stdin.fileno()):
         return b""
     with _told_when_silent():
         return _stdin("-")
 
 
-def _is_forwarded(fd: int) -> bool:
+def is_forwarded(fd: int) -> bool:
+    """Whether our own stdin, with that descriptor, is forwarded unasked."""
     mode = os.fstat(fd).st_mode
     return stat.S_ISREG(mode) or stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
 

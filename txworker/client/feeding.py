@@ -64,7 +64,7 @@ class Unacknowledged:
         self._next = 0
         self._sent = 0
         self._total: int | None = None
-        self._no_more = self._complete = False
+        self._no_more = self._complete = self._end_sent = False
 
     @property
     def begun(self) -> bool:
@@ -94,7 +94,7 @@ class Unacknowledged:
             self._drop(total - self._total)
         self._total = total
         self._next = self._sent = 0
-        self._complete = False
+        self._complete = self._end_sent = False
 
     def message(self) -> pb.FeedJobReq | None:
         """The call's next message; None: wait for more bytes. Not when complete()."""
@@ -105,7 +105,7 @@ class Unacknowledged:
             self._complete = self._sent >= CALL_BYTES
             return pb.FeedJobReq(data=data)
         if self._no_more:
-            self._complete = True
+            self._complete = self._end_sent = True
             return pb.FeedJobReq(end=self._end)
         return None
 
@@ -115,11 +115,11 @@ class Unacknowledged:
 
     def answered(self, total: int) -> bool:
         """The call was answered; whether another one is needed."""
-        was_complete, sent, before = self._complete, self._sent, self._total or 0
+        was_complete, sent, before, end_sent = self._complete, self._sent, self._total or 0, self._end_sent
         self.resume(total)
         if not was_complete or total - before < sent:  # the job has closed its stdin, or ended
             return False
-        return bool(self._pieces) or not self._no_more
+        return not end_sent
 
     def _drop(self, count: int) -> None:
         count = max(0, min(count, self._size))

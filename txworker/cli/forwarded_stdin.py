@@ -1,0 +1,89 @@
+"""The standard input that `txworker run` forwards: in the request what is short, by feed() whatever is longer."""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from txworker.cli import console
+from txworker.cli.failures import REFUSED, Failed
+from txworker.cli.start_command import is_forwarded
+from txworker.client import Client, Closed, JobNotRunning, NoSuchJob, WorkerError
+
+_SHORT_BYTES = 1024 * 1024
+_SOON_SECONDS = 0.1
+"""Input that does not end within this time is not waited for."""
+
+_BLOCK_BYTES = 256 * 1024
+
+
+@dataclass
+class ForwardedStdin:
+    """
+    beginning: what was read already. fd: where the rest comes from; None: that is all. name: for errors.
+    """
+
+    beginning: bytes = b""
+    fd: int | None = None
+    name: str = "standard input"
+
+    @property
+    def in_request(self) -> bytes:
+        """What the request has of it: all or nothing."""
+        return self.beginning if self.fd is None else b""
+
+    def feed(self, client: Client, job_id: str) -> None:
+        """Feed the job with all of it, if it is not in the request; errors are printed. Blocks."""
+        if self.fd is None:
+            return
+        try:
+            client.feed(job_id, self._blocks(self.fd))
+        except (Closed, JobNotRunning, NoSuchJob):  # this program ends, or the job is done
+            return
+        except WorkerError as error:
+            console.print_error(f"feeding job {job_id}: {error}")
+
+    def _blocks(self, fd: int) -> Iterator[bytes]:
+        """Without a buffer, whose lock a thread that reads at the end of the program would hold."""
+        yield self.beginning
+        self.beginning = b""
+        try:
+            while block := os.read(fd, _BLOCK_BYTES):
+                yield block
+        except OSError as error:  # the job gets what there was, and then the end
+            console.print_error(f"{self.name}: {error.strerror or error}")
+
+
+def forwarded_stdin(name: str | None) -> ForwardedStdin:
+    """
+    Of the file with that name ('-': our own stdin), or without one our own stdin where that is a pipe, a socket or a
+    file: of a terminal or another device (/dev/null) nothing is read.
+
+    Raises:
+        OSError: the file cannot be read.
+        Failed: "-", and stdin is closed.
+    """
+    if name is not None and name != "-":
+        return _begun(os.open(Path(name), os.O_RDONLY | os.O_CLOEXEC), f"--stdin: {name}")
+    if sys.stdin is None:
+        if name is None:
+            return ForwardedStdin()
+        raise Failed("--stdin: standard input is closed", REFUSED)
+    fd = sys.stdin.fileno()
+    if name is None and not is_forwarded(fd):
+        return ForwardedStdin()
+    return _begun(fd, "standard input")
+
+
+def _begun(fd: int, name: str) -> ForwardedStdin:
+    beginning = bytearray()
+    while len(beginning) <= _SHORT_BYTES and select.select([fd], [], [], _SOON_SECONDS)[0]:
+        block = os.read(fd, _BLOCK_BYTES)
+        if not block:
+            return ForwardedStdin(bytes(beginning))
+        beginning += block
+    return ForwardedStdin(bytes(beginning), fd, name)
