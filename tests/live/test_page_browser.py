@@ -86,6 +86,10 @@ def test_list(daemon: Daemon, web: Page, tab: Browser) -> None:
     tab.until(f"location.search === '' && {SHOWN}.includes(arguments[0])", running)
     tab.js("document.querySelector('tr button.label').click()")
     tab.until("location.search.startsWith('?label=night')")
+    spaced = daemon.bash("exit 5", labels={"a b": "c d"})
+    tab.open(f"{web.url}?label=a+b%3Dc+d")
+    tab.until(f"{SHOWN}.length === 1 && {SHOWN}[0] === arguments[0]", spaced)
+    assert tab.js("location.search") == "?label=a+b%3Dc+d"
     kill(daemon, running)
 
 

@@ -13,7 +13,8 @@ from txworker.page.event_stream import MOST_STREAMS, PING_SECONDS
 from txworker.page.history import BUCKET_SECONDS
 from txworker.page.list_stream import MOST_CHANGES, RELIST_SECONDS
 from txworker.page.output_stream import BUDGET_BYTES, KEPT_BYTES, MOST_BEHIND
-from txworker.page.worker_link import IDLE_POLL_SECONDS, MOST_POLLED, POLL_SECONDS
+from txworker.page.selection import Selection
+from txworker.page.worker_link import IDLE_POLL_SECONDS, MOST_POLLED, POLL_SECONDS, RECONCILE_SECONDS
 from txworker.pb import worker_pb2 as pb
 
 FAILED, SUCCEEDED = pb.JOB_STATE_FAILED, pb.JOB_STATE_SUCCEEDED
@@ -287,6 +288,16 @@ class WorkerLinkTests(Streams):
         self.assertEqual([], self.page.client.watches)
         self.page.after(1.5)
         self.assertEqual(1, len(self.page.client.watches))
+
+    def test_retention(self) -> None:
+        """A job that the worker has removed leaves the list in the end; one that runs, or is new, stays."""
+        for job_id, state in (("old", SUCCEEDED), ("kept", FAILED)):
+            self.page.client.tell(record(job_id, state))
+        del self.page.client.records["old"]
+        answer = self.page.get("/api/events")
+        self.page.after(RECONCILE_SECONDS + IDLE_POLL_SECONDS, 0.25)
+        self.assertEqual([["w", "old"]], [key for one in answer.events("changes") for key in one["gone"]])
+        self.assertEqual({"j1", "kept"}, {row.id for row in self.page.jobs.matching(Selection(), NOW)})
 
     def test_end_stays(self) -> None:
         """An answer that is older than the job's end does not bring the job back to life."""

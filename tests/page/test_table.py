@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.page.fakes import NOW, record
@@ -87,6 +89,16 @@ class HistoryTests(SynchronousTestCase):
         series = history.series(NOW, running=0)
         self.assertAlmostEqual(1, sum(series["launches"]) * BUCKET_SECONDS)
         self.assertEqual(1, sum(series["failures"]))
+
+    def test_bounded(self) -> None:
+        """What is older than the hour is forgotten, also while no browser asks for the series."""
+        history = History()
+        for number in range(5 * BUCKETS):
+            row = row_of("w", record(f"{number}", FAILED, ago=0))
+            at = NOW + number * BUCKET_SECONDS
+            history.learn(None, replace(row, started=at, finished=at), at)
+        counted = sum(len(counter) for counter in (history._started, history._ended, history._failed))
+        self.assertLessEqual(counted, 3 * (2 * BUCKETS + 1))
 
     def test_several(self) -> None:
         """The series of several workers are added; the times are those of one."""

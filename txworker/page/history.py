@@ -57,6 +57,8 @@ class History:
         bucket = int(at // BUCKET_SECONDS)
         if bucket > oldest:
             counter[bucket] += 1
+        if len(counter) > 2 * BUCKETS:  # no browser has asked for a while
+            self._prune(oldest)
 
     def _prune(self, oldest: int) -> None:
         for counter in (self._started, self._ended, self._failed):

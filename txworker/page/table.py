@@ -65,9 +65,9 @@ class JobTable:
         """How many jobs of the worker are known."""
         return len(self._rows.get(worker, {}))
 
-    def unfinished(self, worker: str) -> list[Row]:
-        """Its jobs that are not done."""
-        return [row for row in self._rows.get(worker, {}).values() if row.state in UNFINISHED]
+    def done(self, worker: str) -> list[str]:
+        """The ids of its jobs that are done."""
+        return [row.id for row in self._rows.get(worker, {}).values() if row.state not in UNFINISHED]
 
     def matching(self, selection: Selection, now: float) -> Iterator[Row]:
         """All that are meant, in no order."""

@@ -20,7 +20,7 @@ from txworker.client import JobRecord, LiveUsage, NoSuchJob, Unreachable, Worker
 from txworker.client.tx import TwistedClient
 from txworker.page.history import History
 from txworker.page.samples import Samples
-from txworker.page.table import JobTable
+from txworker.page.table import MOST_ROWS, JobTable
 from txworker.page.values import UNFINISHED, Key, PageWorker, Row, row_of
 
 POLL_SECONDS = 2.0
@@ -31,6 +31,10 @@ IDLE_POLL_SECONDS = 10.0
 
 MOST_POLLED = 200
 """Running jobs whose output and usage are polled, the newest; one that a browser looks at is polled in any case."""
+
+
+RECONCILE_SECONDS = 600.0
+"""Jobs that retention has removed are looked for so often: no watch tells of them."""
 
 
 class WorkerLink:
@@ -61,6 +65,7 @@ class WorkerLink:
         self._samples = samples
         self._now = now
         self._shown: list[Key] = []
+        self._listed_at = clock.seconds()
         self._changed: list[Callable[[], None]] = []
         self._watch: Deferred[None] | None = None
         self._asking: Deferred[None] | None = None
@@ -138,6 +143,18 @@ class WorkerLink:
                 await self._ask_for(job_id, rows)
         for job_id, usage in (await self._usage(list(rows))).items():
             self._samples.add((self.worker.name, job_id), self._now(), usage, rows[job_id].output_bytes)
+
+        if self._clock.seconds() - self._listed_at >= RECONCILE_SECONDS:
+            self._listed_at = self._clock.seconds()
+            await self._forget_removed()
+
+    async def _forget_removed(self) -> None:
+        """What was known to be done before the worker lists its jobs, and is not in the list, is there no more."""
+        known = self._jobs.done(self.worker.name)
+        listed = {record.id for record in await self.client.jobs(limit=MOST_ROWS)} if known else set()
+        for job_id in known:
+            if job_id not in listed:
+                self.forget(job_id)
 
     async def _ask_for(self, job_id: str, rows: dict[str, Row]) -> None:
         try:

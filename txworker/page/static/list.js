@@ -4,6 +4,7 @@ import { Plot, WHOLE } from "./plots.js";
 
 const STATES = ["pending", "running", "stopping", "succeeded", "failed", "stopped", "timed_out", "lost"];
 const STEP = 200;
+const HARD = "\u00a0"; // stands for a space within a label, where spaces separate labels
 
 const form = byId("filters");
 const body = byId("jobs").tBodies[0];
@@ -22,12 +23,14 @@ for (const state of STATES) {
 
 // ---- filters, which are the address
 
+const asWord = (label) => label.replaceAll(" ", HARD);
+
 function fromAddress() {
   const query = new URLSearchParams(location.search);
   const states = query.getAll("state").flatMap((text) => text.split(","));
   for (const box of form.querySelectorAll("[name=state]")) box.checked = states.includes(box.value);
   form.elements.text.value = query.get("text") || "";
-  form.elements.label.value = query.getAll("label").join(" ");
+  form.elements.label.value = query.getAll("label").map(asWord).join(" ");
   for (const name of ["worker", "since"]) choose(form.elements[name], query.get(name) || "");
 }
 
@@ -40,7 +43,7 @@ function filters() {
   const query = new URLSearchParams();
   const states = [...form.querySelectorAll("[name=state]:checked")].map((box) => box.value);
   if (states.length) query.set("state", states.join(","));
-  for (const label of form.elements.label.value.split(/\s+/).filter(Boolean)) query.append("label", label);
+  for (const label of form.elements.label.value.split(/[ \t]+/).filter(Boolean)) query.append("label", label.replaceAll(HARD, " "));
   for (const name of ["text", "worker", "since"]) if (form.elements[name].value.trim()) query.set(name, form.elements[name].value.trim());
   return query;
 }
@@ -93,7 +96,7 @@ function labelButton(name, value) {
   const text = `${name}=${value}`;
   const button = el("button", { type: "button", class: "label", title: `only jobs with ${text}` }, el("bdi", {}, text));
   button.addEventListener("click", () => {
-    form.elements.label.value = /\s/.test(text) ? name : text;
+    form.elements.label.value = asWord(text);
     filtered();
   });
   return button;
