@@ -15,7 +15,7 @@ import time
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -282,3 +282,20 @@ def test_reload(a_daemon: Callable[..., Daemon]) -> None:
         worker.process.send_signal(signal.SIGHUP)
         wait_until(partial(_reloaded, worker, succeeded))
     assert metrics(worker)["txworker_jobs_max"] == 7
+
+
+@pytest.mark.slow
+def test_stop(a_daemon: Callable[..., Daemon]) -> None:
+    """A worker with clients that scrape all the time, and one that never reads, ends in order; nothing is amiss."""
+    worker = a_daemon(WEB)
+    host, _, port = web_addr(worker).partition(":")
+    with ExitStack() as open_until_then:
+        for _ in range(5):
+            client = open_until_then.enter_context(socket.create_connection((host, int(port)), LIMIT))
+            client.setblocking(False)
+            with suppress(BlockingIOError):
+                while True:
+                    client.send(1000 * b"GET /metrics HTTP/1.1\r\nHost: h\r\n\r\n")
+        ask(worker, "/metrics")
+        assert worker.stop(limit_seconds=10.0) == 0
+    assert [line for line in worker.log().splitlines() if re.search("#(warn|error|critical)|Traceback", line)] == []

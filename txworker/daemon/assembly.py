@@ -133,14 +133,17 @@ def _stages(parts: _Parts, reactor: Any, notifier: Notifier) -> list[Sequence[Se
         watchdog(notifier, reactor),
         [
             StopStep("store", lambda: close_store(core.store, reactor)),
-            timers.heartbeat(core.store, running.config.jobs.state_directory),
+            timers.heartbeat(core.store),
             timers.output_watch(core.outputs, reactor),
         ],
         [StopStep("processes", lambda: core.processes.close(parts.handover.leaves, core.kept))],
         parts.web,
         [doors.server],
         parts.page,
-        status_updates(notifier, lambda: _status(doors, worker), reactor),
+        [
+            *status_updates(notifier, lambda: _status(doors, worker), reactor),
+            timers.socket_watch(running.config.jobs.state_directory),
+        ],
         [
             StopStep("jobs", end_jobs),
             *([] if doors.registration is None else [doors.registration]),

@@ -37,17 +37,20 @@ LAG_SECONDS = 1.0
 _log = Logger()
 
 
-def heartbeat(store: JobStore, state_directory: Path) -> TimerService:
-    """Renews the lease; and looks whether the wall clock was set or the operator's socket was removed."""
-    socket = SocketWatch(state_directory)
+def heartbeat(store: JobStore) -> TimerService:
+    """Renews the lease; and looks whether the wall clock was set."""
     clock = ClockWatch(time.time, store.lease.elapsed, store.lease.stepped)
 
     def beat() -> None:
         clock.look()
-        socket.look()
         store.beat()
 
     return TimerService(BEAT_SECONDS, beat)
+
+
+def socket_watch(state_directory: Path) -> TimerService:
+    """Looks whether the operator's socket was removed. Stop it before the server, which removes it itself."""
+    return TimerService(BEAT_SECONDS, SocketWatch(state_directory).look)
 
 
 def output_watch(outputs: OutputDirectory, reactor: Any) -> TimerService:
