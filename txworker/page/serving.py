@@ -172,5 +172,5 @@ def _with_tls(place: Place, site: LimitedFactory) -> Any:
     try:
         tls = import_module("txworker.page.tls")  # only here: it needs the extra
     except ImportError as error:
-        raise WrongPlace("TLS needs pyOpenSSL: pip install 'txworker[web-tls]'") from error
+        raise WrongPlace("TLS needs pyOpenSSL: pip install 'txworker[page-tls]'") from error
     return tls.with_tls(place, site)
