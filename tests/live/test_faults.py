@@ -16,7 +16,7 @@ import pytest
 from tests.support.faults import Faults
 
 SEED = os.environ.get("TXWORKER_FAULT_SEED") or str(random.randrange(10**6))
-KILLS = int(os.environ.get("TXWORKER_FAULT_KILLS", "200"))
+KILLS = int(os.environ.get("TXWORKER_FAULT_KILLS", "80"))
 
 
 def kill_often(place: Path, name: str, jobs: str, kills: int) -> None:
@@ -41,6 +41,6 @@ def test_few_kills(tmp_path: Path) -> None:
 @pytest.mark.parametrize("durability", ["process", "machine"])
 @pytest.mark.parametrize("cgroups", ["true", "false"])
 def test_many_kills(tmp_path: Path, cgroups: str, durability: str) -> None:
-    """The same for two hundred in all, with and without cgroups, with and without fsync."""
+    """The same for eighty in all, with and without cgroups, with and without fsync."""
     jobs = f'use_cgroups = {cgroups}\ndurability = "{durability}"'
     kill_often(tmp_path, f"cgroups {cgroups}, {durability}", jobs, KILLS // 4)
