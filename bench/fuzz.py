@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import quote
 
 import grpc
+from google.protobuf.duration_pb2 import Duration
 
 from bench.clients import a_worker
 from bench.report import Figure
@@ -64,8 +65,7 @@ def fuzz(directory: Path, rounds: int, requests: int = REQUESTS, seed: str = "")
     """Requests from 16 clients, each with its own connection; once, for any `rounds`."""
     seed = seed or str(time.time_ns())
     with a_worker(directory) as daemon:
-        job_ids = [daemon.start("sleep", "100000"), daemon.start("echo", "one"), daemon.start("true")]
-        daemon.end(job_ids[1])
+        job_ids = _jobs(daemon)
         _Fuzz(daemon, job_ids, requests // 50, f"warm {seed}").run()
         before = _held(daemon)
         run = _Fuzz(daemon, job_ids, requests, seed)
@@ -80,6 +80,23 @@ def fuzz(directory: Path, rounds: int, requests: int = REQUESTS, seed: str = "")
         figures.append(Figure("fuzz: more memory, MiB", grown, 40, f"from {before['memory, MiB']:.0f}", at_most=True))
         figures.append(Figure("fuzz: tracebacks in the log", daemon.log().count("Traceback"), 0, at_most=True))
         return figures
+
+
+_LASTING = 4
+
+
+def _jobs(daemon: Daemon) -> list[str]:
+    """Ids of jobs of each kind; the first _LASTING run on."""
+    ended = daemon.start("echo", "one")
+    daemon.end(ended)
+    return [
+        daemon.start("sleep", "100000"),
+        daemon.bash("cat > /dev/null; exec sleep 100000", feed=True),
+        daemon.bash("stty raw; exec cat > /dev/null", feed=True, tty=True),
+        daemon.start("sleep", "100000", lease=Duration(seconds=10_000)),
+        ended,
+        daemon.start("true"),
+    ]
 
 
 def _held(daemon: Daemon) -> dict[str, float]:
@@ -127,7 +144,7 @@ class _Fuzz:
         socket = f"unix:{quote(str(self._daemon.place / 'state' / 'control.sock'))}"
         options = [("grpc.use_local_subchannel_pool", 1)]
         with grpc.insecure_channel(self._daemon.addr, options) as tcp, grpc.insecure_channel(socket, options) as unix:
-            client = _Client(tcp, unix, rng, Nonsense(rng, self._job_ids))
+            client = _Client(tcp, unix, rng, Nonsense(rng, self._job_ids, _LASTING))
             for _ in range(self._requests // CLIENTS):
                 if time.monotonic() > self._end or len(self._silent) >= CLIENTS:
                     break

@@ -40,15 +40,19 @@ _RANGES = {
 
 
 class Nonsense:
-    """Requests from one random generator. job_ids: ids that exist; the first is never stopped or signalled."""
+    """
+    Requests from one random generator. job_ids: ids that exist; the first `lasting` of them are never stopped or
+    signalled.
+    """
 
-    def __init__(self, rng: random.Random, job_ids: list[str]) -> None:
+    def __init__(self, rng: random.Random, job_ids: list[str], lasting: int = 1) -> None:
         self._rng = rng
         self._job_ids = job_ids
+        self._lasting = lasting
 
     def request(self, method: MethodDescriptor) -> bytes:
         """The bytes of one request for that method."""
-        message = self.message(method.input_type, method.name not in ("StopJob", "SignalJob", "FeedJob"))
+        message = self.message(method.input_type, method.name not in ("StopJob", "SignalJob"))
         if method.name == "StartJob":
             message.command = self._rng.choice(COMMANDS)
         ways: tuple[tuple[int, Callable[[bytes], bytes]], ...] = (
@@ -107,7 +111,7 @@ class Nonsense:
 
     def _text(self, any_job: bool) -> str:
         if self._rng.random() < 0.4:
-            return self._rng.choice(self._job_ids[not any_job :])
+            return self._rng.choice(self._job_ids if any_job else self._job_ids[self._lasting :])
         return self._rng.choice(_TEXTS)
 
     def _count(self) -> int:
