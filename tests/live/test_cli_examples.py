@@ -40,7 +40,7 @@ def by_shell(worker: Daemon, line: str) -> tuple[int, str]:
             "XDG_CONFIG_HOME": str(worker.place),
             "PYTHONPATH": os.getcwd(),
         },
-        stdin=slave if "--tty" in line else subprocess.DEVNULL,
+        stdin=slave if {"--tty", "-t"} & set(line.split()) else subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
