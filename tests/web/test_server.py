@@ -8,6 +8,8 @@ from unittest import mock
 from twisted.internet.error import CannotListenError
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.trial.unittest import SynchronousTestCase
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET
 
 from txworker.base.http_limits import IDLE_SECONDS, MAX_BODY_BYTES, REQUEST_SECONDS
 from txworker.web.errors import CannotServe
@@ -40,6 +42,21 @@ class Transport(StringTransport):
         lost, self.lost = self.lost, []
         for call in lost:
             call(None)
+
+
+class Waiting(Resource):
+    """Leaves its requests unanswered."""
+
+    isLeaf = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.requests: list[Any] = []
+
+    def render_GET(self, request: Any) -> int:
+        """Twisted: the answer comes later."""
+        self.requests.append(request)
+        return NOT_DONE_YET
 
 
 class WebServerTests(SynchronousTestCase):
@@ -104,11 +121,42 @@ class WebServerTests(SynchronousTestCase):
         self.assertTrue(transport.disconnecting)
 
     def test_too_many(self) -> None:
-        """Connections beyond the limit are closed at once; when one has ended, there is room again."""
+        """Connections beyond the limit are closed while requests are under way; when one ends, there is room again."""
         connections = [self.connect() for _ in range(MAX_CONNECTIONS)]
+        for protocol, _ in connections:
+            protocol.dataReceived(b"GET /")
         self.assertIsNone(self.connect()[0])
         connections[0][1].abortConnection()
         self.assertIsNotNone(self.connect()[0])
+
+    def test_idle_make_room(self) -> None:
+        """A further connection takes the place of the one that has been idle for longest, also if that asked before."""
+        connections = [self.connect() for _ in range(MAX_CONNECTIONS)]
+        connections[1][0].dataReceived(b"GET /")
+        self.reactor.advance(1.0)
+        connections[0][0].dataReceived(b"GET /livez HTTP/1.1\r\nHost: h\r\n\r\n")
+        for expected in ([2], [2, 0]):
+            self.reactor.advance(1.0)
+            further, _ = self.connect()
+            further.dataReceived(b"GET /")
+            self.assertEqual(set(expected), {n for n, (_, transport) in enumerate(connections) if transport.aborted})
+        self.assertIsNone(self.connect()[0])
+
+    def test_answers_under_way(self) -> None:
+        """A connection is not idle while its answer is not complete."""
+        waiting: Any = Waiting()
+        self.server = WebServer(self.reactor, "127.0.0.1", 30001, {"wait": waiting}, 1)
+        self.server.startService()
+        self.factory = self.reactor.tcpServers[1][1]
+        protocol, transport = self.connect()
+        protocol.dataReceived(b"GET /wait HTTP/1.1\r\nHost: h\r\n\r\n")
+        self.assertIsNone(self.connect()[0])
+        (request,) = waiting.requests
+        request.write(b"a part")
+        self.assertIsNone(self.connect()[0])
+        request.finish()
+        self.assertIsNotNone(self.connect()[0])
+        self.assertTrue(transport.aborted)
 
     def test_large_body(self) -> None:
         """A request with a body that is large, or of unknown length, is refused before the body is read."""

@@ -28,14 +28,32 @@ CLOSING_SECONDS = 1.0
 
 
 class LimitedConnection(ProtocolWrapper):
-    """A connection that is cut when a request that has begun is not answered in time."""
+    """
+    A connection that is cut when a request that has begun is not answered in time.
+
+    answering: a request is complete, and its answer is not. idle_since: when a request last began, or the connection.
+    """
 
     _timer: Timer | None = None
+    answering = False
+    idle_since = 0.0
+
+    @property
+    def idle(self) -> bool:
+        """No request is under way."""
+        return self._timer is None and not self.answering and not self.disconnecting
+
+    def connectionMade(self) -> None:
+        """Twisted: it is open."""
+        factory: Any = self.factory
+        self.idle_since = factory.clock.seconds()
+        super().connectionMade()
 
     def dataReceived(self, data: bytes) -> None:
         """Twisted: a part of a request has come."""
+        factory: Any = self.factory
+        self.idle_since = factory.clock.seconds()
         if self._timer is None:
-            factory: Any = self.factory
             self._timer = factory.clock.callLater(REQUEST_SECONDS, self._late)
         super().dataReceived(data)
 
@@ -65,7 +83,10 @@ class LimitedConnection(ProtocolWrapper):
 
 
 class LimitedFactory(WrappingFactory):
-    """Makes the connections of a site, max_connections at a time at most; further ones are closed."""
+    """
+    Makes the connections of a site, max_connections at a time at most. A further one takes the place of the one that
+    has been idle for longest, so that idle clients do not shut out others; if none is idle, it is closed.
+    """
 
     protocol = LimitedConnection
     noisy = False  # no log line when it starts
@@ -83,7 +104,9 @@ class LimitedFactory(WrappingFactory):
 
     def buildProtocol(self, addr: IAddress | None) -> ProtocolWrapper | None:  # type: ignore[override]  # as Factory's
         """Twisted: the protocol of a new connection; None: it is closed."""
-        return None if len(self.protocols) >= self._max_connections else super().buildProtocol(addr)
+        if len(self.protocols) >= self._max_connections and not self._made_room():
+            return None
+        return super().buildProtocol(addr)
 
     def unregisterProtocol(self, p: ProtocolWrapper) -> None:
         """Twisted: that connection is closed."""
@@ -99,6 +122,16 @@ class LimitedFactory(WrappingFactory):
         self._cutting = self.clock.callLater(CLOSING_SECONDS, self._cut)
         return self._gone.until(lambda: not self.protocols).addCallback(self._closed)
 
+    def _made_room(self) -> bool:
+        """One at a time, because it still has its descriptor until the reactor turns."""
+        if len(self.protocols) > self._max_connections:
+            return False
+        idle = min(filter(_is_idle, self.protocols), key=lambda connection: connection.idle_since, default=None)
+        if idle is None:
+            return False
+        idle.abortConnection()
+        return True
+
     def _closed(self, _: None) -> None:
         cutting, self._cutting = self._cutting, None
         if cutting is not None:
@@ -111,7 +144,7 @@ class LimitedFactory(WrappingFactory):
 
 
 class LimitedRequest(Request):
-    """A request whose body has a limit; one of unknown length is refused as well."""
+    """A request on a LimitedConnection. Its body has a limit; one of unknown length is refused as well."""
 
     def gotLength(self, length: int | None) -> None:
         """Twisted: the length of the body, None: it is chunked."""
@@ -120,3 +153,18 @@ class LimitedRequest(Request):
             status = b"411 Length Required" if length is None else b"413 Content Too Large"
             self.channel.write(b"HTTP/1.1 " + status + b"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
             self.channel.loseConnection()
+
+    def process(self) -> None:
+        """Twisted: the request is complete."""
+        connection: Any = self.channel.transport
+        connection.answering = True
+
+        def answered(_: object) -> None:
+            connection.answering = False
+
+        self.notifyFinish().addBoth(answered)
+        super().process()
+
+
+def _is_idle(connection: LimitedConnection) -> bool:
+    return connection.idle
