@@ -164,14 +164,13 @@ def by_shell(daemon: Daemon, script: str, **env: str) -> tuple[int, bytes, str]:
 @pytest.mark.slow
 def test_closed_output(daemon: Daemon) -> None:
     """Without a standard output nothing is started, and what has nothing to say works; no other stream is missed."""
-    closed = (1, b"", "txworker: standard output is closed\n")
-    for words in ("start --label of=closed true", "run --label of=closed true", "ps"):
-        assert by_shell(daemon, f'"$@" {words} >&-') == closed
+    for status, words in ((1, "start --label of=closed true"), (125, "run --label of=closed true"), (1, "ps")):
+        assert by_shell(daemon, f'"$@" {words} >&-') == (status, b"", "txworker: standard output is closed\n")
     assert txworker(daemon, "ps", "--quiet", "--label", "of=closed") == (0, b"", "")
     job_id = daemon.bash("exec sleep 1000")
     assert by_shell(daemon, f'"$@" stop {job_id} >&-') == (0, b"", "")
     assert by_shell(daemon, f'"$@" wait --quiet {job_id} >&- 2>&-') == (143, b"", "")
-    assert by_shell(daemon, '"$@" run --stdin - cat <&-') == (1, b"", "txworker: --stdin: standard input is closed\n")
+    assert by_shell(daemon, '"$@" run --stdin - cat <&-') == (125, b"", "txworker: --stdin: standard input is closed\n")
     assert by_shell(daemon, '"$@" run --separate-stderr sh -c "echo a; echo b >&2; exit 3" <&- 2>&-') == (3, b"a\n", "")
 
 
@@ -182,7 +181,7 @@ def test_full_output(daemon: Daemon) -> None:
     status, _, err = by_shell(daemon, f'"$@" run bash -c "{FOREVER}" >/dev/full')
     said = re.fullmatch(rf"{sentence}; job (\S+) was told to end\n", err)
     assert said, err
-    assert (status, daemon.end(said[1]).job.state) == (1, pb.JOB_STATE_STOPPED)
+    assert (status, daemon.end(said[1]).job.state) == (125, pb.JOB_STATE_STOPPED)
 
 
 def test_ascii(daemon: Daemon) -> None:

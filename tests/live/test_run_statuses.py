@@ -146,6 +146,9 @@ CASES = {
     "a short lease": Case(("--lease", "0.5", "true"), 125, "lease: 0.5 must be 1 second or more (INVALID_ARGUMENT)"),
     "detached": Case(("--detach", "no-such-program"), 127, "(NOT_FOUND)"),
     "unreachable": Case(("--addr", "127.0.0.1:1", "--patience", "0.1", "true"), 125, "Connection refused"),
+    "no such stdin": Case(("--stdin", "/no/such", "true"), 125, "/no/such: No such file or directory", slow=False),
+    "no such CA": Case(("--tls-ca", "/no/such", "true"), 125, "/no/such: No such file or directory"),
+    "not UTF-8": Case(("echo", "\udcff"), 125, "'\\udcff' is not valid UTF-8, and cannot be sent"),
     # the words are wrong
     "wrong usage": Case(("--env", "=x", "true"), 2, "'=x' is not NAME=VALUE (txworker run --help shows the usage)"),
     "nothing to run": Case((), 2, "name an executable (txworker run --help shows the usage)"),

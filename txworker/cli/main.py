@@ -14,7 +14,7 @@ from txworker.cli import console, list_commands, several_workers
 from txworker.cli.completion_command import completion
 from txworker.cli.connect import channel, connect, with_tls
 from txworker.cli.console import CannotWrite
-from txworker.cli.failures import INTERRUPTED, REFUSED, Failed, failure
+from txworker.cli.failures import INTERRUPTED, NOT_RUN, REFUSED, Failed, failure
 from txworker.cli.health_command import health
 from txworker.cli.operator_commands import check, drain, hand_over, reload
 from txworker.cli.parser import parse
@@ -76,6 +76,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _call(options: argparse.Namespace) -> int:
+    refused = NOT_RUN if options.command_name == "run" else REFUSED  # run's 1 is the job's own
     try:
         return _command(options)
     except grpc.RpcError as error:
@@ -83,12 +84,15 @@ def _call(options: argparse.Namespace) -> int:
     except WorkerError as error:
         return _print_failure(failure(error, options.addr, with_tls=with_tls(options)))
     except Failed as failed:
-        return 0 if isinstance(failed, CannotWrite) and failed.reader_gone else _print_failure(failed)
+        if isinstance(failed, CannotWrite) and failed.reader_gone:
+            return 0
+        failed.status = refused if failed.status == REFUSED else failed.status
+        return _print_failure(failed)
     except UnicodeEncodeError as error:  # an argument that is not UTF-8, as strings in protobuf are
-        return _print_failure(Failed(f"{error.object!r} is not valid UTF-8, and cannot be sent", REFUSED))
+        return _print_failure(Failed(f"{error.object!r} is not valid UTF-8, and cannot be sent", refused))
     except OSError as error:
         named = f"{error.filename}: " if error.filename else ""
-        return _print_failure(Failed(f"{named}{error.strerror or error}", REFUSED))
+        return _print_failure(Failed(f"{named}{error.strerror or error}", refused))
     except KeyboardInterrupt:
         return INTERRUPTED
 

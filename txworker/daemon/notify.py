@@ -83,7 +83,7 @@ class Notifier:
         except OSError as error:
             if not self._failed:
                 self._failed = True
-                self._log.warn("systemd cannot be told about the worker: {error}.", error=error.strerror)
+                self._log.warn("systemd cannot be told about the worker: {error}.", error=error.strerror or error)
 
 
 def notifier_of(environment: Mapping[str, str], pid: int) -> Notifier:
