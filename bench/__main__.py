@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bench.adversary import adversary
+from bench.against import against
 from bench.capture import capture
 from bench.clients import a_worker
 from bench.faults import faults
@@ -71,10 +72,16 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--rounds", type=int, default=5, help="figures are medians of so many (%(default)s)")
     parser.add_argument("--directory", help="where the measuring is done: the disk that is meant")
     parser.add_argument("--json", action="store_true", help="for programs")
+    parser.add_argument(
+        "--against", metavar="CHECKOUT", type=Path, help="measure that checkout of the project too, in turns with this"
+    )
     options = parser.parse_args(arguments)
     unknown = [name for name in options.parts if name not in PARTS]
     if unknown or options.rounds < 1:
         parser.error(f"there is no part {unknown[0]!r}" if unknown else "--rounds must be at least 1")
+    if options.against:
+        print(against(options.against.resolve(), options.parts or list(PARTS), options.rounds))
+        return
     figures = [figure for name in options.parts or PARTS for figure in _measured(name, options)]
     print(as_json(figures) if options.json else table(figures))
 
