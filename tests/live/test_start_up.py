@@ -70,6 +70,12 @@ def test_check(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["worker.toml"]
 
 
+def test_no_name(tmp_path: Path) -> None:
+    """An address that no machine can have is named."""
+    (tmp_path / "worker.toml").write_text('[grpc_server]\naddr = "a..b:30000"')
+    assert cannot_start(tmp_path / "worker.toml") == "txworker: grpc_server.addr: a..b:30000: no name of a machine"
+
+
 def test_address_in_use(tmp_path: Path) -> None:
     """An address that somebody else serves is named, in the foreground and by a starting daemon."""
     with socket.socket() as taken:

@@ -249,3 +249,5 @@ def _check_free(host: str, port: int, address: str) -> None:
             probe.listen(1)
     except OSError as error:
         raise CannotListen(f"{address}: {error.strerror or error}") from error
+    except UnicodeError as error:  # the codec idna: a part of a name has 1 to 63 characters
+        raise CannotListen(f"{address}: no name of a machine") from error
