@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -267,6 +268,24 @@ def test_shim_killed(a_daemon: ADaemon) -> None:
     assert worker.end(worker.bash("exit 3")).job.exitCode == 3
     assert worker.shim() != first
     assert worker.stop() == 0
+
+
+@pytest.mark.slow
+def test_no_descriptors(a_daemon: ADaemon, again: Again) -> None:
+    """A shim that has as many jobs as it has descriptors for refuses more; the next worker takes them all over."""
+    worker = a_daemon()
+    shim = worker.shim()
+    most = max(map(int, os.listdir(f"/proc/{shim}/fd"))) + 60
+    resource.prlimit(shim, resource.RLIMIT_NOFILE, (most, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    job_ids: list[str] = []
+    with pytest.raises(grpc.RpcError, match="no file descriptors left"):
+        job_ids.extend(worker.start("cat", tty=True, feed=True) for _ in range(60))
+    worker.stop(signal.SIGKILL)
+    worker = again(worker)
+    for job_id in job_ids:
+        worker.stub.FeedJob(iter([pb.FeedJobReq(jobID=job_id, data=b"x\n", end=True)]), timeout=LIMIT)
+        assert worker.end(job_id).job.state == pb.JOB_STATE_SUCCEEDED
+    assert worker.raw(worker.start("echo", "again")) == b"again\n"
 
 
 def test_shim_ends(a_daemon: ADaemon) -> None:

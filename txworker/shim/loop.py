@@ -7,6 +7,7 @@ It never opens, enters or executes a path that a job names; the spawn thread doe
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import resource
@@ -36,6 +37,9 @@ _FIRST_WORKER_SECONDS = 30.0
 
 _WITHOUT_WORKER_SECONDS = 1.0
 """How often the loop checks whether it may end, while no worker is connected."""
+
+_SPARE_DESCRIPTORS = 32
+"""Free when a job is started, of a limit of 256 or more: for the next worker's connection, and for what is fed."""
 
 _REAP_SECONDS = 1.0
 """After a SIGCHLD children of the spawn thread that are no jobs are reaped, at most this often."""
@@ -161,6 +165,7 @@ class Loop:
             starting.connect(self._events, self._high)
             starting.connect_stdin(self._events, self._high, descriptors, lambda: self._fed(job_id))
             step = ""
+            self._check_spare()
             self._thread.spawn(request, starting.child_ends)
             self._starting[job_id] = starting
         except OSError as error:
@@ -293,6 +298,17 @@ class Loop:
         if not self._starting:
             self._thread.reap_others()
         return None
+
+    def _check_spare(self) -> None:
+        """
+        Raises:
+            OSError: too few descriptors are free. If none were, no worker could connect, and take the jobs over.
+        """
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        lowest_free = fcntl.fcntl(self._children, fcntl.F_DUPFD_CLOEXEC, self._keep_above)
+        os.close(lowest_free)
+        if lowest_free >= limit - min(_SPARE_DESCRIPTORS, limit // 8):
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
     def _high(self, fd: int) -> int:
         """
