@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from pathlib import Path
 
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
 from txworker.config import Config, ConfigError, GrpcServer, Jobs, Log, Scheduler, Web
@@ -167,3 +167,14 @@ class ReloadTests(SynchronousTestCase):
         self.answer = fail(ZeroDivisionError())
         self.failureResultOf(self.a_reload().begin(), ZeroDivisionError)
         self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
+
+    def test_caller_gone(self) -> None:
+        """A caller that gives up is no mistake to log, and the next reload works."""
+        self.answer = Deferred()
+        reload = self.a_reload()
+        for waiting in [reload.begin(), reload.begin()][::-1]:
+            waiting.cancel()
+            self.failureResultOf(waiting, CancelledError)
+        self.assertEqual([], self.flushLoggedErrors())
+        self.answer = succeed(CONFIG)
+        self.successResultOf(reload.begin())

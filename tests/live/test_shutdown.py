@@ -194,3 +194,25 @@ def test_launch_that_is_late(a_daemon: Callable[..., Daemon], tmp_path: Path) ->
     assert worker.text(behind.result(LIMIT).jobID) == "there\n"
     assert len(worker.stub.ListJobs(pb.ListJobsReq()).jobs) == 2
     assert len(os.listdir(worker.output)) == 2
+
+
+@pytest.mark.slow
+def test_disk_that_hangs(a_daemon: Callable[..., Daemon]) -> None:
+    """A thread that waits for a file for ever, here for the configuration, holds up the end by two seconds or so."""
+    worker = a_daemon()
+    worker.config.unlink()
+    os.mkfifo(worker.config)
+    worker.process.send_signal(signal.SIGHUP)
+    written = wait_until(lambda: _opened(worker.config))
+    try:
+        assert worker.stop(limit_seconds=10.0) == 0
+    finally:
+        os.close(written)
+
+
+def _opened(fifo: Path) -> int:
+    """The other end of the FIFO once it is open for reading; 0: it is not yet."""
+    try:
+        return os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+    except OSError:
+        return 0

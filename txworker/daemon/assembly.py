@@ -25,6 +25,7 @@ from txworker.daemon.live_settings import LiveSettings
 from txworker.daemon.notify import Notifier, status_updates, watchdog
 from txworker.daemon.orphans import orphan_reaper
 from txworker.daemon.processes import DRAIN_SECONDS
+from txworker.daemon.reactor_threads import bound_join
 from txworker.daemon.reload import Reload, RunningConfig
 from txworker.daemon.start_context import StartContext
 from txworker.daemon.stopping import close_store, stop_jobs
@@ -74,6 +75,7 @@ def assemble(config: Config, reactor: Any, context: StartContext) -> Assembled:
         NotUsable: the output directory or the shim cannot be used, or the state directory is not safe.
         Unusable: the state directory cannot be used.
     """
+    bound_join(reactor.getThreadPool())
     web = _web_door(config, reactor)
     observer = NO_OBSERVER if web is None else web.observer
     bridge = Bridge(reactor, observer)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.defer import CancelledError, Deferred, DeferredLock
 from twisted.python.failure import Failure
 
 from txworker.base.logs import Logger
@@ -134,7 +134,7 @@ class Reload:
         return merged, changes(self._running.config, new)
 
     def _log_unexpected(self, failure: Failure) -> Failure:
-        if not failure.check(ReloadRefused):
+        if not failure.check(ReloadRefused, CancelledError):
             self._log.failure("reloading the configuration", failure)
         return failure
 

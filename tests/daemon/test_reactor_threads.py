@@ -1,0 +1,44 @@
+"""The end of the reactor's threads; with real ones."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from twisted.python.threadpool import ThreadPool
+from twisted.trial.unittest import SynchronousTestCase
+
+from txworker.daemon.reactor_threads import bound_join
+
+
+class BoundJoinTests(SynchronousTestCase):
+    def test_stuck(self) -> None:
+        """Threads that do not end are waited for so long at most, together; and no thread keeps the process alive."""
+        pool = ThreadPool(0, 5)
+        bound_join(pool, 0.2)
+        pool.start()
+        disk_answers, begun = threading.Event(), threading.Barrier(6)
+        self.addCleanup(disk_answers.set)
+        for _ in range(5):
+            pool.callInThread(lambda: (begun.wait(10), disk_answers.wait(10)))
+        begun.wait(10)
+        self.assertEqual([True] * 5, [thread.daemon for thread in pool.threads])
+        before = time.monotonic()
+        pool.stop()
+        self.assertLess(time.monotonic() - before, 5 * 0.2)
+
+    def test_work_is_done(self) -> None:
+        """What was begun is waited for."""
+        pool = ThreadPool(0, 1)
+        bound_join(pool, 10.0)
+        pool.start()
+        may_end, done = threading.Event(), threading.Event()
+
+        def work() -> None:
+            may_end.wait(10)
+            done.set()
+
+        pool.callInThread(work)
+        threading.Timer(0.05, may_end.set).start()
+        pool.stop()
+        self.assertTrue(done.is_set())
