@@ -152,6 +152,20 @@ class TakeOverTests(SynchronousTestCase):
         self.assertEqual((1, 0), after.take_over(held(self.job, **more)))
         return after
 
+    def test_watchers(self) -> None:
+        """A new watcher sees the jobs that were taken over, each once; one that knows their records waits for a change."""
+        other = self.successResultOf(self.before.worker.submit(TRUE))
+        after = worker_fixture(store=self.store)
+        after.take_over(held(self.job), held(other))
+        seen = self.successResultOf(after.catalog.changes.since(0))
+        self.assertEqual({self.job.id, other.id}, {job.id for job in seen.jobs})
+        self.assertEqual(sorted(job.revision for job in seen.jobs), [job.revision for job in seen.jobs])
+        self.assertNoResult(after.catalog.changes.since(seen.upto))
+        changed = after.catalog.changes.of({job.id: job.revision for job in seen.jobs})
+        self.assertNoResult(changed)
+        after.launcher.running[other.id].exit(0)
+        self.assertEqual([JobState.SUCCEEDED], [job.state for job in self.successResultOf(changed).jobs])
+
     def test_runs_on(self) -> None:
         """The job is RUNNING with its old start time, can be stopped, and has its own end."""
         after = self.taken_over()

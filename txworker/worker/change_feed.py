@@ -9,7 +9,7 @@ and reads from the store the jobs that ended too long ago to be held here. React
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from twisted.internet.defer import Deferred
@@ -69,16 +69,26 @@ class ChangeFeed:
         self._last_beyond = known  # every change beyond that revision is in _last
         self._in_store_upto = known
         self._upto = known
+        self._started_after = known
         self._watchers = Waiters()
         self._waking = False
         self._closed = False
 
-    def start_after(self, known: int) -> None:
-        """Changes up to that revision are in the store only. To be called before the first publish() or watcher."""
-        self._in_store_upto = self._upto = self._last_beyond = known
+    def start_after(self, known: int, unfinished: Iterable[Job] = ()) -> None:
+        """
+        Changes up to that revision are in the store only, but for the present records of the unfinished jobs, which are
+        not read from there. To be called before the first watcher.
+        """
+        self._newest = {job.id: job for job in sorted(unfinished, key=lambda job: job.revision)}
+        self._in_store_upto = self._upto = self._last_beyond = self._started_after = known
 
     def publish(self, job: Job) -> None:
-        """Add a job's new record, which is in the store already. Revisions must come in ascending order."""
+        """
+        Add a job's new record, which is in the store already. Revisions must come in ascending order. A record that
+        start_after() knew may come late, and is ignored.
+        """
+        if job.revision <= self._started_after:
+            return
         self._newest.pop(job.id, None)
         self._newest[job.id] = job
         self._upto = job.revision

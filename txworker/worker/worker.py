@@ -106,7 +106,7 @@ class Worker:
             self._log.info("Job {job_id} was never started; its record is dropped.", job_id=job.id)
             self._drop(job)
         self._store.settle()
-        self._feed.start_after(self._revision)
+        self._feed.start_after(self._revision, [active.job for active in self._active.values()])
         return len(taken), len(lost)
 
     def _take_over(self, job: Job, held: HeldProcess, now: float) -> ActiveJob | None:
