@@ -10,7 +10,9 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.test_rooms import ROOMS
-from txworker.config import values
+from txworker.config import load, values
+from txworker.jobs import JobState, errors
+from txworker.wire.status import code_of
 
 TOP = Path(__file__).resolve().parent.parent
 PAGES = [*sorted(TOP.glob("*.md")), *sorted((TOP / "docs").glob("*.md"))]
@@ -32,6 +34,27 @@ _ROW = re.compile(r"^\| `(\w+)` \| (.*?) \| ", re.MULTILINE)
 def architecture() -> str:
     """The page."""
     return (TOP / "docs" / "architecture.md").read_text(encoding="utf-8")
+
+
+def operations() -> str:
+    """The operators' page of tasks."""
+    return (TOP / "docs" / "operations.md").read_text(encoding="utf-8")
+
+
+def debugging() -> str:
+    """The operators' page of what went wrong."""
+    return (TOP / "docs" / "debugging.md").read_text(encoding="utf-8")
+
+
+def sources() -> str:
+    """Every module of the package."""
+    return "\n".join(path.read_text(encoding="utf-8") for path in sorted((TOP / "txworker").rglob("*.py")))
+
+
+def _errors() -> list[type[errors.TxWorkerError]]:
+    """Every error that a client may get."""
+    classes = [value for value in vars(errors).values() if isinstance(value, type)]
+    return [error for error in classes if issubclass(error, errors.TxWorkerError)]
 
 
 def rooms_table() -> list[tuple[str, str]]:
@@ -112,13 +135,65 @@ class DocsTests(SynchronousTestCase):
 
     def test_log_lines(self) -> None:
         """Each line that the operator's table explains is one that the package can write."""
-        page = (TOP / "docs" / "operations.md").read_text(encoding="utf-8")
+        page = (TOP / "docs" / "debugging.md").read_text(encoding="utf-8")
         rows = page.partition("## What the log says")[2].splitlines()[4:]
+        self.assertGreater(len(rows), 40)
         lines = [line for row in rows for line in _CODE.findall(row.partition(" | ")[0])]
         written = texts()
         pieces = [piece.strip() for line in lines for piece in _VALUE.split(line) if len(piece) >= _SURE]
         self.assertEqual([], [piece for piece in pieces if piece not in written])
         self.assertGreater(len(pieces), len(rows) - 10)
+
+    def test_signals(self) -> None:
+        """The operator's table of signals has each that the worker handles, and KILL."""
+        table = operations().partition("| signal |")[2].partition("\n\n")[0]
+        rows = {name for row in table.splitlines()[2:] for name in re.findall(r"SIG\w+", row.split("|")[1])}
+        handled = set(
+            re.findall(r"^    signals\.(SIG\w+),", (TOP / "txworker/daemon/signals.py").read_text(), re.MULTILINE)
+        )
+        self.assertEqual(handled | {"SIGKILL"}, rows)
+
+    def test_refusals(self) -> None:
+        """Each reason of an error has a row, with the status that the worker answers."""
+        table = debugging().partition("| reason |")[2].partition("\n\n")[0]
+        cells = [row.split(" | ") for row in table.splitlines()[2:]]
+        rows = {
+            reason: set(re.findall(r"[A-Z_]+", status))
+            for names, status, *_ in cells
+            for reason in _CODE.findall(names)
+        }
+        further = re.findall(r'OutOfResources\([^()]*, "([A-Z_]+)"\)', sources())
+        self.assertGreater(len(further), 3)
+        self.assertEqual({error.reason for error in _errors()} | set(further), set(rows))
+        for error in _errors():
+            self.assertIn(code_of(error.__new__(error)).name, rows[error.reason])
+
+    def test_states(self) -> None:
+        """Each state of a job has a row."""
+        table = debugging().partition("| state |")[2].partition("\n\n")[0]
+        self.assertEqual([state.name for state in JobState], [_CODE.findall(row)[0] for row in table.splitlines()[2:]])
+
+    def test_causes(self) -> None:
+        """Each cause for which a worker takes no jobs has a row."""
+        table = debugging().partition("| cause |")[2].partition("\n\n")[0]
+        rows = {cause for row in table.splitlines()[2:] for cause in _CODE.findall(row.split(" | ")[0])}
+        metrics = (TOP / "docs" / "metrics.md").read_text(encoding="utf-8")
+        sentence = metrics.partition("`cause` of a worker that is not ready: ")[2].partition(".\n")[0]
+        self.assertEqual(set(re.findall(r"`(\w+)`", sentence)), rows)
+
+    def test_alerts(self) -> None:
+        """Each alert has a row that says what to do."""
+        table = operations().partition("| alert |")[2].partition("\n\n")[0]
+        rows = [name for row in table.splitlines()[2:] for name in _CODE.findall(row.split(" | ")[0])]
+        alerts = (TOP / "docs" / "prometheus" / "alerts.yml").read_text(encoding="utf-8")
+        self.assertEqual(sorted(re.findall(r"- alert: (\w+)", alerts)), sorted(rows))
+
+    def test_configurations(self) -> None:
+        """What the operators' pages show of the configuration is good."""
+        for page in ("operations.md", "debugging.md", "tls.md", "containers.md"):
+            for text in re.findall(r"^```toml\n(.*?)^```", (TOP / "docs" / page).read_text(), re.MULTILINE | re.DOTALL):
+                Path("worker.toml").write_text(text)
+                load(Path("worker.toml"))
 
     def test_rooms(self) -> None:
         """The table of rooms has every room, in the order of levels."""

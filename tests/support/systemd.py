@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import uuid
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,6 +23,10 @@ umount -R -l /sys/fs/cgroup
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mount -t proc proc /proc
 mount -t tmpfs tmpfs /run
+for directory in $PRIVATE; do
+    layers="lowerdir=$directory,upperdir=$UPPER$directory,workdir=$UPPER/work$directory"
+    mount -t overlay overlay -o "$layers" "$directory"
+done
 if [ -e /etc/machine-id ]; then
     echo 0123456789abcdef0123456789abcdef >/run/machine-id
     mount --bind /run/machine-id /etc/machine-id
@@ -41,23 +46,31 @@ def why_not() -> str:
 
 class Systemd:
     """
-    units are the texts of its unit files, by their names.
+    units are the texts of its unit files, by their names. private: directories in which it sees what is there, but what
+    it changes vanishes with it; with /etc among them, units may be added to /etc/systemd/system.
 
     Raises:
         AssertionError: it does not come up; so it is where namespaces are not to be had.
     """
 
-    def __init__(self, place: Path, units: dict[str, str]) -> None:
+    def __init__(self, place: Path, units: dict[str, str], private: Sequence[str] = ()) -> None:
         self._cgroup = Path(cgroup_root()) / f"systemd-{uuid.uuid4()}"
         self._cgroup.mkdir()
         for name in ("units", "generators"):
             (place / name).mkdir()
         for name, text in {"nothing.target": "[Unit]\n", **units}.items():
             (place / "units" / name).write_text(text)
+        self._upper = place / "private"
+        for directory in private:
+            (self._upper / directory.lstrip("/")).mkdir(parents=True)
+            (self._upper / "work" / directory.lstrip("/")).mkdir(parents=True)
+        more_units = ":/etc/systemd/system" if "/etc" in private else ""
         environment = {
+            "PRIVATE": " ".join(private),
+            "UPPER": str(self._upper),
             "PATH": os.environ["PATH"],
             "container": "lxc",
-            "SYSTEMD_UNIT_PATH": str(place / "units"),
+            "SYSTEMD_UNIT_PATH": f"{place / 'units'}{more_units}",
             "SYSTEMD_GENERATOR_PATH": str(place / "generators"),
             "SYSTEMD_LOG_TARGET": "null",
         }
@@ -78,9 +91,12 @@ class Systemd:
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         """A command beside it, in its namespaces."""
+        return subprocess.run(self.beside(*words), capture_output=True, text=True, timeout=60, check=False)
+
+    def beside(self, *words: str) -> list[str]:
+        """The command that runs these words in its namespaces."""
         first = next(iter(ProcessTable().children(self._unshare.pid)), 0)
-        nsenter = ["nsenter", "-t", str(first), "-a", *words]
-        return subprocess.run(nsenter, capture_output=True, text=True, timeout=60, check=False)
+        return ["nsenter", "-t", str(first), "-a", *words]
 
     def close(self) -> None:
         """All of it ends: unshare kills process 1, and the kernel whatever else is in its namespace."""
@@ -92,6 +108,7 @@ class Systemd:
         for directory in sorted(self._cgroup.rglob("*/"), key=lambda path: -len(path.parts)):
             directory.rmdir()
         self._cgroup.rmdir()
+        shutil.rmtree(self._upper, ignore_errors=True)
 
 
 def _processes(cgroup: Path) -> str:

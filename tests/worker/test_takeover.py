@@ -153,7 +153,7 @@ class TakeOverTests(SynchronousTestCase):
         return after
 
     def test_watchers(self) -> None:
-        """A new watcher sees the jobs that were taken over, each once; one that knows their records waits for a change."""
+        """A new watcher sees the jobs that were taken over; one that knows their records waits for a change."""
         other = self.successResultOf(self.before.worker.submit(TRUE))
         after = worker_fixture(store=self.store)
         after.take_over(held(self.job), held(other))
