@@ -190,7 +190,7 @@ class DocsTests(SynchronousTestCase):
 
     def test_configurations(self) -> None:
         """What the operators' pages show of the configuration is good."""
-        for page in ("operations.md", "debugging.md", "tls.md", "containers.md"):
+        for page in ("operations.md", "limits.md", "tls.md", "containers.md"):
             for text in re.findall(r"^```toml\n(.*?)^```", (TOP / "docs" / page).read_text(), re.MULTILINE | re.DOTALL):
                 Path("worker.toml").write_text(text)
                 load(Path("worker.toml"))

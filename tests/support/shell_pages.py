@@ -1,7 +1,8 @@
 """
 The shell blocks of the operators' pages: what to run, where, and what each prints.
 
-A comment before a block says what it needs: `<!-- run: both, needs openssl, status 1 -->`. Its words are in Block.
+A comment before a block says where it is run (`both`, `systemd`, `never`; else beside a daemon), what it needs and how
+it ends: `<!-- run: both, needs openssl, status 1 -->`. See Block.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 TOP = Path(__file__).resolve().parents[2]
-STORY = ("docs/operations.md", "docs/tls.md", "docs/debugging.md")
+STORY = ("docs/operations.md", "docs/limits.md", "docs/tls.md", "docs/debugging.md")
 """The pages whose blocks are run, one after the other: each goes on where the one before has ended."""
 
 PAGES = (*STORY, "docs/containers.md")
@@ -32,8 +33,8 @@ class Block:
     """
     One block of a page, under its nearest heading.
 
-    places: "daemon" where a worker is a daemon of twistd's, "systemd" where it is a unit; empty: it is never run. needs:
-    programs, and "pypi". until: what it prints before it is interrupted. printed: lines that it prints, in this order.
+    places: "daemon" where a worker is a daemon of twistd's, "systemd" where it is a unit; empty: it is never run.
+    needs: programs, "pypi". until: what it prints before it is interrupted. printed: lines that it prints, in order.
     """
 
     page: str
