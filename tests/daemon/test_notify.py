@@ -6,8 +6,10 @@ import os
 import socket
 import time
 from pathlib import Path
+from typing import Any
 
 from twisted.internet.task import Clock
+from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.service_manager import ServiceManager
@@ -73,6 +75,17 @@ class NotifierTests(SynchronousTestCase):
         nowhere = Notifier()
         nowhere.ready()
         self.assertFalse(nowhere.wanted)
+
+    def test_impossible_socket(self) -> None:
+        """A path that no socket can have is told as what it is, once."""
+        told: list[str] = []
+        observer: Any = lambda event: told.append(formatEvent(event))  # noqa: E731  # ILogObserver
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
+        notifier = Notifier("/" + 300 * "x")
+        notifier.ready()
+        notifier.alive()
+        self.assertEqual(["systemd cannot be told about the worker: AF_UNIX path too long."], told)
 
     def test_environment(self) -> None:
         """The environment names the socket and the watchdog's time, if that is meant for this process."""
