@@ -69,6 +69,17 @@ def test_jobs_and_calls(worker: Daemon) -> None:
     wait_until(lambda: metrics(worker)['txworker_jobs_ended_total{state="STOPPED"}'] == 1)
 
 
+def test_methods(worker: Daemon) -> None:
+    """HEAD is GET without the body, on every page; nothing else is known."""
+    for path in ("/", "/metrics", "/livez", "/readyz"):
+        for method, status in (("HEAD", 200), ("POST", 405)):
+            connection = http.client.HTTPConnection(web_addr(worker), timeout=LIMIT)
+            connection.request(method, path)
+            with connection.getresponse() as answer:
+                assert (answer.status, answer.read() == b"") == (status, method == "HEAD"), (method, path)
+            connection.close()
+
+
 def test_streams(worker: Daemon) -> None:
     """Open streams are counted by method while they are open, also those whose client leaves without a word."""
     job_id = worker.bash("echo begun; exec sleep 1000")

@@ -46,7 +46,7 @@ class MetricsThreads(Service):
     def __init__(self, reactor: Any, registry: CollectorRegistry) -> None:
         self._reactor = reactor
         self._threads = ThreadPool(0, THREADS, "txworker-web")
-        self.page = WSGIResource(reactor, self._threads, make_wsgi_app(registry))
+        self.page = WSGIResource(reactor, self._threads, _with_head(make_wsgi_app(registry)))
 
     def startService(self) -> None:
         """Start them."""
@@ -71,3 +71,13 @@ class MetricsThreads(Service):
 
         threading.Thread(target=stop, name="txworker-web-stop", daemon=True).start()
         return stopped
+
+
+def _with_head(app: Callable[..., Any]) -> Callable[..., Any]:
+    """The app, which knows GET only; Twisted leaves out the body of an answer to HEAD."""
+
+    def answer(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
+        head = environ["REQUEST_METHOD"] == "HEAD"
+        return app({**environ, "REQUEST_METHOD": "GET"} if head else environ, start_response)
+
+    return answer
