@@ -71,6 +71,7 @@ class Loop:
         self._reap_at: float | None = None
         self._deadline = time.monotonic() + _FIRST_WORKER_SECONDS
         self._keep_above = 3
+        self._descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]  # now: it is lower while a child is started
         self._children = _wake_on_children()
 
     def run(self) -> None:
@@ -165,7 +166,7 @@ class Loop:
             starting.connect(self._events, self._high)
             starting.connect_stdin(self._events, self._high, descriptors, lambda: self._fed(job_id))
             step = ""
-            self._check_spare()
+            self._check_spare(starting)
             self._thread.spawn(request, starting.child_ends)
             self._starting[job_id] = starting
         except OSError as error:
@@ -299,15 +300,14 @@ class Loop:
             self._thread.reap_others()
         return None
 
-    def _check_spare(self) -> None:
+    def _check_spare(self, starting: Starting) -> None:
         """
+        The descriptors that are kept have the lowest free numbers, so the newest tell how many are left.
+
         Raises:
-            OSError: too few descriptors are free. If none were, no worker could connect, and take the jobs over.
+            OSError: too few are free. If none were, no worker could connect, and take the jobs over.
         """
-        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        lowest_free = fcntl.fcntl(self._children, fcntl.F_DUPFD_CLOEXEC, self._keep_above)
-        os.close(lowest_free)
-        if lowest_free >= limit - min(_SPARE_DESCRIPTORS, limit // 8):
+        if max(starting.pipes.values()) >= self._descriptors - min(_SPARE_DESCRIPTORS, self._descriptors // 8):
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
     def _high(self, fd: int) -> int:
