@@ -72,13 +72,19 @@ class Spawner:
             with contextlib.suppress(CannotClone):  # in a sandbox without clone3 it is moved
                 started(fork_exec(request, environment, descriptors, self.descriptor_limit))
                 return
-        with _descriptor_limit(self.descriptor_limit), tagged(request["tag"]):
-            pid = self._posix_spawn(request["argv"], environment, request["directory"], descriptors)
-        started(pid)  # at once: the child competes with this thread for the CPU
-        if request["cgroup"]:
-            _write(f"{request['cgroup']}/cgroup.procs", pid)
+        with _opened_members(request["cgroup"]) as members:
+            with _descriptor_limit(self.descriptor_limit), tagged(request["tag"]):
+                pid = self._posix_spawn(request["argv"], environment, request["directory"], descriptors)
+                _write(members, pid)  # first of all: what the child starts before is outside its cgroup
+            started(pid)  # at once: the child competes with this thread for the CPU
         if request["oom_score_adj"]:
-            _write(f"/proc/{pid}/oom_score_adj", request["oom_score_adj"])
+            with _opened(f"/proc/{pid}/oom_score_adj") as score:
+                _write(score, request["oom_score_adj"])
+
+
+def _opened_members(cgroup: str | None) -> contextlib.AbstractContextManager[int]:
+    """The file to which a process is written that becomes a member; -1 without a cgroup."""
+    return _opened(f"{cgroup}/cgroup.procs") if cgroup else contextlib.nullcontext(-1)
 
 
 @contextlib.contextmanager
@@ -95,11 +101,22 @@ def _descriptor_limit(wanted: tuple[int, int]) -> Any:
         resource.setrlimit(resource.RLIMIT_NOFILE, ours)
 
 
-def _write(path: str, value: int) -> None:
-    """Write to a kernel's file about a child. It is no error when the child has exited."""
-    with contextlib.suppress(OSError):
+@contextlib.contextmanager
+def _opened(path: str) -> Any:
+    """A file of the kernel's for writing; -1 where it cannot be opened, as when its process has exited."""
+    try:
         fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            os.write(fd, b"%d" % value)
-        finally:
+    except OSError:
+        fd = -1
+    try:
+        yield fd
+    finally:
+        if fd >= 0:
             os.close(fd)
+
+
+def _write(fd: int, value: int) -> None:
+    """Write to a kernel's file about a child. It is no error when the child has exited."""
+    if fd >= 0:
+        with contextlib.suppress(OSError):
+            os.write(fd, b"%d" % value)
