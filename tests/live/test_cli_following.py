@@ -101,7 +101,7 @@ def test_standard_input(daemon: Daemon, tmp_path: Path) -> None:
     assert txworker(daemon, "run", "true", stdin=long) == (0, b"", "")
     status, _, err = txworker(daemon, "run", "--detach", "cat", stdin=long)
     sentence = "txworker: standard input has more than 4194304 bytes; at most about 4 MiB fit into a request\n"
-    assert (status, err) == (1, sentence)
+    assert (status, err) == (125, sentence)
     begin, end = os.openpty()
     with running(words, stdin=end) as run:
         assert run.communicate(timeout=LIMIT) == (b"", b"")

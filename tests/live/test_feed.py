@@ -132,7 +132,7 @@ def test_job_ends(daemon: Daemon) -> None:
         requests = Requests(*blocks(job_id, data, end=False))  # and then it is idle
         answer = daemon.stub.FeedJob(iter(requests), timeout=LIMIT)
         assert 3 <= answer.taken <= 3 + 3 * 65536
-        assert daemon.query(job_id).job.outputBytes == 3
+        wait_until(lambda job_id=job_id: daemon.query(job_id).job.outputBytes == 3)  # type: ignore[misc]
         daemon.stub.StopJob(pb.StopJobReq(jobID=job_id))
         requests.end()
 
