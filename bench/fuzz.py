@@ -66,7 +66,7 @@ def fuzz(directory: Path, rounds: int, requests: int = REQUESTS, seed: str = "")
     seed = seed or str(time.time_ns())
     with a_worker(directory) as daemon:
         job_ids = _jobs(daemon)
-        _Fuzz(daemon, job_ids, requests // 50, f"warm {seed}").run()
+        _Fuzz(daemon, job_ids, requests // 10, f"warm {seed}").run()
         before = _held(daemon)
         run = _Fuzz(daemon, job_ids, requests, seed)
         run.run()
@@ -89,10 +89,15 @@ def _jobs(daemon: Daemon) -> list[str]:
     """Ids of jobs of each kind; the first _LASTING run on."""
     ended = daemon.start("echo", "one")
     daemon.end(ended)
+    fed = [
+        daemon.bash("echo one; cat > /dev/null; exec sleep 100000", feed=True),
+        daemon.bash("stty raw; echo one; exec cat > /dev/null", feed=True, tty=True),
+    ]
+    for job_id in fed:  # the worker has their output files open from now on
+        wait_until(lambda job_id=job_id: daemon.query(job_id).job.outputBytes > 0)  # type: ignore[misc]
     return [
         daemon.start("sleep", "100000"),
-        daemon.bash("cat > /dev/null; exec sleep 100000", feed=True),
-        daemon.bash("stty raw; exec cat > /dev/null", feed=True, tty=True),
+        *fed,
         daemon.start("sleep", "100000", lease=Duration(seconds=10_000)),
         ended,
         daemon.start("true"),

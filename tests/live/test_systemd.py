@@ -158,10 +158,10 @@ def test_life(unit: Unit) -> None:
 
     (unit.place / "worker.toml").write_text(f"{CONFIG}max_running = 5\n")
     assert unit.systemctl("reload", "txworker").returncode == 0
-    assert "jobs.max_running is 5 from now on" in unit.log()
+    wait_until(lambda: "jobs.max_running is 5 from now on" in unit.log())  # systemd passes the log on
     (unit.place / "worker.toml").write_text(f"{CONFIG}max_runing = 5\n")
     assert unit.systemctl("reload", "txworker").returncode != 0
-    assert "did you mean jobs.max_running?" in unit.log()
+    wait_until(lambda: "did you mean jobs.max_running?" in unit.log())
     (unit.place / "worker.toml").write_text(CONFIG)
     assert unit.show("ActiveState") == "active"
 
