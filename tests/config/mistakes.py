@@ -23,7 +23,7 @@ MISTAKES = {
         "web.page: 0.0.0.0:1 is not loopback, and there is no TLS here; `txworker web` serves the page with it"
     ),
     f"web = {{addr = '127.0.0.1:1', page = true}}\njobs.state_directory = '/{'x' * 100}'": (
-        f"web.page: needs the socket in the state directory, whose name is too long: /{'x' * 100}"
+        f"web.page: needs the socket in the state directory, and its name is too long: /{'x' * 100}"
     ),
     "addr = 'x:1'": "addr: unknown key; did you mean grpc_server.addr?",
     # types

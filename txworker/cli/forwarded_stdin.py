@@ -48,7 +48,7 @@ class ForwardedStdin:
             console.print_error(f"feeding job {job_id}: {error}")
 
     def _blocks(self, fd: int) -> Iterator[bytes]:
-        """Without a buffer, whose lock a thread that reads at the end of the program would hold."""
+        """Without a buffer: a thread that reads at the end of the program would hold its lock."""
         yield self.beginning
         self.beginning = b""
         try:

@@ -72,7 +72,7 @@ def _output(client: Client, options: argparse.Namespace, job_id: str) -> Iterato
 
 
 def _job_or_path(client: Client, name: str) -> JobRecord:
-    """The job whose id begins so, or else the newest job that was started with that path."""
+    """The job with an id that begins so, or else the newest job that was started with that path."""
     try:
         return client.get(name)
     except NoSuchJob:

@@ -68,7 +68,7 @@ class Renewals:
         return max(0.0, min(dues) - self._now()) if dues else None
 
     def due(self) -> list[str]:
-        """The jobs whose leases are due; they are due again when their part of the lease has passed."""
+        """The jobs with leases that are due; they are due again when their part of the lease has passed."""
         now = self._now()
         found = [job_id for job_id, held in self._held.items() if held.due <= now and not held.gone]
         for job_id in found:

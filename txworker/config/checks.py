@@ -109,7 +109,7 @@ def check_page(web: Web, state_directory: Path) -> None:
         )
     if len(os.fsencode(state_directory / "control.sock")) > _MAX_SOCKET_PATH_BYTES:
         raise ConfigError(
-            "web.page", f"needs the socket in the state directory, whose name is too long: {state_directory}"
+            "web.page", f"needs the socket in the state directory, and its name is too long: {state_directory}"
         )
 
 

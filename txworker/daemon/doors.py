@@ -135,7 +135,7 @@ def _certificate_files(config: ServerConfig) -> CertificateFiles:
 
 
 def _connections(config: ServerConfig, descriptors: DescriptorLimit, beside: bool) -> Connections:
-    """beside: there is the HTTP server as well, whose connections come off the clients' half of the descriptors."""
+    """beside: there is the HTTP server as well; its connections come off the clients' half of the descriptors."""
     most = max(1, descriptors.for_connections - (WEB_CONNECTIONS if beside else 0))
     if config.max_connections > most:
         _log.warn(

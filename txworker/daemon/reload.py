@@ -41,7 +41,7 @@ _CERTIFICATES = ("crt_file", "key_file", "client_ca_file")
 @dataclass(frozen=True)
 class Change:
     """
-    A key whose value in the file is another than the one in force. before, after: as TOML has them, "(hidden)" where
+    A key that has another value in the file than the one in force. before, after: as TOML has them, "(hidden)" where
     the value may be a secret, empty where there is none. live: a reload applies it; otherwise it needs a restart.
     """
 

@@ -90,7 +90,7 @@ class NotFed(TxWorkerError):
 
 
 class FeedInProgress(TxWorkerError):
-    """Another call feeds the job. It may be one whose client is gone and was not missed yet: try again."""
+    """Another call feeds the job. Its client may be gone without having been missed yet: try again."""
 
     reason = "FEED_IN_PROGRESS"
 

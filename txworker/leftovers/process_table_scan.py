@@ -69,7 +69,7 @@ class ProcessTableScan(LeftoverScan):
 
     def kill_all(self, is_kept: Callable[[str], bool] = lambda job_id: False) -> None:
         """
-        KILL what is left of all jobs that are not over, whose leftovers are therefore not kept. Blocks until all are
+        KILL what is left of all jobs that are not over; so their leftovers are not kept. Blocks until all are
         gone, two seconds at most.
         """
 

@@ -14,7 +14,7 @@ BUCKETS = 360
 
 class History:
     """
-    Counts by buckets of ten seconds. Times are the worker's own, so a page that starts later, or whose connection was
+    Counts by buckets of ten seconds. Times are the worker's own, so a page that starts later, or had its connection
     lost, knows as much of the hour as one that was there.
     """
 

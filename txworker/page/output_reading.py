@@ -40,8 +40,8 @@ async def read_range(client: TwistedClient, job_id: str, offset: int, limit: int
 
 async def output_size(client: TwistedClient, record: JobRecord, stderr: bool) -> int:
     """
-    The bytes of stdout, or of the separate stderr. A record counts both together; which part is whose is found by
-    halving: two dozen short calls for a gigabyte.
+    The bytes of stdout, or of the separate stderr. A record counts both together; which part belongs to which is
+    found by halving: two dozen short calls for a gigabyte.
 
     Raises:
         WorkerError: the worker's, as of TwistedClient.follow.

@@ -29,7 +29,7 @@ MOST_BEHIND = 2**20
 """A viewer that is further behind, after a second's worth, skips to the end."""
 
 KEPT_BYTES = 128 * 2**10
-"""What it sees then, and what a viewer sees first who names no offset."""
+"""What it sees then, and what a viewer that names no offset sees first."""
 
 RETRY_SECONDS = 1.0
 

@@ -23,7 +23,7 @@ MOST_TEXT = 20_000
 """Characters of one text of the job's own page."""
 
 FAILURES = frozenset({JobState.FAILED, JobState.TIMED_OUT, JobState.LOST})
-"""Ends that nobody asked for."""
+"""Ends that were not asked for."""
 
 UNFINISHED = (JobState.PENDING, JobState.RUNNING, JobState.STOPPING)
 

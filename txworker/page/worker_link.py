@@ -30,7 +30,7 @@ IDLE_POLL_SECONDS = 10.0
 """While none does: plots then have fewer points, and the worker has less to answer."""
 
 MOST_POLLED = 200
-"""Running jobs whose output and usage are polled, the newest; one that a browser looks at is polled in any case."""
+"""So many running jobs are polled, the newest; one that a browser looks at is polled in any case."""
 
 
 RECONCILE_SECONDS = 600.0

@@ -127,8 +127,8 @@ def environment(base: Mapping[str, str], spec: JobSpec, job_id: str, directory: 
     """
     The base, the spec's variables, its trace unless they have one, and the job's tag. directory: where the job runs.
 
-    Returns a ChainMap whose last map is `base` itself, so that `base` can be encoded once for all jobs; or a dictionary
-    where a variable of `base` must be left out.
+    Returns a ChainMap with `base` itself as its last map, so that `base` can be encoded once for all jobs; or a
+    dictionary where a variable of `base` must be left out.
     """
     added = {**spec.trace, **spec.env, JOB_ID_VARIABLE: job_id}
     if spec.tty:

@@ -37,7 +37,7 @@ class Spawner(Protocol):
     """
 
     def spawnProcess(self, processProtocol: Any, executable: str, *args: Any, **kwargs: Any) -> Any:
-        """Start a process; its transport, whose `started` tells whether it runs."""
+        """Start a process; the `started` of its transport tells whether it runs."""
 
     def adopt(self, protocol: Any, job_id: str, pid: int, pipes: Any, stdin: Any) -> Any:
         """Take over a process that an earlier worker started. Raises OSError: its pipes cannot be watched."""

@@ -32,7 +32,7 @@ _ANSWER_SECONDS = 20.0
 _LATE_START_SECONDS = 2.0
 _ENDED_AT_ONCE = "the shim has ended as soon as it was started; shim.log in the state directory says why"
 _LATER = {"exited": "exit", "fed": "stdin"}
-"""Messages about a job whose record has been sent, with the field of the record that they replace."""
+"""Messages about a job after its record has been sent, with the field of the record that they replace."""
 
 _ANY_PROTOCOL = 0
 """In a hello that only asks for the shim's answer."""

@@ -33,7 +33,7 @@ _log = Logger()
 
 
 class ConfigChange(Protocol):
-    """A key whose value in the file differs from the one in force; live: a reload applies it."""
+    """A key that has another value in the file than the one in force; live: a reload applies it."""
 
     @property
     def key(self) -> str:

@@ -25,7 +25,7 @@ from txworker.wire.status import status_of
 NAME = pb.DESCRIPTOR.services_by_name["Health"].full_name
 
 LIVE = "live"
-"""The name whose status is SERVING until the worker ends, also while it takes no jobs: to restart what hangs."""
+"""The name that is SERVING until the worker ends, also while it takes no jobs: to restart what hangs."""
 
 _Response = pb.HealthCheckResponse
 

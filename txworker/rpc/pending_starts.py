@@ -19,7 +19,7 @@ from txworker.rpc.threads import Work
 from txworker.wire.status import status_of
 
 SLOTS = 8
-"""StartJob calls whose message is being received, or is large and not answered. The others wait, and send little."""
+"""StartJob calls with a message that is being received, or is large and not answered. Others wait, and send little."""
 
 START_SECONDS = 5.0
 """How long the message may take in a slot: 4 MiB at 7 Mbit/s."""
@@ -88,7 +88,7 @@ class PendingStarts:
             self._begin(call)
 
     def _give_slot(self, call: Call) -> None:
-        """An additional slot for a call whose message turned out to be large, while other calls make progress."""
+        """An additional slot for a call with a message that turned out to be large, while other calls make progress."""
         with self._lock:
             if not call.ended:
                 self._in_slots[call] = self._now()

@@ -17,7 +17,7 @@ _NOT_TRACED = ("/grpc.",)
 
 
 class Tracing(grpc.ServerInterceptor):
-    """Must stand before the interceptors whose refusals it is to see. now_ns(): nanoseconds since the epoch."""
+    """Must stand before the interceptors of which it is to see the refusals. now_ns(): nanoseconds since the epoch."""
 
     def __init__(self, tracer: Tracer, now_ns: Callable[[], int] = time.time_ns) -> None:
         self._tracer = tracer

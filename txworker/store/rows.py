@@ -187,7 +187,7 @@ _CONVERSIONS = [(index, column.from_sql) for index, column in enumerate(_SELECTE
 
 NAMES = tuple(column.name for column in _SELECTED)
 """
-The columns of a SELECT whose rows job_from_row() converts. They are in the order of Job's fields, so that a row becomes
+The columns of a SELECT for job_from_row(). They are in the order of Job's fields, so that a row becomes
 a job without a dict in between, which would cost 1.4 µs more for each row (of 7.6).
 """
 

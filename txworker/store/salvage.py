@@ -33,7 +33,7 @@ class Salvaged:
     What was copied.
 
     jobs, removed: rows of these tables.
-    lost: ids of jobs that are in an index, and whose rows cannot be read.
+    lost: ids of jobs that are in an index, but have rows that cannot be read.
     number, revision: the highest that were found anywhere.
     """
 
@@ -106,7 +106,7 @@ class _Salvage:
             self._into.execute(f"DELETE FROM {table} WHERE number NOT IN (SELECT number FROM jobs)")
 
     def _indexed_ids(self) -> dict[int, str]:
-        """Ids by number from the index of ids: it has pages of its own, so it also has jobs whose rows are lost."""
+        """Ids by number from the index of ids: it has pages of its own, so it also has jobs without rows."""
         found: dict[int, str] = {}
         for direction in ("", " DESC"):
             with suppress(sqlite3.Error):

@@ -46,7 +46,7 @@ class Instruments:
         return Histogram(name, help, labels, buckets=buckets, registry=self._registry)
 
     def read_counter(self, name: str, help: str, read: Callable[[], float]) -> None:
-        """A counter whose value is read; it must not go down."""
+        """A counter; its value is read, it must not go down."""
         self._describe(name, "counter", help, ())
 
         def collect() -> Metric:
@@ -55,7 +55,7 @@ class Instruments:
         self._registry.register(_Read(collect))
 
     def read_gauge(self, name: str, help: str, read: Callable[[], float | None]) -> None:
-        """A gauge whose value is read; None: there is none at present."""
+        """A gauge; its value is read. None: there is none at present."""
         self._describe(name, "gauge", help, ())
 
         def collect() -> Metric:
@@ -64,7 +64,7 @@ class Instruments:
         self._registry.register(_Read(collect))
 
     def read_gauges(self, name: str, help: str, label: str, read: Callable[[], Readings]) -> None:
-        """A gauge whose values are read."""
+        """A gauge; its values are read."""
         self._describe(name, "gauge", help, (label,))
 
         def collect() -> Metric:

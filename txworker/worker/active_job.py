@@ -16,7 +16,7 @@ Ended = Callable[["ActiveJob", Exit], None]
 
 class ActiveJob:
     """
-    The listener (ports.Listener) of its process, whose events go to overdue(), end_blocked() and ended(), with this
+    The listener (ports.Listener) of its process; the events go to overdue(), end_blocked() and ended(), with this
     object as first argument.
 
     running: set once the process is launched. ending: the end is known and is being written. exited_before: when the

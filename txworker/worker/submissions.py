@@ -22,7 +22,7 @@ class Decisions:
     What the worker decides about a submission.
 
     accept(spec) makes the job's record, or raises. check() raises when no job may be launched any more; it is called
-    in any thread. launched(active) is told of the process. drop(job) takes a record back whose launch failed.
+    in any thread. launched(active) is told of the process. drop(job) takes a record back after a failed launch.
     """
 
     accept: Callable[[JobSpec], Job]

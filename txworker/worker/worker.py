@@ -209,7 +209,7 @@ class Worker:
         return detached(job, TxWorkerError)
 
     def _trace_settled(self, result: Any, spec: JobSpec) -> Any:
-        """A finished job's record comes from the store, without its trace, whose end was told before."""
+        """A finished job's record comes from the store, without its trace: the end was told before."""
         if not isinstance(result, Job) or result.spec.trace != spec.trace:
             self._observer.not_started(spec)
         return result
