@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,6 +38,7 @@ from txworker.jobs.errors import (
 from txworker.linux.procfs import ProcessTable
 from txworker.process.reactor_spawner import ReactorTransport
 from txworker.process.transport import ChildTransport
+from txworker.shim.spawner import children_of, move_descendants
 
 real: Any = reactor
 
@@ -376,3 +378,19 @@ async def test_recording_that_fails(tmp_path: Path, shim: Provider) -> None:
         assert (await heard.over())[:2] == (0, None)
     assert len(events) >= len(tries) > 0
     assert len(tries) < 100
+
+
+def test_moved_with_its_descendants(tmp_path: Path) -> None:
+    """What a process started before it could be moved into its cgroup is moved after it, whole generations."""
+    tree = ["bash", "-c", "(sleep 1000 & sleep 1000 & wait) & wait"]
+    with open(tmp_path / "members", "wb", buffering=0) as members, subprocess.Popen(tree) as leader:
+        try:
+            wait_until(lambda: [len(children_of(child)) for child in children_of(leader.pid)] == [2])
+            (child,) = children_of(leader.pid)
+            move_descendants(members.fileno(), leader.pid)
+            move_descendants(-1, leader.pid)  # without a cgroup
+            assert (tmp_path / "members").read_text() == "".join(map(str, [child, *children_of(child)]))
+        finally:
+            for pid in [*children_of(child), child, leader.pid]:
+                os.kill(pid, signal.SIGKILL)
+    assert children_of(leader.pid) == []

@@ -77,6 +77,7 @@ class Spawner:
                 pid = self._posix_spawn(request["argv"], environment, request["directory"], descriptors)
                 _write(members, pid)  # first of all: what the child starts before is outside its cgroup
             started(pid)  # at once: the child competes with this thread for the CPU
+            move_descendants(members, pid)
         if request["oom_score_adj"]:
             with _opened(f"/proc/{pid}/oom_score_adj") as score:
                 _write(score, request["oom_score_adj"])
@@ -85,6 +86,27 @@ class Spawner:
 def _opened_members(cgroup: str | None) -> contextlib.AbstractContextManager[int]:
     """The file to which a process is written that becomes a member; -1 without a cgroup."""
     return _opened(f"{cgroup}/cgroup.procs") if cgroup else contextlib.nullcontext(-1)
+
+
+def move_descendants(members: int, pid: int) -> None:
+    """
+    Move what a process started before it was moved itself. Each is moved before its own children are listed, so what
+    these start meanwhile is inside.
+    """
+    moved = [pid] if members >= 0 else []
+    while moved:
+        for child in children_of(moved.pop()):
+            _write(members, child)
+            moved.append(child)
+
+
+def children_of(pid: int) -> list[int]:
+    """The children of a process's first thread; none when it has exited."""
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children", "rb", buffering=0) as file:
+            return list(map(int, file.read().split()))
+    except OSError:
+        return []
 
 
 @contextlib.contextmanager
