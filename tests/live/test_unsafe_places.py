@@ -14,7 +14,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from tests.support.daemon import LIMIT, Daemon, cannot_start, wait_until
+from tests.support.daemon import LIMIT, Daemon, cannot_start, end_shim, wait_until
 from txworker.config import ConfigError, load
 from txworker.pb import worker_pb2 as pb
 
@@ -119,6 +119,7 @@ def test_safe(place: Path) -> None:
         assert "others can change" not in worker.log()
     finally:
         worker.close()
+        end_shim(place / "tmp" / "state")
 
 
 def anothers_file(path: Path) -> None:
