@@ -31,7 +31,7 @@ class Place:
 
     def check(self) -> None:
         """
-        Beyond loopback only who has a certificate of the client CA may come.
+        Beyond loopback only users with a certificate of the client CA may come.
 
         Raises:
             WrongPlace: the files do not go together, or are not there and must be.
