@@ -84,6 +84,7 @@ class _Wrong(Exception):
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
+        """argparse: the line is wrong. Raises _Wrong; a usage message would end up among the completed words."""
         raise _Wrong(message)
 
 

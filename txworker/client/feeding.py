@@ -20,9 +20,10 @@ CALL_BYTES = 4 * 1024 * 1024
 
 
 class Readable(Protocol):
-    """A file in binary mode."""
+    """A file in binary mode. Where it has read1(), that is used instead: it does not wait for `size` bytes."""
 
-    def read(self, size: int, /) -> bytes: ...
+    def read(self, size: int, /) -> bytes:
+        """At most `size` bytes; b"" at the end. May block."""
 
 
 def pieces(source: bytes | Readable | Iterable[bytes]) -> Iterator[bytes]:

@@ -35,35 +35,46 @@ class ProcessTableScan(LeftoverScan):
         self._tags: dict[tuple[int, int], tuple[Tag, ...]] = {}
 
     def expect(self, job_id: str) -> JobLeader:
+        """As LeftoverScan. remaining() and kill() know the job only after enter()."""
         return JobLeader(job_id, None, lambda: 0)
 
     def enter(self, leader: JobLeader, pid: int) -> None:
+        """As LeftoverScan. The leader counts as started now, because /proc does not tell if it has exited already."""
         now = self._table.now()
         leader.pid, leader.start = pid, lambda: now
         self._leaders[leader.job_id] = leader
 
     def exited(self, leader: JobLeader) -> None:
+        """
+        As LeftoverScan. The kernel may reuse the pid from now on, so only a process that was born before proves that
+        the session with that id is the job's.
+        """
         self._exited[leader.job_id] = self._recorded(leader)
 
     def leave(self, leader: JobLeader) -> None:
+        """As LeftoverScan. remaining() and kill() do not know the job any more."""
         self._leaders.pop(leader.job_id, None)
         self._exited.pop(leader.job_id, None)
 
     def keep(self, leader: JobLeader) -> None:
+        """As leave(): nothing is attributed by elimination here, so no scan takes what runs on for another job's."""
         self.leave(leader)
 
     def keep_earlier(self, job_id: str, pid: int) -> None:
-        pass  # nothing is looked for unless it is asked for
+        """As LeftoverScan. Nothing has to be remembered, for the same reason as in keep()."""
 
     def remaining(self, job_id: str) -> Deferred[list[Process]]:
+        """As LeftoverScan, but always at once: blocks while every process of the machine is read."""
         return execute(self._scan, job_id)
 
     def kill(self, job_id: str, found: list[Process]) -> list[Process]:
+        """As LeftoverScan. Blocks for KILL_SECONDS (kill.py) and one more look at all of /proc at most."""
         return self._killer.kill(
             found, lambda skipped: self._read_all(skipped)[0], lambda processes: self._members(job_id, processes)
         )
 
     def close(self) -> None:
+        """As LeftoverScan. No answer is ever pending."""
         self._leaders.clear()
         self._exited.clear()
 

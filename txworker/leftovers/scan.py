@@ -68,6 +68,7 @@ class DescendantScan(LeftoverScan):
         self._not_before = 0.0
 
     def expect(self, job_id: str) -> JobLeader:
+        """As LeftoverScan. From now on an orphan without a tag may be this job's."""
         now = self._table.now()
         leader = JobLeader(job_id, None, lambda: now)
         self._launching.add(leader)
@@ -75,6 +76,7 @@ class DescendantScan(LeftoverScan):
         return leader
 
     def enter(self, leader: JobLeader, pid: int) -> None:
+        """As LeftoverScan. Its start time is read from /proc when a decision needs it."""
         for kept in self._kept:
             if kept.pid == pid:  # the pid was free, so no process is in that job's session any more
                 kept.pid = None
@@ -104,6 +106,7 @@ class DescendantScan(LeftoverScan):
         self._schedule(_KEPT_SECONDS)
 
     def keep_earlier(self, job_id: str, pid: int) -> None:
+        """As keep(). The leader's start time is unknown, so it counts as started before every process."""
         self.keep(JobLeader(job_id, pid, lambda: 0))
 
     def remaining(self, job_id: str) -> Deferred[list[Process]]:
@@ -114,9 +117,11 @@ class DescendantScan(LeftoverScan):
         return answer
 
     def kill(self, job_id: str, found: list[Process]) -> list[Process]:
+        """As LeftoverScan. Blocks for KILL_SECONDS (kill.py) and one more scan at most."""
         return self._kill(found, lambda forest: self._by_job(forest).get(job_id, []))
 
     def close(self) -> None:
+        """As LeftoverScan. Whatever is asked for afterwards fails with OSError."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

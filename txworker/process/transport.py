@@ -43,7 +43,8 @@ class HoldingShim(Protocol):
     def resize(self, job_id: str, rows: int, columns: int) -> None:
         """Give the job's terminal another size."""
 
-    def feed(self, job_id: str, file: int | None, end: bool) -> None: ...
+    def feed(self, job_id: str, file: int | None, end: bool) -> None:
+        """As ShimConnection.feed(). The descriptor stays the caller's, and may be closed at once."""
 
 
 @implementer(IProcessTransport)

@@ -35,20 +35,31 @@ CALL_SECONDS = 1.0
 
 
 class Call(Protocol):
-    """The part of incoming_call.IncomingCall that is used here; described there."""
+    """The part of IncomingCall (incoming_call.py) that is used here."""
 
     size: int
     streams: bool
     future: Future[Any]
 
     @property
-    def peer(self) -> str: ...
+    def peer(self) -> str:
+        """As IncomingCall.peer."""
+
     @property
-    def ended(self) -> bool: ...
-    def receive(self, arrived: Callable[[Any], None]) -> bool: ...
-    def work(self) -> Work: ...
-    def drop(self) -> None: ...
-    def refuse(self, status: grpc.Status) -> None: ...
+    def ended(self) -> bool:
+        """As IncomingCall.ended."""
+
+    def receive(self, arrived: Callable[[Any], None]) -> bool:
+        """As IncomingCall.receive(): arrived() is called in another thread, perhaps before this returns."""
+
+    def work(self) -> Work:
+        """As IncomingCall.work(). To be called once the message has arrived."""
+
+    def drop(self) -> None:
+        """As IncomingCall.drop()."""
+
+    def refuse(self, status: grpc.Status) -> None:
+        """As IncomingCall.refuse()."""
 
 
 class PendingCalls:

@@ -107,9 +107,11 @@ class _CallSpan:
         self._span = span
 
     def current(self) -> AbstractContextManager[object]:
+        """As CallSpan. An exception that leaves the block is not recorded: ended() says how the call ended."""
         return trace.use_span(self._span, end_on_exit=False, record_exception=False, set_status_on_exception=False)
 
     def ended(self, code: str, details: str, reason: str) -> None:
+        """As CallSpan. A second call changes nothing: OpenTelemetry ignores what follows the end of a span."""
         self._span.set_attribute("rpc.response.status_code", code)
         if code != "OK":
             self._span.set_attribute("error.type", reason or code)
