@@ -6,7 +6,7 @@ Imported when the service starts, not before: twistd forks to become a daemon, a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +30,7 @@ from txworker.daemon.reload import Reload, RunningConfig
 from txworker.daemon.start_context import StartContext
 from txworker.daemon.stopping import close_store, stop_jobs
 from txworker.daemon.tracing_door import TracingDoor, both, tracing_door
-from txworker.ports import NO_OBSERVER
+from txworker.ports import NO_OBSERVER, Observer
 from txworker.rpc.bridge import Bridge
 from txworker.rpc.health import Health
 from txworker.rpc.server import NAMES
@@ -89,12 +89,9 @@ def assemble(config: Config, reactor: Any, context: StartContext) -> Assembled:
     handover = Handover(worker, config.jobs.at_stop == "leave", processes.can_leave, reactor.stop)
     viewers = worker.catalog.viewers
     retention = timers.retention(config.jobs, reactor, core.store, core.outputs, viewers, observer)
-    running, notifier = RunningConfig(config), context.notifier
+    running = RunningConfig(config)
     live = LiveSettings(worker, processes.launcher, retention, handover, context.log_output)
-    read = _reader(config, reactor, context)
-    reload = Reload(
-        running, read, live.apply, processes.can_leave, notifier.reloading, notifier.ready, observer.reloaded
-    )
+    reload = _reload(running, reactor, context, live, processes.can_leave, observer)
     identity = (core.store.lease.name, core.store.lease.instance)
     doors = make_doors(
         running,
@@ -113,7 +110,7 @@ def assemble(config: Config, reactor: Any, context: StartContext) -> Assembled:
     on_web = [] if web is None else web.services(running, worker, doors, readiness, processes, identity)
     page = [] if web is None or web.page is None else [web.page]
     parts = _Parts(running, core, readiness, handover, retention, doors, on_web, page, tracing)
-    return Assembled(StagedServices(_stages(parts, reactor, notifier)), doors.drain, handover, reload)
+    return Assembled(StagedServices(_stages(parts, reactor, context.notifier)), doors.drain, handover, reload)
 
 
 def _stages(parts: _Parts, reactor: Any, notifier: Notifier) -> list[Sequence[Service]]:
@@ -172,10 +169,20 @@ def _web_door(config: Config, reactor: Any) -> WebDoor | None:
     return WebDoor(config.web, reactor)
 
 
-def _reader(config: Config, reactor: Any, context: StartContext) -> Callable[[], Deferred[Config]]:
-    """Reads the configuration again, in a thread: its files may be on a disk that does not answer."""
+def _reload(
+    running: RunningConfig,
+    reactor: Any,
+    context: StartContext,
+    live: LiveSettings,
+    runs_shim: bool,
+    observer: Observer,
+) -> Reload:
+    """The service manager is told when a reload begins and ends, the observer whether it succeeded."""
+    notifier = context.notifier
 
     def read() -> Deferred[Config]:
-        return deferToThreadPool(reactor, reactor.getThreadPool(), load, config.source, context.directory)
+        """In a thread: the files may be on a disk that does not answer."""
+        source = running.config.source
+        return deferToThreadPool(reactor, reactor.getThreadPool(), load, source, context.directory)
 
-    return read
+    return Reload(running, read, live.apply, runs_shim, notifier.reloading, notifier.ready, observer.reloaded)
