@@ -153,8 +153,8 @@ class RequestsTests(SynchronousTestCase):
             (b"[]", "must be a JSON object"),
             (b"{", "must be a JSON object"),
             ({"worker": "w"}, "worker and id must be strings"),
-            ({**STOP, "grace": -1}, "grace must be seconds"),
-            ({**STOP, "grace": True}, "grace must be seconds"),
+            ({**STOP, "grace": -1}, "grace must be a number of seconds"),
+            ({**STOP, "grace": True}, "grace must be a number of seconds"),
         ):
             answer = self.stop(body)
             self.assertEqual(400, answer.status)
@@ -179,7 +179,7 @@ class RequestsTests(SynchronousTestCase):
         """A mistake of the page's own is told without its details, which are in the log."""
         self.page.client.problem = ZeroDivisionError("secret")
         answer = self.page.get("/api/job?worker=w&id=j1")
-        self.assertEqual((500, {"error": "the page has failed here; its log says how"}), (answer.status, answer.json))
+        self.assertEqual((500, {"error": "the page has failed; its log says how"}), (answer.status, answer.json))
         self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
 
     def test_wrong_parameters(self) -> None:
@@ -187,10 +187,10 @@ class RequestsTests(SynchronousTestCase):
         for path, words in (
             ("/api/job", "worker is missing"),
             ("/api/job?worker=w", "id is missing"),
-            ("/api/jobs?state=lame", "state: 'lame' is no state"),
-            ("/api/events?since=x", "since: 'x' is no time"),
-            ("/api/jobs?limit=-1", "limit is no number from 0 on"),
-            ("/api/output?worker=w&id=j1&offset=x", "offset is no number from 0 on"),
+            ("/api/jobs?state=lame", "state: 'lame' is not a state"),
+            ("/api/events?since=x", "since: 'x' is neither a time"),
+            ("/api/jobs?limit=-1", "limit must be a whole number, 0 or more"),
+            ("/api/output?worker=w&id=j1&offset=x", "offset must be a whole number, 0 or more"),
         ):
             answer = self.page.get(path)
             self.assertEqual(400, answer.status, path)

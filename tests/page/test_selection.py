@@ -58,11 +58,11 @@ class SelectionTests(SynchronousTestCase):
     def test_mistakes(self) -> None:
         """Each is one sentence that names the parameter and the value."""
         table: dict[str, dict[str, list[str]]] = {
-            "state: 'lame' is no state of a job; these are: pending, running,": {"state": ["lame"]},
+            "state: 'lame' is not a state of a job; the states are pending, running,": {"state": ["lame"]},
             "label: '=1' is not NAME or NAME=VALUE": {"label": ["=1"]},
-            "since: 'soon' is no time such as": {"since": ["soon"]},
+            "since: 'soon' is neither a time such as": {"since": ["soon"]},
             "label is given more than 50 times": {"label": ["a"] * 51},
-            r"state: '\x1b' is no state": {"state": ["\x1b"]},
+            r"state: '\x1b' is not a state": {"state": ["\x1b"]},
         }
         for sentence, query in table.items():
             with self.assertRaises(WrongQuery) as caught:

@@ -1,5 +1,5 @@
 """
-The page: shows the jobs of any number of workers in a browser, and is only a client of theirs.
+The page: shows the jobs of any number of workers in a browser. To the workers it is a client like any other.
 
 `txworker web` serves it from a process of its own. serving.py listens, routes.py answers, worker_link.py has the one
 connection to each worker that all browsers share, and static/ is what a browser runs.

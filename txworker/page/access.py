@@ -1,4 +1,4 @@
-"""Who may do what with the page. The one place where that is asked: roles, when there are some, belong here."""
+"""Who may see jobs and stop them. Every access decision of the page is made here, so roles would belong here, too."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 class Action(enum.Enum):
-    """What a request wants."""
+    """What a request asks for."""
 
     SEE = "see jobs and their output"
     STOP = "stop jobs"
@@ -15,7 +15,7 @@ class Action(enum.Enum):
 
 @dataclass(frozen=True)
 class Caller:
-    """Where a request comes from, and the common name of its client certificate ("": it has none)."""
+    """Where a request comes from, and the common name of its client certificate ("": there is none)."""
 
     address: str
     name: str = ""
@@ -25,13 +25,13 @@ class Caller:
 
 
 class Forbidden(Exception):
-    """The caller may not do that; one sentence."""
+    """The caller may not do that. The message is one sentence for the user."""
 
 
 class Access:
     """
-    Whoever reaches the page may see: the transport lets in only this machine's users, or those with a certificate of
-    the client CA. Stopping must have been allowed when the page was started.
+    Every caller may see jobs, because the transport admits only this machine's users, or users with a certificate of
+    the client CA. Stopping jobs must have been allowed when the page was started.
     """
 
     def __init__(self, allow_stop: bool) -> None:
@@ -39,7 +39,7 @@ class Access:
 
     def check(self, caller: Caller, action: Action) -> None:
         """
-        Asked before every answer.
+        Called before every response.
 
         Raises:
             Forbidden: the caller may not do that.
@@ -48,7 +48,7 @@ class Access:
             raise Forbidden("this page only shows; `txworker web --allow-stop` lets it stop jobs")
 
     def may(self, caller: Caller, action: Action) -> bool:
-        """The same as an answer."""
+        """As check(), but returns the decision."""
         try:
             self.check(caller, action)
         except Forbidden:

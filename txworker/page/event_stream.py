@@ -1,4 +1,4 @@
-"""Server-sent events: one answer that goes on until the browser leaves. Reactor thread only."""
+"""Server-sent events: one response that lasts until the browser disconnects. Reactor thread only."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from txworker.base.reactor import Clock, Timer
 from txworker.page.guard import Refused
 
 MOST_STREAMS = 200
-"""Open at once, of all browsers."""
+"""How many may be open at once, over all browsers."""
 
 PING_SECONDS = 15.0
-"""A comment is sent so often: a browser that is gone without a word is noticed, and proxies keep the connection."""
+"""How often a comment is sent: it reveals a browser that has vanished, and proxies keep the connection open."""
 
 
 class Ceiling:
-    """Counts the streams that are open."""
+    """Limits how many streams are open."""
 
     def __init__(self, most: int = MOST_STREAMS) -> None:
         self._most = most
@@ -29,25 +29,24 @@ class Ceiling:
 
     def take(self) -> None:
         """
-        One more.
+        A stream is about to be opened.
 
         Raises:
-            Refused: there are as many as may be.
+            Refused: the limit is reached.
         """
         if self.open >= self._most:
             raise Refused(503, f"{self._most} browser tabs follow this page already; close one")
         self.open += 1
 
     def give_back(self) -> None:
-        """One less."""
+        """A stream has ended."""
         self.open -= 1
 
 
 @implementer(IPushProducer)
 class EventStream:
     """
-    resumed() is called when the browser has read what was sent, after `paused` was true; send nothing while it is.
-    ended() is called once, when the stream is over, whichever side ends it.
+    While `paused` is true nothing should be sent; resumed() is called when the browser can take more.
     """
 
     def __init__(self, request: Request, clock: Clock, ceiling: Ceiling) -> None:
@@ -62,39 +61,39 @@ class EventStream:
         self._ping: Timer | None = None
         request.setHeader("Content-Type", "text/event-stream; charset=utf-8")
         request.setHeader("Cache-Control", "no-store")
-        request.setHeader("X-Accel-Buffering", "no")  # nginx would wait for more
+        request.setHeader("X-Accel-Buffering", "no")  # nginx would buffer events otherwise
         request.notifyFinish().addBoth(lambda _: self._over())
         request.registerProducer(self, True)
         self._write(b"retry: 2000\n\n")
         self._pinged()
 
     def on_end(self, ended: Callable[[], None]) -> None:
-        """ended() is called when the stream is over; the last that was given comes first."""
+        """Call ended() once when the stream is over, whichever side ends it; the last one added is called first."""
         self._ended.append(ended)
 
     def send(self, event: str, data: Any, id: int | None = None) -> None:
-        """One event, of JSON; its id is what the browser says when it comes again."""
+        """Send an event with JSON data. A browser that reconnects sends the last id that it received (Last-Event-ID)."""
         head = f"event: {event}\n" + (f"id: {id}\n" if id is not None else "")
         self._write(f"{head}data: {json.dumps(data, separators=(',', ':'))}\n\n".encode())
 
     def close(self) -> None:
-        """End the answer; the browser comes again by itself."""
+        """End the response; the browser reconnects by itself."""
         if not self.over:
             self._request.unregisterProducer()
             self._request.finish()
 
     def pauseProducing(self) -> None:
-        """The browser, or the network, takes no more for now."""
+        """Twisted: the browser, or the network, takes no more for now."""
         self.paused = True
 
     def resumeProducing(self) -> None:
-        """It does again."""
+        """Twisted: it takes data again."""
         if self.paused:
             self.paused = False
             self.resumed()
 
     def stopProducing(self) -> None:
-        """The connection is lost; notifyFinish says so as well."""
+        """Twisted: the connection is lost; notifyFinish() fires as well."""
         self.paused = True
 
     def _write(self, data: bytes) -> None:

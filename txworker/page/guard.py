@@ -1,9 +1,9 @@
 """
-What every request must be before it is looked at, and what every answer says to the browser.
+Which requests are refused before they are routed, and the security headers of every response.
 
-A page on the web may send the browser's requests here, or rebind its own name to this address: so the Host must be a
-name that is served, a request that another site makes is refused, and one that changes something must come from the
-page itself. There are no cookies: nothing that a foreign request could carry along.
+Another site may make the browser send requests here, or rebind its own name to this address. So the Host header must
+name a host that is served, requests of other sites are refused, and a request that changes something must come from
+the page itself. There are no cookies that another site's request could carry.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Server": "txworker",
 }
-"""Of every answer, errors as well."""
+"""Headers of every response, errors included."""
 
 CHANGE_HEADER = "X-Txworker"
-"""A request that changes something has it: a form of another site cannot set a header."""
+"""A request that changes something must have it: a form on another site cannot set a header."""
 
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")
 
@@ -39,17 +39,17 @@ class Refused(Exception):
 
 
 class Guard:
-    """`names`: the host names that the page is called by, without ports: a forwarded port is another one."""
+    """names: the host names that the page is served under; without ports, because a forwarded port differs."""
 
     def __init__(self, names: Iterable[str]) -> None:
         self._names = frozenset(name.lower() for name in names)
 
     def check(self, request: Request) -> None:
         """
-        Of any request.
+        Check any request.
 
         Raises:
-            Refused: its Host is none that is served, or another site has made it.
+            Refused: its Host header names no host that is served, or another site has made the request.
         """
         host = request.getHeader("host") or ""
         found = _HOST.fullmatch(host)
@@ -60,7 +60,7 @@ class Guard:
 
     def check_change(self, request: Request) -> None:
         """
-        Of a request that changes something.
+        Check a request that changes something.
 
         Raises:
             Refused: it does not come from the page itself.
@@ -69,13 +69,13 @@ class Guard:
         if request.getHeader("origin") != f"{scheme}://{request.getHeader('host')}":
             raise Refused(403, "a change must come from the page itself: Origin is not this page's")
         if not request.getHeader(CHANGE_HEADER):
-            raise Refused(403, f"a change must come from the page itself: there is no {CHANGE_HEADER} header")
+            raise Refused(403, f"a change must come from the page itself: the {CHANGE_HEADER} header is missing")
         if (request.getHeader("content-type") or "").partition(";")[0].strip() != "application/json":
             raise Refused(415, "the body must be application/json")
 
 
 def _navigates(request: Request) -> bool:
-    """The user followed a link from elsewhere to the page; the other site does not get to see it."""
+    """The user followed a link from another site to the page; that site cannot read the response."""
     return (
         request.method == b"GET"
         and request.getHeader("sec-fetch-mode") == "navigate"
@@ -84,6 +84,6 @@ def _navigates(request: Request) -> bool:
 
 
 def protect(request: Request) -> None:
-    """Set the headers of every answer."""
+    """Set the headers of every response."""
     for name, value in HEADERS.items():
         request.setHeader(name, value)

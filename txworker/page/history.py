@@ -1,4 +1,4 @@
-"""What a worker did in the last hour: launches, ends that failed, running jobs. Pure: the time is handed in."""
+"""What a worker did in the last hour: launches, failures, running jobs. Pure: the time is handed in."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ BUCKETS = 360
 
 class History:
     """
-    Counts by buckets of ten seconds. Times are the worker's own, so a page that starts later, or had its connection
-    lost, knows as much of the hour as one that was there.
+    Counts in buckets of ten seconds. Times are those in the worker's records, so a page that is started later, or that
+    loses its connection, knows as much of the last hour as one that was connected all the time.
     """
 
     def __init__(self) -> None:
@@ -36,8 +36,8 @@ class History:
 
     def series(self, now: float, running: int) -> dict[str, Any]:
         """
-        Oldest first: the time at which each bucket ends, jobs running then, launches per second, failures; `running`
-        jobs run now.
+        Columns with a value for each bucket, oldest first: the time at which it ends, the jobs that ran then, launches
+        per second, failures. running: how many jobs run now.
         """
         last = int(now // BUCKET_SECONDS)
         buckets = range(last - BUCKETS + 1, last + 1)
@@ -67,7 +67,7 @@ class History:
 
 
 def added(several: list[dict[str, Any]]) -> dict[str, Any]:
-    """The series of several workers, made at the same time, as one; of none: an empty one."""
+    """The sum of several workers' series, which were made at the same time; without workers it is empty."""
     if not several:
         return {"time": [], "running": [], "launches": [], "failures": []}
     columns = {name: zip(*(one[name] for one in several), strict=True) for name in several[0]}

@@ -1,4 +1,4 @@
-"""One job, live: its record, its worker, and what it uses. Its output is output_stream.py's."""
+"""Streams one job to a browser: its record, the state of its worker, and its usage; output_stream.py its output."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class JobStream:
     def _failed(self, failure: Failure) -> None:
         """A worker that is away is asked again when it is back."""
         if not failure.check(CancelledError, WorkerError):
-            self._log.failure("Asking for job {job_id} failed", failure=failure, job_id=self._job_id)
+            self._log.failure("Querying job {job_id} failed", failure=failure, job_id=self._job_id)
 
     def _asked(self, _: object) -> None:
         self._asking = None

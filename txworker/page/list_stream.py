@@ -1,4 +1,4 @@
-"""The live list: first all jobs that are meant, then what changes of them, at most a few times a second."""
+"""Streams the list of jobs to a browser: all that match the filters, then changes, a few times a second at most."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from txworker.page.values import Key, Row
 from txworker.page.worker_link import WorkerLink
 
 TICK_SECONDS = 0.25
-"""A person sees no faster."""
+"""Fast enough for a person to watch."""
 
 MOST_CHANGES = 300
-"""Rows of one tick; when more have changed, the list is sent anew."""
+"""The most rows that one tick sends as changes; if more have changed, the whole list is sent again."""
 
 RELIST_SECONDS = 60.0
-"""Jobs become too old for `since` without any change, so such a list is sent anew so often."""
+"""How often a list that is limited to recent jobs is sent again: a job becomes too old for it without a change."""
 
 
 def listed(jobs: JobTable, selection: Selection, limit: int, now: float) -> tuple[list[Row], list[Row]]:
-    """The newest that are meant, and all."""
+    """The newest `limit` jobs that match, newest first; and all that match."""
     found = list(jobs.matching(selection, now))
     return heapq.nlargest(limit, found, key=lambda row: (row.created, row.id)), found
 
 
 class ListStream:
-    """Sends one browser's list until its stream is over. now() is the time of day."""
+    """Sends one browser's list until its stream is over. now() is the wall clock, in seconds since the epoch."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class ListStream:
                 self._send_changes()
             if self._now() // BUCKET_SECONDS != self._series_at // BUCKET_SECONDS:
                 self._send_series()
-        elif len(self._changed) > MOST_CHANGES:  # as good as all
+        elif len(self._changed) > MOST_CHANGES:  # so many that the list is sent again
             self._listed_at = None
             self._changed.clear()
         self._again()

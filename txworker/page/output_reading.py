@@ -1,4 +1,4 @@
-"""Parts of a job's output, never the whole: a range of bytes, and how many there are."""
+"""Reads parts of a job's output, never the whole: a range of bytes, and how many bytes there are."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from txworker.client import JobRecord, OffsetBeyondEnd
 from txworker.client.tx import TwistedClient
 
 MOST_RANGE = 2**20
-"""Bytes of one answer."""
+"""The most bytes of one response."""
 
 
 class Enough(Exception):
-    """Raised by a receiver that wants no more: it ends the call."""
+    """Raised by a receiver that wants no more data; it ends the call."""
 
 
 async def read_range(client: TwistedClient, job_id: str, offset: int, limit: int, stderr: bool) -> bytes:
     """
-    At most `limit` bytes from there on, of those that are there now; none where it ends before.
+    At most `limit` of the bytes from `offset` on that are recorded now; none if the output ends before it.
 
     Raises:
-        WorkerError: the worker's, as of TwistedClient.follow.
+        WorkerError: as TwistedClient.follow().
     """
     data = bytearray()
 
@@ -40,11 +40,11 @@ async def read_range(client: TwistedClient, job_id: str, offset: int, limit: int
 
 async def output_size(client: TwistedClient, record: JobRecord, stderr: bool) -> int:
     """
-    The bytes of stdout, or of the separate stderr. A record counts both together; which part belongs to which is
-    found by halving: two dozen short calls for a gigabyte.
+    How many bytes stdout has, or the separate stderr. A record has only their sum, so the end of each is found by
+    binary search: about thirty short calls for a gigabyte.
 
     Raises:
-        WorkerError: the worker's, as of TwistedClient.follow.
+        WorkerError: as TwistedClient.follow().
     """
     if not record.message.separateStderr:
         return 0 if stderr else record.output_bytes
@@ -59,7 +59,7 @@ async def output_size(client: TwistedClient, record: JobRecord, stderr: bool) ->
 
 
 async def until_enough(following: Deferred[None]) -> bool:
-    """Waits for a call to end; True: because its receiver wanted no more."""
+    """Wait for a call to end; True: its receiver wanted no more."""
     try:
         await following
     except Enough:
@@ -69,8 +69,8 @@ async def until_enough(following: Deferred[None]) -> bool:
 
 class Batch:
     """
-    Pieces of output, put together until flush: a job that prints a line every millisecond is no reason to wake a
-    browser as often. take(offset, data) gets them.
+    Joins pieces of output until flush(), so that a job that prints a line every millisecond does not wake a browser as
+    often. take(offset, data) gets what was joined.
     """
 
     def __init__(self, offset: int, take: Callable[[int, bytes], None]) -> None:
@@ -81,17 +81,17 @@ class Batch:
 
     @property
     def size(self) -> int:
-        """Bytes that are waiting."""
+        """How many bytes wait for flush()."""
         return self._size
 
     def add(self, piece: bytes) -> None:
-        """The next piece."""
+        """Add the piece that begins at `position`."""
         self._pieces.append(piece)
         self._size += len(piece)
         self.position += len(piece)
 
     def flush(self) -> None:
-        """Hand over what there is."""
+        """Pass on what was added; nothing if there is none."""
         if self._pieces:
             data, start = b"".join(self._pieces), self.position - self._size
             self._pieces, self._size = [], 0

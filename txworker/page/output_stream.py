@@ -1,6 +1,6 @@
 """
-A job's output as it is written, for one browser: from an offset on, as fast as the browser takes it, and no faster than
-a person could use. A viewer that is far behind is told to skip; the browser fetches what it wants to see of the rest.
+Streams a job's output to one browser as it is written, from an offset on: as fast as the browser takes it, but no
+faster than a person can use. A viewer that is far behind is told to skip; its browser fetches the parts that it shows.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from txworker.page.worker_link import WorkerLink, sentence_of
 
 FLUSH_SECONDS = 0.05
 MOST_BATCH = 128 * 2**10
-"""Output is sent after so long, or when there are so many bytes."""
+"""Output is sent when it has waited for that long, or when there are that many bytes."""
 
 BUDGET_BYTES = 2 * 2**20
-"""The most in a second."""
+"""The most bytes that are sent in a second."""
 
 MOST_BEHIND = 2**20
-"""A viewer that is further behind, after a second's worth, skips to the end."""
+"""A viewer that is further behind when a second's budget is spent skips to the end."""
 
 KEPT_BYTES = 128 * 2**10
-"""What it sees then, and what a viewer that names no offset sees first."""
+"""How much before the end it goes on then; a viewer that names no offset begins there, too."""
 
 RETRY_SECONDS = 1.0
 
 
 class OutputStream:
-    """Sends "output" (offset, base64), "skip" (offset), and in the end "end" or "lost" (a sentence)."""
+    """Sends "output" (offset, base64) and "skip" (offset); at last "end" (offset) or "lost" (a sentence)."""
 
     _log = Logger()
 
@@ -76,7 +76,7 @@ class OutputStream:
                 await self._sleep(RETRY_SECONDS)
 
     async def _follow(self) -> bool:
-        """Until the browser or the budget has enough, which is True, or the job is done."""
+        """Send output until the browser or the budget takes no more (True), or until the job is done (False)."""
         try:
             following = self._client.follow(self._job_id, self._received, self._batch.position, stderr=self._stderr)
             return await until_enough(following)
@@ -94,7 +94,7 @@ class OutputStream:
             raise Enough
 
     async def _let_catch_up(self) -> None:
-        """Wait for the browser, and for the next second; then skip what it has missed, if that is much."""
+        """Wait until the browser takes more and a second has passed; then skip what it has missed, if that is a lot."""
         if self._stream.paused and not self._stream.over:
             self._readable = Deferred()
             await self._readable
@@ -149,4 +149,4 @@ class OutputStream:
             self._stream.send("lost", sentence_of(failure.value))
             return
         self._log.failure("Following the output of job {job_id} failed", failure=failure, job_id=self._job_id)
-        self._stream.send("lost", "the page has failed here; its log says how")
+        self._stream.send("lost", "the page has failed; its log says how")

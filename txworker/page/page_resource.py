@@ -1,4 +1,4 @@
-"""The page as a resource of Twisted's: a table of paths, behind the guard. Each answer is JSON, a file or a stream."""
+"""The page as a twisted.web resource: a table of paths, behind the guard. A response is JSON, a file or a stream."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from txworker.page.static_files import StaticFile
 from txworker.page.worker_link import sentence_of
 
 MOST_BODY = 4096
-"""Bytes of the body of a request."""
+"""The most bytes of a request's body."""
 
 HTML = {"": "index.html", "job": "job.html"}
-"""The addresses that a person opens."""
+"""The paths that a person opens."""
 
 _STATUSES: tuple[tuple[type[Exception], int], ...] = (
     (WrongQuery, 400),
@@ -37,11 +37,10 @@ _STATUSES: tuple[tuple[type[Exception], int], ...] = (
     (Unreachable, 503),
     (WorkerError, 502),
 )
-"""The first that fits."""
-
+"""The status of each error; the first class that fits counts."""
 
 _MESSAGES = {421: b"Misdirected Request"}
-"""Of statuses that Twisted has no words for."""
+"""Reason phrases that Twisted does not know."""
 
 
 @dataclass(frozen=True)
@@ -55,48 +54,48 @@ class Call:
 
     def one(self, name: str) -> str:
         """
-        A parameter that must be there.
+        A parameter that is required.
 
         Raises:
-            WrongQuery: it is not.
+            WrongQuery: it is missing.
         """
         if not (value := self.maybe(name)):
             raise WrongQuery(f"{name} is missing")
         return value
 
     def maybe(self, name: str) -> str:
-        """A parameter, or ""."""
+        """A parameter; "" if it is missing."""
         values = self.query.get(name, [])
         return values[-1] if values else ""
 
     def number(self, name: str, default: int, most: int) -> int:
         """
-        A whole number from 0 on; more than `most` is that.
+        A whole number that is not negative; a number above `most` counts as `most`.
 
         Raises:
-            WrongQuery: it is no number.
+            WrongQuery: it is not such a number.
         """
         text = self.maybe(name)
         if not text:
             return default
         if not (text.isascii() and text.isdigit() and len(text) < 19):
-            raise WrongQuery(f"{name} is no number from 0 on")
+            raise WrongQuery(f"{name} must be a whole number, 0 or more")
         return min(int(text), most)
 
 
 @dataclass(frozen=True)
 class Bytes:
-    """An answer that is no JSON."""
+    """A response that is not JSON."""
 
     data: bytes
 
 
 Route = Callable[[Call], Awaitable[Any]]
-"""Answers with Bytes, with JSON, or with None where it answers by itself."""
+"""Returns Bytes, or a value for JSON; None if it writes the response itself."""
 
 
 class PageResource(Resource):
-    """`seen` are GET routes and `changes` POST routes, by their path; both are asked for with the caller's rights."""
+    """seen: GET routes by their path; changes: POST routes. Before each of them `access` is asked."""
 
     isLeaf = True
     _log = Logger()
@@ -117,7 +116,7 @@ class PageResource(Resource):
         self._changes = changes
 
     def render(self, request: Request) -> bytes | int:
-        """As Twisted's: the answer, or NOT_DONE_YET."""
+        """Twisted: the response, or NOT_DONE_YET."""
         protect(request)
         try:
             self._guard.check(request)
@@ -134,14 +133,14 @@ class PageResource(Resource):
         if path in self._changes:
             if request.method != b"POST":
                 request.setHeader("Allow", "POST")
-                raise Refused(405, "this address takes POST")
+                raise Refused(405, "this address accepts only POST")
             self._guard.check_change(request)
             call = _call(request, _body(request))
             self._access.check(call.caller, Action.STOP)
             return self._answer(call, self._changes[path])
         if request.method not in (b"GET", b"HEAD"):
             request.setHeader("Allow", "GET, HEAD")
-            raise Refused(405, "this address takes GET")
+            raise Refused(405, "this address accepts only GET and HEAD")
         call = _call(request)
         self._access.check(call.caller, Action.SEE)
         if path in self._seen:
@@ -176,7 +175,7 @@ class PageResource(Resource):
             body = _error(request, status, sentence_of(failure.value))
         else:
             self._log.failure("Answering {path} failed", failure=failure, path=request.path)
-            body = _error(request, 500, "the page has failed here; its log says how")
+            body = _error(request, 500, "the page has failed; its log says how")
         request.write(body)
         request.finish()
 
@@ -223,7 +222,7 @@ def _with_slash(request: Request) -> bytes:
 
 def _file(request: Request, file: StaticFile) -> bytes:
     request.setHeader("Content-Type", file.type)
-    request.setHeader("Cache-Control", "no-cache")  # asked again, and answered with 304 unless it has changed
+    request.setHeader("Cache-Control", "no-cache")  # revalidated each time: 304 unless it has changed
     return b"" if request.setETag(file.etag) else file.content
 
 

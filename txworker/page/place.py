@@ -1,4 +1,4 @@
-"""Where the page is served, and who can come there."""
+"""Where the page is served, and which users can reach it there."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 
 
 class WrongPlace(Exception):
-    """The page cannot be served there, or so; one sentence."""
+    """The page cannot be served like that. The message is one sentence for the user."""
 
 
 @dataclass(frozen=True)
 class Place:
     """
-    Where the page is served, and under which names beside the address itself; PEM files for TLS: the server's chain and
-    key, and the CA of the clients' certificates.
+    The address at which the page is served, and further host names of it. PEM files for TLS: the server's certificate
+    chain and key, and the CA of the clients' certificates.
     """
 
     host: str
@@ -31,10 +31,10 @@ class Place:
 
     def check(self) -> None:
         """
-        Beyond loopback only users with a certificate of the client CA may come.
+        Beyond loopback only users with a certificate of the client CA may reach the page.
 
         Raises:
-            WrongPlace: the files do not go together, or are not there and must be.
+            WrongPlace: a file is missing that is needed beside another one, or beyond loopback.
         """
         if bool(self.cert) != bool(self.key):
             raise WrongPlace("--web-cert and --web-key go together")
@@ -48,7 +48,7 @@ class Place:
 
     @property
     def loopback(self) -> bool:
-        """Only programs on this machine reach it."""
+        """Whether only programs on this machine can reach it."""
         if self.host == "localhost":
             return True
         try:
@@ -58,6 +58,6 @@ class Place:
 
     @property
     def hosts(self) -> set[str]:
-        """The names that a browser may call it by."""
+        """The host names that browsers may use for it."""
         own = set(LOOPBACK_NAMES) if self.loopback else {socket.gethostname(), socket.getfqdn()}
         return {*self.names, *own, self.host}

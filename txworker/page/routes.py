@@ -1,4 +1,4 @@
-"""What the page answers: the list, a job, its output, and the one thing that changes something, a stop."""
+"""The API of the page: the list, a job, its output; and stopping a job, the only request that changes something."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from txworker.page.values import details
 from txworker.page.worker_link import WorkerLink
 
 DEFAULT_LISTED, MOST_LISTED = 200, 5000
-"""Jobs that the list shows at once."""
+"""How many jobs the list shows."""
 
 MOST_OFFSET = 2**62
 
 
 class Routes:
-    """The answers, by path. now() is the time of day."""
+    """Handlers by path. now() is the wall clock, in seconds since the epoch."""
 
     _log = Logger()
 
@@ -103,7 +103,7 @@ class Routes:
         if not (isinstance(worker, str) and isinstance(job_id, str) and job_id):
             raise Refused(400, "worker and id must be strings")
         if grace is not None and (isinstance(grace, bool) or not isinstance(grace, (int, float)) or grace < 0):
-            raise Refused(400, "grace must be seconds from 0 on, or null")
+            raise Refused(400, "grace must be a number of seconds, 0 or more, or null")
         link = self._link(worker)
         try:
             row = link.learn(await link.client.stop(job_id, grace))
@@ -123,7 +123,7 @@ class Routes:
 
     def _link(self, name: str) -> WorkerLink:
         if name not in self._links:
-            raise Refused(404, f"this page shows no worker of that name; it shows {', '.join(self._links)}")
+            raise Refused(404, f"this page shows no worker with that name; it shows {', '.join(self._links)}")
         return self._links[name]
 
 
@@ -132,10 +132,10 @@ def _limit(call: Call) -> int:
 
 
 def _resumed_at(call: Call) -> int | None:
-    """Where the browser goes on after a lost connection, or where it wants to begin; None: near the end."""
+    """The offset at which a browser resumes after a lost connection, or wants to begin; None: near the end."""
     last = call.request.getHeader("last-event-id") or ""
     if last:
         if not (last.isascii() and last.isdigit() and len(last) < 19):
-            raise WrongQuery("Last-Event-ID is no offset")
+            raise WrongQuery("Last-Event-ID must be an offset")
         return int(last)
     return call.number("offset", 0, MOST_OFFSET) if call.maybe("offset") else None

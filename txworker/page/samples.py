@@ -9,14 +9,13 @@ from txworker.client import LiveUsage
 from txworker.page.values import Key
 
 MOST_SAMPLES = 600
-"""Of one job; when there are more, every second one is dropped, so that the plot still begins where it did."""
+"""The most of one job; beyond it every second one is dropped, so that the plot keeps its beginning."""
 
 MOST_JOBS = 300
-"""Jobs of which there are samples; the one that was sampled longest ago goes first."""
-
+"""The most jobs with samples; the one that was sampled longest ago is dropped first."""
 
 COLUMNS = ("time", "cpu", "memory", "output")
-"""Of a sample: seconds since the epoch, CPUs, bytes, bytes."""
+"""Units: seconds since the epoch, CPUs, bytes, bytes."""
 
 
 class _Job:
@@ -32,7 +31,7 @@ class Samples:
         self._jobs: OrderedDict[Key, _Job] = OrderedDict()
 
     def add(self, key: Key, now: float, usage: LiveUsage, output_bytes: int) -> None:
-        """One sample. CPU is what was used since the sample before, in CPUs; so the first one only begins."""
+        """Add a sample. Its CPU is the average since the one before, so the first one of a job only sets the start."""
         job = self._jobs.setdefault(key, _Job())
         self._jobs.move_to_end(key)
         seconds = usage.user_cpu + usage.system_cpu
@@ -46,7 +45,7 @@ class Samples:
             self._jobs.popitem(last=False)
 
     def of(self, key: Key) -> dict[str, Any]:
-        """The samples of a job, as columns; empty where there are none."""
+        """The samples of a job, as columns; empty columns if there are none."""
         job = self._jobs.get(key)
         samples = job.samples if job is not None else []
         return {name: [sample[column] for sample in samples] for column, name in enumerate(COLUMNS)}

@@ -1,4 +1,4 @@
-"""Which jobs are meant: the filters, as the page's address has them. Pure functions."""
+"""Filters of jobs, as they stand in the query of the page's URL. Pure functions."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from txworker.page.values import Row, state_name
 STATES = {state_name(state): state for state in JobState if state}
 
 KEYS = ("state", "label", "text", "worker", "since")
-"""The parameters of an address that are filters."""
+"""The parameters of a URL that are filters."""
 
 MOST_VALUES = 50
-"""Values of one parameter."""
+"""The most values of one parameter."""
 
 
 class WrongQuery(ValueError):
-    """A parameter of an address is wrong; one sentence names it."""
+    """A parameter of a URL is wrong. The message is one sentence that names it."""
 
 
 @dataclass(frozen=True)
 class Selection:
     """
-    One of the states, all of the labels (None: of any value), the text in what the row shows, one of the workers, and
-    created so many seconds ago at most, or since a time. Empty: any.
+    A job matches if it is in one of the states, has all labels (None: with any value), shows the text in its row, is of
+    one of the workers, and was created within so many seconds before now, or since a time. An empty filter matches all.
     """
 
     states: frozenset[JobState] = frozenset()
@@ -39,7 +39,7 @@ class Selection:
     since: float | None = None
 
     def has(self, row: Row, now: float) -> bool:
-        """The row is one of them."""
+        """Whether the row matches."""
         earliest = now - self.within if self.within is not None else self.since
         return (
             (not self.states or row.state in self.states)
@@ -52,7 +52,7 @@ class Selection:
 
 def selection_of(query: Mapping[str, Sequence[str]]) -> Selection:
     """
-    The filters of an address; other parameters are ignored.
+    The filters of a URL; other parameters are ignored.
 
     Raises:
         WrongQuery: one of them is wrong.
@@ -82,7 +82,7 @@ def _words(query: Mapping[str, Sequence[str]], key: str) -> list[str]:
 
 def _state(word: str) -> JobState:
     if word not in STATES:
-        raise WrongQuery(f"state: {_shown(word)} is no state of a job; these are: {', '.join(STATES)}")
+        raise WrongQuery(f"state: {_shown(word)} is not a state of a job; the states are {', '.join(STATES)}")
     return STATES[word]
 
 
@@ -94,7 +94,7 @@ def _label(text: str) -> tuple[str, str | None]:
 
 
 def _since(text: str) -> tuple[float | None, float | None]:
-    """A duration before now, or a time; only one of the two is there."""
+    """A duration before now in seconds, or a time in seconds since the epoch; the other one is None."""
     if not text:
         return None, None
     try:
@@ -105,7 +105,7 @@ def _since(text: str) -> tuple[float | None, float | None]:
         return None, datetime.fromisoformat(f"{text[:-1]}+00:00" if text[-1:] in "zZ" else text).timestamp()
     except (ValueError, OverflowError):
         raise WrongQuery(
-            f"since: {_shown(text)} is no time such as 2026-01-31T12:00:00Z, and no duration before now such as 1h30m"
+            f"since: {_shown(text)} is neither a time such as 2026-01-31T12:00:00Z nor a duration such as 1h30m"
         ) from None
 
 

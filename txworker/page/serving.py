@@ -31,14 +31,14 @@ from txworker.page.values import PageWorker
 from txworker.page.worker_link import WorkerLink
 
 MOST_CONNECTIONS = 2 * MOST_STREAMS
-"""Of all browsers; one more is closed at once."""
+"""The most over all browsers; a further one is closed at once."""
 
 DEADLINE_SECONDS = 5.0
-"""For each answer of a worker."""
+"""How long a worker may take to answer a call."""
 
 
 class QuietSite(Site):
-    """Logs no requests: what a browser changes is logged where it is done, and what fails as well."""
+    """A site without an access log: changes and failures are logged where they happen."""
 
     noisy = False
 
@@ -51,7 +51,7 @@ class QuietSite(Site):
 
 @dataclass
 class Page:
-    """A page that is being made: `resource` may be served, too, by a Site that is there already."""
+    """A page that is not served yet. `resource` may also be served by another Site."""
 
     resource: PageResource
     links: list[WorkerLink] = field(default_factory=list)
@@ -62,7 +62,7 @@ class Page:
             link.start()
 
     def stop(self) -> Deferred[Any]:
-        """Leave them; fires when all calls have ended."""
+        """Disconnect from the workers; fires when all calls have ended."""
         return gatherResults([link.stop() for link in self.links])
 
 
@@ -75,11 +75,11 @@ def page_of(
     most_streams: int = MOST_STREAMS,
 ) -> Page:
     """
-    The page of these workers, for browsers that call it by one of these host names, in so many tabs at once at most.
+    The page of these workers, served under these host names, with `most_streams` event streams at once at most.
 
     Raises:
         OSError: a TLS file of a worker cannot be read.
-        ValueError: it is no PEM file.
+        ValueError: it is not a PEM file.
     """
     jobs, samples, access = JobTable(), Samples(), Access(allow_stop)
     links = [WorkerLink(reactor, worker, _client(reactor, worker), jobs, samples, now) for worker in workers]
@@ -90,10 +90,10 @@ def page_of(
 
 async def listening(reactor: Any, page: Page, place: Place) -> Any:
     """
-    Listens, and connects to the workers; the port.
+    Listen, and connect to the workers; returns Twisted's port.
 
     Raises:
-        WrongPlace: the address is taken or not ours, or a TLS file is wrong.
+        WrongPlace: the address cannot be bound, or a TLS file is wrong.
     """
     site = LimitedFactory(QuietSite(page.resource, reactor), reactor, MOST_CONNECTIONS)
     try:
@@ -109,7 +109,7 @@ def serve(
     reactor: Any, workers: Sequence[PageWorker], place: Place, allow_stop: bool, ready: Callable[[str], None]
 ) -> None:
     """
-    Serve until SIGINT or SIGTERM; runs the reactor. ready(url) is called once browsers may come.
+    Serve until SIGINT or SIGTERM; runs the reactor. ready(url) is called once browsers can connect.
 
     Raises:
         WrongPlace: the page cannot be served there.
@@ -136,18 +136,16 @@ def serve(
 
 def serve_alone(workers: Sequence[PageWorker], place: Place, allow_stop: bool, ready: Callable[[str], None]) -> None:
     """
-    The same as all that this process does: by Twisted's own reactor, with the log on stderr.
-
-    Raises: as serve().
+    As serve(), in a process that does nothing else: by Twisted's default reactor, with the log on stderr.
     """
-    place.check()  # a mistake is told before there is a log
+    place.check()  # a mistake is reported before there is a log
     begin_logging(sys.stderr)
     reactor = import_module("twisted.internet.reactor")  # importing it installs it
     serve(reactor, workers, place, allow_stop, ready)
 
 
 def url_of(place: Place, port: int) -> str:
-    """What to open."""
+    """The URL to open."""
     host = f"[{place.host}]" if ":" in place.host else place.host
     return f"{'https' if place.cert else 'http'}://{host}:{port}/"
 
@@ -166,7 +164,7 @@ def _endpoint(reactor: Any, place: Place) -> Any:
 
 
 def _with_tls(place: Place, site: LimitedFactory) -> Any:
-    """The site, within TLS where there are files for it."""
+    """The site, wrapped in TLS if there are files for it."""
     if not place.cert:
         return site
     try:

@@ -1,4 +1,4 @@
-"""The files that the browser gets as they are. They are read once, from the package: no path of a request is opened."""
+"""Files that are served unchanged. They are read once, from the package: no path of a request is ever opened."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _TYPES = {
 
 @dataclass(frozen=True)
 class StaticFile:
-    """A file, its media type, and the tag by which a browser knows that it has not changed."""
+    """A file, its media type, and the entity tag by which a browser recognizes that it has not changed."""
 
     content: bytes
     type: str

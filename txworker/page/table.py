@@ -1,4 +1,4 @@
-"""The jobs that the page knows, of all workers. Bounded: of each worker the newest. Reactor thread only."""
+"""The jobs that the page knows, of all workers; only the newest of each worker are kept. Reactor thread only."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from txworker.page.selection import Selection
 from txworker.page.values import UNFINISHED, Key, Row
 
 MOST_ROWS = 20_000
-"""Jobs of each worker that are kept, unless more than so many run: about 1 KB each."""
+"""How many jobs of each worker are kept, about 1 KB each. All that are not done are kept, even if they are more."""
 
 Changed = Callable[[Key], None]
 
 
 class JobTable:
     """
-    Rows by worker and id. Whoever subscribes is told which have changed, not how: it asks when it is ready.
+    Rows by worker and id. Subscribers are told which row has changed, and read it when they are ready.
 
-    When a worker has a tenth more than `most` jobs, the oldest that are done are forgotten.
+    When a worker has more than `most` jobs by a tenth, the oldest that are done are forgotten.
     """
 
     def __init__(self, most: int = MOST_ROWS) -> None:
@@ -30,7 +30,7 @@ class JobTable:
         self._subscribers: list[Changed] = []
 
     def put(self, row: Row) -> Row | None:
-        """A row as it is now; returns what it was."""
+        """Add or replace a row; returns the one before, None: there was none."""
         rows = self._rows.setdefault(row.worker, {})
         old = rows.get(row.id)
         if old == row:
@@ -46,7 +46,7 @@ class JobTable:
         return old
 
     def get(self, key: Key) -> Row | None:
-        """The row; None: there is none (any more)."""
+        """The row; None: there is none, or it was forgotten."""
         return self._rows.get(key[0], {}).get(key[1])
 
     def remove(self, key: Key) -> None:
@@ -66,17 +66,17 @@ class JobTable:
         return len(self._rows.get(worker, {}))
 
     def done(self, worker: str) -> list[str]:
-        """The ids of its jobs that are done."""
+        """The ids of the worker's jobs that are done."""
         return [row.id for row in self._rows.get(worker, {}).values() if row.state not in UNFINISHED]
 
     def matching(self, selection: Selection, now: float) -> Iterator[Row]:
-        """All that are meant, in no order."""
+        """All rows that match, in no particular order."""
         for worker, rows in self._rows.items():
             if not selection.workers or worker in selection.workers:
                 yield from (row for row in rows.values() if selection.has(row, now))
 
     def subscribe(self, changed: Changed) -> Callable[[], None]:
-        """changed(key) is called for each change from now on, until what is returned is called."""
+        """Call changed(key) at each change from now on. Returns the function that ends the subscription."""
         self._subscribers.append(changed)
         return lambda: self._subscribers.remove(changed)
 

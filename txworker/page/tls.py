@@ -1,4 +1,4 @@
-"""TLS for the page, by pyOpenSSL, which is an extra: imported only where the page is served with a certificate."""
+"""TLS for the page, by pyOpenSSL, which is an extra: imported only if the page is served with a certificate."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _BLOCK = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\n
 
 def with_tls(place: Place, site: Any) -> Any:
     """
-    The site, for clients of the client CA where there is one.
+    The site wrapped in TLS; only for clients with a certificate of the client CA, if there is one.
 
     Raises:
         WrongPlace: a file cannot be read, or is not what it must be.
@@ -26,7 +26,7 @@ def with_tls(place: Place, site: Any) -> Any:
     assert place.key is not None
     _check_pair(place.cert, place.key)
     first, *chain = _certificates("--web-cert", place.cert)
-    options: Any = CertificateOptions(  # of the interface that the factory wants, but not declared so
+    options: Any = CertificateOptions(  # it provides the interface that the factory wants, but does not declare it
         privateKey=KeyPair.load(_read("--web-key", place.key), 1).original,  # 1: PEM
         certificate=first.original,
         extraCertChain=[one.original for one in chain],

@@ -1,4 +1,4 @@
-"""A job as the page lists it, and how a record becomes JSON. Every text is printable: a browser shows what there is."""
+"""A job as the page lists it, and its record as JSON. Texts are made printable, so a browser shows every character."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from txworker.client import TLS, JobRecord, JobState
 from txworker.client.values import DONE
 
 MOST_COMMAND, MOST_LABEL, MOST_ERROR = 500, 200, 500
-"""Characters of a text in the list; the job's own page has more."""
+"""The most characters of a text in the list; the job's own page has more."""
 
 MOST_LABELS = 20
-"""Labels of a job in the list."""
+"""The most labels of a job in the list."""
 
 MOST_TEXT = 20_000
-"""Characters of one text of the job's own page."""
+"""The most characters of a text on the job's own page."""
 
 FAILURES = frozenset({JobState.FAILED, JobState.TIMED_OUT, JobState.LOST})
-"""Ends that were not asked for."""
+"""The states of jobs that ended badly without being asked to end."""
 
 UNFINISHED = (JobState.PENDING, JobState.RUNNING, JobState.STOPPING)
 
@@ -33,7 +33,7 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True)
 class PageWorker:
-    """A worker that the page shows. The name is how the page, its addresses and the log call it."""
+    """A worker that the page shows. Its name stands on the page, in URLs and in the log."""
 
     name: str
     addr: str
@@ -42,7 +42,7 @@ class PageWorker:
 
 @dataclass(frozen=True)
 class Row:
-    """A job in the list. Times are seconds since the epoch; texts are cut."""
+    """A job in the list. Times are seconds since the epoch; texts are truncated."""
 
     worker: str
     id: str
@@ -59,11 +59,11 @@ class Row:
 
     @property
     def key(self) -> Key:
-        """What identifies it among the jobs of all workers."""
+        """Identifies the job among those of all workers."""
         return self.worker, self.id
 
     def as_json(self) -> dict[str, Any]:
-        """As the browser gets it."""
+        """As it is sent to browsers."""
         return {
             "worker": self.worker,
             "id": self.id,
@@ -81,7 +81,7 @@ class Row:
 
 
 def row_of(worker: str, record: JobRecord) -> Row:
-    """The record as a line of the list."""
+    """The record as a row of the list."""
     labels = list(record.labels.items())[:MOST_LABELS]
     return Row(
         worker=worker,
@@ -100,7 +100,7 @@ def row_of(worker: str, record: JobRecord) -> Row:
 
 
 def details(record: JobRecord) -> dict[str, Any]:
-    """All that a record says, beside what its row has."""
+    """What a record says beyond its row."""
     more = record.message
     limits = {limit.name: _plain(value) for limit, value in more.limits.ListFields()}
     return {
@@ -128,7 +128,7 @@ def details(record: JobRecord) -> dict[str, Any]:
 
 
 def state_name(state: JobState) -> str:
-    """As `--state` takes it."""
+    """The name that `--state` takes."""
     return state.name.lower()
 
 
@@ -150,5 +150,5 @@ def _seconds(at: datetime | None) -> float | None:
 
 
 def _plain(value: Any) -> float | int:
-    """A duration in seconds, or the number that it is."""
+    """A number as it is; a protobuf Duration in seconds."""
     return value if isinstance(value, int) else float(value.ToNanoseconds() / 1e9)

@@ -1,8 +1,8 @@
 """
 One worker as the page knows it: one watch and one poll, shared by all browsers.
 
-The watch brings every change of every job. The poll says whether the worker is there, how much its running jobs have
-printed, and what they use. A worker that is away is asked again until it is back.
+The watch brings every change of every job. The poll tells whether the worker answers, how much its running jobs have
+printed, and what they use. A worker that does not answer is polled until it does.
 """
 
 from __future__ import annotations
@@ -24,23 +24,22 @@ from txworker.page.table import MOST_ROWS, JobTable
 from txworker.page.values import UNFINISHED, Key, PageWorker, Row, row_of
 
 POLL_SECONDS = 2.0
-"""While a browser looks."""
+"""While a browser shows the worker or one of its jobs."""
 
 IDLE_POLL_SECONDS = 10.0
-"""While none does: plots then have fewer points, and the worker has less to answer."""
+"""While none does: plots have fewer points then, and the worker has fewer calls to answer."""
 
 MOST_POLLED = 200
-"""So many running jobs are polled, the newest; one that a browser looks at is polled in any case."""
-
+"""Of so many running jobs, the newest, the usage is polled; and of every job that a browser shows."""
 
 RECONCILE_SECONDS = 600.0
-"""Jobs that retention has removed are looked for so often: no watch tells of them."""
+"""How often the page looks for jobs that retention has removed, because a watch does not report them."""
 
 
 class WorkerLink:
     """
-    `client` must have no patience, so that each of its calls says at once whether the worker is there. changed() is
-    called when the worker goes away or comes back. Reactor thread only.
+    `client` must have no patience, so that each of its calls fails at once if the worker does not answer.
+    there: whether it answers; None: not known yet. problem: why it does not. Reactor thread only.
     """
 
     _log = Logger()
@@ -73,11 +72,11 @@ class WorkerLink:
         self._stopped = False
 
     def start(self) -> None:
-        """Begin; nothing is waited for."""
+        """Begin to poll; returns at once."""
         self._poll()
 
     def stop(self) -> Deferred[None]:
-        """End the connection; fires when all of its calls have ended."""
+        """Close the connection; fires when all of its calls have ended."""
         self._stopped = True
         if self._timer is not None:
             self._timer.cancel()
@@ -85,16 +84,16 @@ class WorkerLink:
         return self.client.close()
 
     def subscribe(self, changed: Callable[[], None]) -> Callable[[], None]:
-        """changed() is called when the worker goes away or comes back, until what is returned is called."""
+        """Call changed() when the worker goes away or comes back. Returns the function that ends the subscription."""
         self._changed.append(changed)
         return lambda: self._changed.remove(changed)
 
     def look_at(self, job_id: str = "") -> Callable[[], None]:
-        """A browser looks at the worker, or at one job of it, until what is returned is called."""
+        """A browser shows the worker, or one of its jobs. Returns the function to call when it no longer does."""
         key = (self.worker.name, job_id)
         self.viewers += 1
         self._shown.append(key)
-        if self._timer is not None:  # not in ten seconds, but now
+        if self._timer is not None:  # poll now, not in ten seconds
             self._timer.cancel()
             self._poll()
 
@@ -105,7 +104,7 @@ class WorkerLink:
         return ended
 
     def status(self) -> dict[str, Any]:
-        """As the browser gets it."""
+        """As it is sent to browsers."""
         state = {None: "connecting", True: "connected", False: "away"}[self.there]
         return {
             "name": self.worker.name,
@@ -117,11 +116,11 @@ class WorkerLink:
         }
 
     def learn(self, record: JobRecord) -> Row:
-        """A record that the worker has told, whichever way."""
+        """Take in a record from any answer of the worker."""
         row = row_of(self.worker.name, record)
         old = self._jobs.get(row.key)
         if old is not None and old.finished is not None and row.finished is None:
-            return old  # an answer that was overtaken by the job's end
+            return old  # this answer is older than the job's end
         self.history.learn(self._jobs.put(row), row, self._now())
         return row
 
@@ -149,7 +148,7 @@ class WorkerLink:
             await self._forget_removed()
 
     async def _forget_removed(self) -> None:
-        """What was known to be done before the worker lists its jobs, and is not in the list, is there no more."""
+        """A job that was known to be done before the worker lists its jobs, and is not in the list, was removed."""
         known = self._jobs.done(self.worker.name)
         listed = {record.id for record in await self.client.jobs(limit=MOST_ROWS)} if known else set()
         for job_id in known:
@@ -207,7 +206,7 @@ class WorkerLink:
             self._tell()
 
     def _watch_ended(self, result: Any) -> None:
-        """The next poll says whether the worker is there, and begins another watch."""
+        """The next poll tells whether the worker answers, and begins another watch."""
         self._watch = None
         if isinstance(result, Failure) and not result.check(WorkerError, CancelledError):
             self._log.failure("Watching worker {worker} failed", failure=result, worker=self.worker.name)
@@ -221,6 +220,6 @@ class WorkerLink:
 
 
 def sentence_of(error: BaseException | None) -> str:
-    """What a browser shows of an error: where a worker is away, the last attempt's."""
+    """An error as a sentence for browsers; of a worker that does not answer, the error of the last attempt."""
     last = error.__cause__ if isinstance(error, Unreachable) and error.__cause__ else error
     return printable(cut(str(last) or type(last).__name__, 500))
