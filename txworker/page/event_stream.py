@@ -72,7 +72,7 @@ class EventStream:
         self._ended.append(ended)
 
     def send(self, event: str, data: Any, id: int | None = None) -> None:
-        """Send an event with JSON data. A browser that reconnects sends the last id that it received (Last-Event-ID)."""
+        """Send an event with JSON data. A browser that reconnects sends the last id that it got (Last-Event-ID)."""
         head = f"event: {event}\n" + (f"id: {id}\n" if id is not None else "")
         self._write(f"{head}data: {json.dumps(data, separators=(',', ':'))}\n\n".encode())
 

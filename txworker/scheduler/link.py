@@ -36,7 +36,7 @@ _UNREACHABLE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, 
 
 
 class CallFailed(Exception):
-    """A call to the scheduler failed. `code` is None when the scheduler answered OK without a usable answer."""
+    """A call to the scheduler failed. `code` is None if the status was OK but the answer cannot be used."""
 
     def __init__(self, sentence: str, code: grpc.StatusCode | None = None) -> None:
         super().__init__(sentence)
@@ -70,7 +70,7 @@ class Link:
         self._watcher = _ignore
 
     def open(self, lost: Callable[[], None]) -> None:
-        """Begin to connect; lost() is called in the reactor thread whenever an established connection is lost."""
+        """Begin to connect. lost() is called in the reactor thread whenever an established connection is lost."""
         if self._use_tls:
             credentials = grpc.ssl_channel_credentials(self._root_certificates)
             self._channel = grpc.secure_channel(self.target, credentials, _OPTIONS)
@@ -125,9 +125,7 @@ class Link:
         """Close the connection; calls under way fail."""
         channel, self._channel = self._channel, None
         if channel is not None:
-            channel.unsubscribe(
-                self._watcher
-            )  # before close(), because gRPC's polling thread fails on a closed channel
+            channel.unsubscribe(self._watcher)  # first: gRPC's polling thread fails on a closed channel
             channel.close()
 
     def _open_channel(self) -> grpc.Channel:

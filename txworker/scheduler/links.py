@@ -1,4 +1,4 @@
-"""Several schedulers as one: the first that registers the worker has it, until it cannot be reached."""
+"""Several schedulers as one: the worker is registered with one of them, and with the next if that cannot be reached."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class Links:
     """
     A SchedulerLink over the links of several schedulers, of which one is used at a time. Reactor thread.
 
-    register() tries the scheduler that had the worker last, then the others in their order, each once. One that comes
-    back later does not get the worker back: moving it would gain nothing.
+    register() tries the scheduler that registered the worker last, then the others in their order, each once. A
+    scheduler that comes back later does not get the worker back, because moving it would gain nothing.
     """
 
     def __init__(self, links: Sequence[SchedulerLink]) -> None:
@@ -25,19 +25,19 @@ class Links:
 
     @property
     def target(self) -> str:
-        """The address of the scheduler that has the worker, or is tried."""
+        """The address of the scheduler that the worker is registered with, or that is tried."""
         return self._links[self._current].target
 
     def open(self, lost: Callable[[], None]) -> None:
-        """Open every link; lost() is called when the connection to the scheduler that has the worker is lost."""
+        """Open every link; lost() is called when the connection to the current scheduler is lost."""
         for number, link in enumerate(self._links):
             link.open(lambda number=number: lost() if number == self._current else None)  # type: ignore[misc]
 
     def register(self, address: str, timeout_seconds: float) -> Deferred[str]:
         """
-        Register with the first scheduler that does it; each has its part of the time.
+        Register with the first scheduler that succeeds; each gets an equal share of the time.
 
-        Fails with CallFailed, which names what each scheduler answered. Cancelling cancels the call under way.
+        Fails with CallFailed, whose message has the error of each scheduler. Cancelling cancels the call under way.
         """
         return Deferred.fromCoroutine(self._register(address, timeout_seconds / len(self._links)))
 
@@ -56,11 +56,11 @@ class Links:
         raise CallFailed("; ".join(failed))
 
     def deregister(self, worker_id: str, timeout_seconds: float) -> Deferred[None]:
-        """Deregister the worker id from the scheduler that gave it."""
+        """Deregister the worker id from the scheduler that assigned it."""
         return self._link_of.pop(worker_id, self._links[self._current]).deregister(worker_id, timeout_seconds)
 
     def probe(self, timeout_seconds: float) -> Deferred[bool]:
-        """Whether the scheduler that has the worker answers."""
+        """Whether the current scheduler answers."""
         return self._links[self._current].probe(timeout_seconds)
 
     def close(self) -> None:

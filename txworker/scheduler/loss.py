@@ -1,4 +1,4 @@
-"""When a scheduler that is away counts as lost, and what follows."""
+"""Acts when the worker has had no scheduler for too long."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from txworker.base.reactor import Clock, Timer
 
 class LossTimer:
     """
-    Calls act() once when there was no registration for `after_seconds`. Reactor thread.
+    Calls act() once when there has been no registration for `after_seconds`. Reactor thread.
 
-    what: in the log, what act() does.
+    what: what act() does, for the log.
     """
 
     _log = Logger()
@@ -26,13 +26,13 @@ class LossTimer:
         self._timer: Timer | None = None
 
     def start(self) -> None:
-        """There is no registration from now on. Again is harmless: the time counts from the first call."""
+        """There is no registration from now on. May be called again: the time counts from the first call."""
         if not self._away:
             self._away = True
             self._timer = self._clock.callLater(self._after_seconds, self._lost)
 
     def cancel(self) -> None:
-        """The worker is registered, or is to be registered no more. Again is harmless."""
+        """The worker is registered, or is not to be registered any more. May be called again."""
         self._away = False
         timer, self._timer = self._timer, None
         if timer is not None:

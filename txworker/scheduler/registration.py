@@ -1,4 +1,4 @@
-"""Keeps the worker registered: registers, notices a lost scheduler, registers again, and deregisters at the end."""
+"""Keeps the worker registered: registers, registers again when the scheduler was lost, and deregisters at the end."""
 
 from __future__ import annotations
 
@@ -56,10 +56,10 @@ class Registration(Service):
     """
     Keeps the worker registered from start to stop while the scheduler is reachable. Reactor thread.
 
-    address() is the address to register; random() returns 0 ≤ x < 1 for the jitter. Each change of state is logged
-    once, not each try, and only if allows() permits it, because a scheduler may restart again and again. loss runs
-    while there is no registration. answered() is called when the scheduler has registered the worker or answered a
-    probe.
+    address() returns the address to register; random() returns 0 ≤ x < 1 for the jitter. Each change of state is logged
+    once, not each attempt, and only if allows() permits it, because a scheduler may restart again and again. The timer
+    `loss` runs while there is no registration. answered() is called when the scheduler has registered the worker or
+    answered a probe.
     """
 
     _log = Logger()
@@ -96,7 +96,7 @@ class Registration(Service):
 
     @property
     def registered(self) -> bool:
-        """Whether the scheduler has the worker, as far as is known. Any thread."""
+        """Whether the worker is registered, as far as it knows. Any thread."""
         return self._registered and bool(self.running)
 
     def startService(self) -> None:
@@ -167,10 +167,12 @@ class Registration(Service):
 
     def _old_id_not_deregistered(self, failure: Failure, old: str) -> None:
         if self._allows("an old worker id was not deregistered"):
-            self._log.debug("Old worker id {worker_id} not deregistered: {why}.", worker_id=old, why=failure.value)
+            self._log.debug(
+                "The old worker id {worker_id} could not be deregistered: {why}.", worker_id=old, why=failure.value
+            )
 
     def _register_failed(self, why: object) -> None:
-        self._log_away(f"registering failed: {why}")
+        self._log_away(why)
         pause = self._pause * (0.5 + self._random() / 2)
         self._pause = min(self._pause * 2, self._intervals.longest_pause)
         self._call_later(pause, self._register)
@@ -210,11 +212,11 @@ class Registration(Service):
         if self._loss is not None:
             self._loss.cancel()
 
-    def _log_away(self, why: str) -> None:
+    def _log_away(self, why: object) -> None:
         if not self._away_logged:
             self._away_logged = True
             if self._allows("the scheduler was away"):
-                self._log.warn("The scheduler is away, trying again and again: {why}.", why=why)
+                self._log.warn("Not registered with the scheduler, retrying: {why}.", why=why)
 
     def _track(
         self,
@@ -223,7 +225,7 @@ class Registration(Service):
         succeeded: Callable[[Any], None],
         failed: Callable[[object], None],
     ) -> None:
-        """Make this the current call, and pass its result on. A second after its own limit the call is given up."""
+        """Make this the current call, and pass its result on. The call is given up a second after its own limit."""
         self._call = call
 
         def clear(result: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Where spans are sent: to a collector by OTLP over HTTP, in batches, by a thread of OpenTelemetry's."""
+"""Where spans are sent: to a collector by OTLP over HTTP, in batches, in a thread of OpenTelemetry's."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from txworker.base.logs import Logger
 from txworker.base.printable import cut, printable
 
 _LOG_SECONDS = 60.0
-"""Between two log lines about a collector that cannot be reached: OpenTelemetry has one for each batch."""
+"""The pause between two log lines about a collector that cannot be reached: OpenTelemetry logs one for each batch."""
 
 _PATH = "/v1/traces"
-"""Of traces, below an endpoint (the specification of OTLP over HTTP)."""
+"""The path for traces below an endpoint, as OTLP over HTTP specifies it."""
 
 
 class Exporting:
@@ -32,7 +32,7 @@ class Exporting:
         self.tracer: trace.Tracer = provider.get_tracer("txworker", version)
 
     def close(self, done: Callable[[], object]) -> None:
-        """Send what has gathered; done() is called in another thread when that is over, however it ended."""
+        """Send the spans that are queued; done() is called in another thread when that has succeeded or failed."""
 
         def shut_down() -> None:
             try:
@@ -51,14 +51,14 @@ def exporting(
     exporter: SpanExporter | None = None,
 ) -> Exporting:
     """
-    Exporting to that endpoint; if it is empty, to the one that the environment names (OTEL_EXPORTER_OTLP_…). The
-    environment's other variables for traces hold, too, as OpenTelemetry has them.
+    Export to that endpoint; if it is empty, to the one that the environment names (OTEL_EXPORTER_OTLP_…). The other
+    environment variables that OpenTelemetry has for traces apply as well.
 
-    attributes: of the worker. exporter: instead of OTLP, for tests.
+    attributes: of the resource, the worker. exporter: used instead of OTLP, for tests.
     """
     handler = _LogHandler()
     logging.getLogger("opentelemetry").addHandler(handler)
-    logging.getLogger("opentelemetry").propagate = False  # Python would print on stderr
+    logging.getLogger("opentelemetry").propagate = False  # otherwise Python prints it on stderr
     sampler = ParentBased(TraceIdRatioBased(sample_ratio)) if sample_ratio < 1 else None  # None: the environment's
     provider = TracerProvider(sampler=sampler, resource=Resource.create(dict(attributes)))
     provider.add_span_processor(BatchSpanProcessor(exporter or _exporter(endpoint, environ)))
@@ -74,7 +74,7 @@ def _exporter(endpoint: str, environ: Mapping[str, str]) -> SpanExporter:
 
 
 class _LogHandler(logging.Handler):
-    """What OpenTelemetry logs becomes lines of the worker's log, a few at most."""
+    """Passes what OpenTelemetry logs to the worker's log, one line in _LOG_SECONDS at most."""
 
     _log = Logger()
 
@@ -84,7 +84,7 @@ class _LogHandler(logging.Handler):
         self._next_at = 0.0
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Any thread."""
+        """logging: a record was made. Any thread."""
         if self._now() >= self._next_at:
             self._next_at = self._now() + _LOG_SECONDS
             self._log.warn("Tracing: {text}.", text=printable(cut(record.getMessage())).rstrip("."))

@@ -1,5 +1,5 @@
 """
-The spans of calls and of jobs' lives. A job's span belongs to the call that started the job.
+The spans of calls and of jobs. A job's span is a child of the call that started the job.
 
 Only times, names and outcomes become attributes: never arguments, environment or output.
 """
@@ -33,7 +33,7 @@ class Spans:
         self.jobs = JobSpans()
 
     def call(self, method: str, metadata: Iterable[tuple[str, str | bytes]], peer: str, came_ns: int) -> _CallSpan:
-        """Begin the span of a call, below the span that its metadata names (W3C: traceparent and tracestate)."""
+        """Begin the span of a call, as a child of the span in its metadata (W3C: traceparent and tracestate)."""
         carrier = {name: value for name, value in metadata if isinstance(value, str)}
         service, _, name = method.strip("/").rpartition("/")
         attributes = {
@@ -49,7 +49,7 @@ class Spans:
         )
 
     def job(self, spec: JobSpec) -> JobSpec:
-        """Begin the span of a job, below that of the current call."""
+        """Begin the span of a job, as a child of the current call's."""
         span = self._tracer.start_span("job", attributes={"process.executable.name": basename(spec.argv[0])})
         known: dict[str, str] = {}
         _w3c.inject(known, trace.set_span_in_context(span))
@@ -59,21 +59,21 @@ class Spans:
 
 
 class JobSpans(Observer):
-    """The spans of unfinished jobs, which it ends when it is told what has become of the jobs. Any thread."""
+    """The spans of unfinished jobs; each ends when the observer is told what became of its job. Any thread."""
 
     def __init__(self) -> None:
         self._spans: dict[str, Span] = {}  # by TRACEPARENT
 
     def add(self, known: Mapping[str, str], span: Span) -> None:
-        """A job may be started that knows this trace."""
+        """A job may be started with this trace in its environment."""
         self._spans[known[_PARENT]] = span
 
     def not_started(self, spec: JobSpec) -> None:
-        """There is no such job; its span is dropped, and that of the call says why."""
+        """No job was started: drop its span; that of the call says why."""
         self._spans.pop(spec.trace.get(_PARENT, ""), None)
 
     def ended(self, job: Job, output_bytes: int) -> None:
-        """End the job's span, if the job was started by this worker and is traced."""
+        """End the job's span, if this worker started the job and traces it."""
         span = self._spans.pop(job.spec.trace.get(_PARENT, ""), None)
         if span is None:
             return

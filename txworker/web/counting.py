@@ -1,4 +1,4 @@
-"""The observer that counts what happens, in metrics of a registry."""
+"""The observer that counts events in metrics of a registry."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ SHORT = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 
 """Bounds in seconds of what should take milliseconds at most."""
 
 CALLS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0)
-"""Of launches and calls; a call that is not answered is given up after a minute."""
+"""Bounds for launches and calls; a call that is not answered is given up after a minute."""
 
 JOBS = (0.01, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 4 * 3600.0, 24 * 3600.0, 7 * 24 * 3600.0)
-"""Of jobs, from a shell command to a week."""
+"""Bounds for jobs, from a shell command to a week."""
 
 
 class CountingObserver(Observer):
     """
-    Counts. now() is the wall clock.
+    Counts events, in any thread. now() is the wall clock, in seconds since the epoch.
 
-    output_finished: the bytes of output of all jobs that are done, as Observer.ended() told them.
+    output_finished: how many bytes of output all jobs have that are done, by Observer.ended().
     """
 
     def __init__(self, make: Instruments, now: Callable[[], float] = time.time) -> None:
@@ -71,7 +71,7 @@ class CountingObserver(Observer):
         self._call_seconds = make.histogram(
             "txworker_grpc_call_seconds", "From the arrival of a gRPC call until its end.", CALLS, "method"
         )
-        self._by_call: dict[tuple[str, str], tuple[Counter, Histogram]] = {}  # finding a label's metric costs as much
+        self._by_call: dict[tuple[str, str], tuple[Counter, Histogram]] = {}  # a look-up costs as much as counting
         self._call_wait = make.histogram(
             "txworker_grpc_call_wait_seconds", "From the arrival of a gRPC call until a thread serves it.", SHORT
         )
@@ -86,9 +86,10 @@ class CountingObserver(Observer):
     def _count_store(self, make: Instruments) -> None:
         self._committed = make.histogram("txworker_store_commit_seconds", "Transactions of the store.", SHORT)
         self._removed = make.counter("txworker_retention_removed_jobs_total", "Jobs that retention has removed.")
-        self._retention_failed = make.counter("txworker_retention_failures_total", "Looks of retention that failed.")
+        self._retention_failed = make.counter("txworker_retention_failures_total", "Passes of retention that failed.")
         self._retention_looked = make.gauge(
-            "txworker_retention_last_success_timestamp_seconds", "When retention last looked; 0: not yet, or no limits."
+            "txworker_retention_last_success_timestamp_seconds",
+            "When retention last succeeded; 0: not yet, or no limits.",
         )
 
     def started(self, seconds: float) -> None:

@@ -1,7 +1,7 @@
-"""Errors of the HTTP server that the start of the worker reports."""
+"""Errors of the HTTP server that keep the worker from starting."""
 
 from __future__ import annotations
 
 
 class CannotServe(Exception):
-    """The address cannot be bound. The sentence says why."""
+    """The address cannot be bound. The message says why."""

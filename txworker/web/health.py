@@ -1,4 +1,4 @@
-"""/livez and /readyz: whether the worker works, and whether it takes jobs; if not, why."""
+"""/livez and /readyz: whether the worker works, and whether it takes new jobs; if not, why."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from twisted.web.server import Request
 
 
 class TextPage(Resource):
-    """A page of plain text, which no cache may keep. text() returns status and text. Reactor thread."""
+    """A page of plain text that must not be cached. text() returns the status and the text. Reactor thread."""
 
     isLeaf = True
 
@@ -19,7 +19,7 @@ class TextPage(Resource):
         self._text = text
 
     def render(self, request: Request) -> bytes:
-        """Twisted: the answer."""
+        """Twisted: the response."""
         status, text = self._text()
         if request.method not in (b"GET", b"HEAD"):
             request.setHeader(b"allow", b"GET, HEAD")
@@ -32,12 +32,12 @@ class TextPage(Resource):
 
 
 def livez() -> TextPage:
-    """Always 200: the reactor answers, so it turns. A worker that hangs does not answer."""
+    """Always 200, because the reactor answers it. A worker that hangs does not answer."""
     return TextPage(lambda: (OK, "ok\n"))
 
 
 def readyz(reasons: Callable[[], Mapping[str, str]]) -> TextPage:
-    """200 while there is no reason against new jobs, otherwise 503 with a line for each: the cause and a sentence."""
+    """200 while the worker takes new jobs; otherwise 503, with a line for each reason: its cause and a sentence."""
 
     def text() -> tuple[int, str]:
         lines = [f"{cause}: {sentence}\n" for cause, sentence in reasons().items()]

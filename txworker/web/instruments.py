@@ -1,4 +1,4 @@
-"""Makes metrics in a registry, and remembers what each is, for the page that describes them (docs/metrics.md)."""
+"""Makes metrics in a registry, and keeps a description of each for docs/metrics.md."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Readings = Mapping[str, float]
 
 
 class Instruments:
-    """The registry's metrics. Those that are "read" call a function at each scrape, in a thread of the web server's."""
+    """The registry's metrics. A read_…() metric calls its function at each scrape, in a thread of MetricsThreads."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry
@@ -36,17 +36,17 @@ class Instruments:
         return Counter(name, help, labels, registry=self._registry)
 
     def gauge(self, name: str, help: str, *labels: str) -> Gauge:
-        """A value that goes up and down."""
+        """A value that can go up and down."""
         self._describe(name, "gauge", help, labels)
         return Gauge(name, help, labels, registry=self._registry)
 
     def histogram(self, name: str, help: str, buckets: Sequence[float], *labels: str) -> Histogram:
-        """Observations in buckets."""
+        """Counts observations in buckets, of which `buckets` are the upper bounds."""
         self._describe(name, "histogram", help, labels)
         return Histogram(name, help, labels, buckets=buckets, registry=self._registry)
 
     def read_counter(self, name: str, help: str, read: Callable[[], float]) -> None:
-        """A counter; its value is read, it must not go down."""
+        """A counter whose value read() returns; it must never decrease."""
         self._describe(name, "counter", help, ())
 
         def collect() -> Metric:
@@ -55,7 +55,7 @@ class Instruments:
         self._registry.register(_Read(collect))
 
     def read_gauge(self, name: str, help: str, read: Callable[[], float | None]) -> None:
-        """A gauge; its value is read. None: there is none at present."""
+        """A gauge whose value read() returns; None: there is none at present."""
         self._describe(name, "gauge", help, ())
 
         def collect() -> Metric:
@@ -64,7 +64,7 @@ class Instruments:
         self._registry.register(_Read(collect))
 
     def read_gauges(self, name: str, help: str, label: str, read: Callable[[], Readings]) -> None:
-        """A gauge; its values are read."""
+        """A gauge with one label; read() returns a value for each value of the label."""
         self._describe(name, "gauge", help, (label,))
 
         def collect() -> Metric:
@@ -76,7 +76,7 @@ class Instruments:
         self._registry.register(_Read(collect))
 
     def constant(self, name: str, help: str, labels: Mapping[str, str]) -> None:
-        """A gauge that is always 1 and tells by its labels."""
+        """A gauge that is always 1 and carries its information in the labels."""
         self.gauge(name, help, *labels).labels(**labels).set(1)
 
     def _describe(self, name: str, kind: str, help: str, labels: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""/metrics, in the formats of Prometheus."""
+"""The page /metrics, in the exposition formats of Prometheus."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ from txworker.web.instruments import Instruments
 from txworker.web.reading import Sources, add_readings
 
 THREADS = 2
-"""That answer scrapes. Not the reactor's threads: all of those may wait for a disk that does not answer."""
+"""How many threads answer scrapes. Not the reactor's: all of those may wait for a disk that does not respond."""
 
 
 class Metrics:
-    """A registry with the metrics of one worker. observer counts from now on; now() is the wall clock."""
+    """A registry with the metrics of one worker. observer counts from now on. now() is the wall clock, in seconds."""
 
     def __init__(self, now: Callable[[], float] = time.time) -> None:
-        disable_created_metrics()  # for each counter a second series, which would only tell when the worker started
+        disable_created_metrics()  # a second series for each counter, which would only tell when the worker started
         self.registry = CollectorRegistry()
         self.instruments = Instruments(self.registry)
         self.observer = CountingObserver(self.instruments, now)
         ProcessCollector(registry=self.registry)
 
     def read(self, sources: Sources) -> None:
-        """Add the metrics that are read. Call it once."""
+        """Add the metrics that are read at each scrape. Call it once."""
         add_readings(self.instruments, sources)
 
 
 class MetricsThreads(Service):
     """
-    The threads that answer scrapes, and the page that they answer.
+    The threads that answer scrapes, and the page that they render.
 
-    prometheus_client.twisted.MetricsResource is the same page with the reactor's own threads.
+    Like prometheus_client.twisted.MetricsResource, which uses the reactor's own threads.
     """
 
     def __init__(self, reactor: Any, registry: CollectorRegistry) -> None:
@@ -49,16 +49,15 @@ class MetricsThreads(Service):
         self.page = WSGIResource(reactor, self._threads, _with_head(make_wsgi_app(registry)))
 
     def startService(self) -> None:
-        """Start them."""
+        """Start the threads."""
         super().startService()
         self._threads.start()
 
     def stopService(self) -> Deferred[None]:
         """
-        End them. Fires when scrapes under way are answered, which takes milliseconds.
+        End the threads. Fires when the scrapes under way are answered, which takes milliseconds.
 
-        A thread waits for them, because each of them waits for the reactor. Stop the server before: a request that
-        comes later fails.
+        Another thread waits for them, because they need the reactor. Stop the server first: a later request fails.
         """
         super().stopService()
         if not self._threads.started:
@@ -74,7 +73,7 @@ class MetricsThreads(Service):
 
 
 def _with_head(app: Callable[..., Any]) -> Callable[..., Any]:
-    """The app, which knows GET only; Twisted leaves out the body of an answer to HEAD."""
+    """The app, which knows only GET, for HEAD as well; Twisted omits the body of a response to HEAD."""
 
     def answer(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
         head = environ["REQUEST_METHOD"] == "HEAD"

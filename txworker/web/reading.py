@@ -1,4 +1,4 @@
-"""The metrics that are read at each scrape, from what the parts of the worker count anyway."""
+"""The metrics that are read at each scrape, from numbers that the parts of the worker have anyway."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from txworker.web.instruments import Instruments
 
 @dataclass(frozen=True)
 class ShimReadings:
-    """alive(): whether a shim is connected. jobs(): how many it has. taken_over: it ran before this worker."""
+    """alive(): whether a shim is connected. jobs(): how many jobs it has. taken_over: it is older than this worker."""
 
     alive: Callable[[], bool]
     jobs: Callable[[], int]
@@ -20,16 +20,17 @@ class ShimReadings:
 @dataclass(frozen=True)
 class Sources:
     """
-    Where the values come from. Every function is called in any thread, and neither blocks nor raises.
+    Where the values come from. The functions must be callable from any thread, and neither block nor raise.
 
     jobs(): unfinished jobs by the name of their state.
-    output_bytes(): output of the unfinished jobs; output_finished(): of all others, read first.
+    output_bytes(): output of the unfinished jobs; output_finished(): of all other jobs, read first.
     truncated(): unfinished jobs that have lost output.
     max_running(), max_streams: as configured; 0: no limit.
     streams(), threads(), calls_waiting(): of the gRPC server.
-    reasons(): why the worker takes no jobs, by cause; causes: all that there may be.
+    reasons(): why the worker takes no new jobs, by cause; causes: all possible ones.
     registered(): whether the scheduler has the worker; None: there is no scheduler.
-    certificate_expiry(): of the served certificate, in seconds since the epoch, None: unknown; None: no TLS.
+    certificate_expiry(): when the served certificate expires, in seconds since the epoch; it returns None if that is
+        unknown. None: no TLS.
     name, instance: the worker's name, and how many workers its state directory has had.
     build: versions.
     """
@@ -107,7 +108,7 @@ def _add_readiness(make: Instruments, sources: Sources) -> None:
 
 def _add_shim(make: Instruments, shim: ShimReadings) -> None:
     make.read_gauge("txworker_shim_alive", "1 while the shim is connected.", shim.alive)
-    make.read_gauge("txworker_shim_jobs", "Jobs whose processes the shim has.", shim.jobs)
+    make.read_gauge("txworker_shim_jobs", "Jobs of which the shim has the processes.", shim.jobs)
     make.read_counter(
         "txworker_shim_takeovers_total",
         "1 if this worker took over the shim of an earlier worker.",
@@ -117,10 +118,10 @@ def _add_shim(make: Instruments, shim: ShimReadings) -> None:
 
 class Rising:
     """
-    The sum of two numbers between which counts move, from `unfinished` to `finished`; never less than before.
+    The sum of two numbers, for a counter: counts move from `unfinished` to `finished`, and the sum never decreases.
 
-    What moves between the two reads is in neither, as `finished` is read first. So the sum may be too low for a moment,
-    and then the one before stands.
+    What moves between the two reads is in neither of them, because `finished` is read first. So the sum may be too low
+    for a moment; then the previous one is returned.
     """
 
     def __init__(self, finished: Callable[[], int], unfinished: Callable[[], int]) -> None:

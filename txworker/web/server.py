@@ -20,9 +20,9 @@ from txworker.web.health import TextPage
 
 class WebServer(Service):
     """
-    Serves each resource under its name, and a list of them at /, unless "" is among the names.
+    Serves each resource under its name, and a list of the names at /, unless "" is among them.
 
-    Port 0 is any free one; `address` has the real one once it is started.
+    Port 0 means any free port; `address` has the actual one once the service is started.
     """
 
     _log = Logger()
@@ -58,7 +58,7 @@ class WebServer(Service):
         self._log.info("Metrics and health are on http://{address}/.", address=self.address)
 
     def stopService(self) -> Deferred[None]:
-        """Refuse connections and close those there are; fires when that is done, in a second or so."""
+        """Stop listening and close all connections; fires when that is done, within a second or so."""
         super().stopService()
         port, self._port = self._port, None
         if port is None:
@@ -72,7 +72,7 @@ class WebServer(Service):
 
 
 class _QuietSite(Site):
-    """A site without a log of every request: scrapes and probes come all the time."""
+    """A site without an access log, because scrapes and probes come all the time."""
 
     noisy = False
 
