@@ -50,7 +50,8 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
     ),
     "process": (
         {"arguments", "bootstrap", "environ", "exec_diagnosis", "identity", "job_leftovers", "limits", "pipes"}
-        | {"job_stdin", "shim_connection", "shim_handshake", "spawn_options", "timers"},
+        | {"job_stdin", "shim_connection", "shim_socket", "spawn_options", "timers"},
+        {"shim_handshake"},
         {"launch_errors", "reactor_spawner", "reconnecting_shim", "time_limits", "transport"},
         {"state_machine"},
         {"job_process", "shim_spawner"},
@@ -59,7 +60,7 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
     "shim": (
         {"messages", "cgroup_moves", "events", "feeding", "fork_exec"},
         {"spawner", "terminal"},
-        {"held_job", "spawn_thread", "worker_connection"},
+        {"held_job", "reachability", "spawn_thread", "worker_connection"},
         {"starting"},
         {"copying"},
         {"intermediate"},

@@ -13,8 +13,9 @@ from twisted.internet import reactor
 from twisted.internet.task import deferLater
 
 from tests.support.children import held
-from tests.support.daemon import Daemon
+from tests.support.daemon import Daemon, wait_until
 from tests.support.providers import Provider, by_reactor, through_shim
+from tests.support.shims import shims_below
 from tests.support.spare import Spares
 
 real: Any = reactor
@@ -27,6 +28,15 @@ def spares() -> Iterator[None]:
     yield
     Daemon.spares = None
     made.close()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_shim_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The tests of a file leave no shim behind, and so no job."""
+    place = tmp_path_factory.getbasetemp().resolve()
+    before = shims_below(place)
+    yield
+    wait_until(lambda: set(shims_below(place)) <= set(before))
 
 
 @pytest.fixture(scope="module")

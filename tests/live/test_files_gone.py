@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sqlite3
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -14,6 +16,9 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tests.support.daemon import LIMIT, Daemon, cannot_start, wait_until
+from tests.support.shims import shims_below
+from txworker.leftovers.tags import environment_tag
+from txworker.linux.procfs import ProcessTable
 from txworker.pb import worker_pb2 as pb
 
 ADaemon = Callable[..., Daemon]
@@ -100,16 +105,42 @@ def test_put_right(a_daemon: ADaemon, durability: str, deeds: list[tuple[str, Ca
         )
     set_aside = sum(deed in (replace, copy_over) for name, deed in deeds if name.endswith("sqlite3"))
     assert len(list((worker.place / "state").glob("jobs.sqlite3.replaced-*"))) == set_aside
+    wait_until(lambda: "shim.sock was gone; it was made again, and no job is lost" in worker.log())
     worker.process.kill()
     worker.process.wait()
     again = Daemon(worker.place, settings)
     try:
         assert {again.query(job_id).errorText for job_id in known} == {"exit status 3"}
-        assert again.query(running).job.state == pb.JOB_STATE_LOST
+        assert again.query(running).job.state == pb.JOB_STATE_RUNNING
+        (worker.place / "end").write_text("")
+        assert again.end(running).errorText == "exit status 4"
         assert again.bash("exit 3", requestID="before-1") in known
         assert "is damaged" not in again.log()
     finally:
         again.close()
+
+
+def test_nothing_can_take_over(tmp_path: Path) -> None:
+    """A shim that no worker can find ends its jobs, with their grace period, says so in shim.log, and ends."""
+    impatient = Path(__file__).parent.parent / "support" / "scripts" / "impatient_shim.py"
+    program = f"from txworker.process import shim_socket; shim_socket.PROGRAM = {str(impatient)!r}"
+    twistd = [sys.executable, "-c", f"{program}; from twisted.scripts.twistd import run; run()"]
+    worker = Daemon(tmp_path, "[jobs]\nstop_grace_seconds = 0.5", twistd=twistd)
+    script = "trap 'echo TERM' TERM; while :; do sleep 0.1; done"
+    ids = [worker.bash(script), worker.bash("sleep 1000 & exec sleep 1000"), worker.bash("exit 3")]
+    worker.end(ids[2])
+    shim, log = worker.shim(), tmp_path / "log of the shim"
+    try:
+        os.link(tmp_path / "state" / "shim.log", log)
+        worker.stop(signal.SIGKILL)
+        shutil.rmtree(tmp_path / "state")
+        wait_until(lambda: not shims_below(tmp_path.resolve()))
+        assert f"(pid {shim}) has no worker, and none can connect" in log.read_text()
+        assert log.read_text().endswith("was removed from the state directory: ending 2 jobs.\n")
+        assert (worker.output / f"{ids[0]}.out").read_text().endswith("TERM\n")
+        assert not [pid for pid in ProcessTable().pids() if environment_tag(pid) in ids]
+    finally:
+        worker.close()
 
 
 @pytest.mark.slow

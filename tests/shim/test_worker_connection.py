@@ -81,6 +81,20 @@ class WorkerConnectionTests(SynchronousTestCase):
             self.events.wait(0)
         self.assertEqual(list(range(2000)), numbers)
 
+    def test_listen_at(self) -> None:
+        """Workers connect to the new socket, and no longer to the old one; the connected worker stays."""
+        worker, old = self.connect(), self.path
+        self.path += "2"
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        listener.bind(self.path)
+        self.connection.listen_at(listener)
+        self.connection.send({"type": "still here"})
+        self.assertEqual(({"type": "still here"}, []), worker.receive())
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as other:
+            self.assertRaises(ConnectionRefusedError, other.connect, old)
+        self.connect()
+        self.assertEqual((1, True), (self.lost, self.connection.is_open))
+
     def test_refuse(self) -> None:
         """After refuse() no worker can connect."""
         worker = self.connect()

@@ -135,7 +135,10 @@ def _stages(parts: _Parts, reactor: Any, notifier: Notifier) -> list[Sequence[Se
             timers.heartbeat(core.store),
             timers.output_watch(core.outputs, reactor),
         ],
-        [StopStep("processes", lambda: core.processes.close(parts.handover.leaves, core.kept))],
+        [
+            StopStep("processes", lambda: core.processes.close(parts.handover.leaves, core.kept)),
+            *timers.shim_socket_watch(running.config.jobs.state_directory, core.processes.shim, core.store.lease),
+        ],
         parts.web,
         [doors.server],
         parts.page,

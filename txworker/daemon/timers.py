@@ -20,9 +20,11 @@ from txworker.daemon.clockwatch import ClockWatch
 from txworker.jobs import Retention
 from txworker.output.output_directory import OutputDirectory
 from txworker.ports import NO_OBSERVER, Observer
+from txworker.process.reconnecting_shim import ReconnectingShim
+from txworker.process.shim_socket import SocketWatch as ShimSocketWatch
 from txworker.rpc.control import SocketWatch
 from txworker.store.jobs import JobStore
-from txworker.store.lease import BEAT_SECONDS
+from txworker.store.lease import BEAT_SECONDS, Lease
 from txworker.worker.retention import RetentionService
 from txworker.worker.viewers import Viewers
 
@@ -51,6 +53,14 @@ def heartbeat(store: JobStore) -> TimerService:
 def socket_watch(state_directory: Path) -> TimerService:
     """Looks whether the operator's socket was removed. Stop it before the server, which removes it itself."""
     return TimerService(BEAT_SECONDS, SocketWatch(state_directory).look)
+
+
+def shim_socket_watch(state_directory: Path, shim: ReconnectingShim | None, lease: Lease) -> list[TimerService]:
+    """Makes the shim's socket again when it was removed; none where there is no shim."""
+    if shim is None:
+        return []
+    watch = ShimSocketWatch(state_directory, shim, lambda: not lease.problem())
+    return [TimerService(BEAT_SECONDS, watch.look)]
 
 
 def output_watch(outputs: OutputDirectory, reactor: Any) -> TimerService:

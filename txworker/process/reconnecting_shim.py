@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from txworker.base.logs import Logger
@@ -74,6 +74,10 @@ class ReconnectingShim:
     def feed(self, job_id: str, file: int | None, end: bool) -> None:
         """As ShimConnection.feed()."""
         self._connection.feed(job_id, file, end)
+
+    def listen(self, descriptors: Sequence[int]) -> None:
+        """As ShimConnection.listen()."""
+        self._connection.listen(descriptors)
 
     def release(self, job_id: str, keep: bool) -> None:
         """As ShimConnection.release()."""

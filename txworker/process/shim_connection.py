@@ -116,6 +116,10 @@ class ShimConnection:
         """Further bytes of the job's stdin, in a file (None: none), then its end if `end`. Answered by Child.fed()."""
         self._send({"type": "feed", "job": job_id, "end": end}, [] if file is None else [file])
 
+    def listen(self, descriptors: Sequence[int]) -> None:
+        """Let workers connect to this bound socket from now on; the second descriptor: the state directory."""
+        self._send({"type": "listen"}, descriptors)
+
     def release(self, job_id: str, keep: bool) -> None:
         """The job's end is written down: its process may be reaped. keep: its leftovers may go on printing."""
         self._children.pop(job_id, None)

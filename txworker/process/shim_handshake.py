@@ -9,23 +9,19 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-import socket
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.protocol import ProcessProtocol
-
 from txworker.base.logs import Logger
 from txworker.jobs import EndReason
 from txworker.jobs.held_process import HeldProcess
+from txworker.process.shim_socket import ShimSocket
 from txworker.shim import messages
 from txworker.shim.messages import Channel, Message
 
-PROGRAM = str(Path(messages.__file__).with_name("main.py"))
 _ANSWER_SECONDS = 20.0
 """For each answer of the shim, which never waits for a path that a job names; but the machine may be busy."""
 
@@ -75,7 +71,7 @@ def connect(
     Raises:
         ShimUnusable: the shim cannot be used, or none can be started. Its jobs run on.
     """
-    shim = _Directory(directory)
+    shim = ShimSocket(directory)
     try:
         connection = shim.connected()
         handshake = None if connection is None else _handshake(Channel(connection), defaults, output, version)
@@ -101,7 +97,7 @@ def check_none_needed(directory: Path) -> None:
     Raises:
         ShimUnusable: the shim has jobs, which run on.
     """
-    shim = _Directory(directory)
+    shim = ShimSocket(directory)
     try:
         connection = shim.connected()
         if connection is None:
@@ -122,7 +118,7 @@ def check_none_needed(directory: Path) -> None:
         shim.close()
 
 
-def _first_handshake(shim: _Directory, defaults: Mapping[str, Any], output: int, version: str) -> Handshake:
+def _first_handshake(shim: ShimSocket, defaults: Mapping[str, Any], output: int, version: str) -> Handshake:
     """The handshake with a shim that was just started."""
     try:
         connection = shim.connected()
@@ -245,60 +241,3 @@ def _next(channel: Channel, deadline: float | None = None) -> tuple[Message, lis
         if left <= 0:
             raise ShimUnusable(f"the shim has not answered for {_ANSWER_SECONDS:g} s")
         poll.poll(left * 1000)
-
-
-class _Directory:
-    """The state directory, by a descriptor, because a path may be too long for a socket's address (107 bytes)."""
-
-    def __init__(self, directory: Path) -> None:
-        self._path = directory
-        self._fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        self._socket_path = f"/proc/self/fd/{self._fd}/{messages.SOCKET_NAME}"
-
-    def connected(self) -> socket.socket | None:
-        """A connection to the shim; None: no shim runs."""
-        connection = _socket()
-        try:
-            connection.connect(self._socket_path)
-        except (FileNotFoundError, ConnectionRefusedError):
-            connection.close()
-            return None
-        connection.setblocking(False)
-        return connection
-
-    def start(self, reactor: Any, version: str) -> None:
-        """Start a shim; its socket listens at once. The caller holds the lease of the directory."""
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(messages.SOCKET_NAME, dir_fd=self._fd)
-        with _socket() as listener:
-            before = os.umask(0o177)
-            try:
-                listener.bind(self._socket_path)
-            finally:
-                os.umask(before)
-            listener.listen(8)
-            log = os.open(
-                "shim.log",
-                os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW,
-                0o600,
-                dir_fd=self._fd,
-            )
-            try:
-                with open(os.devnull) as null:
-                    reactor.spawnProcess(
-                        ProcessProtocol(),
-                        sys.executable,
-                        [sys.executable, "-I", "-S", PROGRAM, version],
-                        env=None,
-                        childFDs={0: null.fileno(), 1: log, 2: log, 3: listener.fileno()},
-                    )
-            finally:
-                os.close(log)
-
-    def close(self) -> None:
-        """Close the descriptor."""
-        os.close(self._fd)
-
-
-def _socket() -> socket.socket:
-    return socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)

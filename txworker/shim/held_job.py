@@ -58,6 +58,11 @@ class HeldJob:
         self.lost = {1: 0, 2: 0}
         self.discarded = {1: 0, 2: 0}
 
+    @property
+    def is_over(self) -> bool:
+        """It has exited, and no KILL is due for what it left behind."""
+        return self.exit is not None and self.kill_at is None
+
     def signal_group(self, number: int) -> None:
         """Signal its process group. The pid is not given to another process before the job is released."""
         with suppress(ProcessLookupError, PermissionError):

@@ -13,6 +13,7 @@ import os
 import resource
 import signal
 import socket
+import sys
 import time
 from collections.abc import Iterable
 
@@ -22,7 +23,8 @@ from txworker.shim.events import Events
 from txworker.shim.feeding import Feeding
 from txworker.shim.held_job import HeldJob
 from txworker.shim.intermediate import IntermediatePipes
-from txworker.shim.messages import Message
+from txworker.shim.messages import SOCKET_NAME, Message
+from txworker.shim.reachability import Reachability
 from txworker.shim.spawn_thread import SpawnThread, ticks_now
 from txworker.shim.starting import Starting
 from txworker.shim.unattended import Unattended
@@ -47,12 +49,13 @@ _REAP_SECONDS = 1.0
 
 class Loop:
     """
-    listener: where workers connect. version: of the package, for people.
+    listener: where workers connect. reachability: whether they find it. version: of the package, for people.
 
     Every method _on_<type> is called with the messages of that type (messages.py), and their descriptors.
     """
 
-    def __init__(self, listener: socket.socket, thread: SpawnThread, version: str) -> None:
+    def __init__(self, listener: socket.socket, reachability: Reachability, thread: SpawnThread, version: str) -> None:
+        self._reachability = reachability
         self._thread = thread
         self._version = version
         self._events = Events()
@@ -75,7 +78,7 @@ class Loop:
         self._children = _wake_on_children()
 
     def run(self) -> None:
-        """Run until there are neither jobs nor a worker."""
+        """Run until there are neither jobs nor a worker, or no worker can come for jobs that have ended."""
         self._events.watch(self._thread.fileno(), self._spawn_answered)
         self._events.watch(self._children, self._child_exited)
         while not self._is_over():
@@ -83,12 +86,16 @@ class Loop:
         self._events.close()
 
     def _is_over(self) -> bool:
-        if self._worker.is_open or self._jobs or self._starting or self._unattended.keeps or self._fed_on:
+        if self._worker.is_open or self._starting or self._unattended.keeps or self._fed_on:
+            return False
+        if self._jobs and not (self._unattended.abandoned and all(job.is_over for job in self._jobs.values())):
             return False
         return self._had_worker or time.monotonic() > self._deadline
 
     def _seconds_to_wait(self) -> float | None:
         """Do what is due; returns the seconds until something else is, or None when only an event counts."""
+        if not self._worker.is_open and self._reachability.is_lost() and self._jobs and not self._unattended.abandoned:
+            self._abandon()
         due = [self._unattended.enforce()]
         if self._reap_at is not None:
             due.append(self._reap_others())
@@ -96,6 +103,17 @@ class Loop:
             due.append(_WITHOUT_WORKER_SECONDS)
         waits = [seconds for seconds in due if seconds is not None]
         return min(waits) if waits else None
+
+    def _abandon(self) -> None:
+        """End all jobs, because no worker will ever connect."""
+        print(
+            f"{time.strftime('%FT%T%z')} The shim (pid {os.getpid()}) has no worker, and none can connect, because"
+            f" {SOCKET_NAME} was removed from the state directory: ending {len(self._jobs)} jobs.",
+            file=sys.stderr,
+            flush=True,
+        )
+        self._unattended.abandon()
+        self._forget_starting()
 
     def _worker_lost(self) -> None:
         self._unsent.clear()
@@ -134,6 +152,12 @@ class Loop:
         self._unsent = list(self._jobs.values())
         self._worker.send(answer)
         self._send_batch()
+
+    def _on_listen(self, message: Message, descriptors: list[int]) -> None:
+        listener, directory = map(self._high, descriptors)
+        self._worker.listen_at(socket.socket(fileno=listener))
+        self._reachability.close()
+        self._reachability = Reachability(directory)
 
     def _on_pipes(self, message: Message, descriptors: list[int]) -> None:
         self._pipes.take([self._high(fd) for fd in descriptors])
@@ -229,6 +253,9 @@ class Loop:
             stdin.close()
 
     def _on_forget(self, message: Message, descriptors: list[int]) -> None:
+        self._forget_starting()
+
+    def _forget_starting(self) -> None:
         self._unwanted = set(self._starting)
         self._thread.recall()
         self._thread.kill_starting()

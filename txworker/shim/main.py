@@ -1,5 +1,6 @@
 """
-The shim as a program: `python -I -S main.py VERSION`, with the listening socket as descriptor 3.
+The shim as a program: `python -I -S main.py VERSION`, with the bound socket as descriptor 3, and the
+state directory, where its name is, as descriptor 4.
 
 It is run by its path, because an isolated Python finds no packages. All that it needs is imported at the start,
 because an upgrade may replace the files while the shim runs.
@@ -20,10 +21,11 @@ from txworker.linux.rlimits import raise_descriptor_limit
 from txworker.linux.signals import default_internal_signals
 from txworker.linux.threads import become_subreaper, set_name
 from txworker.shim.loop import Loop
+from txworker.shim.reachability import Reachability
 from txworker.shim.spawn_thread import SpawnThread
 
 _LISTENER = 3
-_BACKLOG = 8
+_STATE_DIRECTORY = 4
 _IGNORED = (
     signal.SIGHUP,
     signal.SIGINT,
@@ -50,11 +52,11 @@ def main() -> None:
     become_subreaper()
     listener = socket.socket(fileno=_LISTENER)
     listener.set_inheritable(False)
-    listener.listen(_BACKLOG)  # again: SO_PEERCRED names the process that called listen() last
+    os.set_inheritable(_STATE_DIRECTORY, False)
     thread = SpawnThread()
     thread.start()
     gc.freeze()
-    Loop(listener, thread, sys.argv[1]).run()
+    Loop(listener, Reachability(_STATE_DIRECTORY), thread, sys.argv[1]).run()
 
 
 if __name__ == "__main__":

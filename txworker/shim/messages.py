@@ -8,6 +8,7 @@ and because marshal and pickle are not safe to parse.
 | worker to shim | |
 | --- | --- |
 | hello | protocol, version, pid, defaults (what every job inherits); descriptor: the output directory |
+| listen | descriptors: a bound socket, where workers connect from now on, and the state directory, where its name is |
 | pipes | descriptors: the memfd of the owners and the read ends of the worker's intermediate pipes |
 | more | the worker has received a batch of jobs: send the next one |
 | spawn | job, and how to start it; release: jobs that are over; descriptor: a memfd with its stdin, if `stdin` |

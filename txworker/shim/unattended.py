@@ -23,7 +23,10 @@ _CHECK_SECONDS = 0.1
 
 
 class Unattended:
-    """jobs: the shim's jobs by their ids; the mapping changes as jobs come and go."""
+    """
+    jobs: the shim's jobs by their ids; the mapping changes as jobs come and go. abandoned: whether abandon() was called
+    since the last worker.
+    """
 
     def __init__(self, events: Events, jobs: Mapping[str, HeldJob], pipes: IntermediatePipes) -> None:
         self._events = events
@@ -35,6 +38,7 @@ class Unattended:
         self._since = 0.0
         self._seconds = 0.0
         self.active = False
+        self.abandoned = False
 
     @property
     def keeps(self) -> bool:
@@ -61,6 +65,10 @@ class Unattended:
         for job in self._jobs.values():
             self.add(job)
 
+    def abandon(self) -> None:
+        """No worker will come: end every job, as after `seconds`."""
+        self.abandoned = True
+
     def add(self, job: HeldJob) -> None:
         """Copy the output of one more job."""
         for child_fd in job.pipes:
@@ -69,7 +77,7 @@ class Unattended:
 
     def end(self) -> None:
         """A worker is connected."""
-        self.active = False
+        self.active = self.abandoned = False
         for copying in self._copying.values():
             self._stop(copying)
         self._copying.clear()
@@ -87,7 +95,7 @@ class Unattended:
         if not self.active:
             return None
         now = time.monotonic()
-        unattended = bool(self._seconds) and now - self._since >= self._seconds
+        unattended = self.abandoned or (bool(self._seconds) and now - self._since >= self._seconds)
         waits = [self._enforce(job, now, unattended) for job in self._jobs.values()]
         return _CHECK_SECONDS if any(waits) or (self._seconds and not unattended) else None
 

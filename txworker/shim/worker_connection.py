@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from txworker.shim.events import Events
 from txworker.shim.messages import Channel, Message
 
+_BACKLOG = 8
 _MESSAGES_PER_TURN = 64
 _UCRED = struct.Struct("iII")
 
@@ -18,8 +19,8 @@ class WorkerConnection:
     """
     The newest connection counts: its worker holds the lease of the state directory.
 
-    listener: where workers connect. received(message, descriptors) is called for each message, lost() when a worker has
-    gone or another one has connected. The loop's thread.
+    listener: a bound socket, where workers connect. received(message, descriptors) is called for each message, lost()
+    when a worker has gone or another one has connected. The loop's thread.
     """
 
     def __init__(
@@ -30,12 +31,10 @@ class WorkerConnection:
         lost: Callable[[], None],
     ) -> None:
         self._events = events
-        self._listener = listener
         self._received = received
         self._lost = lost
         self._channel: Channel | None = None
-        listener.setblocking(False)
-        events.watch(listener.fileno(), self._accept)
+        self._listen(listener)
 
     @property
     def is_open(self) -> bool:
@@ -61,11 +60,25 @@ class WorkerConnection:
             self._channel = None
             self._lost()
 
+    def listen_at(self, listener: socket.socket) -> None:
+        """From now on workers connect to this bound socket, and no longer to the one before."""
+        self._close_listener()
+        self._listen(listener)
+
     def refuse(self) -> None:
         """Disconnect the worker, and accept no other."""
+        self._close_listener()
+        self.close()
+
+    def _listen(self, listener: socket.socket) -> None:
+        listener.setblocking(False)
+        listener.listen(_BACKLOG)  # again: SO_PEERCRED names the process that called listen() last
+        self._listener = listener
+        self._events.watch(listener.fileno(), self._accept)
+
+    def _close_listener(self) -> None:
         self._events.unwatch(self._listener.fileno())
         self._listener.close()
-        self.close()
 
     def _accept(self) -> None:
         connection, _ = self._listener.accept()

@@ -1,0 +1,108 @@
+"""The shim's socket is made again when its name is gone. Real sockets in a directory of the test's own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from txworker.process.shim_socket import ShimSocket, SocketWatch
+from txworker.shim.messages import SOCKET_NAME
+
+
+class FakeShim:
+    """It listens wherever it is told to; `told` counts how often."""
+
+    pid = 7
+    alive = True
+    told = 0
+    listener: socket.socket
+
+    def listen(self, descriptors: Sequence[int]) -> None:
+        self.told += 1
+        self.listener.close()
+        self.listener = socket.socket(fileno=os.dup(descriptors[0]))
+        self.listener.listen()
+
+
+class SocketWatchTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.state = Path(self.mktemp()).absolute()
+        self.state.mkdir()
+        self.shim = FakeShim()
+        self.shim.listener = self.bound()
+        self.addCleanup(lambda: self.shim.listener.close())
+        self.in_place = True
+        self.watch = SocketWatch(self.state, self.shim, lambda: self.in_place)
+
+    def bound(self) -> socket.socket:
+        with contextlib.closing(ShimSocket(self.state)) as shim_socket:
+            listener = shim_socket.bound()
+        listener.listen()
+        return listener
+
+    def reached(self) -> bool:
+        """Whether a worker that connects by the name is connected to the shim."""
+        with contextlib.closing(ShimSocket(self.state)) as shim_socket:
+            connection = shim_socket.connected()
+        if connection is None:
+            return False
+        connection.close()
+        self.shim.listener.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            self.shim.listener.accept()[0].close()
+            return True
+        return False
+
+    def test_nothing_happened(self) -> None:
+        """A socket that is there is left alone; another shim's, which replaced one that ended, too."""
+        self.watch.look()
+        self.watch.look()
+        self.shim.listener.close()
+        self.shim.listener, self.shim.pid = self.bound(), 8
+        self.watch.look()
+        self.assertEqual((0, True), (self.shim.told, self.reached()))
+
+    def test_gone(self) -> None:
+        """It is made again, once, and is the worker's alone; no descriptor is left open."""
+        before = len(os.listdir("/proc/self/fd"))
+        for deed in (self.remove, self.replace, self.remove_directory):
+            self.watch.look()
+            deed()
+            self.watch.look()
+            self.watch.look()
+            self.assertTrue(self.reached(), deed.__name__)
+            self.assertEqual(0o600, (self.state / SOCKET_NAME).stat().st_mode & 0o777)
+        self.assertEqual(3, self.shim.told)
+        self.assertEqual(before, len(os.listdir("/proc/self/fd")))
+
+    def test_gone_before_the_first_look(self) -> None:
+        """Even if nothing is known of the socket that was there."""
+        self.remove()
+        self.watch.look()
+        self.assertTrue(self.reached())
+
+    def test_not_ours(self) -> None:
+        """In a directory that is not the worker's no socket is made, and none for a shim that has ended."""
+        self.remove()
+        self.in_place = False
+        self.watch.look()
+        self.in_place, self.shim.alive = True, False
+        self.watch.look()
+        self.assertEqual((0, []), (self.shim.told, os.listdir(self.state)))
+
+    def remove(self) -> None:
+        (self.state / SOCKET_NAME).unlink()
+
+    def replace(self) -> None:
+        self.remove()
+        (self.state / SOCKET_NAME).write_text("another file")
+
+    def remove_directory(self) -> None:
+        shutil.rmtree(self.state)
+        self.state.mkdir()

@@ -1,0 +1,50 @@
+"""
+Whether the next worker can find the shim: by the name of its socket, in the state directory.
+
+The name is looked up in a descriptor of the directory, so a directory that was moved counts: it can be moved back, or
+be configured where it is now. When the socket, or the directory, was deleted, no worker will ever connect.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+
+from txworker.shim.messages import SOCKET_NAME
+
+PATIENCE_SECONDS = 60.0
+"""For so long the name may be gone: a directory is restored from a backup, or replaced in two steps."""
+
+
+class Reachability:
+    """
+    directory: a descriptor of the state directory, in which the name leads to the shim's socket now. The kernel does
+    not reuse the inode number of a socket's name while the socket is open.
+    """
+
+    def __init__(self, directory: int, now: Callable[[], float] = time.monotonic) -> None:
+        self._directory = directory
+        self._now = now
+        self._socket = self._found()
+        self._gone_since: float | None = None
+
+    def is_lost(self) -> bool:
+        """Whether the name has led elsewhere for PATIENCE_SECONDS, at every call within that time."""
+        if self._socket is not None and self._found() == self._socket:
+            self._gone_since = None
+            return False
+        if self._gone_since is None:
+            self._gone_since = self._now()
+        return self._now() - self._gone_since >= PATIENCE_SECONDS
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        os.close(self._directory)
+
+    def _found(self) -> tuple[int, int] | None:
+        try:
+            found = os.stat(SOCKET_NAME, dir_fd=self._directory, follow_symlinks=False)
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
