@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.support.children import held
 from txworker.linux.memfd import memory_file
 from txworker.shim.feeding import Feeding
 
@@ -32,7 +33,7 @@ class FakeWatch:
 
 class FeedingTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.before = len(os.listdir("/proc/self/fd"))
+        self.before = held()
         self.watch = FakeWatch()
         self.told: list[dict[str, object]] = []
         self.reading, writing = os.pipe()
@@ -43,7 +44,7 @@ class FeedingTests(SynchronousTestCase):
     def nothing_open(self) -> None:
         self.feeding.close()
         self.close_reader()
-        self.assertEqual(({}, self.before), (self.watch.room, len(os.listdir("/proc/self/fd"))))
+        self.assertEqual(({}, self.before), (self.watch.room, held()))
 
     def close_reader(self) -> None:
         if self.open:
