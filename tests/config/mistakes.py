@@ -10,20 +10,20 @@ MISTAKES = {
     "[grpc_server]\nmax_stream = 4": "grpc_server.max_stream: unknown key; did you mean grpc_server.max_streams?",
     "[scheduler]\nuse_tsl = true": "scheduler.use_tsl: unknown key; did you mean scheduler.use_tls?",
     "[jobs]\ncrt_file = 'x'": "jobs.crt_file: unknown key; did you mean grpc_server.crt_file?",
-    '[jobs]\n"a\\nb" = 1': 'jobs."a\\nb": unknown key; known are directory, output_directory, '
+    '[jobs]\n"a\\nb" = 1': 'jobs."a\\nb": unknown key; the keys are directory, output_directory, '
     "state_directory, durability, keep_days, keep_jobs, keep_output_bytes, stop_grace_seconds, max_running, at_stop, "
     "unattended_seconds, shim, leftovers, pin_worker, use_cgroups, user, group, nice, oom_score_adj, limits, ceilings, "
     "environment",
     "[grpc_sever]": "grpc_sever: unknown section; did you mean grpc_server?",
-    "[zzz]": "zzz: unknown section; known are grpc_server, scheduler, jobs, worker, log, web, tracing",
+    "[zzz]": "zzz: unknown section; the sections are grpc_server, scheduler, jobs, worker, log, web, tracing",
     "web.addr = 'x'": 'web.addr: must be host:port, such as 127.0.0.1:30000 or [::1]:30000, not "x"',
-    "web.addr = '127.0.0.1:30000'": "web.addr: is the address of grpc_server.addr",
+    "web.addr = '127.0.0.1:30000'": "web.addr: is the same address as grpc_server.addr",
     "web.page = true": "web.page: needs web.addr, where it is served",
     "web = {addr = ':1', page = true}": (
-        "web.page: 0.0.0.0:1 is not loopback, and there is no TLS here; `txworker web` serves the page with it"
+        "web.page: 0.0.0.0:1 is not loopback, and here the page has no TLS; `txworker web` serves it with TLS"
     ),
     f"web = {{addr = '127.0.0.1:1', page = true}}\njobs.state_directory = '/{'x' * 100}'": (
-        f"web.page: needs the socket in the state directory, and its name is too long: /{'x' * 100}"
+        f"web.page: needs the socket in the state directory, and the socket's path is too long: /{'x' * 100}"
     ),
     "addr = 'x:1'": "addr: unknown key; did you mean grpc_server.addr?",
     # types
@@ -77,7 +77,7 @@ MISTAKES = {
     # limits
     "jobs.limits = 3": "jobs.limits: must be a table of limits, not 3",
     "jobs.limits.max_open_file = 3": "jobs.limits.max_open_file: unknown key; did you mean max_open_files?",
-    "jobs.limits.zzz = 3": "jobs.limits.zzz: unknown key; known are max_output_bytes, max_memory_bytes, "
+    "jobs.limits.zzz = 3": "jobs.limits.zzz: unknown key; the keys are max_output_bytes, max_memory_bytes, "
     "max_cpu_seconds, max_open_files, max_processes",
     "jobs.ceilings.max_processes = -1": f"jobs.ceilings.max_processes: must be from 0 to {2**30}, not -1",
     "[jobs]\nlimits.max_processes = 9\nceilings.max_processes = 8": "jobs.limits.max_processes: 9 is more than "
@@ -86,14 +86,14 @@ MISTAKES = {
     "jobs.environment = 3": "jobs.environment: must be a table of names and values, not 3",
     "jobs.environment.A = 3": "jobs.environment.A: must be a string, not 3",
     "jobs.environment.A = {}": "jobs.environment.A: must be a string, not a table",
-    '[jobs.environment]\n"" = "x"': 'jobs.environment."": is no name of an environment variable',
-    '[jobs.environment]\n"A=B" = "x"': 'jobs.environment."A=B": is no name of an environment variable',
-    '[jobs.environment]\n"A\\u0000" = "x"': 'jobs.environment."A\\u0000": is no name of an environment variable',
-    '[jobs.environment]\nA = "secret\\u0000"': "jobs.environment.A: must not hold a NUL",
+    '[jobs.environment]\n"" = "x"': 'jobs.environment."": is not a valid variable name',
+    '[jobs.environment]\n"A=B" = "x"': 'jobs.environment."A=B": is not a valid variable name',
+    '[jobs.environment]\n"A\\u0000" = "x"': 'jobs.environment."A\\u0000": is not a valid variable name',
+    '[jobs.environment]\nA = "secret\\u0000"': "jobs.environment.A: must not contain a NUL",
     f"[jobs.environment]\nA = '{'x' * 131070}'": "jobs.environment.A: is too long: 131071 bytes at most, with its name",
     "[jobs.environment]\nPWD = '/'": "jobs.environment.PWD: is set by the worker",
-    "[jobs.environment]\nTXWORKER_JOB_ID = 'x'": "jobs.environment.TXWORKER_JOB_ID: is one of txworker's own",
-    "[jobs.environment]\nTXWORKER_ADDR = 'h:1'": "jobs.environment.TXWORKER_ADDR: is one of txworker's own",
+    "[jobs.environment]\nTXWORKER_JOB_ID = 'x'": "jobs.environment.TXWORKER_JOB_ID: is reserved for txworker",
+    "[jobs.environment]\nTXWORKER_ADDR = 'h:1'": "jobs.environment.TXWORKER_ADDR: is reserved for txworker",
     # addresses
     **{
         f"grpc_server.addr = '{text}'": "grpc_server.addr: must be host:port, such as 127.0.0.1:30000 or [::1]:30000, "
@@ -109,12 +109,11 @@ MISTAKES = {
     "scheduler.advertise_addr = 'me'": "scheduler.advertise_addr: must be host:port, such as 127.0.0.1:30000 or "
     '[::1]:30000, not "me"',
     "scheduler.addrs = 'h:1'": 'scheduler.addrs: must be a list such as ["a:50000", "b:50000"], not "h:1"',
-    "scheduler.addrs = ['h:1', '']": "scheduler.addrs: must not hold an empty address",
-    "scheduler.addrs = ['h:1', 'h:1']": 'scheduler.addrs: "h:1" is in it twice',
+    "scheduler.addrs = ['h:1', '']": "scheduler.addrs: must not contain an empty address",
+    "scheduler.addrs = ['h:1', 'h:1']": 'scheduler.addrs: "h:1" is listed twice',
     "scheduler.addrs = ['h:1', 3]": "scheduler.addrs: must be a string, not 3",
     "scheduler.addrs = ['h:0']": 'scheduler.addrs: port must be from 1 to 65535 in "h:0"',
-    "[scheduler]\naddr = 'h:1'\naddrs = ['i:1']": "scheduler.addrs: takes the place of scheduler.addr; "
-    "give one of them",
+    "[scheduler]\naddr = 'h:1'\naddrs = ['i:1']": "scheduler.addrs: replaces scheduler.addr; give only one of them",
     "scheduler.when_lost = 'end'": 'scheduler.when_lost: must be "keep" or "drain" or "stop", not "end"',
     "scheduler.when_lost = 'drain'": "scheduler.when_lost: needs scheduler.addr or scheduler.addrs",
     "[scheduler]\naddr = 'h:1'\nwhen_lost = 'stop'\nlost_after_seconds = 0": "scheduler.lost_after_seconds: must be "
@@ -134,7 +133,7 @@ MISTAKES = {
     "jobs.directory = 'a.crt'": "jobs.directory: DIR/a.crt is not a directory",
     "jobs.directory = '~'": "jobs.directory: DIR/~ is not a directory",
     f"jobs.directory = '{'x' * 300}'": f"jobs.directory: DIR/{'x' * 300} is not a directory",
-    'jobs.directory = "a\\u0000b"': 'jobs.directory: must not hold a NUL, as "a\\u0000b" does',
+    'jobs.directory = "a\\u0000b"': 'jobs.directory: must not contain a NUL, as "a\\u0000b" does',
     "jobs.output_directory = 'a.crt'": "jobs.output_directory: DIR/a.crt is not a directory",
     "jobs.state_directory = 'a.crt'": "jobs.state_directory: DIR/a.crt is not a directory",
     "jobs.output_directory = 'a.crt/out'": "jobs.output_directory: DIR/a.crt is not a directory",
@@ -153,8 +152,8 @@ MISTAKES = {
     _TLS
     + "crt_file = 'a.crt'\nkey_file = 'rsa.key'": "grpc_server.key_file: the key in DIR/rsa.key is not that of the "
     "certificate in DIR/a.crt",
-    _TLS + "crt_file = 'a.crt'\nkey_file = 'locked.key'": "grpc_server.key_file: the key in DIR/locked.key needs a "
-    "password, and the worker has none to give",
+    _TLS + "crt_file = 'a.crt'\nkey_file = 'locked.key'": "grpc_server.key_file: the key in DIR/locked.key is "
+    "encrypted, and the worker has no password for it",
     _TLS + "crt_file = 'a.crt'\nkey_file = 'a.crt'": "grpc_server.key_file: no private key (PEM) in DIR/a.crt usable "
     "with DIR/a.crt: ...",
     _PAIR + "client_ca_file = 'no'": "grpc_server.client_ca_file: no such file DIR/no",

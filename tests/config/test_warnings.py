@@ -13,8 +13,8 @@ from txworker.config.warnings import SMALL_BYTES, warnings_of
 
 NO_TLS = "grpc_server.use_tls is false: {} is served without TLS, and anyone who can reach it can run commands"
 NO_CLIENT_CA = "grpc_server.client_ca_file is not given: anyone who can reach {} can run commands on this machine"
-NO_ADDRESS = "scheduler.advertise_addr is not given: the scheduler is told {}, which is no address to dial"
-UNUSED = "grpc_server.use_tls is false: crt_file and key_file are not used, calls come without TLS"
+NO_ADDRESS = "scheduler.advertise_addr is not given: the scheduler is told {}, which cannot be dialled"
+UNUSED = "grpc_server.use_tls is false: crt_file and key_file are not used, and calls are not encrypted"
 FOR_EVER = "jobs.keep_days, keep_jobs and keep_output_bytes are 0: all output is kept for ever, and the disk of"
 SCHEDULER = "[scheduler]\naddr = 's:1'\n"
 

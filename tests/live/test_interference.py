@@ -51,7 +51,7 @@ def test_output_cut(daemon: Daemon) -> None:
     stream.cancel()
     os.truncate(file, 0)
     code, sentence = refused(lambda: daemon.raw(job_id))
-    assert (code, "somebody has cut its file" in sentence) == (grpc.StatusCode.DATA_LOSS, True)
+    assert (code, "another program has cut its file" in sentence) == (grpc.StatusCode.DATA_LOSS, True)
     daemon.stub.StopJob(pb.StopJobReq(jobID=job_id))
 
 
@@ -61,7 +61,7 @@ def test_output_deleted(daemon: Daemon) -> None:
     daemon.end(job_id)
     (daemon.output / f"{job_id}.out").unlink()
     code, sentence = refused(lambda: daemon.raw(job_id))
-    assert (code, "somebody has deleted its file" in sentence) == (grpc.StatusCode.DATA_LOSS, True)
+    assert (code, "another program has deleted its file" in sentence) == (grpc.StatusCode.DATA_LOSS, True)
     assert daemon.query(job_id).done
 
 

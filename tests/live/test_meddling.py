@@ -101,7 +101,7 @@ def test_while_the_job_runs(daemon: Daemon, tmp_path: Path) -> None:
 def assert_told(job: Waiting, what: str, begin: int) -> None:
     """All who may want to know that these bytes are lost."""
     daemon, job_id = job.daemon, job.job_id
-    rest = f"\n[{SIZE - begin} bytes of output were lost here: somebody has {what} the file]\nafter\n".encode()
+    rest = f"\n[{SIZE - begin} bytes of output were lost here: another program has {what} the file]\nafter\n".encode()
     record = daemon.query(job_id).job
     assert (record.outputTruncated, record.outputBytes) == (True, SIZE + len(rest))
     assert daemon.raw(job_id, offset=SIZE) == rest
@@ -109,9 +109,9 @@ def assert_told(job: Waiting, what: str, begin: int) -> None:
     for request in WHOLE:
         code, sentence = refused(lambda request=request: daemon.raw(job_id, **request))  # type: ignore[misc]
         assert code is grpc.StatusCode.DATA_LOSS
-        assert f"somebody has {what} its file; lost are the bytes from offset {begin} up to {SIZE}" in sentence
+        assert f"another program has {what} its file; lost are the bytes from offset {begin} up to {SIZE}" in sentence
     (found,) = [line for line in daemon.log().splitlines() if f"Output of job {job_id} is lost" in line]
-    assert f"{SIZE - begin} bytes from offset {begin} on: somebody has {what} {job.path}." in found
+    assert f"{SIZE - begin} bytes from offset {begin} on: another program has {what} {job.path}." in found
 
 
 def test_viewers_meanwhile(daemon: Daemon, tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ def test_after_the_end(daemon: Daemon) -> None:
         for request in ({}, {"noFollow": True}, {"offset": 7}, {"tailLines": 1}):
             code, sentence = refused(lambda job_id=job_id, request=request: daemon.raw(job_id, **request))  # type: ignore[misc]
             assert code is grpc.StatusCode.DATA_LOSS, (meddle, request)
-            assert f"somebody has {what} its file" in sentence
+            assert f"another program has {what} its file" in sentence
 
 
 def test_made_longer(daemon: Daemon, tmp_path: Path) -> None:

@@ -126,7 +126,7 @@ def test_what_it_says_of_itself(tmp_path: Path) -> None:
     assert re.search(
         rf"txworker \d\S*, configuration {tmp_path}/worker.toml, state in {tmp_path}/state, output in", log
     )
-    warning = "grpc_server.use_tls is false: crt_file and key_file are not used, calls come without TLS"
+    warning = "grpc_server.use_tls is false: crt_file and key_file are not used, and calls are not encrypted"
     assert f"#warn] {warning}.\n" in log
     words = [TWISTD, "worker", "--config", str(worker.config), "--check"]
     check = subprocess.run(words, capture_output=True, text=True, timeout=LIMIT, check=True)

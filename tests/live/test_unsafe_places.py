@@ -152,7 +152,7 @@ def test_in_the_place_of_a_file(place: Path) -> None:
                 with pytest.raises(grpc.RpcError) as caught:
                     worker.raw(job_id, noFollow=True)
                 assert caught.value.code() is grpc.StatusCode.DATA_LOSS
-                assert "somebody has replaced its file" in str(caught.value.details())
+                assert "another program has replaced its file" in str(caught.value.details())
             for job_id in (running, silent):
                 worker.stub.StopJob(pb.StopJobReq(jobID=job_id), timeout=LIMIT)
         assert secret.read_bytes() == SECRET

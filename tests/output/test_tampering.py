@@ -25,7 +25,7 @@ OTHERS = b"of another process\n"
 
 def line(what: str, count: int = SIZE) -> bytes:
     """The notice where `count` bytes were lost."""
-    return f"\n[{count} bytes of output were lost here: somebody has {what} the file]\n".encode()
+    return f"\n[{count} bytes of output were lost here: another program has {what} the file]\n".encode()
 
 
 def cut(path: Path) -> None:
@@ -211,7 +211,7 @@ class PouringTests(SynchronousTestCase):
             self.assertEqual(((Loss(0, count, "cut"),), True), (recorder.losses, recorder.truncated))
             recorder.append(b"more")
             recorder.finish()
-            said = f"\n[{count} bytes of output from offset 0 on were lost: somebody has cut the file]\nmore"
+            said = f"\n[{count} bytes of output from offset 0 on were lost: another program has cut the file]\nmore"
             self.assertEqual(b"a" * 1000 + said.encode(), Path(recorder.path).read_bytes()[count:])
 
     def test_not_cut(self) -> None:

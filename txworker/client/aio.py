@@ -43,7 +43,7 @@ T = TypeVar("T")
 
 class AsyncClient:
     """
-    As `Client`, whose docstrings hold here, too. To be made and used within one event loop.
+    As `Client`; its docstrings apply here, too. To be made and used within one event loop.
 
     Cancelling a task that waits here ends its call and nothing else: a job that was started runs on. A generator that
     is left before its end should be closed (contextlib.aclosing), or its call ends some time later.

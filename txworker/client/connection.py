@@ -32,7 +32,7 @@ _SERVICE_CONFIG = {
 """Each may be sent again: a start carries its request id."""
 
 OPTIONS = (
-    ("grpc.keepalive_time_ms", 20_000),  # a worker whose machine is gone is noticed within half a minute
+    ("grpc.keepalive_time_ms", 20_000),  # the loss of the worker's machine is noticed within half a minute
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.enable_http_proxy", 0),  # $http_proxy is for the web
     ("grpc.initial_reconnect_backoff_ms", 100),

@@ -1,9 +1,9 @@
 """
-The worker's configuration: worker.toml is read once, at start, into frozen values.
+The worker's configuration: worker.toml is read at the start, and again at each reload, into frozen values.
 
 Every mistake becomes one ConfigError that names its dotted key. Reading creates, binds and dials nothing.
 
-To add a key: a field with its default in values.py, a line in readers.py, a few lines in the worker.toml that ships.
+To add a key: a field with its default in values.py, a line in readers.py, a few lines in the example worker.toml.
 """
 
 from txworker.config.load import load

@@ -41,7 +41,7 @@ def check_server(server: GrpcServer) -> None:
 def check_scheduler(scheduler: Scheduler) -> None:
     """Checks the section [scheduler]. Raises ConfigError at the first mistake."""
     if scheduler.addr and scheduler.addrs:
-        raise ConfigError("scheduler.addrs", "takes the place of scheduler.addr; give one of them")
+        raise ConfigError("scheduler.addrs", "replaces scheduler.addr; give only one of them")
     if scheduler.when_lost != "keep" and not scheduler.all_addrs:
         raise ConfigError("scheduler.when_lost", "needs scheduler.addr or scheduler.addrs")
     if scheduler.when_lost != "keep" and not scheduler.lost_after_seconds:
@@ -70,10 +70,9 @@ def check_jobs(jobs: Jobs) -> None:
     for key in ("user", "group"):
         if getattr(jobs, key) and os.geteuid() != 0:
             raise ConfigError(f"jobs.{key}", "only a worker that runs as root can run jobs as another user")
-    if jobs.nice < 0 and os.geteuid() != 0:
-        raise ConfigError("jobs.nice", f"only root may go below 0, as {jobs.nice} does")
-    if jobs.oom_score_adj < 0 and os.geteuid() != 0:
-        raise ConfigError("jobs.oom_score_adj", f"only root may go below 0, as {jobs.oom_score_adj} does")
+    for key in ("nice", "oom_score_adj"):
+        if getattr(jobs, key) < 0 and os.geteuid() != 0:
+            raise ConfigError(f"jobs.{key}", f"must be 0 or more, not {getattr(jobs, key)}: only root may go below 0")
     for field in fields(Limits):
         default, ceiling = getattr(jobs.limits, field.name), getattr(jobs.ceilings, field.name)
         if ceiling and default > ceiling:
@@ -91,13 +90,13 @@ def check_web(web: Web, server: GrpcServer) -> None:
     if not web.host:
         return
     if web.port and web.port == server.port and web.host == server.host:
-        raise ConfigError("web.addr", "is the address of grpc_server.addr")
+        raise ConfigError("web.addr", "is the same address as grpc_server.addr")
     if importlib.util.find_spec("prometheus_client") is None:
         raise ConfigError("web.addr", "needs prometheus-client, which is not installed: pip install 'txworker[web]'")
 
 
 def check_page(web: Web, state_directory: Path) -> None:
-    """Checks web.page, which shows every job to whoever reaches it. Raises ConfigError at the first mistake."""
+    """Checks web.page, which shows every job to any client that reaches it. Raises ConfigError at the first mistake."""
     if not web.page:
         return
     if not web.host:
@@ -105,11 +104,11 @@ def check_page(web: Web, state_directory: Path) -> None:
     if not is_loopback(web.host):
         raise ConfigError(
             "web.page",
-            f"{web.addr} is not loopback, and there is no TLS here; `txworker web` serves the page with it",
+            f"{web.addr} is not loopback, and here the page has no TLS; `txworker web` serves it with TLS",
         )
     if len(os.fsencode(state_directory / "control.sock")) > _MAX_SOCKET_PATH_BYTES:
         raise ConfigError(
-            "web.page", f"needs the socket in the state directory, and its name is too long: {state_directory}"
+            "web.page", f"needs the socket in the state directory, and the socket's path is too long: {state_directory}"
         )
 
 
@@ -150,7 +149,7 @@ def _check_certificates(key: str, path: Path) -> None:
 
 def _check_key(key: str, path: Path, crt_file: Path) -> None:
     def no_password() -> str:  # without this function OpenSSL asks on the terminal
-        raise ConfigError(key, f"the key in {path} needs a password, and the worker has none to give")
+        raise ConfigError(key, f"the key in {path} is encrypted, and the worker has no password for it")
 
     _check_readable(key, path)
     try:

@@ -107,7 +107,7 @@ def _refuse_unknown(document: Mapping[str, Any]) -> None:
         if not isinstance(value, dict):
             raise ConfigError(quoted(name), f"unknown key; {_hint('', name)}")
         near = difflib.get_close_matches(name, READERS, 1)
-        hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(READERS)}"
+        hint = f"did you mean {near[0]}?" if near else f"the sections are {', '.join(READERS)}"
         raise ConfigError(quoted(name), f"unknown section; {hint}")
 
 
@@ -120,4 +120,4 @@ def _hint(section: str, key: str) -> str:
     nearest = max(((name, known) for name in READERS for known in READERS[name]), key=similarity)
     if similarity(nearest)[0] >= 0.6:
         return f"did you mean {'.'.join(nearest)}?"
-    return f"known are {', '.join(READERS.get(section, READERS))}"
+    return f"the keys are {', '.join(READERS[section])}" if section else f"the sections are {', '.join(READERS)}"

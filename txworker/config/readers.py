@@ -20,10 +20,10 @@ from txworker.jobs import Limits
 from txworker.jobs.spec import MAX_ARGUMENT_BYTES
 
 _HIGHEST_PORT = 65535
-_HIGHEST_STREAMS = 10_000  # each stream needs a thread; a higher number is a typing mistake
+_HIGHEST_STREAMS = 10_000  # each stream needs a thread; a higher number is a typo
 _HIGHEST_CONNECTIONS = 1_000_000  # more than a machine has descriptors; 0 lets the worker decide
 _HIGHEST_RUNNING = 1_000_000  # more processes than a machine can have; 0 means no ceiling
-_LONGEST_SECONDS = 365 * 86_400  # a year, which timers accept; a longer time is a typing mistake
+_LONGEST_SECONDS = 365 * 86_400  # a year, which timers accept; a longer time is a typo
 _HIGHEST_BYTES = 2**62
 _LONGEST_DAYS = 36_500  # a century; 0 means for ever
 
@@ -33,7 +33,7 @@ _Reader = Callable[[object, Path], Any]
 
 
 class Wrong(Exception):
-    """A value is wrong; the caller adds the key. `below` is the key inside a table's value, with its dot."""
+    """A value is wrong; the caller adds the key. below: the key inside a table, with its dot before it."""
 
     def __init__(self, problem: str, below: str = "") -> None:
         super().__init__(problem)
@@ -56,7 +56,7 @@ def _path(value: object, base: Path) -> Path | None:
     """None when empty. `~` is not expanded."""
     name = _text(value, base)
     if "\0" in name:
-        raise Wrong(f"must not hold a NUL, as {shown(name)} does")
+        raise Wrong(f"must not contain a NUL, as {shown(name)} does")
     return base / name if name else None
 
 
@@ -82,7 +82,7 @@ def _bytes(value: object, base: Path) -> int:
 
 
 def _has_unit(value: object) -> TypeGuard[str]:
-    """A string; but not one that holds only a number, which TOML has without quotes."""
+    """A string, but not one with only a number, because TOML has numbers without quotes."""
     return isinstance(value, str) and not value.replace(".", "").isdecimal()
 
 
@@ -170,7 +170,7 @@ def _limits(value: object, base: Path) -> Limits:
     for key, limit in value.items():
         if key not in LIMITS:
             near = difflib.get_close_matches(key, LIMITS, 1)
-            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(LIMITS)}"
+            hint = f"did you mean {near[0]}?" if near else f"the keys are {', '.join(LIMITS)}"
             raise Wrong(f"unknown key; {hint}", f".{quoted(key)}")
         try:
             limits[key] = LIMITS[key](limit, base)
@@ -191,15 +191,15 @@ def _environment(value: object, base: Path) -> dict[str, str]:
 
 def _variable_problem(name: str, text: object) -> str:
     if not name or "=" in name or "\0" in name:
-        return "is no name of an environment variable"
+        return "is not a valid variable name"
     if name.startswith(_OWN_VARIABLES):
-        return "is one of txworker's own"
+        return "is reserved for txworker"
     if name == "PWD":
         return "is set by the worker"
     if not isinstance(text, str):
         return f"must be a string, not {shown(text)}"
     if "\0" in text:
-        return "must not hold a NUL"
+        return "must not contain a NUL"
     if len(f"{name}={text}".encode()) > MAX_ARGUMENT_BYTES:
         return f"is too long: {MAX_ARGUMENT_BYTES} bytes at most, with its name"
     return ""
@@ -233,10 +233,10 @@ def _dial_addrs(value: object, base: Path) -> tuple[str, ...]:
     addrs = []
     for addr in value:
         if not addr:
-            raise Wrong("must not hold an empty address")
+            raise Wrong("must not contain an empty address")
         addrs.append(_dial_addr(addr, base))
         if addrs.count(addr) > 1:
-            raise Wrong(f"{shown(addr)} is in it twice")
+            raise Wrong(f"{shown(addr)} is listed twice")
     return tuple(addrs)
 
 

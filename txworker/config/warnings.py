@@ -1,5 +1,5 @@
 """
-What is allowed, and yet is seldom meant: `--check` prints it, and the worker logs it when it starts.
+Warnings about configurations that are valid but seldom intended: `--check` prints them, a starting worker logs them.
 
 Mistakes that keep the worker from starting are in checks.py.
 """
@@ -17,10 +17,10 @@ from pathlib import Path
 from txworker.config.values import Config, GrpcServer, Jobs, Scheduler, Web
 
 SMALL_BYTES = 20 * 2**30
-"""A disk with less room is filled by a few jobs that print a lot, or by a few weeks of many that print a little."""
+"""A disk with less free space is filled by a few jobs that print a lot, or in a few weeks by many that print little."""
 
 WILDCARDS = ("", "0.0.0.0", "::")
-"""Hosts that mean every address of the machine; none of them can be dialled from another one."""
+"""Hosts that mean every address of the machine; none of them can be dialled from another machine."""
 
 _LOOPBACK_NAMES = ("localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback")
 
@@ -30,13 +30,13 @@ def room_on_disk(directory: Path) -> int:
     How many bytes the worker can still write there, or where the directory will be created.
 
     Raises:
-        OSError: the kernel does not tell.
+        OSError: the kernel does not report it.
     """
     return shutil.disk_usage(next(path for path in (directory, *directory.parents) if os.path.lexists(path))).free
 
 
 def warnings_of(config: Config, room: Callable[[Path], int] = room_on_disk) -> list[str]:
-    """Each in one sentence, which begins with the dotted key. Reads the modes of files, and opens none."""
+    """Each warning is one sentence that begins with the dotted key. Reads the modes of files, but opens none."""
     return [
         *_of_server(config.grpc_server),
         *_of_scheduler(config.scheduler, config.grpc_server),
@@ -60,7 +60,7 @@ def _of_server(server: GrpcServer) -> Iterator[str]:
             "commands on this machine; client_ca_file limits that to clients with a certificate"
         )
     if server.crt_file or server.key_file:
-        yield "grpc_server.use_tls is false: crt_file and key_file are not used, calls come without TLS"
+        yield "grpc_server.use_tls is false: crt_file and key_file are not used, and calls are not encrypted"
 
 
 def _of_key_file(key_file: Path | None) -> Iterator[str]:
@@ -82,8 +82,8 @@ def _readers_of_key(path: Path) -> str:
 def _of_scheduler(scheduler: Scheduler, server: GrpcServer) -> Iterator[str]:
     if scheduler.all_addrs and not scheduler.advertise_addr and server.host in WILDCARDS:
         yield (
-            f"scheduler.advertise_addr is not given: the scheduler is told {server.host or 'no host'}, which is no "
-            "address to dial"
+            f"scheduler.advertise_addr is not given: the scheduler is told {server.host or 'no host'}, which cannot be "
+            "dialled"
         )
 
 
@@ -108,7 +108,7 @@ def _of_web(web: Web) -> Iterator[str]:
 
 
 def is_loopback(host: str) -> bool:
-    """Only this machine can reach it. A name is not resolved: that takes time, and may change."""
+    """Whether only this machine can reach it. A name is not resolved: that takes time, and the result may change."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -195,7 +195,7 @@ def _warn_of_unknown_outputs(store: JobStore, outputs: OutputDirectory) -> None:
     """Retention goes by records, so it never deletes output without one."""
     found = [job_id for job_id in outputs.job_ids() if store.get(job_id) is None]
     if found:
-        text = "Output files without a record, which nobody removes: those of {count} jobs: {job_ids}."
+        text = "Output files of {count} jobs have no record, so retention never removes them: {job_ids}."
         _log.warn(text, count=len(found), job_ids=joined(found))
 
 

@@ -234,7 +234,9 @@ class OutputGone(TxWorkerError):
 
     def __init__(self, job_id: str, what: str, loss: Loss | None = None) -> None:
         lost = "" if loss is None else f"; lost are the bytes from offset {loss.begin} up to {loss.end}"
-        super().__init__(f"the output of job {shown(job_id)} is not there any more: somebody has {what} its file{lost}")
+        super().__init__(
+            f"the output of job {shown(job_id)} is not there any more: another program has {what} its file{lost}"
+        )
         self.job_id = job_id
         self.loss = loss
 

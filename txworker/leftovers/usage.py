@@ -2,8 +2,8 @@
 What each running job uses: its process, all processes in its session, and all that descend from these; with a cgroup,
 everything that is in it.
 
-Without a cgroup a process that has left the session and whose parents have exited is not counted: its tags would have
-to be read, which takes as long as all the rest.
+Without a cgroup a process is not counted if it has left the session and its parents have exited: its tags would have to
+be read, which takes as long as all the rest.
 """
 
 from __future__ import annotations

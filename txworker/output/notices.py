@@ -30,8 +30,8 @@ class Notices:
         return bool(self._tampering)
 
     def tampered(self, loss: Loss, position: int) -> None:
-        """Bytes were lost because another process changed the file; the notice will be at `position`."""
-        count, action = loss.end - loss.begin, f"somebody has {loss.what} the file"
+        """Bytes were lost because another program changed the file; the notice will be at `position`."""
+        count, action = loss.end - loss.begin, f"another program has {loss.what} the file"
         where = "were lost here" if loss.end == position else f"from offset {loss.begin} on were lost"
         self._tampering = f"\n[{count} bytes of output {where}: {action}]\n".encode()
 

@@ -250,7 +250,7 @@ class Recorder:
             self._lost("changed", loss.end - loss.begin)
             self._log.warn(
                 "Output of job {job_id} is lost, {count} bytes from offset {begin} on: "
-                "somebody has {what} {path}{unreachable}.",
+                "another program has {what} {path}{unreachable}.",
                 job_id=os.path.basename(self.path).partition(".")[0],
                 count=loss.end - loss.begin,
                 begin=loss.begin,

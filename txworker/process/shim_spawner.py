@@ -26,7 +26,7 @@ class Shim(HoldingShim, Protocol):
     """What a spawner needs of the shim (reconnecting_shim.py)."""
 
     def spawn(self, request: SpawnRequest) -> None:
-        """Start a process when the number of launches under way allows it; the request says who is told."""
+        """Start a process when the number of launches under way allows it; the request has the callbacks."""
 
     def adopt(self, job_id: str, child: Any) -> None:
         """The transport `child` gets the exit of that job's process from now on."""

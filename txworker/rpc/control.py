@@ -1,6 +1,6 @@
 """
-The operator's service. It is on a socket in the state directory, whose permissions decide who may use it; access.py
-refuses it elsewhere.
+The operator's service. It is on a socket in the state directory; the permissions of the socket decide which users may
+connect. access.py refuses the service elsewhere.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ HANDSHAKE_SECONDS = 5.0
 
 _OPTIONS = (
     ("grpc.so_reuseport", 0),  # otherwise a second worker could bind the same port and get half of the calls
-    ("grpc.keepalive_time_ms", 20_000),  # a client whose machine is gone holds its thread for half a minute at most
+    ("grpc.keepalive_time_ms", 20_000),  # a client on a machine that is gone holds its thread for half a minute at most
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.http2.ping_timeout_ms", 10_000),  # without this one the others are ten times slower (measured)
     ("grpc.keepalive_permit_without_calls", 1),

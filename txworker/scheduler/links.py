@@ -37,7 +37,7 @@ class Links:
         """
         Register with the first scheduler that succeeds; each gets an equal share of the time.
 
-        Fails with CallFailed, whose message has the error of each scheduler. Cancelling cancels the call under way.
+        Fails with CallFailed, which names the error of each scheduler. Cancelling cancels the call under way.
         """
         return Deferred.fromCoroutine(self._register(address, timeout_seconds / len(self._links)))
 

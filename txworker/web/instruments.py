@@ -46,7 +46,7 @@ class Instruments:
         return Histogram(name, help, labels, buckets=buckets, registry=self._registry)
 
     def read_counter(self, name: str, help: str, read: Callable[[], float]) -> None:
-        """A counter whose value read() returns; it must never decrease."""
+        """A counter with the value that read() returns, which must never decrease."""
         self._describe(name, "counter", help, ())
 
         def collect() -> Metric:
@@ -55,7 +55,7 @@ class Instruments:
         self._registry.register(_Read(collect))
 
     def read_gauge(self, name: str, help: str, read: Callable[[], float | None]) -> None:
-        """A gauge whose value read() returns; None: there is none at present."""
+        """A gauge with the value that read() returns; None: there is none at present."""
         self._describe(name, "gauge", help, ())
 
         def collect() -> Metric:
