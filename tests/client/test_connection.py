@@ -22,7 +22,7 @@ class TLSTests(SynchronousTestCase):
         for content in ("", "junk"):
             Path(name := self.mktemp()).write_text(content)
             for tls in (TLS(ca=name), TLS(cert=name, key=name)):
-                with self.assertRaisesRegex(ValueError, "is no PEM file"):
+                with self.assertRaisesRegex(ValueError, "is not a PEM file"):
                     Client(tls=tls)
 
     def test_missing(self) -> None:

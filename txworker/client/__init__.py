@@ -1,5 +1,5 @@
 """
-A worker from far away: start jobs, follow their output over any number of lost connections, learn how they ended.
+A client library: start jobs on a worker, follow their output across lost connections, learn how they ended.
 
     from txworker.client import Client
 

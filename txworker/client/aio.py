@@ -46,7 +46,7 @@ class AsyncClient:
     As `Client`; its docstrings apply here, too. To be made and used within one event loop.
 
     Cancelling a task that waits here ends its call and nothing else: a job that was started runs on. A generator that
-    is left before its end should be closed (contextlib.aclosing), or its call ends some time later.
+    is not read to its end should be closed (contextlib.aclosing); otherwise its call ends some time later.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class AsyncClient:
         await self.close()
 
     async def close(self) -> None:
-        """End all calls and the connection. Jobs run on. Again is harmless."""
+        """End all calls and close the connection. Jobs run on. May be called again."""
         self._closed.set()
         self._leases.close()
         await self._channel.close()
@@ -150,8 +150,8 @@ class AsyncClient:
         self, job_id: str, source: bytes | Readable | Iterable[bytes] | AsyncIterable[bytes], *, end: bool = True
     ) -> int:
         """
-        As `Client.feed`; the source may be an async iterable, too, and what blocks is read in a thread. When the job
-        takes no more, the source is not waited for.
+        As `Client.feed`; the source may also be an async iterable, and a source that blocks is read in a thread. When
+        the job takes no more, this does not wait for the source.
         """
         feeding = Unacknowledged(job_id, end)
         changed = asyncio.Condition()
@@ -205,7 +205,7 @@ class AsyncClient:
     async def _feed_once(
         self, feeding: Unacknowledged, changed: asyncio.Condition, reading: asyncio.Future[None]
     ) -> int:
-        """One call; the worker's total. Raises what the source raises."""
+        """Make one call; returns how much the worker has taken in all. Raises what the source raises."""
         call: Any = None
 
         async def messages() -> AsyncGenerator[pb.FeedJobReq, None]:
@@ -244,7 +244,7 @@ class AsyncClient:
         return list((await self._ask("renewing leases", self._stub.RenewLeases, request)).gone)
 
     def renewing(self, job_id: str, lease: float | None) -> AbstractContextManager[None]:
-        """As `Client.renewing`, in a task; for `with`, as nothing is awaited."""
+        """As `Client.renewing`, in a task; used with `with`, because it awaits nothing."""
         return self._leases.renewing(job_id, lease)
 
     async def usage(self, job_ids: Iterable[str] = ()) -> dict[str, LiveUsage]:
@@ -275,7 +275,7 @@ class AsyncClient:
             async for record in records:
                 if isinstance(record, JobResult):
                     return record
-        raise NoSuchJob(f"job {job_id} went away while it was waited for", "JOB_NOT_FOUND", "NOT_FOUND")
+        raise NoSuchJob(f"job {job_id} disappeared while it was waited for", "JOB_NOT_FOUND", "NOT_FOUND")
 
     async def watch(
         self, job_ids: Iterable[str] = (), labels: Mapping[str, str] | None = None, *, timeout: float | None = None
@@ -350,7 +350,7 @@ class AsyncClient:
 
     def _error(self, error: BaseException) -> WorkerError:
         """
-        Of a call that failed. A closed channel cancels its calls, and looks to them as if their task was cancelled.
+        The error of a call that failed. A closed channel cancels its calls, which looks as if their task was cancelled.
 
         Raises:
             asyncio.CancelledError: the task was cancelled.

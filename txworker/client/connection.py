@@ -29,7 +29,7 @@ _SERVICE_CONFIG = {
         }
     ]
 }
-"""Each may be sent again: a start carries its request id."""
+"""Every one may be repeated, because a start carries its request id."""
 
 OPTIONS = (
     ("grpc.keepalive_time_ms", 20_000),  # the loss of the worker's machine is noticed within half a minute
@@ -45,8 +45,8 @@ OPTIONS = (
 @dataclass(frozen=True)
 class TLS:
     """
-    PEM files: the CA of the worker's certificate (None: those that gRPC trusts), and the client's own certificate and
-    key where the worker asks for one.
+    PEM files: the CA of the worker's certificate (None: the CAs that gRPC trusts), and the client's own certificate and
+    key, if the worker requires one.
 
     Raises:
         ValueError: a certificate without its key, or a key without its certificate.
@@ -58,31 +58,31 @@ class TLS:
 
     def __post_init__(self) -> None:
         if (self.cert is None) != (self.key is None):
-            raise ValueError("cert and key go together: give both of them, or none")
+            raise ValueError("cert and key go together: give both or neither")
 
     def credentials(self) -> grpc.ChannelCredentials:
         """
-        As gRPC wants them. Each file is read once.
+        The credentials for gRPC. Each file is read once.
 
         Raises:
             OSError: a file cannot be read.
-            ValueError: it is no PEM file.
+            ValueError: it is not a PEM file.
         """
         return grpc.ssl_channel_credentials(*map(_pem, (self.ca, self.key, self.cert)))
 
 
 def _pem(name: str | os.PathLike[str] | None) -> bytes | None:
-    """A file's content; gRPC ends the whole process for an empty key or certificate."""
+    """The content of a file. It is checked, because gRPC aborts the whole process on an empty key or certificate."""
     if name is None:
         return None
     content = Path(name).read_bytes()
     if b"-----BEGIN " not in content:
-        raise ValueError(f"{os.fspath(name)} is no PEM file")
+        raise ValueError(f"{os.fspath(name)} is not a PEM file")
     return content
 
 
 def target(addr: str) -> str:
-    """HOST:PORT or unix:PATH as gRPC wants it, to which a path is a URI."""
+    """HOST:PORT or unix:PATH as a gRPC target, which is a URI."""
     if not addr.startswith("unix:"):
         return addr
     return f"unix:{quote(os.fsencode(addr.removeprefix('unix:')))}"

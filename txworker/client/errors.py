@@ -1,5 +1,5 @@
 """
-What may go wrong with a call to a worker: one class per situation, named as on the worker, and one clear sentence each.
+The errors of calls to a worker: one class per situation, named as on the worker, with one clear sentence as message.
 
 `reason` is stable and meant for programs; the sentence is for people and may change.
 """
@@ -28,7 +28,7 @@ class WorkerError(Exception):
 
 
 class InvalidRequest(WorkerError):
-    """A field of the request has a value that makes no sense."""
+    """A field of the request has an invalid value."""
 
 
 class NoSuchJob(WorkerError):
@@ -76,7 +76,7 @@ class ExecutableBusy(WorkerError):
 
 
 class OutOfResources(WorkerError):
-    """The machine or a ceiling of the worker allows no further job or stream now."""
+    """The machine's resources or a limit of the worker allow no further job or stream now."""
 
 
 class NotSupported(WorkerError):
@@ -100,7 +100,7 @@ class RequestReused(WorkerError):
 
 
 class OffsetBeyondEnd(WorkerError):
-    """The offset is behind the end of a finished job's output."""
+    """The offset is beyond the end of a finished job's output."""
 
 
 class OutputGone(WorkerError):
@@ -121,12 +121,12 @@ class Unreachable(WorkerError):
 
 
 class Closed(WorkerError):
-    """The client was closed: calls that were under way end so, and so does every later one."""
+    """The client was closed: calls that were under way end with this error, and so does every later call."""
 
     def __init__(self) -> None:
         super().__init__("the client was closed")
 
-    def __reduce__(self) -> tuple[type[Closed], tuple[()]]:  # pickle would pass on the sentence
+    def __reduce__(self) -> tuple[type[Closed], tuple[()]]:  # otherwise pickle passes the sentence on
         return type(self), ()
 
 
@@ -152,7 +152,7 @@ CLASSES: dict[str, type[WorkerError]] = {
     "DEADLINE_OVER": DeadlineExceeded,
     "MESSAGE_LATE": DeadlineExceeded,
 }
-"""By the reason of the worker's ErrorInfo; a reason that is newer than this client is told by the status alone."""
+"""Classes by the reason in the worker's ErrorInfo. For a reason that is newer than this client the status decides."""
 
 _CLASSES_BY_CODE: dict[str, type[WorkerError]] = {
     "INVALID_ARGUMENT": InvalidRequest,
@@ -168,7 +168,7 @@ _OF_A_CONNECTION = frozenset({"UNAVAILABLE", "CANCELLED", "UNKNOWN", "INTERNAL",
 
 
 def error_of(error: grpc.RpcError) -> WorkerError:
-    """What gRPC raised, as an error of this library."""
+    """The error of this library for what gRPC raised."""
     code = error.code().name
     reason = _reason(error)
     kind = CLASSES.get(reason) or _CLASSES_BY_CODE.get(code, WorkerError)
@@ -176,7 +176,7 @@ def error_of(error: grpc.RpcError) -> WorkerError:
 
 
 def passes(error: WorkerError) -> bool:
-    """The same call may succeed a moment later: the connection broke, or the worker is about to be replaced."""
+    """Whether the same call may succeed soon: the connection broke, or the worker is about to be replaced."""
     if error.reason:
         return error.reason in ("WORKER_STOPPING", "DEADLINE_OVER", "MESSAGE_LATE", "CALLER_GONE")
     return error.code in _OF_A_CONNECTION

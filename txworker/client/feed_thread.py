@@ -1,4 +1,4 @@
-"""Feeding a job's stdin for the blocking client: one thread reads the source, another one makes the calls."""
+"""Feeds a job's stdin for the blocking client: one thread reads the source, another one makes the calls."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class FeedCalls:
         self._patience = Patience(client._patience)
 
     def total(self) -> int:
-        """The worker's total, by a call without data."""
+        """Ask the worker how much it has taken in all, by a call without data."""
         client = self._client
         total = client._call(client._stub.FeedJob, iter([self._question]), client._deadline).total
         client._over(self._outage)
@@ -60,7 +60,7 @@ class FeedThread:
         self._cancel: Callable[[], object] = lambda: None
 
     def run(self, source: bytes | Readable | Iterable[bytes]) -> int:
-        """Feed all of it; the bytes that were taken. Raises what the source raises, and WorkerError."""
+        """Feed the whole source; returns how many bytes were taken. Raises what the source raises, and WorkerError."""
         threading.Thread(target=self._call_all, name="txworker-feed", daemon=True).start()
         try:
             for piece in pieces(source):
@@ -77,7 +77,7 @@ class FeedThread:
         return self._feeding.taken
 
     def _put(self, data: bytes) -> bool:
-        """Add bytes, once there is room; False: the feeding is over, and they were not added."""
+        """Wait for room, and add the bytes; False: the feeding is over, and they were not added."""
         with self._changed:
             self._changed.wait_for(lambda: self._over or not self._feeding.full)
             if not self._over:

@@ -1,5 +1,5 @@
 """
-Feeding a job's stdin: what was sent and is not known to be taken, so that it can be sent again.
+Feeds a job's stdin: keeps what was sent until the worker has acknowledged it, so that it can be sent again.
 
 A call tells how much was taken only when it is answered, so each sends CALL_BYTES at most, which are kept until then.
 After a lost connection the worker is asked for its total, which says where to go on.
@@ -27,7 +27,7 @@ class Readable(Protocol):
 
 
 def pieces(source: bytes | Readable | Iterable[bytes]) -> Iterator[bytes]:
-    """The bytes of a source in pieces that fit into a message, each as soon as it is there."""
+    """Split a source into pieces that fit into a message; each piece comes as soon as it is available."""
     if isinstance(source, (bytes, bytearray, memoryview)):
         source = (bytes(source),)
     read = getattr(source, "read1", getattr(source, "read", None))
@@ -38,7 +38,7 @@ def pieces(source: bytes | Readable | Iterable[bytes]) -> Iterator[bytes]:
 
 
 async def async_pieces(source: bytes | Readable | Iterable[bytes] | AsyncIterable[bytes]) -> AsyncIterator[bytes]:
-    """As pieces(); what may block is read in a thread."""
+    """As pieces(); a source that may block is read in a thread."""
     if isinstance(source, AsyncIterable):
         async for block in source:
             for piece in pieces(block):
@@ -51,9 +51,9 @@ async def async_pieces(source: bytes | Readable | Iterable[bytes] | AsyncIterabl
 
 class Unacknowledged:
     """
-    The bytes of one feeding that are not known to be taken. No I/O, no lock; one call at a time.
+    The bytes of one feeding that the worker has not acknowledged. No I/O, no lock; one call at a time.
 
-    taken: how many bytes of this feeding the job has taken for certain. end: close the stdin behind the last one.
+    taken: how many bytes of this feeding the job has certainly taken. end: close the stdin after the last one.
     """
 
     def __init__(self, job_id: str, end: bool) -> None:
@@ -78,7 +78,7 @@ class Unacknowledged:
         return self._size >= CALL_BYTES
 
     def add(self, data: bytes) -> None:
-        """Further bytes, a message's at most; few bytes that were not sent yet become one message."""
+        """Add at most a message's worth of bytes; small pieces that were not sent yet are joined into one message."""
         if self._next < len(self._pieces) and len(self._pieces[-1]) + len(data) <= MESSAGE_BYTES:
             self._pieces[-1] += data
         else:
@@ -90,7 +90,7 @@ class Unacknowledged:
         self._no_more = True
 
     def resume(self, total: int) -> None:
-        """The worker says how much was taken by all calls: a call begins behind that."""
+        """The worker tells how much all calls together have taken: the next call begins there."""
         if self._total is not None:
             self._drop(total - self._total)
         self._total = total
@@ -98,7 +98,7 @@ class Unacknowledged:
         self._complete = self._end_sent = False
 
     def message(self) -> pb.FeedJobReq | None:
-        """The call's next message; None: wait for more bytes. Not when complete()."""
+        """The call's next message; None: wait for more bytes. Must not be called once complete() is true."""
         if self._next < len(self._pieces):
             data = bytes(self._pieces[self._next])
             self._next += 1
@@ -111,11 +111,11 @@ class Unacknowledged:
         return None
 
     def complete(self) -> bool:
-        """The call's last message was given."""
+        """Whether the call's last message was returned."""
         return self._complete
 
     def answered(self, total: int) -> bool:
-        """The call was answered; whether another one is needed."""
+        """The call was answered. Returns whether another one is needed."""
         was_complete, sent, before, end_sent = self._complete, self._sent, self._total or 0, self._end_sent
         self.resume(total)
         if not was_complete or total - before < sent:  # the job has closed its stdin, or ended
@@ -133,14 +133,14 @@ class Unacknowledged:
 
 
 class Patience:
-    """How long a feeding that goes on waits for its own earlier call, which the worker has not missed yet."""
+    """How long a resumed feeding waits for its own earlier call, of which the worker has not yet noticed the loss."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._since: float | None = None
 
     def failure(self, error: WorkerError, begun: bool, now: float) -> WorkerError:
-        """The failure as one that passes, if it is one of those; else itself."""
+        """The error as one that is worth a retry, if it is that of the earlier call; otherwise the error itself."""
         if not (begun and isinstance(error, FeedInProgress)):
             self._since = None
             return error

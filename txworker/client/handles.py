@@ -1,4 +1,4 @@
-"""One job of a worker, by its id, as a program holds it: for the blocking client, and for asyncio's."""
+"""Handles, each for one job of a worker: for the blocking client, and for asyncio's."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ class Job:
     """
     One job of a client's worker, by its `id`. Any thread.
 
-    lease: seconds, as it was started with; follow(), text() and wait() renew it. None: it has none, or is not renewed.
+    lease: the seconds that it was started with; follow(), text() and wait() renew it. None: it has none, or none is
+    renewed.
     """
 
     def __init__(self, client: Client, job_id: str, lease: float | None = None) -> None:
@@ -31,7 +32,7 @@ class Job:
         return f"<job {self.id} of {self._client.addr}>"
 
     def record(self) -> JobRecord:
-        """How it stands."""
+        """The record of the job now."""
         return self._client.get(self.id)
 
     def follow(
@@ -44,7 +45,7 @@ class Job:
     def text(
         self, offset: int = 0, *, stderr: bool = False, tail: int | None = None, live: bool = True
     ) -> Generator[str, None, None]:
-        """As `Job.follow`, decoded as UTF-8, in pieces that are no lines; what is no UTF-8 becomes U+FFFD."""
+        """As `Job.follow`, decoded as UTF-8, in pieces of any length; invalid UTF-8 becomes U+FFFD."""
         decode = decoder().decode
         with closing(self.follow(offset, stderr=stderr, tail=tail, live=live)) as chunks:
             yield from filter(None, map(decode, chunks))
@@ -85,7 +86,7 @@ class AsyncJob:
         return f"<job {self.id} of {self._client.addr}>"
 
     async def record(self) -> JobRecord:
-        """How it stands."""
+        """The record of the job now."""
         return await self._client.get(self.id)
 
     async def follow(

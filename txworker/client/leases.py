@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from txworker.client.errors import Closed, WorkerError, passes
 
 PART = 3
-"""A lease is renewed each time a third of it has passed, so that it outlives two renewals that fail."""
+"""A lease is renewed whenever a third of it has passed, so that it survives two renewals that fail."""
 
 _LONGEST_RETRY_SECONDS = 5.0
 
 
 @dataclass
 class _Held:
-    """One lease: how often it is held, and when it is due."""
+    """One lease: how many callers hold it, and when its renewal is due."""
 
     period: float
     due: float
@@ -29,7 +29,7 @@ class _Held:
 
 
 class Renewals:
-    """The leases that are held, and when each is due. Pure decisions; `now` is a clock in seconds."""
+    """The leases that are held, and when the renewal of each is due. Pure decisions; now() is a clock in seconds."""
 
     def __init__(self, now: Callable[[], float], jitter: Callable[[], float] = random.random) -> None:
         self._now = now
@@ -39,8 +39,8 @@ class Renewals:
 
     def hold(self, job_id: str, lease: float) -> None:
         """
-        Renew the lease of so many seconds at once, and then again and again. It may be held several times; then only
-        the first time makes it due at once.
+        Renew a lease of so many seconds at once, and then again and again. It may be held several times; only the
+        first one makes a renewal due at once.
 
         Raises:
             ValueError: it is not more than 0.
@@ -56,19 +56,19 @@ class Renewals:
             held.due = min(held.due, self._now() + held.period)
 
     def drop(self, job_id: str) -> None:
-        """The opposite of hold()."""
+        """Undo one hold(); after the last one the lease is not renewed any more."""
         held = self._held[job_id]
         held.holders -= 1
         if not held.holders:
             del self._held[job_id]
 
     def left(self) -> float | None:
-        """The seconds until a lease is due; None: none is held."""
+        """The seconds until a renewal is due; None: no lease is held."""
         dues = [held.due for held in self._held.values() if not held.gone]
         return max(0.0, min(dues) - self._now()) if dues else None
 
     def due(self) -> list[str]:
-        """The jobs with leases that are due; they are due again when their part of the lease has passed."""
+        """The jobs that are due for a renewal; each is due again when its part of the lease has passed."""
         now = self._now()
         found = [job_id for job_id, held in self._held.items() if held.due <= now and not held.gone]
         for job_id in found:
@@ -76,7 +76,7 @@ class Renewals:
         return found
 
     def renewed(self, gone: Iterable[str]) -> None:
-        """They were renewed, but for the jobs that run no longer, which are not due again."""
+        """These were renewed, except the jobs that no longer run: those are not due again."""
         self._failing = False
         for job_id in gone:
             if job_id in self._held:
@@ -84,8 +84,8 @@ class Renewals:
 
     def failed(self, job_ids: Iterable[str], error: WorkerError) -> str:
         """
-        The renewal of these failed: they are due again soon. A sentence about it; empty, where it may pass by itself or
-        was told before.
+        The renewal of these failed: they are due again soon. Returns a sentence about it; empty if the error may pass
+        by itself, or was reported before.
         """
         for job_id in job_ids:
             if held := self._held.get(job_id):
@@ -100,7 +100,7 @@ class RenewalThread:
     """
     Renews leases in a thread, which runs while one is held. Any thread.
 
-    renew(ids) makes one attempt, and returns the jobs that run no longer; tell(sentence) is called in the thread.
+    renew(ids) makes one attempt, and returns the jobs that no longer run; tell(sentence) is called in the thread.
     """
 
     def __init__(self, renew: Callable[[list[str]], Iterable[str]], tell: Callable[[str], None]) -> None:
@@ -112,7 +112,7 @@ class RenewalThread:
 
     @contextmanager
     def renewing(self, job_id: str, lease: float | None) -> Iterator[None]:
-        """Inside the block the lease is renewed; None: there is none. Raises ValueError: it is not more than 0."""
+        """Inside the block the lease is renewed; None: the job has none. Raises ValueError: it is not more than 0."""
         if lease is None:
             yield
             return
@@ -168,7 +168,7 @@ class RenewalTask:
     """
     Renews leases in a task, which runs while one is held. One event loop.
 
-    renew(ids) makes one attempt, and returns the jobs that run no longer.
+    renew(ids) makes one attempt, and returns the jobs that no longer run.
     """
 
     def __init__(self, renew: Callable[[list[str]], Awaitable[Iterable[str]]], tell: Callable[[str], None]) -> None:
@@ -181,7 +181,7 @@ class RenewalTask:
 
     @contextmanager
     def renewing(self, job_id: str, lease: float | None) -> Iterator[None]:
-        """Inside the block the lease is renewed; None: there is none. Raises ValueError: it is not more than 0."""
+        """Inside the block the lease is renewed; None: the job has none. Raises ValueError: it is not more than 0."""
         if lease is None:
             yield
             return

@@ -10,19 +10,19 @@ from txworker.client.errors import Unreachable, WorkerError, passes
 
 FIRST_SECONDS = 0.05
 LONGEST_SECONDS = 5.0
-"""The pauses between two attempts: each is twice the one before, and a random part of it is left out (jitter)."""
+"""The pauses between two attempts: each is twice the one before, minus a random part (jitter)."""
 
 TOLD_SECONDS = 0.5
-"""An outage that is over sooner is not told of: a connection that is made anew at once is no news."""
+"""A shorter outage is not reported: a connection that is restored at once is not worth a line."""
 
 
 class Outage:
     """
-    One call's way through failures, which may be sent again and again.
+    The retries of one call, which may be repeated safely.
 
     patience: seconds without a success after which the call fails; math.inf waits for ever. first_patience: the same
-    for a worker that has not answered yet, of which nothing is told; None: as long, and it is told. tell(sentence)
-    hears when the worker is waited for, and when it is back; `what` says in it what is being done.
+    for a worker that has not answered yet, and nothing is reported of it; None: as patience, and it is reported.
+    tell(sentence) is called when the worker is waited for, and when it answers again; `what` names the call in it.
     """
 
     def __init__(
@@ -48,11 +48,11 @@ class Outage:
 
     def failed(self, error: WorkerError, resuming: str = "") -> float:
         """
-        An attempt failed: how many seconds to wait before the next one. `resuming` says where that goes on.
+        An attempt failed: returns how many seconds to wait before the next one. resuming: where that one goes on.
 
         Raises:
             Unreachable: the patience is over.
-            WorkerError: the same error, where another attempt would not help.
+            WorkerError: the same error, because another attempt would not help.
         """
         if not passes(error):
             raise error
@@ -80,7 +80,7 @@ class Outage:
         self._pause = FIRST_SECONDS
 
     def answered(self) -> None:
-        """The worker is there. The call itself has made no progress yet, so its pauses go on growing."""
+        """The worker answers. The call itself has made no progress yet, so its pauses go on growing."""
         if self._began is not None and self._told and self._now() - self._began >= TOLD_SECONDS:
             self._tell(f"{self._what}: the worker answers again")
         self._left = self._patience
@@ -90,7 +90,7 @@ class Outage:
 
 
 class TimeLimit:
-    """The time that a caller gives a call; None: no limit."""
+    """The time limit that a caller gives a call; None: no limit."""
 
     def __init__(self, seconds: float | None, now: Callable[[], float]) -> None:
         self._seconds = seconds
@@ -112,7 +112,7 @@ class TimeLimit:
         return left
 
     def at_most(self, seconds: float) -> float:
-        """So many seconds, or those that are left where these are fewer. Raises TimeoutError as left() does."""
+        """That many seconds, or the seconds that are left if these are fewer. Raises TimeoutError as left() does."""
         left = self.left()
         return seconds if left is None else min(seconds, left)
 
@@ -121,7 +121,8 @@ class TimeLimit:
         A call failed.
 
         Raises:
-            TimeoutError: its time is over. gRPC's clock may be a little ahead of ours, so the error says so, too.
+            TimeoutError: its time is over. gRPC's clock may be a little ahead of ours, so DEADLINE_EXCEEDED counts,
+            too.
         """
         if self._seconds is not None and error.code == "DEADLINE_EXCEEDED" and error.reason != "MESSAGE_LATE":
             raise self._error()

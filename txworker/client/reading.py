@@ -1,4 +1,4 @@
-"""Where a reader of output, or of changes, stands: what to ask for next after a lost connection. No I/O."""
+"""The position of a reader of output, or of changes: what to ask for next after a lost connection. No I/O."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Reading:
     """
     One reader of a job's output. After any number of lost connections every byte is taken exactly once.
 
-    tail: begin so many lines before the end of what is there; 0: only what comes from now on. live: go on until the job
+    tail: begin that many lines before the current end; 0: only what comes from now on. live: go on until the job
     is done, not only to the end of what is there.
     """
 
@@ -29,13 +29,13 @@ class Reading:
         return self._request.offset
 
     def request(self) -> pb.StreamJobReq:
-        """What to ask the worker for now."""
+        """The request that continues where the reader is."""
         return self._request
 
     def take(self, message: pb.StreamJobRes) -> bytes:
-        """The bytes of a message that were not taken before."""
+        """The bytes of a message that the reader does not have yet."""
         request = self._request
-        if request.tailLines or request.fromEnd:  # the first message says where the reader stands
+        if request.tailLines or request.fromEnd:  # the first message tells where the reader is
             request.offset, request.tailLines, request.fromEnd = message.offset, 0, False
         known = max(0, request.offset - message.offset)
         data = message.data[known:]
@@ -51,11 +51,11 @@ class Changes:
         self._known: dict[str, int] = {}
 
     def request(self) -> pb.WatchJobsReq:
-        """What to ask the worker for."""
+        """The request that continues where the reader is."""
         return self._request
 
     def take(self, event: pb.JobEvent) -> JobRecord | None:
-        """The record of an event; None where it was told before."""
+        """The record of an event; None if it was reported before."""
         job = event.job
         content = hash(job.SerializeToString(deterministic=True))
         if self._known.get(job.jobID) == content:
@@ -65,5 +65,5 @@ class Changes:
 
 
 def decoder() -> codecs.IncrementalDecoder:
-    """Bytes to text over cuts in the middle of a character; what is no UTF-8 becomes U+FFFD."""
+    """Decodes pieces that may end within a character; invalid UTF-8 becomes U+FFFD."""
     return codecs.getincrementaldecoder("utf-8")("replace")

@@ -15,17 +15,17 @@ from txworker.client.values import JobState, Limits, to_duration
 from txworker.pb import worker_pb2 as pb
 
 PAGE = 500
-"""Jobs of one answer to ListJobs; a client asks for the next page by itself."""
+"""The most jobs of one answer to ListJobs; a client fetches further pages by itself."""
 
 _PREFIX = re.compile(r"[0-9a-f-]{4,35}")
-"""A part of a UUID, long enough to be meant."""
+"""The beginning of a UUID, long enough to be intended as one."""
 
 PROBE = pb.ListJobsReq(pageSize=1)
-"""Asks a worker next to nothing, to see whether it answers."""
+"""A cheap request that tells whether the worker answers."""
 
 
 class StartDetails(TypedDict, total=False):
-    """What may be said of a job beside its command and path, by keyword. Times are seconds."""
+    """The optional arguments of a start, by keyword. Times are in seconds."""
 
     args: Sequence[str]
     """The arguments after `path`, each exactly as it is: no shell and no splitting."""
@@ -46,7 +46,7 @@ class StartDetails(TypedDict, total=False):
     limits: Limits
     """What the job and its children may use."""
     labels: Mapping[str, str]
-    """Names and values by which jobs are found again."""
+    """Names and values by which jobs can be selected."""
     separate_stderr: bool
     """Keep stderr apart: follow() shows stdout, and follow(stderr=True) stderr."""
     leftovers: str
@@ -54,7 +54,7 @@ class StartDetails(TypedDict, total=False):
     tty: tuple[int, int]
     """Rows and columns of a pseudo-terminal, which is the job's stdin, stdout and stderr; 0: 24 rows, 80 columns."""
     lease: float
-    """The job is stopped when its lease was not renewed for this time, at least a second."""
+    """The job is stopped when its lease was not renewed for this time; at least one second."""
 
 
 def start_request(command: str, path: str, details: StartDetails) -> pb.StartJobReq:
@@ -62,7 +62,7 @@ def start_request(command: str, path: str, details: StartDetails) -> pb.StartJob
     A start, with a request id of its own unless one is given: sent again, it starts nothing a second time.
 
     Raises:
-        TypeError: there is no such detail, or args is one string.
+        TypeError: there is no such argument, or args is one string.
     """
     unknown = set(details) - set(StartDetails.__annotations__)
     if unknown:
@@ -114,25 +114,25 @@ def list_request(
 
 
 def prefix_request(prefix: str) -> pb.ListJobsReq | None:
-    """Asks which jobs have an id that begins so; None: what cannot be, or may be too many."""
+    """Asks which jobs have an id that begins with this; None: no id can, or too many could."""
     return pb.ListJobsReq(idPrefix=prefix, pageSize=2) if _PREFIX.fullmatch(prefix) else None
 
 
 def only_job(prefix: str, answer: pb.ListJobsRes) -> str:
     """
-    The only job id that begins so, or "".
+    The only job id that begins with this; "" if there is none.
 
     Raises:
         AmbiguousJob: there are several.
     """
-    found = [job.jobID for job in answer.jobs if job.jobID.startswith(prefix)]  # an older worker tells of any
+    found = [job.jobID for job in answer.jobs if job.jobID.startswith(prefix)]  # an older worker ignores the prefix
     if len(found) > 1:
         raise AmbiguousJob(f"several jobs' ids begin with {prefix!r}", code="INVALID_ARGUMENT")
     return found[0] if found else ""
 
 
 def next_page(request: pb.ListJobsReq, answer: pb.ListJobsRes, left: int) -> bool:
-    """Make the request that for the page after this answer, of `left` jobs at most (0: all); False: that was all."""
+    """Turn the request into that for the next page, of `left` jobs at most (0: all); False: this was the last page."""
     request.pageToken = answer.nextPageToken
     if left:
         request.pageSize = min(left, PAGE)

@@ -43,15 +43,15 @@ T = TypeVar("T")
 
 class Client:
     """
-    A worker, as a program uses it. Any thread may call, several at a time.
+    A connection to a worker. Any thread may call, several at a time.
 
-    addr: HOST:PORT, or unix:PATH of the worker's socket. patience: seconds for which a worker that restarts, drains or
-    cannot be reached is waited for (math.inf: for ever), by every method alike; first_patience: the same until the
-    worker has answered once (None: as long). deadline: seconds for each single answer. tell(sentence) hears when the
-    worker is waited for and when it is back; by default that is logged by logging's "txworker.client".
+    addr: HOST:PORT, or unix:PATH of the worker's socket. patience: seconds for which every method waits for a worker
+    that restarts, drains or cannot be reached (math.inf: for ever); first_patience: the same until the worker has
+    answered once (None: as patience). deadline: seconds for each single answer. tell(sentence) is called when the
+    worker is waited for and when it answers again; by default the logger "txworker.client" logs the sentence.
 
-    Every method raises WorkerError: one class for each situation (errors.py); Unreachable once the patience is over.
-    close() ends all that is under way with Closed; so does leaving the `with` block.
+    Every method may raise a WorkerError: one class for each situation (errors.py), Unreachable once the patience is
+    over. close() ends all calls under way with Closed; so does leaving the `with` block.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """End all calls, in whichever thread they are, and the connection. Jobs run on. Again is harmless."""
+        """End all calls, in every thread, and close the connection. Jobs run on. May be called again."""
         self._closed.set()
         self._leases.close()
         with self._lock:
@@ -97,9 +97,9 @@ class Client:
 
     def start(self, command: str, path: str = "", **details: Unpack[StartDetails]) -> Job:
         """
-        Start a job; once this returns it runs. `details` are the fields of `StartDetails`, by keyword.
+        Start a job; it runs once this returns. details: the fields of `StartDetails`, by keyword.
 
-        Safe over lost connections: the request carries an id, and nothing is started twice.
+        Safe across lost connections: the request carries an id, so nothing is started twice.
         """
         request = start_request(command, path, details)
         answer = self._ask("starting a job", self._stub.StartJob, request)
@@ -107,8 +107,8 @@ class Client:
 
     def run(self, command: str, path: str = "", **details: Unpack[StartDetails]) -> tuple[JobResult, bytes]:
         """
-        Start a job and wait for it: how it ended, and what it printed, which is held in memory. Its lease, if it has
-        one, is renewed meanwhile.
+        Start a job and wait for it. Returns how it ended and what it printed, which is held in memory. Its lease, if it
+        has one, is renewed meanwhile.
         """
         job = self.start(command, path, **details)
         printed = b"".join(job.follow())
@@ -116,10 +116,10 @@ class Client:
 
     def get(self, job_id: str) -> JobRecord:
         """
-        How that job stands; the first characters of an id are enough (at least 4), where they are of one job only.
+        The record of a job. The first characters of its id (at least 4) are enough if no other id begins with them.
 
         Raises:
-            NoSuchJob, AmbiguousJob: no job, or several have an id that begins so.
+            NoSuchJob, AmbiguousJob: no id begins with these characters, or several do.
         """
         what = f"job {job_id}"
         try:
@@ -133,9 +133,9 @@ class Client:
 
     def job(self, job_id: str, lease: float | None = None) -> Job:
         """
-        A handle for a job that was started before; whether there is one is found out by its methods.
+        A handle for a job that was started before. Only the methods of the handle ask the worker whether it exists.
 
-        lease: the job's, in seconds, if the handle is to renew it while the job is followed or waited for.
+        lease: that of the job in seconds, if the handle is to renew it while the job is followed or waited for.
         """
         return Job(self, job_id, lease)
 
@@ -163,8 +163,8 @@ class Client:
 
     def stop(self, job_id: str, grace: float | None = None, wait: bool = False) -> JobRecord:
         """
-        Ask a job to end: TERM, and KILL after `grace` seconds (None: the worker's default). How it stands then, or
-        with `wait` how it has ended.
+        Ask a job to end: TERM, and KILL after `grace` seconds (None: the worker's default). Returns its record then, or
+        with `wait` the last one, once it has ended.
         """
         self._ask(f"stopping job {job_id}", self._stub.StopJob, stop_request(job_id, grace))
         return self.wait(job_id) if wait else self.get(job_id)
@@ -173,7 +173,8 @@ class Client:
         """
         Send a signal to a running job's process group. The job counts as stopped only by stop().
 
-        Sent once: where the connection breaks before the answer, WorkerError says so, and the signal may have arrived.
+        Sent once: if the connection breaks before the answer, this raises a WorkerError, and the signal may have
+        arrived.
 
         Raises:
             JobNotRunning: it is done.
@@ -188,11 +189,11 @@ class Client:
     def feed(self, job_id: str, source: bytes | Readable | Iterable[bytes], *, end: bool = True) -> int:
         """
         Write to the stdin of a job that was started with `feed`, as fast as the job reads: bytes, a file in binary
-        mode, or anything that yields bytes. Then close it, unless `end` is False. How many bytes the job has taken:
-        fewer than there were, if it closed its stdin or ended meanwhile.
+        mode, or anything that yields bytes. Then close it, unless `end` is False. Returns how many bytes the job has
+        taken: fewer than there were, if it closed its stdin or ended meanwhile.
 
-        Each byte is written once, whatever connections are lost and workers are replaced; one feeds a job at a time.
-        The source is read in this thread, and read ahead by a few megabytes at most.
+        Each byte is written exactly once, even if connections are lost or workers replaced; only one call can feed a
+        job at a time. The source is read in this thread, and read ahead by a few megabytes at most.
 
         Raises:
             NotFed: it was started without `feed`.
@@ -214,18 +215,19 @@ class Client:
 
     def renew(self, job_ids: Iterable[str]) -> list[str]:
         """
-        Count the leases of these jobs from now. The ids of the jobs that run no longer: done, removed, or unknown.
+        Count the leases of these jobs from now. Returns the ids of the jobs that no longer run: done, removed, or
+        unknown.
 
-        A job without a lease is left as it is.
+        A job without a lease is not changed.
         """
         return list(self._ask("renewing leases", self._stub.RenewLeases, pb.RenewLeasesReq(jobIDs=job_ids)).gone)
 
     def renewing(self, job_id: str, lease: float | None) -> AbstractContextManager[None]:
         """
-        Inside the block the job's lease of so many seconds is renewed at once and after each third of it; None: there
-        is none. One thread of the client's renews all leases, while there are any.
+        Inside the block the job's lease of that many seconds is renewed at once and after each third of it; None: it
+        has none. One thread of the client renews all leases while there are any.
 
-        A renewal that fails is tried again, as long as the block lasts; `tell` hears of a failure that does not pass.
+        A renewal that fails is repeated as long as the block lasts; `tell` is called for a failure that does not pass.
 
         Raises:
             ValueError: the lease is not more than 0.
@@ -233,19 +235,19 @@ class Client:
         return self._leases.renewing(job_id, lease)
 
     def usage(self, job_ids: Iterable[str] = ()) -> dict[str, LiveUsage]:
-        """What running jobs use now, by their ids; of all where none is named. A job that is done is left out."""
+        """What running jobs use now, by job id; of all if none is named. A job that is done is left out."""
         return usages_of(self._ask("usage of jobs", self._stub.JobUsage, pb.JobUsageReq(jobIDs=job_ids)))
 
     def follow(
         self, job_id: str, offset: int = 0, *, stderr: bool = False, tail: int | None = None, live: bool = True
     ) -> Generator[bytes, None, None]:
         """
-        What the job prints from byte `offset` on, as it comes, until the job is done; every byte once, whatever
+        What the job prints from byte `offset` on, as it comes, until the job is done; every byte exactly once, even if
         connections are lost. Closing the generator ends the call.
 
-        stderr: of a job that keeps it separate. tail: begin so many lines before the end; 0: what comes from now on
-        (what is printed during an outage before the first byte of that came is left out).
-        live=False: to the end of what is there, and no further.
+        stderr: that of a job that keeps it separate. tail: begin that many lines before the end; 0: what comes from now
+        on (if the connection is lost before the first byte, what is printed meanwhile is missed).
+        live=False: only to the current end.
         """
         reading = Reading(job_id, offset, stderr, tail, live)
         outage = self._outage(f"following job {job_id}")
@@ -261,26 +263,26 @@ class Client:
 
     def wait(self, job_id: str, timeout: float | None = None) -> JobResult:
         """
-        How the job has ended, once it has.
+        Wait until the job is done; returns its last record.
 
         Raises:
-            TimeoutError: it is not done after so many seconds. The job runs on.
+            TimeoutError: it is not done after `timeout` seconds. The job runs on.
             NoSuchJob: there is none.
         """
         with closing(self.watch([job_id], timeout=timeout)) as records:
             for record in records:
                 if isinstance(record, JobResult):
                     return record
-        raise NoSuchJob(f"job {job_id} went away while it was waited for", "JOB_NOT_FOUND", "NOT_FOUND")
+        raise NoSuchJob(f"job {job_id} disappeared while it was waited for", "JOB_NOT_FOUND", "NOT_FOUND")
 
     def watch(
         self, job_ids: Iterable[str] = (), labels: Mapping[str, str] | None = None, *, timeout: float | None = None
     ) -> Generator[JobRecord, None, None]:
         """
-        The jobs as they stand, then each change; ends when all that were named are done, never where none was named.
+        The jobs as they are now, then each change. Ends when all named jobs are done; never if none was named.
 
-        After a lost connection the jobs that changed meanwhile come as they stand then. Closing the generator ends the
-        call.
+        After a lost connection each job that has changed meanwhile comes once, as it is then. Closing the generator
+        ends the call.
 
         Raises:
             TimeoutError: it has not ended after `timeout` seconds.
@@ -323,8 +325,8 @@ class Client:
         """
         A stream failed: wait until the worker answers.
 
-        It is asked something else, because a stream of which nothing comes may have been accepted or not. A refusal
-        is an answer.
+        Another request tells: a stream from which nothing comes may have been accepted or not. A refusal is an answer,
+        too.
         """
         while True:
             self._pause(limit.at_most(outage.failed(failure, resuming)))
@@ -342,13 +344,13 @@ class Client:
         try:
             return method(request, timeout=timeout)
         except ValueError as error:
-            if self._closed.is_set():  # gRPC's, of a channel that is closed
+            if self._closed.is_set():  # gRPC raises it for a closed channel
                 raise Closed from error
             raise
 
     @contextmanager
     def _open(self, method: Callable[..., Any], request: Any, timeout: float | None = None) -> Iterator[Any]:
-        """A stream, which close() can end, and which is ended when it is left."""
+        """A stream. It ends with the block, and close() can end it."""
         call = self._call(method, request, timeout)
         with self._lock:
             self._calls.add(call)

@@ -1,4 +1,4 @@
-"""What a client says by itself, for programs that do not ask to hear it another way."""
+"""How a client reports outages unless the program gives it a function for that."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ _log = logging.getLogger("txworker.client")
 
 
 def tell_log(sentence: str) -> None:
-    """A warning of the logger "txworker.client"."""
+    """Log the sentence as a warning of the logger "txworker.client"."""
     _log.warning("%s", sentence)

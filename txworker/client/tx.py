@@ -38,7 +38,7 @@ class TwistedClient:
     thread only.
 
     Cancelling a Deferred ends its call, and nothing else: a job that was started runs on. close() must be called: until
-    then a thread of the client's runs.
+    then a thread of the client runs.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class TwistedClient:
     def close(self) -> Deferred[None]:
         """
         End all calls, the connection and the thread; fires when that is done and every other Deferred of this client
-        has fired. Jobs run on. Again is harmless.
+        has fired. Jobs run on. May be called again.
         """
         if self._loop.is_closed():
             return succeed(None)
@@ -87,7 +87,7 @@ class TwistedClient:
         return closed
 
     def start(self, command: str, path: str = "", **details: Unpack[StartDetails]) -> Deferred[str]:
-        """As `Client.start`; fires with the job's id. When it is cancelled, the job may have been started or not."""
+        """As `Client.start`; fires with the job's id. If it is cancelled, the job may have been started or not."""
 
         async def started() -> str:
             return (await self._client.start(command, path, **details)).id
@@ -111,7 +111,7 @@ class TwistedClient:
         return self._fires(lambda: self._client.signal(job_id, number))
 
     def feed(self, job_id: str, source: bytes | Readable | Iterable[bytes], *, end: bool = True) -> Deferred[int]:
-        """As `Client.feed`; the source is read in a thread of its own, and not waited for when the job is over."""
+        """As `Client.feed`; the source is read in a thread of its own, and not awaited once the job is over."""
         return self._fires(lambda: self._client.feed(job_id, source, end=end))
 
     def resize(self, job_id: str, rows: int, columns: int) -> Deferred[None]:
@@ -127,7 +127,7 @@ class TwistedClient:
         return self._fires(lambda: self._client.usage(job_ids))
 
     def wait(self, job_id: str, timeout: float | None = None, *, lease: float | None = None) -> Deferred[JobResult]:
-        """As `Client.wait`; lease: the job's, in seconds, which is renewed meanwhile."""
+        """As `Client.wait`; lease: that of the job in seconds, which is renewed meanwhile."""
         return self._fires(lambda: self._client.job(job_id, lease).wait(timeout))
 
     def jobs(
@@ -139,7 +139,7 @@ class TwistedClient:
         since: datetime | None = None,
         until: datetime | None = None,
     ) -> Deferred[list[JobRecord]]:
-        """As `Client.jobs`, all at once."""
+        """As `Client.jobs`; fires with all of them."""
 
         async def listed() -> list[JobRecord]:
             return [record async for record in self._client.jobs(states, labels, limit=limit, since=since, until=until)]
@@ -161,7 +161,7 @@ class TwistedClient:
         As `Client.follow`: received(data) is called with what the job prints, in the reactor thread; fires after the
         last call. The next data is read when received() has returned; an exception of it ends the call.
 
-        lease: the job's, in seconds, which is renewed meanwhile.
+        lease: that of the job in seconds, which is renewed meanwhile.
         """
 
         async def followed() -> None:
@@ -180,7 +180,7 @@ class TwistedClient:
         *,
         timeout: float | None = None,
     ) -> Deferred[None]:
-        """As `Client.watch`: received(record) is called with each; fires when all jobs that were named are done."""
+        """As `Client.watch`: received(record) is called with each; fires when all named jobs are done."""
 
         async def watched() -> None:
             records = self._client.watch(job_ids, labels, timeout=timeout)
@@ -194,7 +194,7 @@ class TwistedClient:
         returned: Future[None] = Future()
 
         def call() -> None:
-            """Reactor thread. Its result lets the client's loop go on."""
+            """Reactor thread. The client's loop waits for its result."""
             if not returned.set_running_or_notify_cancel():
                 return  # the Deferred was cancelled meanwhile
             try:

@@ -1,4 +1,4 @@
-"""Jobs as a program sees them: frozen values, made of the wire's messages."""
+"""Jobs as a program sees them: frozen values, made from messages of the wire."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from txworker.pb import worker_pb2 as pb
 
 
 class JobState(enum.IntEnum):
-    """Where a job stands; numbers as on the wire."""
+    """The states of a job, with the numbers of the wire."""
 
     UNSPECIFIED = 0
     PENDING = 1
@@ -33,7 +33,7 @@ class JobState(enum.IntEnum):
 
 
 DONE = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.STOPPED, JobState.TIMED_OUT, JobState.LOST})
-"""The states that a job never leaves."""
+"""The final states."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Limits:
     max_processes: int = 0
 
     def to_pb(self) -> pb.Limits:
-        """As the wire has them."""
+        """The message of the wire."""
         return pb.Limits(
             maxOutputBytes=self.max_output_bytes,
             maxMemoryBytes=self.max_memory_bytes,
@@ -81,9 +81,9 @@ class JobRecord:
     """
     A job as the worker knew it when it answered.
 
-    exit_code and signal mean something once the job is done: signal is 0 where it exited by itself. error_text is empty
-    where all is well. output_bytes counts what was written so far. shortened: args and labels are cut, get() has all.
-    message is the wire's record, which has all of this and what a newer worker may say beside it.
+    exit_code and signal are valid once the job is done; signal is 0 if it exited by itself. error_text is empty if all
+    is well. output_bytes counts what was written so far. shortened: args and labels are truncated, get() has all of
+    them. message: the record on the wire, which has all of this and what a newer worker adds.
     """
 
     id: str
@@ -110,17 +110,17 @@ class JobRecord:
 
     @property
     def done(self) -> bool:
-        """The job has ended, and this record is its last."""
+        """Whether the job has ended; then this record is the last one."""
         return self.state in DONE
 
     @property
     def ok(self) -> bool:
-        """The job ended well."""
+        """Whether the job succeeded."""
         return self.state is JobState.SUCCEEDED
 
     @property
     def exit_status(self) -> int:
-        """As a shell tells it: the exit code, or 128 + the signal; never 0 where the job is done and not ok."""
+        """As in a shell: the exit code, or 128 + the signal; never 0 if the job is done and not ok."""
         if self.signal:
             return 128 + self.signal
         return self.exit_code or int(self.done and not self.ok)
@@ -131,7 +131,7 @@ class JobResult(JobRecord):
 
 
 def record_of(job: pb.Job) -> JobRecord:
-    """The wire's record as ours; a JobResult where the job is done."""
+    """The record for a message of the wire; a JobResult if the job is done."""
     state = JobState(job.state)
     kind = JobResult if state in DONE else JobRecord
     return kind(
@@ -160,7 +160,7 @@ def record_of(job: pb.Job) -> JobRecord:
 
 
 def usages_of(answer: pb.JobUsageRes) -> dict[str, LiveUsage]:
-    """By the id of the job."""
+    """Usage by job id, from a message of the wire."""
     return {
         usage.jobID: LiveUsage(usage.processes, usage.rssBytes, _seconds(usage.userCPU), _seconds(usage.systemCPU))
         for usage in answer.usages
@@ -168,7 +168,7 @@ def usages_of(answer: pb.JobUsageRes) -> dict[str, LiveUsage]:
 
 
 def to_duration(seconds: float | None) -> Duration | None:
-    """Seconds as the wire has them; None stays None."""
+    """Seconds as a Duration of the wire; None stays None."""
     if seconds is None:
         return None
     whole = Duration()
