@@ -7,7 +7,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from txworker.linux.executables import candidates, find_executable
+from txworker.linux.executables import candidates, execute, find_executable
 
 
 class ExecutableTests(SynchronousTestCase):
@@ -46,3 +46,12 @@ class ExecutableTests(SynchronousTestCase):
         self.assertRaises(PermissionError, self.find, "x", f"{self.place}/first:/nowhere")
         self.assertRaises(FileNotFoundError, self.find, "y", f"{self.place}/first")
         self.assertRaises(FileNotFoundError, self.find, "first", str(self.place))
+
+    def test_execute_passes_over(self) -> None:
+        """A directory of PATH that cannot be followed hides no program in the next one; nothing is executed here."""
+        os.symlink("circle", self.place / "circle")
+        self.a_file("file", 0o644)
+        self.a_file("second/x", 0o644)
+        missing = [self.place / "circle", self.place / "file", self.place / ("x" * 300), self.place / "nowhere"]
+        for last, error in ((self.place / "second", PermissionError), (self.place / "first", OSError)):
+            self.assertRaises(error, execute, ["x"], {"PATH": ":".join(map(str, [*missing, last]))})

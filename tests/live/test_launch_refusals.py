@@ -54,11 +54,20 @@ def place() -> Iterator[Path]:
         closed = place / "closed"
         (closed / "deeper").mkdir(parents=True)
         (place / "link").symlink_to(closed / "deeper")
+        (place / "circle").symlink_to(place / "circle")
+        (place / "dangling").symlink_to("/no/such/file")
+        elf = Path("/bin/true").read_bytes()
+        (place / "foreign").write_bytes(elf.replace(b"/ld-linux", b"/no-linux", 1))
+        (place / "foreign").chmod(0o755)
         for name, mode, text in (
             ("plain", 0o644, "#!/bin/sh\n"),
             ("script", 0o755, f"#!{place}/plain\n"),
             ("orphan", 0o755, "#!/no/such/interpreter -x\n"),
             ("relative", 0o755, "#!./plain\n"),
+            ("own interpreter", 0o755, f"#!{place}/chain1\n"),
+            *((f"chain{number}", 0o755, f"#!{place}/chain{number + 1}\n") for number in range(8)),
+            ("by circle", 0o755, f"#!{place}/circle\n"),
+            ("by foreign", 0o755, f"#!{place}/foreign\n"),
             ("below", 0o755, f"#!{closed}/interpreter\n"),
             ("own", 0o710, "#!/bin/sh\n"),
             ("closed/interpreter", 0o755, "#!/bin/sh\n"),
@@ -101,6 +110,22 @@ def of_programs(place: Path) -> list[Refusal]:
             "command: 'nowhere': no such executable",
         ),
         ({"path": "true", "directory": str(place / "plain")}, MISSING, "is not a directory"),
+        ({"path": "true", "directory": str(place / "plain" / "x")}, MISSING, f"'{place}/plain' is not a directory"),
+        ({"path": "true", "directory": str(place / "circle")}, MISSING, "is a symbolic link that leads back to itself"),
+        ({"path": "./circle", **here}, MISSING, "command: './circle': is a symbolic link that leads back to itself"),
+        ({"path": "./circle/x", **here}, MISSING, f"'{place}/circle' is a symbolic link that leads back to itself"),
+        ({"path": "./dangling", **here}, MISSING, "is a symbolic link to '/no/such/file', which is not there"),
+        ({"path": "./plain/x", **here}, MISSING, f"'{place}/plain' is not a directory"),
+        ({"path": "./own interpreter", **here}, MISSING, "is a script itself, and so on, further than the kernel"),
+        ({"path": "./by circle", **here}, MISSING, f"names, '{place}/circle', is a symbolic link that leads back"),
+        ({"path": "./foreign", **here}, MISSING, "the loader that this program names is not there"),
+        ({"path": "./by foreign", **here}, MISSING, f"the loader that '{place}/foreign' names is not there"),
+        ({"command": ".", "env": {"PATH": str(place)}}, MISSING, f"'{place}/.' is a directory, not a program"),
+        (
+            {"command": "closed", "env": {"PATH": str(place)}},
+            MISSING,
+            f"'{place}/closed' is a directory, not a program",
+        ),
         ({"path": "true", "directory": "x" * 300}, INVALID, "directory: "),
     ]
 

@@ -6,6 +6,9 @@ import errno
 import os
 from collections.abc import Iterator, Mapping
 
+_NOT_HERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ESTALE)
+"""A directory of PATH that leads nowhere is passed over, however it does so."""
+
 
 def candidates(executable: str, environment: Mapping[str, str]) -> Iterator[str]:
     """Where that executable may be: itself when it has a slash, else in each directory of the job's own PATH."""
@@ -47,8 +50,10 @@ def execute(argv: list[str], environment: Mapping[str, str]) -> None:
     for candidate in candidates(argv[0], environment):
         try:
             os.execve(candidate, argv, whole)
-        except (FileNotFoundError, NotADirectoryError) as error:  # noqa: PERF203 a few times per start
-            problem = problem or error
-        except PermissionError as error:
+        except PermissionError as error:  # noqa: PERF203 a few times per start
             problem = error
+        except OSError as error:
+            if error.errno not in _NOT_HERE:
+                raise
+            problem = problem or error
     raise problem or FileNotFoundError(errno.ENOENT, "PATH is empty")

@@ -7,6 +7,7 @@ lists and security modules are not considered, and then the answer is only what 
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Collection, Iterator
@@ -78,13 +79,37 @@ def why_not_executable(path: str, directory: str, subject: Subject, problem: str
 
 def why_not_found(path: str, directory: str) -> str:
     """Why an exec does not find a file that exists: something that the file needs is missing."""
-    if _first_line(path).startswith(_ELF):
-        return "the loader that this program names is not there"
-    for script, interpreter in pairwise(_interpreters(path, directory)):
+    files = list(_interpreters(path, directory))
+    for script, interpreter in pairwise(files):
         if not os.path.exists(interpreter):
             ending = ": the line ends with CR LF, as on Windows" if _first_line(script).endswith(b"\r") else ""
-            return f"the interpreter that its first line names, {shown(interpreter)}, is not there{ending}"
-    return "the interpreter that its first line names is not there"
+            problem = why_not_there(interpreter) or "is not there"
+            return f"the interpreter that its first line names, {shown(interpreter)}, {problem}{ending}"
+    if _first_line(files[-1]).startswith(_ELF):
+        program = "this program" if len(files) == 1 else shown(files[-1])
+        return f"the loader that {program} names is not there"
+    return "the interpreter that its first line names is a script itself, and so on, further than the kernel follows"
+
+
+def why_not_there(path: str) -> str:
+    """Why a path leads nowhere although a part of it is there: a link, or a file in the place of a directory."""
+    for part in _above(path):
+        subject = "" if part == os.path.abspath(path) else f"{shown(part)} "
+        if os.path.islink(part) and not os.path.exists(part):
+            return subject + _about_link(part)
+        if subject and os.path.exists(part) and not os.path.isdir(part):
+            return f"{subject}is not a directory"
+    return ""
+
+
+def _about_link(link: str) -> str:
+    try:
+        os.stat(link)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return "is a symbolic link that leads back to itself"
+    target = os.path.join(os.path.dirname(link), os.readlink(link))
+    return f"is a symbolic link to {shown(target)}, which is not there"
 
 
 def _of_interpreter(found: str) -> str:

@@ -14,9 +14,10 @@ from txworker.jobs.errors import (
     NotPermitted,
     OutOfResources,
     TxWorkerError,
+    shown,
 )
 from txworker.linux.executables import candidates
-from txworker.process.exec_diagnosis import Subject, why_not_enterable, why_not_executable, why_not_found
+from txworker.process.exec_diagnosis import Subject, why_not_enterable, why_not_executable, why_not_found, why_not_there
 
 _SHORTAGES = {
     errno.EMFILE: "the worker has no file descriptors left",
@@ -61,7 +62,9 @@ def _about_directory(error: OSError, directory: str, subject: Subject) -> TxWork
         return NotPermitted("directory", directory, problem or f"{subject} may not enter it: {error.strerror}")
     if error.errno in _NOT_THERE:
         there = os.path.exists(directory) and not os.path.isdir(directory)
-        return NoSuchDirectory(directory, "is not a directory" if there else "no such directory")
+        return NoSuchDirectory(
+            directory, "is not a directory" if there else why_not_there(directory) or "no such directory"
+        )
     if error.errno == errno.ENAMETOOLONG:
         return InvalidRequest("directory", directory, "is too long for a file name")
     return OutOfResources(f"directory: {directory!r} cannot be entered: {error.strerror}")
@@ -71,12 +74,7 @@ def _about_command(
     error: OSError, executable: str, directory: str, environment: Mapping[str, str], subject: Subject
 ) -> TxWorkerError:
     if error.errno in _NOT_THERE:
-        path = next(filter(os.path.isfile, _paths(executable, directory, environment)), None)
-        return (
-            NoSuchExecutable(executable)
-            if path is None
-            else NoSuchExecutable(executable, why_not_found(path, directory))
-        )
+        return _not_there(executable, directory, environment)
     if error.errno in _FORBIDDEN:
         return _forbidden(error, executable, directory, environment, subject)
     if error.errno == errno.ETXTBSY:
@@ -90,6 +88,18 @@ def _about_command(
     return OutOfResources(f"the machine could not start {executable!r}: {os.strerror(error.errno or 0)}")
 
 
+def _not_there(executable: str, directory: str, environment: Mapping[str, str]) -> NoSuchExecutable:
+    paths = list(_paths(executable, directory, environment))
+    file = next(filter(os.path.isfile, paths), None)
+    if file is not None:
+        return NoSuchExecutable(executable, why_not_found(file, directory))
+    no_file = next(filter(os.path.isdir, paths), None)
+    if no_file is not None:
+        return NoSuchExecutable(executable, f"{shown(no_file)} is a directory, not a program")
+    problem = why_not_there(paths[0]) if "/" in executable else ""
+    return NoSuchExecutable(executable, problem or "no such executable")
+
+
 def _forbidden(
     error: OSError, executable: str, directory: str, environment: Mapping[str, str], subject: Subject
 ) -> TxWorkerError:
@@ -99,8 +109,8 @@ def _forbidden(
     for path in filter(os.path.isfile, paths) if in_path else paths:
         problem = why_not_executable(path, directory, subject, error.strerror or "")
         return NotPermitted("command", executable, f"{path}: {problem}" if in_path else problem)
-    if not subject.ours:  # the worker may read more than the jobs' user, and has not found it
-        return NoSuchExecutable(executable)
+    if not subject.ours or any(map(os.path.isdir, paths)):  # the worker has not found it, for another user or itself
+        return _not_there(executable, directory, environment)
     closed = (why_not_enterable(os.path.dirname(path), subject) for path in paths)
     return NotPermitted("command", executable, next(filter(None, closed), f"{subject} may not execute it"))
 
