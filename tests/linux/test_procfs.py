@@ -33,6 +33,12 @@ class ProcfsTests(SynchronousTestCase):
         self.file("7/stat", stat(7))
         self.assertEqual((Process(7, 1, 5, 99, False), None), (self.table.read(7), self.table.read(8)))
 
+    def test_stopped(self) -> None:
+        """A process that a signal or a debugger has stopped; one that is not there is not stopped."""
+        for pid, state in enumerate("STtZ", 1):
+            self.file(f"{pid}/stat", stat(pid, state))
+        self.assertEqual([False, True, True, False, False], [self.table.is_stopped(pid) for pid in range(1, 6)])
+
     def test_pids(self) -> None:
         """Every directory whose name is a number is a process; the newest pid is in loadavg."""
         for name in ("7/stat", "8/stat", "self/stat", "bus/x"):

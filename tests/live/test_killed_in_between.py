@@ -40,6 +40,23 @@ def _stopped(pid: int) -> Iterator[None]:
         os.kill(pid, signal.SIGCONT)
 
 
+def test_stopped_shim(a_daemon: ADaemon) -> None:
+    """
+    A shim that stands still is told of, with what to do. An order that it has already is not told as one that was not
+    carried out, because it is when the shim goes on.
+    """
+    worker = a_daemon()
+    shim = worker.shim()
+    with _stopped(shim):
+        wait_until(lambda: f"No new jobs: the shim (pid {shim}) was stopped by a signal" in worker.log())
+        with pytest.raises(grpc.RpcError) as caught:
+            worker.stub.StartJob(pb.StartJobReq(command="true"), timeout=0.5)
+        assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+        wait_until(lambda: "was not answered: the call ended while the worker worked on it" in worker.log())
+    wait_until(lambda: [job.state for job in _jobs(worker)] == [pb.JOB_STATE_SUCCEEDED])
+    wait_until(lambda: f"The shim (pid {shim}) goes on." in worker.log())
+
+
 def _jobs(worker: Daemon) -> list[pb.Job]:
     return list(worker.stub.ListJobs(pb.ListJobsReq(), timeout=LIMIT).jobs)
 

@@ -12,7 +12,7 @@ from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from txworker.jobs.errors import CallerGone, DeadlineExceeded, WorkerStopping
+from txworker.jobs.errors import CallerGone, CallerLeft, DeadlineExceeded, WorkerStopping
 from txworker.rpc.bridge import CHECK_SECONDS, Bridge
 from txworker.rpc.call_queue import CallQueue
 
@@ -137,11 +137,11 @@ class CallTests(SynchronousTestCase):
         self.assertResult(thread, DeferredTimeout)
 
     def test_client_leaves(self) -> None:
-        """A client that leaves frees its thread."""
+        """A client that leaves frees its thread; what it asked for had begun."""
         thread = self.call(Deferred)
         self.context.leave()
         self.reactor.turn()
-        self.assertResult(thread, CallerGone)
+        self.assertResult(thread, CallerLeft)
 
     def test_client_leaves_while_asked(self) -> None:
         """A client that leaves while ask() runs frees its thread, too."""
@@ -150,7 +150,7 @@ class CallTests(SynchronousTestCase):
             self.context.leave()
             return Deferred()
 
-        self.assertResult(self.call(ask), CallerGone)
+        self.assertResult(self.call(ask), CallerLeft)
 
     def test_check(self) -> None:
         """check() raises the reason: the client left, its deadline passed, or the worker stops."""

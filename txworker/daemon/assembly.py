@@ -137,7 +137,9 @@ def _stages(parts: _Parts, reactor: Any, notifier: Notifier) -> list[Sequence[Se
         ],
         [
             StopStep("processes", lambda: core.processes.close(parts.handover.leaves, core.kept)),
-            *timers.shim_socket_watch(running.config.jobs.state_directory, core.processes.shim, core.store.lease),
+            *timers.shim_watches(
+                running.config.jobs.state_directory, core.processes.shim, core.store.lease, parts.readiness
+            ),
         ],
         parts.web,
         [doors.server],

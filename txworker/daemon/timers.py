@@ -17,7 +17,9 @@ from txworker.base.reactor import Clock, Timer
 from txworker.config import Jobs
 from txworker.daemon import memory
 from txworker.daemon.clockwatch import ClockWatch
+from txworker.daemon.shim_watch import ShimWatch
 from txworker.jobs import Retention
+from txworker.linux.procfs import ProcessTable
 from txworker.output.output_directory import OutputDirectory
 from txworker.ports import NO_OBSERVER, Observer
 from txworker.process.reconnecting_shim import ReconnectingShim
@@ -25,6 +27,7 @@ from txworker.process.shim_socket import SocketWatch as ShimSocketWatch
 from txworker.rpc.control import SocketWatch
 from txworker.store.jobs import JobStore
 from txworker.store.lease import BEAT_SECONDS, Lease
+from txworker.worker.readiness import Readiness
 from txworker.worker.retention import RetentionService
 from txworker.worker.viewers import Viewers
 
@@ -55,12 +58,17 @@ def socket_watch(state_directory: Path) -> TimerService:
     return TimerService(BEAT_SECONDS, SocketWatch(state_directory).look)
 
 
-def shim_socket_watch(state_directory: Path, shim: ReconnectingShim | None, lease: Lease) -> list[TimerService]:
-    """Makes the shim's socket again when it was removed; none where there is no shim."""
+def shim_watches(
+    state_directory: Path, shim: ReconnectingShim | None, lease: Lease, readiness: Readiness
+) -> list[TimerService]:
+    """Make the shim's socket again when it was removed, and tell of a stopped shim. None where there is no shim."""
     if shim is None:
         return []
-    watch = ShimSocketWatch(state_directory, shim, lambda: not lease.problem())
-    return [TimerService(BEAT_SECONDS, watch.look)]
+    watches = (
+        ShimSocketWatch(state_directory, shim, lambda: not lease.problem()),
+        ShimWatch(shim, readiness, ProcessTable()),
+    )
+    return [TimerService(BEAT_SECONDS, watch.look) for watch in watches]
 
 
 def output_watch(outputs: OutputDirectory, reactor: Any) -> TimerService:

@@ -250,6 +250,13 @@ class CallerGone(TxWorkerError):
         super().__init__("the call ended before it was begun; nothing was done")
 
 
+class CallerLeft(CallerGone):
+    """The call ended, by its deadline or its client, while the worker worked on it. What was begun may go on."""
+
+    def __init__(self) -> None:
+        TxWorkerError.__init__(self, "the call ended while the worker worked on it; it may still be carried out")
+
+
 class DeadlineExceeded(CallerGone):
     """A CallerGone that the call's deadline caused. The client's own timer reports it as well."""
 

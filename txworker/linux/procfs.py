@@ -66,6 +66,11 @@ class ProcessTable:
         zombie = fields[0] in (b"Z", b"X") and int(fields[17]) < 2
         return Process(pid, int(fields[1]), int(fields[3]), int(fields[19]), zombie)
 
+    def is_stopped(self, pid: int) -> bool:
+        """Whether that process stands still, by a signal or a debugger."""
+        text = _contents(f"{self._root}/{pid}/stat")
+        return text[text.rfind(b")") + 2 :][:1] in (b"T", b"t")
+
     def children(self, pid: int) -> list[int]:
         """The children of every thread of that process."""
         return [child for task in self._tasks(pid) for child in map(int, _contents(f"{task}/children").split())]

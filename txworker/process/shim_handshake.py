@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import socket
+import struct
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -18,6 +20,7 @@ from typing import Any
 from txworker.base.logs import Logger
 from txworker.jobs import EndReason
 from txworker.jobs.held_process import HeldProcess
+from txworker.linux.procfs import ProcessTable
 from txworker.process.shim_socket import ShimSocket
 from txworker.shim import messages
 from txworker.shim.messages import Channel, Message
@@ -32,6 +35,8 @@ _LATER = {"exited": "exit", "fed": "stdin"}
 
 _ANY_PROTOCOL = 0
 """In a hello that only asks for the shim's answer."""
+
+_UCRED = struct.Struct("iII")
 
 _log = Logger()
 
@@ -227,6 +232,13 @@ def _quit(channel: Channel) -> None:
     channel.close()
 
 
+def _pid_of(channel: Channel) -> int:
+    """Of the process at the other end."""
+    with socket.socket(fileno=os.dup(channel.fileno())) as connection:
+        pid: int = _UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))[0]
+        return pid
+
+
 def _next(channel: Channel, deadline: float | None = None) -> tuple[Message, list[int]]:
     until = time.monotonic() + _ANSWER_SECONDS if deadline is None else deadline
     poll = select.poll()
@@ -239,5 +251,7 @@ def _next(channel: Channel, deadline: float | None = None) -> tuple[Message, lis
         if left <= 0 and deadline is not None:
             raise TimeoutError
         if left <= 0:
-            raise ShimUnusable(f"the shim has not answered for {_ANSWER_SECONDS:g} s")
+            pid = _pid_of(channel)
+            stopped = f"; it was stopped by a signal: `kill -CONT {pid}`" if ProcessTable().is_stopped(pid) else ""
+            raise ShimUnusable(f"the shim (pid {pid}) has not answered for {_ANSWER_SECONDS:g} s{stopped}")
         poll.poll(left * 1000)

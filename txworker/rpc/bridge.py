@@ -19,7 +19,7 @@ from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.threads import blockingCallFromThread
 
 from txworker.base.reactor import ClockWithThreads
-from txworker.jobs.errors import CallerGone, DeadlineExceeded, WorkerStopping
+from txworker.jobs.errors import CallerGone, CallerLeft, DeadlineExceeded, WorkerStopping
 from txworker.ports import NO_OBSERVER, Observer
 from txworker.rpc.call_queue import CallQueue
 from txworker.rpc.followers import Follower, FollowerGroups, WaitForMore
@@ -108,7 +108,7 @@ class Caller:
         Call ask() in the reactor thread and block until its Deferred fires. Any thread but the reactor's.
 
         Raises:
-            CallerGone: the client left, or its deadline passed.
+            CallerGone: the client left, or its deadline passed; CallerLeft if ask() was called before.
             WorkerStopping: the bridge is closed.
             twisted.internet.defer.TimeoutError: the time limit passed, up to CHECK_SECONDS ago.
             Exception: what the Deferred fails with.
@@ -118,7 +118,7 @@ class Caller:
         except CancelledError as error:
             if self.timed_out:
                 raise DeferredTimeout(within_seconds, "the reactor was busy") from error
-            raise (WorkerStopping if self._bridge.closed else CallerGone) from error
+            raise (WorkerStopping if self._bridge.closed else CallerLeft) from error
 
     @contextmanager
     def following(self, topic: Hashable, more: WaitForMore) -> Iterator[Follower]:

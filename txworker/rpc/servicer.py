@@ -12,7 +12,7 @@ from twisted.internet.defer import TimeoutError as DeferredTimeout
 from txworker.base.logs import Logger
 from txworker.base.ratelimit import Allows
 from txworker.jobs import Job
-from txworker.jobs.errors import CallerGone, InvalidRequest, TxWorkerError, shown_words
+from txworker.jobs.errors import CallerGone, CallerLeft, InvalidRequest, TxWorkerError, shown_words
 from txworker.pb import worker_pb2 as pb
 from txworker.pb import worker_pb2_grpc
 from txworker.ports import NO_OBSERVER, LiveUsages, Observer, Tracer
@@ -175,9 +175,10 @@ class WorkerServicer(worker_pb2_grpc.WorkerServicer):
         return self._answered(context, answer)
 
     def _log_refusal(self, request_id: str, peer: str, error: TxWorkerError) -> None:
-        text = "An order of {peer}{request_id} was refused: {error}"
+        done = "not answered" if isinstance(error, CallerLeft) else "refused"
+        text = "An order of {peer}{request_id} was {done}: {error}"
         request = f", request {shown_words([request_id])}," if request_id else ""
-        self._log.info(text, peer=peer, request_id=request, error=error)
+        self._log.info(text, peer=peer, request_id=request, done=done, error=error)
 
     def _submitted(self, request: pb.StartJobReq, context: grpc.ServicerContext) -> Job:
         caller = self._bridge.caller(context)
@@ -190,6 +191,8 @@ class WorkerServicer(worker_pb2_grpc.WorkerServicer):
             spec = self._tracer.job(spec)
         try:
             return caller.call(lambda: self._worker.submit(spec, caller.there), ANSWER_SECONDS)
+        except CallerLeft:
+            raise
         except CallerGone:
             caller.check()  # raises DeadlineExceeded if that is the reason
             raise

@@ -41,6 +41,7 @@ _CODES: dict[type[errors.TxWorkerError], grpc.StatusCode] = {
     errors.OffsetBeyondEnd: grpc.StatusCode.OUT_OF_RANGE,
     errors.OutputGone: grpc.StatusCode.DATA_LOSS,
     errors.CallerGone: grpc.StatusCode.CANCELLED,
+    errors.CallerLeft: grpc.StatusCode.CANCELLED,
     errors.DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
     errors.MessageLate: grpc.StatusCode.DEADLINE_EXCEEDED,
 }
