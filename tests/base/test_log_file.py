@@ -80,6 +80,19 @@ class LogFileTests(SynchronousTestCase):
         self.file.write("two\n")
         self.assertEqual("onone\ntwo\n", self.path.read_text())
 
+    def test_no_regular_file(self) -> None:
+        """A pipe gets each line once, and is not renamed: it has no size that a cut or a rotation could go by."""
+        reading, writing = os.pipe()
+        self.addCleanup(os.close, reading)
+        name = f"/proc/self/fd/{writing}"
+        file = AppendedLogFile(name, 10, self.cuts.append, self.clock.seconds)
+        os.close(writing)
+        self.addCleanup(file.close)
+        for number in range(3):
+            file.write(f"line {number}\n")
+        self.assertEqual(b"line 0\nline 1\nline 2\n", os.read(reading, 1000))
+        self.assertEqual([], self.cuts)
+
     def test_own_rotation(self) -> None:
         """With rotate_bytes the file is renamed as twistd does it, and no line is missing or doubled."""
         file = self.opened(rotate_bytes=10)

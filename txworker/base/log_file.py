@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import time
 from collections import deque
 from collections.abc import Callable
@@ -21,6 +22,8 @@ class AppendedLogFile(LogFile):
     NULs before it. A program that copies the file and then cuts it (logrotate's copytruncate) misses what was written
     in between, so the last lines are written again when a cut is noticed, which is before the next line.
     cut(lines) is called then. Reactor thread.
+
+    What is no regular file, such as a pipe at /dev/stderr, is neither rotated nor found cut: it has no size.
 
     Raises:
         OSError: the file cannot be opened.
@@ -44,7 +47,9 @@ class AppendedLogFile(LogFile):
         """Twisted calls it at the start, and after a rotation of its own."""
         self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115  # it stays open
         self.closed = False
-        self.size = os.fstat(self._file.fileno()).st_size
+        status = os.fstat(self._file.fileno())
+        self._regular = stat.S_ISREG(status.st_mode)
+        self.size = status.st_size
 
     def reopen(self) -> None:
         """
@@ -66,6 +71,9 @@ class AppendedLogFile(LogFile):
     def write(self, data: str | bytes) -> None:
         """Append a text, whole. Raises OSError."""
         data = data.encode() if isinstance(data, str) else data
+        if not self._regular:
+            self._append(data)
+            return
         again = self._after_cut()
         if self.shouldRotate():
             self.rotate()
