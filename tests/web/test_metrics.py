@@ -14,10 +14,12 @@ from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.server import Site
 
+from txworker.daemon.web_door import build
 from txworker.jobs import Job, JobSpec, JobState
 from txworker.ports import Observer
 from txworker.web.metrics import Metrics, MetricsThreads
 from txworker.web.reading import Rising, ShimReadings, Sources
+from txworker.worker.readiness import CAUSES
 
 JOB = Job("an-id", JobSpec("true"), 0.0, started_at=100.0, finished_at=103.0, state=JobState.FAILED)
 
@@ -36,13 +38,13 @@ def sources(**changed: Any) -> Sources:
             threads=lambda: 8,
             calls_waiting=lambda: 0,
             reasons=lambda: {},
-            causes=("stopping", "store"),
+            causes=CAUSES,
             shim=ShimReadings(lambda: True, lambda: 2, True),
             registered=lambda: True,
             certificate_expiry=lambda: 1.8e9,
             name="a-worker",
             instance=3,
-            build={"version": "1", "python": "3"},
+            build=build(),
         ),
         **changed,
     )
@@ -138,6 +140,20 @@ class ReadingTests(SynchronousTestCase):
         self.assertEqual(1, value(metrics, "txworker_not_ready", cause="store"))
         self.assertEqual(0, value(metrics, "txworker_not_ready", cause="stopping"))
 
+    def test_some_names(self) -> None:
+        """Every metric is found by a scrape of its name alone, which reads no other one."""
+        metrics = Metrics()
+        metrics.read(sources())
+        metrics.observer.refused("MAX_RUNNING")
+        metrics.observer.call_answered("StartJob", "OK", 0.0, 0.0)
+        metrics.observer.stream_opened("WatchJobs")
+        for name, kind, *_ in metrics.instruments.described:
+            sample = f"{name}_count" if kind == "histogram" else name
+            text = generate_latest(metrics.registry.restricted_registry([sample])).decode()
+            self.assertRegex(text, rf"(?m)^{sample}[ {{]")
+        text = generate_latest(metrics.registry.restricted_registry(["process_open_fds"])).decode()
+        self.assertRegex(text, r"(?m)^process_open_fds ")
+
     def test_what_is_not_there(self) -> None:
         """A worker without shim, scheduler or TLS has no metric that would tell of them."""
         metrics = Metrics()
@@ -212,6 +228,10 @@ class Beginning:
 
     def __init__(self, begun: threading.Event) -> None:
         self._begun = begun
+
+    def describe(self) -> list[Any]:
+        """Prometheus: what collect() has, asked for when it is registered."""
+        return []
 
     def collect(self) -> list[Any]:
         """Prometheus: the metrics."""

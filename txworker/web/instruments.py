@@ -52,7 +52,7 @@ class Instruments:
         def collect() -> Metric:
             return CounterMetricFamily(name.removesuffix("_total"), help, value=read())
 
-        self._registry.register(_Read(collect))
+        self._registry.register(_Read(CounterMetricFamily(name.removesuffix("_total"), help), collect))
 
     def read_gauge(self, name: str, help: str, read: Callable[[], float | None]) -> None:
         """A gauge with the value that read() returns; None: there is none at present."""
@@ -61,7 +61,7 @@ class Instruments:
         def collect() -> Metric:
             return GaugeMetricFamily(name, help, value=read())
 
-        self._registry.register(_Read(collect))
+        self._registry.register(_Read(GaugeMetricFamily(name, help), collect))
 
     def read_gauges(self, name: str, help: str, label: str, read: Callable[[], Readings]) -> None:
         """A gauge with one label; read() returns a value for each value of the label."""
@@ -73,7 +73,7 @@ class Instruments:
                 family.add_metric((value_of_label,), value)
             return family
 
-        self._registry.register(_Read(collect))
+        self._registry.register(_Read(GaugeMetricFamily(name, help, labels=(label,)), collect))
 
     def constant(self, name: str, help: str, labels: Mapping[str, str]) -> None:
         """A gauge that is always 1 and carries its information in the labels."""
@@ -84,8 +84,15 @@ class Instruments:
 
 
 class _Read(Collector):
-    def __init__(self, collect: Callable[[], Metric]) -> None:
+    """described: the metric without values, by which a scrape of some names (`name[]`) finds it."""
+
+    def __init__(self, described: Metric, collect: Callable[[], Metric]) -> None:
+        self._described = described
         self._collect = collect
+
+    def describe(self) -> Iterator[Metric]:
+        """prometheus-client: the metric, without being read."""
+        yield self._described
 
     def collect(self) -> Iterator[Metric]:
         """prometheus-client: the metric as it is now."""

@@ -26,7 +26,7 @@ class Metrics:
 
     def __init__(self, now: Callable[[], float] = time.time) -> None:
         disable_created_metrics()  # a second series for each counter, which would only tell when the worker started
-        self.registry = CollectorRegistry()
+        self.registry = CollectorRegistry(auto_describe=True)  # for a scrape of some names: /metrics?name[]=…
         self.instruments = Instruments(self.registry)
         self.observer = CountingObserver(self.instruments, now)
         ProcessCollector(registry=self.registry)
