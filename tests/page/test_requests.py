@@ -11,6 +11,7 @@ from twisted.web.resource import Resource
 
 from tests.page.fakes import FakeBrowser, away, record
 from txworker.client import JobNotRunning, JobRemoved, NoSuchJob
+from txworker.page.event_stream import MOST_STREAMS
 from txworker.page.guard import HEADERS
 from txworker.page.page_resource import MOST_BODY
 from txworker.pb import worker_pb2 as pb
@@ -59,6 +60,18 @@ class RequestsTests(SynchronousTestCase):
             again = self.page.get(path, If_None_Match=answer.headers["etag"])
             self.assertEqual((304, b""), (again.status, again.body), path)
         self.assertEqual((200, b""), (self.page.send("HEAD", "/").status, self.page.send("HEAD", "/").body))
+
+    def test_head(self) -> None:
+        """HEAD gets the headers of GET and ends, also where GET goes on; no line of the log is written for it."""
+        with capturedLogs() as events:
+            for path in ("/", "/static/list.js", "/none", "/api/jobs", "/api/events", "/api/job/events?worker=w&id=j1"):
+                asked, head = self.page.get(path), self.page.send("HEAD", path)
+                self.assertEqual((asked.status, b""), (head.status, head.body), path)
+                for name in ("content-type", "content-length", "cache-control"):
+                    self.assertEqual(asked.headers.get(name), head.headers.get(name), (path, name))
+        self.assertEqual([], [formatEvent(event) for event in events])
+        streams = [path for path in ("/api/events", "/api/job/events?worker=w&id=j1") for _ in range(MOST_STREAMS)]
+        self.assertEqual({200}, {self.page.send("HEAD", path).status for path in streams})
 
     def test_no_inline(self) -> None:
         """The pages have neither scripts nor styles of their own, which the policy forbids, nor addresses elsewhere."""
@@ -152,9 +165,16 @@ class RequestsTests(SynchronousTestCase):
         for body, words in (
             (b"[]", "must be a JSON object"),
             (b"{", "must be a JSON object"),
+            (b"[" * MOST_BODY, "must be a JSON object"),
             ({"worker": "w"}, "worker and id must be strings"),
-            ({**STOP, "grace": -1}, "grace must be a number of seconds"),
+            ({**STOP, "id": "\ud800"}, "worker and id must be strings"),
+            ({**STOP, "worker": "\udfff"}, "worker and id must be strings"),
             ({**STOP, "grace": True}, "grace must be a number of seconds"),
+            ({**STOP, "grace": "1"}, "grace must be a number of seconds"),
+            ({**STOP, "grace": -1}, "grace must be from 0 to"),
+            ({**STOP, "grace": 1e300}, "grace must be from 0 to"),
+            ({**STOP, "grace": float("nan")}, "grace must be from 0 to"),
+            ({**STOP, "grace": float("inf")}, "grace must be from 0 to"),
         ):
             answer = self.stop(body)
             self.assertEqual(400, answer.status)

@@ -7,6 +7,7 @@ from unittest import mock
 
 from twisted.internet.error import CannotListenError
 from twisted.internet.testing import MemoryReactorClock, StringTransport
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
@@ -91,6 +92,17 @@ class WebServerTests(SynchronousTestCase):
         self.assertEqual((200, ""), self.ask(b"HEAD /readyz HTTP/1.1"))
         self.assertEqual((404, "not found\n"), self.ask(b"GET /<b> HTTP/1.1"))
         self.assertEqual((405, "GET or HEAD\n"), self.ask(b"DELETE /readyz HTTP/1.1"))
+
+    def test_head(self) -> None:
+        """A probe by HEAD gets the length of the body, and leaves no line in the log."""
+        with capturedLogs() as events:
+            for path in (b"/livez", b"/readyz", b"/", b"/none"):
+                protocol, transport = self.connect()
+                protocol.dataReceived(b"HEAD " + path + b" HTTP/1.1\r\nHost: h\r\n\r\n")
+                head, _, body = transport.value().partition(b"\r\n\r\n")
+                self.assertEqual(b"", body)
+                self.assertRegex(head, rb"(?i)\r\ncontent-length: [1-9]")
+        self.assertEqual([], [formatEvent(event) for event in events])
 
     def test_not_ready(self) -> None:
         """A worker that takes no jobs says why, a line for each reason; it is alive meanwhile."""

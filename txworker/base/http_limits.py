@@ -1,4 +1,4 @@
-"""Limits of HTTP connections: how many there are, how long a request may take to come, how large it may be."""
+"""Limits of HTTP connections: how many there are, how long a request takes to come, how large it is. And HEAD."""
 
 from __future__ import annotations
 
@@ -164,6 +164,17 @@ class LimitedRequest(Request):
 
         self.notifyFinish().addBoth(answered)
         super().process()
+
+
+def body_for(request: Request, body: bytes) -> bytes:
+    """
+    What a resource's render() returns for that body: to HEAD nothing, with the body's length among the headers. Twisted
+    would do the same, with a line of the log for each such request.
+    """
+    if request.method != b"HEAD":
+        return body
+    request.setHeader(b"content-length", str(len(body)).encode())
+    return b""
 
 
 def _is_idle(connection: LimitedConnection) -> bool:

@@ -20,6 +20,13 @@ PING_SECONDS = 15.0
 """How often a comment is sent: it reveals a browser that has vanished, and proxies keep the connection open."""
 
 
+def set_headers(request: Request) -> None:
+    """Those of an answer that is a stream of events."""
+    request.setHeader("Content-Type", "text/event-stream; charset=utf-8")
+    request.setHeader("Cache-Control", "no-store")
+    request.setHeader("X-Accel-Buffering", "no")  # nginx would buffer events otherwise
+
+
 class Ceiling:
     """Limits how many streams are open."""
 
@@ -59,9 +66,7 @@ class EventStream:
         self._ceiling = ceiling
         self._ended: list[Callable[[], None]] = []
         self._ping: Timer | None = None
-        request.setHeader("Content-Type", "text/event-stream; charset=utf-8")
-        request.setHeader("Cache-Control", "no-store")
-        request.setHeader("X-Accel-Buffering", "no")  # nginx would buffer events otherwise
+        set_headers(request)
         request.notifyFinish().addBoth(lambda _: self._over())
         request.registerProducer(self, True)
         self._write(b"retry: 2000\n\n")

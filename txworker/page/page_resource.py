@@ -12,6 +12,7 @@ from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
+from txworker.base.http_limits import body_for
 from txworker.base.logs import Logger
 from txworker.client import InvalidRequest, JobNotRunning, JobRemoved, NoSuchJob, NotPermitted, Unreachable, WorkerError
 from txworker.page.access import Access, Action, Caller, Forbidden
@@ -120,11 +121,12 @@ class PageResource(Resource):
         protect(request)
         try:
             self._guard.check(request)
-            return self._render(request)
+            answer = self._render(request)
         except Refused as refused:
-            return _error(request, refused.status, str(refused))
+            answer = _error(request, refused.status, str(refused))
         except tuple(kind for kind, _ in _STATUSES) as error:
-            return _error(request, _status(error), sentence_of(error))
+            answer = _error(request, _status(error), sentence_of(error))
+        return body_for(request, answer) if isinstance(answer, bytes) else answer
 
     def _render(self, request: Request) -> bytes | int:
         if not request.postpath:  # below another resource, and without the slash that relative links need
@@ -205,7 +207,7 @@ def _body(request: Request) -> dict[str, Any]:
         raise Refused(413, f"the body is longer than {MOST_BODY} bytes")
     try:
         body = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):  # the latter: it is nested too deeply
         body = None
     if not isinstance(body, dict):
         raise Refused(400, "the body must be a JSON object")

@@ -9,7 +9,7 @@ from txworker.base.logs import Logger
 from txworker.base.reactor import Clock
 from txworker.client import NoSuchJob, WorkerError
 from txworker.page.access import Access, Action
-from txworker.page.event_stream import MOST_STREAMS, Ceiling, EventStream
+from txworker.page.event_stream import MOST_STREAMS, Ceiling, EventStream, set_headers
 from txworker.page.guard import Refused
 from txworker.page.job_stream import JobStream
 from txworker.page.list_stream import ListStream, listed
@@ -26,6 +26,9 @@ DEFAULT_LISTED, MOST_LISTED = 200, 5000
 """How many jobs the list shows."""
 
 MOST_OFFSET = 2**62
+
+MOST_GRACE = 315_576_000_000
+"""Seconds: what a duration of the wire may be."""
 
 
 class Routes:
@@ -72,7 +75,8 @@ class Routes:
 
     async def _list_events(self, call: Call) -> None:
         selection, limit = selection_of(call.query), _limit(call)
-        stream = EventStream(call.request, self._clock, self._ceiling)
+        if (stream := self._stream(call)) is None:
+            return
         ListStream(stream, self._clock, self._now, self._jobs, list(self._links.values()), selection, limit)
 
     async def _job(self, call: Call) -> dict[str, Any]:
@@ -88,7 +92,8 @@ class Routes:
     async def _job_events(self, call: Call) -> None:
         link, job_id, stderr = self._link(call.one("worker")), call.one("id"), call.maybe("stderr") == "1"
         offset = _resumed_at(call)
-        stream = EventStream(call.request, self._clock, self._ceiling)
+        if (stream := self._stream(call)) is None:
+            return
         JobStream(stream, self._clock, self._jobs, self._samples, link, job_id)
         if call.maybe("output") != "0":
             OutputStream(stream, self._clock, link, job_id, offset, stderr)
@@ -100,10 +105,12 @@ class Routes:
 
     async def _stop(self, call: Call) -> dict[str, Any]:
         worker, job_id, grace = (call.body.get(name) for name in ("worker", "id", "grace"))
-        if not (isinstance(worker, str) and isinstance(job_id, str) and job_id):
+        if not (_is_text(worker) and _is_text(job_id) and job_id):
             raise Refused(400, "worker and id must be strings")
-        if grace is not None and (isinstance(grace, bool) or not isinstance(grace, (int, float)) or grace < 0):
-            raise Refused(400, "grace must be a number of seconds, 0 or more, or null")
+        if grace is not None and (isinstance(grace, bool) or not isinstance(grace, (int, float))):
+            raise Refused(400, "grace must be a number of seconds, or null")
+        if grace is not None and not 0 <= grace <= MOST_GRACE:  # NaN is not, either
+            raise Refused(400, f"grace must be from 0 to {MOST_GRACE} seconds")
         link = self._link(worker)
         try:
             row = link.learn(await link.client.stop(job_id, grace))
@@ -121,10 +128,23 @@ class Routes:
         )
         return row.as_json()
 
+    def _stream(self, call: Call) -> EventStream | None:
+        """The stream of events that answers; None: the request is a HEAD, which is answered here."""
+        if call.request.method != b"HEAD":
+            return EventStream(call.request, self._clock, self._ceiling)
+        set_headers(call.request)
+        call.request.finish()
+        return None
+
     def _link(self, name: str) -> WorkerLink:
         if name not in self._links:
             raise Refused(404, f"this page shows no worker with that name; it shows {', '.join(self._links)}")
         return self._links[name]
+
+
+def _is_text(value: object) -> bool:
+    """A string that can be sent: JSON may hold halves of characters."""
+    return isinstance(value, str) and not any("\ud800" <= char <= "\udfff" for char in value)
 
 
 def _limit(call: Call) -> int:

@@ -8,6 +8,8 @@ from twisted.web.http import NOT_ALLOWED, OK, SERVICE_UNAVAILABLE
 from twisted.web.resource import Resource
 from twisted.web.server import Request
 
+from txworker.base.http_limits import body_for
+
 
 class TextPage(Resource):
     """A page of plain text that must not be cached. text() returns the status and the text. Reactor thread."""
@@ -28,7 +30,7 @@ class TextPage(Resource):
         request.setHeader(b"content-type", b"text/plain; charset=utf-8")
         request.setHeader(b"cache-control", b"no-store")
         request.setHeader(b"x-content-type-options", b"nosniff")
-        return text.encode("utf-8", "backslashreplace")
+        return body_for(request, text.encode("utf-8", "backslashreplace"))
 
 
 def livez() -> TextPage:
