@@ -122,6 +122,13 @@ def test_terminal_text(web: Page, tab: Browser) -> None:
         ("\x1b[48;2;1;2;300mx", [["x", {"flags": "", "fore": "", "back": "rgb(1,2,255)"}]]),
         ("\x1b[38;5mx", [["x", {"flags": "", "fore": 0, "back": ""}]]),
         ("a\x1b[2K\x1b[10;3Hb\x1b]0;title\x07c\x1bPq\x1b\\d\x1b(Be", [[letter, plain] for letter in "abcde"]),
+        ("\x1b[38:5:9mx", [["x", {"flags": "", "fore": 9, "back": ""}]]),
+        ("\x1b[38:2:1:2:3;1mx", [["x", {"flags": "b", "fore": "rgb(1,2,3)", "back": ""}]]),
+        ("\x1b[48:2::1:2:3mx", [["x", {"flags": "", "fore": "", "back": "rgb(1,2,3)"}]]),
+        ("\x1b[4:3mx\x1b[4:0my", [["x", {"flags": "u", "fore": "", "back": ""}], ["y", plain]]),
+        ("\x1b[58;5;1;3mx", [["x", {"flags": "i", "fore": "", "back": ""}]]),
+        ("\x1b[58:2::1:3:4;58;2;1;3;4mx", [["x", plain]]),
+        ("\x1b[>4;2m\x1b[?4mx", [["x", plain]]),
         ("10%\r99%\r", [["99%", plain]]),
         ("\x00\x7f\x9b\u202e", [["\u2400\u2421\\u009b\\u202e", plain]]),
         ("<b>", [["<b>", plain]]),
@@ -129,6 +136,24 @@ def test_terminal_text(web: Page, tab: Browser) -> None:
     ]
     for text, runs in table:
         assert tab.module("/static/ansi.js", "m.runsOf(given[0], m.PLAIN)[0]", text) == runs, text
+
+
+def test_samples_that_come_again(web: Page, tab: Browser) -> None:
+    """A connection that is made again brings samples that are known: each time is in the plots once, in order."""
+    tab.open(web.url)
+    script = """(() => {
+        const samples = { time: [], cpu: [] };
+        const more = (...times) => m.addSamples(samples, { time: times, cpu: times.map((at) => at / 10) });
+        more(10, 20);
+        more(30);
+        const seen = [structuredClone(samples)];
+        more(10, 30, 40);
+        return [...seen, samples];
+    })()"""
+    assert tab.module("/static/plots.js", script) == [
+        {"time": [10, 20, 30], "cpu": [1, 2, 3]},
+        {"time": [10, 30, 40], "cpu": [1, 3, 4]},
+    ]
 
 
 def test_window(web: Page, tab: Browser) -> None:
@@ -235,7 +260,7 @@ def test_plots(daemon: Daemon, web: Page, tab: Browser) -> None:
     tab.open(job_url(web, daemon.addr, job_id))
     for plot in ("#cpu-plot", "#memory-plot", "#output-plot"):
         tab.until(f"{COLOURS} > 3", plot)
-    tab.until("Number(document.getElementById('cpu-now').innerText) > 0.2")
+    tab.until("Number(document.getElementById('cpu-now').innerText) > 0")
     kill(daemon, job_id)
     tab.open(web.url)
     for plot in ("#running-plot", "#launches-plot", "#failures-plot"):

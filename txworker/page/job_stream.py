@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -20,15 +21,26 @@ TICK_SECONDS = 0.25
 
 
 class JobStream:
-    """Sends "record" (all of it), "row" (what changes while it runs), "samples" (new ones) and "worker"."""
+    """
+    Sends "record" (all of it), "row" (what changes while it runs), "samples" (new ones) and "worker". now() is the time
+    of day.
+    """
 
     _log = Logger()
 
     def __init__(
-        self, stream: EventStream, clock: Clock, jobs: JobTable, samples: Samples, link: WorkerLink, job_id: str
+        self,
+        stream: EventStream,
+        clock: Clock,
+        now: Callable[[], float],
+        jobs: JobTable,
+        samples: Samples,
+        link: WorkerLink,
+        job_id: str,
     ) -> None:
         self._stream = stream
         self._clock = clock
+        self._now = now
         self._jobs = jobs
         self._samples = samples
         self._link = link
@@ -86,7 +98,7 @@ class JobStream:
         row = self._link.learn(record)
         self._changed = False
         self._recorded = True
-        self._stream.send("record", {**row.as_json(), **details(record)})
+        self._stream.send("record", {**row.as_json(), **details(record), "now": self._now()})
 
     def _send_samples(self) -> None:
         columns = self._samples.of(self._key)

@@ -94,7 +94,7 @@ class Routes:
         offset = _resumed_at(call)
         if (stream := self._stream(call)) is None:
             return
-        JobStream(stream, self._clock, self._jobs, self._samples, link, job_id)
+        JobStream(stream, self._clock, self._now, self._jobs, self._samples, link, job_id)
         if call.maybe("output") != "0":
             OutputStream(stream, self._clock, link, job_id, offset, stderr)
 

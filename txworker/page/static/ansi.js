@@ -36,16 +36,18 @@ function push(runs, text, style) {
 }
 
 function changed(style, parameters) {
-  const codes = parameters.split(/[;:]/).map((word) => Number(word) || 0);
+  if (/[^0-9;:]/.test(parameters)) return style; // a terminal's own, such as \x1b[>4;2m
+  const words = parameters.split(";");
   let { flags, fore, back } = style;
   const without = (flag) => flags.replaceAll(flag, "");
-  for (let i = 0; i < codes.length; i++) {
-    const code = codes[i];
+  for (let i = 0; i < words.length; i++) {
+    const [code, ...below] = numbers(words[i].split(":")); // 4:3, 38:2::1:2:3
     if (code === 0) [flags, fore, back] = ["", "", ""];
     else if (code === 1) flags = `${without("b")}b`;
     else if (code === 2) flags = `${without("d")}d`;
     else if (code === 3) flags = `${without("i")}i`;
-    else if (code === 4) flags = `${without("u")}u`;
+    else if (code === 4 && below[0] === 0) flags = without("u");
+    else if (code === 4 || code === 21) flags = `${without("u")}u`;
     else if (code === 7) flags = `${without("r")}r`;
     else if (code === 9) flags = `${without("s")}s`;
     else if (code === 22) flags = flags.replace(/[bd]/g, "");
@@ -59,20 +61,24 @@ function changed(style, parameters) {
     else if (code >= 100 && code <= 107) back = code - 100 + 8;
     else if (code === 39) fore = "";
     else if (code === 49) back = "";
-    else if (code === 38 || code === 48) {
-      let colour = "";
-      if (codes[i + 1] === 5) [colour, i] = [indexed(codes[i + 2]), i + 2];
-      else if (codes[i + 1] === 2) [colour, i] = [rgb(codes[i + 2], codes[i + 3], codes[i + 4]), i + 4];
-      else break;
+    else if (code === 38 || code === 48 || code === 58) { // 58: of the underline, which is not shown
+      const parts = below.length ? below : numbers(words.slice(i + 1, i + 5));
+      if (parts[0] !== 5 && parts[0] !== 2) break;
+      const colour = parts[0] === 5 ? indexed(parts[1]) : rgb(...(below.length > 4 ? parts.slice(2, 5) : parts.slice(1, 4)));
+      if (!below.length) i += parts[0] === 5 ? 2 : 4;
       if (code === 38) fore = colour;
-      else back = colour;
+      else if (code === 48) back = colour;
     }
   }
   return flags || fore !== "" || back !== "" ? { flags, fore, back } : PLAIN;
 }
 
-function rgb(...parts) {
-  return `rgb(${parts.map((part) => Math.min(255, part || 0)).join(",")})`;
+function numbers(words) {
+  return words.map((word) => Number(word) || 0);
+}
+
+function rgb(red = 0, green = 0, blue = 0) {
+  return `rgb(${[red, green, blue].map((part) => Math.min(255, part)).join(",")})`;
 }
 
 function indexed(code = 0) {

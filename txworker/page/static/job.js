@@ -1,12 +1,12 @@
 // One job: its record, what it uses, its output, and the button that stops it.
 import { Follower, UNFINISHED, ask, byId, bytes, el, setText, showNotice, ran, showWorkers, span, stateWords, wholeTime } from "./common.js";
-import { POWERS, Plot } from "./plots.js";
+import { POWERS, Plot, addSamples } from "./plots.js";
 import { Viewer } from "./viewer.js";
 
 const query = new URLSearchParams(location.search);
 const which = { worker: query.get("worker") || "", id: query.get("id") || "" };
 const stderr = query.get("stderr") === "1";
-let [job, mayStop, asked, offset] = [null, false, false, null];
+let [job, mayStop, asked, offset, ahead] = [null, false, false, null, 0]; // ahead: the server's clock of ours, in seconds
 
 byId("back").href = `./${sessionStorage.getItem("filters") ? `?${sessionStorage.getItem("filters")}` : ""}`;
 
@@ -51,6 +51,7 @@ const follower = new Follower(address, {
   },
   record(record) {
     job = record;
+    ahead = record.now - Date.now() / 1000;
     showJob();
     showRecord();
   },
@@ -59,7 +60,7 @@ const follower = new Follower(address, {
     follower.finish();
   },
   samples(more) {
-    for (const [name, values] of Object.entries(more)) samples[name].push(...values);
+    addSamples(samples, more);
     showPlots();
   },
   skip(at) {
@@ -110,7 +111,7 @@ function showFacts() {
   const facts = [];
   const add = (name, value) => value && facts.push(el("span", {}, `${name} `, el("b", {}, value)));
   if (job.outcome) add(/^\d+$/.test(job.outcome) ? "exit code" : "ended by", job.outcome);
-  if (job.started !== null) add(job.finished === null ? "running for" : "ran", ran(job, Date.now() / 1000));
+  if (job.started !== null) add(job.finished === null ? "running for" : "ran", ran(job, Date.now() / 1000 + ahead));
   add("started", wholeTime(job.started));
   add("output", bytes(job.output) + (job.truncated ? ", cut" : ""));
   for (const [name, value] of Object.entries(job.labels)) facts.push(el("span", {}, el("bdi", { class: "label" }, `${name}=${value}`)));

@@ -81,6 +81,15 @@ export class Plot {
 export const WHOLE = [1, 2, 5].flatMap((one) => [...Array(9).keys()].map((power) => one * 10 ** power)).sort((a, b) => a - b);
 export const POWERS = [...Array(50).keys()].map((power) => 2 ** power);
 
+// Columns of samples, and further ones. A connection that is made again brings those that are known once more.
+export function addSamples(samples, more) {
+  const again = samples.time.findIndex((at) => at >= more.time[0]);
+  for (const [name, values] of Object.entries(more)) {
+    if (again >= 0) samples[name].length = again;
+    samples[name].push(...values);
+  }
+}
+
 function minute(seconds, whole = false) {
   const text = new Date(seconds * 1000).toLocaleTimeString([], { hour12: false });
   return whole === true ? text : text.slice(0, 5);
