@@ -25,10 +25,13 @@ from tests.live.test_journal import UNIT as JOURNAL
 from tests.support.daemon import LIMIT
 from tests.support.shell_pages import PAGES, STORY, TOP, Block, blocks, missing, names, unprinted
 from tests.support.systemd import Systemd, why_not
+from txworker.config import load
 
 BLOCKS = [block for page in PAGES for block in blocks(page)]
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-INSTALL_SECONDS = 600.0
+BLOCK_SECONDS, INSTALL_SECONDS = 240.0, 600.0
+"""Limits of blocks that hang; promtool alone takes five seconds of a CPU, and the machine may be busy."""
+
 PRIVATE = ("/etc", "/opt", "/srv", "/var")
 TARGETS = ("sysinit", "basic", "multi-user", "network-online", "shutdown")
 
@@ -63,7 +66,7 @@ class Shell:
         """Run the block, and compare its status and what it prints with what the page says."""
         process = self._begin(block.script)
         head = self._interrupt(process, block) if block.until else ""
-        output = head + process.communicate(timeout=INSTALL_SECONDS if "pypi" in block.needs else LIMIT)[0]
+        output = head + process.communicate(timeout=INSTALL_SECONDS if "pypi" in block.needs else BLOCK_SECONDS)[0]
         expected = (0, 130, -signal.SIGINT) if block.until else (block.status,)
         assert process.returncode in expected, f"{block}\nstatus {process.returncode}:\n{output}"
         line = unprinted(block, output, self.values)
@@ -92,7 +95,7 @@ trap 'env -0 >{shlex.quote(str(self._kept))}' EXIT
         """Ctrl-C once the line is there; what was printed until then."""
         head = ""
         assert process.stdout is not None
-        limit = threading.Timer(LIMIT, os.killpg, (process.pid, signal.SIGKILL))
+        limit = threading.Timer(BLOCK_SECONDS, os.killpg, (process.pid, signal.SIGKILL))
         limit.start()
         try:
             for line in process.stdout:
@@ -200,6 +203,17 @@ def test_every_block_is_run() -> None:
     programs = {shlex.split(line, comments=True)[0] for block in BLOCKS if not block.places for line in lines(block)}
     assert programs == set(NEVER_RUN)
     assert all(block.places for page in STORY[1:] for block in blocks(page))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_configurations(page: str, tmp_path: Path) -> None:
+    """What a page says to write into worker.toml is a configuration that a worker takes."""
+    for number, text in enumerate(
+        re.findall(r"^```toml\n(.*?)^```$", (TOP / page).read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    ):
+        path = tmp_path / f"{number}.toml"
+        path.write_text(text, encoding="utf-8")
+        assert load(path).source == path
 
 
 def lines(block: Block) -> list[str]:

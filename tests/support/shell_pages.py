@@ -15,7 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 TOP = Path(__file__).resolve().parents[2]
-STORY = ("docs/operations.md", "docs/limits.md", "docs/tls.md", "docs/debugging.md")
+STORY = (
+    "docs/operations.md",
+    "docs/metrics.md",
+    "docs/limits.md",
+    "docs/tls.md",
+    "docs/page.md",
+    "docs/logs.md",
+    "docs/debugging.md",
+)
 """The pages whose blocks are run, one after the other: each goes on where the one before has ended."""
 
 PAGES = (*STORY, "docs/containers.md")
