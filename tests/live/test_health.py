@@ -113,4 +113,4 @@ def test_many_that_nobody_reads(a_daemon: Callable[..., Daemon]) -> None:
         wait_until(lambda: stub.Check(pb.HealthCheckRequest(), timeout=LIMIT).status == NOT_SERVING)
         begun = time.monotonic()
         assert worker.stop() == 0
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - begun < LIMIT / 2

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(
 def promtool(*arguments: str, text: bytes = b"", place: Path = PROMETHEUS) -> str:
     """What promtool says; fails unless it is content."""
     words = ["promtool", *arguments]
-    ended = subprocess.run(words, input=text, capture_output=True, cwd=place, timeout=60, check=False)
+    ended = subprocess.run(words, input=text, capture_output=True, cwd=place, timeout=240, check=False)
     said = (ended.stdout + ended.stderr).decode()
     assert ended.returncode == 0, said
     return said

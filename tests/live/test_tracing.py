@@ -46,10 +46,10 @@ class Collector:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def read(self) -> None:
-        """Take in all that has come."""
+        """Take in all that has come: a worker that has ended has waited for an answer to each."""
         try:
             while True:
-                request = ExportTraceServiceRequest.FromString(self._came.get(timeout=0.2))
+                request = ExportTraceServiceRequest.FromString(self._came.get_nowait())
                 for of_resource in request.resource_spans:
                     self.resource = {one.key: one.value.string_value for one in of_resource.resource.attributes}
                     for scope in of_resource.scope_spans:

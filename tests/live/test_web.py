@@ -31,7 +31,7 @@ from txworker.pb import worker_pb2 as pb
 
 PROMETHEUS = shutil.which("prometheus")
 DOCS = Path(__file__).parents[2] / "docs"
-RULES, PAGE = DOCS / "prometheus" / "alerts.yml", DOCS / "metrics.md"
+RULES = DOCS / "prometheus" / "alerts.yml"
 
 
 @pytest.fixture(scope="module")
@@ -51,20 +51,30 @@ def test_jobs_and_calls(worker: Daemon) -> None:
     with pytest.raises(grpc.RpcError):
         worker.query("nobody")
     sleeping = worker.start("sleep", "1000")
-    now = wait_until(lambda: (found := metrics(worker))['txworker_jobs{state="RUNNING"}'] == 1 and found)
+    risen = {
+        "txworker_jobs_started_total": 2,
+        "txworker_job_launch_seconds_count": 2,
+        'txworker_jobs_ended_total{state="FAILED"}': 1,
+        'txworker_jobs_refused_total{reason="EXECUTABLE_NOT_FOUND"}': 1,
+        "txworker_output_bytes_total": 6,
+        'txworker_grpc_calls_total{code="OK",method="StartJob"}': 2,
+        'txworker_grpc_calls_total{code="NOT_FOUND",method="QueryJob"}': 1,
+    }
+    present = {'txworker_jobs{state="RUNNING"}': 1, "txworker_shim_alive": 1, "txworker_shim_jobs": 1}
 
-    def risen(name: str) -> float:
-        return float(now[name] - before.get(name, 0))
+    def missing() -> dict[str, float]:
+        """What a scrape has otherwise; a call is counted after its answer was sent."""
+        now = metrics(worker)
+        values = {name: now.get(name, 0) - before.get(name, 0) for name in risen}
+        values |= {name: now[name] for name in present}
+        return {name: value for name, value in values.items() if value != {**risen, **present}[name]}
 
-    assert risen("txworker_jobs_started_total") == 2
-    assert risen("txworker_job_launch_seconds_count") == 2
-    assert risen('txworker_jobs_ended_total{state="FAILED"}') == 1
-    assert risen('txworker_jobs_refused_total{reason="EXECUTABLE_NOT_FOUND"}') == 1
-    assert risen("txworker_output_bytes_total") == 6
-    assert risen('txworker_grpc_calls_total{code="OK",method="StartJob"}') == 2
-    assert risen('txworker_grpc_calls_total{code="NOT_FOUND",method="QueryJob"}') == 1
-    assert risen("txworker_store_commit_seconds_count") >= 4
-    assert (now["txworker_shim_alive"], now["txworker_shim_jobs"], now["txworker_ready"]) == (1, 1, 1)
+    with suppress(AssertionError):
+        wait_until(lambda: not missing())
+    assert missing() == {}
+    now = metrics(worker)
+    assert now["txworker_store_commit_seconds_count"] - before["txworker_store_commit_seconds_count"] >= 4
+    assert now["txworker_ready"] == 1
     worker.stub.StopJob(pb.StopJobReq(jobID=sleeping), timeout=LIMIT)
     wait_until(lambda: metrics(worker)['txworker_jobs_ended_total{state="STOPPED"}'] == 1)
 
@@ -143,8 +153,8 @@ def test_lost_shim(a_daemon: Callable[..., Daemon]) -> None:
     worker.start("sleep", "1000")
     os.kill(worker.shim(), signal.SIGKILL)
     now = wait_until(lambda: (found := metrics(worker))['txworker_jobs_ended_total{state="LOST"}'] == 1 and found)
-    assert (now["txworker_shim_ends_total"], now["txworker_shim_alive"], now["txworker_shim_jobs"]) == (1, 1, 0)
-    assert ask(worker, "/readyz").status == 200
+    assert (now["txworker_shim_ends_total"], now["txworker_shim_jobs"]) == (1, 0)
+    wait_until(lambda: metrics(worker)["txworker_shim_alive"] == 1 and ask(worker, "/readyz").status == 200)
 
 
 @pytest.mark.slow
@@ -247,18 +257,9 @@ def test_prometheus(tmp_path: Path, a_daemon: Callable[..., Daemon]) -> None:
         assert value('sum(txworker_grpc_calls_total{method="StartJob", code="OK"})') == 300
         wait_until(lambda: value("sum(rate(txworker_jobs_started_total[1m]))") > 0)
         assert value("histogram_quantile(0.99, sum by (le) (rate(txworker_job_launch_seconds_bucket[1m])))") > 0
-        assert value('ALERTS{alertname="TxworkerDown"}') == -1
+        assert value('ALERTS{alertname="TxworkerDown", alertstate="firing"}') == -1
         worker.stop(signal.SIGKILL)
         wait_until(lambda: value('ALERTS{alertname="TxworkerDown", alertstate="pending"}') == 1)
-
-
-def test_commands_of_the_page(worker: Daemon) -> None:
-    """The curl command that the page shows works."""
-    if shutil.which("curl") is None:
-        pytest.skip("curl is not installed")
-    (command,) = re.findall(r"^    (curl .*)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
-    words = command.replace("127.0.0.1:30001", web_addr(worker)).split()
-    assert subprocess.run(words, capture_output=True, text=True, check=True).stdout == "ok\n"
 
 
 @pytest.mark.slow
@@ -308,5 +309,5 @@ def test_stop(a_daemon: Callable[..., Daemon]) -> None:
                 while True:
                     client.send(1000 * b"GET /metrics HTTP/1.1\r\nHost: h\r\n\r\n")
         ask(worker, "/metrics")
-        assert worker.stop(limit_seconds=10.0) == 0
+        assert worker.stop() == 0
     assert [line for line in worker.log().splitlines() if re.search("#(warn|error|critical)|Traceback", line)] == []

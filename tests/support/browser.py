@@ -12,12 +12,13 @@ from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.support.wait import WebDriverWait
 
-from tests.support.daemon import LIMIT
-
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
 MISSING = "" if CHROMIUM and DRIVER else "there is no chromium, or no chromedriver (apt-get install chromium-driver)"
 """Why there is no browser; "": there is one."""
+
+LIMIT = 120.0
+"""Seconds: a browser beside a worker and other tests may take long to draw."""
 
 _ARGUMENTS = (
     "--headless",
@@ -107,6 +108,7 @@ def browser(place: Path) -> Iterator[Browser]:
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = Chrome(options, Service(DRIVER))
+    driver.set_script_timeout(LIMIT)
     try:
         yield Browser(driver)
     finally:

@@ -80,7 +80,7 @@ class Systemd:
             words, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         try:
-            wait_until(lambda: self.systemctl("is-system-running").stdout.strip() in ("running", "degraded"), 15)
+            wait_until(lambda: self.systemctl("is-system-running").stdout.strip() in ("running", "degraded"), 60)
         except BaseException:
             self.close()
             raise
@@ -91,7 +91,7 @@ class Systemd:
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         """A command beside it, in its namespaces."""
-        return subprocess.run(self.beside(*words), capture_output=True, text=True, timeout=60, check=False)
+        return subprocess.run(self.beside(*words), capture_output=True, text=True, timeout=240, check=False)
 
     def beside(self, *words: str) -> list[str]:
         """The command that runs these words in its namespaces."""

@@ -194,7 +194,7 @@ class StandingReactor:
 
     def turn(self) -> None:
         """Make the next call; waits for it."""
-        self._calls.get(timeout=10)()
+        self._calls.get(timeout=60)()
 
 
 class MetricsThreadsTests(SynchronousTestCase):
@@ -210,7 +210,7 @@ class MetricsThreadsTests(SynchronousTestCase):
         protocol: Any = Site(threads.page, reactor=MemoryReactorClock()).buildProtocol(None)
         protocol.makeConnection(transport)
         protocol.dataReceived(b"GET / HTTP/1.0\r\n\r\n")
-        self.assertTrue(begun.wait(10))
+        self.assertTrue(begun.wait(60))
         stopped = threads.stopService()
         self.assertNoResult(stopped)
         while not stopped.called:
