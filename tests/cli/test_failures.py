@@ -77,8 +77,8 @@ class FailureTests(SynchronousTestCase):
         table = [
             (broken(code.UNAVAILABLE, "failed to connect to x"), "no worker answers at here:1: failed to connect to x"),
             (broken(code.UNAVAILABLE, "errors resolving x"), "no worker answers at here:1: errors resolving x"),
-            (broken(code.UNAVAILABLE, "Socket closed"), "the worker at here:1 has gone: Socket closed"),
-            (broken(code.CANCELLED, "cut"), "the worker at here:1 has gone: cut"),
+            (broken(code.UNAVAILABLE, "Socket closed"), "lost the worker at here:1: Socket closed"),
+            (broken(code.CANCELLED, "cut"), "lost the worker at here:1: cut"),
             (broken(code.DEADLINE_EXCEEDED, "x"), "the worker at here:1 did not answer in time"),
         ]
         for error, sentence in table:
@@ -89,8 +89,8 @@ class FailureTests(SynchronousTestCase):
     def test_hints(self) -> None:
         """If a server closes the new connection, the sentence suggests TLS options; not for a Unix socket."""
         tls, other = (
-            "; does it want TLS (--tls-ca)?",
-            "; does it want a certificate of ours (--tls-cert), or another one?",
+            "; does it require TLS (--tls-ca)?",
+            "; does it require a client certificate (--tls-cert), or another one?",
         )
         speak = "; does it speak TLS, and is its certificate for that address, and of that CA?"
         table = [
@@ -122,7 +122,7 @@ class FailureTests(SynchronousTestCase):
             ),
             (
                 given_up(broken(code.UNAVAILABLE, "Socket closed"), 0.0),
-                "the worker at here:1 has gone: Socket closed",
+                "lost the worker at here:1: Socket closed",
             ),
             (
                 given_up(refused(errors.WorkerStopping()), 5.0),

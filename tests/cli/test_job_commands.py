@@ -98,7 +98,7 @@ class RenewTests(SynchronousTestCase):
         status, out, err = call(renew, client, "renew", running.jobID, done.jobID, "x")
         sentences = [
             "txworker: there is no job 'x' on this worker (NOT_FOUND)",
-            f"txworker: job {done.jobID} does not run any more",
+            f"txworker: job {done.jobID} is no longer running",
         ]
         self.assertEqual((1, "", sentences), (status, out, err.splitlines()))
         self.assertEqual([running.jobID, done.jobID], client.renewed)
@@ -205,7 +205,7 @@ class StreamTests(SynchronousTestCase):
         ]
         since = "2027-01-15T09:00:50+01:00"
         told = (
-            "was running at 2027-01-15T08:00:50Z, and the worker does not keep when a byte was printed: "
+            "was running at 2027-01-15T08:00:50Z, and the worker does not record when a byte was printed: "
             "here is all of its output (--tail: the last lines)\n"
         )
         table = {"a": (1, ""), "b": (0, ""), "c": (1, told), "d": (1, told)}

@@ -37,24 +37,24 @@ class ParserTests(SynchronousTestCase):
     def test_wrong_usage(self) -> None:
         """Each mistake exits with status 2 and a sentence that names the option and the value."""
         table = {
-            "ps --state lame": "--state: 'lame' is no state of a job; these are: pending, running, stopping,",
-            "ps --limit -1": "--limit: '-1' is no number",
+            "ps --state lame": "--state: 'lame' is not a state of a job; the states are pending, running, stopping,",
+            "ps --limit -1": "--limit: '-1' is not a number",
             "watch --label x": "--label: 'x' is not NAME=VALUE",
             "ps --label =x": "--label: '=x' is not NAME=VALUE",
             "ps --label a --label a=1": "--label: 'a' is given twice",
-            "ps --since yesterday": "--since: 'yesterday' is no time such as 2026-01-31T12:00:00Z, and no duration",
-            "stop a --all": "JOB, or --label or --all; one of these",
-            "kill --label a=1 --all": "JOB, or --label or --all; one of these",
+            "ps --since yesterday": "--since: 'yesterday' is neither a time such as 2026-01-31T12:00:00Z",
+            "stop a --all": "JOB, --label or --all; only one of these",
+            "kill --label a=1 --all": "JOB, --label or --all; only one of these",
             "kill": "the following arguments are required: JOB",
             "logs x --json": "--json: `logs` copies a job's output as it is",
-            "run --max-memory 5X true": "--max-memory: '5X' is no number of bytes; 4096, 64K, 10M and 2G are",
-            "run --max-memory 9999999999T true": "is no number of bytes",
-            "run --max-output K true": "is no number of bytes",
-            "run --max-open-files 2147483648 true": "is no number from 0 to 2147483647",
-            "run --max-cpu soon true": "'soon' is no number of seconds from 0 to 1000000000",
-            "run --timeout 1e30 true": "--timeout: '1e30' is no number of seconds from 0 to 1000000000",
-            "--deadline 0 ps": "--deadline: 0 seconds are no time to wait",
-            "ps --deadline 0": "--deadline: 0 seconds are no time to wait",
+            "run --max-memory 5X true": "--max-memory: '5X' is not a number of bytes such as 4096, 64K, 2G or 512MiB",
+            "run --max-memory 9999999999T true": "is not a number of bytes",
+            "run --max-output K true": "is not a number of bytes",
+            "run --max-open-files 2147483648 true": "is not a number from 0 to 2147483647",
+            "run --max-cpu soon true": "'soon' is neither a number of seconds from 0 to 1000000000",
+            "run --timeout 1e30 true": "--timeout: '1e30' is neither a number of seconds from 0 to 1000000000",
+            "--deadline 0 ps": "--deadline: must be more than 0 seconds",
+            "ps --deadline 0": "--deadline: must be more than 0 seconds",
             "run --label a=1 --label a=2 true": "--label: 'a' is given twice, as '1' and as '2'",
             "start --env a=1 --env b=2 --env a= true": "--env: 'a' is given twice, as '1' and as ''",
             "ps --label a=1 --label a=2": "--label: 'a' is given twice",
@@ -65,10 +65,10 @@ class ParserTests(SynchronousTestCase):
             "stop": "the following arguments are required: JOB",
             "web --listen x": "--listen: must be HOST:PORT, not 'x'",
             "web --listen h:65536": "--listen: port must be from 0 to 65535 in 'h:65536'",
-            "web h:1 --addr h:2": "name the workers by their addresses, or by --addr, --worker or --all-workers",
+            "web h:1 --addr h:2": "give addresses of workers, or --addr, --worker or --all-workers",
             "web h": "must be HOST:PORT (or unix:PATH), not 'h'",
-            "run --max-cpu nan true": "'nan' is no number of seconds",
-            "wait --timeout 0 x": "0 seconds are no time to wait",
+            "run --max-cpu nan true": "'nan' is neither a number of seconds",
+            "wait --timeout 0 x": "must be more than 0 seconds",
             "wait": "the following arguments are required: JOB",
             "run": "there is nothing to run",
             "run -t --stdin - true": "--tty: the job's terminal is its input and output, so no --stdin",
@@ -93,7 +93,7 @@ class ParserTests(SynchronousTestCase):
         self.assertIsNone(parse(["kill", "x"]).signal)
         for text in ("0", "65", "-9", "TERMINATE", "SIG", "", "15.0", "RTMIN+99", "SIG9", "RTMIN-1", "TERM+1"):
             words = refusal(["kill", f"--signal={text}", "x"])
-            self.assertIn(f"--signal/-s: {text!r} is no signal, such as TERM, SIGTERM or 15", words)
+            self.assertIn(f"--signal/-s: {text!r} is not a signal such as TERM, SIGTERM or 15", words)
 
     def test_durations(self) -> None:
         """Seconds may be given as a duration with units."""
@@ -147,7 +147,7 @@ class ParserTests(SynchronousTestCase):
         here = parse(["drain", "--state-directory", "state"]).addr
         self.assertEqual(f"unix:{Path.cwd()}/state/control.sock", here)
         self.assertEqual("unix:/x", parse(["--addr", "unix:/x", "drain"]).addr)
-        self.assertIn("longer than a socket's name may be", refusal(["drain", "--state-directory", "x" * 120]))
+        self.assertIn("longer than a socket's path may be", refusal(["drain", "--state-directory", "x" * 120]))
 
     def test_connection(self) -> None:
         """Connection options may stand before or after the command, up to an executable."""
@@ -214,8 +214,8 @@ class ParserTests(SynchronousTestCase):
             table = {
                 "run --worker a,b true": "--worker: `run` asks one worker, not 2",
                 "ps --worker c": "has no worker 'c'; it has a, b",
-                "ps --worker a --addr h:1": "--worker and --all-workers have addresses and TLS files of their own",
-                "ps --worker a,": "'a,' is no name",
+                "ps --worker a --addr h:1": "--worker and --all-workers take the address and TLS files from",
+                "ps --worker a,": "'a,' is not a name",
             }
             for line, sentence in table.items():
                 self.assertIn(sentence, refusal(line.split()), line)
@@ -230,7 +230,7 @@ class ParserTests(SynchronousTestCase):
         """--version prints the package's version and exits with 0, also where the package is not installed."""
         table: list[tuple[Any, str]] = [
             (["1.2.3"], "txworker 1.2.3\n"),
-            (PackageNotFoundError("txworker"), "txworker, of no version: it is not installed\n"),
+            (PackageNotFoundError("txworker"), "txworker, version unknown: it is not installed\n"),
         ]
         for known, said in table:
             with (

@@ -67,7 +67,7 @@ def test_bad(directory: Path) -> None:
         (("ca.pem", "ours.pem", "other.key"), "--tls-key: other.key is not the key of the certificate in ours.pem"),
         (
             (None, "ours.pem", "encrypted.key"),
-            "--tls-key: the key in encrypted.key is encrypted, and cannot be used so",
+            "--tls-key: the key in encrypted.key is encrypted, and gRPC cannot decrypt it",
         ),
     ]
     for names, sentence in table:

@@ -124,7 +124,7 @@ def test_silent_standard_input(daemon: Daemon) -> None:
     words = [*PROGRAM, "--addr", daemon.addr, "run", "--detach", "cat"]
     with running(words, stdin=subprocess.PIPE, text=True) as run:
         assert run.stderr is not None
-        said = "txworker: reading standard input to its end, for the job; --stdin /dev/null: the job gets none\n"
+        said = "txworker: reading standard input to its end for the job; with --stdin /dev/null the job gets none\n"
         assert run.stderr.readline() == said
         assert len(run.communicate("late", timeout=LIMIT)[0]) == 37
 

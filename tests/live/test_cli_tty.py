@@ -88,7 +88,7 @@ def test_signalled(daemon: Daemon, number: int) -> None:
 def test_no_terminal(daemon: Daemon) -> None:
     """Where there is none the job is not started, and the error says so."""
     before = len(daemon.stub.ListJobs(pb.ListJobsReq()).jobs)
-    assert txworker(daemon, "run", "-t", "bash") == (125, b"", "txworker: --tty: standard input is no terminal\n")
+    assert txworker(daemon, "run", "-t", "bash") == (125, b"", "txworker: --tty: standard input is not a terminal\n")
     assert len(daemon.stub.ListJobs(pb.ListJobsReq()).jobs) == before
 
 

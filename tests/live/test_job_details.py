@@ -131,7 +131,10 @@ def test_signals(worker: Daemon) -> None:
     assert refused(lambda: send(worker, "", 9))[0] == grpc.StatusCode.INVALID_ARGUMENT
     for number in (0, -1, 65):
         code, text = refused(lambda number=number: send(worker, job_id, number))  # type: ignore[misc]
-        assert (code, text) == (grpc.StatusCode.INVALID_ARGUMENT, f"signal: {number} is no signal: they are 1 to 64")
+        assert (code, text) == (
+            grpc.StatusCode.INVALID_ARGUMENT,
+            f"signal: {number} is not a signal: signals are 1 to 64",
+        )
 
 
 def test_usage(worker: Daemon) -> None:

@@ -138,7 +138,7 @@ def test_commands(daemon: Daemon) -> None:
     assert (status, err) == (0, "")
     assert txworker(daemon, "renew", job_id[:8]) == (0, b"", "")
     txworker(daemon, "kill", "--wait", job_id)
-    assert txworker(daemon, "renew", job_id) == (1, b"", f"txworker: job {job_id} does not run any more\n")
+    assert txworker(daemon, "renew", job_id) == (1, b"", f"txworker: job {job_id} is no longer running\n")
 
 
 @pytest.mark.slow

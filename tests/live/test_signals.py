@@ -74,7 +74,7 @@ def test_by_the_operator(a_daemon: ADaemon) -> None:
     """`txworker check` tells what `txworker reload` then does; a wrong file is told to both."""
     worker = a_daemon()
     state = ["--state-directory", str(worker.place / "state")]
-    assert txworker(worker, "check", *state) == (0, b"the configuration is good; nothing is different\n", "")
+    assert txworker(worker, "check", *state) == (0, b"the configuration is valid; a reload would change nothing\n", "")
     worker.config.write_text("[jobs]\nmax_running = 2\nnice = 5\n")
     words = (
         'grpc_server.addr: stays "127.0.0.1:0"; only a restart makes it "127.0.0.1:30000"\n'

@@ -93,7 +93,7 @@ def test_command_line(a_daemon: Callable[..., Daemon], authority: Authority, tmp
     table = [
         (worker, ("--tls-ca", "ca.pem", *ours), 0, ""),
         (worker, ("--tls-ca", "words.pem"), 1, "txworker: --tls-ca: no certificate (PEM) in words.pem\n"),
-        (worker, (), 69, "; does it want TLS (--tls-ca)?\n"),
+        (worker, (), 69, "; does it require TLS (--tls-ca)?\n"),
         (worker, ("--tls-ca", "other.pem", *ours), 69, speak),
         (plain, ("--tls-ca", "ca.pem"), 69, speak),
     ]

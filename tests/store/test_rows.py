@@ -143,7 +143,7 @@ class RoundTripTests(SynchronousTestCase):
         self.assertIs(bool, rows.plain_column("new", bool).from_sql)
         for hint in others:
             error = self.assertRaises(TypeError, rows.plain_column, "new", hint)
-            self.assertIn("Job.new is no number, text or truth value", str(error))
+            self.assertIn("Job.new is not a number, text or truth value", str(error))
 
     def test_new_row_is_enough(self) -> None:
         """A row that was only inserted reads as the pending job."""

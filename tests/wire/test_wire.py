@@ -102,7 +102,7 @@ class SpecTests(SynchronousTestCase):
             self.assertEqual(number, signal_from_pb(pb.SignalJobReq(signal=number)))
         for number in (0, -9, 65, 2**31 - 1):
             error = self.assertRaises(InvalidRequest, signal_from_pb, pb.SignalJobReq(signal=number))
-            self.assertEqual(f"signal: {number} is no signal: they are 1 to 64", str(error))
+            self.assertEqual(f"signal: {number} is not a signal: signals are 1 to 64", str(error))
 
     def test_terminal_size(self) -> None:
         """Rows and columns are what the kernel can hold."""

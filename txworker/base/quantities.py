@@ -22,7 +22,7 @@ def seconds(text: str) -> float:
     "90" and "2.5" are seconds; "1h30m", "90s", "1d", "250ms" have units, each at most once, the largest first.
 
     Raises:
-        ValueError: the text is no duration.
+        ValueError: the text is not a duration.
     """
     if len(text) <= _LONGEST:
         if re.fullmatch(_NUMBER, text, re.ASCII):
@@ -32,7 +32,7 @@ def seconds(text: str) -> float:
             units = [unit for _, unit in parts]
             if units == [unit for unit in _SECONDS if unit in units]:
                 return float(sum(Fraction(_padded(number)) * _SECONDS[unit] for number, unit in parts))
-    raise ValueError(f"{text!r} is no duration")
+    raise ValueError(f"{text!r} is not a duration")
 
 
 def size(text: str) -> int:
@@ -40,7 +40,7 @@ def size(text: str) -> int:
     A number of bytes; K, M, G, T, P and E are powers of 1024, with or without a "B" or "iB" behind them.
 
     Raises:
-        ValueError: the text is no size, or no whole number of bytes.
+        ValueError: the text is not a size, or not a whole number of bytes.
     """
     found = _SIZE.fullmatch(text) if len(text) <= _LONGEST else None
     if found:
@@ -48,7 +48,7 @@ def size(text: str) -> int:
         amount = Fraction(_padded(number)) * 1024 ** (_POWERS.index(unit.upper()) + 1 if unit else 0)
         if amount.denominator == 1:
             return int(amount)
-    raise ValueError(f"{text!r} is no number of bytes")
+    raise ValueError(f"{text!r} is not a number of bytes")
 
 
 def _padded(number: str) -> str:

@@ -1,4 +1,4 @@
-"""`txworker run --tty`: connects this program's terminal with the job's, while the job's output is copied."""
+"""`txworker run --tty`: connects this program's terminal to the job's, while the job's output is copied."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from txworker.cli.local_terminal import Escapes, Keyboard, RawMode
 from txworker.client import Client, Closed, JobNotRunning, NoSuchJob, WorkerError
 
 _LAST_KEYS_SECONDS = 2.0
-"""How long the keys before `~.` may take; the worker may be away just then."""
+"""How long the keys before `~.` may take to be sent; the worker may be restarting."""
 
 _OVER = (Closed, JobNotRunning, NoSuchJob)
-"""This program ends, or the job is done: its end is told elsewhere."""
+"""Errors that need no message: this program ends, or the job is done, which is reported elsewhere."""
 
 
 class AttachedTerminal:
@@ -25,12 +25,12 @@ class AttachedTerminal:
     left() is called when the user has left the job, failed(error) when keys cannot be sent; both in other threads.
 
     Raises:
-        Failed: standard input is no terminal.
+        Failed: standard input is not a terminal.
     """
 
     def __init__(self, client: Client, left: Callable[[], None], failed: Callable[[Exception], None]) -> None:
         if not local_terminal.is_terminal():
-            raise Failed("--tty: standard input is no terminal", NOT_RUN)
+            raise Failed("--tty: standard input is not a terminal", NOT_RUN)
         self._client = client
         self._left = left
         self._failed = failed
@@ -44,11 +44,11 @@ class AttachedTerminal:
 
     @property
     def size(self) -> tuple[int, int]:
-        """What the job is started with: rows and columns."""
+        """The rows and columns to start the job with."""
         return self._size
 
     def attach(self, job_id: str) -> None:
-        """The job runs: from now on every key is the job's. Main thread; close() must follow."""
+        """The job runs: from now on it gets every key. Main thread; close() must follow."""
         self._raw.set()
         for number in (signal.SIGWINCH, signal.SIGCONT):
             self._handlers[number] = signal.signal(number, self._signalled)
@@ -59,7 +59,7 @@ class AttachedTerminal:
             thread.start()
 
     def close(self) -> None:
-        """Give the terminal back as it was. What was typed before the user left the job is still sent. Main thread."""
+        """Restore the terminal. What was typed before the user left the job is still sent. Main thread."""
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         self._raw.restore()
@@ -99,12 +99,12 @@ class AttachedTerminal:
                 continue
             try:
                 self._client.resize(job_id, *size)
-            except WorkerError:  # it is over; or the next size may be told
+            except WorkerError:  # the job is over; or a later size will succeed
                 continue
             self._size = size
 
     def _next_change(self) -> bool:
-        """Wait for a change; of several that came meanwhile the last counts. False: it is over."""
+        """Wait for a change of size; of several only the last counts. False: it is over."""
         change = self._changed.get()
         while not self._changed.empty():
             change = self._changed.get()

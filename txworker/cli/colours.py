@@ -1,4 +1,4 @@
-"""Colours on a terminal: whether there are any, and which state has which."""
+"""Colours on a terminal: whether they are used, and which state has which."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _OF_STATES = {
 
 
 def is_terminal(stream: TextIO | None, environ: Mapping[str, str] = os.environ) -> bool:
-    """The stream is a terminal that can move its cursor and show colours."""
+    """Whether the stream is a terminal that can move its cursor and show colours."""
     return stream is not None and stream.isatty() and environ.get("TERM") != "dumb"
 
 
@@ -45,7 +45,7 @@ def has_colours(options: argparse.Namespace, environ: Mapping[str, str] = os.env
 
 
 class Painted(str):
-    """A line of which the characters from `begin` to `end` have a colour. As a string it is the line without it."""
+    """A line with a colour from the character `begin` up to `end`. As a str it is the line without the colour."""
 
     begin: int
     end: int
@@ -57,25 +57,25 @@ class Painted(str):
         return line
 
     def after(self, prefix: str) -> Painted:
-        """The same with plain text before it."""
+        """The line with plain text before it."""
         shift = len(prefix)
         return Painted(prefix + self, self.begin + shift, self.end + shift, self.colour)
 
     def shown(self) -> str:
-        """For the terminal. Unprintable characters are escaped, so the only codes in it are ours."""
+        """The text for the terminal. Unprintable characters are escaped, so it has no control codes but ours."""
         parts = (self[: self.begin], self[self.begin : self.end], self[self.end :])
         before, word, rest = map(printable, parts)
         return f"{before}{self.colour}{word}{_RESET}{rest}" if word else f"{before}{rest}"
 
 
 def with_state(line: str, state: str, begin: int, options: argparse.Namespace) -> str:
-    """The line, with the name of the state that begins there in its colour, where there are colours."""
+    """The line, with the name of the state at that position in its colour, if colours are used."""
     if state not in _OF_STATES or not has_colours(options):
         return line
     return Painted(line, begin, begin + len(state), _OF_STATES[state])
 
 
 def name_of_job(name: str, number: int, options: argparse.Namespace) -> str:
-    """What stands before the lines of the job with this number among several, in a colour of its own."""
+    """The prefix of the lines of the job with this number among several, in a colour of its own."""
     name = printable(name)
     return f"{_OF_JOBS[number % len(_OF_JOBS)]}{name}{_RESET}" if has_colours(options) else name

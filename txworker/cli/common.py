@@ -31,7 +31,7 @@ class Version(argparse.Action):
         try:
             print(f"txworker {importlib.metadata.version('txworker')}")
         except importlib.metadata.PackageNotFoundError:
-            print("txworker, of no version: it is not installed")
+            print("txworker, version unknown: it is not installed")
         parser.exit()
 
 
@@ -42,7 +42,7 @@ def add_to_program(parser: argparse.ArgumentParser) -> None:
 
 
 def add_to_line(parser: argparse.ArgumentParser) -> None:
-    """Add the options that may stand anywhere in a line, for a parser of which worker the line means."""
+    """Add the options that may stand anywhere in a line, for a parser that only finds out which worker is meant."""
     _add(parser, addr=None, deadline=10.0, json=False, file=None, wait=None, color="auto")
 
 
@@ -69,7 +69,7 @@ def _add(
 
 
 def _add_worker(group: argparse._ArgumentGroup, addr: Any, worker: Any, file: Any) -> None:
-    """Which worker. The values are defaults."""
+    """Add the options that name the worker. The values are their defaults."""
     group.add_argument(
         "--addr",
         type=address,
@@ -93,7 +93,10 @@ def _add_worker(group: argparse._ArgumentGroup, addr: Any, worker: Any, file: An
         f"(default: ${TLS_VARIABLES['tls_ca']}; for the next two, too: _CERT, _KEY)",
     )
     group.add_argument(
-        "--tls-cert", default=file, metavar="FILE", help="PEM of our own certificate, where the worker asks for one"
+        "--tls-cert",
+        default=file,
+        metavar="FILE",
+        help="PEM of the client's own certificate, if the worker requires one",
     )
     group.add_argument("--tls-key", default=file, metavar="FILE", help="PEM of its key")
 
@@ -101,16 +104,20 @@ def _add_worker(group: argparse._ArgumentGroup, addr: Any, worker: Any, file: An
 def _add_answers(
     group: argparse._ArgumentGroup, deadline: Any, wait: Any, json: Any, color: Any, json_help: str | None
 ) -> None:
-    """How long its answers are waited for, and how they are shown. The values are defaults."""
+    """Add the options for waiting and for printing. The values are their defaults."""
     group.add_argument(
-        "--deadline", type=positive_seconds, default=deadline, metavar="SECONDS", help="for each answer (10)"
+        "--deadline",
+        type=positive_seconds,
+        default=deadline,
+        metavar="SECONDS",
+        help="how long to wait for each answer (10)",
     )
     group.add_argument(
         "--patience",
         type=patience,
         default=wait,
         metavar="SECONDS",
-        help="how long a worker that restarts or cannot be reached is waited for (60; 2 before its first answer); "
+        help="how long to wait for a worker that restarts or cannot be reached (60; 2 before its first answer); "
         "inf: for ever",
     )
     group.add_argument(
@@ -147,9 +154,9 @@ def check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
 
 
 def _choose_workers(parser: argparse.ArgumentParser, options: argparse.Namespace, names: list[str]) -> None:
-    """Fill in what client.toml says of the workers: of one, as if it was said by options."""
+    """Fill in addresses and TLS files from client.toml; those of a single worker as if they were given by options."""
     if options.addr or options.tls_ca or options.tls_cert or options.tls_key:
-        parser.error("--worker and --all-workers have addresses and TLS files of their own")
+        parser.error("--worker and --all-workers take the address and TLS files from client.toml")
     if len(names) > 1 and options.command_name not in FOR_SEVERAL:
         parser.error(f"--worker: `{options.command_name}` asks one worker, not {len(names)}")
     try:
@@ -160,7 +167,7 @@ def _choose_workers(parser: argparse.ArgumentParser, options: argparse.Namespace
 
 
 def use_profile(options: argparse.Namespace, profile: Profile) -> argparse.Namespace:
-    """The options, changed so that they name this worker."""
+    """A copy of the options that names this worker."""
     for name in ("addr", *TLS_VARIABLES):
         setattr(options, name, getattr(profile, name))
     return options

@@ -1,8 +1,8 @@
 """
 The words that complete a command line and that only a worker or client.toml knows: ids of jobs, names of workers.
 
-The scripts that `txworker completion` prints ask for them with each press of the Tab key. So whatever goes wrong there
-are no words, and nothing is printed beside them: an error would stand in the line that is being typed.
+The scripts that `txworker completion` prints ask for them with each press of the Tab key. So after any
+error there are no words, and no message: it would appear in the line that is being typed.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ from txworker.client import Client, WorkerError
 from txworker.pb import worker_pb2 as pb
 
 ANSWER_SECONDS = 0.5
-"""How long the worker has; with the start of this program that is less than a second, as long as a user waits."""
+"""How long the worker has to answer; with the start of this program a user waits for less than a second."""
 
 MOST_JOBS = 100
-"""The newest ones."""
+"""How many jobs are offered, the newest ones."""
 
 _ON_UNFINISHED = ("stop", "kill", "renew", "wait")
-"""Commands that a job which is done is no use to."""
+"""Commands for which only unfinished jobs are offered."""
 
 _MOST_CHARACTERS = 60
-"""Of a job's command beside its id."""
+"""The most characters of a job's command beside its id."""
 
 Word = tuple[str, str]
-"""It, and what is said of it beside it."""
+"""A word and its description."""
 
 
 def jobs(line: str) -> list[Word]:
-    """The newest jobs of the worker that the line, up to the cursor, names; only unfinished ones for `stop`."""
+    """The newest jobs of the worker that the line up to the cursor names; unfinished ones for `stop` and the like."""
     words = words_of(line)
     try:
         options = _options(words)
@@ -89,7 +89,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _options(words: list[str]) -> argparse.Namespace:
-    """Which worker is meant; all else in the line is passed over."""
+    """The options that name the worker; the rest of the line is ignored."""
     parser = _Parser(add_help=False)
     common.add_to_line(parser)
     parser.add_argument("--state-directory", type=socket_in, dest="addr")
@@ -116,4 +116,4 @@ def _escaped(word: str) -> str:
 
 
 def _silent(sentence: str) -> None:
-    """Nothing is said of a worker that does not answer."""
+    """Print nothing about a worker that does not answer."""

@@ -2,7 +2,7 @@
 `txworker completion`: makes shells complete commands, options, files, the ids of jobs and the names of workers.
 
 shtab makes the script from the parser. What only a worker or client.toml knows, the script asks this program for at
-each press of the Tab key (`--words`), together with the line that is being typed: it may name the worker.
+each press of the Tab key (`--words`), together with the line that is being typed, which may name the worker.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from txworker.client import Client
 from txworker.client.connection import OPTIONS, target
 
 FIRST_PATIENCE_SECONDS = 2.0
-"""Unless --patience is given, a worker that has not answered yet is waited for only as long as its restart may take."""
+"""Without --patience, a worker that has not answered yet is waited for only as long as a restart takes."""
 
 
 def connect(options: argparse.Namespace, tell: Callable[[str], None] = console.print_error) -> Client:
@@ -49,7 +49,7 @@ def with_tls(options: argparse.Namespace) -> bool:
 
 def tls_of(options: argparse.Namespace) -> CheckedTLS | None:
     """
-    The TLS files that the options name; None: without TLS.
+    The TLS files that the options name; None: no TLS.
 
     Raises:
         OSError: one cannot be read.

@@ -1,4 +1,4 @@
-"""Writing to our own stdout and stderr, and the errors of that."""
+"""Writes to stdout and stderr, and reports the errors of that."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from txworker.cli.failures import REFUSED, Failed
 from txworker.cli.status_line import StatusLine
 
 _status = StatusLine()
-"""One for the process, as its stderr is."""
+"""There is one in a process, as there is one stderr."""
 
 STDOUT, STDERR = 1, 2
 
 _MOST_IN_SENTENCE = 2_000
-"""Characters of a line on stderr, because a worker's error text has no limit."""
+"""The most characters of a line on stderr, because a worker's error text has no limit."""
 
 _NAMES = {STDOUT: "standard output", STDERR: "standard error"}
 
@@ -93,7 +93,7 @@ def copy(pieces: Iterable[bytes], to: int) -> None:
 
 
 def print_error(sentence: str) -> None:
-    """Print a line on stderr, escaped like print_lines(). If that fails, only the exit status tells."""
+    """Print a line on stderr, escaped like print_lines(). If that fails, only the exit status tells of the error."""
     with suppress(OSError):
         if sys.stderr is not None:
             with _status.paused():
@@ -102,12 +102,12 @@ def print_error(sentence: str) -> None:
 
 
 def waiting(sentence: str) -> AbstractContextManager[None]:
-    """Inside the block a status line says so, on a terminal, if it lasts. Not around copy()."""
+    """Inside the block a status line on a terminal shows the sentence, if it lasts. Must not enclose copy()."""
     return _status.waiting(sentence)
 
 
 def waiting_for(addr: str) -> AbstractContextManager[None]:
-    """The same until that worker has answered."""
+    """As waiting(), for the answer of that worker."""
     return waiting(f"waiting for the worker at {addr}")
 
 
@@ -119,7 +119,7 @@ def _line_end() -> str:
     """On a terminal in raw mode (`run --tty`) a line feed alone does not return to the first column."""
     try:
         is_raw = not termios.tcgetattr(STDERR)[1] & termios.OPOST
-    except termios.error:  # it is no terminal
+    except termios.error:  # it is not a terminal
         return "\n"
     return "\r\n" if is_raw else "\n"
 

@@ -14,14 +14,14 @@ INTERRUPTED = 130  # as a shell: 128 + SIGINT
 READER_GONE = 141  # as a shell: 128 + SIGPIPE
 
 _TOLD_SECONDS = 0.5
-"""How long the worker was waited for is said when it was longer."""
+"""An error says how long the worker was waited for if it was longer than this."""
 
 _NOT_CONNECTED = ("failed to connect", "errors resolving", "DNS resolution failed")
-"""How gRPC's error begins when it could not connect."""
+"""How the error of gRPC begins when it could not connect."""
 
 _HUNG_UP = ("Socket closed", "Connection reset")
 _NO_HANDSHAKE = ("handshake failed", "Verification", "verification")
-"""What the error contains when a server accepted the connection but TLS did not match."""
+"""What the error of gRPC contains when a server accepted the connection but TLS failed."""
 
 
 class Failed(Exception):
@@ -33,12 +33,12 @@ class Failed(Exception):
 
 
 def failure(error: WorkerError, addr: str, job_id: str = "", with_tls: bool = False) -> Failed:
-    """The error of a call in words for a user; job_id: a job that runs on without its `txworker run`."""
+    """The error of a call as a sentence for the user. job_id: a job that runs on without its `txworker run`."""
     last = error.__cause__ if isinstance(error, Unreachable) else error
     assert isinstance(last, WorkerError)
     waited, about = _waited(error), _about_job(job_id)
     more = f"{waited}{about}"
-    if last.reason:  # the worker's own error, and not that of a broken connection
+    if last.reason:  # an error of the worker, not of a broken connection
         more = more if isinstance(error, Unreachable) else ""
         return Failed(f"{last} ({last.code}){more}", UNREACHABLE if last.code == "UNAVAILABLE" else REFUSED)
     if last.code == "DEADLINE_EXCEEDED":
@@ -47,7 +47,7 @@ def failure(error: WorkerError, addr: str, job_id: str = "", with_tls: bool = Fa
         hint = _hint(str(last), with_tls) if not (job_id or addr.startswith("unix:")) else ""
         return Failed(f"no worker answers at {addr}: {str(last).rstrip('.')}{waited}{hint}{about}", UNREACHABLE)
     if last.code in ("UNAVAILABLE", "CANCELLED"):
-        return Failed(f"the worker at {addr} has gone: {last}{more}", UNREACHABLE)
+        return Failed(f"lost the worker at {addr}: {last}{more}", UNREACHABLE)
     return Failed(f"{last} ({last.code})", REFUSED)
 
 
@@ -66,8 +66,8 @@ def _hint(details: str, with_tls: bool) -> str:
     """What the user may check when a server accepts the connection but closes it."""
     if any(words in details for words in _HUNG_UP):
         if with_tls:
-            return "; does it want a certificate of ours (--tls-cert), or another one?"
-        return "; does it want TLS (--tls-ca)?"
+            return "; does it require a client certificate (--tls-cert), or another one?"
+        return "; does it require TLS (--tls-ca)?"
     if any(words in details for words in _NO_HANDSHAKE):
         return "; does it speak TLS, and is its certificate for that address, and of that CA?"
     return ""

@@ -20,10 +20,10 @@ from txworker.pb import worker_pb2 as pb
 _UNFINISHED = (pb.JOB_STATE_PENDING, pb.JOB_STATE_RUNNING, pb.JOB_STATE_STOPPING)
 
 _Field = Any
-"""protobuf's descriptor of a field, of which there are two classes."""
+"""A field's descriptor; protobuf has two classes of them."""
 
 Labels = Mapping[str, int]
-"""Names of labels that are columns, and how wide those are."""
+"""The labels that have a column, and the width of each column."""
 
 NO_LABELS: Labels = MappingProxyType({})
 
@@ -39,10 +39,10 @@ _COLUMNS = (
     Column("RAN", 6, ">", dropped=3),
     Column("OUTPUT", 7, ">", dropped=4),
 )
-"""After the job's id."""
+"""The columns after the job's id."""
 
 MOST_CHARACTERS = 4_000
-"""Longer texts are cut, but not with --json."""
+"""Longer texts are truncated, but not with --json."""
 
 
 def as_json(message: Message) -> str:
@@ -56,7 +56,7 @@ def as_json(message: Message) -> str:
 
 
 def plain(message: Message) -> Any:
-    """A message, or a value in one, as the json module takes it."""
+    """A message, or a value in one, as an object for the json module."""
     if isinstance(message, Timestamp):
         return Timestamp(seconds=message.seconds).ToJsonString()
     if isinstance(message, Duration):
@@ -67,7 +67,7 @@ def plain(message: Message) -> Any:
 
 def _field(field: _Field, value: Any) -> Any:
     if field.message_type is not None and field.message_type.GetOptions().map_entry:
-        return dict(value)  # of strings, wherever we have one
+        return dict(value)  # ours are all maps of strings
     if field.is_repeated:
         return [_value(field, one) for one in value]
     return _value(field, value)
@@ -105,7 +105,7 @@ def row(job: pb.Job, now: float, width: int | None, short: bool = False, labels:
 
 
 def label_text(job: pb.Job, name: str) -> str:
-    """The value of a label in printable characters; "-" where there is none."""
+    """The value of a label in printable characters; "-" if there is none."""
     return printable(job.labels[name]) if name in job.labels else "-"
 
 
@@ -113,19 +113,19 @@ def label_widths(names: Iterable[str], jobs: Sequence[pb.Job], most: int | None)
     """
     How wide the columns of these labels are, so that all values of these jobs fit.
 
-    most: on a terminal, characters of the widest; longer values are cut. None: no limit.
+    most: the most characters of a column on a terminal; longer values are truncated. None: no limit.
     """
     widths = {name: [len(name), *(len(label_text(job, name)) for job in jobs)] for name in names}
     return {name: max(found) if most is None else min(max(found), most) for name, found in widths.items()}
 
 
 def state_begins(short: bool = False) -> int:
-    """Where in such a row the name of the state is."""
+    """The position of the state's name in such a row."""
     return (SHORT_ID if short else LONG_ID) + 1
 
 
 def is_done(job: pb.Job) -> bool:
-    """The job is in a final state; a state that this program does not know counts as final."""
+    """Whether the job is in a final state; a state that this program does not know counts as final."""
     return job.state not in _UNFINISHED
 
 
@@ -137,7 +137,7 @@ def exit_status(job: pb.Job) -> int:
 
 
 def state_name(job: pb.Job) -> str:
-    """The state as `--state` takes it, such as "timed_out"; a number if this program does not know it."""
+    """The name that `--state` takes, such as "timed_out"; a number if this program does not know the state."""
     with suppress(ValueError):
         return pb.JobState.Name(job.state).removeprefix("JOB_STATE_").lower()
     return str(int(job.state))
@@ -153,7 +153,7 @@ def outcome(job: pb.Job) -> str:
 
 
 def command_line(job: pb.Job, most: int = MOST_CHARACTERS) -> str:
-    """Command, path and arguments on one printable line, cut there; "…" at the end of a shortened record."""
+    """Command, path and arguments on one printable line, truncated; "…" at the end of a shortened record."""
     words = printable(cut(" ".join(filter(None, [job.command, job.path, *job.args])), most))
     return f"{words}…" if job.shortened else words
 
@@ -197,5 +197,5 @@ def _columns(short: bool, labels: Labels) -> list[Column]:
 
 
 def fitted(text: str, width: int | None) -> str:
-    """The text, cut to the width; None: whole."""
+    """The text, truncated to the width; None: all of it."""
     return text if width is None or len(text) <= width else f"{text[: width - 1]}…"

@@ -1,4 +1,4 @@
-"""The standard input that `txworker run` forwards: in the request what is short, by feed() whatever is longer."""
+"""The standard input that `txworker run` forwards: a short one in the request, a longer one by feed()."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from txworker.client import Client, Closed, JobNotRunning, NoSuchJob, WorkerErro
 
 _SHORT_BYTES = 1024 * 1024
 _SOON_SECONDS = 0.1
-"""Input that does not end within this time is not waited for."""
+"""How long the end of the input is waited for before the job is started."""
 
 _BLOCK_BYTES = 256 * 1024
 
@@ -33,7 +33,7 @@ class ForwardedStdin:
 
     @property
     def in_request(self) -> bytes:
-        """What the request has of it: all or nothing."""
+        """The part in the request: all of it or nothing."""
         return self.beginning if self.fd is None else b""
 
     def feed(self, client: Client, job_id: str) -> None:
@@ -54,7 +54,7 @@ class ForwardedStdin:
         try:
             while block := os.read(fd, _BLOCK_BYTES):
                 yield block
-        except OSError as error:  # the job gets what there was, and then the end
+        except OSError as error:  # the job gets what was read, and then the end
             console.print_error(f"{self.name}: {error.strerror or error}")
 
 

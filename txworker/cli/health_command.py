@@ -1,4 +1,4 @@
-"""`txworker health`: whether a worker takes new jobs, or only whether it answers; for probes of containers."""
+"""`txworker health`: tells whether a worker takes new jobs, or only whether it answers; for container probes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from txworker.cli.failures import REFUSED
 
 _SERVING = pb.HealthCheckResponse.SERVING
 _LIVE = "live"
-"""The name by which a worker tells whether it works at all; its answer needs the reactor, not only a thread."""
+"""The service name for whether the worker works at all; its answer needs the reactor, not only a gRPC thread."""
 
 
 def health(channel: grpc.Channel, options: argparse.Namespace) -> int:

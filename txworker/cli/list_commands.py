@@ -34,10 +34,10 @@ from txworker.client.requests import PAGE
 from txworker.pb import worker_pb2 as pb
 
 _MEASURED = PAGE
-"""Jobs by which the width of a label's column is found, so that a long list need not be held."""
+"""How many jobs decide the width of a label's column, so that a long list need not be held in memory."""
 
 _WIDEST_LABEL = 24
-"""Characters of a label's column on a terminal."""
+"""The most characters of a label's column on a terminal."""
 
 
 def ps(client: Client, options: argparse.Namespace) -> int:
@@ -61,7 +61,7 @@ def label_columns(options: argparse.Namespace, jobs: Sequence[pb.Job]) -> Labels
 
 
 def listed(client: Client, options: argparse.Namespace) -> Iterator[pb.Job]:
-    """The jobs that are meant. A label with any value is looked for here: the wire knows none."""
+    """The jobs that the options select. A label with any value is filtered here, because the wire cannot ask for it."""
     states = [JobState(state) for states in options.state for state in states]
     labels = {name: value for name, value in options.label.items() if value is not None}
     names = options.label.keys() - labels.keys()
@@ -88,7 +88,7 @@ def wait(client: Client, options: argparse.Namespace) -> int:
 
 
 def _next_end(records: Iterator[JobRecord], left: int, wanted: int) -> pb.Job | None:
-    """The next job that is done; None: all are."""
+    """The next job that is done; None: there are no more."""
     with console.waiting(f"waiting for {left} of {wanted} jobs" if wanted > 1 else "waiting for the job"):
         return next((record.message for record in records if is_done(record.message)), None)
 
@@ -102,7 +102,7 @@ def watch(client: Client, options: argparse.Namespace) -> int:
 
 
 def changes(client: Client, options: argparse.Namespace) -> Iterator[pb.Job]:
-    """The jobs that are meant, as they stand, then each change."""
+    """The jobs that the options select as they are now, then each change."""
     is_old = _done_before(client) if options.no_finished else lambda job: False
     for record in client.watch([whole_id(client, word) for word in options.jobs], options.label):
         if not is_old(record.message):
@@ -122,7 +122,7 @@ def _done_before(client: Client) -> Callable[[pb.Job], bool]:
 
 
 def formatter(options: argparse.Namespace, labels: Labels = NO_LABELS, reserved: int = 0) -> Callable[[pb.Job], str]:
-    """Jobs as lines, with columns for these labels, on a terminal that has so many characters less."""
+    """Jobs as lines, with columns for these labels, for a terminal of which `reserved` characters are taken."""
     if options.json:
         return as_json
     width, short = line_width(reserved), short_ids(options)
@@ -135,7 +135,7 @@ def formatter(options: argparse.Namespace, labels: Labels = NO_LABELS, reserved:
 
 
 def line_width(reserved: int = 0) -> int | None:
-    """The width of the terminal without so many characters; None if stdout is not a terminal."""
+    """The width of the terminal minus that many characters; None if stdout is not a terminal."""
     width = _width()
     return None if width is None else max(width - reserved, 1)
 

@@ -1,4 +1,4 @@
-"""What running jobs use: samples of a worker, and what lies between two of them. Pure, but for sample()."""
+"""What running jobs use: samples of a worker, and the usage between two of them. Pure, except sample()."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from txworker.pb import worker_pb2 as pb
 
 @dataclass(frozen=True)
 class Sample:
-    """One look at a worker: when that was, by a clock that only passes, its unfinished jobs, and what they use."""
+    """One sample of a worker: its time by a monotonic clock, the unfinished jobs, and what they use."""
 
     at: float
     jobs: tuple[pb.Job, ...]
@@ -25,7 +25,7 @@ class Sample:
 class JobUse:
     """
     What one job uses, with all of its processes. cpu_percent: of one CPU, since the sample before; None: there was
-    none. usage: None where the worker has told none, as of a job that has just ended.
+    none. usage: None if the worker reported none, for example of a job that has just ended.
     """
 
     worker: str
@@ -43,7 +43,7 @@ SORT_KEYS: dict[str, Callable[[JobUse], tuple[object, ...]]] = {
     "output": lambda use: (-use.job.outputBytes, use.job.jobID),
     "job": lambda use: (use.worker, use.job.jobID),
 }
-"""By the words of --sort; the largest first."""
+"""The keys of --sort; the largest value comes first."""
 
 
 def sample(client: Client, ids: Sequence[str], labels: Mapping[str, str], monotonic: Callable[[], float]) -> Sample:
@@ -60,7 +60,7 @@ def sample(client: Client, ids: Sequence[str], labels: Mapping[str, str], monoto
 
 
 def uses(worker: str, before: Sample | None, after: Sample, now: float) -> list[JobUse]:
-    """Each job of the later sample. now: seconds since the epoch."""
+    """The usage of each job in the later sample. now: seconds since the epoch."""
     return [
         JobUse(
             worker,
@@ -79,7 +79,7 @@ def sorted_by(key: str, found: Iterable[JobUse]) -> list[JobUse]:
 
 
 def _cpu_percent(job_id: str, before: Sample | None, after: Sample) -> float | None:
-    """A job that is not in the sample before has started since. CPU time of processes that were lost counts as none."""
+    """A job that is not in the earlier sample has started since then. A decrease of CPU time counts as 0."""
     usage = after.usages.get(job_id)
     if before is None or usage is None or after.at <= before.at:
         return None

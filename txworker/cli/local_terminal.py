@@ -21,7 +21,7 @@ def is_terminal() -> bool:
 
 
 def size() -> tuple[int, int]:
-    """Rows and columns; 0 where they are unknown."""
+    """Rows and columns; 0 if they are unknown."""
     try:
         columns, rows = os.get_terminal_size(STDIN)
     except OSError:
@@ -31,9 +31,9 @@ def size() -> tuple[int, int]:
 
 class RawMode:
     """
-    The terminal passes on every key as it is, Ctrl-C too, and echoes nothing: the job's terminal does all that.
+    The terminal passes every key on unchanged, Ctrl-C too, and echoes nothing: the job's terminal does all that.
 
-    restore() gives the terminal its own mode back, however often it is called.
+    restore() restores the terminal's own mode; it may be called again.
     """
 
     def __init__(self) -> None:
@@ -41,12 +41,12 @@ class RawMode:
         self._raw = False
 
     def set(self) -> None:
-        """Set the raw mode, or set it again after another program has had the terminal."""
+        """Set the raw mode, or set it again after another program has used the terminal."""
         tty.setraw(STDIN, termios.TCSADRAIN)  # what was typed before is kept
         self._raw = True
 
     def restore(self) -> None:
-        """Set the mode that there was before."""
+        """Set the mode that was in force before."""
         if self._raw:
             self._raw = False
             with suppress(termios.error):  # the terminal is gone
@@ -55,8 +55,8 @@ class RawMode:
 
 class Escapes:
     """
-    At the beginning of a line `~.` leaves the job, and `~~` is one `~`, as ssh has it; a `~` before another key is
-    itself. The `~` is held back until the next key.
+    At the beginning of a line `~.` leaves the job, and `~~` is one `~`, as in ssh; a `~` before another key is
+    passed on. The `~` is held back until the next key.
     """
 
     def __init__(self) -> None:
@@ -65,7 +65,7 @@ class Escapes:
         self.left = False
 
     def typed(self, keys: bytes) -> bytes:
-        """What the job gets of these keys; `left` is set when they say so, and what comes after that is dropped."""
+        """The keys that the job gets. Sets `left` if the keys leave the job; keys after that are dropped."""
         passed = bytearray()
         for key in (keys[index : index + 1] for index in range(len(keys))):
             if self._held and key == _LEAVE:

@@ -53,20 +53,20 @@ CONTROL_COMMANDS: dict[str, Callable[[ControlStub, argparse.Namespace], int]] = 
     "reload": reload,
     "check": check,
 }
-"""They ask the worker that is there now, and wait for no other."""
+"""Commands for the worker that runs now; they do not wait for another one."""
 
 CHANNEL_COMMANDS: dict[str, Callable[[grpc.Channel, argparse.Namespace], int]] = {"health": health}
-"""So do these, by services that are not the worker's alone."""
+"""The same, by services other than the worker's own."""
 
 LOCAL_COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {"completion": completion}
-"""They ask no worker."""
+"""Commands that ask no worker."""
 
 OWN_CLIENTS: dict[str, Callable[[argparse.Namespace], int]] = {"top": top, "web": web}
-"""They make a client for each worker themselves, of one as of several."""
+"""Commands that make a client for each worker themselves, even for one."""
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command line and return its exit status; errors of the user or of a worker are not raised."""
+    """Run a command line and return its exit status; errors of the user or of a worker are printed, not raised."""
     console.prepare()
     options = parse(sys.argv[1:] if argv is None else argv)
     try:
@@ -76,7 +76,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _call(options: argparse.Namespace) -> int:
-    refused = NOT_RUN if options.command_name == "run" else REFUSED  # run's 1 is the job's own
+    refused = NOT_RUN if options.command_name == "run" else REFUSED  # status 1 of `run` would be the job's own
     try:
         return _command(options)
     except grpc.RpcError as error:

@@ -16,7 +16,7 @@ UNFINISHED = (JobState.PENDING, JobState.RUNNING, JobState.STOPPING)
 
 def whole_id(client: Client, word: str) -> str:
     """
-    The only job id that begins so.
+    The only job id that begins with this.
 
     Raises:
         WorkerError: there is no such job, or there are several.
@@ -28,16 +28,16 @@ def whole_id(client: Client, word: str) -> str:
 
 
 def unfinished(client: Client, options: argparse.Namespace) -> list[str]:
-    """The ids of the jobs that are not done and have all labels of the options, the oldest first."""
+    """The ids of the unfinished jobs that have all labels of the options, oldest first."""
     with console.waiting_for(client.addr):
         return [record.id for record in client.jobs(UNFINISHED, options.label)][::-1]
 
 
 def for_each(options: argparse.Namespace, words: Iterable[str], act: Callable[[str], object], status: str = "") -> int:
     """
-    Do the same for each job, independently of errors for the others, which are printed; the highest exit status.
+    Do the same for each job. Errors are printed and do not stop the others; returns the highest exit status.
 
-    status: said on a terminal while one takes long; by default that the worker is waited for.
+    status: the status line of a terminal while one takes long; by default that the worker is waited for.
 
     Raises:
         Failed: no worker answers.

@@ -42,16 +42,17 @@ def hand_over(stub: ControlStub, options: argparse.Namespace) -> int:
 
 
 def reload(stub: ControlStub, options: argparse.Namespace) -> int:
-    """Make the worker read its configuration again; print what is different."""
+    """Make the worker read its configuration again; print what has changed."""
     answer = stub.Reload(pb.ReloadReq(), timeout=options.deadline)
-    _print(options, answer, lambda: _changes(answer, "is", "the configuration was read again: nothing is different"))
+    _print(options, answer, lambda: _changes(answer, "is", "the configuration was read again: nothing has changed"))
     return 0
 
 
 def check(stub: ControlStub, options: argparse.Namespace) -> int:
     """Print what a reload would change. Changes nothing."""
     answer = stub.Reload(pb.ReloadReq(checkOnly=True), timeout=options.deadline)
-    _print(options, answer, lambda: _changes(answer, "would be", "the configuration is good; nothing is different"))
+    nothing = "the configuration is valid; a reload would change nothing"
+    _print(options, answer, lambda: _changes(answer, "would be", nothing))
     return 0
 
 
@@ -109,5 +110,5 @@ def _open_process(addr: str) -> int:
         return os.pidfd_open(pid)
     except OSError as error:
         raise Failed(
-            f"the worker's process cannot be seen from here, so not be waited for: {error}", REFUSED
+            f"the worker's process is not visible here, so --wait cannot wait for it: {error}", REFUSED
         ) from error

@@ -1,4 +1,4 @@
-"""The command line's syntax. The commands themselves are in the modules *_command(s).py."""
+"""The syntax of the command line. The commands themselves are in the modules *_command(s).py."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ A worker that goes away is waited for (--patience), and what was under way goes 
 
 
 SHELLS = ("bash", "zsh", "fish")
-"""The commands with words that are completed."""
+"""Commands with words to complete."""
 
 _JOB = "a job's id, or the beginning of it (4 characters or more)"
 
@@ -119,7 +119,7 @@ def _commands() -> tuple[tuple[str, str, _AddOptions], ...]:
         ("check", "print what `txworker reload` would change; nothing is changed", _add_state_directory),
         ("health", "tell whether the worker takes new jobs, for probes", _add_health),
         ("web", "serve a page that shows jobs in a browser", _add_web),
-        ("completion", "print what makes a shell complete this program's words", _add_completion),
+        ("completion", "print the completion script of a shell", _add_completion),
     )
 
 
@@ -129,18 +129,21 @@ def _add_start(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--directory", default="", metavar="DIR", help="working directory, on the worker's machine")
     parser.add_argument("--timeout", type=seconds, metavar="SECONDS", help="stop the job after this time")
     parser.add_argument(
-        "--quiet-timeout", type=seconds, metavar="SECONDS", help="stop the job after this time in silence"
+        "--quiet-timeout",
+        type=seconds,
+        metavar="SECONDS",
+        help="stop the job when it has printed nothing for this time",
     )
     parser.add_argument(
         "--lease",
         type=seconds,
         metavar="SECONDS",
-        help="stop the job when its lease was not renewed for this time: `run` renews it as long as it lives itself, "
+        help="stop the job when its lease was not renewed for this time: `run` renews it as long as it runs itself, "
         "`renew` once",
     )
     parser.add_argument("--stdin", metavar="FILE", help="the job's standard input; '-' is that of this program")
     parser.add_argument(
-        "--request-id", default="", metavar="ID", help="starting the same id again returns the same job"
+        "--request-id", default="", metavar="ID", help="a start with an id that was used before returns that job"
     )
     parser.add_argument("--separate-stderr", action="store_true", help="keep stderr in a file of its own")
     parser.add_argument(
@@ -169,8 +172,8 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         "--tty",
         "-t",
         action="store_true",
-        help="give the job a terminal, and connect ours with it: every key is the job's, Ctrl-C and Ctrl-\\ too; ~. at "
-        "the beginning of a line leaves the job to itself, and ~~ is one ~",
+        help="give the job a terminal, and connect this one to it: the job gets every key, Ctrl-C and Ctrl-\\ too; ~. "
+        "at the beginning of a line leaves the job to itself, and ~~ is one ~",
     )
     _add_start(parser)
 
@@ -200,8 +203,8 @@ def _add_kill(parser: argparse.ArgumentParser) -> None:
 
 def _add_to_be_ended(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("jobs", nargs="*", metavar="JOB", help=_JOB)
-    _add_pairs(parser, "--label", "instead: the unfinished jobs with this label; with all of several")
-    parser.add_argument("--all", action="store_true", help="instead: all unfinished jobs")
+    _add_pairs(parser, "--label", "instead of JOB: the unfinished jobs with this label; if repeated, with all of them")
+    parser.add_argument("--all", action="store_true", help="instead of JOB: all unfinished jobs")
     parser.add_argument("--wait", action="store_true", help="return when the jobs are done")
 
 
@@ -228,7 +231,7 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
         type=time_or_ago,
         metavar="TIME",
         help="only of jobs that were not done at that time (1h30m before now, or a time): all that those have printed, "
-        "because the worker does not keep when a byte was printed",
+        "because the worker does not record when a byte was printed",
     )
     parser.add_argument("--stderr", action="store_true", help="print the separate stderr instead")
     parser.add_argument("--text", action="store_true", help="print valid UTF-8 instead of the exact bytes")
@@ -244,13 +247,13 @@ def _add_ps(parser: argparse.ArgumentParser) -> None:
         action=Pairs,
         default={},
         metavar="NAME[=VALUE]",
-        help="only jobs with this label, of any value if none is named; with all of several",
+        help="only jobs with this label, with any value if none is given; if repeated, with all of them",
     )
     _add_label_column(parser)
     parser.add_argument(
         "--since", type=time_or_ago, metavar="TIME", help="only jobs created since: 1h30m before now, or a time"
     )
-    parser.add_argument("--until", type=time_or_ago, metavar="TIME", help="only jobs created before that")
+    parser.add_argument("--until", type=time_or_ago, metavar="TIME", help="only jobs created before this time")
     _add_no_trunc(parser)
     _add_all_workers(parser)
     parser.add_argument("--limit", type=count, default=50, metavar="N", help="at most N jobs (50); 0: all")
@@ -265,7 +268,7 @@ def _add_label_column(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME,...",
-        help="a column with the value of this label; of several, in their order",
+        help="a column with the value of this label; one for each of several",
     )
 
 
@@ -279,7 +282,9 @@ def _add_all_workers(parser: argparse.ArgumentParser) -> None:
 
 def _add_wait(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("jobs", nargs="+", metavar="JOB", help=_JOB)
-    parser.add_argument("--timeout", type=positive_seconds, metavar="SECONDS", help="give up then, with status 124")
+    parser.add_argument(
+        "--timeout", type=positive_seconds, metavar="SECONDS", help="give up after this time, with status 124"
+    )
     parser.add_argument("--quiet", "-q", action="store_true", help="print nothing")
 
 
@@ -287,7 +292,7 @@ def _add_watch(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("jobs", nargs="*", metavar="JOB", help=f"{_JOB}; ends when all are done (default: all jobs)")
     _add_no_trunc(parser)
     _add_all_workers(parser)
-    _add_pairs(parser, "--label", "only jobs with this label; with all of several")
+    _add_pairs(parser, "--label", "only jobs with this label; if repeated, with all of them")
     parser.add_argument("--no-finished", action="store_true", help="leave out jobs that are done already")
 
 
@@ -299,12 +304,15 @@ def _add_top(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--once",
         action="store_true",
-        help="print a table and end; so also with --json, and where stdout is no terminal",
+        help="print one table and end; the default with --json, and if stdout is not a terminal",
     )
     parser.add_argument(
-        "--sort", choices=tuple(SORT_KEYS), default="cpu", help="the largest first; on the screen a key changes it"
+        "--sort",
+        choices=tuple(SORT_KEYS),
+        default="cpu",
+        help="the column to sort by, largest first; a key on the screen changes it",
     )
-    _add_pairs(parser, "--label", "only jobs with this label; with all of several")
+    _add_pairs(parser, "--label", "only jobs with this label; if repeated, with all of them")
     _add_label_column(parser)
     _add_no_trunc(parser)
     _add_all_workers(parser)
@@ -343,16 +351,16 @@ def _add_web(parser: argparse.ArgumentParser) -> None:
         type=listen_address,
         default=listen_address("127.0.0.1:30080"),
         metavar="HOST:PORT",
-        help="where browsers find the page (127.0.0.1:30080); port 0: any free one",
+        help="the address to serve the page at (127.0.0.1:30080); port 0: any free one",
     )
     parser.add_argument(
         "--name",
         action="append",
         default=[],
         metavar="HOST",
-        help="a host name that browsers may call the page by, beside that of --listen; may be repeated",
+        help="a further host name of the page, beside that of --listen; may be repeated",
     )
-    parser.add_argument("--allow-stop", action="store_true", help="let the page stop jobs; otherwise it only shows")
+    parser.add_argument("--allow-stop", action="store_true", help="let the page stop jobs; otherwise it is read-only")
     tls = parser.add_argument_group("beyond this machine", "a --listen that is not loopback needs all three")
     tls.add_argument("--web-cert", metavar="FILE", help="PEM of the page's certificate, with its chain")
     tls.add_argument("--web-key", metavar="FILE", help="PEM of its key")
@@ -376,7 +384,7 @@ def _checked(parser: argparse.ArgumentParser, options: argparse.Namespace) -> ar
         if not options.argv:
             parser.error("there is nothing to run: name an executable")
     if options.command_name == "web" and options.workers and (options.addr or options.worker or options.all_workers):
-        parser.error("name the workers by their addresses, or by --addr, --worker or --all-workers, not by both")
+        parser.error("give addresses of workers, or --addr, --worker or --all-workers, not both")
     if options.command_name == "run" and options.tty and (options.stdin or options.separate_stderr):
         other = "--stdin" if options.stdin else "--separate-stderr"
         parser.error(f"--tty: the job's terminal is its input and output, so no {other}")
@@ -384,6 +392,6 @@ def _checked(parser: argparse.ArgumentParser, options: argparse.Namespace) -> ar
         options.command_name in ("stop", "kill")
         and [bool(options.jobs), bool(options.label), options.all].count(True) != 1
     ):
-        parser.error("the following arguments are required: JOB, or --label or --all; one of these")
+        parser.error("the following arguments are required: JOB, --label or --all; only one of these")
     common.check(parser, options)
     return options

@@ -17,12 +17,12 @@ _KEYS = ("addr", "tls_ca", "tls_cert", "tls_key")
 
 
 class WrongProfiles(Exception):
-    """client.toml is wrong, or does not have a worker of that name; one sentence."""
+    """client.toml is wrong, or has no worker with that name. The message is one sentence."""
 
 
 @dataclass(frozen=True)
 class Profile:
-    """One worker; a file is None where none is named."""
+    """The address and TLS files of a worker; None: the file is not given."""
 
     name: str
     addr: str
@@ -32,14 +32,14 @@ class Profile:
 
 
 def profiles_path(environ: Mapping[str, str] = os.environ) -> Path:
-    """As the XDG base directory specification has it: a relative $XDG_CONFIG_HOME counts as unset."""
+    """Where the file is. As the XDG specification says, a relative $XDG_CONFIG_HOME counts as unset."""
     base = Path(environ.get("XDG_CONFIG_HOME", ""))
     return (base if base.is_absolute() else Path.home() / ".config") / "txworker" / "client.toml"
 
 
 def read_profiles(path: Path) -> dict[str, Profile]:
     """
-    The workers of a file, by name, in its order; none where there is no file.
+    The workers of a file, by name, in its order; none if there is no file.
 
     Raises:
         WrongProfiles: the file cannot be read, or something in it is wrong.
@@ -50,17 +50,17 @@ def read_profiles(path: Path) -> dict[str, Profile]:
         return {}
     except OSError as error:
         raise WrongProfiles(f"{path}: {error.strerror or error}") from error
-    except ValueError as error:  # tomli's, and that of text that is no UTF-8
+    except ValueError as error:  # tomli's error, and that of invalid UTF-8
         raise WrongProfiles(f"{path}: {error}") from error
     workers = table.pop("workers", {})
     if table or not isinstance(workers, dict):
-        raise WrongProfiles(f"{path}: must hold tables [workers.NAME], and nothing else")
+        raise WrongProfiles(f"{path}: must contain only tables [workers.NAME]")
     return {name: _profile(path, name, worker) for name, worker in workers.items()}
 
 
 def chosen(path: Path, names: list[str]) -> list[Profile]:
     """
-    The workers with these names; all of the file where none is named.
+    The workers with these names; all in the file if none is named.
 
     Raises:
         WrongProfiles: there is none, or the file is wrong.
@@ -79,7 +79,7 @@ def _profile(path: Path, name: str, worker: Any) -> Profile:
     if not isinstance(worker, dict) or not all(isinstance(value, str) for value in worker.values()):
         raise WrongProfiles(f"{where} must be a table of strings")
     if unknown := sorted(worker.keys() - set(_KEYS)):
-        raise WrongProfiles(f"{where}.{unknown[0]}: unknown key; known are {', '.join(_KEYS)}")
+        raise WrongProfiles(f"{where}.{unknown[0]}: unknown key; the keys are {', '.join(_KEYS)}")
     if bool(worker.get("tls_cert")) != bool(worker.get("tls_key")):
         raise WrongProfiles(f"{where}: tls_cert and tls_key go together")
     try:

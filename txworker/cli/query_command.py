@@ -62,7 +62,7 @@ def _line(options: argparse.Namespace, name: str, value: object) -> str:
 
 
 def _summary(job: pb.Job, most: int) -> list[tuple[str, object]]:
-    """The fields that matter to most users; texts are cut at so many characters."""
+    """The fields that matter to most users; texts are truncated to that many characters."""
     known = record_of(job).done and job.state != pb.JOB_STATE_LOST  # how a lost job ended is unknown
     return [
         ("job", job.jobID),

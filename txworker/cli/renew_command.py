@@ -13,7 +13,7 @@ from txworker.pb import worker_pb2 as pb
 
 
 def renew(client: Client, options: argparse.Namespace) -> int:
-    """Count the leases of these jobs from now, in one call. Jobs that run no longer are errors."""
+    """Count the leases of these jobs from now, in one call. A job that no longer runs is an error."""
     job_ids: list[str] = []
     status = for_each(options, options.jobs, lambda word: job_ids.append(whole_id(client, word)))
     with console.waiting_for(client.addr):
@@ -22,5 +22,5 @@ def renew(client: Client, options: argparse.Namespace) -> int:
         console.print_lines(as_json(pb.RenewLeasesRes(gone=gone)))
     else:
         for job_id in gone:
-            console.print_error(f"job {job_id} does not run any more")
+            console.print_error(f"job {job_id} is no longer running")
     return max(status, REFUSED) if gone else status

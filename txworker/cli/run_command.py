@@ -27,12 +27,12 @@ _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 _POLL_SECONDS = 1.0
 _WAIT_SECONDS = 0.2
 _GRACES = (None, 0.0)
-"""The first signal stops the job, the second kills it; a third one leaves it to itself."""
+"""The first signal stops the job, the second kills it, the third leaves it to itself."""
 
 
 @dataclass(frozen=True)
 class _Signalled:
-    """The user, or the system, wants the job to end."""
+    """A signal asks for the end of the job."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class _Started:
 
 @dataclass(frozen=True)
 class _Left:
-    """The user has left the job to itself."""
+    """The user has left the job to itself (`~.`)."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,8 @@ def run(client: Client, options: argparse.Namespace) -> int:
     Start a job, copy its output, and return its exit status.
 
     SIGINT, SIGTERM, SIGHUP and SIGQUIT stop the job, a second one kills it. It is also stopped when its output cannot
-    be written. With --tty our terminal is the job's meanwhile. With --detach print its id, and leave it to itself. With
-    --lease the worker stops it when this program has been gone for so long.
+    be written. With --tty the job's terminal is connected to ours. With --detach print its id, and leave it to itself.
+    With --lease the worker stops it when this program has been gone for that long.
     """
     console.check_open()
     if options.detach:
@@ -79,7 +79,7 @@ def run(client: Client, options: argparse.Namespace) -> int:
     stdin = ForwardedStdin() if options.tty else forwarded_stdin(options.stdin)
     what = what_to_start(options, stdin.in_request)
     what.details["feed"] = stdin.fd is not None
-    # one that says nothing: the follower of the output tells of lost connections
+    # a silent one: the follower of the output reports lost connections
     with connect(options, tell=lambda _: None) as silent:
         result = _Run(client, silent, options, stdin).result(what)
     if result.error_text and not result.ok:
@@ -98,8 +98,8 @@ class _Run:
     """
     One run. Its threads and the signal handlers put events into a queue, and the main thread acts on them.
 
-    The end of the job is watched for while its output is copied: a worker that is stopped in order tells how its jobs
-    end, and answers no question after that.
+    The end of the job is watched for while its output is copied: a worker that shuts down reports how its jobs end, but
+    answers no later call.
     """
 
     def __init__(self, client: Client, silent: Client, options: argparse.Namespace, stdin: ForwardedStdin) -> None:
@@ -117,7 +117,7 @@ class _Run:
 
     def result(self, what: Start) -> JobResult:
         """
-        Start the job, and return how it ended once all its output was copied.
+        Start the job; returns how it ended, once all of its output was copied.
 
         Raises:
             Failed: it could not be started, its end or its output could not be learned, or the user has left it.

@@ -1,4 +1,4 @@
-"""Asks workers again and again, each in a thread of its own, what their running jobs use."""
+"""Samples what the running jobs of workers use, each worker in a thread of its own."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from txworker.client import Client, Closed, WorkerError
 
 @dataclass(frozen=True)
 class Heard:
-    """What is new of a worker: a sample, a sentence about its connection, its failure; None: no more will come."""
+    """News of a worker: a sample, a sentence about its connection, or its failure; None: no more will come."""
 
     worker: str
     what: Sample | str | Failed | None
@@ -32,7 +32,7 @@ class Samplers:
     A context, inside which the threads ask. Main thread.
 
     pauses: for each worker, the seconds before each of its samples. Where jobs are named, none are taken once all are
-    done. A worker that goes away is waited for as --patience says. `left`: the workers of which more will come.
+    done. A worker that cannot be reached is waited for as --patience says. left: the workers of which more will come.
     fileno() is for select(): readable when something was heard.
     """
 
@@ -62,11 +62,11 @@ class Samplers:
         self._wake.close()
 
     def fileno(self) -> int:
-        """Of a socket that is readable when heard() has something to tell."""
+        """A descriptor that is readable when heard() has something to return."""
         return self._woken.fileno()
 
     def heard(self) -> Iterator[Heard]:
-        """What has come since the last call."""
+        """What has come since the last call, in order. Main thread."""
         with suppress(BlockingIOError):
             self._woken.recv(4096)
         with suppress(Empty):
@@ -76,7 +76,7 @@ class Samplers:
                 yield heard
 
     def wake(self) -> None:
-        """Make the socket readable though nothing was heard. Any thread."""
+        """Make the descriptor readable although nothing was heard. Any thread."""
         with suppress(OSError):  # it is full, and so readable; or closed
             self._wake.send(b".")
 

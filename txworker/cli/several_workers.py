@@ -49,7 +49,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {"ps": ps, "watch": w
 
 
 def _ask_all(options: argparse.Namespace, jobs_of: _JobsOf, take: Callable[[str, pb.Job], object]) -> int:
-    """Ask every worker in a thread of its own; errors are printed, independently of the other workers."""
+    """Ask every worker in a thread of its own; errors are printed, and do not affect the other workers."""
     said: SimpleQueue[_Said] = SimpleQueue()
     for profile in options.profiles:
         own = use_profile(argparse.Namespace(**vars(options)), profile)
@@ -93,5 +93,5 @@ def _line(options: argparse.Namespace, name: str, job: pb.Job, labels: Labels = 
 
 
 def _reserved(options: argparse.Namespace) -> int:
-    """The width of the column with the workers' names."""
+    """The width of the column with the names of the workers."""
     return max(len(_COLUMN), *(len(profile.name) for profile in options.profiles)) + 1

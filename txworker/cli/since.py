@@ -1,4 +1,4 @@
-"""What a job has printed since a time, as far as that can be told: its output carries no times. Pure functions."""
+"""How much of a job's output was printed since a time, as far as that is known: output has no times. Pure functions."""
 
 from __future__ import annotations
 
@@ -32,6 +32,6 @@ def cannot_tell(job: JobRecord, since: datetime) -> str:
     """The sentence for UNKNOWN."""
     at = since.astimezone(timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z")
     return (
-        f"job {job.id} was running at {at}, and the worker does not keep when a byte was printed: "
+        f"job {job.id} was running at {at}, and the worker does not record when a byte was printed: "
         "here is all of its output (--tail: the last lines)"
     )

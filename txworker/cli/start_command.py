@@ -24,19 +24,19 @@ _MOST_BYTES = 4 * 2**20
 """The largest message that the worker accepts."""
 
 _SILENT_SECONDS = 2.0
-"""After so long without the end of standard input a user is told what is waited for."""
+"""After this time without the end of standard input, a line on stderr says what is waited for."""
 
 
 @dataclass(frozen=True)
 class Start:
-    """What is to be started; the details have a request id, so it may be sent again."""
+    """What to start. The details have a request id, so the request may be repeated."""
 
     command: str
     path: str
     details: StartDetails
 
     def send(self, client: Client) -> str:
-        """Start it; the job's id. Raises WorkerError."""
+        """Start the job; returns its id. Raises WorkerError."""
         with console.waiting_for(client.addr):
             return client.start(self.command, self.path, **self.details).id
 
@@ -53,19 +53,19 @@ def start(client: Client, options: argparse.Namespace) -> int:
 
 
 def with_hint(failed: Failed, options: argparse.Namespace) -> Failed:
-    """The failure of a start for want of the executable, and what may be meant instead."""
+    """The error of a start without such an executable, with a hint at what to run instead."""
     hint = shell_hint(options.argv, not_found=True)
     return Failed(f"{failed}; {hint}", failed.status) if hint else failed
 
 
 def print_started(options: argparse.Namespace, job_id: str) -> None:
-    """The id of a job that goes on without this program."""
+    """Print the id of a job that runs on without this program."""
     console.print_lines(as_json(pb.StartJobRes(jobID=job_id)) if options.json else job_id)
 
 
 def what_to_start(options: argparse.Namespace, stdin: bytes) -> Start:
     """
-    What these options say.
+    What these options ask to start.
 
     Raises:
         Failed: the request is too long.
@@ -103,7 +103,7 @@ def what_to_start(options: argparse.Namespace, stdin: bytes) -> Start:
 
 
 def with_terminal(what: Start, size: tuple[int, int]) -> Start:
-    """The same with a terminal of that size, of the type of ours."""
+    """The same with a terminal of that size, and with our $TERM."""
     ours = {"TERM": os.environ["TERM"]} if os.environ.get("TERM") else {}
     env = {**ours, **what.details.get("env", {})}
     return Start(what.command, what.path, {**what.details, "tty": size, "feed": True, "env": env})
@@ -113,7 +113,7 @@ def run_stdin(name: str | None) -> bytes:
     """
     As --stdin says; without it our own standard input, where that is a pipe, a socket or a file.
 
-    Of a terminal or another device (/dev/null) nothing is read. Raises as _stdin().
+    Nothing is read from a terminal or another device (/dev/null). Raises as _stdin().
     """
     if name is not None:
         return _stdin(name)
@@ -124,14 +124,14 @@ def run_stdin(name: str | None) -> bytes:
 
 
 def is_forwarded(fd: int) -> bool:
-    """Whether our own stdin, with that descriptor, is forwarded unasked."""
+    """Whether our own stdin, with that descriptor, is forwarded by default."""
     mode = os.fstat(fd).st_mode
     return stat.S_ISREG(mode) or stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
 
 
 @contextmanager
 def _told_when_silent() -> Iterator[None]:
-    sentence = "reading standard input to its end, for the job; --stdin /dev/null: the job gets none"
+    sentence = "reading standard input to its end for the job; with --stdin /dev/null the job gets none"
     timer = threading.Timer(_SILENT_SECONDS, console.print_error, [sentence])
     timer.daemon = True
     timer.start()
@@ -143,7 +143,7 @@ def _told_when_silent() -> Iterator[None]:
 
 def _stdin(name: str | None) -> bytes:
     """
-    The job's standard input, of which no more is read than shows that it is too long.
+    The job's standard input; of a longer one only as much is read as shows that it is too long.
 
     Raises:
         OSError: the file cannot be read.

@@ -1,4 +1,4 @@
-"""One line on stderr that says what is waited for, while it is; only on a terminal."""
+"""One line on stderr that says what is being waited for; only on a terminal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from txworker.base.printable import printable
 from txworker.cli.colours import is_terminal
 
 AFTER_SECONDS = 0.5
-"""What takes less is not told."""
+"""A shorter wait is not shown."""
 
 _ERASED = "\r\x1b[K"
 _USUAL_WIDTH = 80
@@ -76,7 +76,7 @@ class StatusLine:
             self._write(_ERASED)
 
     def _write(self, text: str) -> bool:
-        """Whether it was written; a terminal that is lost has no status."""
+        """Returns whether it was written; a terminal that is lost has no status."""
         stream = self._stream()
         with suppress(OSError, ValueError):  # ValueError: it is closed
             if stream is not None:

@@ -19,10 +19,10 @@ from txworker.cli.since import Printed, cannot_tell, printed_since
 from txworker.client import Client, JobRecord, NoSuchJob, WorkerError
 
 _LONGEST_LINE = 2**16
-"""A longer line of one of several jobs is cut in two."""
+"""A longer line of one of several jobs is split."""
 
 _MOST_WAITING = 100
-"""Lines of several jobs that are read and not yet written."""
+"""How many lines of several jobs may be read and not yet written."""
 
 
 def stream(client: Client, options: argparse.Namespace) -> int:
@@ -72,7 +72,7 @@ def _output(client: Client, options: argparse.Namespace, job_id: str) -> Iterato
 
 
 def _job_or_path(client: Client, name: str) -> JobRecord:
-    """The job with an id that begins so, or else the newest job that was started with that path."""
+    """The job with an id that begins with this, or else the newest job that was started with that path."""
     try:
         return client.get(name)
     except NoSuchJob:
@@ -83,7 +83,7 @@ def _job_or_path(client: Client, name: str) -> JobRecord:
 
 
 def _is_meant(options: argparse.Namespace, job: JobRecord) -> bool:
-    """Some of the job's output may be newer than --since."""
+    """Whether some of the job's output may be newer than --since."""
     if options.since is None:
         return True
     printed = printed_since(job, options.since)

@@ -1,4 +1,4 @@
-"""Lines of a table for a terminal: columns that fit, and at last the command. Pure functions."""
+"""Lines of a table for a terminal: the columns that fit, and last the command. Pure functions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 _MIN_COMMAND_WIDTH = 18
-"""Columns are left out until the command has so many characters; then four columns fit into 80."""
+"""Columns are left out until the command has this many characters; then four columns fit into 80."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Column:
     dropped: int = 0
 
     def cell(self, text: str) -> str:
-        """The text, padded; a longer one is as it is."""
+        """The text, padded; a longer text is not cut."""
         return f"{text:{self.align}{self.width}}"
 
 
@@ -32,7 +32,7 @@ def heading_line(columns: Sequence[Column], last: str, width: int | None) -> str
 
 
 def line(columns: Sequence[Column], cells: Sequence[str], last: str, width: int | None) -> str:
-    """A cell for each column, and the last one, which may be long; cut to `width` characters, None: nothing is."""
+    """A cell for each column, and the last one, which may be long; cut to `width` characters (None: not cut)."""
     shown = shown_columns(columns, width)
     text = " ".join(column.cell(cell) for column, cell in zip(columns, cells, strict=True) if column in shown)
     text = f"{text}  {last}"
@@ -40,7 +40,7 @@ def line(columns: Sequence[Column], cells: Sequence[str], last: str, width: int 
 
 
 def shown_columns(columns: Sequence[Column], width: int | None) -> list[Column]:
-    """The columns that leave enough room for the last one; all where there is no width."""
+    """The columns that leave enough room for the last one; all if there is no width."""
     shown = list(columns)
     for column in sorted(columns, key=lambda column: column.dropped, reverse=True):
         fits = width is None or sum(one.width + 1 for one in shown) + 1 + _MIN_COMMAND_WIDTH <= width

@@ -15,7 +15,7 @@ from txworker.client import TLS
 
 
 class CheckedTLS(TLS):
-    """TLS files of which the first that is wrong is named."""
+    """Names the first TLS file that is wrong."""
 
     def credentials(self) -> grpc.ChannelCredentials:
         """As credentials() below."""
@@ -48,7 +48,7 @@ def _check_certificate(option: str, name: str | None, pem: bytes) -> None:
 
 def _check_key(name: str, pem: bytes, cert: str, cert_pem: bytes) -> None:
     if b"ENCRYPTED" in pem:  # OpenSSL would prompt for a password, gRPC cannot
-        raise Failed(f"--tls-key: the key in {name} is encrypted, and cannot be used so", REFUSED)
+        raise Failed(f"--tls-key: the key in {name} is encrypted, and gRPC cannot decrypt it", REFUSED)
     try:
         with _as_file(cert_pem) as cert_file, _as_file(pem) as key_file:
             ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(cert_file, key_file)

@@ -21,7 +21,7 @@ from txworker.cli.usage_screen import Screen, screen, typed_keys
 from txworker.cli.usage_table import View
 
 _FIRST_SECONDS = 0.5
-"""Between the first two samples for a screen, which shows no CPU before the second."""
+"""The pause between the first two samples for a screen, which shows no CPU before the second."""
 
 _KEYS = {word[0]: word for word in SORT_KEYS}
 _HELP = f"sort by: {' '.join(f'[{word[0]}]{word[1:]}' for word in SORT_KEYS)}   [q]uit"
@@ -80,7 +80,7 @@ def _live(options: argparse.Namespace) -> int:
 
 
 def _refresh(samplers: Samplers, gathered: _Gathered, shown: Screen, keys: int | None, sort: str) -> None:
-    """Show what is heard, as it is heard, until q is typed or no worker is left."""
+    """Show samples as they come, until q is typed or no worker is left."""
     shown.show(gathered.view([], "waiting for an answer", [_HELP]))
     while samplers.left:
         waited_for: list[Samplers | int] = [samplers] if keys is None else [samplers, keys]
@@ -98,7 +98,7 @@ def _refresh(samplers: Samplers, gathered: _Gathered, shown: Screen, keys: int |
 
 
 class _Gathered:
-    """What was heard of the workers. `status`: the highest of an error's; `failures`: of workers that are given up."""
+    """What is known of the workers. status: the highest one of an error; failures: of workers that are given up."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.status = 0
@@ -110,7 +110,7 @@ class _Gathered:
         self._notes: dict[str, str] = {}
 
     def take(self, heard: Heard) -> str:
-        """A sentence about what was heard, if there is something to say; else ""."""
+        """A sentence about the news, if there is something to say; otherwise ""."""
         prefix = f"{heard.worker}: " if self._options.profiles else ""
         match heard.what:
             case Sample() as sample:
@@ -129,7 +129,7 @@ class _Gathered:
         return ""
 
     def notes(self) -> list[str]:
-        """What is to be said about the workers now."""
+        """The sentences about the workers that are true now."""
         return [*self.failures, *self._notes.values()]
 
     def uses(self, sort: str) -> list[JobUse]:
@@ -138,7 +138,7 @@ class _Gathered:
         return sorted_by(sort, chain.from_iterable(self._uses(now)))
 
     def view(self, found: list[JobUse], heading: str = "", notes: list[str] | None = None) -> View:
-        """As a table."""
+        """The table of all jobs."""
         labels = label_columns(self._options, [use.job for use in found])
         short = short_ids(self._options)
         return usage_table.view(found, self._several, short, labels, heading, notes or [])

@@ -1,4 +1,4 @@
-"""The screen of `txworker top`: by rich where that is installed, else by a few codes of our own; and the keys."""
+"""The screen of `txworker top`, by rich if that is installed, otherwise by a few control sequences; and its keys."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Screen(Protocol):
     """A context, inside which the terminal is taken; it is given back as it was."""
 
     def show(self, view: View) -> None:
-        """Show this in place of what is there."""
+        """Replace what is shown."""
 
 
 @contextmanager
@@ -38,7 +38,7 @@ def screen(options: argparse.Namespace, resized: Callable[[], object]) -> Iterat
     """
     A screen on stdout, which is a terminal. resized() is called in the main thread when it gets another size.
 
-    The terminal is given back also when the program is told to end: SIGTERM and SIGHUP end it as by that signal.
+    The terminal is restored also if SIGTERM or SIGHUP ends the program, which then ends by that signal.
     """
     calls = {signal.SIGWINCH: resized, **{number: _ender(number) for number in _ENDING}}
     with _handlers(calls), _made(options) as made:
@@ -47,7 +47,7 @@ def screen(options: argparse.Namespace, resized: Callable[[], object]) -> Iterat
 
 @contextmanager
 def typed_keys() -> Iterator[int | None]:
-    """A descriptor from which each key can be read at once; None where stdin is no terminal."""
+    """A descriptor from which each key can be read at once; None if stdin is not a terminal."""
     if sys.stdin is None or not sys.stdin.isatty():
         yield None
         return
@@ -87,7 +87,7 @@ class PlainScreen:
 
 
 def fitting(table: list[str], most: int) -> list[str]:
-    """At most so many lines; the last says how many are left out."""
+    """At most that many lines; the last one says how many are left out."""
     return table if len(table) <= most else [*table[: max(most - 1, 0)], f"… {len(table) - max(most - 1, 0)} more"]
 
 

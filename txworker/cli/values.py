@@ -24,7 +24,7 @@ _HIGHEST_PORT = 65535
 _MAX_SOCKET_PATH_BYTES = 107  # sun_path without its NUL (unix(7))
 _HIGHEST_SIGNAL = 64
 _REAL_TIME = re.compile(r"(?P<base>RTMIN|RTMAX)(?P<offset>[+-][0-9]{1,2})?")
-_MOST_SECONDS = 1_000_000_000  # 31 years; a deadline in nanoseconds since 1970 fits into gRPC's 64 bits
+_MOST_SECONDS = 1_000_000_000  # 31 years; so a deadline in nanoseconds since 1970 fits into 64 bits
 
 
 def address(text: str) -> str:
@@ -32,7 +32,7 @@ def address(text: str) -> str:
     if text.startswith("unix:") and text != "unix:":
         if len(os.fsencode(text.removeprefix("unix:"))) > _MAX_SOCKET_PATH_BYTES:
             raise argparse.ArgumentTypeError(
-                f"{text!r} is longer than a socket's name may be ({_MAX_SOCKET_PATH_BYTES} bytes)"
+                f"{text!r} is longer than a socket's path may be ({_MAX_SOCKET_PATH_BYTES} bytes)"
             )
         return text
     found = _ADDRESS.fullmatch(text)
@@ -72,7 +72,7 @@ def pair_or_name(text: str) -> tuple[str, str | None]:
 
 
 def time_or_ago(text: str) -> datetime:
-    """A duration before now, or a time as RFC 3339 has it; one without a zone is local."""
+    """A duration before now, or a time as in RFC 3339; a time without a zone is local."""
     try:
         return datetime.now(timezone.utc) - timedelta(seconds=quantities.seconds(text))
     except (ValueError, OverflowError):
@@ -81,7 +81,7 @@ def time_or_ago(text: str) -> datetime:
         return datetime.fromisoformat(f"{text[:-1]}+00:00" if text[-1:] in "zZ" else text)
     except ValueError:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no time such as 2026-01-31T12:00:00Z, and no duration before now such as 1h30m"
+            f"{text!r} is neither a time such as 2026-01-31T12:00:00Z nor a duration before now such as 1h30m"
         ) from None
 
 
@@ -106,7 +106,7 @@ def seconds(text: str) -> float:
         number = -1.0
     if not 0 <= number <= _MOST_SECONDS:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no number of seconds from 0 to {_MOST_SECONDS}, and no duration such as 90s or 1h30m"
+            f"{text!r} is neither a number of seconds from 0 to {_MOST_SECONDS} nor a duration such as 90s or 1h30m"
         )
     return number
 
@@ -120,7 +120,7 @@ def positive_seconds(text: str) -> float:
     """More than 0."""
     number = seconds(text)
     if not number:
-        raise argparse.ArgumentTypeError("0 seconds are no time to wait")
+        raise argparse.ArgumentTypeError("must be more than 0 seconds")
     return number
 
 
@@ -128,14 +128,14 @@ def names(text: str) -> list[str]:
     """Names, separated by commas; each once."""
     found = list(dict.fromkeys(text.split(",")))
     if "" in found:
-        raise argparse.ArgumentTypeError(f"{text!r} is no name, and no names with commas between them")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a name or a list of names separated by commas")
     return found
 
 
 def count(text: str) -> int:
     """0 or more, up to what an int32 field can hold."""
     if not (text.isascii() and text.isdigit() and int(text) < 2**31):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 to {2**31 - 1}")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to {2**31 - 1}")
     return int(text)
 
 
@@ -146,15 +146,15 @@ def size(text: str) -> int:
     except ValueError:
         number = 2**63
     if number >= 2**63:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of bytes; 4096, 64K, 10M and 2G are, and 512MiB")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of bytes such as 4096, 64K, 2G or 512MiB")
     return number
 
 
 def signal_number(text: str) -> int:
-    """1 to 64, or a name as kill(1) takes it: TERM, SIGTERM, RTMIN+2; in small letters, too."""
+    """1 to 64, or a name as kill(1) takes it: TERM, SIGTERM, RTMIN+2; lower case is allowed."""
     number = int(text) if text.isascii() and text.isdigit() else _signal_named(text.upper().removeprefix("SIG"))
     if not 1 <= number <= _HIGHEST_SIGNAL:
-        raise argparse.ArgumentTypeError(f"{text!r} is no signal, such as TERM, SIGTERM or 15")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a signal such as TERM, SIGTERM or 15")
     return number
 
 
@@ -172,7 +172,7 @@ def states(text: str) -> list[int]:
     words = text.split(",")
     for word in words:
         if word not in _STATES:
-            raise argparse.ArgumentTypeError(f"{word!r} is no state of a job; these are: {', '.join(_STATES)}")
+            raise argparse.ArgumentTypeError(f"{word!r} is not a state of a job; the states are {', '.join(_STATES)}")
     return [_STATES[word] for word in words]
 
 

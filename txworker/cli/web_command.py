@@ -20,7 +20,7 @@ def web(options: argparse.Namespace) -> int:
     Serve until SIGINT or SIGTERM.
 
     Raises:
-        Failed: the page cannot be served so, or a TLS file is wrong.
+        Failed: the page cannot be served like that, or a TLS file is wrong.
         OSError: a TLS file cannot be read.
     """
     console.check_open()
@@ -36,7 +36,7 @@ def web(options: argparse.Namespace) -> int:
     workers = [page.PageWorker(name, own.addr, tls_of(own)) for name, own in _workers(options)]
     for worker in workers:
         if worker.tls is not None:
-            worker.tls.credentials()  # a wrong file is told now, and by its name
+            worker.tls.credentials()  # a wrong file is reported now, and by its name
 
     def ready(url: str) -> None:
         names = [worker.name for worker in workers]
@@ -51,7 +51,7 @@ def web(options: argparse.Namespace) -> int:
 
 
 def _workers(options: argparse.Namespace) -> Iterator[tuple[str, argparse.Namespace]]:
-    """Each worker's name and options: those of client.toml, else addresses, which are their names, too."""
+    """The name and options of each worker: from client.toml, or from the addresses, which are also the names."""
     for profile in options.profiles:
         yield profile.name, use_profile(argparse.Namespace(**vars(options)), profile)
     if not options.profiles:

@@ -39,7 +39,7 @@ class Renewals:
 
     def hold(self, job_id: str, lease: float) -> None:
         """
-        Renew a lease of so many seconds at once, and then again and again. It may be held several times; only the
+        Renew a lease of that many seconds at once, and then again and again. It may be held several times; only the
         first one makes a renewal due at once.
 
         Raises:

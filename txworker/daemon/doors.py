@@ -31,7 +31,7 @@ from txworker.worker.readiness import DRAINING, Readiness
 from txworker.worker.worker import Worker
 
 _SCHEDULER_LINES = (10, 60.0)
-"""The most log lines of each kind about the scheduler, in so many seconds."""
+"""The most log lines of each kind about the scheduler, and the seconds in which they count."""
 
 _log = Logger()
 

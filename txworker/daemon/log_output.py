@@ -40,7 +40,7 @@ _FACTORIES: Mapping[object, str] = {f"{__name__}.{name}": name for name in ("tex
 class LogOutput:
     """
     The log observer that twistd is given: passes on what is of its level or above. file: what reopen() opens again;
-    None: the log is no file of the worker's. Reactor thread.
+    None: the log is not a file of the worker's. Reactor thread.
     """
 
     def __init__(self, observer: Observer, level: str, file: AppendedLogFile | None = None) -> None:
@@ -60,7 +60,7 @@ class LogOutput:
     def reopen(self) -> None:
         """Open the log file again, which another program may have renamed. If that fails, the present one is kept."""
         if self._file is None:
-            _log.info("The log is no file of the worker's: there is nothing to open again.")
+            _log.info("The log is not a file of the worker's: there is nothing to open again.")
             return
         try:
             self._file.reopen()

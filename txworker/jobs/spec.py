@@ -275,7 +275,7 @@ def check_terminal_side(field: str, value: int) -> None:
     Rows or columns of a terminal.
 
     Raises:
-        InvalidRequest: no terminal has so many, or none. `field` is the name in the error.
+        InvalidRequest: no terminal has that many, or it is 0. `field` is the name in the error.
     """
     if not 1 <= value <= MAX_TERMINAL_SIDE:
         raise InvalidRequest(field, value, f"is no size of a terminal: 1 to {MAX_TERMINAL_SIDE}")

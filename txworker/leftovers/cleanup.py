@@ -22,7 +22,7 @@ _BLOCKED_SECONDS = 1.0
 """After the first KILL. A process that still runs then is reported."""
 
 _GIVE_UP_KILLS = 20
-"""At least so many before giving up: on a busy machine, where each scan takes seconds, time alone proves nothing."""
+"""At least this many before giving up: on a busy machine, where each scan takes seconds, time alone proves nothing."""
 
 
 class Processes(Protocol):

@@ -16,7 +16,7 @@ from txworker.leftovers.tags import Tag
 from txworker.linux.procfs import Process, ProcessTable
 
 FEW_JOBS = 64
-"""Up to so many jobs the list is read at each exit, in 40 µs. With 5,000 jobs that takes 3 ms."""
+"""Up to this many jobs the list is read at each exit, in 40 µs. With 5,000 jobs that takes 3 ms."""
 
 
 class CloneParentChildren:

@@ -21,7 +21,7 @@ from txworker.leftovers.tags import Tag, inherited_tags
 from txworker.linux.procfs import Process, ProcessTable
 
 _ATTEMPTS = 5
-"""After the first pass over all processes so many follow over new ones, while some exit before they are read."""
+"""After the first pass over all processes, how many may follow over new ones while some exit before they are read."""
 
 
 class ProcessTableScan(LeftoverScan):

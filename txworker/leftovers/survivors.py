@@ -9,7 +9,7 @@ from txworker.base.accounts import name_of_user
 from txworker.linux.procfs import ProcessTable
 
 _NAMED = 5
-"""Of many processes only so many are named."""
+"""How many processes are named at most."""
 
 
 def why_running(pids: Sequence[int], table: ProcessTable | None = None) -> str:

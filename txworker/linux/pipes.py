@@ -30,8 +30,8 @@ def fill(target: int, file: int, offset: int, size: int) -> int:
     Move the bytes of a file, from `offset` up to `size`, to a pipe, as far as it has room. Returns how many, 0 when
     there are no more.
 
-    A target that is no pipe, and the last page of a file, are written to, because splice() fills a whole page of a pipe
-    with however few bytes. So the target must be non-blocking.
+    write() is used for a target that is not a pipe, and for the last page of a file, because splice() fills a whole
+    page of a pipe with however few bytes. So the target must be non-blocking.
 
     Raises:
         BlockingIOError: there is no room.

@@ -131,7 +131,7 @@ class ProcessTable:
         return now is not None and now.start == process.start
 
     def send(self, process: Process, number: int) -> None:
-        """Signal that process, never another that has its pid by now. One that has gone or is forbidden is no error."""
+        """Signal that process, never a later one with its pid. It may have gone, or not be ours to signal."""
         with suppress(ProcessLookupError, PermissionError):
             fd = os.pidfd_open(process.pid)
             try:

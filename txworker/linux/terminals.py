@@ -43,7 +43,7 @@ def set_size(terminal: int, rows: int, columns: int) -> None:
     Set the size in characters; when it changes the foreground process group gets SIGWINCH.
 
     Raises:
-        OSError: it is no terminal.
+        OSError: it is not a terminal.
     """
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
@@ -53,7 +53,7 @@ def size_of(terminal: int) -> tuple[int, int]:
     Rows and columns; 0 where they were never set.
 
     Raises:
-        OSError: it is no terminal.
+        OSError: it is not a terminal.
     """
     rows, columns, _, _ = struct.unpack("HHHH", fcntl.ioctl(terminal, termios.TIOCGWINSZ, bytes(8)))
     return rows, columns

@@ -19,7 +19,7 @@ _FLAGS = os.O_RDWR | os.O_CREAT
 """Without O_APPEND, which splice(2) refuses. Read access is for samples. O_CREAT is for a file that was deleted."""
 
 SAMPLE_EVERY_BYTES = 64 * 1024 * 1024
-"""A new sample is taken after so many bytes, so that it stays near the end of the file."""
+"""A new sample is taken after this many bytes, so that it stays near the end of the file."""
 
 
 def _unchanged(fd: int) -> int:

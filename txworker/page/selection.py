@@ -28,7 +28,7 @@ class WrongQuery(ValueError):
 class Selection:
     """
     A job matches if it is in one of the states, has all labels (None: with any value), shows the text in its row, is of
-    one of the workers, and was created within so many seconds before now, or since a time. An empty filter matches all.
+    one of the workers, and was created at most `within` seconds ago, or since a time. An empty filter matches all.
     """
 
     states: frozenset[JobState] = frozenset()

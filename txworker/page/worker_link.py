@@ -30,7 +30,7 @@ IDLE_POLL_SECONDS = 10.0
 """While none does: plots have fewer points then, and the worker has fewer calls to answer."""
 
 MOST_POLLED = 200
-"""Of so many running jobs, the newest, the usage is polled; and of every job that a browser shows."""
+"""The usage of this many running jobs is polled, the newest ones; and that of every job that a browser shows."""
 
 RECONCILE_SECONDS = 600.0
 """How often the page looks for jobs that retention has removed, because a watch does not report them."""

@@ -54,7 +54,7 @@ class Observer:
         """A transaction of the store took so long."""
 
     def retention_looked(self, removed: int) -> None:
-        """Retention has looked and removed so many jobs."""
+        """Retention has made a pass and removed that many jobs."""
 
     def retention_failed(self) -> None:
         """Retention could remove nothing."""

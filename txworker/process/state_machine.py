@@ -46,7 +46,7 @@ class LeftoverCleanup(Protocol):
         """End what is left: TERM, and KILL when the grace period is over."""
 
     def shorten_grace(self, grace_seconds: float) -> None:
-        """The grace period ends after so many seconds from now, unless it ends earlier."""
+        """The grace period ends after that many seconds from now, unless it ends earlier."""
 
     def kill_once(self) -> None:
         """KILL what there is of the job beside its leader, which does not exit."""
@@ -94,7 +94,7 @@ class Context:
         self.signal(signals.SIGCONT)
 
     def start_grace(self, seconds: float, over: Callable[[], None]) -> None:
-        """Call over() after so many seconds, unless an earlier grace period is over before; the shim knows the time."""
+        """Call over() after that many seconds, unless an earlier grace period ends before; the shim knows the time."""
         if self.timers.shorten("grace", seconds, over):
             assert self.transport is not None
             self.transport.enforce(ASKED, self.timers.seconds() + seconds)
@@ -107,7 +107,7 @@ class StateMachine(Protocol):
         """Send TERM now, and KILL when the grace period is over. Of several grace periods the earliest end counts."""
 
     def resume_stop(self, kill_in_seconds: float) -> None:
-        """An earlier worker, or the shim, has sent TERM: send KILL after so many seconds."""
+        """An earlier worker, or the shim, has sent TERM: send KILL after that many seconds."""
 
     def exited(self) -> None:
         """The process exited. Its leftovers may live, and its output may be held open."""

@@ -19,7 +19,7 @@ class Timers:
         return self._clock.seconds()
 
     def start(self, name: str, seconds: float, call: Callable[[], None]) -> None:
-        """Call it after so many seconds; replaces the timer of that name."""
+        """Call it after that many seconds; replaces the timer of that name."""
         self.cancel(name)
 
         def due() -> None:

@@ -74,7 +74,7 @@ def expiry(files: CertificateFiles, pems: Pems) -> float | None:
 
 
 def _client_context(path: Path, pem: bytes) -> ssl.SSLContext:
-    """For a client that trusts the certificates in this file, even when they are no authority's."""
+    """For a client that trusts the certificates in this file, even if they are not certificates of a CA."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN

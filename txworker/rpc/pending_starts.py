@@ -37,7 +37,7 @@ MAX_TRIED = 32
 """How many calls are tried at a time."""
 
 CANDIDATES = 1000
-"""The calls to try are chosen from so many of the newest waiting calls."""
+"""The calls to try are chosen from this many of the newest waiting calls."""
 
 TRY_SECONDS = 0.1
 """How long the message of a tried call may take: ample for a small message, and short for one that never comes."""

@@ -14,7 +14,7 @@ from txworker.wire.lists import labels_from_pb
 from txworker.worker.catalog import Catalog
 
 JOBS_PER_READ = 100
-"""Jobs that are read from the store at a time. A watcher that reads nothing keeps so many in memory."""
+"""Jobs that are read from the store at a time. A watcher that reads nothing keeps that many in memory."""
 
 
 def watch(catalog: Catalog, caller: Caller, request: pb.WatchJobsReq) -> Iterator[Job]:

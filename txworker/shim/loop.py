@@ -44,7 +44,7 @@ _SPARE_DESCRIPTORS = 32
 """Free when a job is started, of a limit of 256 or more: for the next worker's connection, and for what is fed."""
 
 _REAP_SECONDS = 1.0
-"""After a SIGCHLD children of the spawn thread that are no jobs are reaped, at most this often."""
+"""After a SIGCHLD children of the spawn thread that are not jobs are reaped, at most this often."""
 
 
 class Loop:
@@ -317,7 +317,7 @@ class Loop:
             self._reap_at = time.monotonic() + _REAP_SECONDS
 
     def _reap_others(self) -> float | None:
-        """Returns the seconds until the children of the spawn thread that are no jobs are reaped; None: done."""
+        """Returns the seconds until the children of the spawn thread that are not jobs are reaped; None: done."""
         assert self._reap_at is not None
         left = self._reap_at - time.monotonic()
         if left > 0:

@@ -94,7 +94,7 @@ class SpawnThread:
         self._put("spawn", request, descriptors)
 
     def reap_others(self) -> None:
-        """Reap the thread's exited children that are no job leaders: a job started them with CLONE_PARENT."""
+        """Reap the thread's exited children that are not job leaders: a job started them with CLONE_PARENT."""
         self._put("reap", None, ())
 
     def recall(self) -> None:

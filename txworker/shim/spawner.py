@@ -138,7 +138,7 @@ def _opened(path: str) -> Any:
 
 
 def _write(fd: int, value: int) -> None:
-    """Write to a kernel's file about a child. It is no error when the child has exited."""
+    """Write to a kernel's file about a child. It is not an error if the child has exited."""
     if fd >= 0:
         with contextlib.suppress(OSError):
             os.write(fd, b"%d" % value)

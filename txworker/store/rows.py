@@ -137,7 +137,7 @@ def plain_column(name: str, hint: Any) -> Column:
         return Column(name, from_sql=bool)
     if set(get_args(hint) or (hint,)) <= {int, float, str, NoneType}:
         return Column(name)
-    raise TypeError(f"Job.{name} is no number, text or truth value: it needs a Column of its own")
+    raise TypeError(f"Job.{name} is not a number, text or truth value: it needs a Column of its own")
 
 
 def _changing() -> Iterator[Column]:

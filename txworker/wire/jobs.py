@@ -77,7 +77,7 @@ def signal_from_pb(request: pb.SignalJobReq) -> int:
         InvalidRequest: there is no signal with that number.
     """
     if not 1 <= request.signal <= MAX_SIGNAL:
-        raise InvalidRequest("signal", request.signal, f"is no signal: they are 1 to {MAX_SIGNAL}")
+        raise InvalidRequest("signal", request.signal, f"is not a signal: signals are 1 to {MAX_SIGNAL}")
     return request.signal
 
 
@@ -86,7 +86,7 @@ def terminal_size_from_pb(request: pb.ResizeJobReq) -> tuple[int, int]:
     Rows and columns.
 
     Raises:
-        InvalidRequest: one of them is no size of a terminal.
+        InvalidRequest: one of them is not the size of a terminal.
     """
     for field, side in (("rows", request.rows), ("columns", request.columns)):
         check_terminal_side(field, side)

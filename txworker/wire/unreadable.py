@@ -20,7 +20,7 @@ _LENGTH_DELIMITED = 2  # the wire type of strings, bytes and messages
 
 
 def unreadable(message: Descriptor, request: bytes) -> InvalidRequest:
-    """An error that names the string that is not UTF-8, or shows the beginning of a request that is no message."""
+    """An error that names the string that is not UTF-8, or shows the beginning of a request that is not a message."""
     if len(request) <= _MAX_INSPECTED_BYTES:
         found = _not_utf8(message, request, "")
         if found is not None:

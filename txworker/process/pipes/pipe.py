@@ -27,7 +27,7 @@ from txworker.process.pipes.watched_descriptor import WatchedDescriptor
 
 READ_BYTES = 64 * 1024
 """
-Of one read in the reactor: a full pipe of the default size. A read of so many bytes means that the job prints much. A
+Of one read in the reactor: a full pipe of the default size. A read of that many bytes means that the job prints much. A
 larger buffer would be returned to the system after each read.
 """
 
