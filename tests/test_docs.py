@@ -27,6 +27,12 @@ _VALUE = re.compile(r"[….:]|\([A-Z ]*|\S*[\d\[\]]\S*|\b[A-Z]{4,}\b")
 _SURE = 12
 """Characters of a log line that are not there by chance."""
 
+_NAME = r"`([A-Za-z_][\w.]*)(?:\([^`]*\))?`"
+_MODULE = r"`([\w/]+\.py)`"
+_NAME_IN_MODULE = re.compile(rf"{_NAME} (?:in |\(){_MODULE}")
+_MODULE_WITH_NAME = re.compile(rf"{_MODULE}: {_NAME}")
+_CALL = re.compile(r"(\w+)\((?!\d\)).*\)")  # but no page of a manual: kill(2)
+_MEMBER = re.compile(r"([A-Z]\w*[a-z]\w*)\.(\w+)(?:\(.*\))?")
 _SYMBOL = re.compile(r"(\w+)(?:\(|$)")
 _ROW = re.compile(r"^\| `(\w+)` \| (.*?) \| ", re.MULTILINE)
 
@@ -49,6 +55,26 @@ def debugging() -> str:
 def sources() -> str:
     """Every module of the package."""
     return "\n".join(path.read_text(encoding="utf-8") for path in sorted((TOP / "txworker").rglob("*.py")))
+
+
+def identifiers(module: Path) -> set[str]:
+    """Every name that a module defines or uses; words of its docstrings and comments do not count."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+        named = (getattr(node, key, None) for key in ("id", "attr", "name", "arg"))
+        found.update(name for name in named if isinstance(name, str))
+    return found
+
+
+def modules_named(name: str) -> list[Path]:
+    """The modules with that path below a root, or with that name anywhere in the package."""
+    found = [root / name for root in ROOTS if (root / name).exists()]
+    return found or list((TOP / "txworker").rglob(name))
+
+
+def is_file(name: str) -> bool:
+    """Whether that is a file of the project, such as README.md."""
+    return any((root / name).exists() for root in ROOTS)
 
 
 def _errors() -> list[type[errors.TxWorkerError]]:
@@ -86,6 +112,45 @@ class DocsTests(SynchronousTestCase):
             if not any((root / name).exists() for root in ROOTS)
         ]
         self.assertEqual([], missing)
+
+    def test_modules(self) -> None:
+        """Every module that a page names without a path is there, somewhere."""
+        modules = {
+            path.name for room in ("txworker", "tests", "bench", "scripts") for path in (TOP / room).rglob("*.py")
+        }
+        missing = [
+            f"{page.name}: {name}"
+            for page in PAGES
+            for name in _CODE.findall(page.read_text(encoding="utf-8"))
+            if re.fullmatch(r"\w+\.py", name) and name not in modules
+        ]
+        self.assertEqual([], missing)
+
+    def test_names_in_modules(self) -> None:
+        """A name that a page puts into a module ("`name` in `module.py`", "`module.py`: `name`") is in its code."""
+        found = [
+            (page.name, module, name.rpartition(".")[2])
+            for page in PAGES
+            for text in [page.read_text(encoding="utf-8")]
+            for module, name in [
+                *_MODULE_WITH_NAME.findall(text),
+                *((module, name) for name, module in _NAME_IN_MODULE.findall(text)),
+            ]
+        ]
+        missing = [
+            where for where in found if not any(where[2] in identifiers(path) for path in modules_named(where[1]))
+        ]
+        self.assertEqual([], missing)
+        self.assertGreater(len(found), 20)
+
+    def test_functions_and_members(self) -> None:
+        """Every `function()` and `Class.member` that a page names is in the code."""
+        known = set().union(*map(identifiers, (TOP / "txworker").rglob("*.py")))
+        codes = {code for page in PAGES for code in _CODE.findall(page.read_text(encoding="utf-8"))}
+        named = [found for code in codes if (found := _CALL.fullmatch(code) or _MEMBER.fullmatch(code))]
+        missing = [found[0] for found in named if not known.issuperset(found.groups()) and not is_file(found[0])]
+        self.assertEqual([], missing)
+        self.assertGreater(len(named), 20)
 
     def test_where_to_find_what(self) -> None:
         """What a cell of the first table names beside a module is in that module."""

@@ -155,7 +155,7 @@ def test_refused(daemon: Daemon) -> None:
         (lambda: daemon.start("a", tty=True, ttyRows=65536), grpc.StatusCode.INVALID_ARGUMENT, "ttyRows: 65536 is no"),
         (lambda: daemon.start("a", tty=True, stdin=b"x"), grpc.StatusCode.INVALID_ARGUMENT, "stdin: '1 bytes'"),
         (lambda: daemon.start("a", ttyRows=5), grpc.StatusCode.INVALID_ARGUMENT, "ttyRows: 5 is the size"),
-        (lambda: resize(daemon, job_id, 0), grpc.StatusCode.INVALID_ARGUMENT, "rows: 0 is no size of a terminal"),
+        (lambda: resize(daemon, job_id, 0), grpc.StatusCode.INVALID_ARGUMENT, "rows: 0 is not the size of a terminal"),
         (lambda: resize(daemon, ""), grpc.StatusCode.INVALID_ARGUMENT, "jobID: '' is no job's id"),
         (lambda: resize(daemon, "nobody"), grpc.StatusCode.NOT_FOUND, "there is no job 'nobody'"),
         (lambda: resize(daemon, job_id), grpc.StatusCode.FAILED_PRECONDITION, f"job '{job_id}' has no terminal"),

@@ -247,7 +247,7 @@ def _check_words(spec: JobSpec) -> None:
 def _check_env(env: Mapping[str, str]) -> None:
     for name, value in env.items():
         if not name or "=" in name:
-            raise InvalidRequest("env", name, "is no name of an environment variable")
+            raise InvalidRequest("env", name, "is not a valid variable name")
         if name == JOB_ID_VARIABLE:
             raise InvalidRequest("env", name, "is set by the worker")
         _check_text("env", name)
@@ -278,7 +278,7 @@ def check_terminal_side(field: str, value: int) -> None:
         InvalidRequest: no terminal has that many, or it is 0. `field` is the name in the error.
     """
     if not 1 <= value <= MAX_TERMINAL_SIDE:
-        raise InvalidRequest(field, value, f"is no size of a terminal: 1 to {MAX_TERMINAL_SIDE}")
+        raise InvalidRequest(field, value, f"is not the size of a terminal: 1 to {MAX_TERMINAL_SIDE}")
 
 
 def _check_terminal(spec: JobSpec) -> None:

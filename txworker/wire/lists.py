@@ -41,7 +41,7 @@ def query_from_pb(request: pb.ListJobsReq) -> Query:
     labels = labels_from_pb(request.labels)
     for state in request.states:
         if not JobState.PENDING.value <= state <= JobState.LOST.value:
-            raise InvalidRequest("states", int(state), "is no state of a job")
+            raise InvalidRequest("states", int(state), "is not a state of a job")
     if not _ID_PREFIX.fullmatch(request.idPrefix):
         raise InvalidRequest("idPrefix", request.idPrefix, "begins no job's id, which is a UUID in lower case")
     since, until = _time_from_pb(request, "since"), _time_from_pb(request, "until")
