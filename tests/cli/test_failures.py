@@ -64,6 +64,7 @@ class FailureTests(SynchronousTestCase):
             (errors.NoSuchJob("x"), "there is no job 'x' on this worker (NOT_FOUND)", REFUSED),
             (errors.InvalidRequest("states", 9, "is none"), "states: 9 is none (INVALID_ARGUMENT)", REFUSED),
             (errors.WorkerStopping(), "this worker is stopping and takes no new jobs (UNAVAILABLE)", UNREACHABLE),
+            (errors.ExecutableBusy("x"), f"{errors.ExecutableBusy('x')} (UNAVAILABLE)", REFUSED),
             (errors.StoreBroken("x"), "this worker's store of jobs does not work: x (UNAVAILABLE)", UNREACHABLE),
         ]
         for error, sentence, status in table:
@@ -138,6 +139,8 @@ class FailureTests(SynchronousTestCase):
         table: list[tuple[WorkerError, int]] = [
             (NoSuchExecutable("x", "EXECUTABLE_NOT_FOUND", "NOT_FOUND"), NOT_FOUND),
             (NotPermitted("x", "NOT_PERMITTED", "PERMISSION_DENIED"), NOT_EXECUTABLE),
+            (refused(errors.NotExecutable("x")), NOT_EXECUTABLE),
+            (refused(errors.ExecutableBusy("x")), NOT_EXECUTABLE),
             (NoSuchDirectory("x", "DIRECTORY_NOT_FOUND", "NOT_FOUND"), NOT_RUN),
             (InvalidRequest("x", "INVALID_ARGUMENT", "INVALID_ARGUMENT"), NOT_RUN),
             (WorkerStopping("x", "WORKER_STOPPING", "UNAVAILABLE"), NOT_RUN),

@@ -41,6 +41,7 @@ TABLE = (
     errors.NoSuchExecutable("x"),
     errors.NoSuchDirectory("x"),
     errors.NotPermitted("command", "x"),
+    errors.NotExecutable("x"),
     errors.ExecutableBusy("x"),
     errors.OutOfResources("full"),
     errors.NotSupported("user", "x", "no"),

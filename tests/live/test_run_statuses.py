@@ -23,6 +23,9 @@ __all__ = ["again"]
 
 ADaemon = Callable[..., Daemon]
 
+NO_PROGRAM = Path(__file__).parents[1] / "support" / "scripts" / "no_shebang"
+"""A file that may be executed, and that the kernel cannot."""
+
 SLEEPS = "echo up; exec sleep 1000"
 TIDY = "trap 'exit 5' TERM; echo up; while :; do sleep 0.05; done"
 WELL = "trap 'exit 0' TERM; echo up; while :; do sleep 0.05; done"
@@ -141,6 +144,8 @@ CASES = {
     "interpreter not found": Case(("--directory", "/tmp", "./txworker-no-such"), 127, "(NOT_FOUND)"),
     "not executable": Case(("/etc/passwd",), 126, "(PERMISSION_DENIED)", slow=False),
     "a directory": Case(("/tmp",), 126, "(PERMISSION_DENIED)"),
+    "no program": Case((str(NO_PROGRAM),), 126, "neither a program nor a script with a #! line (INVALID_ARGUMENT)"),
+    "a directory as stdin": Case(("--stdin", "/tmp", "true"), 125, "--stdin: /tmp: Is a directory"),
     "no working directory": Case(("--directory", "/no/such", "true"), 125, "(NOT_FOUND)"),
     "refused": Case((" ",), 125, "(INVALID_ARGUMENT)", slow=False),
     "a short lease": Case(("--lease", "0.5", "true"), 125, "lease: 0.5 must be 1 second or more (INVALID_ARGUMENT)"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from txworker.client import NoSuchExecutable, NotPermitted, Unreachable, WorkerError
+from txworker.client import ExecutableBusy, NoSuchExecutable, NotExecutable, NotPermitted, Unreachable, WorkerError
 
 REFUSED = 1
 UNREACHABLE = 69  # EX_UNAVAILABLE of sysexits.h
@@ -40,7 +40,9 @@ def failure(error: WorkerError, addr: str, job_id: str = "", with_tls: bool = Fa
     more = f"{waited}{about}"
     if last.reason:  # an error of the worker, not of a broken connection
         more = more if isinstance(error, Unreachable) else ""
-        return Failed(f"{last} ({last.code}){more}", UNREACHABLE if last.code == "UNAVAILABLE" else REFUSED)
+        busy = isinstance(last, ExecutableBusy)  # the one refusal with that code which is about the request
+        status = UNREACHABLE if last.code == "UNAVAILABLE" and not busy else REFUSED
+        return Failed(f"{last} ({last.code}){more}", status)
     if last.code == "DEADLINE_EXCEEDED":
         return Failed(f"the worker at {addr} did not answer in time{more}", UNREACHABLE)
     if str(last).startswith(_NOT_CONNECTED):
@@ -57,7 +59,7 @@ def run_failure(error: WorkerError, addr: str, job_id: str = "", with_tls: bool 
     failed.status = NOT_RUN
     if isinstance(error, NoSuchExecutable):
         failed.status = NOT_FOUND
-    elif isinstance(error, NotPermitted):
+    elif isinstance(error, (NotPermitted, NotExecutable, ExecutableBusy)):
         failed.status = NOT_EXECUTABLE
     return failed
 

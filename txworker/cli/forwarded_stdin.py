@@ -36,8 +36,15 @@ class ForwardedStdin:
         """The part in the request: all of it or nothing."""
         return self.beginning if self.fd is None else b""
 
+    def __post_init__(self) -> None:
+        self._over, self._stop = os.pipe()
+
+    def stop(self) -> None:
+        """End feed() in whichever thread it is: nothing more is read, and the job's stdin is not closed by it."""
+        os.write(self._stop, b".")
+
     def feed(self, client: Client, job_id: str) -> None:
-        """Feed the job with all of it, if it is not in the request; errors are printed. Blocks."""
+        """Feed the job with all of it, if it is not in the request; errors are printed. Blocks until stop()."""
         if self.fd is None:
             return
         try:
@@ -52,10 +59,19 @@ class ForwardedStdin:
         yield self.beginning
         self.beginning = b""
         try:
-            while block := os.read(fd, _BLOCK_BYTES):
+            while block := self._read(fd):
                 yield block
         except OSError as error:  # the job gets what was read, and then the end
             console.print_error(f"{self.name}: {error.strerror or error}")
+
+    def _read(self, fd: int) -> bytes:
+        """Raises Closed after stop()."""
+        poll = select.poll()
+        for waited_for in (fd, self._over):
+            poll.register(waited_for, select.POLLIN)
+        if self._over in dict(poll.poll()):
+            raise Closed
+        return os.read(fd, _BLOCK_BYTES)
 
 
 def forwarded_stdin(name: str | None) -> ForwardedStdin:
@@ -64,8 +80,8 @@ def forwarded_stdin(name: str | None) -> ForwardedStdin:
     file: of a terminal or another device (/dev/null) nothing is read.
 
     Raises:
-        OSError: the file cannot be read.
-        Failed: "-", and stdin is closed.
+        OSError: the file cannot be opened.
+        Failed: it cannot be read; or "-", and stdin is closed.
     """
     if name is not None and name != "-":
         return _begun(os.open(Path(name), os.O_RDONLY | os.O_CLOEXEC), f"--stdin: {name}")
@@ -82,7 +98,10 @@ def forwarded_stdin(name: str | None) -> ForwardedStdin:
 def _begun(fd: int, name: str) -> ForwardedStdin:
     beginning = bytearray()
     while len(beginning) <= _SHORT_BYTES and select.select([fd], [], [], _SOON_SECONDS)[0]:
-        block = os.read(fd, _BLOCK_BYTES)
+        try:
+            block = os.read(fd, _BLOCK_BYTES)
+        except OSError as error:  # such as that of a directory
+            raise Failed(f"{name}: {error.strerror or error}", REFUSED) from error
         if not block:
             return ForwardedStdin(bytes(beginning))
         beginning += block

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import signal
 import threading
 import time
@@ -26,6 +27,9 @@ from txworker.client import Client, Closed, JobResult, NoSuchExecutable, NoSuchJ
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 _POLL_SECONDS = 1.0
 _WAIT_SECONDS = 0.2
+_UNANSWERED_SECONDS = 2.0
+"""How long after a signal the answer to the start is still waited for, so that its job can be stopped."""
+
 _GRACES = (None, 0.0)
 """The first signal stops the job, the second kills it, the third leaves it to itself."""
 
@@ -63,9 +67,10 @@ def run(client: Client, options: argparse.Namespace) -> int:
     """
     Start a job, copy its output, and return its exit status.
 
-    SIGINT, SIGTERM, SIGHUP and SIGQUIT stop the job, a second one kills it. It is also stopped when its output cannot
-    be written. With --tty the job's terminal is connected to ours. With --detach print its id, and leave it to itself.
-    With --lease the worker stops it when this program has been gone for that long.
+    SIGINT, SIGTERM, SIGHUP and SIGQUIT stop the job, a second one kills it; where the worker does not answer the start,
+    the program ends soon after the first. The job is also stopped when its output cannot be written. With --tty the
+    job's terminal is connected to ours. With --detach print its id, and leave it to itself. With --lease the worker
+    stops it when this program has been gone for that long.
     """
     console.check_open()
     if options.detach:
@@ -110,6 +115,7 @@ class _Run:
         self._events = _Events()
         self._job_id = ""
         self._signals = 0
+        self._give_up = math.inf
         self._terminal = (
             AttachedTerminal(silent, lambda: self._events.put(_Left()), self._events.put) if options.tty else None
         )
@@ -122,12 +128,12 @@ class _Run:
         Raises:
             Failed: it could not be started, its end or its output could not be learned, or the user has left it.
         """
-        if self._terminal is None:
-            return self._result(what)
         try:
-            return self._result(with_terminal(what, self._terminal.size))
+            return self._result(what if self._terminal is None else with_terminal(what, self._terminal.size))
         finally:
-            self._terminal.close()
+            self._stdin.stop()
+            if self._terminal is not None:
+                self._terminal.close()
 
     def _result(self, what: Start) -> JobResult:
         with _handled_signals(lambda: self._events.put(_Signalled())):
@@ -157,10 +163,15 @@ class _Run:
         """
         Python calls a signal's handler between two of the main thread's instructions. A signal that comes just before
         the thread begins to wait does not end the wait, so this one ends now and then by itself.
+
+        Raises:
+            Failed: the run is to end, and the worker has not answered the start.
         """
         while True:
             with suppress(Empty):
                 return self._events.get(timeout=_WAIT_SECONDS)
+            if not self._job_id and time.monotonic() >= self._give_up:
+                raise Failed("interrupted; the worker has not answered whether the job was started", INTERRUPTED)
 
     def _started(self, job_id: str) -> None:
         self._job_id = job_id
@@ -181,6 +192,8 @@ class _Run:
             raise Failed(f"interrupted {self._signals} times: {what}", INTERRUPTED)
         if self._job_id:
             self._stop(_GRACES[self._signals - 1])
+        else:
+            self._give_up = min(self._give_up, time.monotonic() + _UNANSWERED_SECONDS)
 
     def _copy(self, stderr: bool, to: int) -> _Copied:
         console.copy(self._client.follow(self._job_id, stderr=stderr), to)

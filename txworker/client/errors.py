@@ -71,6 +71,10 @@ class NotPermitted(WorkerError):
     """The worker may not execute that file, or may not enter that directory."""
 
 
+class NotExecutable(InvalidRequest):
+    """The file is there and may be executed, but it is neither a program nor a script with a #! line."""
+
+
 class ExecutableBusy(WorkerError):
     """A process has the executable open for writing: try again."""
 
@@ -141,6 +145,7 @@ CLASSES: dict[str, type[WorkerError]] = {
     "EXECUTABLE_NOT_FOUND": NoSuchExecutable,
     "DIRECTORY_NOT_FOUND": NoSuchDirectory,
     "NOT_PERMITTED": NotPermitted,
+    "NOT_EXECUTABLE": NotExecutable,
     "EXECUTABLE_BUSY": ExecutableBusy,
     "NOT_OFFERED": NotSupported,
     "WORKER_STOPPING": WorkerStopping,

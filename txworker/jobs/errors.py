@@ -130,6 +130,15 @@ class NotPermitted(TxWorkerError):
         self.path = path
 
 
+class NotExecutable(InvalidRequest):
+    """The file is there and may be executed, but it is no program (ENOEXEC of execve(2))."""
+
+    reason = "NOT_EXECUTABLE"
+
+    def __init__(self, executable: str) -> None:
+        super().__init__("command", executable, "is neither a program nor a script with a #! line")
+
+
 class ExecutableBusy(TxWorkerError):
     """A process has the executable, or its interpreter, open for writing (ETXTBSY of execve(2))."""
 

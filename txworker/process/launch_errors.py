@@ -11,6 +11,7 @@ from txworker.jobs.errors import (
     InvalidRequest,
     NoSuchDirectory,
     NoSuchExecutable,
+    NotExecutable,
     NotPermitted,
     OutOfResources,
     TxWorkerError,
@@ -80,7 +81,7 @@ def _about_command(
     if error.errno == errno.ETXTBSY:
         return ExecutableBusy(executable)
     if error.errno == errno.ENOEXEC:
-        return InvalidRequest("command", executable, "is neither a program nor a script with a #! line")
+        return NotExecutable(executable)
     if error.errno == errno.E2BIG:
         return InvalidRequest("args", executable, "with its arguments and environment is too long for this machine")
     if error.errno == errno.ENAMETOOLONG:

@@ -29,6 +29,7 @@ _CODES: dict[type[errors.TxWorkerError], grpc.StatusCode] = {
     errors.NoSuchExecutable: grpc.StatusCode.NOT_FOUND,
     errors.NoSuchDirectory: grpc.StatusCode.NOT_FOUND,
     errors.NotPermitted: grpc.StatusCode.PERMISSION_DENIED,
+    errors.NotExecutable: grpc.StatusCode.INVALID_ARGUMENT,
     errors.ExecutableBusy: grpc.StatusCode.UNAVAILABLE,
     errors.OutOfResources: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.NotSupported: grpc.StatusCode.FAILED_PRECONDITION,
