@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import json
+import threading
+from collections.abc import Iterator
 from typing import Any
 from unittest import mock
 
@@ -21,7 +24,7 @@ from txworker.cli.query_command import inspect, query
 from txworker.cli.renew_command import renew
 from txworker.cli.start_command import start
 from txworker.cli.stop_command import stop
-from txworker.cli.stream_command import lines_of, stream
+from txworker.cli.stream_command import Merged, lines_of, stream
 from txworker.jobs.errors import NoSuchJob
 from txworker.pb import control_pb2
 from txworker.pb import worker_pb2 as pb
@@ -219,6 +222,18 @@ class StreamTests(SynchronousTestCase):
         """Pieces become whole lines; a very long one is cut in two."""
         self.assertEqual([b"ab\n", b"\n", b"c\n"], list(lines_of([b"a", b"b\n\n", b"c"])))
         self.assertEqual([b"x" * 70_000 + b"\n", b"y\n"], list(lines_of([b"x" * 70_000, b"y\n"])))
+
+    def test_left_early(self) -> None:
+        """When the lines of several jobs are not wanted any more, the threads that read them end."""
+        outputs: dict[str, Iterator[bytes]] = {name * 36: itertools.repeat(b"y\n") for name in "ab"}
+        before = set(threading.enumerate())
+        lines = Merged(parse(["logs", *outputs]), outputs).lines()
+        self.assertIn(b" | y\n", next(lines))
+        threads = set(threading.enumerate()) - before
+        lines.close()
+        for thread in threads:
+            thread.join(30)
+        self.assertEqual((2, []), (len(threads), [thread for thread in threads if thread.is_alive()]))
 
     def test_logs(self) -> None:
         """`logs` ends at what is there, and follows with -f."""

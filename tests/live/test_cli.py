@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager
 import grpc
 import pytest
 
-from tests.support.daemon import LIMIT, Daemon, running
+from tests.support.daemon import LIMIT, Daemon, running, wait_until
 from txworker.pb import worker_pb2 as pb
 from txworker.pb.worker_pb2_grpc import WorkerStub
 
@@ -184,6 +184,39 @@ def test_full_output(daemon: Daemon) -> None:
     assert (status, daemon.end(said[1]).job.state) == (125, pb.JOB_STATE_STOPPED)
 
 
+@pytest.mark.slow
+def test_full_output_of_each(daemon: Daemon) -> None:
+    """So it is with what asks no worker; and a job that was started is named, so that it can be found."""
+    sentence = "txworker: cannot write to standard output: No space left on device"
+    for words in ("--version", "--help", "ps --help", "help", "help ps", "completion bash"):
+        assert by_shell(daemon, f'"$@" {words} >/dev/full') == (1, b"", f"{sentence}\n"), words
+        assert by_shell(daemon, f'{{ "$@" {words}; echo $? >&2; }} | true') == (0, b"", "0\n"), words
+    for status, command in ((1, "start"), (125, "run -d")):
+        found, _, err = by_shell(daemon, f'"$@" {command} sleep 1000 >/dev/full')
+        said = re.fullmatch(rf"{sentence}; job (\S+) was started, and runs on\n", err)
+        assert said, err
+        assert (found, daemon.query(said[1]).done) == (status, False)
+        daemon.stub.StopJob(pb.StopJobReq(jobID=said[1]), timeout=LIMIT)
+
+
+INTERRUPTED_IMPORT = """
+import os, signal, sys
+class Interrupts:
+    def find_spec(self, name, *_):
+        if name == "grpc":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupts())
+import txworker.cli
+"""
+
+
+def test_interrupted_at_once() -> None:
+    """Ctrl-C while the program is still being loaded ends it without a traceback."""
+    words = [*with_signals("SIG_DFL")[:-3], sys.executable, "-c", INTERRUPTED_IMPORT]
+    done = subprocess.run(words, capture_output=True, timeout=LIMIT, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, b"", b"")
+
+
 def test_ascii(daemon: Daemon) -> None:
     """What stdout has no character for is shown as an escape."""
     daemon.end(daemon.start("true", "é", labels={"of": "ascii"}))
@@ -217,7 +250,8 @@ def test_start_stream_query_stop(daemon: Daemon) -> None:
     status, out, _ = txworker(daemon, "start", "--label", "night=1", "bash", "-c", "echo a; echo b; exec sleep 1000")
     job_id = out.decode().strip()
     assert status == 0
-    assert txworker(daemon, "stream", "--tail", "1", "--no-follow", job_id)[1] in (b"b\n", b"a\n", b"")
+    wait_until(lambda: daemon.query(job_id).job.outputBytes == 4)
+    assert txworker(daemon, "stream", "--tail", "1", "--no-follow", job_id)[1] == b"b\n"
     assert "running" in txworker(daemon, "query", job_id)[1].decode()
     assert txworker(daemon, "stop", "--grace", "1", job_id) == (0, b"", "")
     assert txworker(daemon, "stream", job_id)[1] == b"a\nb\n"
@@ -282,13 +316,14 @@ def test_wait(daemon: Daemon) -> None:
 def test_wait_no_longer(daemon: Daemon) -> None:
     """`wait --timeout` gives up in time, with the status of timeout(1), and leaves the job alone."""
     done, sleeper = daemon.start("true"), daemon.start("sleep 1000")
+    daemon.end(done)
     assert txworker(daemon, "wait", "--quiet", "--timeout", "0.2", sleeper) == (
         124,
         b"",
         "txworker: the job was not done after 0.2 s\n",
     )
-    status, _, err = txworker(daemon, "wait", "--timeout", "0.2", sleeper, done)
-    assert (status, err) == (124, "txworker: 1 of 2 jobs was not done after 0.2 s\n")
+    status, _, err = txworker(daemon, "wait", "--timeout", "3", sleeper, done)
+    assert (status, err) == (124, "txworker: 1 of 2 jobs was not done after 3 s\n")
     assert not daemon.query(sleeper).done
     txworker(daemon, "stop", "--grace", "0", sleeper)
     assert txworker(daemon, "wait", "--quiet", sleeper)[0] == 137

@@ -7,9 +7,8 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -183,7 +182,7 @@ def test_taken_over(a_daemon: ADaemon, again: Again) -> None:
         (job,) = worker.stub.ListJobs(pb.ListJobsReq(), timeout=LIMIT).jobs
         with (
             at(proxy.addr, "stream", job.jobID) as stream,
-            at(proxy.addr, "wait", job.jobID) as wait,
+            at(proxy.addr, "wait", job.jobID) as waiting,
             at(proxy.addr, "watch", job.jobID) as watch,
         ):
             assert (first_line(stream), "running" in first_line(watch)) == ("up\n", True)
@@ -195,7 +194,7 @@ def test_taken_over(a_daemon: ADaemon, again: Again) -> None:
             status, out, err = ended(run)
             assert (status, out, f"job {job.jobID}: exit status 5" in err) == (5, "last\n", True)
             assert ended(stream)[:2] == (0, "last\n")
-            assert ended(wait)[:2] == (5, f"{job.jobID} failed: exit status 5\n")
+            assert ended(waiting)[:2] == (5, f"{job.jobID} failed: exit status 5\n")
             status, out, _ = ended(watch)
             assert (status, "failed" in out) == (0, True)
 
@@ -247,14 +246,26 @@ def test_interrupted_while_nobody_answers(a_daemon: ADaemon) -> None:
         worker.stop(signal.SIGKILL)
         assert run.stderr is not None
         assert LOST.fullmatch(run.stderr.readline().rstrip())
-        ticks = threading.Event()
-        for _ in range(3):
-            run.send_signal(signal.SIGINT)
-            ticks.wait(0.1)  # two signals at once are one
-        status, _, err = ended(run)
-    assert status == 130
-    assert err.splitlines()[-1] == f"txworker: interrupted 3 times: job {job.jobID} is left to itself"
+        with ThreadPoolExecutor(1) as thread:
+            line = thread.submit(run.stderr.readline)
+            while not wait([line], 0.1).done:  # two signals at once are one
+                run.send_signal(signal.SIGINT)
+        assert line.result() == f"txworker: interrupted 3 times: job {job.jobID} is left to itself\n"
+        assert ended(run)[0] == 130
     os.kill(job.pid, signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_interrupted_before_any_answer() -> None:
+    """One Ctrl-C ends a `run` whose worker has not answered the start; whether there is a job is not known then."""
+    program = with_signals("SIG_DFL")
+    with at("127.0.0.1:1", "--patience", "inf", "run", "true", program=program) as run:
+        assert run.stderr is not None
+        assert "connection lost" in run.stderr.readline()
+        run.send_signal(signal.SIGINT)
+        status, _, err = ended(run)
+    said = "txworker: interrupted; the worker has not answered whether the job was started"
+    assert (status, err.splitlines()[-1]) == (130, said)
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ import importlib.metadata
 import os
 from typing import Any
 
+from txworker.cli import console
 from txworker.cli.colours import WHEN
 from txworker.cli.profiles import Profile, WrongProfiles, chosen, profiles_path
 from txworker.cli.values import address, names, patience, positive_seconds
@@ -29,9 +30,9 @@ class Version(argparse.Action):
         self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: Any = None
     ) -> None:
         try:
-            print(f"txworker {importlib.metadata.version('txworker')}")
+            console.print_lines(f"txworker {importlib.metadata.version('txworker')}")
         except importlib.metadata.PackageNotFoundError:
-            print("txworker, version unknown: it is not installed")
+            console.print_lines("txworker, version unknown: it is not installed")
         parser.exit()
 
 

@@ -58,9 +58,9 @@ def completion(options: argparse.Namespace) -> int:
     console.check_open()
     if options.words:
         words = completed_words.jobs(options.line) if options.words == "jobs" else completed_words.workers()
-        print(*completed_words.lines(options.shell, words), sep="\n", flush=True)
+        console.print_text("".join(f"{line}\n" for line in completed_words.lines(options.shell, words)))
         return 0
-    print(_script(options.shell), flush=True)
+    console.print_text(f"{_script(options.shell)}\n")
     return 0
 
 

@@ -67,10 +67,15 @@ def print_lines(*lines: str) -> None:
         Failed: stdout is closed.
         CannotWrite: writing failed.
     """
+    print_text("".join(f"{_shown(line)}\n" for line in lines))
+
+
+def print_text(text: str) -> None:
+    """The same with a text of our own, as it is."""
     check_open()
     try:
         with _status.paused():
-            print(*map(_shown, lines), sep="\n", flush=True)
+            print(text, end="", flush=True)
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), STDOUT)  # otherwise Python flushes again at exit, and prints an error
         raise CannotWrite(STDOUT, error) from error

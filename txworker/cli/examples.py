@@ -93,6 +93,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("txworker completion zsh > _txworker", "in a directory of $fpath"),
         ("txworker completion fish > txworker.fish", "in ~/.config/fish/completions"),
     ),
+    "help": (("txworker help", "all commands"), ("txworker help run", "the options of one, with examples")),
     "handover": (("txworker handover --state-directory state", "its jobs run on for the next worker"),),
     "reload": (
         ("txworker reload --state-directory state", "on the worker's machine; as SIGHUP, and says what changes"),

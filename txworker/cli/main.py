@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import threading
 import time
@@ -16,6 +17,7 @@ from txworker.cli.connect import channel, connect, with_tls
 from txworker.cli.console import CannotWrite
 from txworker.cli.failures import INTERRUPTED, NOT_RUN, REFUSED, Failed, failure
 from txworker.cli.health_command import health
+from txworker.cli.help_command import show_help
 from txworker.cli.operator_commands import check, drain, hand_over, reload
 from txworker.cli.parser import parse
 from txworker.cli.query_command import inspect, query
@@ -58,7 +60,7 @@ CONTROL_COMMANDS: dict[str, Callable[[ControlStub, argparse.Namespace], int]] = 
 CHANNEL_COMMANDS: dict[str, Callable[[grpc.Channel, argparse.Namespace], int]] = {"health": health}
 """The same, by services other than the worker's own."""
 
-LOCAL_COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {"completion": completion}
+LOCAL_COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {"completion": completion, "help": show_help}
 """Commands that ask no worker."""
 
 OWN_CLIENTS: dict[str, Callable[[argparse.Namespace], int]] = {"top": top, "web": web}
@@ -67,11 +69,16 @@ OWN_CLIENTS: dict[str, Callable[[argparse.Namespace], int]] = {"top": top, "web"
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command line and return its exit status; errors of the user or of a worker are printed, not raised."""
-    console.prepare()
-    options = parse(sys.argv[1:] if argv is None else argv)
     try:
-        return _call(options)
+        console.prepare()
+        return _call(parse(sys.argv[1:] if argv is None else argv))
+    except Failed as failed:  # of --help and --version
+        return _end_failed(failed)
+    except KeyboardInterrupt:
+        return INTERRUPTED
     finally:
+        if argv is None and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # a further Ctrl-C ends the program that is ending, silently
         _join_threads()
 
 
@@ -84,17 +91,13 @@ def _call(options: argparse.Namespace) -> int:
     except WorkerError as error:
         return _print_failure(failure(error, options.addr, with_tls=with_tls(options)))
     except Failed as failed:
-        if isinstance(failed, CannotWrite) and failed.reader_gone:
-            return 0
         failed.status = refused if failed.status == REFUSED else failed.status
-        return _print_failure(failed)
+        return _end_failed(failed)
     except UnicodeEncodeError as error:  # an argument that is not UTF-8, as strings in protobuf are
         return _print_failure(Failed(f"{error.object!r} is not valid UTF-8, and cannot be sent", refused))
     except OSError as error:
         named = f"{error.filename}: " if error.filename else ""
         return _print_failure(Failed(f"{named}{error.strerror or error}", refused))
-    except KeyboardInterrupt:
-        return INTERRUPTED
 
 
 def _command(options: argparse.Namespace) -> int:
@@ -123,6 +126,11 @@ def _join_threads() -> None:
     for thread in threading.enumerate():
         if thread is not threading.current_thread():
             thread.join(max(0.0, end - time.monotonic()))
+
+
+def _end_failed(failed: Failed) -> int:
+    """A reader that has gone, as `head` does, wants to hear no more."""
+    return 0 if isinstance(failed, CannotWrite) and failed.reader_gone else _print_failure(failed)
 
 
 def _print_failure(failed: Failed) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from txworker.base.printable import printable
-from txworker.cli import common
+from txworker.cli import common, console
 from txworker.cli.examples import EXAMPLES, lines_of, one_of_each
 from txworker.cli.live_usage import SORT_KEYS
 from txworker.cli.values import (
@@ -39,7 +39,7 @@ new jobs; `wait` for one job exits with the job's exit code, or 128 + the number
 execute it, 127 when it has no such executable, 141 when the reader of its output is gone. Ctrl-C, Ctrl-\\, the loss of
 the terminal and that of the reader stop its job. Standard input is the job's where it is a pipe or a file.
 A worker that goes away is waited for (--patience), and what was under way goes on where it was.
-`txworker COMMAND --help` lists the options of a command.
+`txworker help COMMAND` lists the options of a command.
 """
 
 
@@ -53,6 +53,15 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print the error in one line, escaped because it may repeat arguments, and exit with status 2."""
         self.exit(2, f"{self.prog}: error: {printable(message)} ({self.prog} --help shows the usage)\n")
+
+    def print_help(self, file: object = None) -> None:
+        """
+        On stdout.
+
+        Raises:
+            Failed: it cannot be written. argparse would be silent about that.
+        """
+        console.print_text(self.format_help())
 
 
 _AddOptions = Callable[[argparse.ArgumentParser], None]
@@ -120,6 +129,7 @@ def _commands() -> tuple[tuple[str, str, _AddOptions], ...]:
         ("health", "tell whether the worker takes new jobs, for probes", _add_health),
         ("web", "serve a page that shows jobs in a browser", _add_web),
         ("completion", "print the completion script of a shell", _add_completion),
+        ("help", "print what --help prints: of the program, or of a command", _add_help),
     )
 
 
@@ -371,6 +381,11 @@ def _add_completion(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("shell", choices=SHELLS)
     parser.add_argument("--words", choices=("jobs", "workers"), help=argparse.SUPPRESS)  # asked by the script itself
     parser.add_argument("--line", default="", help=argparse.SUPPRESS)
+
+
+def _add_help(parser: argparse.ArgumentParser) -> None:
+    names = [name for name, _, _ in _commands()]
+    parser.add_argument("topic", nargs="?", choices=names, metavar="COMMAND", help="one of this program's commands")
 
 
 def _add_pairs(parser: argparse.ArgumentParser, option: str, text: str) -> None:

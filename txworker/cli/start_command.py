@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from txworker.cli import console
+from txworker.cli.console import CannotWrite
 from txworker.cli.failures import REFUSED, Failed, failure
 from txworker.cli.formatting import as_json
 from txworker.cli.shell_hint import shell_hint
@@ -59,8 +60,16 @@ def with_hint(failed: Failed, options: argparse.Namespace) -> Failed:
 
 
 def print_started(options: argparse.Namespace, job_id: str) -> None:
-    """Print the id of a job that runs on without this program."""
-    console.print_lines(as_json(pb.StartJobRes(jobID=job_id)) if options.json else job_id)
+    """
+    Print the id of a job that runs on without this program.
+
+    Raises:
+        Failed: it cannot be written. The sentence has the id, so that the job can be found.
+    """
+    try:
+        console.print_lines(as_json(pb.StartJobRes(jobID=job_id)) if options.json else job_id)
+    except CannotWrite as error:
+        raise Failed(f"{error}; job {job_id} was started, and runs on", error.status) from error
 
 
 def what_to_start(options: argparse.Namespace, stdin: bytes) -> Start:

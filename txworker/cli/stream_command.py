@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import threading
-from collections.abc import Iterable, Iterator
-from queue import Queue
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing, suppress
+from queue import Empty, Queue
 from typing import Any
 
 from txworker.cli import console
@@ -45,8 +46,9 @@ def stream(client: Client, options: argparse.Namespace) -> int:
         for job_id in ids:
             console.copy(_output(client, options, job_id), STDOUT)
         return status
-    merged = _Merged(options, {job_id: _output(client, options, job_id) for job_id in ids})
-    console.copy(merged.lines(), STDOUT)
+    merged = Merged(options, {job_id: _output(client, options, job_id) for job_id in ids})
+    with closing(merged.lines()) as lines:
+        console.copy(lines, STDOUT)
     return max(status, merged.status)
 
 
@@ -92,20 +94,30 @@ def _is_meant(options: argparse.Namespace, job: JobRecord) -> bool:
     return printed is not Printed.NOTHING
 
 
-class _Merged:
+class Merged:
     """The output of several jobs, line by line as it comes. `status` is that of the worst error, which is printed."""
 
     def __init__(self, options: argparse.Namespace, outputs: dict[str, Iterator[bytes]]) -> None:
         self.status = 0
         self._options = options
         self._outputs = outputs
+        self._over = False
         self._read: Queue[bytes | Failed | None] = Queue(_MOST_WAITING)
 
-    def lines(self) -> Iterator[bytes]:
-        """Each with its job's short id before it; ends with the last job."""
+    def lines(self) -> Generator[bytes, None, None]:
+        """Each with its job's short id before it; ends with the last job. Closing it ends the threads that read."""
         for number, (job_id, output) in enumerate(self._outputs.items()):
             name = name_of_job(f"{job_id[:SHORT_ID]} |", number, self._options)
             threading.Thread(target=self._read_one, args=(f"{name} ".encode(), output), daemon=True).start()
+        try:
+            yield from self._lines()
+        finally:
+            self._over = True
+            with suppress(Empty):
+                while True:
+                    self._read.get_nowait()  # threads that wait for room go on, and end
+
+    def _lines(self) -> Iterator[bytes]:
         left = len(self._outputs)
         while left:
             match self._read.get():
@@ -120,6 +132,8 @@ class _Merged:
     def _read_one(self, name: bytes, output: Iterator[bytes]) -> None:
         try:
             for line in lines_of(output):
+                if self._over:
+                    return
                 self._read.put(name + line)
         except WorkerError as error:
             self._read.put(failure(error, self._options.addr, with_tls=with_tls(self._options)))
