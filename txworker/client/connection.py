@@ -13,7 +13,7 @@ import grpc
 DEFAULT_ADDR = "127.0.0.1:30000"
 
 _UNARY = ("StartJob", "StopJob", "QueryJob", "ListJobs", "RenewLeases")
-"""The methods that gRPC may repeat. A stream that it repeats may hang when its worker is killed, and has no deadline."""
+"""Methods that gRPC may repeat. A stream that it repeats may hang when its worker is killed, and has no deadline."""
 
 _SERVICE_CONFIG = {
     "methodConfig": [
