@@ -18,11 +18,12 @@ class Output:
     separate stderr file if there is one. They behave as Recorder's methods of the same name.
     """
 
-    __slots__ = ("err", "out")
+    __slots__ = ("_recorders", "err", "out")
 
     def __init__(self, out: Recorder, err: Recorder | None) -> None:
         self.out = out
         self.err = err
+        self._recorders = (out,) if err is None else (out, err)
 
     @property
     def size(self) -> int:
@@ -77,27 +78,23 @@ class Output:
 
     def check(self) -> None:
         """Look whether another process has changed a file. Any thread."""
-        self.out.check()
-        if self.err is not None:
-            self.err.check()
+        for recorder in self._recorders:
+            recorder.check()
 
     def finish(self) -> None:
         """The job prints nothing more; from now on `size` does not change."""
-        self.out.finish()
-        if self.err is not None:
-            self.err.finish()
+        for recorder in self._recorders:
+            recorder.finish()
 
     def close(self) -> None:
         """Close the files and wake every reader."""
-        self.out.close()
-        if self.err is not None:
-            self.err.close()
+        for recorder in self._recorders:
+            recorder.close()
 
     def discard(self) -> None:
         """Close and remove the files, because the job was not started."""
-        self.out.discard()
-        if self.err is not None:
-            self.err.discard()
+        for recorder in self._recorders:
+            recorder.discard()
 
     def _recorder(self, stderr: bool) -> Recorder:
         return self.err if stderr and self.err is not None else self.out
