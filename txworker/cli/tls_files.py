@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import grpc
 
+from txworker.base.memory_path import memory_path
 from txworker.cli.failures import REFUSED, Failed
 from txworker.client import TLS
 
@@ -50,18 +49,9 @@ def _check_key(name: str, pem: bytes, cert: str, cert_pem: bytes) -> None:
     if b"ENCRYPTED" in pem:  # OpenSSL would prompt for a password, gRPC cannot
         raise Failed(f"--tls-key: the key in {name} is encrypted, and gRPC cannot decrypt it", REFUSED)
     try:
-        with _as_file(cert_pem) as cert_file, _as_file(pem) as key_file:
+        with memory_path(cert_pem) as cert_file, memory_path(pem) as key_file:
             ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(cert_file, key_file)
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
             raise Failed(f"--tls-key: {name} is not the key of the certificate in {cert}", REFUSED) from error
         raise Failed(f"--tls-key: no private key (PEM) in {name}", REFUSED) from error
-
-
-@contextmanager
-def _as_file(data: bytes) -> Iterator[str]:
-    """A path to these bytes in memory, because the ssl module reads keys only from files."""
-    with os.fdopen(os.memfd_create("pem"), "wb") as file:
-        file.write(data)
-        file.flush()
-        yield f"/proc/self/fd/{file.fileno()}"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import ssl
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from txworker.base.memory_path import memory_path
 
 _NO_CHECK_TIME = 0x200000
 """X509_V_FLAG_NO_CHECK_TIME, which the ssl module does not name."""
@@ -93,21 +93,12 @@ def _server_context(files: CertificateFiles, pems: Pems) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
         with ExitStack() as stack:
-            context.load_cert_chain(*(stack.enter_context(_as_file(pem)) for pem in (pems.crt, pems.key)))
+            context.load_cert_chain(*(stack.enter_context(memory_path(pem)) for pem in (pems.crt, pems.key)))
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
             raise UnfitCertificate(f"the key in {files.key} is not that of the certificate in {files.crt}") from error
         raise UnfitCertificate(f"no private key (PEM) in {files.key} usable with {files.crt}") from error
     return context
-
-
-@contextmanager
-def _as_file(data: bytes) -> Iterator[str]:
-    """A file name for bytes in memory, because the ssl module reads keys from named files only."""
-    with os.fdopen(os.memfd_create("pem"), "wb") as file:
-        file.write(data)
-        file.flush()
-        yield f"/proc/self/fd/{file.fileno()}"
 
 
 def _handshake(server: ssl.SSLContext, client: ssl.SSLContext) -> ssl.SSLObject:
