@@ -35,7 +35,7 @@ ROOMS: dict[str, set[str]] = {
         *("jobs", "base", "ports", "linux", "config", "output", "store", "leftovers", "process", "worker"),
         *("rpc", "scheduler", "web", "tracing", "page"),
     },
-    "cli": {"base.printable", "base.quantities", "pb", "client", "page"},
+    "cli": {"base.addresses", "base.memory_path", "base.printable", "base.quantities", "pb", "client", "page"},
 }
 """From the lowest to the highest: each room, and all that it may import of the others: rooms, or modules of them."""
 

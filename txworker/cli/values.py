@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import ipaddress
 import math
 import os
 import re
@@ -13,14 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from txworker.base import quantities
+from txworker.base.addresses import HIGHEST_PORT, split_address
 from txworker.pb import worker_pb2 as pb
 
 SOCKET_NAME = "control.sock"
 """In a worker's state directory."""
 
 _STATES = {name.removeprefix("JOB_STATE_").lower(): number for name, number in pb.JobState.items() if number}
-_ADDRESS = re.compile(r"(?:\[(?P<ipv6>[^\[\]]+)\]|[A-Za-z0-9._-]+):0*(?P<port>[0-9]{1,9})")
-_HIGHEST_PORT = 65535
 _MAX_SOCKET_PATH_BYTES = 107  # sun_path without its NUL (unix(7))
 _HIGHEST_SIGNAL = 64
 _REAL_TIME = re.compile(r"(?P<base>RTMIN|RTMAX)(?P<offset>[+-][0-9]{1,2})?")
@@ -35,22 +33,13 @@ def address(text: str) -> str:
                 f"{text!r} is longer than a socket's path may be ({_MAX_SOCKET_PATH_BYTES} bytes)"
             )
         return text
-    found = _ADDRESS.fullmatch(text)
-    if not found or (found["ipv6"] and not _is_ipv6(found["ipv6"])):
-        raise argparse.ArgumentTypeError(f"must be HOST:PORT (or unix:PATH), not {text!r}")
-    if not 1 <= int(found["port"]) <= _HIGHEST_PORT:
-        raise argparse.ArgumentTypeError(f"port must be from 1 to {_HIGHEST_PORT} in {text!r}")
+    _host_and_port(text, "HOST:PORT (or unix:PATH)", lowest_port=1)
     return text
 
 
 def listen_address(text: str) -> tuple[str, int]:
     """HOST:PORT to listen on, as a host without brackets and a port, which may be 0."""
-    found = _ADDRESS.fullmatch(text)
-    if not found or (found["ipv6"] and not _is_ipv6(found["ipv6"])):
-        raise argparse.ArgumentTypeError(f"must be HOST:PORT, not {text!r}")
-    if int(found["port"]) > _HIGHEST_PORT:
-        raise argparse.ArgumentTypeError(f"port must be from 0 to {_HIGHEST_PORT} in {text!r}")
-    return found["ipv6"] or text.rpartition(":")[0], int(found["port"])
+    return _host_and_port(text, "HOST:PORT", lowest_port=0)
 
 
 def socket_in(text: str) -> str:
@@ -176,9 +165,11 @@ def states(text: str) -> list[int]:
     return [_STATES[word] for word in words]
 
 
-def _is_ipv6(text: str) -> bool:
+def _host_and_port(text: str, wanted: str, lowest_port: int) -> tuple[str, int]:
     try:
-        ipaddress.IPv6Address(text)
+        host, port = split_address(text)
     except ValueError:
-        return False
-    return True
+        raise argparse.ArgumentTypeError(f"must be {wanted}, not {text!r}") from None
+    if not lowest_port <= port <= HIGHEST_PORT:
+        raise argparse.ArgumentTypeError(f"port must be from {lowest_port} to {HIGHEST_PORT} in {text!r}")
+    return host, port

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import difflib
 import grp
-import ipaddress
 import pwd
 import re
 from collections.abc import Callable, Mapping
@@ -15,11 +14,11 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from txworker.base import quantities
+from txworker.base.addresses import HIGHEST_PORT, split_address
 from txworker.config.quoting import quoted, shown
 from txworker.jobs import Limits
 from txworker.jobs.spec import MAX_ARGUMENT_BYTES
 
-_HIGHEST_PORT = 65535
 _HIGHEST_STREAMS = 10_000  # each stream needs a thread; a higher number is a typo
 _HIGHEST_CONNECTIONS = 1_000_000  # more than a machine has descriptors; 0 lets the worker decide
 _HIGHEST_RUNNING = 1_000_000  # more processes than a machine can have; 0 means no ceiling
@@ -222,7 +221,7 @@ def _dial_addr(value: object, base: Path) -> str:
     """An address or empty. Port 0 cannot be dialled."""
     text = _text(value, base)
     if text and host_and_port(text)[1] == 0:
-        raise Wrong(f"port must be from 1 to {_HIGHEST_PORT} in {shown(text)}")
+        raise Wrong(f"port must be from 1 to {HIGHEST_PORT} in {shown(text)}")
     return text
 
 
@@ -250,26 +249,17 @@ def _name(value: object, base: Path) -> str:
 
 _URL = re.compile(r"https?://[^\s/?#]+(/[^\s?#]*)?")
 _NAME = re.compile(r"[A-Za-z0-9._-]{0,128}")
-_ADDR = re.compile(r"(?:\[(?P<ipv6>[^\[\]]+)\]|(?P<host>[A-Za-z0-9._-]+)):(?P<port>[0-9]+)")
 
 
 def host_and_port(text: str) -> tuple[str, int]:
     """The host (IPv6 without brackets) and the port. Raises Wrong."""
-    found = _ADDR.fullmatch(text)
-    if not found or (found["ipv6"] and not _is_ipv6(found["ipv6"])):
-        raise Wrong(f"must be host:port, such as 127.0.0.1:30000 or [::1]:30000, not {shown(text)}")
-    port = found["port"].lstrip("0") or "0"
-    if len(port) > 5 or int(port) > _HIGHEST_PORT:
-        raise Wrong(f"port must be from 0 to {_HIGHEST_PORT} in {shown(text)}")
-    return found["ipv6"] or found["host"], int(port)
-
-
-def _is_ipv6(text: str) -> bool:
     try:
-        ipaddress.IPv6Address(text)
+        host, port = split_address(text)
     except ValueError:
-        return False
-    return True
+        raise Wrong(f"must be host:port, such as 127.0.0.1:30000 or [::1]:30000, not {shown(text)}") from None
+    if port > HIGHEST_PORT:
+        raise Wrong(f"port must be from 0 to {HIGHEST_PORT} in {shown(text)}")
+    return host, port
 
 
 LIMITS: Mapping[str, _Reader] = {

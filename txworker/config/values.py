@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from txworker.base.addresses import join_address
 from txworker.jobs import Limits
 
 
@@ -26,7 +27,7 @@ class GrpcServer:
     @property
     def addr(self) -> str:
         """host:port as it can be dialled."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return join_address(self.host, self.port)
 
 
 @dataclass(frozen=True)
@@ -102,9 +103,7 @@ class Web:
     @property
     def addr(self) -> str:
         """host:port as it can be dialled; empty: nowhere."""
-        if not self.host:
-            return ""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return join_address(self.host, self.port) if self.host else ""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from twisted.internet.error import CannotListenError
 from twisted.web.http import Request
 from twisted.web.server import Site
 
+from txworker.base.addresses import join_address
 from txworker.base.http_limits import IDLE_SECONDS, LimitedFactory, LimitedRequest
 from txworker.base.logs import begin_logging
 from txworker.client.tx import TwistedClient
@@ -146,8 +147,7 @@ def serve_alone(workers: Sequence[PageWorker], place: Place, allow_stop: bool, r
 
 def url_of(place: Place, port: int) -> str:
     """The URL to open."""
-    host = f"[{place.host}]" if ":" in place.host else place.host
-    return f"{'https' if place.cert else 'http'}://{host}:{port}/"
+    return f"{'https' if place.cert else 'http'}://{join_address(place.host, port)}/"
 
 
 def _client(reactor: Any, worker: PageWorker) -> TwistedClient:

@@ -15,6 +15,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 
+from txworker.base.addresses import join_address
 from txworker.base.logs import Logger
 from txworker.pb import worker_bare_pb2, worker_bare_pb2_grpc, worker_pb2, worker_pb2_grpc
 from txworker.ports import NO_OBSERVER, Observer, Tracer
@@ -150,7 +151,7 @@ class GrpcServer(Service):
     @property
     def address(self) -> str:
         """host:port. Once started it has the real port, if 0 was given."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return join_address(self.host, self.port)
 
     @property
     def load(self) -> ServerLoad:

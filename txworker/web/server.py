@@ -12,6 +12,7 @@ from twisted.web.http import NOT_FOUND, OK
 from twisted.web.resource import IResource, Resource
 from twisted.web.server import Site
 
+from txworker.base.addresses import join_address
 from txworker.base.http_limits import IDLE_SECONDS, LimitedFactory, LimitedRequest
 from txworker.base.logs import Logger
 from txworker.web.errors import CannotServe
@@ -39,7 +40,7 @@ class WebServer(Service):
     @property
     def address(self) -> str:
         """host:port."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return join_address(self.host, self.port)
 
     def startService(self) -> None:
         """
