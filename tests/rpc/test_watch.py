@@ -97,6 +97,18 @@ class WatchTests(SynchronousTestCase):
             self.caller.happens = [stop_and_end]
             self.assertEqual([("job-1", "STOPPING"), ("job-1", "STOPPED")], self.told(events))
 
+    def test_output_so_far(self) -> None:
+        """The record of an unfinished job counts the output written until it is sent, in whichever way it is found."""
+        job = self.start()
+        self.fixture.outputs.by_job[job.id].data = b"three"
+        for names in ([], [job.id]):
+            self.assertEqual(5, next(self.events(jobIDs=names)).output_bytes, names)
+        events = self.events()
+        next(events)
+        self.successResultOf(self.fixture.worker.stop(job.id))
+        stopping = next(events)
+        self.assertEqual(("STOPPING", 5), (stopping.state.name, stopping.output_bytes))
+
     def test_slow(self) -> None:
         """A watcher that is many changes late gets the newest record of a job, not every change."""
         self.patch(change_feed, "HELD_CHANGES", 1)

@@ -35,7 +35,7 @@ def watch(catalog: Catalog, caller: Caller, request: pb.WatchJobsReq) -> Iterato
         jobs = _named(catalog, caller, tuple(dict.fromkeys(request.jobIDs)))
     else:
         jobs = _all(catalog, caller, query)
-    return (job for job in jobs if query.matches(job))
+    return (catalog.with_output(job) for job in jobs if query.matches(job))
 
 
 def _all(catalog: Catalog, caller: Caller, query: Query) -> Iterator[Job]:

@@ -62,7 +62,11 @@ class ActiveJob:
     @property
     def now(self) -> Job:
         """The record with the output written so far. Any thread."""
-        job, size, truncated = self.job, self.output.size, self.output.truncated
+        return self.with_output(self.job)
+
+    def with_output(self, job: Job) -> Job:
+        """A record of the job, perhaps an earlier one, with the output written so far. Any thread."""
+        size, truncated = self.output.size, self.output.truncated
         if size == job.output_bytes and truncated == job.output_truncated:
             return job  # as when a job was started just now
         return replace(job, output_bytes=size, output_truncated=truncated)

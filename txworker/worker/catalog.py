@@ -159,6 +159,11 @@ class Catalog:
         in_other_file = self._outputs.bytes_of(job.id, not stderr) if job.spec.separate_stderr else 0
         return None if in_other_file is None else job.output_bytes - in_other_file
 
+    def with_output(self, job: Job) -> Job:
+        """A record, of an unfinished job with the output written so far: facts are noted without it. Any thread."""
+        active = None if job.done else self._active.get(job.id)
+        return job if active is None else active.with_output(job)
+
     def may_write_after_end(self, job: Job) -> bool:
         """Whether the job's leftovers stay alive, and so may write output after its end."""
         return job.spec.leftovers == "keep" if job.spec.leftovers else self._keeps_leftovers
