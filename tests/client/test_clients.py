@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -82,6 +83,25 @@ class Promises:
         self.assertFalse(silence.ended.wait(1.1))
         silence.over.set()
         self.assertEqual([b"at last"], following.result(LIMIT))
+
+    def test_timeouts(self: Any) -> None:
+        """A timeout of 0 asks once how the job is; one that never ends is none."""
+        done, runs = (pb.QueryJobRes(job=pb.Job(jobID="1", state=state)) for state in (FAILED, RUNNING))
+        self.worker.on("QueryJob", says(runs), says(done))
+        with self.assertRaisesRegex(TimeoutError, "^not done after 0 s$"):
+            self.client.ask("wait", "1", 0).result(LIMIT)
+        self.assertIsInstance(self.client.ask("wait", "1", 0).result(LIMIT), JobResult)
+        self.worker.on("WatchJobs", says(event("1", FAILED)))
+        self.assertIsInstance(self.client.ask("wait", "1", math.inf).result(LIMIT), JobResult)
+        self.made(deadline=math.inf)
+        self.worker.on("QueryJob", says(done))
+        self.assertIsInstance(self.client.ask("get", "1").result(LIMIT), JobResult)
+
+    def test_one_string(self: Any) -> None:
+        """An id in the place of a list of ids would be one id for each character."""
+        for method in ("renew", "usage", "watch"):
+            with self.assertRaisesRegex(TypeError, "job_ids is one string; it must be a list of strings"):
+                self.client.ask(method, "abcd").result(LIMIT)
 
     def test_same_request_id(self: Any) -> None:
         """A start is sent again with the id that it had, so that nothing is started twice; the next one has another."""

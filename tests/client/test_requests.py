@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import datetime, timedelta, timezone
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -42,6 +43,15 @@ class PrefixTests(SynchronousTestCase):
 
 
 class StartTests(SynchronousTestCase):
+    def test_cannot_be_sent(self) -> None:
+        """A time that is not finite, and a text that is not UTF-8, are ValueErrors."""
+        for seconds in (math.inf, -math.inf, math.nan, 1e12):
+            for name in ("timeout", "quiet_timeout", "lease"):
+                with self.assertRaisesRegex(ValueError, f"a time of {seconds} seconds cannot be sent"):
+                    start_request("true", "", {name: seconds})  # type: ignore[misc]  # one of those names
+        with self.assertRaises(UnicodeEncodeError):
+            start_request("true", "\udc80", {})
+
     def test_terminal(self) -> None:
         """A job has a terminal if its size is given; a side of 0 is the worker's default."""
         for size in ((24, 80), (0, 0)):

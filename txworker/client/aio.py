@@ -18,11 +18,12 @@ from txworker.client.errors import Closed, JobNotRunning, NoSuchJob, WorkerError
 from txworker.client.feeding import Patience, Readable, Unacknowledged, async_pieces
 from txworker.client.handles import AsyncJob
 from txworker.client.leases import RenewalTask
-from txworker.client.outage import NO_LIMIT, Outage, TimeLimit
+from txworker.client.outage import MOST_SECONDS, NO_LIMIT, Outage, TimeLimit, done_now
 from txworker.client.reading import Changes, Reading
 from txworker.client.requests import (
     PROBE,
     StartDetails,
+    ids_of,
     list_request,
     next_page,
     only_job,
@@ -62,7 +63,7 @@ class AsyncClient:
         self.addr = addr
         self._patience = patience
         self._first_patience = first_patience
-        self._deadline = deadline
+        self._deadline = min(deadline, MOST_SECONDS)
         self._tell = tell
         self._closed = asyncio.Event()
         if tls is None:
@@ -240,7 +241,7 @@ class AsyncClient:
 
     async def renew(self, job_ids: Iterable[str]) -> list[str]:
         """As `Client.renew`."""
-        request = pb.RenewLeasesReq(jobIDs=job_ids)
+        request = pb.RenewLeasesReq(jobIDs=ids_of(job_ids))
         return list((await self._ask("renewing leases", self._stub.RenewLeases, request)).gone)
 
     def renewing(self, job_id: str, lease: float | None) -> AbstractContextManager[None]:
@@ -249,7 +250,7 @@ class AsyncClient:
 
     async def usage(self, job_ids: Iterable[str] = ()) -> dict[str, LiveUsage]:
         """As `Client.usage`."""
-        return usages_of(await self._ask("usage of jobs", self._stub.JobUsage, pb.JobUsageReq(jobIDs=job_ids)))
+        return usages_of(await self._ask("usage of jobs", self._stub.JobUsage, pb.JobUsageReq(jobIDs=ids_of(job_ids))))
 
     async def follow(
         self, job_id: str, offset: int = 0, *, stderr: bool = False, tail: int | None = None, live: bool = True
@@ -271,6 +272,8 @@ class AsyncClient:
 
     async def wait(self, job_id: str, timeout: float | None = None) -> JobResult:
         """As `Client.wait`."""
+        if timeout is not None and timeout <= 0:
+            return done_now(await self.get(job_id), timeout)
         async with aclosing(self.watch([job_id], timeout=timeout)) as records:
             async for record in records:
                 if isinstance(record, JobResult):
@@ -281,7 +284,7 @@ class AsyncClient:
         self, job_ids: Iterable[str] = (), labels: Mapping[str, str] | None = None, *, timeout: float | None = None
     ) -> AsyncGenerator[JobRecord, None]:
         """As `Client.watch`."""
-        changes = Changes(list(job_ids), dict(labels or {}))
+        changes = Changes(ids_of(job_ids), dict(labels or {}))
         outage = self._outage("watching jobs")
         limit = TimeLimit(timeout, time.monotonic)
         while True:

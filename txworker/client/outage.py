@@ -7,10 +7,14 @@ import random
 from collections.abc import Callable
 
 from txworker.client.errors import Unreachable, WorkerError, passes
+from txworker.client.values import JobRecord, JobResult
 
 FIRST_SECONDS = 0.05
 LONGEST_SECONDS = 5.0
 """The pauses between two attempts: each is twice the one before, minus a random part (jitter)."""
+
+MOST_SECONDS = 1e9
+"""A call that may take longer has no limit: gRPC counts nanoseconds since 1970 in 64 bits, and takes math.inf for 0."""
 
 TOLD_SECONDS = 0.5
 """A shorter outage is not reported: a connection that is restored at once is not worth a line."""
@@ -90,12 +94,12 @@ class Outage:
 
 
 class TimeLimit:
-    """The time limit that a caller gives a call; None: no limit."""
+    """The time limit that a caller gives a call; None and math.inf: no limit."""
 
     def __init__(self, seconds: float | None, now: Callable[[], float]) -> None:
-        self._seconds = seconds
+        self._seconds = None if seconds is None or seconds > MOST_SECONDS else seconds
         self._now = now
-        self._end = math.inf if seconds is None else now() + seconds
+        self._end = math.inf if self._seconds is None else now() + self._seconds
 
     def left(self) -> float | None:
         """
@@ -129,7 +133,24 @@ class TimeLimit:
         self.left()
 
     def _error(self) -> TimeoutError:
-        return TimeoutError(f"not done after {self._seconds:g} s")
+        return not_done(self._seconds or 0.0)
+
+
+def not_done(seconds: float) -> TimeoutError:
+    """The time limit was so many seconds."""
+    return TimeoutError(f"not done after {seconds:g} s")
+
+
+def done_now(record: JobRecord, seconds: float) -> JobResult:
+    """
+    The record of a job that is done, for which there is no time to wait.
+
+    Raises:
+        TimeoutError: it is not done.
+    """
+    if isinstance(record, JobResult):
+        return record
+    raise not_done(seconds)
 
 
 NO_LIMIT = TimeLimit(None, lambda: 0.0)

@@ -57,12 +57,25 @@ class StartDetails(TypedDict, total=False):
     """The job is stopped when its lease was not renewed for this time; at least one second."""
 
 
+def ids_of(job_ids: Iterable[str]) -> list[str]:
+    """
+    Job ids as a list.
+
+    Raises:
+        TypeError: they are one string, of which each character would be an id.
+    """
+    if isinstance(job_ids, str):
+        raise TypeError("job_ids is one string; it must be a list of strings")
+    return list(job_ids)
+
+
 def start_request(command: str, path: str, details: StartDetails) -> pb.StartJobReq:
     """
     A start, with a request id of its own unless one is given: sent again, it starts nothing a second time.
 
     Raises:
         TypeError: there is no such argument, or args is one string.
+        ValueError: a text cannot be sent because it is not UTF-8 (UnicodeEncodeError), or a time is not finite.
     """
     unknown = set(details) - set(StartDetails.__annotations__)
     if unknown:
@@ -70,7 +83,8 @@ def start_request(command: str, path: str, details: StartDetails) -> pb.StartJob
     if isinstance(details.get("args"), str):
         raise TypeError("args is one string; it must be a list of strings")
     limits = details.get("limits")
-    rows, columns = details.get("tty", (0, 0))
+    tty = details.get("tty")
+    rows, columns = tty or (0, 0)
     return pb.StartJobReq(
         command=command,
         path=path,
@@ -85,7 +99,7 @@ def start_request(command: str, path: str, details: StartDetails) -> pb.StartJob
         labels=details.get("labels"),
         separateStderr=details.get("separate_stderr", False),
         leftovers=details.get("leftovers", ""),
-        tty="tty" in details,
+        tty=tty is not None,
         ttyRows=rows,
         ttyColumns=columns,
         feed=details.get("feed", False),

@@ -18,11 +18,12 @@ from txworker.client.feed_thread import FeedCalls, FeedThread
 from txworker.client.feeding import Readable, Unacknowledged
 from txworker.client.handles import Job
 from txworker.client.leases import RenewalThread
-from txworker.client.outage import NO_LIMIT, Outage, TimeLimit
+from txworker.client.outage import MOST_SECONDS, NO_LIMIT, Outage, TimeLimit, done_now
 from txworker.client.reading import Changes, Reading
 from txworker.client.requests import (
     PROBE,
     StartDetails,
+    ids_of,
     list_request,
     next_page,
     only_job,
@@ -67,7 +68,7 @@ class Client:
         self.addr = addr
         self._patience = patience
         self._first_patience = first_patience
-        self._deadline = deadline
+        self._deadline = min(deadline, MOST_SECONDS)
         self._tell = tell
         self._closed = threading.Event()
         self._calls: set[Any] = set()
@@ -220,7 +221,8 @@ class Client:
 
         A job without a lease is not changed.
         """
-        return list(self._ask("renewing leases", self._stub.RenewLeases, pb.RenewLeasesReq(jobIDs=job_ids)).gone)
+        request = pb.RenewLeasesReq(jobIDs=ids_of(job_ids))
+        return list(self._ask("renewing leases", self._stub.RenewLeases, request).gone)
 
     def renewing(self, job_id: str, lease: float | None) -> AbstractContextManager[None]:
         """
@@ -236,7 +238,7 @@ class Client:
 
     def usage(self, job_ids: Iterable[str] = ()) -> dict[str, LiveUsage]:
         """What running jobs use now, by job id; of all if none is named. A job that is done is left out."""
-        return usages_of(self._ask("usage of jobs", self._stub.JobUsage, pb.JobUsageReq(jobIDs=job_ids)))
+        return usages_of(self._ask("usage of jobs", self._stub.JobUsage, pb.JobUsageReq(jobIDs=ids_of(job_ids))))
 
     def follow(
         self, job_id: str, offset: int = 0, *, stderr: bool = False, tail: int | None = None, live: bool = True
@@ -263,12 +265,14 @@ class Client:
 
     def wait(self, job_id: str, timeout: float | None = None) -> JobResult:
         """
-        Wait until the job is done; returns its last record.
+        Wait until the job is done; returns its last record. With a timeout of 0 the worker is asked once.
 
         Raises:
             TimeoutError: it is not done after `timeout` seconds. The job runs on.
             NoSuchJob: there is none.
         """
+        if timeout is not None and timeout <= 0:
+            return done_now(self.get(job_id), timeout)
         with closing(self.watch([job_id], timeout=timeout)) as records:
             for record in records:
                 if isinstance(record, JobResult):
@@ -287,7 +291,7 @@ class Client:
         Raises:
             TimeoutError: it has not ended after `timeout` seconds.
         """
-        changes = Changes(list(job_ids), dict(labels or {}))
+        changes = Changes(ids_of(job_ids), dict(labels or {}))
         outage = self._outage("watching jobs")
         limit = TimeLimit(timeout, time.monotonic)
         while True:

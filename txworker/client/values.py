@@ -36,6 +36,10 @@ DONE = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.STOPPED, JobStat
 """The final states."""
 
 
+_MOST_SECONDS = 315_576_000_000
+"""Of a Duration: ten thousand years."""
+
+
 @dataclass(frozen=True)
 class Limits:
     """Limits of a job; 0 means the worker's default. Memory is the address space of each process."""
@@ -168,9 +172,18 @@ def usages_of(answer: pb.JobUsageRes) -> dict[str, LiveUsage]:
 
 
 def to_duration(seconds: float | None) -> Duration | None:
-    """Seconds as a Duration of the wire; None stays None."""
+    """
+    Seconds as a Duration of the wire; None stays None.
+
+    Raises:
+        ValueError: they are not finite, or longer than a Duration can be.
+    """
     if seconds is None:
         return None
+    if not abs(seconds) <= _MOST_SECONDS:
+        raise ValueError(
+            f"a time of {seconds} seconds cannot be sent: it must be finite; without one there is no limit"
+        )
     whole = Duration()
     whole.FromNanoseconds(round(seconds * 1e9))
     return whole
