@@ -9,6 +9,7 @@ from typing import NoReturn
 from txworker.base.printable import printable
 from txworker.cli import common, console
 from txworker.cli.examples import EXAMPLES, lines_of, one_of_each
+from txworker.cli.job_options import add_pairs, add_run, add_start
 from txworker.cli.live_usage import SORT_KEYS
 from txworker.cli.values import (
     SOCKET_NAME,
@@ -17,7 +18,6 @@ from txworker.cli.values import (
     count,
     listen_address,
     names,
-    pair,
     pair_or_name,
     positive_seconds,
     seconds,
@@ -44,7 +44,7 @@ A worker that goes away is waited for (--patience), and what was under way goes 
 
 
 SHELLS = ("bash", "zsh", "fish")
-"""Commands with words to complete."""
+"""The shells that `txworker completion` prints a script for."""
 
 _JOB = "a job's id, or the beginning of it (4 characters or more)"
 
@@ -105,8 +105,8 @@ def program() -> argparse.ArgumentParser:
 def _commands() -> tuple[tuple[str, str, _AddOptions], ...]:
     """Each command: its name, what --help says of it, and what adds its options."""
     return (
-        ("start", "start a job and print its id", _add_start),
-        ("run", "start a job, follow its output, exit as it does; Ctrl-C stops it", _add_run),
+        ("start", "start a job and print its id", add_start),
+        ("run", "start a job, follow its output, exit as it does; Ctrl-C stops it", add_run),
         ("stop", "end jobs: TERM, and KILL after the grace period", _add_stop),
         ("kill", "end jobs by KILL, at once; or send them another signal", _add_kill),
         ("renew", "renew the leases of jobs that were started with --lease", _add_jobs),
@@ -131,61 +131,6 @@ def _commands() -> tuple[tuple[str, str, _AddOptions], ...]:
         ("completion", "print the completion script of a shell", _add_completion),
         ("help", "print what --help prints: of the program, or of a command", _add_help),
     )
-
-
-def _add_start(parser: argparse.ArgumentParser) -> None:
-    _add_pairs(parser, "--env", "set a variable of the job's environment")
-    _add_pairs(parser, "--label", "label the job; ps and watch select by labels")
-    parser.add_argument("--directory", default="", metavar="DIR", help="working directory, on the worker's machine")
-    parser.add_argument("--timeout", type=seconds, metavar="SECONDS", help="stop the job after this time")
-    parser.add_argument(
-        "--quiet-timeout",
-        type=seconds,
-        metavar="SECONDS",
-        help="stop the job when it has printed nothing for this time",
-    )
-    parser.add_argument(
-        "--lease",
-        type=seconds,
-        metavar="SECONDS",
-        help="stop the job when its lease was not renewed for this time: `run` renews it as long as it runs itself, "
-        "`renew` once",
-    )
-    parser.add_argument("--stdin", metavar="FILE", help="the job's standard input; '-' is that of this program")
-    parser.add_argument(
-        "--request-id", default="", metavar="ID", help="a start with an id that was used before returns that job"
-    )
-    parser.add_argument("--separate-stderr", action="store_true", help="keep stderr in a file of its own")
-    parser.add_argument(
-        "--leftovers",
-        choices=("end", "keep"),
-        default="",
-        help="end or keep processes that the job leaves behind (default: the worker's setting)",
-    )
-    limits = parser.add_argument_group("limits", "0 or absent: the worker's default; BYTES may end in K, M, G or T")
-    limits.add_argument("--max-output", type=size, default=0, metavar="BYTES", help="output beyond it is dropped")
-    limits.add_argument("--max-memory", type=size, default=0, metavar="BYTES", help="address space of each process")
-    limits.add_argument("--max-cpu", type=seconds, metavar="SECONDS", help="CPU time of each process")
-    limits.add_argument("--max-open-files", type=count, default=0, metavar="N", help="of each process")
-    limits.add_argument("--max-processes", type=count, default=0, metavar="N", help="of the job's user; not for root")
-    parser.add_argument(
-        "argv",
-        nargs=argparse.REMAINDER,
-        metavar="EXECUTABLE [PATH [ARG ...]]",
-        help="the worker splits EXECUTABLE into words; a relative PATH is relative to the job's directory there",
-    )
-
-
-def _add_run(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--detach", "-d", action="store_true", help="print the job's id, and leave the job to itself")
-    parser.add_argument(
-        "--tty",
-        "-t",
-        action="store_true",
-        help="give the job a terminal, and connect this one to it: the job gets every key, Ctrl-C and Ctrl-\\ too; ~. "
-        "at the beginning of a line leaves the job to itself, and ~~ is one ~",
-    )
-    _add_start(parser)
 
 
 def _add_jobs(parser: argparse.ArgumentParser) -> None:
@@ -213,7 +158,7 @@ def _add_kill(parser: argparse.ArgumentParser) -> None:
 
 def _add_to_be_ended(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("jobs", nargs="*", metavar="JOB", help=_JOB)
-    _add_pairs(parser, "--label", "instead of JOB: the unfinished jobs with this label; if repeated, with all of them")
+    add_pairs(parser, "--label", "instead of JOB: the unfinished jobs with this label; if repeated, with all of them")
     parser.add_argument("--all", action="store_true", help="instead of JOB: all unfinished jobs")
     parser.add_argument("--wait", action="store_true", help="return when the jobs are done")
 
@@ -302,7 +247,7 @@ def _add_watch(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("jobs", nargs="*", metavar="JOB", help=f"{_JOB}; ends when all are done (default: all jobs)")
     _add_no_trunc(parser)
     _add_all_workers(parser)
-    _add_pairs(parser, "--label", "only jobs with this label; if repeated, with all of them")
+    add_pairs(parser, "--label", "only jobs with this label; if repeated, with all of them")
     parser.add_argument("--no-finished", action="store_true", help="leave out jobs that are done already")
 
 
@@ -322,7 +267,7 @@ def _add_top(parser: argparse.ArgumentParser) -> None:
         default="cpu",
         help="the column to sort by, largest first; a key on the screen changes it",
     )
-    _add_pairs(parser, "--label", "only jobs with this label; if repeated, with all of them")
+    add_pairs(parser, "--label", "only jobs with this label; if repeated, with all of them")
     _add_label_column(parser)
     _add_no_trunc(parser)
     _add_all_workers(parser)
@@ -386,10 +331,6 @@ def _add_completion(parser: argparse.ArgumentParser) -> None:
 def _add_help(parser: argparse.ArgumentParser) -> None:
     names = [name for name, _, _ in _commands()]
     parser.add_argument("topic", nargs="?", choices=names, metavar="COMMAND", help="one of this program's commands")
-
-
-def _add_pairs(parser: argparse.ArgumentParser, option: str, text: str) -> None:
-    parser.add_argument(option, type=pair, action=Pairs, default={}, metavar="NAME=VALUE", help=text)
 
 
 def _checked(parser: argparse.ArgumentParser, options: argparse.Namespace) -> argparse.Namespace:
