@@ -55,6 +55,15 @@ class JsonTests(SynchronousTestCase):
             self.assertTrue(entry["text"].isprintable())
             self.assertTrue(entry["message"].replace("\n", "").isprintable(), entry)
 
+    def test_any_encoding(self) -> None:
+        """A line is the same JSON whatever encoding standard output has."""
+        for encoding in ("ascii", "latin-1", "utf-8"):
+            output = io.TextIOWrapper(io.BytesIO(), encoding)
+            observer: Any = file_observer(output, format_json)
+            Logger("some.where", observer=observer).info("{text}", text="é😀…")
+            output.flush()
+            self.assertEqual("é😀…", json.loads(output.buffer.getvalue())["message"])  # type: ignore[attr-defined]
+
     def test_traceback(self) -> None:
         """A failure's traceback is a key of its own."""
         entry = self.entry(lambda log: log.failure("it {what}", Failure(KeyError("oh")), what="failed"))

@@ -37,7 +37,7 @@ def format_json(event: dict[str, Any]) -> str | None:
         entry["traceback"] = traceback
     fields = fields_of(event)
     entry |= {name: _json_value(value) for name, value in fields.items() if name not in JSON_KEYS}
-    return json.dumps(entry, ensure_ascii=False) + "\n"
+    return json.dumps(entry) + "\n"  # ASCII: standard output may have any encoding
 
 
 def with_priorities(format_event: FormatEvent) -> FormatEvent:
