@@ -62,7 +62,7 @@ class JsonTests(SynchronousTestCase):
             observer: Any = file_observer(output, format_json)
             Logger("some.where", observer=observer).info("{text}", text="é😀…")
             output.flush()
-            self.assertEqual("é😀…", json.loads(output.buffer.getvalue())["message"])  # type: ignore[attr-defined]
+            self.assertEqual("é😀…", json.loads(output.buffer.getvalue())["message"])
 
     def test_traceback(self) -> None:
         """A failure's traceback is a key of its own."""

@@ -135,6 +135,13 @@ class ReloadTests(SynchronousTestCase):
         self.assertEqual([], self.successResultOf(reload.begin()))
         self.assertEqual([False, True], self.told)
 
+    def test_own_mistake(self) -> None:
+        """A reload that fails for any other reason has failed as well: it is told so, and the log has the traceback."""
+        self.answer = fail(ZeroDivisionError())
+        self.failureResultOf(self.a_reload().begin(), ZeroDivisionError)
+        self.assertEqual(([False], ["before", "after"]), (self.told, self.order))
+        self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
+
     def test_check(self) -> None:
         """A check tells the same, and changes nothing."""
         self.answer = succeed(replace(CONFIG, jobs=replace(JOBS, max_running=5)))

@@ -118,6 +118,11 @@ class Reload:
             self._told(False)
             self._log.error("The configuration stays as it is: {error}.", error=error)
             raise
+        except CancelledError:
+            raise
+        except Exception:  # any class: a mistake of ours, which begin() logs
+            self._told(False)
+            raise
         finally:
             self._after()
         self._log_changes(found)
