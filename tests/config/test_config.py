@@ -14,7 +14,19 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.config.mistakes import MISTAKES
 from tests.config.pem_files import write_pems
-from txworker.config import Config, ConfigError, GrpcServer, Jobs, Log, Scheduler, Tracing, Web, Worker, load
+from txworker.config import (
+    Config,
+    ConfigError,
+    GrpcServer,
+    Jobs,
+    Log,
+    Scheduler,
+    Tracing,
+    Web,
+    Worker,
+    load,
+    load_again,
+)
 from txworker.config.checks import check_log
 from txworker.config.readers import READERS
 
@@ -89,6 +101,17 @@ class MistakeTests(ConfigTestCase):
         """A dangling symbolic link cannot become the output directory."""
         Path("output").symlink_to("nowhere")
         self.assertEqual(f"jobs.output_directory: {self.cwd}/output is not a directory", self.message(None))
+
+    def test_pipe(self) -> None:
+        """A pipe is read at the start, and not again by a reload, to which it would be empty, or not answer."""
+        reading, writing = os.pipe()
+        self.addCleanup(os.close, reading)
+        path = Path(f"/proc/self/fd/{reading}")
+        os.write(writing, b"jobs.max_running = 7\njobs.state_directory = '/s'\njobs.output_directory = '/o'")
+        os.close(writing)
+        self.assertEqual(7, load(path).jobs.max_running)
+        error = self.assertRaises(ConfigError, load_again, path)
+        self.assertEqual(f"{path}: is a pipe, which cannot be read again", str(error))
 
     def test_files_that_cannot_be_read(self) -> None:
         """A configuration file that is named must exist, be a file, and hold UTF-8."""

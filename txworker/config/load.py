@@ -42,6 +42,18 @@ def load(path: Path | None = None, directory: Path | None = None) -> Config:
     return config
 
 
+def load_again(path: Path | None = None, directory: Path | None = None) -> Config:
+    """
+    As load(), for a worker that runs: a pipe, such as a shell's <(...), was read at the start and is empty now.
+
+    Raises:
+        ConfigError: the first mistake in the file, or that it is a pipe.
+    """
+    if path is not None and path.is_fifo():
+        raise ConfigError("", "is a pipe, which cannot be read again", path)
+    return load(path, directory)
+
+
 def _document(path: Path) -> dict[str, Any]:
     try:
         return tomli.loads(path.read_bytes().decode("utf-8-sig"))  # -sig: some editors write a BOM first

@@ -14,7 +14,7 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
 
-from txworker.config import Config, load
+from txworker.config import Config, load_again
 from txworker.daemon import timers
 from txworker.daemon.core import Core, assemble_core, own_lease
 from txworker.daemon.doors import Doors, make_doors
@@ -188,6 +188,6 @@ def _reload(
     def read() -> Deferred[Config]:
         """In a thread: the files may be on a disk that does not answer."""
         source = running.config.source
-        return deferToThreadPool(reactor, reactor.getThreadPool(), load, source, context.directory)
+        return deferToThreadPool(reactor, reactor.getThreadPool(), load_again, source, context.directory)
 
     return Reload(running, read, live.apply, runs_shim, notifier.reloading, notifier.ready, observer.reloaded)
