@@ -24,6 +24,7 @@ from txworker.pb.worker_pb2_grpc import WorkerStub
 pytestmark = pytest.mark.slow
 
 LOGROTATE = shutil.which("logrotate", path=f"{os.environ['PATH']}:/usr/sbin")
+PACKAGED = Path(__file__).parents[2] / "packaging" / "logrotate" / "txworker"
 ROTATIONS = 6
 
 CREATE = """{log} {{
@@ -104,6 +105,29 @@ def test_under_load(tmp_path: Path, text: str) -> None:
         assert data.count(b"was opened again") == ROTATIONS
     else:
         assert data.count(b"The log file was cut by another program") >= ROTATIONS - 1
+
+
+@pytest.mark.skipif(LOGROTATE is None, reason="there is no logrotate here")
+def test_packaged(tmp_path: Path) -> None:
+    """
+    The file that ships: the worker opens its log again; while none runs, the log is rotated all the same, and a process
+    that has the number of a stale pidfile gets no signal.
+    """
+    pidfile, log = tmp_path / "worker.pid", tmp_path / "worker.log"
+    text = PACKAGED.read_text().replace("create 0640 txworker adm", "create 0640")
+    text = text.replace("/var/log/txworker/worker.log", str(log)).replace("/run/txworker/worker.pid", str(pidfile))
+    text = text.replace("{", "{{").replace("}", "}}")  # rotate() formats it
+    with background(tmp_path):
+        rotate(tmp_path, text)
+        wait_until(lambda: "was opened again" in log.read_text())
+    rotate(tmp_path, text)
+    with subprocess.Popen(["sleep", "1000"]) as other:
+        pidfile.write_text(str(other.pid))
+        log.write_text("a line\n")
+        rotate(tmp_path, text)
+        assert other.poll() is None
+        other.kill()
+    assert len(list(tmp_path.glob("worker.log*"))) == 4
 
 
 def test_surroundings(tmp_path: Path) -> None:

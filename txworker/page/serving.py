@@ -32,7 +32,7 @@ from txworker.page.values import PageWorker
 from txworker.page.worker_link import WorkerLink
 
 MOST_CONNECTIONS = 2 * MOST_STREAMS
-"""The most over all browsers; a further one is closed at once."""
+"""The most over all browsers; a further one takes the place of one that is idle, or is closed."""
 
 DEADLINE_SECONDS = 5.0
 """How long a worker may take to answer a call."""
