@@ -14,6 +14,8 @@ from txworker.config.warnings import SMALL_BYTES, warnings_of
 NO_TLS = "grpc_server.use_tls is false: {} is served without TLS, and anyone who can reach it can run commands"
 NO_CLIENT_CA = "grpc_server.client_ca_file is not given: anyone who can reach {} can run commands on this machine"
 NO_ADDRESS = "scheduler.advertise_addr is not given: the scheduler is told {}, which cannot be dialled"
+WRONG_ADDRESS = "scheduler.advertise_addr: the scheduler is told {}, {}"
+LOOPBACK = "scheduler.advertise_addr is not given: the scheduler is told {}, which no other machine can dial"
 UNUSED = "grpc_server.use_tls is false: crt_file and key_file are not used, and calls are not encrypted"
 FOR_EVER = "jobs.keep_days, keep_jobs and keep_output_bytes are 0: all output is kept for ever, and the disk of"
 SCHEDULER = "[scheduler]\naddr = 's:1'\n"
@@ -32,7 +34,13 @@ TABLE: tuple[tuple[str, tuple[str, ...]], ...] = (
     (f"grpc_server.addr = ':1'\n{SCHEDULER}", (NO_TLS.format("0.0.0.0:1"), NO_ADDRESS.format("0.0.0.0"))),
     (f"grpc_server.addr = '[::]:1'\n{SCHEDULER}", (NO_TLS.format("[::]:1"), NO_ADDRESS.format("::"))),
     (f"grpc_server.addr = ':1'\n{SCHEDULER}advertise_addr = 'w:1'", (NO_TLS.format("0.0.0.0:1"),)),
-    (f"{SCHEDULER}", ()),
+    (f"{SCHEDULER}advertise_addr = '0.0.0.0:1'", (WRONG_ADDRESS.format("0.0.0.0", "which cannot be dialled"),)),
+    (f"{SCHEDULER}advertise_addr = '[::]:1'", (WRONG_ADDRESS.format("::", "which cannot be dialled"),)),
+    (f"{SCHEDULER}advertise_addr = '[::1]:1'", (WRONG_ADDRESS.format("::1", "which no other machine can dial"),)),
+    (f"{SCHEDULER}advertise_addr = 'w:1'", ()),
+    (f"{SCHEDULER}", (LOOPBACK.format("127.0.0.1"),)),
+    ("scheduler.addrs = ['127.0.0.1:1', 's:1']", (LOOPBACK.format("127.0.0.1"),)),
+    ("scheduler.addrs = ['127.0.0.1:1', '[::1]:1', 'localhost:1']", ()),
     ("web.addr = '[::1]:1'", ()),
     ("web.addr = ':1'", ("web.addr is not loopback: anyone who can reach 0.0.0.0:1 can read metrics and health",)),
 )
@@ -61,7 +69,7 @@ class WarningTests(SynchronousTestCase):
             self.assertTrue(warning.startswith(beginning), warning)
 
     def test_without_tls(self) -> None:
-        """Beyond loopback without TLS; a wildcard that the scheduler is told; files that are not used."""
+        """Beyond loopback without TLS; an address that the scheduler cannot dial; files that are not used."""
         for text, expected in TABLE:
             self.check(expected, self.warned(text), text)
 

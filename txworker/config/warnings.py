@@ -80,11 +80,19 @@ def _readers_of_key(path: Path) -> str:
 
 
 def _of_scheduler(scheduler: Scheduler, server: GrpcServer) -> Iterator[str]:
-    if scheduler.all_addrs and not scheduler.advertise_addr and server.host in WILDCARDS:
-        yield (
-            f"scheduler.advertise_addr is not given: the scheduler is told {server.host or 'no host'}, which cannot be "
-            "dialled"
-        )
+    if not scheduler.all_addrs:
+        return
+    host = _host_of(scheduler.advertise_addr) if scheduler.advertise_addr else server.host
+    if host in WILDCARDS:
+        why = "which cannot be dialled"
+    elif is_loopback(host) and not all(is_loopback(_host_of(addr)) for addr in scheduler.all_addrs):
+        why = "which no other machine can dial"
+    else:
+        return
+    if scheduler.advertise_addr:
+        yield f"scheduler.advertise_addr: the scheduler is told {host}, {why}"
+    else:
+        yield f"scheduler.advertise_addr is not given: the scheduler is told {host or 'no host'}, {why}"
 
 
 def _of_jobs(jobs: Jobs, room: Callable[[Path], int]) -> Iterator[str]:
@@ -105,6 +113,10 @@ def _of_web(web: Web) -> Iterator[str]:
             f"web.addr is not loopback: anyone who can reach {web.addr} can read metrics and health, without TLS or a "
             "password"
         )
+
+
+def _host_of(addr: str) -> str:
+    return addr.rpartition(":")[0].strip("[]")
 
 
 def is_loopback(host: str) -> bool:
