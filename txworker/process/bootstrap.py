@@ -13,7 +13,6 @@ import errno
 import json
 import os
 import resource
-import signal
 import struct
 import sys
 
@@ -22,6 +21,7 @@ if __name__ == "__main__":
 
 from txworker.linux.executables import execute
 from txworker.linux.rlimit_tag import as_limits
+from txworker.linux.signals import default_dispositions, default_internal_signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -66,9 +66,8 @@ def _become(request: dict[str, Any], step: list[str]) -> None:
     if request["directory"] is not None:
         os.chdir(request["directory"])
     step[0] = "command"
-    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
-        signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    default_dispositions()
+    default_internal_signals()
     os.write(REPORT, STARTING)
     execute(request["argv"], request["env"])
 
