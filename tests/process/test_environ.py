@@ -41,7 +41,8 @@ class BaseTests(SynchronousTestCase):
 
     def test_of_another_user(self) -> None:
         """When jobs run as another user, variables about the worker's user are left out too."""
-        started = {"A": "1", "MAIL": "m", "XDG_X": "x", "DBUS_X": "x", "SUDO_X": "x", "SSH_X": "x", "USERNAME": "root"}
+        started = {"A": "1", "MAIL": "m", "USERNAME": "root", "SESSION_MANAGER": "s"}
+        started |= dict.fromkeys(("XDG_X", "DBUS_X", "SUDO_X", "SSH_X", "PULSE_X"), "x")
         self.assertEqual(
             {"A": "1", "HOME": "/home/other", "USER": "other", "LOGNAME": "other", "SHELL": "/bin/sh", "PWD": "/"},
             base_environment(started, "/", OTHER),

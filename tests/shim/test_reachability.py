@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import socket
 from pathlib import Path
+from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -60,6 +62,13 @@ class ReachabilityTests(SynchronousTestCase):
         self.assertFalse(self.reachability.is_lost())
         self.now += 2 * PATIENCE_SECONDS
         self.assertFalse(self.reachability.is_lost())
+
+    def test_disk_does_not_answer(self) -> None:
+        """An error of the disk is no proof that the name is gone."""
+        with mock.patch.object(os, "stat", side_effect=OSError(errno.EIO, "")):
+            self.assertFalse(self.reachability.is_lost())
+            self.now += 2 * PATIENCE_SECONDS
+            self.assertFalse(self.reachability.is_lost())
 
     def test_gone_for_a_while(self) -> None:
         """What is put back in time is forgotten: the next loss is waited for as long again."""

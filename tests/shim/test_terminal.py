@@ -7,7 +7,7 @@ import time
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from txworker.linux.terminals import open_terminal, size_of
+from txworker.linux.terminals import open_terminal
 from txworker.shim.events import Events
 from txworker.shim.terminal import Terminal
 
@@ -44,7 +44,7 @@ class TerminalTests(SynchronousTestCase):
 
     def test_size(self) -> None:
         """It has the size that was asked for, and erases whole characters."""
-        self.assertEqual((5, 9), size_of(self.slave))
+        self.assertEqual((9, 5), os.get_terminal_size(self.slave))
 
     def test_owner(self) -> None:
         """Other users may not read it."""

@@ -17,11 +17,11 @@ class CpuPinning:
     """
     Pins the thread that makes it, and all threads that are started by it, to one of the CPUs that it may run on.
 
-    With pin=False, or where the platform has no affinity, nothing is pinned.
+    With pin=False nothing is pinned.
     """
 
     def __init__(self, pin: bool = True) -> None:
-        self._all = os.sched_getaffinity(0) if pin and hasattr(os, "sched_getaffinity") else set()
+        self._all = os.sched_getaffinity(0) if pin else set()
         self._one = {sorted(self._all)[os.getpid() % len(self._all)]} if len(self._all) > 1 else set()
         self.pin()
 

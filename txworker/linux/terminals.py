@@ -46,14 +46,3 @@ def set_size(terminal: int, rows: int, columns: int) -> None:
         OSError: it is not a terminal.
     """
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-
-
-def size_of(terminal: int) -> tuple[int, int]:
-    """
-    Rows and columns; 0 where they were never set.
-
-    Raises:
-        OSError: it is not a terminal.
-    """
-    rows, columns, _, _ = struct.unpack("HHHH", fcntl.ioctl(terminal, termios.TIOCGWINSZ, bytes(8)))
-    return rows, columns

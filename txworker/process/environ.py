@@ -29,6 +29,7 @@ OF_THE_SERVICE_MANAGER = frozenset(
         "LOGS_DIRECTORY",
         "MAINPID",
         "MANAGERPID",
+        "MANAGERPIDFDID",
         "MEMORY_PRESSURE_WATCH",
         "MEMORY_PRESSURE_WRITE",
         "NOTIFY_SOCKET",
@@ -48,6 +49,7 @@ _OF_A_USER = frozenset(
         "CREDENTIALS_DIRECTORY",
         "DISPLAY",
         "DOAS_USER",
+        "GNOME_KEYRING_CONTROL",
         "HISTFILE",
         "HOME",
         "HUSHLOGIN",
@@ -58,6 +60,7 @@ _OF_A_USER = frozenset(
         "MAILCHECK",
         "MAILPATH",
         "PKEXEC_UID",
+        "SESSION_MANAGER",
         "SHELL",
         "USER",
         "USERNAME",
@@ -69,7 +72,7 @@ _BY_DEFAULT = {"PYTHONUNBUFFERED": "1"}
 TERMINAL_TYPE = "xterm"
 """TERM of a job with a pseudo-terminal, unless its request says more: the worker's own is of another terminal."""
 
-_OF_A_USERS_SESSION = ("DBUS_", "GPG_", "SSH_", "SUDO_", "XDG_")
+_OF_A_USERS_SESSION = ("DBUS_", "GPG_", "PULSE_", "SSH_", "SUDO_", "XDG_")
 
 
 def environment_as_started(path: str = "/proc/self/environ") -> dict[str, str]:

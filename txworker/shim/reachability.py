@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from txworker.shim.messages import SOCKET_NAME
 
@@ -26,12 +27,14 @@ class Reachability:
     def __init__(self, directory: int, now: Callable[[], float] = time.monotonic) -> None:
         self._directory = directory
         self._now = now
-        self._socket = self._found()
+        self._socket = (0, 0)  # of no file
+        with suppress(OSError):
+            self._socket = self._found()
         self._gone_since: float | None = None
 
     def is_lost(self) -> bool:
         """Whether the name has led elsewhere for PATIENCE_SECONDS, at every call within that time."""
-        if self._socket is not None and self._found() == self._socket:
+        if not self._is_gone():
             self._gone_since = None
             return False
         if self._gone_since is None:
@@ -42,9 +45,14 @@ class Reachability:
         """Close the descriptor."""
         os.close(self._directory)
 
-    def _found(self) -> tuple[int, int] | None:
+    def _is_gone(self) -> bool:
         try:
-            found = os.stat(SOCKET_NAME, dir_fd=self._directory, follow_symlinks=False)
-        except OSError:
-            return None
+            return self._found() != self._socket
+        except FileNotFoundError:
+            return True
+        except OSError:  # a disk that does not answer is no proof that the name is gone
+            return False
+
+    def _found(self) -> tuple[int, int]:
+        found = os.stat(SOCKET_NAME, dir_fd=self._directory, follow_symlinks=False)
         return found.st_dev, found.st_ino
