@@ -158,6 +158,7 @@ def test_tls(daemon: Daemon, tmp_path: Path) -> None:
     files = ("--web-cert", f"{tmp_path}/page.pem", "--web-key", f"{tmp_path}/page.key")
     context = ssl.create_default_context(cadata=authority.pem.decode())
     words = (daemon.addr, *files, "--client-ca", f"{tmp_path}/users.pem", "--name", "127.0.0.1")
+    context.set_alpn_protocols(["h2", "http/1.1"])  # as browsers do
     with page(*words, listen="0.0.0.0:0", tls=context) as web:
         with pytest.raises((ssl.SSLError, ConnectionError)):
             web.json("api/workers")

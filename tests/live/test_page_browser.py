@@ -15,6 +15,7 @@ from tests.support.browser import MISSING, Browser, browser
 from tests.support.cutting_proxy import HARDLY_EVER, cutting_proxy
 from tests.support.daemon import LIMIT, Daemon
 from tests.support.page import Page, page
+from tests.support.pems import Authority
 from txworker.pb import worker_pb2 as pb
 
 __all__ = ["again"]
@@ -223,6 +224,18 @@ def test_page_restarts(daemon: Daemon, tab: Browser) -> None:
         tab.until_text("#visible", "two")
         assert tab.text("#visible").split("\n") == ["one", "two"]
         tab.until("document.getElementById('notice').hidden")
+
+
+def test_tls(daemon: Daemon, tab: Browser, tmp_path: Path) -> None:
+    """Over TLS it is the same page: the list, a job, and its live output."""
+    Authority().sign("page").write(tmp_path, "page")
+    job_id = daemon.bash("echo hello")
+    with page(daemon.addr, "--web-cert", f"{tmp_path}/page.pem", "--web-key", f"{tmp_path}/page.key") as web:
+        assert web.url.startswith("https:")
+        tab.open(web.url)
+        tab.until(f"{SHOWN}.includes(arguments[0])", job_id)
+        tab.open(job_url(web, daemon.addr, job_id))
+        tab.until_text("#visible", "hello")
 
 
 def test_stop(daemon: Daemon, web: Page, tab: Browser) -> None:

@@ -106,6 +106,7 @@ def browser(place: Path) -> Iterator[Browser]:
     options.binary_location = CHROMIUM
     for argument in (*_ARGUMENTS, f"--user-data-dir={place / 'profile'}", "--window-size=1280,900"):
         options.add_argument(argument)
+    options.accept_insecure_certs = True  # of a test's own authority
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = Chrome(options, Service(DRIVER))
     driver.set_script_timeout(LIMIT)

@@ -31,6 +31,7 @@ def with_tls(place: Place, site: Any) -> Any:
         certificate=first.original,
         extraCertChain=[one.original for one in chain],
         trustRoot=trustRootFromCertificates(_certificates("--client-ca", place.client_ca)) if place.client_ca else None,
+        acceptableProtocols=[b"http/1.1"],  # every browser offers some; the site's are hidden by what limits it
     )
     return TLSMemoryBIOFactory(options, False, site)
 
