@@ -67,3 +67,26 @@ def test_watch(a_daemon: ADaemon, config_home: Path) -> None:
             assert words[:2] == ["two", job_id]
         watch.send_signal(signal.SIGINT)
         assert watch.wait(LIMIT) == 130
+
+
+@pytest.mark.slow
+def test_not_utf8(daemon: Daemon, config_home: Path) -> None:
+    """An argument that cannot be sent is one sentence and an error, in whichever thread it is found."""
+    env = name_workers(config_home, one=daemon.addr, two=daemon.addr)
+    label = ("--label", "a=\udcff")
+    table = [
+        ("query", "\udcff"),
+        ("top", "\udcff"),
+        ("stop", *label),
+        ("start", *label, "true"),
+        ("logs", "x", "\udcff"),
+    ]
+    table += [(command, *label) for command in ("ps", "top", "watch")]
+    for command, *words in table:
+        for names in ("one", "one,two") if command in ("ps", "top", "watch") else ("one",):
+            line = [*PROGRAM, command, "--worker", names, *words]
+            done = subprocess.run(line, env=env, capture_output=True, text=True, timeout=LIMIT, check=False)
+            said = [one for one in done.stderr.splitlines() if "no job" not in one]
+            assert len(said) == names.count(",") + 1, done.stderr
+            assert all(one.endswith("udcff' is not valid UTF-8, and cannot be sent") for one in said), said
+            assert (done.returncode, done.stdout.count("\n") <= 1) == (1, True), line

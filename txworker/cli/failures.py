@@ -53,6 +53,11 @@ def failure(error: WorkerError, addr: str, job_id: str = "", with_tls: bool = Fa
     return Failed(f"{last} ({last.code})", REFUSED)
 
 
+def unsendable(error: UnicodeEncodeError) -> Failed:
+    """An argument of ours is not UTF-8, as strings in protobuf are."""
+    return Failed(f"{error.object!r} is not valid UTF-8, and cannot be sent", REFUSED)
+
+
 def run_failure(error: WorkerError, addr: str, job_id: str = "", with_tls: bool = False) -> Failed:
     """The same for `txworker run`, with the exit statuses of docker run."""
     failed = failure(error, addr, job_id, with_tls)

@@ -15,7 +15,7 @@ from txworker.cli import console, list_commands, several_workers
 from txworker.cli.completion_command import completion
 from txworker.cli.connect import channel, connect, with_tls
 from txworker.cli.console import CannotWrite
-from txworker.cli.failures import INTERRUPTED, NOT_RUN, REFUSED, Failed, failure
+from txworker.cli.failures import INTERRUPTED, NOT_RUN, REFUSED, Failed, failure, unsendable
 from txworker.cli.health_command import health
 from txworker.cli.help_command import show_help
 from txworker.cli.operator_commands import check, drain, hand_over, reload
@@ -93,8 +93,8 @@ def _call(options: argparse.Namespace) -> int:
     except Failed as failed:
         failed.status = refused if failed.status == REFUSED else failed.status
         return _end_failed(failed)
-    except UnicodeEncodeError as error:  # an argument that is not UTF-8, as strings in protobuf are
-        return _print_failure(Failed(f"{error.object!r} is not valid UTF-8, and cannot be sent", refused))
+    except UnicodeEncodeError as error:
+        return _print_failure(Failed(str(unsendable(error)), refused))
     except OSError as error:
         named = f"{error.filename}: " if error.filename else ""
         return _print_failure(Failed(f"{named}{error.strerror or error}", refused))

@@ -14,7 +14,7 @@ from queue import Empty, SimpleQueue
 
 from txworker.cli.common import use_profile
 from txworker.cli.connect import connect, with_tls
-from txworker.cli.failures import REFUSED, Failed, failure
+from txworker.cli.failures import REFUSED, Failed, failure, unsendable
 from txworker.cli.live_usage import Sample, sample
 from txworker.client import Client, Closed, WorkerError
 
@@ -108,6 +108,8 @@ class Samplers:
             return
         except WorkerError as error:
             self._tell(name, failure(error, options.addr, with_tls=with_tls(options)))
+        except UnicodeEncodeError as error:
+            self._tell(name, unsendable(error))
         finally:
             self._tell(name, None)
 

@@ -13,7 +13,7 @@ from txworker.cli import console
 from txworker.cli.colours import Painted
 from txworker.cli.common import use_profile
 from txworker.cli.connect import connect, with_tls
-from txworker.cli.failures import Failed, failure
+from txworker.cli.failures import Failed, failure, unsendable
 from txworker.cli.formatting import NO_LABELS, Labels, header
 from txworker.cli.list_commands import changes, formatter, label_columns, line_width, listed, short_ids
 from txworker.client import Client, WorkerError
@@ -77,6 +77,8 @@ def _ask(options: argparse.Namespace, name: str, jobs_of: _JobsOf, said: SimpleQ
                 said.put((name, job))
     except WorkerError as error:
         said.put((name, failure(error, options.addr, with_tls=with_tls(options))))
+    except UnicodeEncodeError as error:
+        said.put((name, unsendable(error)))
     except (Failed, OSError) as error:  # of a TLS file
         said.put((name, error))
     finally:
