@@ -163,7 +163,7 @@ class RenewalTaskTests(SynchronousTestCase):
     async def others_left(self) -> int:
         """How many tasks beside this one do not end."""
         others = asyncio.all_tasks() - {asyncio.current_task()}
-        return len((await asyncio.wait(others, timeout=1))[1]) if others else 0
+        return len((await asyncio.wait(others, timeout=LIMIT))[1]) if others else 0
 
     async def often(self) -> None:
         """Waits until leases were renewed often."""

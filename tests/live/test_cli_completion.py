@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.live.test_cli import PROGRAM
-from tests.support.daemon import LIMIT, Daemon
+from tests.support.daemon import LIMIT, Daemon, wait_until
 
 pytest.importorskip("shtab")
 
@@ -75,6 +75,12 @@ def completed(request: pytest.FixtureRequest, environ: dict[str, str]) -> Comple
     return complete
 
 
+def offered(completed: Completed, *words: str) -> list[str]:
+    """What a shell offers as soon as the worker answers in time, which on a busy machine it may not."""
+    found: list[str] = wait_until(lambda: completed(*words))
+    return found
+
+
 def test_words(completed: Completed) -> None:
     """Commands and options are completed."""
     assert {"stop", "start", "stream"} <= set(completed("st"))
@@ -85,8 +91,8 @@ def test_jobs(completed: Completed, daemon: Daemon) -> None:
     """The ids of jobs come from the worker that the line names, wherever it names it."""
     job_id = daemon.start("true")
     daemon.end(job_id)
-    assert completed("--addr", daemon.addr, "query", job_id[:6]) == [job_id]
-    assert completed(f"--addr={daemon.addr}", "query", job_id, job_id[:6]) == [job_id]
+    assert offered(completed, "--addr", daemon.addr, "query", job_id[:6]) == [job_id]
+    assert offered(completed, f"--addr={daemon.addr}", "query", job_id, job_id[:6]) == [job_id]
     assert completed("query", job_id[:6]) == []
 
 
@@ -95,9 +101,9 @@ def test_only_unfinished(completed: Completed, daemon: Daemon) -> None:
     """A job that is done is not offered to `stop`."""
     done, running = daemon.start("true"), daemon.start("sleep", "1000")
     daemon.end(done)
-    offered = completed("stop", "--addr", daemon.addr, "")
-    assert running in offered
-    assert done not in offered
+    jobs = offered(completed, "stop", "--addr", daemon.addr, "")
+    assert running in jobs
+    assert done not in jobs
 
 
 @pytest.mark.slow
@@ -108,7 +114,7 @@ def test_workers(completed: Completed, daemon: Daemon, environ: dict[str, str]) 
     (place / "client.toml").write_text(f'[workers.build]\naddr = "{daemon.addr}"\n[workers.test]\naddr = "h:1"\n')
     job_id = daemon.start("true")
     assert completed("--worker", "bu") == ["build"]
-    assert completed("--worker", "build", "query", job_id[:6]) == [job_id]
+    assert offered(completed, "--worker", "build", "query", job_id[:6]) == [job_id]
 
 
 def test_unreachable(environ: dict[str, str]) -> None:
@@ -120,7 +126,7 @@ def test_unreachable(environ: dict[str, str]) -> None:
         done = subprocess.run([*PROGRAM, *words], env=environ, capture_output=True, timeout=LIMIT, check=False)
         took = time.monotonic() - begun
     assert (done.returncode, done.stdout.strip(), done.stderr) == (0, b"", b"")
-    assert took < 3  # a second, on a machine that has nothing else to do
+    assert took < 9  # a second on a machine that has nothing else to do; other commands wait for ten
 
 
 class Terminal:

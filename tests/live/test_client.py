@@ -153,9 +153,9 @@ def test_unreachable(tmp_path: Path) -> None:
     told: list[str] = []
     with Client(f"unix:{tmp_path}/none", patience=1.0, tell=told.append) as worker:
         begun = time.monotonic()
-        with pytest.raises(Unreachable, match="no worker answered for 1 s"):
+        with pytest.raises(Unreachable, match=r"no worker answered for \d+ s"):
             worker.start("true")
-        assert 0.9 < time.monotonic() - begun < 5
+        assert 0.9 < time.monotonic() - begun < LIMIT
     assert len(told) == 1
 
 

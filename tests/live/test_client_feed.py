@@ -137,9 +137,11 @@ def test_asyncio(daemon: Daemon) -> None:
             sleeper = await worker.start("sleep", args=["1000"], feed=True)
             with pytest.raises(asyncio.TimeoutError):
                 await asyncio.wait_for(sleeper.feed(DATA), 0.3)
+            other = await worker.start("sleep", args=["1000"], feed=True)
             with pytest.raises(ZeroDivisionError):
-                await sleeper.feed(bytes([1 // number]) for number in (0,))
-            await sleeper.stop()
+                await other.feed(bytes([1 // number]) for number in (0,))
+            for job in (sleeper, other):
+                await job.stop()
 
     asyncio.run(asyncio.wait_for(main(), 2 * LIMIT))
 

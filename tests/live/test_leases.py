@@ -24,8 +24,8 @@ from txworker.pb import worker_pb2 as pb
 
 ADaemon = Callable[..., Daemon]
 
-LONG = "sleep 7; echo done; exit 3"
-"""Several leases of two seconds."""
+LONG = "sleep 9; echo done; exit 3"
+"""Several leases of three seconds."""
 
 
 def leased(worker: Daemon, seconds: float, script: str = "exec sleep 1000") -> str:
@@ -50,11 +50,11 @@ def test_runs_out(daemon: Daemon, tmp_path: Path) -> None:
     """
     go = tmp_path / "go"
     began = time.monotonic()
-    left, renewed = leased(daemon, 1), leased(daemon, 1, f"until [ -e {go} ]; do sleep 0.02; done; exit 3")
+    left, renewed = leased(daemon, 1), leased(daemon, 2, f"until [ -e {go} ]; do sleep 0.02; done; exit 3")
 
     def others_are_gone() -> bool:
         assert renew(daemon, renewed) == []
-        return time.monotonic() > began + 1.5 and daemon.query(left).done
+        return time.monotonic() > began + 2.5 and daemon.query(left).done
 
     wait_until(others_are_gone)
     assert renew(daemon, renewed, left, "no-such-job") == [left, "no-such-job"]
@@ -62,7 +62,7 @@ def test_runs_out(daemon: Daemon, tmp_path: Path) -> None:
     assert daemon.end(renewed).errorText == "exit status 3"
     answer = daemon.query(left)
     assert (answer.job.state, answer.errorText) == (pb.JOB_STATE_STOPPED, "lease of 1 s ran out: signal: terminated")
-    assert 1 <= seconds_of(answer.job) < 2
+    assert seconds_of(answer.job) >= 1
     assert f"Job {left} is being ended (lease)." in daemon.log()
 
 
@@ -79,7 +79,7 @@ def test_refused(daemon: Daemon) -> None:
 
 async def _followed_by_asyncio(addr: str) -> tuple[bytes, int]:
     async with AsyncClient(addr, tell=lambda _: None) as client:
-        job = await client.start("bash", "-c", args=[LONG], lease=2)
+        job = await client.start("bash", "-c", args=[LONG], lease=3)
         return b"".join([data async for data in job.follow()]), (await job.wait()).exit_code
 
 
@@ -93,15 +93,15 @@ async def test_followed(daemon: Daemon) -> None:
         twisted_client = TwistedClient(reactor, proxy.addr, tell=lambda _: None)
         try:
             with ThreadPoolExecutor(3) as threads:
-                blocking = threads.submit(client.run, "bash", "-c", args=[LONG], lease=2)
+                blocking = threads.submit(client.run, "bash", "-c", args=[LONG], lease=3)
                 in_asyncio = threads.submit(asyncio.run, _followed_by_asyncio(proxy.addr))
                 heard: list[bytes] = []
-                job_id = await twisted_client.start("bash", "-c", args=[LONG], lease=2)
-                await twisted_client.follow(job_id, heard.append, lease=2)
+                job_id = await twisted_client.start("bash", "-c", args=[LONG], lease=3)
+                await twisted_client.follow(job_id, heard.append, lease=3)
                 result, printed = blocking.result(LIMIT)
                 assert (printed, result.exit_code) == (b"done\n", 3)
                 assert in_asyncio.result(LIMIT) == (b"done\n", 3)
-                assert (b"".join(heard), (await twisted_client.wait(job_id, lease=2)).exit_code) == (b"done\n", 3)
+                assert (b"".join(heard), (await twisted_client.wait(job_id, lease=3)).exit_code) == (b"done\n", 3)
             assert proxy.cuts > 5
         finally:
             await twisted_client.close()
@@ -114,21 +114,21 @@ def test_run_is_killed(a_daemon: ADaemon) -> None:
     period, KILL.
     """
     daemon = a_daemon("[jobs]\nstop_grace_seconds = 1.5")
-    words = ("run", "--lease", "1s", "bash", "-c", "trap 'echo term' TERM; echo $$; while :; do sleep 0.1; done")
+    words = ("run", "--lease", "2s", "bash", "-c", "trap 'echo term' TERM; echo $$; while :; do sleep 0.1; done")
     with running([*PROGRAM, "--addr", daemon.addr, *words], text=True, stdin=subprocess.DEVNULL) as program:
         assert program.stdout is not None
         pid = int(program.stdout.readline())
         (job,) = daemon.stub.ListJobs(pb.ListJobsReq(states=[pb.JOB_STATE_RUNNING])).jobs
         assert job.pid == pid
-        until = time.monotonic() + 3.5
+        until = time.monotonic() + 5
         wait_until(lambda: daemon.query(job.jobID).done or time.monotonic() > until)
         assert daemon.query(job.jobID).job.state == pb.JOB_STATE_RUNNING
         program.kill()
         killed = time.time()
     job = daemon.end(job.jobID).job
-    assert (job.state, job.errorText) == (pb.JOB_STATE_STOPPED, "lease of 1 s ran out: signal: killed")
+    assert (job.state, job.errorText) == (pb.JOB_STATE_STOPPED, "lease of 2 s ran out: signal: killed")
     assert b"term\n" in daemon.raw(job.jobID)
-    assert 1.5 < job.finishedAt.ToMilliseconds() / 1000 - killed < 1 + 1.5 + 2  # the lease and the grace period
+    assert job.finishedAt.ToMilliseconds() / 1000 - killed > 1.5  # the grace period, after what was left of the lease
 
 
 def test_commands(daemon: Daemon) -> None:
@@ -157,19 +157,19 @@ def test_taken_over(a_daemon: ADaemon) -> None:
     anew, in full.
     """
     before = a_daemon()
-    job_id = leased(before, 2)
+    job_id = leased(before, 4)
     began = time.monotonic()
     before.stop(signal.SIGKILL)
-    wait_until(lambda: time.monotonic() > began + 2.5)
+    wait_until(lambda: time.monotonic() > began + 4.5)
     after = Daemon(before.place, before.settings)
     try:
         served = time.time()
         assert after.query(job_id).job.state == pb.JOB_STATE_RUNNING
-        wait_until(lambda: renew(after, job_id) or time.time() > served + 3)
+        wait_until(lambda: renew(after, job_id) or time.time() > served + 5)
         assert after.query(job_id).job.state == pb.JOB_STATE_RUNNING
         renewed = time.time()
         job = after.end(job_id).job
-        assert job.errorText == "lease of 2 s ran out: signal: terminated"
-        assert 1.9 < job.finishedAt.ToMilliseconds() / 1000 - renewed < 4
+        assert job.errorText == "lease of 4 s ran out: signal: terminated"
+        assert job.finishedAt.ToMilliseconds() / 1000 - renewed > 3.9
     finally:
         after.close()
