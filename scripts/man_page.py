@@ -41,7 +41,7 @@ ENVIRONMENT = (
         ),
         strict=True,
     ),
-    ("NO_COLOR", "Set to anything: no colours, unless --color asks for them."),
+    ("NO_COLOR", "Set to anything but the empty string: no colours, unless --color asks for them."),
     ("XDG_CONFIG_HOME", "Where txworker/client.toml is; ~/.config if it is not set."),
 )
 

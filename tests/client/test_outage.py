@@ -70,8 +70,11 @@ class OutageTests(SynchronousTestCase):
         self.assertIs(refusal, self.assertRaises(InvalidRequest, self.outage().failed, refusal))
 
     def test_stopping_worker(self) -> None:
-        """A worker that is stopping is waited for: the next one may come soon."""
-        self.outage().failed(WorkerStopping("stopping", "WORKER_STOPPING", "UNAVAILABLE"))
+        """A worker that is stopping is waited for: the next one may come soon. No connection is lost so."""
+        outage = self.outage()
+        for _ in range(8):
+            self.clock.advance(outage.failed(WorkerStopping("stopping", "WORKER_STOPPING", "UNAVAILABLE")))
+        self.assertEqual(["following job 1: waiting for the next worker: stopping"], self.told)
 
     def test_said_once(self) -> None:
         """A lost connection and its end are told once each, however many attempts there are."""

@@ -35,6 +35,8 @@ def blocking() -> tuple[int, str]:
     with Client("worker:30000", tls=TLS(ca="ca.pem"), patience=math.inf, tell=told.append) as worker:
         job: Job = worker.start("python3", "report.py", args=["--all"], env={"A": "b"}, stdin=b"")
         worker.start("bash", tty=(24, 80)).resize(50, 132)
+        with open("data", "rb") as file:
+            taken: int = job.feed(file) + job.feed([b"a", b"b"], end=False) + worker.feed(job.id, bytearray(b"c"))
         with closing(job.follow(tail=10)) as chunks:
             printed: bytes = b"".join(chunks)
         text: str = "".join(worker.job(job.id).text())
@@ -48,7 +50,7 @@ def blocking() -> tuple[int, str]:
             gone: list[str] = worker.renew([job.id, *(record.id for record in records)])
         seconds: float = result.usage.user_cpu
         ran, output = worker.run("true", **DETAILS)
-        return ran.exit_status + len(output) + len(states) + len(gone) + int(seconds), result.error_text
+        return ran.exit_status + len(output) + len(states) + len(gone) + int(seconds) + taken, result.error_text
 
 
 def mistakes(worker: Client, twisted: TwistedClient) -> None:

@@ -15,7 +15,7 @@ import grpc.aio
 
 from txworker.client.connection import DEFAULT_ADDR, OPTIONS, TLS, target
 from txworker.client.errors import Closed, JobNotRunning, NoSuchJob, WorkerError, error_of, passes
-from txworker.client.feeding import Patience, Readable, Unacknowledged, async_pieces
+from txworker.client.feeding import Patience, Source, Unacknowledged, async_pieces
 from txworker.client.handles import AsyncJob
 from txworker.client.leases import RenewalTask
 from txworker.client.outage import MOST_SECONDS, NO_LIMIT, Outage, TimeLimit, done_now
@@ -147,9 +147,7 @@ class AsyncClient:
         except (grpc.aio.AioRpcError, asyncio.CancelledError) as error:
             raise self._error(error) from error
 
-    async def feed(
-        self, job_id: str, source: bytes | Readable | Iterable[bytes] | AsyncIterable[bytes], *, end: bool = True
-    ) -> int:
+    async def feed(self, job_id: str, source: Source | AsyncIterable[bytes], *, end: bool = True) -> int:
         """
         As `Client.feed`; the source may also be an async iterable, and a source that blocks is read in a thread. When
         the job takes no more, this does not wait for the source.

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import grpc
 
 from txworker.client.errors import Closed, JobNotRunning
-from txworker.client.feeding import Patience, Readable, Unacknowledged, pieces
+from txworker.client.feeding import Patience, Source, Unacknowledged, pieces
 from txworker.pb import worker_pb2 as pb
 
 if TYPE_CHECKING:  # it makes the calls
@@ -59,7 +59,7 @@ class FeedThread:
         self._number = 0
         self._cancel: Callable[[], object] = lambda: None
 
-    def run(self, source: bytes | Readable | Iterable[bytes]) -> int:
+    def run(self, source: Source) -> int:
         """Feed the whole source; returns how many bytes were taken. Raises what the source raises, and WorkerError."""
         threading.Thread(target=self._call_all, name="txworker-feed", daemon=True).start()
         try:

@@ -26,7 +26,11 @@ class Readable(Protocol):
         """At most `size` bytes; b"" at the end. May block."""
 
 
-def pieces(source: bytes | Readable | Iterable[bytes]) -> Iterator[bytes]:
+Source = bytes | bytearray | memoryview | Readable | Iterable[bytes]
+"""What a job is fed with."""
+
+
+def pieces(source: Source) -> Iterator[bytes]:
     """Split a source into pieces that fit into a message; each piece comes as soon as it is available."""
     if isinstance(source, (bytes, bytearray, memoryview)):
         source = (bytes(source),)
@@ -37,7 +41,7 @@ def pieces(source: bytes | Readable | Iterable[bytes]) -> Iterator[bytes]:
             yield block[begin : begin + MESSAGE_BYTES]
 
 
-async def async_pieces(source: bytes | Readable | Iterable[bytes] | AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+async def async_pieces(source: Source | AsyncIterable[bytes]) -> AsyncIterator[bytes]:
     """As pieces(); a source that may block is read in a thread."""
     if isinstance(source, AsyncIterable):
         async for block in source:

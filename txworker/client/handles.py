@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Generator
 from contextlib import aclosing, closing
 from typing import TYPE_CHECKING
 
-from txworker.client.feeding import Readable
+from txworker.client.feeding import Source
 from txworker.client.reading import decoder
 from txworker.client.values import JobRecord, JobResult
 
@@ -65,7 +65,7 @@ class Job:
         """As `Client.signal`."""
         self._client.signal(self.id, number)
 
-    def feed(self, source: bytes | Readable | Iterable[bytes], *, end: bool = True) -> int:
+    def feed(self, source: Source, *, end: bool = True) -> int:
         """As `Client.feed`."""
         return self._client.feed(self.id, source, end=end)
 
@@ -123,7 +123,7 @@ class AsyncJob:
         """As `Client.signal`."""
         await self._client.signal(self.id, number)
 
-    async def feed(self, source: bytes | Readable | Iterable[bytes] | AsyncIterable[bytes], *, end: bool = True) -> int:
+    async def feed(self, source: Source | AsyncIterable[bytes], *, end: bool = True) -> int:
         """As `AsyncClient.feed`."""
         return await self._client.feed(self.id, source, end=end)
 

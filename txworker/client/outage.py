@@ -6,7 +6,7 @@ import math
 import random
 from collections.abc import Callable
 
-from txworker.client.errors import Unreachable, WorkerError, passes
+from txworker.client.errors import Unreachable, WorkerError, WorkerStopping, passes
 from txworker.client.values import JobRecord, JobResult
 
 FIRST_SECONDS = 0.05
@@ -72,7 +72,8 @@ class Outage:
             raise gone from error
         if self._reached and not self._told and (resuming or waited >= TOLD_SECONDS):
             self._told = True
-            self._tell(f"{self._what}: connection lost{resuming and ', resuming ' + resuming}: {error}")
+            lost = "waiting for the next worker" if isinstance(error, WorkerStopping) else "connection lost"
+            self._tell(f"{self._what}: {f'connection lost, resuming {resuming}' if resuming else lost}: {error}")
         pause = min(self._pause * (0.5 + self._jitter() / 2), self._left - waited)
         self._pause = min(2 * self._pause, LONGEST_SECONDS)
         self._attempted = now + pause

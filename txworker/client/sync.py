@@ -15,7 +15,7 @@ import grpc
 from txworker.client.connection import DEFAULT_ADDR, OPTIONS, TLS, target
 from txworker.client.errors import Closed, NoSuchJob, WorkerError, error_of, passes
 from txworker.client.feed_thread import FeedCalls, FeedThread
-from txworker.client.feeding import Readable, Unacknowledged
+from txworker.client.feeding import Source, Unacknowledged
 from txworker.client.handles import Job
 from txworker.client.leases import RenewalThread
 from txworker.client.outage import MOST_SECONDS, NO_LIMIT, Outage, TimeLimit, done_now
@@ -187,7 +187,7 @@ class Client:
         except grpc.RpcError as error:
             raise self._error(error) from error
 
-    def feed(self, job_id: str, source: bytes | Readable | Iterable[bytes], *, end: bool = True) -> int:
+    def feed(self, job_id: str, source: Source, *, end: bool = True) -> int:
         """
         Write to the stdin of a job that was started with `feed`, as fast as the job reads: bytes, a file in binary
         mode, or anything that yields bytes. Then close it, unless `end` is False. Returns how many bytes the job has

@@ -21,7 +21,7 @@ from twisted.python.failure import Failure
 from txworker.client.aio import AsyncClient
 from txworker.client.connection import DEFAULT_ADDR, TLS
 from txworker.client.errors import Closed
-from txworker.client.feeding import Readable
+from txworker.client.feeding import Source
 from txworker.client.requests import StartDetails
 from txworker.client.telling import tell_log
 from txworker.client.values import JobRecord, JobResult, JobState, LiveUsage
@@ -110,7 +110,7 @@ class TwistedClient:
         """As `Client.signal`."""
         return self._fires(lambda: self._client.signal(job_id, number))
 
-    def feed(self, job_id: str, source: bytes | Readable | Iterable[bytes], *, end: bool = True) -> Deferred[int]:
+    def feed(self, job_id: str, source: Source, *, end: bool = True) -> Deferred[int]:
         """As `Client.feed`; the source is read in a thread of its own, and not awaited once the job is over."""
         return self._fires(lambda: self._client.feed(job_id, source, end=end))
 
