@@ -64,7 +64,7 @@ EXIT_STATUS = (
     ("69", "No worker answers, or the worker takes no new jobs."),
     ("124", "wait --timeout: that time is over."),
     ("125", "run: the worker refused the job, or could not be reached."),
-    ("126", "run: the worker may not execute the executable."),
+    ("126", "run: the worker may not, or cannot, execute the executable."),
     ("127", "run: there is no such executable."),
     ("130", "The command was interrupted."),
     ("141", "The reader of the output has gone."),

@@ -13,6 +13,7 @@ import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.cli_examples import all_examples, arguments, readme_examples
+from txworker.cli.common import LOCAL
 from txworker.cli.examples import EXAMPLES
 from txworker.cli.main import CHANNEL_COMMANDS, COMMANDS, CONTROL_COMMANDS, LOCAL_COMMANDS, OWN_CLIENTS
 from txworker.cli.parser import commands_of, parse, program
@@ -64,6 +65,7 @@ class ExamplesTests(SynchronousTestCase):
         commands = set(commands_of(program()))
         self.assertEqual({*COMMANDS, *CHANNEL_COMMANDS, *CONTROL_COMMANDS, *LOCAL_COMMANDS, *OWN_CLIENTS}, commands)
         self.assertEqual(commands, set(EXAMPLES))
+        self.assertEqual(set(LOCAL), set(LOCAL_COMMANDS))
         for name, examples in EXAMPLES.items():
             for line, _ in examples:
                 self.assertEqual(name, parse(arguments(line)).command_name, line)

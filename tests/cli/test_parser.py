@@ -182,6 +182,8 @@ class ParserTests(SynchronousTestCase):
             self.assertEqual("127.0.0.1:30000", parse(["ps"]).addr)
         with mock.patch.dict(os.environ, {"TXWORKER_ADDR": "foo"}):
             self.assertIn("error: $TXWORKER_ADDR: must be HOST:PORT (or unix:PATH), not 'foo'", refusal(["ps"]))
+            for words in (["help", "run"], ["completion", "bash"]):  # they ask no worker
+                self.assertEqual(words[0], parse(words).command_name)
             self.assertEqual("h:8", parse(["--addr", "h:8", "ps"]).addr)
             self.assertEqual("unix:/w/control.sock", parse(["drain", "--state-directory", "/w"]).addr)
 

@@ -19,6 +19,9 @@ TLS_VARIABLES = {"tls_ca": "TXWORKER_TLS_CA", "tls_cert": "TXWORKER_TLS_CERT", "
 FOR_SEVERAL = ("ps", "watch", "top", "web")
 """Commands that can ask several workers at once."""
 
+LOCAL = ("completion", "help")
+"""Commands that ask no worker: what the environment says of one does not matter to them."""
+
 COPYING = ("run", "stream", "logs")
 """Commands that copy a job's output unchanged, so --json does not apply."""
 
@@ -145,6 +148,8 @@ def check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
         _choose_workers(parser, options, [] if every else options.worker)
         return
     options.profiles = []
+    if options.command_name in LOCAL:
+        return
     for name, variable in TLS_VARIABLES.items():
         if getattr(options, name) is None:
             setattr(options, name, os.environ.get(variable) or None)
