@@ -146,8 +146,8 @@ def test_commands(daemon: Daemon) -> None:
 def test_grace(a_daemon: ADaemon, shim: bool) -> None:
     """A job that ignores TERM is killed when its grace period is over, with the shim or without."""
     worker = a_daemon(f"[jobs]\nstop_grace_seconds = 0.3\nshim = {str(shim).lower()}\n")
-    answer = worker.end(leased(worker, 1, "trap '' TERM; while :; do sleep 0.05; done"))
-    assert (answer.job.state, answer.errorText) == (pb.JOB_STATE_STOPPED, "lease of 1 s ran out: signal: killed")
+    answer = worker.end(leased(worker, 3, "trap '' TERM; while :; do sleep 0.05; done"))
+    assert (answer.job.state, answer.errorText) == (pb.JOB_STATE_STOPPED, "lease of 3 s ran out: signal: killed")
 
 
 @pytest.mark.slow

@@ -150,7 +150,8 @@ class AsyncClient:
     async def feed(self, job_id: str, source: Source | AsyncIterable[bytes], *, end: bool = True) -> int:
         """
         As `Client.feed`; the source may also be an async iterable, and a source that blocks is read in a thread. When
-        the job takes no more, this does not wait for the source.
+        the job takes no more, this does not wait for the source; but the end of the program and of asyncio.run() waits
+        for the thread, which Python cannot interrupt: what may block for ever should be an async iterable.
         """
         feeding = Unacknowledged(job_id, end)
         changed = asyncio.Condition()

@@ -111,7 +111,10 @@ class TwistedClient:
         return self._fires(lambda: self._client.signal(job_id, number))
 
     def feed(self, job_id: str, source: Source, *, end: bool = True) -> Deferred[int]:
-        """As `Client.feed`; the source is read in a thread of its own, and not awaited once the job is over."""
+        """
+        As `Client.feed`; the source is read in a thread, and not awaited once the job is over. The end of the program
+        waits for a thread that still reads.
+        """
         return self._fires(lambda: self._client.feed(job_id, source, end=end))
 
     def resize(self, job_id: str, rows: int, columns: int) -> Deferred[None]:
