@@ -122,13 +122,33 @@ class WebServerTests(SynchronousTestCase):
         self.assertTrue(transport.aborted)
 
     def test_idle(self) -> None:
-        """A connection without a request is closed after IDLE_SECONDS; one that asks again and again is kept."""
+        """
+        A connection without a request is closed after IDLE_SECONDS, without a line of the log, also if its client reads
+        nothing; one that asks again and again is kept.
+        """
         protocol, transport = self.connect()
         for _ in range(3):
             self.reactor.advance(IDLE_SECONDS / 2)
             protocol.dataReceived(b"GET /livez HTTP/1.1\r\nHost: h\r\n\r\n")
         self.assertEqual(3, transport.value().count(b"ok\n"))
         self.assertFalse(transport.disconnecting)
+        _, stalled = self.connect()
+        stalled.stalled = True
+        with capturedLogs() as events:
+            self.reactor.advance(IDLE_SECONDS)
+            self.assertTrue(transport.disconnecting)
+            self.assertFalse(transport.aborted)
+            self.reactor.advance(REQUEST_SECONDS)
+        self.assertTrue(stalled.aborted)
+        self.assertEqual([], [formatEvent(event) for event in events])
+        self.assertEqual([], [call for call in self.reactor.getDelayedCalls() if "Date" not in str(call)])
+
+    def test_silent_after_continue(self) -> None:
+        """A client that is told to go on with its body, and does not, is closed like one that asks for nothing."""
+        protocol, transport = self.connect()
+        head = b"POST /livez HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n"
+        protocol.dataReceived(head)
+        self.assertIn(b"100 Continue", transport.value())
         self.reactor.advance(IDLE_SECONDS)
         self.assertTrue(transport.disconnecting)
 

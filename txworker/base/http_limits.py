@@ -29,12 +29,14 @@ CLOSING_SECONDS = 1.0
 
 class LimitedConnection(ProtocolWrapper):
     """
-    A connection that is cut when a request that has begun is not answered in time.
+    A connection that is cut when a request that has begun is not answered in time, and closed when no request comes.
 
     answering: a request is complete, and its answer is not. idle_since: when a request last began, or the connection.
     """
 
     _timer: Timer | None = None
+    _idle_timer: Timer | None = None
+    _lost = False
     answering = False
     idle_since = 0.0
 
@@ -48,29 +50,62 @@ class LimitedConnection(ProtocolWrapper):
         factory: Any = self.factory
         self.idle_since = factory.clock.seconds()
         super().connectionMade()
+        self._await_request()
 
     def dataReceived(self, data: bytes) -> None:
         """Twisted: a part of a request has come."""
         factory: Any = self.factory
         self.idle_since = factory.clock.seconds()
+        self._stop_idle_timer()
         if self._timer is None:
             self._timer = factory.clock.callLater(REQUEST_SECONDS, self._late)
         super().dataReceived(data)
 
+    def answered(self) -> None:
+        """The answer to a request is complete, or never will be."""
+        self.answering = False
+        self._await_request()
+
     def write(self, data: bytes) -> None:
         """Twisted: a part of an answer is sent."""
-        self._stop_timer()
+        self._written()
         super().write(data)
 
     def writeSequence(self, data: Any) -> None:
         """Twisted: as write()."""
-        self._stop_timer()
+        self._written()
         super().writeSequence(data)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Twisted: it is closed."""
+        self._lost = True
         self._stop_timer()
+        self._stop_idle_timer()
         super().connectionLost(reason)
+
+    def _written(self) -> None:
+        self._stop_timer()
+        if not self.answering:  # 100 Continue, or a refusal of what is no request
+            self._await_request()
+
+    def _await_request(self) -> None:
+        factory: Any = self.factory
+        self._stop_idle_timer()
+        if not self._lost:
+            self._idle_timer = factory.clock.callLater(IDLE_SECONDS, self._unused)
+
+    def _unused(self) -> None:
+        """As Twisted's own limit does it, which writes a line of the log for each connection."""
+        factory: Any = self.factory
+        self._idle_timer = None
+        self.loseConnection()
+        if self._timer is None and not self._lost:  # a client may not read what is left to be sent
+            self._timer = factory.clock.callLater(REQUEST_SECONDS, self._late)
+
+    def _stop_idle_timer(self) -> None:
+        timer, self._idle_timer = self._idle_timer, None
+        if timer is not None:
+            timer.cancel()
 
     def _late(self) -> None:
         self._timer = None
@@ -159,10 +194,7 @@ class LimitedRequest(Request):
         connection: Any = self.channel.transport
         connection.answering = True
 
-        def answered(_: object) -> None:
-            connection.answering = False
-
-        self.notifyFinish().addBoth(answered)
+        self.notifyFinish().addBoth(lambda _: connection.answered())
         super().process()
 
 

@@ -16,7 +16,7 @@ from twisted.web.http import Request
 from twisted.web.server import Site
 
 from txworker.base.addresses import join_address
-from txworker.base.http_limits import IDLE_SECONDS, LimitedFactory, LimitedRequest
+from txworker.base.http_limits import LimitedFactory, LimitedRequest
 from txworker.base.logs import begin_logging
 from txworker.client.tx import TwistedClient
 from txworker.page.access import Access
@@ -44,7 +44,7 @@ class QuietSite(Site):
     noisy = False
 
     def __init__(self, page: PageResource, reactor: Any) -> None:
-        super().__init__(page, requestFactory=LimitedRequest, timeout=IDLE_SECONDS, reactor=reactor)
+        super().__init__(page, requestFactory=LimitedRequest, timeout=None, reactor=reactor)
 
     def log(self, request: Request) -> None:
         """Twisted: a request is answered."""

@@ -13,7 +13,7 @@ from twisted.web.resource import IResource, Resource
 from twisted.web.server import Site
 
 from txworker.base.addresses import join_address
-from txworker.base.http_limits import IDLE_SECONDS, LimitedFactory, LimitedRequest
+from txworker.base.http_limits import LimitedFactory, LimitedRequest
 from txworker.base.logs import Logger
 from txworker.web.errors import CannotServe
 from txworker.web.health import TextPage
@@ -78,7 +78,7 @@ class _QuietSite(Site):
     noisy = False
 
     def __init__(self, root: Resource, reactor: Any) -> None:
-        super().__init__(root, requestFactory=LimitedRequest, timeout=IDLE_SECONDS, reactor=reactor)
+        super().__init__(root, requestFactory=LimitedRequest, timeout=None, reactor=reactor)
 
     def log(self, request: object) -> None:
         """Twisted: a request is answered."""
