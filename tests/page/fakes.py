@@ -50,7 +50,7 @@ class FakeClient:
     """
     As TwistedClient (test_fakes.py compares them). Answers at once with `records`, `usages` and `output`, or with
     `problem` if there is one, or that of the method in `problems`. A watch and a following go on until the test ends
-    them.
+    them; with `when_closed`, followings end so when the client is closed.
     """
 
     def __init__(self) -> None:
@@ -63,6 +63,7 @@ class FakeClient:
         self.watches: list[tuple[Callable[[JobRecord], object], Deferred[None]]] = []
         self.followings: list[tuple[Callable[[bytes], object], Deferred[None]]] = []
         self.closed = False
+        self.when_closed: Exception | None = None
 
     def add(self, *records: JobRecord) -> None:
         """Jobs that the worker has."""
@@ -137,6 +138,9 @@ class FakeClient:
 
     def close(self) -> Deferred[None]:
         self.closed = True
+        for _, ended in self.followings if self.when_closed is not None else []:
+            if not ended.called:  # it was cancelled
+                ended.errback(self.when_closed)
         return succeed(None)
 
     def _answer(self, call: tuple[Any, ...], answer: Any) -> Deferred[Any]:
@@ -219,6 +223,7 @@ class FakeBrowser:
             for name, client in self.clients.items()
         ]
         routes = Routes(self.clock, self.now, self.links, self.jobs, self.samples, access)
+        self.streams = routes.streams
         guard = Guard({"localhost", "127.0.0.1", "::1", "jobs.example"})
         resource = PageResource(guard, access, static_files(), routes.seen, routes.changes)
         self.site = Site(resource, reactor=self.clock)

@@ -8,12 +8,13 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.page.fakes import NOW, Answer, FakeBrowser, away, record
-from txworker.client import JobRemoved, LiveUsage, OutputGone
+from txworker.client import JobRemoved, LiveUsage, OutputGone, WorkerError
 from txworker.page.event_stream import MOST_STREAMS, PING_SECONDS
 from txworker.page.history import BUCKET_SECONDS
 from txworker.page.list_stream import MOST_CHANGES, RELIST_SECONDS
 from txworker.page.output_stream import BUDGET_BYTES, KEPT_BYTES, MOST_BEHIND
 from txworker.page.selection import Selection
+from txworker.page.serving import Page
 from txworker.page.worker_link import IDLE_POLL_SECONDS, MOST_POLLED, POLL_SECONDS, RECONCILE_SECONDS
 from txworker.pb import worker_pb2 as pb
 
@@ -108,6 +109,21 @@ class ListStreamTests(Streams):
         self.assertIn("close one", answer.json["error"])
         self.page.leave(0)
         self.assertEqual(200, self.page.get(JOB).status)
+
+    def test_stop(self) -> None:
+        """
+        A page that stops ends its streams, and opens no more, before its calls end: no browser is told that the output
+        is at its end, or lost, and each goes on with the page's next server.
+        """
+        page = Page(self.page.site.resource, self.page.streams, self.page.links)
+        answers = [self.page.get(JOB), self.page.get("/api/events")]
+        self.page.client.when_closed = WorkerError("the client is closed", code="CANCELLED")
+        before = [answer.events() for answer in answers]
+        self.successResultOf(page.stop())
+        self.page.after(1)
+        self.assertEqual(before, [answer.events() for answer in answers])
+        self.assertEqual((503, "the page is stopping"), ((late := self.page.get(JOB)).status, late.json["error"]))
+        self.assertEqual(0, self.page.links[0].viewers)
 
     def test_leaving(self) -> None:
         """A browser that leaves leaves nothing behind: no timer, no subscriber, no viewer."""

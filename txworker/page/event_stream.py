@@ -27,27 +27,36 @@ def set_headers(request: Request) -> None:
     request.setHeader("X-Accel-Buffering", "no")  # nginx would buffer events otherwise
 
 
-class Ceiling:
-    """Limits how many streams are open."""
+class OpenStreams:
+    """The streams that are open: limits how many they are, and ends them when the page stops."""
 
     def __init__(self, most: int = MOST_STREAMS) -> None:
         self._most = most
-        self.open = 0
+        self._streams: set[EventStream] = set()
+        self._closed = False
 
-    def take(self) -> None:
+    def add(self, stream: EventStream) -> None:
         """
         A stream is about to be opened.
 
         Raises:
-            Refused: the limit is reached.
+            Refused: the limit is reached, or the page is stopping.
         """
-        if self.open >= self._most:
+        if self._closed:
+            raise Refused(503, "the page is stopping")
+        if len(self._streams) >= self._most:
             raise Refused(503, f"{self._most} browser tabs follow this page already; close one")
-        self.open += 1
+        self._streams.add(stream)
 
-    def give_back(self) -> None:
+    def discard(self, stream: EventStream) -> None:
         """A stream has ended."""
-        self.open -= 1
+        self._streams.discard(stream)
+
+    def close(self) -> None:
+        """End all of them, and open no more."""
+        self._closed = True
+        for stream in list(self._streams):
+            stream.close()
 
 
 @implementer(IPushProducer)
@@ -56,14 +65,14 @@ class EventStream:
     While `paused` is true nothing should be sent; resumed() is called when the browser can take more.
     """
 
-    def __init__(self, request: Request, clock: Clock, ceiling: Ceiling) -> None:
-        ceiling.take()
+    def __init__(self, request: Request, clock: Clock, streams: OpenStreams) -> None:
+        streams.add(self)
         self.paused = False
         self.over = False
         self.resumed: Callable[[], None] = lambda: None
         self._request = request
         self._clock = clock
-        self._ceiling = ceiling
+        self._streams = streams
         self._ended: list[Callable[[], None]] = []
         self._ping: Timer | None = None
         set_headers(request)
@@ -112,7 +121,7 @@ class EventStream:
 
     def _over(self) -> None:
         self.over = True
-        self._ceiling.give_back()
+        self._streams.discard(self)
         if self._ping is not None:
             self._ping.cancel()
         while self._ended:

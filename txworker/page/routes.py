@@ -9,7 +9,7 @@ from txworker.base.logs import Logger
 from txworker.base.reactor import Clock
 from txworker.client import NoSuchJob, WorkerError
 from txworker.page.access import Access, Action
-from txworker.page.event_stream import MOST_STREAMS, Ceiling, EventStream, set_headers
+from txworker.page.event_stream import MOST_STREAMS, EventStream, OpenStreams, set_headers
 from txworker.page.guard import Refused
 from txworker.page.job_stream import JobStream
 from txworker.page.list_stream import ListStream, listed
@@ -52,7 +52,7 @@ class Routes:
         self._jobs = jobs
         self._samples = samples
         self._access = access
-        self._ceiling = Ceiling(most_streams)
+        self.streams = OpenStreams(most_streams)
         self.seen: dict[str, Route] = {
             "api/workers": self._workers,
             "api/jobs": self._list,
@@ -131,7 +131,7 @@ class Routes:
     def _stream(self, call: Call) -> EventStream | None:
         """The stream of events that answers; None: the request is a HEAD, which is answered here."""
         if call.request.method != b"HEAD":
-            return EventStream(call.request, self._clock, self._ceiling)
+            return EventStream(call.request, self._clock, self.streams)
         set_headers(call.request)
         call.request.finish()
         return None

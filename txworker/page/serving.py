@@ -20,7 +20,7 @@ from txworker.base.http_limits import LimitedFactory, LimitedRequest
 from txworker.base.logs import begin_logging
 from txworker.client.tx import TwistedClient
 from txworker.page.access import Access
-from txworker.page.event_stream import MOST_STREAMS
+from txworker.page.event_stream import MOST_STREAMS, OpenStreams
 from txworker.page.guard import Guard
 from txworker.page.page_resource import PageResource
 from txworker.page.place import Place, WrongPlace
@@ -55,6 +55,7 @@ class Page:
     """A page that is not served yet. `resource` may also be served by another Site."""
 
     resource: PageResource
+    streams: OpenStreams
     links: list[WorkerLink] = field(default_factory=list)
 
     def start(self) -> None:
@@ -63,7 +64,12 @@ class Page:
             link.start()
 
     def stop(self) -> Deferred[Any]:
-        """Disconnect from the workers; fires when all calls have ended."""
+        """
+        End the event streams, then disconnect from the workers; fires when all calls have ended.
+
+        The streams end first: a browser must not take the end of the page's own calls for the end of a job's output.
+        """
+        self.streams.close()
         return gatherResults([link.stop() for link in self.links])
 
 
@@ -86,7 +92,7 @@ def page_of(
     links = [WorkerLink(reactor, worker, _client(reactor, worker), jobs, samples, now) for worker in workers]
     routes = Routes(reactor, now, links, jobs, samples, access, most_streams)
     resource = PageResource(Guard(hosts), access, static_files(), routes.seen, routes.changes)
-    return Page(resource, links)
+    return Page(resource, routes.streams, links)
 
 
 async def listening(reactor: Any, page: Page, place: Place) -> Any:
