@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 from collections.abc import Callable, Iterator
@@ -236,6 +237,19 @@ def test_tls(daemon: Daemon, tab: Browser, tmp_path: Path) -> None:
         tab.until(f"{SHOWN}.includes(arguments[0])", job_id)
         tab.open(job_url(web, daemon.addr, job_id))
         tab.until_text("#visible", "hello")
+
+
+def test_lost_output(daemon: Daemon, web: Page, tab: Browser) -> None:
+    """Output that is not there any more is told of, and why; it is not shown as that of a job that printed nothing."""
+    job_id = daemon.bash("echo hello")
+    daemon.end(job_id)
+    os.truncate(daemon.place / "output" / f"{job_id}.out", 0)
+    tab.open(job_url(web, daemon.addr, job_id))
+    tab.until_text("#output-status", "This output cannot be shown: the output of job")
+    tab.until_text("#state", "succeeded")
+    tab.js("window.dispatchEvent(new Event('resize')), document.getElementById('wrap').click()")  # it is drawn again
+    tab.js("new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
+    assert "cannot be shown" in tab.text("#output-status")
 
 
 def test_stop(daemon: Daemon, web: Page, tab: Browser) -> None:

@@ -75,8 +75,7 @@ const follower = new Follower(address, {
     viewer.end(position);
   },
   lost(sentence) {
-    viewer.end(0);
-    byId("output-status").textContent = `This output cannot be shown: ${sentence}`;
+    viewer.lose(sentence);
   },
 }, (sentence) => showNotice(sentence));
 

@@ -22,6 +22,7 @@ export class Viewer {
   #fetching = null;
   #cut = false; // the next output begins in the middle of a line
   #ended = false;
+  #lost = ""; // why no more of the output can be shown
   #drawing = 0;
   #dragged = 0;
 
@@ -72,6 +73,11 @@ export class Viewer {
     this.#ended = true;
     this.total = Math.max(this.total, position);
     this.#draw();
+  }
+
+  lose(sentence) {
+    this.#lost = `This output cannot be shown: ${sentence}`;
+    this.end(0);
   }
 
   get ended() {
@@ -248,8 +254,8 @@ export class Viewer {
     }
     this.#position.setAttribute("aria-valuetext", `byte ${start} to ${end} of ${this.total}`);
     byId("to-start").disabled = start === 0 && this.#box.scrollTop === 0;
-    let words = "";
-    if (!this.total) words = this.#ended ? "The job has printed nothing." : "Nothing is printed yet; output appears here as the job writes it.";
+    let words = this.#lost;
+    if (!words && !this.total) words = this.#ended ? "The job has printed nothing." : "Nothing is printed yet; output appears here as the job writes it.";
     if (words || !byId("output-status").textContent.startsWith("This part")) setText(byId("output-status"), words);
   }
 }
