@@ -324,6 +324,25 @@ def test_hanging_start(a_daemon: ADaemon, again: Again, tmp_path: Path) -> None:
     assert pb.JOB_STATE_RUNNING not in states
 
 
+@pytest.mark.parametrize("jobs", ["", "[jobs]\nuse_cgroups = false\n"])
+def test_shim_killed_during_a_start(a_daemon: ADaemon, tmp_path: Path, jobs: str) -> None:
+    """A start whose shim is killed is refused, and no process of it runs, even if its exec ends later."""
+    worker = a_daemon(jobs)
+    with exec_that_waits(tmp_path, f"echo >>{tmp_path}/ran; exec sleep 1000") as (program, tried):
+        call = worker.stub.StartJob.future(pb.StartJobReq(path=str(program)), timeout=LIMIT)
+        assert tried.wait(LIMIT)
+        shim = worker.shim()
+        started = ProcessTable().children(shim)
+        os.kill(shim, signal.SIGKILL)
+        with pytest.raises(grpc.RpcError) as caught:
+            call.result()
+        assert "the shim has ended" in str(caught.value.details())
+        wait_until(lambda: not any(map(runs, started)))
+    assert len(started) == 1
+    assert worker.end(worker.bash("exit 3")).job.exitCode == 3
+    assert not (tmp_path / "ran").exists()
+
+
 def _refused(worker: Daemon, path: str) -> None:
     with pytest.raises(grpc.RpcError):
         worker.start(path)

@@ -53,8 +53,9 @@ class ShimLinkTests(SynchronousTestCase):
         self.addCleanup(self.shim.close)
         self.addCleanup(self.connection.close)
 
-    def ended(self) -> None:
+    def ended(self, unanswered: list[str]) -> None:
         self.lost += 1
+        self.unanswered = unanswered
 
     def start(self, *job_ids: str, descriptors: tuple[int, ...] = ()) -> None:
         for job_id in job_ids:
@@ -232,12 +233,13 @@ class ShimLinkTests(SynchronousTestCase):
         os.close(writing)
 
     def test_shim_ends(self) -> None:
-        """When the shim ends, all starts fail, those in flight too; then lost() is called, once."""
+        """When the shim ends, all starts fail; then lost() is called, once, with those that the shim had."""
         names = [f"job-{number}" for number in range(IN_FLIGHT + 2)]
         self.start(*names)
         self.shim.close()
         self.connection.doRead()
         self.assertEqual((names, 1), (list(self.failed), self.lost))
+        self.assertEqual(names[:IN_FLIGHT], self.unanswered)
         self.connection.doRead()
         self.assertEqual(([], 1), (self.readers.readers, self.lost))
         self.assertEqual([], self.readers.clock.getDelayedCalls())
@@ -251,7 +253,7 @@ class ShimLinkTests(SynchronousTestCase):
         self.connection.doRead()
         self.assertEqual(1, self.lost)
         self.readers.clock.advance(0)
-        self.assertEqual(["b"], list(self.failed))
+        self.assertEqual({"b": "shim"}, {name: error.filename for name, error in self.failed.items()})  # type: ignore[attr-defined]
 
     def test_closed(self) -> None:
         """When the worker leaves, pending starts fail, and nothing more is received."""

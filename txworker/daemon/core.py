@@ -75,7 +75,7 @@ def assemble_core(
     kept = KeptLeftovers(store, by_default=jobs.leftovers == "keep")
     worker = _worker(jobs, processes, outputs, store, reactor, observer)
     take_over_jobs(worker, store, outputs, processes, kept, observer)
-    shim_loss = ShimLoss(worker, reactor, observer, readiness)
+    shim_loss = ShimLoss(worker, reactor, observer, readiness, lambda job_ids: processes.end_stale(job_ids, "", kept))
     processes.on_shim_loss(shim_loss.settle, shim_loss.ended)
     with suppress(OSError):  # the store itself reports a disk that refuses
         store.lease.set_cgroups(processes.cgroups)

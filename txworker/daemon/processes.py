@@ -101,19 +101,19 @@ class Processes:
         """None: jobs run without one."""
         return self._backend.shim
 
-    def on_shim_loss(self, settle: Callable[[int], None], ended: Callable[[], None]) -> None:
+    def on_shim_loss(self, settle: Callable[[int, Collection[str]], None], ended: Callable[[], None]) -> None:
         """
-        From now on ended() is called when the shim ends, and settle(pid), with its pid, when the next one runs.
+        From now on ended() is called when the shim ends; settle(), as ReconnectingShim.lost(), when the next one runs.
 
         Not an argument of __init__: settling is the worker's, and the worker is made with this object's launcher.
         """
         shim = self._backend.shim
         if shim is not None:
 
-            def lost(pid: int) -> None:
+            def lost(pid: int, unanswered: Collection[str]) -> None:
                 self.launcher.scan.close()
                 self.launcher.scan = self._scan(shim)
-                settle(pid)
+                settle(pid, unanswered)
 
             shim.lost, shim.ended = lost, ended
 

@@ -96,9 +96,22 @@ def take_over_jobs(
 
 
 class ShimLoss:
-    """Settles the jobs of a shim that has ended: ends what is left of their processes, and marks them as lost."""
+    """
+    Settles the jobs of a shim that has ended: ends what is left of their processes, and marks them as lost.
 
-    def __init__(self, worker: Worker, reactor: Any, observer: Observer, readiness: Readiness) -> None:
+    end_cgroups(job_ids) ends what is in the cgroups of jobs that did not start, and returns how many processes that
+    were. Any thread.
+    """
+
+    def __init__(
+        self,
+        worker: Worker,
+        reactor: Any,
+        observer: Observer,
+        readiness: Readiness,
+        end_cgroups: Callable[[Collection[str]], int],
+    ) -> None:
+        self._end_cgroups = end_cgroups
         self._worker = worker
         self._observer = observer
         self._readiness = readiness
@@ -109,20 +122,28 @@ class ShimLoss:
         self._observer.shim_ended()
         self._readiness.begin(SHIM, "the shim has ended, and another is being started")
 
-    def settle(self, shim_pid: int) -> None:
-        """Returns at once; errors are logged. Reactor thread."""
+    def settle(self, shim_pid: int, unanswered: Collection[str]) -> None:
+        """
+        Returns at once; errors are logged. Reactor thread.
+
+        unanswered: jobs that the shim was starting. Their starts have failed, but their processes may run.
+        """
         self._readiness.end(SHIM)
-        Deferred.fromCoroutine(self._settle(shim_pid)).addErrback(
+        Deferred.fromCoroutine(self._settle(shim_pid, unanswered)).addErrback(
             lambda failure: _log.failure("settling the jobs of a shim that has ended", failure)
         )
 
-    async def _settle(self, shim_pid: int) -> None:
+    async def _settle(self, shim_pid: int, unanswered: Collection[str]) -> None:
         jobs = self._worker.running_jobs()
         dead = [RecordedJob(job.id, job.pid, job.started_ticks) for job in jobs]
+        dead += [RecordedJob(job_id, None, None) for job_id in unanswered]
         left: list[Process] = []
-        ended = await deferToThreadPool(
-            self._reactor, self._reactor.getThreadPool(), end_lost_jobs, dead, lambda tag: False, boot_ticks(), left
-        )
+        now = boot_ticks()
+
+        def end() -> int:
+            return end_lost_jobs(dead, lambda tag: False, now, left) + self._end_cgroups(unanswered)
+
+        ended = await deferToThreadPool(self._reactor, self._reactor.getThreadPool(), end)
         _tell_of_ended(ended, self._observer)
         text = f"lost: the shim (pid {shim_pid}), which had started it, ended without notice while it ran"
         await self._worker.shim_lost([job.id for job in jobs], text, _unended(jobs, left))

@@ -16,8 +16,8 @@ RETRY_SECONDS = 1.0
 
 class ReconnectingShim:
     """
-    connect() connects to the shim that runs, or starts one. lost(pid) is called when a shim has ended and the next one
-    runs. Reactor thread.
+    connect() connects to the shim that runs, or starts one. lost(pid, unanswered) is called when a shim has ended and
+    the next one runs; unanswered: the jobs that it was starting, of which it may have left a process. Reactor thread.
 
     Of the current shim, when it was connected: held, the jobs that it has; starting, the ids of jobs that it is
     starting; kept, id and pid of finished jobs with leftovers that still print; found, whether a shim ran already.
@@ -33,7 +33,7 @@ class ReconnectingShim:
         self._readers = readers
         self._clock = clock
         self._connect = connect
-        self.lost: Callable[[int], None] = lambda pid: None
+        self.lost: Callable[[int, Sequence[str]], None] = lambda pid, unanswered: None
         self.ended: Callable[[], None] = lambda: None
         self.held: list[HeldProcess] = []
         self.starting: list[str] = []
@@ -95,19 +95,19 @@ class ReconnectingShim:
         self.kept = [(job_id, pid) for job_id, pid in hello.get("kept", ())]
         return ShimConnection(self._readers, handshake.channel, hello["pid"], hello["thread"], self._ended)
 
-    def _ended(self) -> None:
+    def _ended(self, unanswered: Sequence[str]) -> None:
         pid = self._connection.shim_pid
         self.alive = False
         self.ended()
         self._log.error("The shim (pid {pid}) has ended; its jobs are lost. Starting another.", pid=pid)
-        self._reconnect(pid)
+        self._reconnect(pid, unanswered)
 
-    def _reconnect(self, pid: int) -> None:
+    def _reconnect(self, pid: int, unanswered: Sequence[str]) -> None:
         try:
             self._connection = self._connected()
         except (ShimUnusable, OSError) as error:
             self._log.error("No shim can be started, so jobs cannot start: {error}. Trying again.", error=error)
-            self._clock.callLater(RETRY_SECONDS, self._reconnect, pid)
+            self._clock.callLater(RETRY_SECONDS, self._reconnect, pid, unanswered)
             return
         self._log.info("A new shim runs as pid {pid}.", pid=self._connection.shim_pid)
-        self.lost(pid)
+        self.lost(pid, unanswered)

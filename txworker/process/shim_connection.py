@@ -61,7 +61,8 @@ class SpawnRequest:
 @implementer(IReadDescriptor)
 class ShimConnection:
     """
-    lost() is called when the shim has ended; every start that waits has failed by then. Reactor thread.
+    lost(job_ids) is called when the shim has ended; every start that waits has failed by then. job_ids: the starts that
+    the shim had; it may have started a process of each, and nothing else knows of these. Reactor thread.
 
     thread_id: of the shim's thread that is the parent of job leaders.
     """
@@ -69,7 +70,12 @@ class ShimConnection:
     _log = Logger()
 
     def __init__(
-        self, reactor: WatchingReactor, channel: Channel, shim_pid: int, thread_id: int, lost: Callable[[], None]
+        self,
+        reactor: WatchingReactor,
+        channel: Channel,
+        shim_pid: int,
+        thread_id: int,
+        lost: Callable[[list[str]], None],
     ) -> None:
         self.shim_pid = shim_pid
         self.thread_id = thread_id
@@ -217,6 +223,8 @@ class ShimConnection:
                 self._channel.send({**start.message, "release": released}, start.descriptors)
             except Exception as error:  # from check(), or from the socket when the shim is gone
                 self._in_flight.pop(start.message["job"], None)
+                if isinstance(error, ConnectionError):
+                    error = OSError(error.errno, "the shim has ended", "shim")
                 self._reactor.callLater(0, start.failed, error)
         self._flush_later()
         if self._in_flight and self._recall is None and not self._recalled and not self._closed:
@@ -263,8 +271,9 @@ class ShimConnection:
         if self._closed:
             return
         self._end()
+        unanswered = list(self._in_flight)
         self._fail_starts(OSError(errno.ECONNRESET, "the shim has ended", "shim"))
-        self._lost()
+        self._lost(unanswered)
 
     def _end(self) -> None:
         self._closed = True
