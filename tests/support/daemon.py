@@ -19,6 +19,7 @@ from typing import Any, BinaryIO, ClassVar
 import grpc
 
 from tests.support.measured import MEASURING, kill, twistd_command
+from tests.support.shims import shims_below
 from tests.support.spare import Spares
 from txworker.leftovers.tags import environment_tag
 from txworker.linux.cgroup import end_elsewhere, end_stale, own_cgroup
@@ -97,7 +98,9 @@ class Daemon:
         if self.process.poll() is None:
             kill(self.process.pid)
             self.process.wait()
-        end_shim(self.place / "state")
+        for pid in shims_below(self.place.resolve()):  # also one whose state directory is elsewhere, or gone
+            with contextlib.suppress(ProcessLookupError):
+                kill(pid)
         self._end_leftovers()
 
     def _end_leftovers(self) -> None:
