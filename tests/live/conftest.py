@@ -59,7 +59,7 @@ def a_daemon(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
         return made[-1]
 
     yield make
-    for worker in made:
+    for worker in reversed(made):  # or the newest would start another shim in place of the one that is ended
         worker.close()
 
 

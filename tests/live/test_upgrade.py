@@ -44,7 +44,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
         return made[-1]
 
     yield make
-    for worker in made:
+    for worker in reversed(made):
         worker.close()
 
 
@@ -76,7 +76,7 @@ def test_same_protocol(tmp_path: Path, versions: dict[str, Installed], start: St
     pids, shim = [worker.query(job_id).job.pid for job_id in ids], worker.shim()
     worker.stop(signal.SIGKILL)
     other = start(worker.place, versions[after].twistd)
-    assert f"txworker {versions[after].version}," in other.log()
+    wait_until(lambda: f"txworker {versions[after].version}," in other.log())
     assert other.shim() == shim
     assert other.end(other.bash("exit 4", limits=pb.Limits(maxOpenFiles=100))).job.exitCode == 4
     _check_ends(other, ids, pids)
@@ -139,7 +139,7 @@ def test_files_replaced(tmp_path: Path, versions: dict[str, Installed], start: S
     finally:
         version.install(versions["new"].wheel)
     other = start(worker.place, version.twistd)
-    assert f"txworker {versions['new'].version}," in other.log()
+    wait_until(lambda: f"txworker {versions['new'].version}," in other.log())
     assert other.shim() == shim
     assert other.end(ids[3]).job.state == pb.JOB_STATE_TIMED_OUT
     assert other.raw(other.bash("ulimit -n", limits=pb.Limits(maxOpenFiles=78))) == b"78\n"
