@@ -95,7 +95,7 @@ class Adversary:
         return named(self.lost)
 
     def kill(self) -> None:
-        """So that a failed test leaves nobody."""
+        """So that a failed test leaves none; a chain of forks, which is too fast for this, ends by itself."""
         for pid in self.survivors() + self.lost_ones():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, SIGKILL)

@@ -30,11 +30,12 @@ def tell() -> None:
 
 
 if count == "chain":
-    while True:
+    for _ in range(60 * 400):  # an end, should nothing end it
         if sibling():
             os._exit(0)
         tell()
         time.sleep(1 / 400)
+    sys.exit()
 for number in range(int(count)):
     if sibling() == 0:
         tell()
