@@ -50,8 +50,8 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
     ),
     "process": (
         {"arguments", "bootstrap", "environ", "exec_diagnosis", "identity", "job_leftovers", "limits", "pipes"}
-        | {"job_stdin", "shim_connection", "shim_socket", "spawn_options", "timers"},
-        {"shim_handshake"},
+        | {"job_stdin", "shim_socket", "spawn_options", "spawn_queue", "timers"},
+        {"shim_connection", "shim_handshake"},
         {"launch_errors", "reactor_spawner", "reconnecting_shim", "time_limits", "transport"},
         {"state_machine"},
         {"job_process", "shim_spawner"},
@@ -59,9 +59,9 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
     ),
     "shim": (
         {"messages", "cgroup_moves", "events", "feeding", "fork_exec"},
-        {"spawner", "terminal"},
-        {"held_job", "reachability", "spawn_thread", "worker_connection"},
-        {"starting"},
+        {"ends", "requests", "spawner", "terminal", "worker_connection"},
+        {"reachability", "spawn_thread"},
+        {"held_job"},
         {"copying"},
         {"intermediate"},
         {"unattended"},

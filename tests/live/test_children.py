@@ -254,8 +254,8 @@ async def test_environment(tmp_path: Path, provider: Provider) -> None:
     """The environment is the worker's, the spec's variables and the tag, to the byte, and nothing else."""
     odd = os.fsdecode(b"\xff\xfe=")
     spec = JobSpec("env", args=("-0",), env={"ADDED": "a\nb", "HOME": "/changed", "ODD": odd})
-    expected = {**ENVIRONMENT, "ADDED": "a\nb", "HOME": "/changed", "ODD": odd, "TXWORKER_JOB_ID": job_id()}
-    entries = (await run(provider, tmp_path, spec)).printed.split(b"\0")
+    expected = {**ENVIRONMENT, "ADDED": "a\nb", "HOME": "/changed", "ODD": odd, "TXWORKER_JOB_ID": job_id("env")}
+    entries = (await run(provider, tmp_path, spec, "env")).printed.split(b"\0")
     assert sorted(entries) == sorted([b"", *(os.fsencode(f"{name}={value}") for name, value in expected.items())])
 
 

@@ -42,8 +42,8 @@ from txworker.jobs.errors import (
     TxWorkerError,
     WorkerStopping,
 )
-from txworker.process.shim_connection import RECALL_SECONDS
 from txworker.process.spawn_options import SpawnOptions
+from txworker.process.spawn_queue import RECALL_SECONDS
 
 real: Any = reactor
 

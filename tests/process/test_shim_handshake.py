@@ -58,6 +58,9 @@ class HandshakeTests(_ShimTests):
         self.pipe = os.pipe()
         for end in self.pipe:
             self.stack.callback(os.close, end)
+        self.requests, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        for connection in (self.requests, other):
+            self.stack.enter_context(connection)
 
     def connect(self, *said: tuple[dict[str, Any], list[int]]) -> shim_handshake.Handshake:
         """Connect to a shim that says that, whatever it is told."""
@@ -79,6 +82,7 @@ class HandshakeTests(_ShimTests):
             for pipe in held.pipes:
                 self.stack.callback(os.close, pipe)
         self.stack.callback(found.channel.close)
+        self.stack.callback(found.requests.close)
         self.stack.callback(channels[0].close)
         return found
 
@@ -89,7 +93,7 @@ class HandshakeTests(_ShimTests):
         found = self.connect(
             (exited, []),
             (started, [self.pipe[0]]),
-            (HELLO, []),
+            (HELLO, [self.requests.fileno()]),
             (RECORD, [self.pipe[0]]),
             ({"type": "ready", "starting": []}, []),
         )
@@ -98,7 +102,7 @@ class HandshakeTests(_ShimTests):
     def test_exit_after_the_record(self) -> None:
         """A job that exits after its record was sent is exited."""
         found = self.connect(
-            (HELLO, []),
+            (HELLO, [self.requests.fileno()]),
             ({**RECORD, "exit": None}, []),
             ({"type": "exited", "job": "a", "exit": EXIT}, []),
             ({"type": "ready", "starting": []}, []),

@@ -14,9 +14,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from tests.support.readers import FakeReaders
-from txworker.process.shim_connection import SpawnRequest
 from txworker.process.shim_spawner import ShimSpawner
 from txworker.process.spawn_options import SAME_PIPE, SpawnOptions
+from txworker.process.spawn_queue import SpawnRequest
 
 BASE = {"PATH": "/bin"}
 REPORT = {"at": 5.0, "stdin": None}

@@ -9,6 +9,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from txworker.shim.held_job import HeldJob
+from txworker.shim.spawn_thread import Result
 
 REQUEST: dict[str, Any] = {
     **{"job": "id", "ahead": 0.0, "timeout": None, "quiet": None, "grace": 1.0, "cgroup": None},
@@ -21,7 +22,7 @@ class EndTests(SynchronousTestCase):
         """The signals that a job gets when it is ended."""
         signals: list[int] = []
         self.patch(os, "killpg", lambda pid, number: signals.append(number))
-        job = HeldJob({**REQUEST, **more}, 77, 1, {})
+        job = HeldJob(Result({**REQUEST, **more}, 77), {})
         job.end("timeout")
         self.assertIsNotNone(job.kill_at)
         return signals

@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from txworker.shim.copying import Copying, KeptCopying
 from txworker.shim.held_job import HeldJob
+from txworker.shim.spawn_thread import Result
 
 
 class KeptCopyingTests(SynchronousTestCase):
@@ -28,7 +29,7 @@ class KeptCopyingTests(SynchronousTestCase):
         request: Any = {"job": "id", "timeout": None, "ahead": 0.0, "max_output": most, "separate_stderr": False}
         request.update(grace=1.0, cgroup=None, quiet=None, terminal=None, feed=False)
         directory = os.open(self.place, os.O_RDONLY)
-        copying = KeptCopying(directory, HeldJob(request, 1, 1, dict(self.pipes)), 1, self.overs.append)
+        copying = KeptCopying(directory, HeldJob(Result(request, 1), dict(self.pipes)), 1, self.overs.append)
         os.close(directory)  # as the loop does when the next worker brings another
         self.addCleanup(copying.close)
         return copying

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pytest
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
@@ -19,13 +19,11 @@ from tests.support.providers import (
     Provider,
 )
 from txworker.jobs import EndReason, Exit, JobSpec, Usage
-from txworker.jobs.errors import (
-    NoSuchExecutable,
-)
 from txworker.process.job_process import JobProcess
 
 End = tuple[int | None, int | None, Usage]
 real: Any = reactor
+_unnamed = itertools.count()
 
 
 @dataclass
@@ -95,32 +93,35 @@ def held(pid: int | str = "self") -> list[str]:
 
 
 async def held_by_shim(provider: Provider) -> list[str]:
-    """The same of the shim, if there is one, after it has handled all earlier messages."""
-    with pytest.raises(NoSuchExecutable):
-        await provider.launcher(Path("/")).launch(job_id("last"), JobSpec("no-such-program"), Heard(), Heard())
-    return [] if provider.shim is None else held(provider.shim.pid)
+    """The same of the shim, if there is one, when it has the worker's pipes, and no job any more."""
+    if provider.shim is None:
+        return []
+    children = Path(f"/proc/{provider.shim.pid}/task/{provider.shim.thread_id}/children")
+    pid = provider.shim.pid
+    await until(lambda: not children.read_text() and any(link.startswith("/memfd:") for link in held(pid)))
+    return held(pid)
 
 
-def job_id(name: str = "job") -> str:
+def job_id(name: str = "") -> str:
     """
-    The id of that job, another one in each run of the tests: leftovers are found by a job's id on the whole machine, so
-    two runs side by side would kill each other's.
+    The id of that job, or without a name a new one; another one in each run of the tests: leftovers are found by a
+    job's id on the whole machine, so two runs side by side would kill each other's.
     """
-    return f"{name}-{os.getpid()}"
+    return f"{name or next(_unnamed)}-{os.getpid()}"
 
 
 async def launch(
-    provider: Provider, directory: Path, spec: JobSpec, heard: Heard, name: str = "job", **more: Any
+    provider: Provider, directory: Path, spec: JobSpec, heard: Heard, name: str = "", **more: Any
 ) -> JobProcess:
     """Start it there, as the job with the id job_id(name)."""
     heard.running = await provider.launcher(directory).launch(job_id(name), spec, heard, heard, **more)
     return heard.running
 
 
-async def run(provider: Provider, directory: Path, spec: JobSpec) -> Heard:
+async def run(provider: Provider, directory: Path, spec: JobSpec, name: str = "") -> Heard:
     """Launch it there, and wait for its end."""
     heard = Heard()
-    await launch(provider, directory, spec, heard)
+    await launch(provider, directory, spec, heard, name)
     await heard.over()
     return heard
 

@@ -8,8 +8,9 @@ from typing import Any
 from txworker.base.logs import Logger
 from txworker.base.reactor import Clock, WatchingReactor
 from txworker.jobs.held_process import HeldProcess
-from txworker.process.shim_connection import ShimConnection, SpawnRequest
+from txworker.process.shim_connection import ShimConnection
 from txworker.process.shim_handshake import Handshake, ShimUnusable
+from txworker.process.spawn_queue import SpawnRequest
 
 RETRY_SECONDS = 1.0
 
@@ -93,7 +94,8 @@ class ReconnectingShim:
         self.held, self.starting, self.found = handshake.held, handshake.starting, handshake.found
         hello = handshake.hello
         self.kept = [(job_id, pid) for job_id, pid in hello.get("kept", ())]
-        return ShimConnection(self._readers, handshake.channel, hello["pid"], hello["thread"], self._ended)
+        channels = handshake.channel, handshake.requests
+        return ShimConnection(self._readers, *channels, hello["pid"], hello["thread"], self._ended)
 
     def _ended(self, unanswered: Sequence[str]) -> None:
         pid = self._connection.shim_pid

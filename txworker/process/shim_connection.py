@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import errno
-import os
-from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
 
 from twisted.internet.interfaces import IReadDescriptor
 from twisted.python.failure import Failure
@@ -15,54 +11,23 @@ from zope.interface import implementer
 
 from txworker.base.logs import Logger
 from txworker.base.reactor import Timer, WatchingReactor
-from txworker.shim.messages import RECALLED, Channel, Message
-
-IN_FLIGHT = 8
-"""Spawn requests that the shim has at a time: enough that it need not wait for one, few enough to recall them."""
-
-RECALL_SECONDS = 0.1
-"""A start that takes longer hangs: the requests behind it are recalled, and their check() is called again."""
+from txworker.process.spawn_queue import Child, SpawnQueue, SpawnRequest
+from txworker.shim.messages import Channel, Message
 
 _FLUSH_SECONDS = 0.001
 _RELEASE_SECONDS = 0.01
-"""How long a release waits for the next spawn request, to go with it: waking the shim is what costs most."""
+"""How long a release waits for others, to go with them: waking the shim is what costs most."""
 
 _MESSAGES_PER_TURN = 64
 """Messages that are read in one turn of the reactor."""
 
 
-class Child(Protocol):
-    """What the connection needs of a process of the shim (ChildTransport)."""
-
-    def exited(self, how: Message) -> None:
-        """The process exited; `how` is the message's `exit`."""
-
-    def fed(self, stdin: Message) -> None:
-        """What was fed is in the pipe, or stdin is closed; `stdin` is the message's."""
-
-
-@dataclass(frozen=True)
-class SpawnRequest:
-    """
-    The message `spawn` and its descriptors, which the caller keeps open until the answer.
-
-    check() is called immediately before the message is sent, possibly more than once, and may raise. Then either
-    began(pid, pipes, report) is called, which returns the process that was started as the message `started` reports, or
-    failed(error); once.
-    """
-
-    message: Message
-    descriptors: Sequence[int]
-    check: Callable[[], None]
-    began: Callable[[int, Sequence[int], Message], Child]
-    failed: Callable[[Exception], None]
-
-
 @implementer(IReadDescriptor)
 class ShimConnection:
     """
-    lost(job_ids) is called when the shim has ended; every start that waits has failed by then. job_ids: the starts that
-    the shim had; it may have started a process of each, and nothing else knows of these. Reactor thread.
+    requests: the connection to the spawn thread. lost(job_ids) is called when the shim has ended; every start that
+    waits has failed by then. job_ids: the starts that the shim had; it may have started a process of each, and nothing
+    else knows of these. Reactor thread.
 
     thread_id: of the shim's thread that is the parent of job leaders.
     """
@@ -73,6 +38,7 @@ class ShimConnection:
         self,
         reactor: WatchingReactor,
         channel: Channel,
+        requests: Channel,
         shim_pid: int,
         thread_id: int,
         lost: Callable[[list[str]], None],
@@ -83,14 +49,12 @@ class ShimConnection:
         self._channel = channel
         self._lost = lost
         self._children: dict[str, Child] = {}
-        self._waiting: deque[SpawnRequest] = deque()
-        self._in_flight: dict[str, SpawnRequest] = {}
-        self._recall: Timer | None = None
-        self._recalled = False
+        self._early: dict[str, list[Message]] = {}
         self._flush: Timer | None = None
         self._released: list[str] = []
         self._releasing: Timer | None = None
         self._closed = False
+        self._queue = SpawnQueue(reactor, requests, self._began, self._recall, self._shim_ended)
         reactor.addReader(self)
 
     @property
@@ -100,11 +64,7 @@ class ShimConnection:
 
     def spawn(self, request: SpawnRequest) -> None:
         """Request a process. request.began() or request.failed() is called later, never within this call."""
-        if self._closed:
-            self._reactor.callLater(0, request.failed, OSError(errno.ECONNRESET, "the shim has ended", "shim"))
-            return
-        self._waiting.append(request)
-        self._send_next()
+        self._queue.put(request)
 
     def adopt(self, job_id: str, child: Child) -> None:
         """From now on `child` gets the exit of this job's process, which an earlier worker started."""
@@ -141,8 +101,7 @@ class ShimConnection:
         self._send_released()
         if not leave:
             self._send({"type": "forget"})
-        self._end()
-        self._fail_starts(OSError(errno.EPIPE, "the worker is stopping", "shim"))
+        self._end(OSError(errno.EPIPE, "the worker is stopping", "shim"))
 
     def fileno(self) -> int:
         """Twisted: the watched descriptor."""
@@ -173,69 +132,19 @@ class ShimConnection:
 
     def _received(self, message: Message, descriptors: list[int]) -> None:
         job_id = message.get("job", "")
-        if message["type"] == "exited":
-            child = self._children.get(job_id)
-            if child is not None:
-                child.exited(message["exit"])
-        elif message["type"] == "fed":
-            child = self._children.get(job_id)
-            if child is not None:
-                child.fed(message["stdin"])
-        elif message["type"] == "started":
-            self._began(self._answered(job_id), message, descriptors)
-        elif message["type"] == "failed":
-            self._failed(self._answered(job_id), message)
+        child = self._children.get(job_id)
+        if child is not None:
+            _tell(child, message)
+        elif self._queue.is_in_flight(job_id):  # its start is told by another thread, over another socket
+            self._early.setdefault(job_id, []).append(message)
 
-    def _answered(self, job_id: str) -> SpawnRequest | None:
-        start = self._in_flight.pop(job_id, None)
-        if self._recall is not None:
-            self._recall.cancel()
-            self._recall = None
-        self._recalled = False
-        self._send_next()
-        return start
+    def _began(self, job_id: str, child: Child) -> None:
+        self._children[job_id] = child
+        for message in self._early.pop(job_id, ()):
+            _tell(child, message)
 
-    def _began(self, start: SpawnRequest | None, message: Message, descriptors: list[int]) -> None:
-        if start is None:
-            for fd in descriptors:
-                os.close(fd)
-            return
-        self._children[message["job"]] = start.began(message["pid"], descriptors, message)
-
-    def _failed(self, start: SpawnRequest | None, message: Message) -> None:
-        if start is None:
-            return
-        if message["step"] == RECALLED:
-            self._waiting.appendleft(start)
-            self._send_next()
-            return
-        number = message["errno"]
-        start.failed(OSError(number, os.strerror(number), message["step"] or None))
-
-    def _send_next(self) -> None:
-        """Send waiting requests. While a start hangs they stay here, where they can still be dropped."""
-        while self._waiting and len(self._in_flight) < IN_FLIGHT and not self._recalled and not self._closed:
-            start = self._waiting.popleft()
-            try:
-                start.check()
-                self._in_flight[start.message["job"]] = start
-                released, self._released = self._released, []
-                self._channel.send({**start.message, "release": released}, start.descriptors)
-            except Exception as error:  # from check(), or from the socket when the shim is gone
-                self._in_flight.pop(start.message["job"], None)
-                if isinstance(error, ConnectionError):
-                    error = OSError(error.errno, "the shim has ended", "shim")
-                self._reactor.callLater(0, start.failed, error)
-        self._flush_later()
-        if self._in_flight and self._recall is None and not self._recalled and not self._closed:
-            self._recall = self._reactor.callLater(RECALL_SECONDS, self._recall_others)
-
-    def _recall_others(self) -> None:
-        """The first of the requests in flight hangs: recall those behind it."""
-        self._recall = None
-        self._recalled = True
-        if len(self._in_flight) > 1:
-            self._send({"type": "recall"})
+    def _recall(self) -> None:
+        self._send({"type": "recall"})
 
     def _send(self, message: Message, descriptors: Sequence[int] = ()) -> None:
         if self._closed:
@@ -270,23 +179,22 @@ class ShimConnection:
     def _shim_ended(self) -> None:
         if self._closed:
             return
-        self._end()
-        unanswered = list(self._in_flight)
-        self._fail_starts(OSError(errno.ECONNRESET, "the shim has ended", "shim"))
-        self._lost(unanswered)
+        self._lost(self._end(OSError(errno.ECONNRESET, "the shim has ended", "shim")))
 
-    def _end(self) -> None:
+    def _end(self, error: OSError) -> list[str]:
+        """Returns the jobs of the starts that were not answered, which fail with that error."""
         self._closed = True
         self._reactor.removeReader(self)
         self._channel.close()
-        for timer in (self._recall, self._flush, self._releasing):
+        for timer in (self._flush, self._releasing):
             if timer is not None:
                 timer.cancel()
-        self._recall = self._flush = self._releasing = None
+        self._flush = self._releasing = None
+        return self._queue.close(error)
 
-    def _fail_starts(self, error: OSError) -> None:
-        starts = [*self._in_flight.values(), *self._waiting]
-        self._in_flight.clear()
-        self._waiting.clear()
-        for start in starts:
-            start.failed(error)
+
+def _tell(child: Child, message: Message) -> None:
+    if message["type"] == "exited":
+        child.exited(message["exit"])
+    elif message["type"] == "fed":
+        child.fed(message["stdin"])

@@ -52,12 +52,13 @@ class ShimCannotRun(ShimUnusable):
 @dataclass
 class Handshake:
     """
-    What the shim reports of itself, and its jobs. starting: jobs that are being started. found: a shim ran already,
-    this one or one without jobs that this one replaces.
+    What the shim reports of itself, and its jobs. requests: the connection to its spawn thread. starting: jobs that are
+    being started. found: a shim ran already, this one or one without jobs that this one replaces.
     """
 
     channel: Channel
     hello: Message
+    requests: Channel
     held: list[HeldProcess] = field(default_factory=list)
     starting: list[str] = field(default_factory=list)
     found: bool = False
@@ -79,10 +80,7 @@ def connect(
     shim = ShimSocket(directory)
     try:
         connection = shim.connected()
-        handshake = None if connection is None else _handshake(Channel(connection), defaults, output, version)
-        if handshake is not None and not handshake.held and not handshake.starting:
-            _quit(handshake.channel)
-            handshake = None
+        handshake = None if connection is None else _with_jobs(Channel(connection), defaults, output, version)
         if handshake is None:
             shim.start(reactor, version)
             handshake = _first_handshake(shim, defaults, output, version)
@@ -109,7 +107,7 @@ def check_none_needed(directory: Path) -> None:
             return
         channel = Channel(connection)
         channel.send({"type": "hello", "protocol": _ANY_PROTOCOL})
-        hello = _receive_hello(channel)
+        hello, _ = _receive_hello(channel)
         if hello["jobs"]:
             channel.close()
             raise ShimUnusable(
@@ -123,25 +121,45 @@ def check_none_needed(directory: Path) -> None:
         shim.close()
 
 
+def _with_jobs(channel: Channel, defaults: Mapping[str, Any], output: int, version: str) -> Handshake | None:
+    """The handshake with a shim that was there; None: it had no jobs, and has ended."""
+    handshake = _handshake(channel, defaults, output, version)
+    if handshake is not None and (handshake.held or handshake.starting):
+        return handshake
+    if handshake is not None:
+        handshake.requests.close()
+    _quit(channel)
+    return None
+
+
 def _first_handshake(shim: ShimSocket, defaults: Mapping[str, Any], output: int, version: str) -> Handshake:
     """The handshake with a shim that was just started."""
     try:
         connection = shim.connected()
-        if connection is not None:
-            return _handshake(Channel(connection), defaults, output, version)
+        handshake = None if connection is None else _handshake(Channel(connection), defaults, output, version)
+        if handshake is not None:
+            return handshake
     except ConnectionError as error:
         raise ShimCannotRun(_ENDED_AT_ONCE) from error
     raise ShimCannotRun(_ENDED_AT_ONCE)
 
 
-def _handshake(channel: Channel, defaults: Mapping[str, Any], output: int, version: str) -> Handshake:
+def _handshake(channel: Channel, defaults: Mapping[str, Any], output: int, version: str) -> Handshake | None:
+    """
+    None: it speaks another protocol, and has no jobs.
+
+    Raises:
+        ShimUnusable: it speaks another protocol, and has jobs; or it does not answer.
+    """
     ours = {"protocol": messages.PROTOCOL, "version": version, "pid": os.getpid(), "defaults": dict(defaults)}
     channel.send({"type": "hello", **ours}, [output])
-    hello = _receive_hello(channel)
+    hello, descriptors = _receive_hello(channel)
     if hello["protocol"] != messages.PROTOCOL:
         _check_replaceable(hello)
-        return Handshake(channel, hello)
-    handshake = Handshake(channel, hello)
+        return None
+    requests = socket.socket(fileno=descriptors[0])
+    requests.setblocking(False)
+    handshake = Handshake(channel, hello, Channel(requests))
     while True:
         message, descriptors = _next(channel)
         if message["type"] == "job":
@@ -156,15 +174,15 @@ def _handshake(channel: Channel, defaults: Mapping[str, Any], output: int, versi
             return handshake
 
 
-def _receive_hello(channel: Channel) -> Message:
+def _receive_hello(channel: Channel) -> tuple[Message, list[int]]:
     """
-    The answer to ours. What happens to jobs between connecting and that answer is told as well, and is dropped here,
-    because the records that follow tell it again.
+    The answer to ours, with its descriptors. What happens to jobs between connecting and that answer is told as well,
+    and is dropped here, because the records that follow tell it again.
     """
     while True:
         message, descriptors = _next(channel)
         if message["type"] == "hello":
-            return message
+            return message, descriptors
         for descriptor in descriptors:
             os.close(descriptor)
 

@@ -16,8 +16,8 @@ from zope.interface import implementer
 
 from txworker.base.reactor import WatchingReactor
 from txworker.process.pipes.intermediate import IntermediatePipes
-from txworker.process.shim_connection import SpawnRequest
 from txworker.process.spawn_options import DEFAULT_OPTIONS, SpawnOptions
+from txworker.process.spawn_queue import SpawnRequest
 from txworker.process.transport import ChildTransport, HoldingShim
 from txworker.shim.messages import Message
 

@@ -1,115 +1,112 @@
-"""A job that is being started, and what connects it to the worker: its pipes, and its terminal if it has one."""
+"""
+What connects a job with the shim: its pipes, and its terminal if it has one.
+
+The spawn thread makes all ends and gives the child those that are the child's. The loop gets the others (SCM_RIGHTS,
+because the thread has a descriptor table of its own), and holds the job by them (held_job.py).
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
+from txworker.linux.pipes import fill
 from txworker.linux.terminals import open_terminal
-from txworker.shim.events import Events
-from txworker.shim.feeding import Feeding
-from txworker.shim.held_job import HeldJob
-from txworker.shim.messages import Message
-from txworker.shim.terminal import Terminal
 
-END_OF_TRANSMISSION = b"\x04"
-"""Ctrl-D: a terminal has no other end of its input (VEOF; termios(3))."""
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # the module itself costs a small program a megabyte
+    from typing import Any
 
 
-class Starting:
+class Ends:
     """
-    request: the message `spawn`. pipes: the read ends, by the job's descriptors. stdin: what feeds the job; None: it
-    has no input. child_ends: what the child gets, until close_child_ends(). The loop's thread.
+    request: the message `spawn`. given: its descriptors: a file with the first bytes of stdin, if it has some. The
+    spawn thread.
+
+    child: what the child gets, by its own number; 0 is missing if it has no input.
+    kept: what the loop gets, by name: out, err (read ends), in (what feeds the job), file (what feeds it first), and of
+    a terminal master, slave, printed (the write end of `out`).
+    fed: how many bytes of the file are in the pipe, before the process begins.
     """
 
-    def __init__(self, request: Message) -> None:
-        self.request = request
-        self.pipes: dict[int, int] = {}
-        self.terminal: Terminal | None = None
-        self.stdin: Feeding | None = None
-        self.child_ends: list[int] = []
+    def __init__(self, request: Mapping[str, Any], given: Sequence[int]) -> None:
+        self._request = request
+        self._all = list(given)
+        self.child: dict[int, int] = {}
+        self.kept: dict[str, int] = {"file": given[0]} if given else {}
+        self.fed = 0
 
-    def connect(self, events: Events, high: Callable[[int], int]) -> None:
+    @property
+    def outputs(self) -> list[int]:
+        """What the worker gets: the read ends of stdout, and of stderr if it is separate."""
+        return [self.kept[name] for name in ("out", "err") if name in self.kept]
+
+    @property
+    def waits(self) -> bool:
+        """Whether bytes for stdin wait for room in the pipe."""
+        return "file" in self.kept and self.fed < os.fstat(self.kept["file"]).st_size
+
+    def make(self) -> None:
         """
-        Make the pipes, or the terminal and its pipe. high(fd) gives descriptors that are kept another number.
-
         Raises:
-            OSError: they cannot be made; then call close() and close_child_ends().
+            OSError: they cannot be made; `filename` is "terminal" if it has one.
         """
-        owner = None if self.request["user"] is None else self.request["user"][0]
-        if self.request["terminal"]:
-            self._make_terminal(events, high, owner)
-            return
-        for child_fd in (1, 2)[: 1 + self.request["separate_stderr"]]:
-            write_end = self._make_pipe(child_fd, high)
-            self.child_ends.append(write_end)
-            self._own(write_end)
-
-    def connect_stdin(
-        self, events: Events, high: Callable[[int], int], given: Sequence[int], fed: Callable[[], None]
-    ) -> None:
-        """
-        After connect(): make what feeds the job. given: a file with its first bytes, which stays the caller's; none if
-        the request has no stdin. fed() is called as Feeding.told().
-
-        Raises:
-            OSError: as connect().
-        """
-        if self.terminal is not None:
-            if self.request["feed"]:
-                self.stdin = Feeding(events, high(os.dup(self.terminal.master)), fed, at_end=END_OF_TRANSMISSION)
-            return
-        if not given and not self.request["feed"]:
-            return
-        read_end, write_end = os.pipe()
-        self.child_ends.insert(0, read_end)
-        self._own(read_end)
-        self.stdin = Feeding(events, high(write_end), fed)
-        if given:
-            self.stdin.put(high(os.dup(given[0])), ends=not self.request["feed"])
-
-    def held(self, pid: int, ticks: int) -> HeldJob:
-        """The process runs: begin to move what its terminal prints, and what feeds it."""
-        for one in (self.terminal, self.stdin):
-            if one is not None:
-                one.start()
-        stdin = self.stdin if self.stdin is not None and self.stdin.is_open else None
-        return HeldJob(self.request, pid, ticks, self.pipes, self.terminal, stdin)
-
-    def close_child_ends(self) -> None:
-        """They are the child's, or were passed on to the thread that starts it."""
-        for fd in self.child_ends:
-            os.close(fd)
-        self.child_ends = []
+        if self._request["terminal"]:
+            try:
+                self._make_terminal()
+            except OSError as error:
+                error.filename = "terminal"
+                raise
+        else:
+            self._make_pipes()
 
     def close(self) -> None:
-        """The job was not started."""
-        for fd in self.pipes.values():
+        """Close all; what was passed on stays open there."""
+        for fd in self._all:
             os.close(fd)
-        if self.terminal is not None:
-            self.terminal.close()
-        if self.stdin is not None:
-            self.stdin.close()
+        self._all = []
 
-    def _make_terminal(self, events: Events, high: Callable[[int], int], owner: int | None) -> None:
-        rows, columns = self.request["terminal"]
-        master, slave = open_terminal(rows, columns, owner)
-        self.child_ends.append(slave)
-        try:
-            write_end = self._make_pipe(1, high)
-        except OSError:
-            os.close(master)
-            raise
-        self.terminal = Terminal(events, high(master), high(os.dup(slave)), high(write_end))
+    def _make_pipes(self) -> None:
+        if self.kept or self._request["feed"]:
+            self.child[0], self.kept["in"] = self._pipe()
+            self._own(self.child[0])
+            self._fill()
+        self.kept["out"], self.child[1] = self._pipe()
+        self._own(self.child[1])
+        if self._request["separate_stderr"]:
+            self.kept["err"], self.child[2] = self._pipe()
+            self._own(self.child[2])
+        else:
+            self.child[2] = self.child[1]
+
+    def _fill(self) -> None:
+        """What fits into the pipe is there when the process begins."""
+        if "file" not in self.kept:
+            return
+        os.set_blocking(self.kept["in"], False)
+        size = os.fstat(self.kept["file"]).st_size
+        with suppress(BlockingIOError):
+            while moved := fill(self.kept["in"], self.kept["file"], self.fed, size):
+                self.fed += moved
+
+    def _make_terminal(self) -> None:
+        rows, columns = self._request["terminal"]
+        user = self._request["user"]
+        self.kept["master"], self.kept["slave"] = master, slave = open_terminal(rows, columns, user and user[0])
+        self._all += [master, slave]
+        self.child = dict.fromkeys((0, 1, 2), slave)
+        self.kept["out"], self.kept["printed"] = self._pipe()
+        if self._request["feed"]:
+            self.kept["in"] = os.dup(master)
+            self._all.append(self.kept["in"])
+
+    def _pipe(self) -> tuple[int, int]:
+        ends = os.pipe()
+        self._all += ends
+        return ends
 
     def _own(self, end: int) -> None:
         """Let the job's user open the pipe by its name, as /dev/stderr."""
-        if self.request["user"] is not None:
-            os.fchown(end, self.request["user"][0], self.request["user"][1])
-
-    def _make_pipe(self, child_fd: int, high: Callable[[int], int]) -> int:
-        """Returns the write end."""
-        read_end, write_end = os.pipe()
-        self.pipes[child_fd] = high(read_end)
-        os.set_blocking(self.pipes[child_fd], False)
-        return write_end
+        if self._request["user"] is not None:
+            os.fchown(end, self._request["user"][0], self._request["user"][1])

@@ -69,9 +69,12 @@ class Feeding:
         """As in messages: what the next worker needs to know."""
         return {"taken": self.taken, "busy": self.busy, "open": self.is_open}
 
-    def put(self, file: int, ends: bool) -> None:
-        """Feed the bytes of a file (closed here; -1: none), and then close the input if `ends`. Only when not busy."""
-        self._file, self._offset = file, 0
+    def put(self, file: int, ends: bool, offset: int = 0) -> None:
+        """
+        Feed the bytes of a file (closed here; -1: none), from `offset` on, and then close the input if `ends`. Only
+        when not busy.
+        """
+        self._file, self._offset = file, offset
         self._size = os.fstat(file).st_size if file >= 0 else 0
         if self._at_end and self._size:
             self._in_line = os.pread(file, 1, self._size - 1) not in _ENDS_OF_LINES

@@ -5,18 +5,21 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from txworker.linux.clock import boot_seconds
 from txworker.linux.wait import Exit
+from txworker.shim.events import Events
 from txworker.shim.feeding import Feeding
-from txworker.shim.spawner import SpawnRequest
+from txworker.shim.spawn_thread import Result
 from txworker.shim.terminal import Terminal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # the module itself costs a small program a megabyte
     from typing import Any
 
+END_OF_TRANSMISSION = b"\x04"
+"""Ctrl-D: a terminal has no other end of its input (VEOF; termios(3))."""
 
 _KEPT = ("grace", "cgroup", "separate_stderr", "max_output", "quiet", "terminal", "feed")
 """What is kept of a spawn request; the rest, which may be long, is dropped when the process runs."""
@@ -32,23 +35,22 @@ class HeldJob:
 
     def __init__(
         self,
-        request: SpawnRequest,
-        pid: int,
-        ticks: int,
+        result: Result,
         pipes: dict[int, int],
         terminal: Terminal | None = None,
         stdin: Feeding | None = None,
     ) -> None:
+        request = result.request
         now = time.monotonic()
         self.request = {name: request[name] for name in _KEPT}
         self.id: str = request["job"]
-        self.pid = pid
-        self.ticks = ticks
+        self.pid = result.pid
+        self.ticks = result.ticks
         self.pipes = pipes
         self.terminal = terminal
         self.stdin = stdin
         self.pidfd = -1
-        self.started_wall = boot_seconds() + request["ahead"]
+        self.started_wall = result.wall_time
         self.timeout_at: float | None = None if request["timeout"] is None else now + request["timeout"]
         self.last_output = now
         self.reason: str | None = None
@@ -132,3 +134,26 @@ class HeldJob:
             "system_cpu": self.exit.system_cpu,
             "max_rss_bytes": self.exit.max_rss_bytes,
         }
+
+
+def hold(result: Result, descriptors: Sequence[int], events: Events, told: Callable[[], None]) -> HeldJob:
+    """
+    The job of a process that was just started, by these descriptors, which it closes; without them if there are none.
+    Begin to move what its terminal prints, and what feeds it. told() is called as Feeding.told().
+    """
+    ends = dict(zip(result.names, descriptors, strict=False))
+    pipes = {child_fd: ends[name] for child_fd, name in ((1, "out"), (2, "err")) if name in ends}
+    for fd in pipes.values():
+        os.set_blocking(fd, False)
+    terminal = stdin = None
+    if "master" in ends:
+        terminal = Terminal(events, ends["master"], ends["slave"], ends["printed"])
+        terminal.start()
+    if "in" in ends:
+        stdin = Feeding(events, ends["in"], told, END_OF_TRANSMISSION if terminal is not None else b"")
+        if "file" in ends:
+            stdin.put(ends["file"], not result.request["feed"], result.fed)
+        stdin.start()
+        if not stdin.is_open and not result.request["feed"]:  # the job has got all
+            stdin = None
+    return HeldJob(result, pipes, terminal, stdin)

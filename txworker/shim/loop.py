@@ -1,13 +1,13 @@
 """
-The shim's loop: starts processes for the worker, reports their starts and exits, reaps them, and stands in for a worker
-that is gone.
+The shim's loop: holds the processes that were started for the worker, reports their exits, reaps them, and stands in
+for a worker that is gone.
 
-It never opens, enters or executes a path that a job names; the spawn thread does (spawn_thread.py).
+It never opens, enters or executes a path that a job names; the spawn thread does (spawn_thread.py), which also takes
+the worker's requests.
 """
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import resource
@@ -21,12 +21,11 @@ from txworker.linux.wait import exit_of, exited_child_of_thread, reap
 from txworker.shim import messages
 from txworker.shim.events import Events
 from txworker.shim.feeding import Feeding
-from txworker.shim.held_job import HeldJob
+from txworker.shim.held_job import HeldJob, hold
 from txworker.shim.intermediate import IntermediatePipes
 from txworker.shim.messages import SOCKET_NAME, Message
 from txworker.shim.reachability import Reachability
-from txworker.shim.spawn_thread import SpawnThread, ticks_now
-from txworker.shim.starting import Starting
+from txworker.shim.spawn_thread import Result, SpawnThread
 from txworker.shim.unattended import Unattended
 from txworker.shim.worker_connection import WorkerConnection
 
@@ -39,9 +38,6 @@ _FIRST_WORKER_SECONDS = 30.0
 
 _WITHOUT_WORKER_SECONDS = 1.0
 """How often the loop checks whether it may end, while no worker is connected."""
-
-_SPARE_DESCRIPTORS = 32
-"""Free when a job is started, of a limit of 256 or more: for the next worker's connection, and for what is fed."""
 
 _REAP_SECONDS = 1.0
 """After a SIGCHLD children of the spawn thread that are not jobs are reaped, at most this often."""
@@ -61,9 +57,8 @@ class Loop:
         self._events = Events()
         self._worker = WorkerConnection(self._events, listener, self._received, self._worker_lost)
         self._jobs: dict[str, HeldJob] = {}
-        self._starting: dict[str, Starting] = {}
-        self._inherited: set[str] = set()  # those of _starting that an earlier worker requested
-        self._unwanted: set[str] = set()  # those of _starting that no worker wants any more
+        self._inherited = ""  # the job that is being started because an earlier worker requested it
+        self._unwanted = ""  # the job that is being started although no worker wants it any more
         self._pipes = IntermediatePipes()
         self._unattended = Unattended(self._events, self._jobs, self._pipes)
         self._fed_on: dict[str, Feeding] = {}  # the input of kept leftovers, by the job, which is over
@@ -74,19 +69,21 @@ class Loop:
         self._reap_at: float | None = None
         self._deadline = time.monotonic() + _FIRST_WORKER_SECONDS
         self._keep_above = 3
-        self._descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]  # now: it is lower while a child is started
         self._children = _wake_on_children()
+        thread.is_held = self._jobs.__contains__
 
     def run(self) -> None:
         """Run until there are neither jobs nor a worker, or no worker can come for jobs that have ended."""
-        self._events.watch(self._thread.fileno(), self._spawn_answered)
+        self._events.watch(self._thread.fileno(), self._take_results)
         self._events.watch(self._children, self._child_exited)
         while not self._is_over():
             self._events.wait(self._seconds_to_wait())
         self._events.close()
 
     def _is_over(self) -> bool:
-        if self._worker.is_open or self._starting or self._unattended.keeps or self._fed_on:
+        if self._worker.is_open or self._unattended.keeps or self._fed_on:
+            return False
+        if self._thread.starting or self._thread.has_results:
             return False
         if self._jobs and not (self._unattended.abandoned and all(job.is_over for job in self._jobs.values())):
             return False
@@ -117,12 +114,20 @@ class Loop:
 
     def _worker_lost(self) -> None:
         self._unsent.clear()
-        self._inherited = set(self._starting)
+        self._inherit()
         self._had_worker = True
         if self._directory >= 0 and not self._unattended.active:
             self._unattended.begin(self._directory, self._defaults.get("unattended_seconds", 0.0))
 
+    def _inherit(self) -> None:
+        """The worker has gone: of its requests only the one that is being started counts."""
+        starting = self._thread.disconnect()
+        self._take_results()
+        self._inherited = "" if starting in self._jobs else starting
+
     def _received(self, message: Message, descriptors: list[int]) -> None:
+        if self._thread.has_results:  # the message may be about a job that just began
+            self._take_results()
         getattr(self, f"_on_{message['type']}", self._on_unknown)(message, descriptors)
 
     def _on_unknown(self, message: Message, descriptors: list[int]) -> None:
@@ -149,8 +154,15 @@ class Loop:
         self._defaults = message["defaults"]
         self._keep_above = _lowest_kept(self._defaults["descriptor_limit"][0])
         self._thread.set_defaults(self._defaults)
+        self._inherit()
         self._unsent = list(self._jobs.values())
-        self._worker.send(answer)
+        try:
+            requests = self._thread.connect()
+        except BlockingIOError:  # the thread hangs, and too many workers have come and gone meanwhile
+            self._worker.close()
+            return
+        with requests:
+            self._worker.send(answer, [requests.fileno()])
         self._send_batch()
 
     def _on_listen(self, message: Message, descriptors: list[int]) -> None:
@@ -170,35 +182,8 @@ class Loop:
         batch, self._unsent = self._unsent[: messages.BATCH_JOBS], self._unsent[messages.BATCH_JOBS :]
         for job in batch:
             self._worker.send(job.record(), [fd for _, fd in sorted(job.pipes.items())])
-        starting = list(self._starting) if not self._unsent else []
+        starting = [self._inherited] if self._inherited and not self._unsent else []
         self._worker.send({"type": "lot"} if self._unsent else {"type": "ready", "starting": starting})
-
-    def _on_spawn(self, request: Message, descriptors: list[int]) -> None:
-        released = self._without(request.pop("release"))
-        self._spawn(request, descriptors)
-        for job in released:  # while the thread starts the process
-            self._release(job, keep=False)
-
-    def _spawn(self, request: Message, descriptors: list[int]) -> None:
-        job_id = request["job"]
-        if job_id in self._jobs or job_id in self._starting:
-            _close(descriptors)
-            return
-        starting = Starting(request)
-        step = "terminal" if request["terminal"] else ""
-        try:
-            starting.connect(self._events, self._high)
-            starting.connect_stdin(self._events, self._high, descriptors, lambda: self._fed(job_id))
-            step = ""
-            self._check_spare(starting)
-            self._thread.spawn(request, starting.child_ends)
-            self._starting[job_id] = starting
-        except OSError as error:
-            starting.close()
-            self._worker.send({"type": "failed", "job": job_id, "errno": error.errno or 11, "step": step})
-        finally:
-            starting.close_child_ends()
-            _close(descriptors)
 
     def _on_recall(self, message: Message, descriptors: list[int]) -> None:
         self._thread.recall()
@@ -238,12 +223,13 @@ class Loop:
 
     def _release(self, job: HeldJob, keep: bool) -> None:
         self._close_pidfd(job)
-        reap(job.pid)
-        self._thread.job_pids.discard(job.pid)
+        self._thread.newest = 0  # some are free now; the next job tells how many
         if job.stdin is not None:
             self._release_stdin(job.id, job.stdin, keep)
         if not (keep and self._unattended.keep(self._directory, job)):
             job.close()
+        reap(job.pid)
+        self._thread.job_pids.discard(job.pid)
 
     def _release_stdin(self, job_id: str, stdin: Feeding, keep: bool) -> None:
         if keep and stdin.busy:
@@ -256,40 +242,45 @@ class Loop:
         self._forget_starting()
 
     def _forget_starting(self) -> None:
-        self._unwanted = set(self._starting)
-        self._thread.recall()
+        self._unwanted = self._thread.disconnect()
         self._thread.kill_starting()
 
     def _on_quit(self, message: Message, descriptors: list[int]) -> None:
         if not self._jobs:
             self._worker.refuse()
 
-    def _spawn_answered(self) -> None:
-        job_id, pid, error, step = self._thread.result()
-        starting = self._starting.pop(job_id)
-        if pid:
-            self._started(starting, pid)
-        else:
-            starting.close()
-            self._worker.send({"type": "failed", "job": job_id, "errno": error, "step": step})
+    def _take_results(self) -> None:
+        for result, descriptors in self._thread.results():
+            job_id = result.request["job"]
+            if result.pid:
+                self._started(job_id, result, [self._high(fd) for fd in descriptors])
+            elif job_id == self._inherited:
+                self._worker.send({"type": "failed", "job": job_id, "errno": result.errno, "step": result.step})
+            if job_id == self._inherited:
+                self._inherited = ""
+            if job_id == self._unwanted:
+                self._unwanted = ""
 
-    def _started(self, starting: Starting, pid: int) -> None:
-        request = starting.request
-        if request["job"] in self._unwanted:
-            self._thread.job_pids.discard(pid)
-            os.killpg(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
-            starting.close()
+    def _started(self, job_id: str, result: Result, descriptors: list[int]) -> None:
+        if job_id == self._unwanted:
+            self._thread.job_pids.discard(result.pid)
+            os.killpg(result.pid, signal.SIGKILL)
+            os.waitpid(result.pid, 0)
+            _close(descriptors)
             return
-        job = self._jobs[request["job"]] = starting.held(pid, ticks_now())
-        stdin = job.stdin_record()
-        started = {"type": "started", "job": job.id, "pid": pid, "at": job.started_wall, "stdin": stdin}
-        message = job.record() if job.id in self._inherited else started
-        self._inherited.discard(job.id)
-        self._worker.send(message, [fd for _, fd in sorted(job.pipes.items())])
+        if len(descriptors) < len(result.names):  # too few numbers were free, although the thread counts them
+            os.killpg(result.pid, signal.SIGKILL)
+            _close(descriptors)
+            descriptors = []
+        job = self._jobs[job_id] = hold(result, descriptors, self._events, lambda: self._fed(job_id))
+        self._thread.newest = max(descriptors, default=0)
+        if result.stdin_waits and job.stdin is not None and not job.stdin.busy:
+            self._fed(job_id)
+        if job_id == self._inherited:
+            self._worker.send(job.record(), [fd for _, fd in sorted(job.pipes.items())])
         if self._unattended.active:
             self._unattended.add(job)
-        job.pidfd = self._high(os.pidfd_open(pid))
+        job.pidfd = self._high(os.pidfd_open(job.pid))
         self._events.watch(job.pidfd, lambda: self._exited(job))
 
     def _exited(self, job: HeldJob) -> None:
@@ -323,19 +314,9 @@ class Loop:
         if left > 0:
             return left
         self._reap_at = None
-        if not self._starting:
+        if not self._thread.starting:
             self._thread.reap_others()
         return None
-
-    def _check_spare(self, starting: Starting) -> None:
-        """
-        The descriptors that are kept have the lowest free numbers, so the newest tell how many are left.
-
-        Raises:
-            OSError: too few are free. If none were, no worker could connect, and take the jobs over.
-        """
-        if max(starting.pipes.values()) >= self._descriptors - min(_SPARE_DESCRIPTORS, self._descriptors // 8):
-            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
     def _high(self, fd: int) -> int:
         """

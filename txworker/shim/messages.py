@@ -5,13 +5,16 @@ A message is one JSON object, with descriptors beside it (SCM_RIGHTS). A message
 memfd, which is then the first descriptor. The format is JSON because the two ends may run different versions of Python,
 and because marshal and pickle are not safe to parse.
 
+`spawn`, `started` and `failed` go over a socket of their own, whose other end is the spawn thread's. So what the loop
+says of a job may come before its `started`.
+
 | worker to shim | |
 | --- | --- |
 | hello | protocol, version, pid, defaults (what every job inherits); descriptor: the output directory |
 | listen | descriptors: a bound socket, where workers connect from now on, and the state directory, where its name is |
 | pipes | descriptors: the memfd of the owners and the read ends of the worker's intermediate pipes |
 | more | the worker has received a batch of jobs: send the next one |
-| spawn | job, and how to start it; release: jobs that are over; descriptor: a memfd with its stdin, if `stdin` |
+| spawn | job, and how to start it; descriptor: a memfd with its stdin, if `stdin` |
 | feed | job, end (close its stdin then); descriptor: a memfd with further bytes of its stdin, unless there are none |
 | recall | answer `recalled` to each start that waits behind one that hangs |
 | enforce | job, and what to do while no worker is connected: reason, kill_at |
@@ -22,7 +25,8 @@ and because marshal and pickle are not safe to parse.
 
 | shim to worker | |
 | --- | --- |
-| hello | protocol, version, pid, thread (that spawns), jobs (how many), kept (jobs with leftovers that still print) |
+| hello | protocol, version, pid, thread (that spawns), jobs (how many), kept (jobs with leftovers that still print);
+descriptor: the socket for `spawn`, unless the protocols differ |
 | job | the record of one job; descriptors: the read ends of its pipes |
 | lot | a batch of jobs was sent: answer `more` |
 | ready | all jobs were sent |
@@ -55,7 +59,7 @@ else:
 _encode = json.JSONEncoder(check_circular=False, separators=(",", ":")).encode
 _decode = json.JSONDecoder().decode
 
-PROTOCOL = 3
+PROTOCOL = 4
 """Changes when a worker and a shim of different versions no longer understand each other."""
 
 SOCKET_NAME = "shim.sock"

@@ -3,6 +3,8 @@ The thread that starts jobs' processes, one after another.
 
 vfork suspends the calling thread until the child execs, and a disk or a network that does not answer may delay the exec
 for long. In a thread of its own, such an exec delays other launches, but no exit, no output and no takeover.
+The thread takes the worker's requests and answers them itself (requests.py), because to wake a thread for each is most
+of what a start costs. The loop gets each process that runs before the worker is told of it.
 The thread has its own descriptor table, because the kernel copies the table for each child, and its own umask and
 working directory. Job leaders are its children; orphans that the shim adopts are children of the main thread, to which
 the kernel gives them.
@@ -13,18 +15,22 @@ from __future__ import annotations
 import array
 import errno
 import os
+import resource
+import select
 import signal
 import socket
 import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 
+from txworker.linux.clock import boot_seconds
 from txworker.linux.threads import own_descriptor_table, own_umask, set_name
 from txworker.linux.wait import reap
-from txworker.shim.messages import RECALLED
+from txworker.shim.ends import Ends
+from txworker.shim.requests import Requests
 from txworker.shim.spawner import Spawner, SpawnRequest
 
 TYPE_CHECKING = False
@@ -35,26 +41,52 @@ if TYPE_CHECKING:  # the module itself costs a small program a megabyte
 else:
     Defaults = Mapping
 
-Result = tuple[str, int, int, str]
-"""Job id, pid (0: there is no process), errno, the step that failed."""
+_MOST_DESCRIPTORS = 8
+"""That a job is held by, and more than it ever is."""
+
+_SPARE_DESCRIPTORS = 32
+"""Free when a job is started, of a limit of 256 or more: for the next worker's connection, and for what is fed."""
 
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
+class Result:
+    """
+    A start that has succeeded or failed: pid (0: there is no process); then errno, and the step that failed; or else
+    when it began (wall_time by the job's clock; clock ticks since boot), and what the job is held by: the names of the
+    descriptors (Ends.kept), the bytes of stdin that are in the pipe, and whether the worker was told that more wait.
+    """
+
+    def __init__(self, request: SpawnRequest, pid: int, number: int = 0, step: str = "") -> None:
+        self.request = request
+        self.pid = pid
+        self.errno = number
+        self.step = step
+        self.wall_time = boot_seconds() + request["ahead"]
+        self.ticks = int(time.clock_gettime(time.CLOCK_BOOTTIME) * _TICKS_PER_SECOND)
+        self.names: Sequence[str] = ()
+        self.fed = 0
+        self.stdin_waits = False
+
+
 class SpawnThread:
     """
-    The descriptor fileno() can be read when a start has succeeded or failed; then call result(). The methods are for
+    The descriptor fileno() can be read when a start has succeeded or failed; then call results(). The methods are for
     the loop's thread.
 
-    job_pids: the processes that were started here and not released since.
+    job_pids: the processes that were started here and not released since. newest: the highest number among the loop's
+    newest descriptors, which have the lowest free ones; set by the loop. is_held(job_id) tells whether the loop has
+    that job, which then fails to start again (EEXIST); it is called in the thread.
     """
 
     def __init__(self) -> None:
-        self._results: deque[Result] = deque()
         self.job_pids: set[int] = set()
         self.thread_id = 0
+        self.newest = 0
+        self.is_held: Callable[[str], bool] = lambda job_id: False
+        self._requests = Requests()
+        self._results: deque[Result] = deque()
         self._tasks: deque[tuple[str, Any]] = deque()
-        self._recalled: set[str] = set()
         self._loop_end, self._thread_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._loop_end.setblocking(False)
         self._ready = threading.Event()
@@ -77,29 +109,45 @@ class SpawnThread:
         """The descriptor that can be read when there is a result."""
         return self._loop_end.fileno()
 
-    def result(self) -> Result:
-        """The next result."""
-        self._loop_end.recv(1)
-        return self._results.popleft()
+    @property
+    def has_results(self) -> bool:
+        """Whether results() returns some, now or in a moment."""
+        return bool(self._results)
 
-    def set_defaults(self, defaults: Defaults) -> None:
-        """Set what jobs inherit from now on."""
-        self._put("defaults", defaults, ())
+    def results(self) -> Iterator[tuple[Result, list[int]]]:
+        """The results that there are, each with the descriptors that it names."""
+        with suppress(BlockingIOError):
+            while True:
+                descriptors = _receive(self._loop_end)
+                yield self._results.popleft(), descriptors
 
-    def spawn(self, request: SpawnRequest, descriptors: Sequence[int]) -> None:
-        """
-        Start this in its turn. descriptors: its terminal; or stdin if the job has one, stdout, and stderr if it is
-        separate.
-        """
-        self._put("spawn", request, descriptors)
+    @property
+    def starting(self) -> str:
+        """The job that is being started; empty if there is none."""
+        return self._requests.starting
 
-    def reap_others(self) -> None:
-        """Reap the thread's exited children that are not job leaders: a job started them with CLONE_PARENT."""
-        self._put("reap", None, ())
+    def connect(self) -> socket.socket:
+        """From now on requests come from the other end of the result, which the caller closes; the worker gets it."""
+        theirs, ours, number = self._requests.connect()
+        with ours:
+            self._put("attach", number, [ours.fileno()])
+        return theirs
+
+    def disconnect(self) -> str:
+        """Drop the requests that wait; the job that is being started, if there is one."""
+        return self._requests.disconnect()
 
     def recall(self) -> None:
         """Let the starts that wait fail with RECALLED."""
-        self._recalled.update(request["job"] for kind, request in list(self._tasks) if kind == "spawn")
+        self._requests.recall()
+
+    def set_defaults(self, defaults: Defaults) -> None:
+        """Set what jobs inherit from now on."""
+        self._put("defaults", defaults)
+
+    def reap_others(self) -> None:
+        """Reap the thread's exited children that are not job leaders: a job started them with CLONE_PARENT."""
+        self._put("reap", None)
 
     def kill_starting(self) -> None:
         """Kill the child that hangs in its exec."""
@@ -108,15 +156,14 @@ class SpawnThread:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
 
-    def _put(self, kind: str, what: Any, descriptors: Sequence[int]) -> None:
+    def _put(self, kind: str, what: Any, descriptors: Sequence[int] = ()) -> None:
         """
         Raises:
             BlockingIOError: the thread hangs, and too many tasks wait.
         """
         self._tasks.append((kind, what))
         try:
-            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
-            self._loop_end.sendmsg([b"."], rights)
+            _send(self._loop_end, descriptors)
         except OSError:
             self._tasks.pop()
             raise
@@ -128,65 +175,100 @@ class SpawnThread:
             own_descriptor_table(self._thread_end.fileno())
             self._no_input = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
             self._spawner = Spawner()
+            self._poll = select.poll()
+            self._poll.register(self._thread_end, select.POLLIN)
         except BaseException as error:
             self._problem = error
             return
         finally:
             self._ready.set()
         while True:
-            self._next()
+            for fd, _ in self._poll.poll():
+                if fd == self._thread_end.fileno():
+                    self._task()
+                else:
+                    self._request()
 
-    def _next(self) -> None:
-        _, ancillary, _, _ = self._thread_end.recvmsg(1, socket.CMSG_SPACE(16), socket.MSG_CMSG_CLOEXEC)
-        descriptors = array.array("i")
-        for _, _, data in ancillary:
-            descriptors.frombytes(data)
+    def _task(self) -> None:
+        descriptors = _receive(self._thread_end)
         kind, what = self._tasks.popleft()
-        if kind == "spawn":
-            self._spawn(what, descriptors.tolist())
+        if kind == "attach":
+            self._detach()
+            (fd,) = descriptors
+            self._poll.register(self._requests.attach(what, socket.socket(fileno=fd)), select.POLLIN)
         elif kind == "reap":
             self._reap_others()
         else:
             self._set_defaults(what)
+
+    def _detach(self) -> None:
+        fd = self._requests.detach()
+        if fd is not None:
+            self._poll.unregister(fd)
 
     def _set_defaults(self, defaults: Defaults) -> None:
         self._spawner.environment = defaults["environment"]
         self._spawner.descriptor_limit = tuple(defaults["descriptor_limit"])
         own_umask(defaults["umask"])
 
-    def _spawn(self, request: SpawnRequest, descriptors: list[int]) -> None:
-        job = request["job"]
+    def _request(self) -> None:
         try:
-            self._start(request, descriptors)
+            begun = self._requests.begin()
+        except OSError:  # the worker has gone
+            self._detach()
+            return
+        if begun is None:
+            return
+        request, descriptors = begun
+        ends = Ends(request, descriptors)
+        try:
+            self._spawn(request, ends)
+        finally:
+            ends.close()
+            self._requests.end()
+
+    def _spawn(self, request: SpawnRequest, ends: Ends) -> None:
+        try:
+            self._check_room()
+            if self.is_held(request["job"]):
+                raise FileExistsError(errno.EEXIST, "the shim has a job of that id")
+            ends.make()
+            descriptors = {0: self._no_input, **ends.child}
+            self._spawner.spawn(request, descriptors, lambda pid: self._started(request, pid, ends))
         except OSError as error:
-            self._answer((job, 0, error.errno or 1, str(error.filename or "")))
+            self._failed(Result(request, 0, error.errno or errno.EAGAIN, str(error.filename or "")))
         except Exception:  # a bug: the worker gets EINVAL, and shim.log the traceback
             traceback.print_exc()
-            self._answer((job, 0, errno.EINVAL, ""))
-        finally:
-            for fd in descriptors:
-                os.close(fd)
+            self._failed(Result(request, 0, errno.EINVAL))
 
-    def _start(self, request: SpawnRequest, descriptors: list[int]) -> None:
-        job = request["job"]
-        if job in self._recalled:
-            self._recalled.discard(job)
-            raise OSError(1, RECALLED, RECALLED)
-        fds = self._by_child_fd(request, descriptors)
-        self._spawner.spawn(request, fds, lambda pid: self._answer((job, pid, 0, "")))
+    def _check_room(self) -> None:
+        """
+        Raises:
+            OSError: too few descriptors are free. If none were, no worker could connect, and take the jobs over.
+        """
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        coming = self.newest + _MOST_DESCRIPTORS * len(self._results)
+        if coming >= limit - min(_SPARE_DESCRIPTORS, limit // 8):
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
-    def _answer(self, result: Result) -> None:
-        if result[1]:
-            self.job_pids.add(result[1])
+    def _started(self, request: SpawnRequest, pid: int, ends: Ends) -> None:
+        self.job_pids.add(pid)
+        result = Result(request, pid)
+        result.names, result.fed = list(ends.kept), ends.fed
+        stdin = None
+        if request["feed"]:
+            result.stdin_waits = ends.waits
+            stdin = {"taken": 0, "busy": result.stdin_waits, "open": True}
+        message = {"type": "started", "job": request["job"], "pid": pid, "at": result.wall_time, "stdin": stdin}
         self._results.append(result)
-        self._thread_end.send(b".")
+        _send(self._thread_end, list(ends.kept.values()))
+        self._requests.answer(message, ends.outputs)
 
-    def _by_child_fd(self, request: SpawnRequest, descriptors: list[int]) -> dict[int, int]:
-        if request["terminal"]:
-            return dict.fromkeys((0, 1, 2), descriptors[0])
-        has_input = request["stdin"] or request["feed"]
-        stdin, *outputs = descriptors if has_input else [self._no_input, *descriptors]
-        return {0: stdin, 1: outputs[0], 2: outputs[-1]}
+    def _failed(self, result: Result) -> None:
+        failed = {"type": "failed", "job": result.request["job"], "errno": result.errno, "step": result.step}
+        self._results.append(result)
+        _send(self._thread_end, ())
+        self._requests.answer(failed)
 
     def _reap_others(self) -> None:
         for pid in children_of_thread(self.thread_id):
@@ -194,12 +276,20 @@ class SpawnThread:
                 reap(pid)
 
 
+def _send(end: socket.socket, descriptors: Sequence[int]) -> None:
+    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
+    end.sendmsg([b"."], rights)
+
+
+def _receive(end: socket.socket) -> list[int]:
+    _, ancillary, _, _ = end.recvmsg(1, socket.CMSG_SPACE(4 * _MOST_DESCRIPTORS), socket.MSG_CMSG_CLOEXEC)
+    descriptors = array.array("i")
+    for _, _, data in ancillary:
+        descriptors.frombytes(data)
+    return descriptors.tolist()
+
+
 def children_of_thread(thread_id: int) -> list[int]:
     """The children of one of this process's threads."""
     with open(f"/proc/self/task/{thread_id}/children") as file:
         return list(map(int, file.read().split()))
-
-
-def ticks_now() -> int:
-    """Clock ticks since boot, as the kernel counts the start of a process."""
-    return int(time.clock_gettime(time.CLOCK_BOOTTIME) * _TICKS_PER_SECOND)

@@ -1,0 +1,117 @@
+"""
+The spawn requests of the worker that is connected. They come over a socket of their own, which the spawn thread reads
+and answers itself, so that a start wakes the loop only when the process runs.
+
+The requests of an earlier worker that were not begun are dropped: its successor knows that they were not.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+
+from txworker.shim.messages import RECALLED, Channel, Message
+
+_SEND_BUFFER_BYTES = 512 * 1024
+"""Asked for: room for the requests that a worker sends before an answer, so that each can be recalled."""
+
+
+class Requests:
+    """
+    connect(), disconnect() and recall() are for the loop's thread, the others for the spawn thread.
+
+    starting: the job that is being started, empty if there is none. Any thread.
+    """
+
+    def __init__(self) -> None:
+        self.starting = ""
+        self._lock = threading.Lock()
+        self._connection = 0  # the number of the connection that counts
+        self._loop_end: Channel | None = None
+        self._thread_end: Channel | None = None
+        self._attached = 0  # the number of the connection that the thread has
+
+    def connect(self) -> tuple[socket.socket, socket.socket, int]:
+        """
+        From now on requests come from a new connection: the worker's end of it, the end for attach(), which has to be
+        passed to the thread, and its number. The caller closes both.
+        """
+        self.disconnect()
+        theirs, ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
+        ours.setblocking(False)
+        self._loop_end = Channel(ours.dup())
+        return theirs, ours, self._connection
+
+    def disconnect(self) -> str:
+        """Drop the requests that are not begun; the job that is being started, if there is one."""
+        if self._loop_end is not None:
+            self._loop_end.close()
+            self._loop_end = None
+        with self._lock:
+            self._connection += 1
+            return self.starting
+
+    def recall(self) -> None:
+        """Answer RECALLED to the requests that are not begun."""
+        if self._loop_end is None:
+            return
+        with suppress(OSError):  # the last one; or the worker is gone
+            while True:
+                message, descriptors = self._loop_end.receive()
+                _close(descriptors)
+                self._loop_end.send({"type": "failed", "job": message["job"], "errno": 1, "step": RECALLED})
+
+    def attach(self, number: int, connection: socket.socket) -> int:
+        """The thread's end of that connection; returns the descriptor to wait for."""
+        self.detach()
+        self._thread_end, self._attached = Channel(connection), number
+        return connection.fileno()
+
+    def detach(self) -> int | None:
+        """Close the thread's end; the descriptor that it had."""
+        fd = None
+        if self._thread_end is not None:
+            fd = self._thread_end.fileno()
+            self._thread_end.close()
+            self._thread_end = None
+        return fd
+
+    def begin(self) -> tuple[Message, list[int]] | None:
+        """
+        The next request and its descriptors; None: there is none that counts. Its job is `starting` until end().
+
+        Raises:
+            ConnectionError: the worker has gone.
+        """
+        assert self._thread_end is not None
+        try:
+            message, descriptors = self._thread_end.receive()
+        except BlockingIOError:  # it was recalled
+            return None
+        with self._lock:
+            if self._attached == self._connection:
+                self.starting = message["job"]
+                return message, descriptors
+        _close(descriptors)
+        return None
+
+    def end(self) -> None:
+        """What begin() returned has been answered."""
+        self.starting = ""
+
+    def answer(self, message: Message, descriptors: Sequence[int] = ()) -> None:
+        """Answer it. A worker that has gone hears nothing."""
+        if self._thread_end is None:
+            return
+        with suppress(OSError):
+            self._thread_end.flush()
+            self._thread_end.send(message, descriptors)
+
+
+def _close(descriptors: Sequence[int]) -> None:
+    for fd in descriptors:
+        os.close(fd)
