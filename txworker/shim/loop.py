@@ -103,9 +103,10 @@ class Loop:
 
     def _abandon(self) -> None:
         """End all jobs, because no worker will ever connect."""
+        running = sum(job.exit is None for job in self._jobs.values())
         print(
             f"{time.strftime('%FT%T%z')} The shim (pid {os.getpid()}) has no worker, and none can connect, because"
-            f" {SOCKET_NAME} was removed from the state directory: ending {len(self._jobs)} jobs.",
+            f" {SOCKET_NAME} was removed from the state directory: ending {running} jobs.",
             file=sys.stderr,
             flush=True,
         )
