@@ -79,6 +79,20 @@ class ShimConnectionTests(SynchronousTestCase):
         self.answered("a")
         self.assertEqual(([{"taken": 0}], [EXIT]), (self.child.reports, self.child.exits))
 
+    def test_released_as_it_begins(self) -> None:
+        """A process whose pipes could not be watched is not the shim's any more, and is told nothing."""
+        released = SpawnRequest(
+            {"type": "spawn", "job": "a"}, (), lambda: None, self.release_at_once, self.failed.append
+        )
+        self.connection.spawn(released)
+        self.answer("exited", "a", exit=EXIT)
+        self.answered("a")
+        self.assertEqual(([], 0), (self.child.exits, self.connection.job_count))
+
+    def release_at_once(self, pid: int, pipes: object, report: object) -> FakeChild:
+        self.connection.release("a", keep=False)
+        return self.child
+
     def test_recall(self) -> None:
         """When a start hangs, the loop is asked to recall those behind it."""
         self.start("hangs", "b")

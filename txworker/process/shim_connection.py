@@ -139,8 +139,11 @@ class ShimConnection:
             self._early.setdefault(job_id, []).append(message)
 
     def _began(self, job_id: str, child: Child) -> None:
+        early = self._early.pop(job_id, ())
+        if job_id in self._released:  # its pipes could not be watched
+            return
         self._children[job_id] = child
-        for message in self._early.pop(job_id, ()):
+        for message in early:
             _tell(child, message)
 
     def _recall(self) -> None:
