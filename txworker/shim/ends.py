@@ -7,6 +7,7 @@ because the thread has a descriptor table of its own), and holds the job by them
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -50,8 +51,10 @@ class Ends:
     def make(self) -> None:
         """
         Raises:
-            OSError: they cannot be made; `filename` is "terminal" if it has one.
+            OSError: they cannot be made; `filename` is "terminal" if it has one. Or the file did not arrive.
         """
+        if self._request["stdin"] and "file" not in self.kept:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         if self._request["terminal"]:
             try:
                 self._make_terminal()
