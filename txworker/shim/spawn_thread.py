@@ -183,11 +183,17 @@ class SpawnThread:
         finally:
             self._ready.set()
         while True:
+            self._next()
+
+    def _next(self) -> None:
+        try:
             for fd, _ in self._poll.poll():
                 if fd == self._thread_end.fileno():
                     self._task()
                 else:
                     self._request()
+        except Exception:  # a bug, of which shim.log has the traceback; without this thread no job could start
+            traceback.print_exc()
 
     def _task(self) -> None:
         descriptors = _receive(self._thread_end)
