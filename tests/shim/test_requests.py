@@ -67,26 +67,28 @@ class RequestsTests(SynchronousTestCase):
         self.assertEqual((None, "hangs"), (self.begun(), self.requests.starting))
 
     def test_worker_has_gone(self) -> None:
-        """What it requested and was not begun is dropped, with its descriptors; the start under way is named."""
+        """What it requested and was not begun is returned, with its descriptors; the start under way is named."""
         self.request("a")
         with closing(socket.socket()) as given:
             self.worker.send({"type": "spawn", "job": "b"}, [given.fileno()])
         self.begun()
         self.worker.close()
-        self.assertEqual("a", self.requests.disconnect())
+        starting, ((left, (descriptor,)),) = self.requests.disconnect()
+        os.close(descriptor)
+        self.assertEqual(("a", "b"), (starting, left["job"]))
         self.requests.answer({"type": "started", "job": "a"})
         self.requests.end()
-        self.assertEqual((None, ""), (self.begun(), self.requests.starting))
+        self.assertEqual("", self.requests.starting)
         self.assertRaises(ConnectionError, self.requests.begin)
         self.requests.detach()
         self.assertEqual(self.before, len(os.listdir("/proc/self/fd")))
 
     def test_next_worker(self) -> None:
-        """The next worker's requests count; what an earlier one has sent does not, even before its end is seen."""
+        """The next worker's requests count; an earlier one's do not, even before the thread sees its end."""
         self.request("old")
         earlier = self.worker
         theirs, ours, number = self.requests.connect()
-        self.assertEqual((None, ""), (self.begun(), self.requests.starting))
+        self.assertRaises(ConnectionError, self.requests.begin)
         self.requests.attach(number, ours)
         self.worker = Channel(theirs)
         self.request("new")
@@ -97,4 +99,4 @@ class RequestsTests(SynchronousTestCase):
         """Before a worker connects, and after it has gone, there is nothing to recall or to drop."""
         requests = Requests()
         requests.recall()
-        self.assertEqual(("", None), (requests.disconnect(), requests.detach()))
+        self.assertEqual((("", []), None), (requests.disconnect(), requests.detach()))

@@ -16,6 +16,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 
 from txworker.linux.wait import exit_of, exited_child_of_thread, reap
 from txworker.shim import messages
@@ -57,8 +58,8 @@ class Loop:
         self._events = Events()
         self._worker = WorkerConnection(self._events, listener, self._received, self._worker_lost)
         self._jobs: dict[str, HeldJob] = {}
-        self._inherited = ""  # the job that is being started because an earlier worker requested it
-        self._unwanted = ""  # the job that is being started although no worker wants it any more
+        self._inherited: set[str] = set()  # jobs that are being started because an earlier worker requested them
+        self._unwanted: set[str] = set()  # jobs that are being started although no worker wants them any more
         self._pipes = IntermediatePipes()
         self._unattended = Unattended(self._events, self._jobs, self._pipes)
         self._fed_on: dict[str, Feeding] = {}  # the input of kept leftovers, by the job, which is over
@@ -83,7 +84,7 @@ class Loop:
     def _is_over(self) -> bool:
         if self._worker.is_open or self._unattended.keeps or self._fed_on:
             return False
-        if self._thread.starting or self._thread.has_results:
+        if self._inherited or self._thread.starting or self._thread.has_results:
             return False
         if self._jobs and not (self._unattended.abandoned and all(job.is_over for job in self._jobs.values())):
             return False
@@ -121,10 +122,16 @@ class Loop:
             self._unattended.begin(self._directory, self._defaults.get("unattended_seconds", 0.0))
 
     def _inherit(self) -> None:
-        """The worker has gone: of its requests only the one that is being started counts."""
-        starting = self._thread.disconnect()
+        """The worker has gone: what it had requested is started all the same."""
+        starting, left = self._thread.disconnect()
         self._take_results()
-        self._inherited = "" if starting in self._jobs else starting
+        if starting and starting not in self._jobs:
+            self._inherited.add(starting)
+        for request, descriptors in left:
+            with suppress(BlockingIOError):  # the thread hangs, and thousands wait: the job was not started
+                self._thread.spawn(request, descriptors)
+                self._inherited.add(request["job"])
+            _close(descriptors)
 
     def _received(self, message: Message, descriptors: list[int]) -> None:
         if self._thread.has_results:  # the message may be about a job that just began
@@ -183,7 +190,7 @@ class Loop:
         batch, self._unsent = self._unsent[: messages.BATCH_JOBS], self._unsent[messages.BATCH_JOBS :]
         for job in batch:
             self._worker.send(job.record(), [fd for _, fd in sorted(job.pipes.items())])
-        starting = [self._inherited] if self._inherited and not self._unsent else []
+        starting = [] if self._unsent else sorted(self._inherited)
         self._worker.send({"type": "lot"} if self._unsent else {"type": "ready", "starting": starting})
 
     def _on_recall(self, message: Message, descriptors: list[int]) -> None:
@@ -243,7 +250,10 @@ class Loop:
         self._forget_starting()
 
     def _forget_starting(self) -> None:
-        self._unwanted = self._thread.disconnect()
+        starting, left = self._thread.disconnect()
+        for _, descriptors in left:
+            _close(descriptors)
+        self._unwanted = {*self._inherited, starting}
         self._thread.kill_starting()
 
     def _on_quit(self, message: Message, descriptors: list[int]) -> None:
@@ -255,15 +265,13 @@ class Loop:
             job_id = result.request["job"]
             if result.pid:
                 self._started(job_id, result, [self._high(fd) for fd in descriptors])
-            elif job_id == self._inherited:
+            elif job_id in self._inherited:
                 self._worker.send({"type": "failed", "job": job_id, "errno": result.errno, "step": result.step})
-            if job_id == self._inherited:
-                self._inherited = ""
-            if job_id == self._unwanted:
-                self._unwanted = ""
+            self._inherited.discard(job_id)
+            self._unwanted.discard(job_id)
 
     def _started(self, job_id: str, result: Result, descriptors: list[int]) -> None:
-        if job_id == self._unwanted:
+        if job_id in self._unwanted:
             self._thread.job_pids.discard(result.pid)
             os.killpg(result.pid, signal.SIGKILL)
             os.waitpid(result.pid, 0)
@@ -277,7 +285,7 @@ class Loop:
         self._thread.newest = max(descriptors, default=0)
         if result.stdin_waits and job.stdin is not None and not job.stdin.busy:
             self._fed(job_id)
-        if job_id == self._inherited:
+        if job_id in self._inherited:
             self._worker.send(job.record(), [fd for _, fd in sorted(job.pipes.items())])
         if self._unattended.active:
             self._unattended.add(job)

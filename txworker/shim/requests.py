@@ -2,7 +2,8 @@
 The spawn requests of the worker that is connected. They come over a socket of their own, which the spawn thread reads
 and answers itself, so that a start wakes the loop only when the process runs.
 
-The requests of an earlier worker that were not begun are dropped: its successor knows that they were not.
+When a worker has gone, the loop takes the requests that were not begun, because their jobs are recorded: it has them
+started, and the next worker finds the jobs.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class Requests:
 
     def __init__(self) -> None:
         self.starting = ""
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # held while a request is read: it is either begun or left to disconnect()
         self._connection = 0  # the number of the connection that counts
         self._loop_end: Channel | None = None
         self._thread_end: Channel | None = None
@@ -46,14 +47,21 @@ class Requests:
         self._loop_end = Channel(ours.dup())
         return theirs, ours, self._connection
 
-    def disconnect(self) -> str:
-        """Drop the requests that are not begun; the job that is being started, if there is one."""
-        if self._loop_end is not None:
-            self._loop_end.close()
-            self._loop_end = None
+    def disconnect(self) -> tuple[str, list[tuple[Message, list[int]]]]:
+        """
+        From now on no request counts. Returns the job that is being started (empty if there is none), and the requests
+        that are not begun, each with its descriptors, which the caller closes.
+        """
+        left: list[tuple[Message, list[int]]] = []
         with self._lock:
             self._connection += 1
-            return self.starting
+            if self._loop_end is not None:
+                with suppress(OSError):  # that was the last one
+                    while True:
+                        left.append(self._loop_end.receive())
+                self._loop_end.close()
+                self._loop_end = None
+            return self.starting, left
 
     def recall(self) -> None:
         """Answer RECALLED to the requests that are not begun."""
@@ -82,25 +90,28 @@ class Requests:
 
     def begin(self) -> tuple[Message, list[int]] | None:
         """
-        The next request and its descriptors; None: there is none that counts. Its job is `starting` until end().
+        The next request and its descriptors; None: it was recalled. Its job is `starting` until end().
 
         Raises:
             ConnectionError: the worker has gone.
         """
         assert self._thread_end is not None
-        try:
-            message, descriptors = self._thread_end.receive()
-        except BlockingIOError:  # it was recalled
-            return None
         with self._lock:
-            if self._attached == self._connection:
-                self.starting = message["job"]
-                return message, descriptors
-        _close(descriptors)
-        return None
+            if self._attached != self._connection:
+                raise ConnectionResetError
+            try:
+                message, descriptors = self._thread_end.receive()
+            except BlockingIOError:
+                return None
+            self.starting = message["job"]
+        return message, descriptors
+
+    def begin_left(self, job_id: str) -> None:
+        """One that disconnect() returned is begun; its job is `starting` until end()."""
+        self.starting = job_id
 
     def end(self) -> None:
-        """What begin() returned has been answered."""
+        """What was begun is done, whether there is a process or not."""
         self.starting = ""
 
     def answer(self, message: Message, descriptors: Sequence[int] = ()) -> None:

@@ -133,9 +133,18 @@ class SpawnThread:
             self._put("attach", number, [ours.fileno()])
         return theirs
 
-    def disconnect(self) -> str:
-        """Drop the requests that wait; the job that is being started, if there is one."""
-        return self._requests.disconnect()
+    def disconnect(self) -> tuple[str, list[tuple[SpawnRequest, list[int]]]]:
+        """As Requests.disconnect()."""
+        return self._requests.disconnect()  # type: ignore[return-value]  # a Message is one
+
+    def spawn(self, request: SpawnRequest, descriptors: Sequence[int]) -> None:
+        """
+        Start what a worker that has gone had requested, in its turn. The descriptors stay the caller's.
+
+        Raises:
+            BlockingIOError: the thread hangs, and too many tasks wait.
+        """
+        self._put("spawn", request, descriptors)
 
     def recall(self) -> None:
         """Let the starts that wait fail with RECALLED."""
@@ -202,6 +211,9 @@ class SpawnThread:
             self._detach()
             (fd,) = descriptors
             self._poll.register(self._requests.attach(what, socket.socket(fileno=fd)), select.POLLIN)
+        elif kind == "spawn":
+            self._requests.begin_left(what["job"])
+            self._begin(what, descriptors)
         elif kind == "reap":
             self._reap_others()
         else:
@@ -223,9 +235,10 @@ class SpawnThread:
         except OSError:  # the worker has gone
             self._detach()
             return
-        if begun is None:
-            return
-        request, descriptors = begun
+        if begun is not None:
+            self._begin(*begun)
+
+    def _begin(self, request: SpawnRequest, descriptors: list[int]) -> None:
         ends = Ends(request, descriptors)
         try:
             self._spawn(request, ends)
