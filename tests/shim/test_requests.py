@@ -67,15 +67,15 @@ class RequestsTests(SynchronousTestCase):
         self.assertEqual((None, "hangs"), (self.begun(), self.requests.starting))
 
     def test_worker_has_gone(self) -> None:
-        """What it requested and was not begun is returned, with its descriptors; the start under way is named."""
+        """What it requested and was not begun is returned, with its descriptors; the start under way goes on."""
         self.request("a")
         with closing(socket.socket()) as given:
             self.worker.send({"type": "spawn", "job": "b"}, [given.fileno()])
         self.begun()
         self.worker.close()
-        starting, ((left, (descriptor,)),) = self.requests.disconnect()
+        ((left, (descriptor,)),) = self.requests.disconnect()
         os.close(descriptor)
-        self.assertEqual(("a", "b"), (starting, left["job"]))
+        self.assertEqual(("a", "b"), (self.requests.starting, left["job"]))
         self.requests.answer({"type": "started", "job": "a"})
         self.requests.end()
         self.assertEqual("", self.requests.starting)
@@ -99,4 +99,4 @@ class RequestsTests(SynchronousTestCase):
         """Before a worker connects, and after it has gone, there is nothing to recall or to drop."""
         requests = Requests()
         requests.recall()
-        self.assertEqual((("", []), None), (requests.disconnect(), requests.detach()))
+        self.assertEqual(([], None), (requests.disconnect(), requests.detach()))

@@ -84,7 +84,7 @@ class Loop:
     def _is_over(self) -> bool:
         if self._worker.is_open or self._unattended.keeps or self._fed_on:
             return False
-        if self._inherited or self._thread.starting or self._thread.has_results:
+        if self._inherited or self._thread.pending():
             return False
         if self._jobs and not (self._unattended.abandoned and all(job.is_over for job in self._jobs.values())):
             return False
@@ -123,10 +123,9 @@ class Loop:
 
     def _inherit(self) -> None:
         """The worker has gone: what it had requested is started all the same."""
-        starting, left = self._thread.disconnect()
+        left = self._thread.disconnect()
         self._take_results()
-        if starting and starting not in self._jobs:
-            self._inherited.add(starting)
+        self._inherited |= self._thread.pending()
         for request, descriptors in left:
             with suppress(BlockingIOError):  # the thread hangs, and thousands wait: the job was not started
                 self._thread.spawn(request, descriptors)
@@ -250,10 +249,9 @@ class Loop:
         self._forget_starting()
 
     def _forget_starting(self) -> None:
-        starting, left = self._thread.disconnect()
-        for _, descriptors in left:
+        for _, descriptors in self._thread.disconnect():
             _close(descriptors)
-        self._unwanted = {*self._inherited, starting}
+        self._unwanted = self._inherited | self._thread.pending()
         self._thread.kill_starting()
 
     def _on_quit(self, message: Message, descriptors: list[int]) -> None:

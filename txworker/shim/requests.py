@@ -47,10 +47,10 @@ class Requests:
         self._loop_end = Channel(ours.dup())
         return theirs, ours, self._connection
 
-    def disconnect(self) -> tuple[str, list[tuple[Message, list[int]]]]:
+    def disconnect(self) -> list[tuple[Message, list[int]]]:
         """
-        From now on no request counts. Returns the job that is being started (empty if there is none), and the requests
-        that are not begun, each with its descriptors, which the caller closes.
+        From now on no request counts. Returns those that are not begun, each with its descriptors, which the caller
+        closes.
         """
         left: list[tuple[Message, list[int]]] = []
         with self._lock:
@@ -61,7 +61,7 @@ class Requests:
                         left.append(self._loop_end.receive())
                 self._loop_end.close()
                 self._loop_end = None
-            return self.starting, left
+        return left
 
     def recall(self) -> None:
         """Answer RECALLED to the requests that are not begun."""

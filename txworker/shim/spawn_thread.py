@@ -114,6 +114,11 @@ class SpawnThread:
         """Whether results() returns some, now or in a moment."""
         return bool(self._results)
 
+    def pending(self) -> set[str]:
+        """The jobs that are begun, and whose results have not been taken."""
+        starting = self._requests.starting  # first: a job is in _results before it is no longer the one
+        return {starting, *(result.request["job"] for result in list(self._results))} - {""}
+
     def results(self) -> Iterator[tuple[Result, list[int]]]:
         """The results that there are, each with the descriptors that it names."""
         with suppress(BlockingIOError):
@@ -133,7 +138,7 @@ class SpawnThread:
             self._put("attach", number, [ours.fileno()])
         return theirs
 
-    def disconnect(self) -> tuple[str, list[tuple[SpawnRequest, list[int]]]]:
+    def disconnect(self) -> list[tuple[SpawnRequest, list[int]]]:
         """As Requests.disconnect()."""
         return self._requests.disconnect()  # type: ignore[return-value]  # a Message is one
 
@@ -244,7 +249,6 @@ class SpawnThread:
             self._spawn(request, ends)
         finally:
             ends.close()
-            self._requests.end()
 
     def _spawn(self, request: SpawnRequest, ends: Ends) -> None:
         try:
@@ -280,12 +284,17 @@ class SpawnThread:
             stdin = {"taken": 0, "busy": result.stdin_waits, "open": True}
         message = {"type": "started", "job": request["job"], "pid": pid, "at": result.wall_time, "stdin": stdin}
         self._results.append(result)
-        _send(self._thread_end, list(ends.kept.values()))
+        self._requests.end()
+        try:
+            _send(self._thread_end, list(ends.kept.values()))
+        except OSError:  # too many are in flight (ETOOMANYREFS, unix(7)): the loop ends the job
+            _send(self._thread_end, ())
         self._requests.answer(message, ends.outputs)
 
     def _failed(self, result: Result) -> None:
         failed = {"type": "failed", "job": result.request["job"], "errno": result.errno, "step": result.step}
         self._results.append(result)
+        self._requests.end()
         _send(self._thread_end, ())
         self._requests.answer(failed)
 
