@@ -111,6 +111,24 @@ def test_before_the_worker_reads_the_answer(a_daemon: ADaemon, again: Again, tmp
 
 
 @pytest.mark.slow
+def test_start_that_hangs_in_a_takeover(a_daemon: ADaemon, again: Again, tmp_path: Path) -> None:
+    """The next worker does not wait for it, and says that the job did not start: so it is ended when it does."""
+    worker = a_daemon()
+    with exec_that_waits(tmp_path, SCRIPT) as (program, tried):
+        call = worker.stub.StartJob.future(pb.StartJobReq(path=str(program)), timeout=LIMIT)
+        assert tried.wait(LIMIT)
+        worker.stop(signal.SIGKILL)
+        with pytest.raises(grpc.RpcError):
+            call.result()
+        after = again(worker)
+        assert _jobs(after) == []
+    wait_until(lambda: " started after all, as pid " in after.log())
+    pid = int(after.log().partition(" started after all, as pid ")[2].partition(",")[0])
+    wait_until(lambda: not runs(pid))
+    assert after.end(after.start("echo", "next")).job.state == pb.JOB_STATE_SUCCEEDED
+
+
+@pytest.mark.slow
 def test_while_it_asks_the_shim(a_daemon: ADaemon, again: Again) -> None:
     """Killed in the takeover, twice in a row, when it has the lease and waits for the shim's first word."""
     worker = a_daemon()

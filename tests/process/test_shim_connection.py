@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from signal import SIGKILL
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -92,6 +93,18 @@ class ShimConnectionTests(SynchronousTestCase):
     def release_at_once(self, pid: int, pipes: object, report: object) -> FakeChild:
         self.connection.release("a", keep=False)
         return self.child
+
+    def test_late_start(self) -> None:
+        """A job that an earlier worker requested, and that starts after the takeover, is ended and released."""
+        killed: list[tuple[int, int]] = []
+        self.patch(os, "killpg", lambda pid, number: killed.append((pid, number)))
+        reading, writing = os.pipe()
+        self.answer("job", "late", (reading,), pid=77)
+        os.close(reading)
+        self.assertRaises(BrokenPipeError, os.write, writing, b"x")
+        os.close(writing)
+        self.readers.clock.advance(0.01)
+        self.assertEqual(([(77, SIGKILL)], [["late"]]), (killed, self.releases()))
 
     def test_recall(self) -> None:
         """When a start hangs, the loop is asked to recall those behind it."""

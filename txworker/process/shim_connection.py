@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import errno
+import os
+import signal
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from twisted.internet.interfaces import IReadDescriptor
 from twisted.python.failure import Failure
@@ -137,6 +140,19 @@ class ShimConnection:
             _tell(child, message)
         elif self._queue.is_in_flight(job_id):  # its start is told by another thread, over another socket
             self._early.setdefault(job_id, []).append(message)
+        elif message["type"] == "job":
+            self._end_late_start(message)
+        for fd in descriptors:
+            os.close(fd)
+
+    def _end_late_start(self, record: Message) -> None:
+        """An earlier worker's start hung while this one took over, and the job's record says that it did not start."""
+        self._log.warn(
+            "Job {job_id} started after all, as pid {pid}, and is ended.", job_id=record["job"], pid=record["pid"]
+        )
+        with suppress(ProcessLookupError):
+            os.killpg(record["pid"], signal.SIGKILL)
+        self.release(record["job"], keep=False)
 
     def _began(self, job_id: str, child: Child) -> None:
         early = self._early.pop(job_id, ())
