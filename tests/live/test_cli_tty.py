@@ -117,7 +117,8 @@ def test_taken_over(a_daemon: Callable[..., Daemon], again: Again) -> None:
         worker.stop(signal.SIGKILL)
         screen.sees("connection lost, resuming at byte ")
         proxy.upstream = again(worker).addr
-        screen.sees("the worker answers again\r\n")
+        screen.type("echo ba'ck'\r")
+        screen.sees("\nback\r\n")
         screen.resize(20, 70)
         screen.type("until [ \"$(stty size)\" = '20 70' ]; do sleep 0.02; done; echo kept=$kept; exit 3\r")
         screen.sees("\nkept=yes\r\n")
