@@ -22,13 +22,13 @@ from txworker.linux.procfs import ProcessTable
 
 CHAIN = """
 import os, sys
-while True:
+for _ in range(100_000):
     if os.fork():
         os._exit(0)
     os.setsid()
     open(sys.argv[1], "a").write(f"{os.getpid()}\\n")
 """
-"""Forks a successor as fast as it can; each leads a session of its own."""
+"""Forks a successor as fast as it can, some minutes at most; each leads a session of its own."""
 
 
 SUCCESSOR = """
@@ -48,16 +48,21 @@ def ended(job: RecordedJob | None, known: str = "", seconds: float = 4.0) -> int
     return int(subprocess.check_output(command, text=True, timeout=LIMIT))
 
 
-def a_job(script: str, mark: str, place: Path) -> RecordedJob:
-    """Started as a worker starts one, by somebody who has ended since."""
+def started(script: str, mark: str, place: Path) -> int:
+    """The pid of a job that is started as a worker starts one, by a process that has ended since."""
     start = (
         "import subprocess; null = subprocess.DEVNULL; print(subprocess.Popen("
         f"['bash', '-c', {script!r}], start_new_session=True, stdout=null, stderr=null).pid)"
     )
     environment = {**os.environ, JOB_ID_VARIABLE: mark}
-    pid = int(
+    return int(
         subprocess.check_output([sys.executable, "-c", start], env=environment, cwd=place, text=True, timeout=LIMIT)
     )
+
+
+def a_job(script: str, mark: str, place: Path) -> RecordedJob:
+    """The same, as it is recorded."""
+    pid = started(script, mark, place)
     process = ProcessTable().read(pid)
     assert process is not None
     return RecordedJob(mark, pid, process.start)
@@ -117,7 +122,7 @@ def test_chain(tmp_path: Path, mark: str, bystander: subprocess.Popen[bytes]) ->
     """A job that forks successors without pause is caught, by its mark, also when nothing else is known of it."""
     place = tmp_path / "pids"
     (tmp_path / "chain.py").write_text(CHAIN)
-    a_job(f"exec {sys.executable} chain.py {place}", mark, tmp_path)
+    started(f"exec {sys.executable} chain.py {place}", mark, tmp_path)
     wait_until(lambda: place.exists() and len(place.read_text().split()) > 50)
     assert ended(None, mark) >= 1
     assert marked(mark) == []
