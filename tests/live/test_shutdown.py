@@ -17,7 +17,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tests.support.daemon import LIMIT, TWISTD, Daemon, wait_until
-from tests.support.hanging import exec_that_waits
+from tests.support.hanging import exec_that_waits, open_that_waits
 from tests.support.scheduler import SchedulerStandIn
 from txworker.linux.procfs import ProcessTable
 from txworker.pb import worker_pb2 as pb
@@ -200,19 +200,7 @@ def test_launch_that_is_late(a_daemon: Callable[..., Daemon], tmp_path: Path) ->
 def test_disk_that_hangs(a_daemon: Callable[..., Daemon]) -> None:
     """A thread that waits for a file for ever, here for the configuration, holds up the end by two seconds or so."""
     worker = a_daemon()
-    worker.config.unlink()
-    os.mkfifo(worker.config)
-    worker.process.send_signal(signal.SIGHUP)
-    written = wait_until(lambda: _opened(worker.config))
-    try:
+    with open_that_waits(worker.config) as tried:
+        worker.process.send_signal(signal.SIGHUP)
+        assert tried.wait(LIMIT)
         assert worker.stop(limit_seconds=10.0) == 0
-    finally:
-        os.close(written)
-
-
-def _opened(fifo: Path) -> int:
-    """The other end of the FIFO once it is open for reading; 0: it is not yet."""
-    try:
-        return os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
-    except OSError:
-        return 0

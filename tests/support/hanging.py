@@ -1,4 +1,4 @@
-"""A program whose exec hangs, as on a disk or a network that does not answer."""
+"""Files whose opening hangs, as on a disk or a network that does not answer."""
 
 from __future__ import annotations
 
@@ -13,19 +13,26 @@ from pathlib import Path
 
 @contextmanager
 def exec_that_waits(place: Path, script: str) -> Iterator[tuple[Path, threading.Event]]:
-    """
-    A script that no process can open inside, because this process holds a lease on it (fcntl(2)). Yields its path, and
-    an event that is set when a process tries to open it. Main thread, as signal.signal() requires.
-    """
+    """A script that no process can open inside. Yields its path, and the event of open_that_waits()."""
     program = place / "program"
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)
+    with open_that_waits(program) as tried:
+        yield program, tried
+
+
+@contextmanager
+def open_that_waits(file: Path) -> Iterator[threading.Event]:
+    """
+    Inside no other process can open the file, because this process holds a lease on it (fcntl(2)). Yields an event that
+    is set when one tries. Main thread, as signal.signal() requires.
+    """
     tried = threading.Event()
     before = signal.signal(signal.SIGIO, lambda number, frame: tried.set())
-    lease = os.open(program, os.O_RDONLY)
+    lease = os.open(file, os.O_RDONLY)
     try:
         fcntl.fcntl(lease, fcntl.F_SETLEASE, fcntl.F_WRLCK)
-        yield program, tried
+        yield tried
     finally:
         os.close(lease)
         signal.signal(signal.SIGIO, before)
