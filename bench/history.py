@@ -20,7 +20,7 @@ from bench.report import Figure
 from tests.support.daemon import LIMIT, Daemon
 from txworker.jobs import Job, JobSpec, JobState, Query
 from txworker.pb import worker_pb2 as pb
-from txworker.wire.lists import page_to_pb
+from txworker.rpc.wire.lists import page_to_pb
 
 MANY, FEW = 1_000_000, 1_000
 CALLS = 100

@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.test_rooms import ROOMS
 from txworker.config import load, values
 from txworker.jobs import JobState, errors
-from txworker.wire.status import code_of
+from txworker.rpc.wire.status import code_of
 
 TOP = Path(__file__).resolve().parent.parent
 PAGES = [*sorted(TOP.glob("*.md")), *sorted((TOP / "docs").glob("*.md"))]
@@ -34,7 +34,7 @@ _MODULE_WITH_NAME = re.compile(rf"{_MODULE}: {_NAME}")
 _CALL = re.compile(r"(\w+)\((?!\d\)).*\)")  # but no page of a manual: kill(2)
 _MEMBER = re.compile(r"([A-Z]\w*[a-z]\w*)\.(\w+)(?:\(.*\))?")
 _SYMBOL = re.compile(r"(\w+)(?:\(|$)")
-_ROW = re.compile(r"^\| `(\w+)` \| (.*?) \| ", re.MULTILINE)
+_ROW = re.compile(r"^\| `([\w.]+)` \| (.*?) \| ", re.MULTILINE)
 
 
 def architecture() -> str:
@@ -277,4 +277,4 @@ class DocsTests(SynchronousTestCase):
         for line in table.splitlines():
             if row := _ROW.match(line):
                 for name in re.findall(r"`(\w+\.py)`", line):
-                    self.assertTrue((TOP / "txworker" / row[1] / name).exists(), f"{row[1]}/{name}")
+                    self.assertTrue((TOP / "txworker" / row[1].replace(".", "/") / name).exists(), f"{row[1]}/{name}")

@@ -19,7 +19,7 @@ from txworker.client import (
 )
 from txworker.client.errors import error_of
 from txworker.jobs import errors
-from txworker.wire.status import status_of
+from txworker.rpc.wire.status import status_of
 
 
 class Broken(grpc.RpcError):

@@ -13,7 +13,7 @@ import grpc
 from txworker.jobs import errors
 from txworker.pb import worker_pb2 as pb
 from txworker.pb.worker_pb2_grpc import add_WorkerServicer_to_server
-from txworker.wire.status import status_of
+from txworker.rpc.wire.status import status_of
 
 LIMIT = 10.0
 

@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from txworker import client
 from txworker.client.errors import CLASSES, error_of, passes
 from txworker.jobs import errors
-from txworker.wire.status import status_of
+from txworker.rpc.wire.status import status_of
 
 
 class FakeCall(grpc.RpcError):

@@ -36,13 +36,13 @@ class WantedTests(SynchronousTestCase):
 
     def test_off(self) -> None:
         """Off, nothing is imported, and there is nothing to be told or to close."""
-        with mock.patch.dict(sys.modules, {"txworker.tracing": None}):
+        with mock.patch.dict(sys.modules, {"txworker.monitoring.tracing": None}):
             door = tracing_door(Tracing(), "w", 1, {})
         self.assertEqual((None, NO_OBSERVER, None), (door.tracer, door.observer, door.close(Clock())))
 
     def test_not_installed(self) -> None:
         """Configured, it is needed; from the environment, which may be meant for others, it is only warned of."""
-        with mock.patch.dict(sys.modules, {"txworker.tracing": None}):
+        with mock.patch.dict(sys.modules, {"txworker.monitoring.tracing": None}):
             with self.assertRaisesRegex(NotUsable, r"tracing.endpoint: tracing needs OpenTelemetry: pip install"):
                 tracing_door(Tracing("http://127.0.0.1:1"), "w", 1, {})
             self.assertIsNone(tracing_door(Tracing(), "w", 1, ENDPOINT).tracer)

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from prometheus_client import generate_latest
 
-from tests.web.test_documents import PROMETHEUS, dashboard
-from tests.web.test_metrics import whole
+from tests.monitoring.test_documents import PROMETHEUS, dashboard
+from tests.monitoring.test_metrics import whole
 
 pytestmark = pytest.mark.skipif(
     shutil.which("promtool") is None, reason="promtool is not installed (Debian: apt-get install prometheus)"

@@ -17,7 +17,7 @@ from zope.interface import implementer
 
 from tests.support.daemon import Daemon, wait_until
 from tests.support.scheduler import LIMIT, SchedulerStandIn
-from txworker.scheduler import Intervals, Link, Links, Registration
+from txworker.rpc.scheduler import Intervals, Link, Links, Registration
 
 INTERVALS = Intervals(first_pause=0.05, longest_pause=0.2, register_limit=1.0, probe_pause=0.2, probe_limit=1.0)
 

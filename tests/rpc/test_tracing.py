@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from txworker.jobs import JobSpec
 from txworker.jobs.errors import NoSuchJob
 from txworker.rpc.tracing import Tracing
-from txworker.wire.status import status_of
+from txworker.rpc.wire.status import status_of
 
 LIMIT = 10
 

@@ -135,7 +135,7 @@ class LimitedFactory(WrappingFactory):
 
     def logPrefix(self) -> str:
         """Twisted: the name in its own log lines."""
-        return "txworker.web"
+        return "txworker.http"
 
     def buildProtocol(self, addr: IAddress | None) -> ProtocolWrapper | None:  # type: ignore[override]  # as Factory's
         """Twisted: the protocol of a new connection; None: it is closed."""

@@ -23,10 +23,10 @@ from txworker.rpc.bridge import Bridge
 from txworker.rpc.control import ControlServicer, control_socket
 from txworker.rpc.health import Health
 from txworker.rpc.pems import CertificateFiles
+from txworker.rpc.scheduler import Registration
 from txworker.rpc.server import Connections, GrpcServer
 from txworker.rpc.servicer import WorkerServicer
 from txworker.rpc.tls import ServerCertificate
-from txworker.scheduler import Registration
 from txworker.worker.readiness import DRAINING, Readiness
 from txworker.worker.worker import Worker
 

@@ -11,7 +11,7 @@ from twisted.internet.error import ReactorNotRunning
 
 from txworker.base.ratelimit import Allows
 from txworker.config import Scheduler as SchedulerConfig
-from txworker.scheduler import Intervals, Link, Links, LossTimer, Registration
+from txworker.rpc.scheduler import Intervals, Link, Links, LossTimer, Registration
 
 _WHAT = {
     "drain": "no new jobs are taken, and the worker ends after its last one",

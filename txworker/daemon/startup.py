@@ -16,9 +16,9 @@ from txworker.daemon.refusals import CannotStart
 from txworker.daemon.signals import SignalActions, Terminal, handle_signals
 from txworker.daemon.start_context import StartContext
 from txworker.jobs.errors import StoreBroken
+from txworker.monitoring.errors import CannotServe
 from txworker.rpc.server import CannotListen
 from txworker.store.errors import Unusable
-from txworker.web.errors import CannotServe
 
 
 def start(config: Config, reactor: Any, context: StartContext) -> StagedServices:

@@ -15,7 +15,7 @@ from txworker.daemon.version import own_version
 from txworker.ports import NO_OBSERVER, Observer, Tracer
 
 if TYPE_CHECKING:
-    from txworker.tracing import Exporting, Spans
+    from txworker.monitoring.tracing import Exporting, Spans
 
 _CLOSE_SECONDS = 3.0
 """How long the worker's end may wait for a collector."""
@@ -59,7 +59,7 @@ def tracing_door(config: Tracing, name: str, instance: int, environ: Mapping[str
     if not config.endpoint and not wanted_by(environ):
         return TracingDoor()
     try:
-        from txworker.tracing import Spans, exporting  # not before: what it imports need not be installed
+        from txworker.monitoring.tracing import Spans, exporting  # not before: what it imports need not be installed
     except ImportError as error:
         sentence = f"tracing needs OpenTelemetry: pip install 'txworker[otel]' ({error})"
         if config.endpoint:

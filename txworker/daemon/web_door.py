@@ -21,11 +21,11 @@ from txworker.daemon.processes import Processes
 from txworker.daemon.reload import RunningConfig
 from txworker.daemon.timers import LagWatch
 from txworker.daemon.version import own_version
+from txworker.monitoring.health import livez, readyz
+from txworker.monitoring.metrics import Metrics, MetricsThreads
+from txworker.monitoring.reading import ShimReadings, Sources
+from txworker.monitoring.server import WebServer
 from txworker.ports import Observer
-from txworker.web.health import livez, readyz
-from txworker.web.metrics import Metrics, MetricsThreads
-from txworker.web.reading import ShimReadings, Sources
-from txworker.web.server import WebServer
 from txworker.worker.readiness import CAUSES, Readiness
 from txworker.worker.worker import Worker
 

@@ -3,7 +3,7 @@ A job's record, the facts that change it, and after(), which applies a fact to a
 
 This module starts nothing, reads no clock and does not know the wire. To add a field to a job's record: a field of Job
 here (and of Exit, when it is a fact about the exit), a column of the same name in store/schema.py, the message in
-worker.proto, and a line in wire/jobs.py.
+worker.proto, and a line in rpc/wire/jobs.py.
 """
 
 from __future__ import annotations

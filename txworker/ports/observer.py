@@ -1,4 +1,4 @@
-"""What the rooms tell of what happens in them, so that it can be counted; web/ counts it, if metrics are served."""
+"""What the rooms tell of what happens in them, so that it can be counted; monitoring/ does, if metrics are served."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What rpc/ asks to be traced; tracing/ makes spans of it, if that is configured."""
+"""What rpc/ asks to be traced; monitoring/tracing/ makes spans of it, if that is configured."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import grpc
 from txworker.jobs.errors import OutOfResources
 from txworker.rpc.call_executor import IS_STREAM
 from txworker.rpc.threads import IS_START
-from txworker.wire.status import status_of
+from txworker.rpc.wire.status import status_of
 
 
 class StreamSlots:

@@ -21,7 +21,7 @@ from txworker.pb import control_pb2 as pb
 from txworker.pb import control_pb2_grpc
 from txworker.rpc.bridge import Bridge
 from txworker.rpc.requests import add_service
-from txworker.wire.status import status_of
+from txworker.rpc.wire.status import status_of
 
 SOCKET_NAME = "control.sock"
 _MAX_PATH_BYTES = 107

@@ -20,7 +20,7 @@ from twisted.internet.defer import Deferred, succeed
 from txworker.base.waiting import Waiters
 from txworker.jobs.errors import TxWorkerError, WorkerStopping, shown
 from txworker.rpc.bridge import Bridge, Caller
-from txworker.wire.status import status_of
+from txworker.rpc.wire.status import status_of
 
 NAME = pb.DESCRIPTOR.services_by_name["Health"].full_name
 

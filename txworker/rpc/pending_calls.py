@@ -19,7 +19,7 @@ import grpc
 
 from txworker.jobs.errors import MessageLate, OutOfResources
 from txworker.rpc.threads import Work
-from txworker.wire.status import status_of
+from txworker.rpc.wire.status import status_of
 
 MAX_CALLS = 256
 """Pending calls that are older than YOUNG_SECONDS."""

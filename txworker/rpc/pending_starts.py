@@ -16,7 +16,7 @@ from typing import Any
 from txworker.jobs.errors import MessageLate, OutOfResources
 from txworker.rpc.pending_calls import Call, older
 from txworker.rpc.threads import Work
-from txworker.wire.status import status_of
+from txworker.rpc.wire.status import status_of
 
 SLOTS = 8
 """StartJob calls with a message that is being received, or is large and not answered. Others wait, and send little."""

@@ -9,7 +9,7 @@ import grpc
 
 
 class PreserializedMessages(grpc.ServerInterceptor):
-    """Sends the messages of StreamJob unchanged: wire/blocks.py has serialized them."""
+    """Sends the messages of StreamJob unchanged: rpc/wire/blocks.py has serialized them."""
 
     def intercept_service(self, continuation: Callable[[Any], Any], handler_call_details: Any) -> Any:
         """The handler of one call. gRPC's serving thread; must not block."""

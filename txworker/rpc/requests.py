@@ -18,8 +18,8 @@ from google.protobuf.descriptor_pool import Default
 from google.protobuf.message import DecodeError
 
 from txworker.jobs.errors import CallerGone, InvalidRequest, TxWorkerError
-from txworker.wire.status import status_of
-from txworker.wire.unreadable import unreadable
+from txworker.rpc.wire.status import status_of
+from txworker.rpc.wire.unreadable import unreadable
 
 S = TypeVar("S")
 

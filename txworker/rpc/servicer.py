@@ -20,7 +20,7 @@ from txworker.rpc.bridge import Bridge, Caller
 from txworker.rpc.feed import FeedCall
 from txworker.rpc.streams import job_of, stream
 from txworker.rpc.watch import watch
-from txworker.wire.jobs import (
+from txworker.rpc.wire.jobs import (
     job_to_pb,
     query_to_pb,
     seconds_from_pb,
@@ -29,8 +29,8 @@ from txworker.wire.jobs import (
     terminal_size_from_pb,
     usages_to_pb,
 )
-from txworker.wire.lists import page_size, page_start, page_to_pb, query_from_pb
-from txworker.wire.status import status_of
+from txworker.rpc.wire.lists import page_size, page_start, page_to_pb, query_from_pb
+from txworker.rpc.wire.status import status_of
 from txworker.worker.worker import Worker
 
 T = TypeVar("T")

@@ -12,7 +12,7 @@ from txworker.pb import worker_pb2 as pb
 from txworker.rpc.bridge import Caller
 from txworker.rpc.followers import Follower
 from txworker.rpc.output_check import OutputCheck
-from txworker.wire.blocks import raw_message, text_message
+from txworker.rpc.wire.blocks import raw_message, text_message
 from txworker.worker.catalog import Catalog
 
 Encode = Callable[[bytes, int, bool], bytes]

@@ -10,7 +10,7 @@ import grpc
 
 from txworker.ports import CallSpan, Tracer
 from txworker.rpc.handlers import with_behaviours
-from txworker.wire.status import reason_of
+from txworker.rpc.wire.status import reason_of
 
 _NOT_TRACED = ("/grpc.",)
 """Health checks and reflection: probes come all the time, and say nothing of jobs."""

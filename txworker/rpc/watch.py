@@ -10,7 +10,7 @@ from txworker.jobs import Job, Query
 from txworker.jobs.errors import InvalidRequest
 from txworker.pb import worker_pb2 as pb
 from txworker.rpc.bridge import Caller
-from txworker.wire.lists import labels_from_pb
+from txworker.rpc.wire.lists import labels_from_pb
 from txworker.worker.catalog import Catalog
 
 JOBS_PER_READ = 100

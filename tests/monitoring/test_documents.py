@@ -9,8 +9,8 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.web.test_metrics import JOB, whole
-from txworker.web.instruments import Described
+from tests.monitoring.test_metrics import JOB, whole
+from txworker.monitoring.instruments import Described
 
 DOCS = Path(__file__).resolve().parent.parent.parent / "docs"
 PROMETHEUS = DOCS / "prometheus"

@@ -25,7 +25,7 @@ from txworker.jobs import (
 from txworker.jobs.errors import InvalidRequest, TxWorkerError
 from txworker.jobs.live_usage import LiveUsage
 from txworker.pb import worker_pb2 as pb
-from txworker.wire.jobs import (
+from txworker.rpc.wire.jobs import (
     job_to_pb,
     query_to_pb,
     seconds_from_pb,
@@ -34,7 +34,7 @@ from txworker.wire.jobs import (
     terminal_size_from_pb,
     usages_to_pb,
 )
-from txworker.wire.status import code_of, status_of
+from txworker.rpc.wire.status import code_of, status_of
 
 STARTED = Started(2.25, 77)
 

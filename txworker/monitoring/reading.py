@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
-from txworker.web.instruments import Instruments
+from txworker.monitoring.instruments import Instruments
 
 
 @dataclass(frozen=True)

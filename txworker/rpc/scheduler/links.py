@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 from twisted.internet.defer import Deferred
 
-from txworker.scheduler.link import CallFailed
-from txworker.scheduler.registration import SchedulerLink
+from txworker.rpc.scheduler.link import CallFailed
+from txworker.rpc.scheduler.registration import SchedulerLink
 
 
 class Links:

@@ -1,7 +1,7 @@
 """
 Serializes StreamJobRes without protobuf, so that a block of output is copied once instead of three times.
 
-tests/wire/test_blocks.py parses the result with protobuf.
+tests/rpc/wire/test_blocks.py parses the result with protobuf.
 """
 
 from __future__ import annotations

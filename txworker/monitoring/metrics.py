@@ -13,9 +13,9 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.python.threadpool import ThreadPool
 from twisted.web.wsgi import WSGIResource
 
-from txworker.web.counting import CountingObserver
-from txworker.web.instruments import Instruments
-from txworker.web.reading import Sources, add_readings
+from txworker.monitoring.counting import CountingObserver
+from txworker.monitoring.instruments import Instruments
+from txworker.monitoring.reading import Sources, add_readings
 
 THREADS = 2
 """How many threads answer scrapes. Not the reactor's: all of those may wait for a disk that does not respond."""

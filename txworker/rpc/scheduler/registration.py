@@ -14,7 +14,7 @@ from txworker.base.logs import Logger
 from txworker.base.ratelimit import Allows
 from txworker.base.reactor import Clock, Timer
 from txworker.base.waiting import Waiters
-from txworker.scheduler.loss import LossTimer
+from txworker.rpc.scheduler.loss import LossTimer
 
 
 class SchedulerLink(Protocol):

@@ -12,8 +12,8 @@ from txworker.jobs import Job, JobSpec, JobState, Query
 from txworker.jobs.errors import InvalidRequest
 from txworker.jobs.query import BEYOND_NEWEST
 from txworker.pb import worker_pb2 as pb
-from txworker.wire.jobs import job_to_pb
-from txworker.wire.lists import page_size, page_start, page_to_pb, query_from_pb
+from txworker.rpc.wire.jobs import job_to_pb
+from txworker.rpc.wire.lists import page_size, page_start, page_to_pb, query_from_pb
 
 ALL = Query()
 TRUE = JobSpec("true")

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from prometheus_client import Counter, Histogram
 
 from txworker.jobs import Job, JobState
+from txworker.monitoring.instruments import Instruments
 from txworker.ports import Observer
-from txworker.web.instruments import Instruments
 
 SHORT = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 """Bounds in seconds of what should take milliseconds at most."""

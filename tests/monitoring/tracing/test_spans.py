@@ -12,7 +12,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from twisted.trial.unittest import SynchronousTestCase
 
 from txworker.jobs import Job, JobSpec, JobState
-from txworker.tracing import Spans
+from txworker.monitoring.tracing import Spans
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 METADATA = (("traceparent", f"00-{TRACE}-{PARENT}-01"), ("tracestate", "vendor=1"), ("blob-bin", b"\x00"))

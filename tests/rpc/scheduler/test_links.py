@@ -6,9 +6,9 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.scheduler.test_registration import FakeLink
-from txworker.scheduler import Links, Registration
-from txworker.scheduler.link import CallFailed
+from tests.rpc.scheduler.test_registration import FakeLink
+from txworker.rpc.scheduler import Links, Registration
+from txworker.rpc.scheduler.link import CallFailed
 
 
 class LinksTests(SynchronousTestCase):

@@ -15,7 +15,7 @@ from txworker.jobs.errors import InvalidRequest
 from txworker.jobs.query import BEYOND_NEWEST
 from txworker.jobs.spec import MAX_LABEL_BYTES, MAX_LABELS
 from txworker.pb import worker_pb2 as pb
-from txworker.wire.jobs import job_to_pb
+from txworker.rpc.wire.jobs import job_to_pb
 
 DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE = 100, 1000
 MAX_PAGE_BYTES = 3 * 1024 * 1024

@@ -13,9 +13,9 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
 from txworker.base.http_limits import IDLE_SECONDS, MAX_BODY_BYTES, REQUEST_SECONDS
-from txworker.web.errors import CannotServe
-from txworker.web.health import livez, readyz
-from txworker.web.server import WebServer
+from txworker.monitoring.errors import CannotServe
+from txworker.monitoring.health import livez, readyz
+from txworker.monitoring.server import WebServer
 
 MAX_CONNECTIONS = 3
 

@@ -15,8 +15,8 @@ from twisted.web.server import Site
 from txworker.base.addresses import join_address
 from txworker.base.http_limits import LimitedFactory, LimitedRequest
 from txworker.base.logs import Logger
-from txworker.web.errors import CannotServe
-from txworker.web.health import TextPage
+from txworker.monitoring.errors import CannotServe
+from txworker.monitoring.health import TextPage
 
 
 class WebServer(Service):

@@ -10,7 +10,7 @@ from twisted.internet.task import Clock
 from twisted.logger import LogEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from txworker.scheduler import LossTimer, Registration
+from txworker.rpc.scheduler import LossTimer, Registration
 
 
 class FakeLink:
@@ -60,7 +60,7 @@ class RegistrationTests(SynchronousTestCase):
         self.answers += 1
 
     def record(self, event: LogEvent) -> None:
-        if event["log_namespace"].startswith("txworker.scheduler") and event["log_level"].name != "debug":
+        if event["log_namespace"].startswith("txworker.rpc.scheduler") and event["log_level"].name != "debug":
             self.levels.append(str(event["log_level"].name))
 
     def refuse(self) -> None:

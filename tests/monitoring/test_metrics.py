@@ -16,9 +16,9 @@ from twisted.web.server import Site
 
 from txworker.daemon.web_door import build
 from txworker.jobs import Job, JobSpec, JobState
+from txworker.monitoring.metrics import Metrics, MetricsThreads
+from txworker.monitoring.reading import Rising, ShimReadings, Sources
 from txworker.ports import Observer
-from txworker.web.metrics import Metrics, MetricsThreads
-from txworker.web.reading import Rising, ShimReadings, Sources
 from txworker.worker.readiness import CAUSES
 
 JOB = Job("an-id", JobSpec("true"), 0.0, started_at=100.0, finished_at=103.0, state=JobState.FAILED)

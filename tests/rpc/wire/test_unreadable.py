@@ -6,7 +6,7 @@ from google.protobuf.message import DecodeError
 from twisted.trial.unittest import SynchronousTestCase
 
 from txworker.pb import worker_pb2 as pb
-from txworker.wire.unreadable import unreadable
+from txworker.rpc.wire.unreadable import unreadable
 
 START = pb.StartJobReq.DESCRIPTOR
 

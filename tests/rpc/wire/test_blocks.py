@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from txworker.pb import worker_pb2 as pb
-from txworker.wire.blocks import raw_message, text_message
+from txworker.rpc.wire.blocks import raw_message, text_message
 
 
 class BlocksTests(SynchronousTestCase):
