@@ -45,8 +45,7 @@ class ShimConnectionTests(SynchronousTestCase):
     def answered(self, job_id: str) -> None:
         """The spawn thread has started that job's process."""
         self.thread.send({"type": "started", "job": job_id, "pid": 77, "at": 5.0})
-        for reader in list(self.readers.readers):
-            reader.doRead()
+        self.readers.read()
 
     def received(self) -> list[str]:
         """The types of the messages that the loop's end has received."""
@@ -62,7 +61,7 @@ class ShimConnectionTests(SynchronousTestCase):
 
     def answer(self, kind: str, job_id: str, descriptors: tuple[int, ...] = (), **more: Any) -> None:
         self.shim.send({"type": kind, "job": job_id, **more}, descriptors)
-        self.connection.doRead()
+        self.readers.read()
 
     def test_exit(self) -> None:
         """The exit of a process is reported to it."""
@@ -119,8 +118,7 @@ class ShimConnectionTests(SynchronousTestCase):
             self.start("a", "b")
             (self.shim if end is self.shim else self.thread).close()
             for _ in range(2):
-                for reader in list(self.readers.readers):
-                    reader.doRead()
+                self.readers.read()
             self.assertEqual((2, 1, ["a", "b"]), (len(self.failed), self.lost, self.unanswered))
             self.assertEqual([], self.readers.readers)
             self.assertEqual([], self.readers.clock.getDelayedCalls())
@@ -174,7 +172,7 @@ class ShimConnectionTests(SynchronousTestCase):
         self.shim.close()
         self.connection.release("a", keep=True)
         self.assertEqual(0, self.lost)
-        self.connection.doRead()
+        self.readers.read()
         self.assertEqual(1, self.lost)
 
     def test_channel_full(self) -> None:

@@ -71,7 +71,7 @@ class SpawnQueueTests(SynchronousTestCase):
 
     def answer(self, kind: str, job_id: str, descriptors: tuple[int, ...] = (), **more: Any) -> None:
         self.shim.send({"type": kind, "job": job_id, **more}, descriptors)
-        self.queue.doRead()
+        self.readers.read()
 
     def started(self, job_id: str) -> None:
         self.answer("started", job_id, pid=77, at=5.0)
@@ -184,9 +184,9 @@ class SpawnQueueTests(SynchronousTestCase):
         names = [f"job-{number}" for number in range(IN_FLIGHT + 2)]
         self.start(*names)
         self.shim.close()
-        self.queue.doRead()
+        self.readers.read()
         self.assertEqual((names, 1), (list(self.failed), self.lost))
-        self.queue.doRead()
+        self.readers.read()
         self.assertEqual(([], 1), (self.readers.readers, self.lost))
         self.assertEqual([], self.readers.clock.getDelayedCalls())
 

@@ -25,6 +25,11 @@ class FakeReaders:
         if reader in self.readers:
             self.readers.remove(reader)
 
+    def read(self) -> None:
+        """Call every reader once, as when its descriptor can be read."""
+        for reader in list(self.readers):
+            reader.doRead()
+
     def callLater(self, delay: float, callable: Callable[..., Any], *args: Any) -> Any:
         return self.clock.callLater(delay, callable, *args)
 

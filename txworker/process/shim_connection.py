@@ -8,13 +8,10 @@ import signal
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from twisted.internet.interfaces import IReadDescriptor
-from twisted.python.failure import Failure
-from zope.interface import implementer
-
 from txworker.base.logs import Logger
 from txworker.base.reactor import Timer, WatchingReactor
 from txworker.process.spawn_queue import Child, SpawnQueue, SpawnRequest
+from txworker.process.watched_channel import WatchedChannel
 from txworker.shim.messages import Channel, Message
 
 _FLUSH_SECONDS = 0.001
@@ -25,7 +22,6 @@ _MESSAGES_PER_TURN = 64
 """Messages that are read in one turn of the reactor."""
 
 
-@implementer(IReadDescriptor)
 class ShimConnection:
     """
     requests: the connection to the spawn thread. lost(job_ids) is called when the shim has ended; every start that
@@ -49,16 +45,14 @@ class ShimConnection:
         self.shim_pid = shim_pid
         self.thread_id = thread_id
         self._reactor = reactor
-        self._channel = channel
         self._lost = lost
         self._children: dict[str, Child] = {}
         self._early: dict[str, list[Message]] = {}
         self._flush: Timer | None = None
         self._released: list[str] = []
         self._releasing: Timer | None = None
-        self._closed = False
         self._queue = SpawnQueue(reactor, requests, self._began, self._recall, self._shim_ended)
-        reactor.addReader(self)
+        self._channel = WatchedChannel(reactor, channel, _MESSAGES_PER_TURN, self._received, self._shim_ended)
 
     @property
     def job_count(self) -> int:
@@ -94,7 +88,7 @@ class ShimConnection:
         self._children.pop(job_id, None)
         if keep:
             self._send({"type": "release", "jobs": [job_id], "keep": True})
-        elif not self._closed:
+        elif not self._channel.closed:
             self._released.append(job_id)
             if self._releasing is None:
                 self._releasing = self._reactor.callLater(_RELEASE_SECONDS, self._release_now)
@@ -105,33 +99,6 @@ class ShimConnection:
         if not leave:
             self._send({"type": "forget"})
         self._end(OSError(errno.EPIPE, "the worker is stopping", "shim"))
-
-    def fileno(self) -> int:
-        """Twisted: the watched descriptor."""
-        return self._channel.fileno()
-
-    def doRead(self) -> None:
-        """Twisted: messages can be received."""
-        for _ in range(_MESSAGES_PER_TURN):
-            if self._closed:
-                return
-            try:
-                message, descriptors = self._channel.receive()
-            except BlockingIOError:
-                return
-            except OSError:
-                self._shim_ended()
-                return
-            with self._log.failuresHandled("handling the shim's message {message}", message=message.get("type")):
-                self._received(message, descriptors)
-
-    def connectionLost(self, reason: Failure) -> None:
-        """Twisted: the shim has hung up."""
-        self._shim_ended()
-
-    def logPrefix(self) -> str:
-        """Twisted: the name in Twisted's log."""
-        return "txworker.process"
 
     def _received(self, message: Message, descriptors: list[int]) -> None:
         job_id = message.get("job", "")
@@ -166,12 +133,12 @@ class ShimConnection:
         self._send({"type": "recall"})
 
     def _send(self, message: Message, descriptors: Sequence[int] = ()) -> None:
-        if self._closed:
+        if self._channel.closed:
             return
         try:
             self._channel.send(message, descriptors)
         except OSError:
-            return  # the shim is gone, which doRead() finds out
+            return  # the shim is gone, which _shim_ended() is told
         self._flush_later()
 
     def _release_now(self) -> None:
@@ -184,7 +151,7 @@ class ShimConnection:
             self._send({"type": "release", "jobs": released, "keep": False})
 
     def _flush_later(self) -> None:
-        if self._channel.full and self._flush is None and not self._closed:
+        if self._channel.full and self._flush is None and not self._channel.closed:
             self._flush = self._reactor.callLater(_FLUSH_SECONDS, self._flush_now)
 
     def _flush_now(self) -> None:
@@ -196,14 +163,12 @@ class ShimConnection:
         self._flush_later()
 
     def _shim_ended(self) -> None:
-        if self._closed:
+        if self._channel.closed:
             return
         self._lost(self._end(OSError(errno.ECONNRESET, "the shim has ended", "shim")))
 
     def _end(self, error: OSError) -> list[str]:
         """Returns the jobs of the starts that were not answered, which fail with that error."""
-        self._closed = True
-        self._reactor.removeReader(self)
         self._channel.close()
         for timer in (self._flush, self._releasing):
             if timer is not None:

@@ -13,12 +13,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
-from twisted.internet.interfaces import IReadDescriptor
-from twisted.python.failure import Failure
-from zope.interface import implementer
-
-from txworker.base.logs import Logger
 from txworker.base.reactor import Timer, WatchingReactor
+from txworker.process.watched_channel import WatchedChannel
 from txworker.shim.messages import RECALLED, Channel, Message
 
 IN_FLIGHT = 8
@@ -55,14 +51,11 @@ class SpawnRequest:
     failed: Callable[[Exception], None]
 
 
-@implementer(IReadDescriptor)
 class SpawnQueue:
     """
     began(job_id, child) is called for each process that was started, recall() when requests must be answered RECALLED,
     lost() when the shim has hung up. Reactor thread.
     """
-
-    _log = Logger()
 
     def __init__(
         self,
@@ -73,20 +66,17 @@ class SpawnQueue:
         lost: Callable[[], None],
     ) -> None:
         self._reactor = reactor
-        self._channel = channel
+        self._channel = WatchedChannel(reactor, channel, IN_FLIGHT, self._answered, lost)
         self._child_began = began
         self._recall_others = recall
-        self._lost = lost
         self._waiting: deque[SpawnRequest] = deque()
         self._in_flight: dict[str, SpawnRequest] = {}
         self._timer: Timer | None = None
         self._recalled: int | None = None  # None, or how many of _waiting were recalled, its first ones
-        self._closed = False
-        reactor.addReader(self)
 
     def put(self, request: SpawnRequest) -> None:
         """Request a process. request.began() or request.failed() is called later, never within this call."""
-        if self._closed:
+        if self._channel.closed:
             self._reactor.callLater(0, request.failed, OSError(errno.ECONNRESET, "the shim has ended", "shim"))
             return
         self._waiting.append(request)
@@ -101,10 +91,8 @@ class SpawnQueue:
         Request nothing more; what is not answered fails with that error. Returns the jobs of the requests that were
         sent and not answered. May be called again.
         """
-        if self._closed:
+        if self._channel.closed:
             return []
-        self._closed = True
-        self._reactor.removeReader(self)
         self._channel.close()
         self._stop_timer()
         unanswered = list(self._in_flight)
@@ -114,33 +102,6 @@ class SpawnQueue:
         for request in requests:
             request.failed(error)
         return unanswered
-
-    def fileno(self) -> int:
-        """Twisted: the watched descriptor."""
-        return self._channel.fileno()
-
-    def doRead(self) -> None:
-        """Twisted: answers can be received."""
-        for _ in range(IN_FLIGHT):
-            if self._closed:
-                return
-            try:
-                message, descriptors = self._channel.receive()
-            except BlockingIOError:
-                return
-            except OSError:
-                self._lost()
-                return
-            with self._log.failuresHandled("handling the shim's message {message}", message=message.get("type")):
-                self._answered(message, descriptors)
-
-    def connectionLost(self, reason: Failure) -> None:
-        """Twisted: the shim has hung up."""
-        self._lost()
-
-    def logPrefix(self) -> str:
-        """Twisted: the name in Twisted's log."""
-        return "txworker.process"
 
     def _answered(self, message: Message, descriptors: list[int]) -> None:
         job_id = message["job"]
@@ -163,9 +124,9 @@ class SpawnQueue:
 
     def _send_next(self) -> None:
         """Send waiting requests. While a start hangs they stay here, where they can still be dropped."""
-        with suppress(OSError):  # the shim is gone, which doRead() finds out
+        with suppress(OSError):  # the shim is gone, which lost() tells
             self._channel.flush()
-        while self._waiting and len(self._in_flight) < IN_FLIGHT and self._recalled is None and not self._closed:
+        while self._waiting and len(self._in_flight) < IN_FLIGHT and self._may_send():
             request = self._waiting.popleft()
             try:
                 request.check()
@@ -176,8 +137,11 @@ class SpawnQueue:
                 if isinstance(error, ConnectionError):
                     error = OSError(error.errno, "the shim has ended", "shim")
                 self._reactor.callLater(0, request.failed, error)
-        if self._in_flight and self._timer is None and self._recalled is None and not self._closed:
+        if self._in_flight and self._timer is None and self._may_send():
             self._timer = self._reactor.callLater(RECALL_SECONDS, self._recall)
+
+    def _may_send(self) -> bool:
+        return self._recalled is None and not self._channel.closed
 
     def _recall(self) -> None:
         """The first of the requests in flight hangs: recall those behind it, and send them when it is answered."""

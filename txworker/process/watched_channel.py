@@ -1,0 +1,87 @@
+"""A channel to the shim that the reactor watches; there is one to its loop and one to its spawn thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from twisted.internet.interfaces import IReadDescriptor
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from txworker.base.logs import Logger
+from txworker.base.reactor import WatchingReactor
+from txworker.shim.messages import Channel, Message
+
+
+@implementer(IReadDescriptor)
+class WatchedChannel:
+    """
+    received(message, descriptors) is called for each message, at most `per_turn` of them in one turn of the reactor; it
+    closes the descriptors. lost() is called when the shim has hung up, perhaps more than once, and closes this object.
+    Reactor thread.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: WatchingReactor,
+        channel: Channel,
+        per_turn: int,
+        received: Callable[[Message, list[int]], None],
+        lost: Callable[[], None],
+    ) -> None:
+        self._reactor = reactor
+        self._channel = channel
+        self._per_turn = per_turn
+        self._received = received
+        self._lost = lost
+        self.closed = False
+        reactor.addReader(self)
+
+    def send(self, message: Message, descriptors: Sequence[int] = ()) -> None:
+        """As Channel.send(). Raises OSError: the shim is gone, which lost() tells, too."""
+        self._channel.send(message, descriptors)
+
+    @property
+    def full(self) -> bool:
+        """As Channel.full."""
+        return self._channel.full
+
+    def flush(self) -> None:
+        """As Channel.flush(). Raises OSError, as send()."""
+        self._channel.flush()
+
+    def close(self) -> None:
+        """Watch and receive no more. May be called again."""
+        if not self.closed:
+            self.closed = True
+            self._reactor.removeReader(self)
+            self._channel.close()
+
+    def fileno(self) -> int:
+        """Twisted: the watched descriptor."""
+        return self._channel.fileno()
+
+    def doRead(self) -> None:
+        """Twisted: messages can be received."""
+        for _ in range(self._per_turn):
+            if self.closed:
+                return
+            try:
+                message, descriptors = self._channel.receive()
+            except BlockingIOError:
+                return
+            except OSError:
+                self._lost()
+                return
+            with self._log.failuresHandled("handling the shim's message {message}", message=message.get("type")):
+                self._received(message, descriptors)
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Twisted: the shim has hung up."""
+        self._lost()
+
+    def logPrefix(self) -> str:
+        """Twisted: the name in Twisted's log."""
+        return "txworker.process"
