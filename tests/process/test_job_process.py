@@ -23,6 +23,7 @@ class Transport(FakeTransport):
     pid = 2**22 + 1
     usage = Usage(1.0, 2.0, 3)
     core_dumped = True
+    cgroup_removed = False
 
 
 class Listener:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from signal import SIGCONT, SIGHUP, SIGTERM
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from txworker.linux.wait import Exit
 from txworker.shim.held_job import HeldJob
 from txworker.shim.spawn_thread import Result
 
@@ -31,3 +33,33 @@ class EndTests(SynchronousTestCase):
         """TERM, and CONT for a stopped process; a job with a terminal gets HUP first, because shells ignore TERM."""
         self.assertEqual([SIGTERM, SIGCONT], self.ended_by())
         self.assertEqual([SIGHUP, SIGTERM, SIGCONT], self.ended_by(terminal=[5, 9]))
+
+
+class CgroupTests(SynchronousTestCase):
+    """A directory stands for the cgroup: rmdir(2) refuses both while something is in them."""
+
+    def setUp(self) -> None:
+        self.cgroup = Path(self.mktemp())
+        self.cgroup.mkdir()
+
+    def removed(self, cgroup: Path | None) -> bool:
+        """What is told of the cgroup of a job that exits."""
+        job = HeldJob(Result({**REQUEST, "cgroup": cgroup and str(cgroup)}, 77), {})
+        job.exit = Exit(os.CLD_EXITED, 0, 0.0, 0.0, 0)
+        job.remove_cgroup()
+        record = job.exit_record()
+        assert record is not None
+        return bool(record["cgroup_removed"])
+
+    def test_empty(self) -> None:
+        """It is removed, and the worker is told."""
+        self.assertEqual((True, False), (self.removed(self.cgroup), self.cgroup.exists()))
+
+    def test_not_empty(self) -> None:
+        """It stays for the worker to remove when another process is in it."""
+        (self.cgroup / "process").touch()
+        self.assertEqual((False, True), (self.removed(self.cgroup), self.cgroup.exists()))
+
+    def test_none(self) -> None:
+        """A job without one has none that is removed."""
+        self.assertFalse(self.removed(None))

@@ -61,13 +61,17 @@ class Cgroups:
 
 
 class JobCgroup:
-    """Everything that a job starts is born in it, and cannot leave it without the worker's rights."""
+    """
+    Everything that a job starts is born in it, and cannot leave it without the worker's rights.
 
-    __slots__ = ("_removed", "path")
+    removed: it is gone, so nothing is in it; the shim removes it, too.
+    """
+
+    __slots__ = ("path", "removed")
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self._removed = False
+        self.removed = False
 
     def pids(self, check: Callable[[], object] = lambda: None) -> list[int]:
         """
@@ -83,14 +87,14 @@ class JobCgroup:
 
     def remove(self) -> bool:
         """Remove it; returns False when a process is still in it."""
-        if not self._removed:
+        if not self.removed:
             try:
                 os.rmdir(self.path)
-                self._removed = True
+                self.removed = True
             except OSError:
                 _remove_tree(self.path)  # it may contain empty cgroups that the job has made
-                self._removed = not os.path.exists(self.path)
-        return self._removed
+                self.removed = not os.path.exists(self.path)
+        return self.removed
 
 
 def end_stale(

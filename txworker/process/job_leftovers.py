@@ -13,6 +13,7 @@ class JobLeftovers:
         self.keep = keep
         self.cgroup = None if cgroup is None else cgroup.path
         self.processes = JobProcesses(job_id, scan, cgroup)
+        self._cgroup = cgroup
         self._scan = scan
         self._leader = scan.expect(job_id)
 
@@ -20,8 +21,10 @@ class JobLeftovers:
         """The job leader runs."""
         self._scan.enter(self._leader, pid)
 
-    def leader_exited(self) -> None:
-        """The job leader exited."""
+    def leader_exited(self, cgroup_removed: bool) -> None:
+        """The job leader exited. cgroup_removed: nothing else was in the job's cgroup, and the shim has removed it."""
+        if self._cgroup is not None:
+            self._cgroup.removed = cgroup_removed
         self._scan.exited(self._leader)
 
     def job_done(self) -> None:

@@ -146,7 +146,7 @@ class JobProcess(ProcessProtocol):
     def processExited(self, reason: Failure) -> None:
         """Twisted: the process exited; other processes may hold its pipes open."""
         self._end = reason.value
-        self._leftovers.leader_exited()
+        self._leftovers.leader_exited(self.transport.cgroup_removed)
         self._machine.exited()
 
     def processEnded(self, reason: Failure) -> None:

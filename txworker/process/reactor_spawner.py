@@ -180,7 +180,7 @@ class ReactorTransport(proxyForInterface(IProcessTransport, "process")):  # type
     def __init__(self) -> None:
         self.process: Any = None
         self.usage = Usage()  # unknown: Twisted reaps without asking for it
-        self.core_dumped = False
+        self.core_dumped = self.cgroup_removed = False
         self.started_at = self.exited_at = 0.0
         self.started: Deferred[ReactorTransport] = Deferred()
         self.feeding: Feeding | None = None  # of a job with stdin

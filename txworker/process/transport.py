@@ -71,7 +71,7 @@ class ChildTransport:
     ) -> None:
         self.pid = 0
         self.usage = Usage()
-        self.core_dumped = False
+        self.core_dumped = self.cgroup_removed = False
         self.stdin: JobStdin | None = None
         self.started_at = self.exited_at = 0.0
         self._reactor = reactor
@@ -121,6 +121,7 @@ class ChildTransport:
             return
         self.usage = Usage(how["user_cpu"], how["system_cpu"], how["max_rss_bytes"])
         self.core_dumped = how["core_dumped"]
+        self.cgroup_removed = how.get("cgroup_removed", False)  # an older shim does not remove it
         self.exited_at = how["at"]
         self._status = _reason(how["exit_code"], how["signal"])
         self._protocol.processExited(self._status)

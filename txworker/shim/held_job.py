@@ -57,6 +57,7 @@ class HeldJob:
         self.kill_at: float | None = None
         self.exit: Exit | None = None
         self.exit_wall = 0.0
+        self.cgroup_removed = False
         self.lost = {1: 0, 2: 0}
         self.discarded = {1: 0, 2: 0}
 
@@ -86,6 +87,13 @@ class HeldJob:
         if self.request["cgroup"]:
             with suppress(OSError), open(f"{self.request['cgroup']}/cgroup.kill", "w") as file:
                 file.write("1")
+
+    def remove_cgroup(self) -> None:
+        """It has exited: remove its cgroup. If another process is in it, the worker does so when that has ended."""
+        if self.request["cgroup"]:
+            with suppress(OSError):
+                os.rmdir(self.request["cgroup"])
+                self.cgroup_removed = True
 
     def close(self) -> None:
         """Close its descriptors, but for its stdin."""
@@ -133,6 +141,7 @@ class HeldJob:
             "user_cpu": self.exit.user_cpu,
             "system_cpu": self.exit.system_cpu,
             "max_rss_bytes": self.exit.max_rss_bytes,
+            "cgroup_removed": self.cgroup_removed,
         }
 
 

@@ -295,6 +295,7 @@ class Loop:
         if job.exit is None:
             return
         job.exit_wall = time.time()
+        job.remove_cgroup()
         self._close_pidfd(job)
         if job.terminal is not None:
             job.terminal.leader_exited()
