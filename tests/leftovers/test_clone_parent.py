@@ -89,6 +89,34 @@ class CloneParentTests(SynchronousTestCase):
         self.scan.enter(leader, 300)
         self.assertEqual(([], []), (self.left("b"), self.known()))
 
+    def test_over(self) -> None:
+        """A leader whose job is over is not read again while the shim holds it; another process of its pid is found."""
+        self.over_as_zombie(self.a)
+        b = self.a_job("b", 101)
+        self.table.reads.clear()
+        self.assertEqual([], self.left("b"))
+        self.assertNotIn(100, self.table.reads)
+        self.table.exits(100)
+        self.assertEqual([], self.left("b"))
+        self.add(100, tag="b")
+        self.assertEqual([100], self.left("b"))
+        self.scan.leave(b)
+
+    def test_over_and_reused_unseen(self) -> None:
+        """So is one that has the pid before a scan has seen that it was free, once the late scan has run."""
+        self.over_as_zombie(self.a)
+        self.a_job("b", 101)
+        self.add(100, tag="b")
+        self.clock.advance(LATE_SCAN_SECONDS)
+        self.assertEqual([100], self.left("b"))
+
+    def over_as_zombie(self, leader: JobLeader) -> None:
+        """That job is over, and the shim has not reaped its leader."""
+        assert leader.pid is not None
+        self.table.exits(leader.pid, zombie=True)
+        self.scan.exited(leader)
+        self.scan.leave(leader)
+
     def test_beside_launches(self) -> None:
         """Beside launches one is known by a tag of another job, or by having been there before all of them."""
         first = self.scan.expect("b")

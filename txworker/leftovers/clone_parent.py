@@ -43,6 +43,7 @@ class CloneParentChildren:
         self._table = table
         self._children = table.children_of_thread(shim_pid, thread_id)
         self._seen: dict[int, tuple[int, AbstractSet[JobLeader]]] = {}
+        self._over: set[int] = set()
         self.known: list[int] = []
 
     @property
@@ -53,12 +54,22 @@ class CloneParentChildren:
     def pids(self) -> list[int]:
         """The pids, the newest first; those of the last scan() where a scan is not cheap."""
         if self.is_cheap:
-            self.scan()
+            self._scan()
         return self.known
 
+    def over(self, pid: int) -> None:
+        """That job leader has left the sessions. Until the shim reaps it, pids() need not read that it is a zombie."""
+        self._over.add(pid)
+
     def scan(self) -> None:
-        """Read which there are now."""
-        found = [pid for pid in reversed(self._children()) if pid not in self._sessions]
+        """Read which there are now, whatever was over before: a pid may have become another process's."""
+        self._over.clear()
+        self._scan()
+
+    def _scan(self) -> None:
+        children = self._children()
+        self._over.intersection_update(children)
+        found = [pid for pid in reversed(children) if pid not in self._sessions and pid not in self._over]
         before, self._seen = self._seen, {}
         self.known = [pid for pid in found if self._is_certain(pid, before)]
 

@@ -153,7 +153,10 @@ class DescendantScan(LeftoverScan):
         if leader in self._launching:
             self._launching.remove(leader)
             return True
-        return leader.pid is not None and self._leaders.pop(leader.pid, None) is not None
+        if leader.pid is None or self._leaders.pop(leader.pid, None) is None:
+            return False
+        self.descendants.clone_parent.over(leader.pid)
+        return True
 
     def _kill(self, found: list[Process], choice: Choice) -> list[Process]:
         for process in found:
