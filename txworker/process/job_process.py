@@ -42,7 +42,7 @@ class JobProcess(ProcessProtocol):
         has_terminal: bool = False,
     ) -> None:
         self.output = output if limits.quiet_seconds is None else _TimedOutput(output, self._printed)
-        self._listener = listener
+        self._listener: Listener | None = listener
         self._leftovers = leftovers
         self._leftovers_ended = 0
         self._end: Any = None  # ProcessDone or ProcessTerminated
@@ -114,8 +114,10 @@ class JobProcess(ProcessProtocol):
         self.transport.exited(how)
 
     def release(self) -> None:
-        """Its end is written down: it may be reaped."""
+        """Its end is written down: it may be reaped. What refers to this object is dropped, so all is freed at once."""
         self.transport.release(self._leftovers.keep)
+        self._context.forget()
+        self._cleanup = self._listener = None
 
     def launch_failed(self) -> None:
         """There is no process."""
@@ -157,6 +159,7 @@ class JobProcess(ProcessProtocol):
         self._context.limit_timers.printed()
 
     def _blocked(self) -> None:
+        assert self._listener is not None
         self._listener.end_blocked(why_running([self.pid]))
 
     def _cleaned_up(self, leftovers_ended: int) -> None:
@@ -167,6 +170,7 @@ class JobProcess(ProcessProtocol):
         self._leftovers.job_done()
         transport, problem = self.transport, "" if self._cleanup is None else self._cleanup.problem
         code, signal, core_dumped = self._end.exitCode, self._end.signal, bool(transport.core_dumped)
+        assert self._listener is not None
         self._listener.ended(Exit(code, signal, transport.usage, self._leftovers_ended, core_dumped, problem))
 
 

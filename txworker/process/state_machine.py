@@ -76,6 +76,11 @@ class Context:
     def __post_init__(self) -> None:
         self.limit_timers = LimitTimers(self.timers, self.limits)
 
+    def forget(self) -> None:
+        """The process is over, and nothing more is called: drop what refers to this object."""
+        self.overdue, self.blocked, self.done = _overdue_no_more, _nothing, _nothing
+        self.transport = self.cleanup = None
+
     def signal(self, number: int) -> None:
         """Signal the process group, if it still exists."""
         assert self.transport is not None
@@ -98,6 +103,14 @@ class Context:
         if self.timers.shorten("grace", seconds, over):
             assert self.transport is not None
             self.transport.enforce(ASKED, self.timers.seconds() + seconds)
+
+
+def _overdue_no_more(reason: EndReason) -> None:
+    """No limit counts any more."""
+
+
+def _nothing() -> None:
+    """The process is over."""
 
 
 class StateMachine(Protocol):

@@ -51,16 +51,17 @@ class LimitTimers:
         The process runs: its limits count from now, or from where an earlier worker began to count. overdue(reason) is
         called when one has expired.
         """
-        self._overdue = overdue
         now = self._timers.seconds()
         self.last_output = self.last_output or now
         if self._limits.timeout_seconds is not None:
             left = self._limits.timeout_seconds if self.timeout_at is None else max(0.0, self.timeout_at - now)
             self._timers.start("timeout", left, lambda: overdue(EndReason.TIMEOUT))
         if self._limits.quiet_seconds is not None:
+            self._overdue = overdue
             left = max(0.0, self.last_output + self._limits.quiet_seconds - now)
             self._timers.start("quiet", left, self._check_quiet)
         if self._limits.lease_seconds is not None:
+            self._overdue = overdue
             self.renew_lease()
             self._timers.start("lease", self._limits.lease_seconds, self._check_lease)
 

@@ -138,6 +138,8 @@ class ChildTransport:
             self._released = True
             self._close_stdin()
             self._shim.release(self._job_id, keep)
+        if self._ended:
+            self._protocol = None  # which refers to this object: so both are freed at once
 
     def enforce(self, reason: str, kill_at: float) -> None:
         """What the shim is to enforce if this worker dies: KILL at that time of the monotonic clock."""

@@ -59,4 +59,9 @@ class WatchedDescriptor:
         fd = self._fd
         self._reactor.removeReader(self)
         self._fd = -1
+        self._readable = _nothing  # the owner, which refers to this object: so both are freed at once
         return fd
+
+
+def _nothing() -> None:
+    """It is watched no more."""
