@@ -33,7 +33,6 @@ from txworker.daemon.version import own_version
 from txworker.linux.procfs import ProcessTable
 from txworker.process.environ import environment_as_started
 
-
 _COLLECTED_OBJECTS = 5_000
 """
 New objects that start a collection of garbage (gc.set_threshold()). A job leaves no garbage that needs one, but dozens
