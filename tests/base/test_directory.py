@@ -10,6 +10,7 @@ from unittest import mock, skipIf
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.support.descriptors import open_descriptors
 from txworker.base.directory import Directory, NotOurFile, open_own, permission_problem_of, refusal_for_root
 
 NOBODY = 65534
@@ -114,12 +115,12 @@ class WalkTests(SynchronousTestCase):
     def test_no_descriptor_leaks(self) -> None:
         """No descriptor leaks, whether the walk succeeds or fails."""
         (self.top / "file").touch()
-        before = len(os.listdir("/proc/self/fd"))
+        before = open_descriptors()
         permission_problem_of(self.top)
         permission_problem_of(self.top / "not" / "there")
         self.assertRaises(OSError, Directory, self.top / "file")
         Directory(self.top / "new").close()
-        self.assertEqual(before, len(os.listdir("/proc/self/fd")))
+        self.assertEqual(set(), open_descriptors() - before)
 
     def test_refusal_for_root(self) -> None:
         """Only a worker that runs as root refuses an unsafe directory."""

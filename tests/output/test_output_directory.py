@@ -8,6 +8,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.support.descriptors import open_descriptors
 from txworker.output.output_directory import OutputDirectory
 
 
@@ -46,10 +47,10 @@ class OutputDirectoryTests(SynchronousTestCase):
 
     def test_discard_leaves_nothing(self) -> None:
         """discard() leaves neither a file nor a descriptor."""
-        before = len(os.listdir("/proc/self/fd"))
+        before = open_descriptors()
         self.outputs.create("a", separate_stderr=True).discard()
         self.assertEqual([], os.listdir(self.outputs.path("a", stderr=False).parent))
-        self.assertEqual(before, len(os.listdir("/proc/self/fd")))
+        self.assertEqual(set(), open_descriptors() - before)
 
     def test_second_file_refused(self) -> None:
         """If the second file cannot be created, the first is removed."""

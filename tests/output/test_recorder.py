@@ -10,6 +10,7 @@ from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.support.descriptors import open_descriptors
 from txworker.output.job_output import Output
 from txworker.output.output_directory import OutputDirectory
 from txworker.output.output_file import OutputFile
@@ -35,14 +36,14 @@ class RecorderTests(SynchronousTestCase):
 
     def test_silent(self) -> None:
         """A job that prints nothing has a file but no open descriptor."""
-        held = [len(os.listdir("/proc/self/fd"))]
+        before, held = open_descriptors(), []
         silent = a_recorder(self.mktemp())
-        held.append(len(os.listdir("/proc/self/fd")))
+        held.append(len(open_descriptors() - before))
         silent.append(b"a")
-        held.append(len(os.listdir("/proc/self/fd")))
+        held.append(len(open_descriptors() - before))
         silent.close()
-        held.append(len(os.listdir("/proc/self/fd")))
-        self.assertEqual([0, 0, 1, 0], [count - held[0] for count in held])
+        held.append(len(open_descriptors() - before))
+        self.assertEqual([0, 1, 0], held)
         self.assertEqual(b"a", Path(silent.path).read_bytes())
 
     def test_cannot_be_opened(self) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.support.descriptors import open_descriptors
 from txworker.linux.memfd import memory_file
 from txworker.shim.ends import Ends
 
@@ -18,8 +19,8 @@ FULL = 65536
 
 class EndsTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.before = len(os.listdir("/proc/self/fd"))
-        self.addCleanup(lambda: self.assertEqual(self.before, len(os.listdir("/proc/self/fd"))))
+        self.before = open_descriptors()
+        self.addCleanup(lambda: self.assertEqual(set(), open_descriptors() - self.before))
 
     def ends(self, data: bytes = b"", **more: Any) -> Ends:
         """Those of a request with these fields, and with that stdin."""

@@ -8,15 +8,11 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.support.descriptors import open_descriptors
 from txworker.shim.messages import Channel
 
 LONG = "x" * 3_000_000
 ODD = os.fsdecode(b"\xff\xfe") + "ü\0\n"
-
-
-def opened() -> int:
-    """The number of open descriptors."""
-    return len(os.listdir("/proc/self/fd"))
 
 
 class ChannelTests(SynchronousTestCase):
@@ -51,7 +47,7 @@ class ChannelTests(SynchronousTestCase):
 
     def test_as_it_was_sent(self) -> None:
         """Any text of any length arrives; a message that is too long for a datagram goes in a memfd."""
-        before = opened()
+        before = open_descriptors()
         for message in (
             {"type": "a", "n": [1, 2.5, None, True]},
             {"type": ODD},
@@ -59,7 +55,7 @@ class ChannelTests(SynchronousTestCase):
         ):
             self.ours.send(message)
             self.assertEqual((message, []), self.theirs.receive())
-        self.assertEqual(before, opened())
+        self.assertEqual(set(), open_descriptors() - before)
 
     def test_descriptors(self) -> None:
         """Descriptors arrive in order, with a long message too, and children do not inherit them."""
@@ -82,7 +78,7 @@ class ChannelTests(SynchronousTestCase):
 
     def test_full(self) -> None:
         """A message that the socket has no room for waits, with its descriptors, and is sent in order."""
-        before = opened()
+        before = open_descriptors()
         count = self.fill()
         reading, writing = os.pipe()
         self.ours.send({"type": "short"}, [writing])
@@ -98,17 +94,17 @@ class ChannelTests(SynchronousTestCase):
             os.close(fd)
         self.assertEqual(b"xx", os.read(reading, 10))
         os.close(reading)
-        self.assertEqual(before, opened())
+        self.assertEqual(set(), open_descriptors() - before)
 
     def test_closed_while_full(self) -> None:
         """close() drops the messages that wait, and closes their descriptors."""
-        before = opened()
+        before = open_descriptors()
         self.fill()
         with open(os.devnull) as given:
             self.ours.send({"type": "waits"}, [given.fileno()])
             self.ours.send({"type": "long", "text": LONG}, [given.fileno()])
         self.ours.close()
-        self.assertEqual(before - 1, opened())
+        self.assertEqual(set(), open_descriptors() - before)
 
     def test_other_end_is_gone(self) -> None:
         """When the other end is gone, sending and receiving raise OSError; what was sent before is received first."""

@@ -8,13 +8,14 @@ from contextlib import closing
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.support.descriptors import open_descriptors
 from txworker.shim.messages import RECALLED, Channel
 from txworker.shim.requests import Requests
 
 
 class RequestsTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.before = len(os.listdir("/proc/self/fd"))
+        self.before = open_descriptors()
         self.requests = Requests()
         self.worker = self.connect()
 
@@ -81,7 +82,7 @@ class RequestsTests(SynchronousTestCase):
         self.assertEqual("", self.requests.starting)
         self.assertRaises(ConnectionError, self.requests.begin)
         self.requests.detach()
-        self.assertEqual(self.before, len(os.listdir("/proc/self/fd")))
+        self.assertEqual(set(), open_descriptors() - self.before)
 
     def test_next_worker(self) -> None:
         """The next worker's requests count; an earlier one's do not, even before the thread sees its end."""

@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.store.fake_reactor import FakeReactor
+from tests.support.descriptors import open_descriptors
 from txworker.jobs import Job, JobSpec, Lost, after
 from txworker.jobs.errors import StoreBroken
 from txworker.store.errors import InUse
@@ -97,9 +98,9 @@ class LockTests(SynchronousTestCase):
         self.assertTrue(self.held.directory_deleted)
         self.directory.mkdir()
         others = Lease(self.directory)
-        descriptors = len(os.listdir("/proc/self/fd"))
+        descriptors = open_descriptors()
         self.assertRaises(InUse, self.held.retake)
-        self.assertEqual(descriptors, len(os.listdir("/proc/self/fd")))
+        self.assertEqual(set(), open_descriptors() - descriptors)
         others.close()
         self.held.retake()
         self.assertRaises(InUse, Lease, self.directory)

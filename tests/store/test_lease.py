@@ -13,6 +13,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.support.descriptors import open_descriptors
 from txworker.linux.clock import boot_ticks
 from txworker.store import lease
 from txworker.store.errors import InUse
@@ -97,12 +98,12 @@ class LeaseTests(SynchronousTestCase):
 
     def test_refused_leaves_no_descriptor(self) -> None:
         """A refused or failed attempt leaves no descriptor open."""
-        before = len(os.listdir("/proc/self/fd"))
+        before = open_descriptors()
         with holder(self.directory):
             self.assertRaises(InUse, Lease, self.directory)
         self.patch(lease.os, "pwrite", self.refuse)  # type: ignore[attr-defined]
         self.assertRaises(OSError, Lease, self.directory)
-        self.assertEqual(before, len(os.listdir("/proc/self/fd")))
+        self.assertEqual(set(), open_descriptors() - before)
 
     def refuse(self, *arguments: object) -> int:
         raise OSError(28, "No space left on device")
