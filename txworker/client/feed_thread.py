@@ -6,44 +6,41 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import grpc
 
+from txworker.client.calls import Calls
 from txworker.client.errors import Closed, JobNotRunning
 from txworker.client.feeding import Patience, Source, Unacknowledged, pieces
 from txworker.pb import worker_pb2 as pb
 
-if TYPE_CHECKING:  # it makes the calls
-    from txworker.client.sync import Client
-
 
 class FeedCalls:
-    """The calls of one feeding, by a client."""
+    """The calls of one feeding."""
 
-    def __init__(self, client: Client, job_id: str) -> None:
-        self._client = client
+    def __init__(self, calls: Calls, job_id: str) -> None:
+        self._calls = calls
         self._question = pb.FeedJobReq(jobID=job_id)
-        self._outage = client._outage(f"feeding job {job_id}")
-        self._patience = Patience(client._patience)
+        self._outage = calls.outage(f"feeding job {job_id}")
+        self._patience = Patience(calls.patience)
 
     def total(self) -> int:
         """Ask the worker how much it has taken in all, by a call without data."""
-        client = self._client
-        total = client._call(client._stub.FeedJob, iter([self._question]), client._deadline).total
-        client._over(self._outage)
-        return total
+        answer: pb.FeedJobRes = self._calls.call(self._calls.stub.FeedJob, iter([self._question]))
+        self._calls.over(self._outage)
+        return answer.total
 
     def open(self, messages: Iterator[pb.FeedJobReq]) -> AbstractContextManager[Any]:
         """A call."""
-        return self._client._open(self._client._stub.FeedJob.future, messages)
+        return self._calls.open(self._calls.stub.FeedJob.future, messages)
 
     def failed(self, error: grpc.RpcError, feeding: Unacknowledged) -> bool:
         """Wait until the worker answers; False: the job is done."""
-        failure = self._patience.failure(self._client._error(error), feeding.begun, time.monotonic())
+        failure = self._patience.failure(self._calls.error(error), feeding.begun, time.monotonic())
         if feeding.begun and isinstance(failure, JobNotRunning):
             return False
-        self._client._reach(self._outage, failure, f"at byte {feeding.taken}")
+        self._calls.reach(self._outage, failure, f"at byte {feeding.taken}")
         return True
 
 

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, closing, contextmanager
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import AbstractContextManager, closing
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import grpc
 
-from txworker.client.connection import DEFAULT_ADDR, OPTIONS, TLS, target
-from txworker.client.errors import Closed, NoSuchJob, WorkerError, error_of, passes
+from txworker.client.calls import Calls
+from txworker.client.connection import DEFAULT_ADDR, TLS
+from txworker.client.errors import NoSuchJob
 from txworker.client.feed_thread import FeedCalls, FeedThread
 from txworker.client.feeding import Source, Unacknowledged
 from txworker.client.handles import Job
 from txworker.client.leases import RenewalThread
-from txworker.client.outage import MOST_SECONDS, NO_LIMIT, Outage, TimeLimit, done_now
+from txworker.client.outage import TimeLimit, done_now
 from txworker.client.reading import Changes, Reading
 from txworker.client.requests import (
-    PROBE,
     StartDetails,
     ids_of,
     list_request,
@@ -34,7 +33,6 @@ from txworker.client.requests import (
 from txworker.client.telling import tell_log
 from txworker.client.values import JobRecord, JobResult, JobState, LiveUsage, record_of, usages_of
 from txworker.pb import worker_pb2 as pb
-from txworker.pb.worker_pb2_grpc import WorkerStub
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack  # typing has it from Python 3.11 on; type checkers bring it
@@ -66,18 +64,8 @@ class Client:
         tell: Callable[[str], None] = tell_log,
     ) -> None:
         self.addr = addr
-        self._patience = patience
-        self._first_patience = first_patience
-        self._deadline = min(deadline, MOST_SECONDS)
-        self._tell = tell
-        self._closed = threading.Event()
-        self._calls: set[Any] = set()
-        self._lock = threading.Lock()
-        if tls is None:
-            self._channel = grpc.insecure_channel(target(addr), OPTIONS)
-        else:
-            self._channel = grpc.secure_channel(target(addr), tls.credentials(), OPTIONS)
-        self._stub = WorkerStub(self._channel)
+        self._calls = Calls(addr, tls, patience, first_patience, deadline, tell)
+        self._stub = self._calls.stub
         self._leases = RenewalThread(self._renew_once, tell)
 
     def __enter__(self) -> Client:
@@ -88,13 +76,8 @@ class Client:
 
     def close(self) -> None:
         """End all calls, in every thread, and close the connection. Jobs run on. May be called again."""
-        self._closed.set()
+        self._calls.close()
         self._leases.close()
-        with self._lock:
-            calls = list(self._calls)
-        for call in calls:
-            call.cancel()
-        self._channel.close()
 
     def start(self, command: str, path: str = "", **details: Unpack[StartDetails]) -> Job:
         """
@@ -103,7 +86,7 @@ class Client:
         Safe across lost connections: the request carries an id, so nothing is started twice.
         """
         request = start_request(command, path, details)
-        answer = self._ask("starting a job", self._stub.StartJob, request)
+        answer = self._calls.ask("starting a job", self._stub.StartJob, request)
         return Job(self, answer.jobID, details.get("lease"))
 
     def run(self, command: str, path: str = "", **details: Unpack[StartDetails]) -> tuple[JobResult, bytes]:
@@ -124,13 +107,13 @@ class Client:
         """
         what = f"job {job_id}"
         try:
-            return record_of(self._ask(what, self._stub.QueryJob, pb.QueryJobReq(jobID=job_id)).job)
+            return record_of(self._calls.ask(what, self._stub.QueryJob, pb.QueryJobReq(jobID=job_id)).job)
         except NoSuchJob:
             request = prefix_request(job_id)
-            whole = request and only_job(job_id, self._ask(what, self._stub.ListJobs, request))
+            whole = request and only_job(job_id, self._calls.ask(what, self._stub.ListJobs, request))
             if not whole:
                 raise
-        return record_of(self._ask(what, self._stub.QueryJob, pb.QueryJobReq(jobID=whole)).job)
+        return record_of(self._calls.ask(what, self._stub.QueryJob, pb.QueryJobReq(jobID=whole)).job)
 
     def job(self, job_id: str, lease: float | None = None) -> Job:
         """
@@ -156,7 +139,7 @@ class Client:
         request = list_request(states, labels, limit, since, until)
         left = limit
         while True:
-            answer = self._ask("listing jobs", self._stub.ListJobs, request)
+            answer = self._calls.ask("listing jobs", self._stub.ListJobs, request)
             yield from map(record_of, answer.jobs)
             left -= len(answer.jobs)
             if (limit and left <= 0) or not next_page(request, answer, max(left, 0)):
@@ -167,7 +150,7 @@ class Client:
         Ask a job to end: TERM, and KILL after `grace` seconds (None: the worker's default). Returns its record then, or
         with `wait` the last one, once it has ended.
         """
-        self._ask(f"stopping job {job_id}", self._stub.StopJob, stop_request(job_id, grace))
+        self._calls.ask(f"stopping job {job_id}", self._stub.StopJob, stop_request(job_id, grace))
         return self.wait(job_id) if wait else self.get(job_id)
 
     def signal(self, job_id: str, number: int) -> None:
@@ -180,12 +163,8 @@ class Client:
         Raises:
             JobNotRunning: it is done.
         """
-        self._outage("")  # Closed
-        try:
-            once = partial(self._stub.SignalJob, wait_for_ready=True)
-            self._call(once, pb.SignalJobReq(jobID=job_id, signal=number), self._deadline)
-        except grpc.RpcError as error:
-            raise self._error(error) from error
+        once = partial(self._stub.SignalJob, wait_for_ready=True)
+        self._calls.ask_once(once, pb.SignalJobReq(jobID=job_id, signal=number))
 
     def feed(self, job_id: str, source: Source, *, end: bool = True) -> int:
         """
@@ -201,7 +180,7 @@ class Client:
             JobNotRunning: it was done before.
             FeedInProgress: another call feeds it.
         """
-        return FeedThread(Unacknowledged(job_id, end), FeedCalls(self, job_id)).run(source)
+        return FeedThread(Unacknowledged(job_id, end), FeedCalls(self._calls, job_id)).run(source)
 
     def resize(self, job_id: str, rows: int, columns: int) -> None:
         """
@@ -212,7 +191,7 @@ class Client:
             JobNotRunning: it is done.
         """
         request = pb.ResizeJobReq(jobID=job_id, rows=rows, columns=columns)
-        self._ask(f"resizing the terminal of job {job_id}", self._stub.ResizeJob, request)
+        self._calls.ask(f"resizing the terminal of job {job_id}", self._stub.ResizeJob, request)
 
     def renew(self, job_ids: Iterable[str]) -> list[str]:
         """
@@ -222,7 +201,7 @@ class Client:
         A job without a lease is not changed.
         """
         request = pb.RenewLeasesReq(jobIDs=ids_of(job_ids))
-        return list(self._ask("renewing leases", self._stub.RenewLeases, request).gone)
+        return list(self._calls.ask("renewing leases", self._stub.RenewLeases, request).gone)
 
     def renewing(self, job_id: str, lease: float | None) -> AbstractContextManager[None]:
         """
@@ -238,7 +217,7 @@ class Client:
 
     def usage(self, job_ids: Iterable[str] = ()) -> dict[str, LiveUsage]:
         """What running jobs use now, by job id; of all if none is named. A job that is done is left out."""
-        return usages_of(self._ask("usage of jobs", self._stub.JobUsage, pb.JobUsageReq(jobIDs=ids_of(job_ids))))
+        return usages_of(self._calls.ask("usage of jobs", self._stub.JobUsage, pb.JobUsageReq(jobIDs=ids_of(job_ids))))
 
     def follow(
         self, job_id: str, offset: int = 0, *, stderr: bool = False, tail: int | None = None, live: bool = True
@@ -252,16 +231,16 @@ class Client:
         live=False: only to the current end.
         """
         reading = Reading(job_id, offset, stderr, tail, live)
-        outage = self._outage(f"following job {job_id}")
+        outage = self._calls.outage(f"following job {job_id}")
         while True:
             try:
-                with self._open(self._stub.StreamJob, reading.request()) as messages:
+                with self._calls.open(self._stub.StreamJob, reading.request()) as messages:
                     for message in messages:
-                        self._over(outage)
+                        self._calls.over(outage)
                         yield reading.take(message)
                 return
             except grpc.RpcError as error:  # noqa: PERF203  # each turn of the loop is an attempt
-                self._reach(outage, self._error(error), f"at byte {reading.position}")
+                self._calls.reach(outage, self._calls.error(error), f"at byte {reading.position}")
 
     def wait(self, job_id: str, timeout: float | None = None) -> JobResult:
         """
@@ -292,96 +271,22 @@ class Client:
             TimeoutError: it has not ended after `timeout` seconds.
         """
         changes = Changes(ids_of(job_ids), dict(labels or {}))
-        outage = self._outage("watching jobs")
+        outage = self._calls.outage("watching jobs")
         limit = TimeLimit(timeout, time.monotonic)
         while True:
             try:
-                with self._open(self._stub.WatchJobs, changes.request(), limit.left()) as events:
+                with self._calls.open(self._stub.WatchJobs, changes.request(), limit.left()) as events:
                     for event in events:
-                        self._over(outage)
+                        self._calls.over(outage)
                         record = changes.take(event)
                         if record is not None:
                             yield record
                 return
             except grpc.RpcError as error:  # noqa: PERF203  # each turn of the loop is an attempt
-                failure = self._error(error)
+                failure = self._calls.error(error)
                 limit.check(failure)
-                self._reach(outage, failure, "", limit)
+                self._calls.reach(outage, failure, "", limit)
 
     def _renew_once(self, job_ids: list[str]) -> Iterable[str]:
-        try:
-            return self._call(self._stub.RenewLeases, pb.RenewLeasesReq(jobIDs=job_ids), self._deadline).gone
-        except grpc.RpcError as error:
-            raise self._error(error) from error
-
-    def _ask(self, what: str, method: Callable[..., T], request: Any) -> T:
-        outage = self._outage(what)
-        while True:
-            try:
-                answer = self._call(method, request, self._deadline)
-            except grpc.RpcError as error:  # noqa: PERF203  # each turn of the loop is an attempt
-                self._pause(outage.failed(self._error(error)))
-            else:
-                self._over(outage)
-                return answer
-
-    def _reach(self, outage: Outage, failure: WorkerError, resuming: str, limit: TimeLimit = NO_LIMIT) -> None:
-        """
-        A stream failed: wait until the worker answers.
-
-        Another request tells: a stream from which nothing comes may have been accepted or not. A refusal is an answer,
-        too.
-        """
-        while True:
-            self._pause(limit.at_most(outage.failed(failure, resuming)))
-            try:
-                self._call(self._stub.ListJobs, PROBE, limit.at_most(self._deadline))
-            except grpc.RpcError as error:
-                failure = self._error(error)
-                if passes(failure):
-                    continue
-            self._first_patience = None
-            outage.answered()
-            return
-
-    def _call(self, method: Callable[..., T], request: Any, timeout: float | None) -> T:
-        try:
-            return method(request, timeout=timeout)
-        except ValueError as error:
-            if self._closed.is_set():  # gRPC raises it for a closed channel
-                raise Closed from error
-            raise
-
-    @contextmanager
-    def _open(self, method: Callable[..., Any], request: Any, timeout: float | None = None) -> Iterator[Any]:
-        """A stream. It ends with the block, and close() can end it."""
-        call = self._call(method, request, timeout)
-        with self._lock:
-            self._calls.add(call)
-        try:
-            if self._closed.is_set():
-                raise Closed
-            yield call
-        finally:
-            call.cancel()
-            with self._lock:
-                self._calls.discard(call)
-
-    def _outage(self, what: str) -> Outage:
-        if self._closed.is_set():
-            raise Closed
-        return Outage(what, self._patience, self._tell, time.monotonic, first_patience=self._first_patience)
-
-    def _over(self, outage: Outage) -> None:
-        """The worker has answered."""
-        self._first_patience = None
-        outage.over()
-
-    def _error(self, error: grpc.RpcError) -> WorkerError:
-        if self._closed.is_set():
-            raise Closed
-        return error_of(error)
-
-    def _pause(self, seconds: float) -> None:
-        if self._closed.wait(seconds):
-            raise Closed
+        answer: pb.RenewLeasesRes = self._calls.ask_once(self._stub.RenewLeases, pb.RenewLeasesReq(jobIDs=job_ids))
+        return answer.gone
