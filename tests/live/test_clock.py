@@ -33,7 +33,7 @@ def start(tmp_path: Path) -> Iterator[Callable[[float], Daemon]]:
         return made[-1]
 
     yield make
-    for worker in made:
+    for worker in reversed(made):  # or the newest would start another shim in place of the one that is ended
         worker.close()
 
 

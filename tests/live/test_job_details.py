@@ -109,7 +109,7 @@ def test_takeovers(a_daemon: ADaemon) -> None:
             assert (job.takeovers, job.directory, job.state) == (count, "/tmp", pb.JOB_STATE_RUNNING)
         assert workers[-1].query(done).job.takeovers == 0
     finally:
-        for one in workers[1:]:
+        for one in reversed(workers[1:]):  # or the newest would start another shim in place of the one that is ended
             one.close()
 
 

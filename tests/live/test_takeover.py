@@ -40,7 +40,7 @@ def again() -> Iterator[Again]:
         return made[-1]
 
     yield make
-    for worker in made:
+    for worker in reversed(made):  # or the newest would start another shim in place of the one that is ended
         worker.close()
 
 
