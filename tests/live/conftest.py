@@ -14,19 +14,19 @@ from twisted.internet.task import deferLater
 
 from tests.support.children import held
 from tests.support.daemon import Daemon, wait_until
+from tests.support.fork_server import ForkServer
 from tests.support.providers import Provider, by_reactor, through_shim
 from tests.support.shims import shims_below
-from tests.support.spare import Spares
 
 real: Any = reactor
 
 
 @pytest.fixture(scope="package", autouse=True)
-def spares() -> Iterator[None]:
+def fork_server() -> Iterator[None]:
     """The workers of these tests begin with what is imported already."""
-    Daemon.spares = made = Spares()
+    Daemon.fork_server = made = ForkServer("twistd")
     yield
-    Daemon.spares = None
+    Daemon.fork_server = None
     made.close()
 
 
@@ -36,7 +36,7 @@ def no_shim_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     place = tmp_path_factory.getbasetemp().resolve()
     before = shims_below(place)
     yield
-    wait_until(lambda: set(shims_below(place)) <= set(before))
+    wait_until(lambda: set(shims_below(place)) <= set(before), 10.0)  # one that waits for a worker in vain takes longer
 
 
 @pytest.fixture(scope="module")
@@ -66,8 +66,8 @@ def a_daemon(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
 @pytest.fixture
 def nothing_left() -> Iterator[None]:
     """The test leaves no pipe, no pidfd, no memory file and no child."""
-    if Daemon.spares is not None:
-        Daemon.spares.close()
+    if Daemon.fork_server is not None:
+        Daemon.fork_server.close()
     pytest_twisted.blockon(deferLater(real, 0))  # the reactor has its own descriptors by now
     before = held()
     yield

@@ -101,7 +101,6 @@ def test_a_job(a_daemon: Callable[..., Daemon], collector: Collector) -> None:
 @pytest.mark.slow
 def test_environment(a_daemon: Callable[..., Daemon], collector: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
     """OpenTelemetry's own variables turn it on as well; a job that sets TRACEPARENT itself keeps it."""
-    monkeypatch.setattr(Daemon, "spares", None)  # they have the environment of their own start
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
     monkeypatch.setenv("OTEL_SERVICE_NAME", "mine")
     worker = a_daemon()

@@ -18,9 +18,9 @@ from typing import Any, BinaryIO, ClassVar
 
 import grpc
 
+from tests.support.fork_server import Forked, ForkServer
 from tests.support.measured import MEASURING, kill, twistd_command
 from tests.support.shims import shims_below
-from tests.support.spare import Spares
 from txworker.leftovers.tags import environment_tag
 from txworker.linux.cgroup import end_elsewhere, end_stale, own_cgroup
 from txworker.pb import worker_pb2 as pb
@@ -49,8 +49,8 @@ class Daemon:
     Another one in the same place is its restart. `twistd` is the program that takes twistd's arguments.
     """
 
-    spares: ClassVar[Spares | None] = None
-    """Where there are some, twistd need not be started anew."""
+    fork_server: ClassVar[ForkServer | None] = None
+    """Where there is one, twistd need not import everything anew."""
 
     def __init__(self, place: Path, text: str = "", server: str = "", twistd: Sequence[str] = TWISTD_COMMAND) -> None:
         self.place = place
@@ -66,11 +66,11 @@ class Daemon:
         self.channel = grpc.insecure_channel(self.addr)
         self.stub = WorkerStub(self.channel)
 
-    def _begun(self, words: list[str], log: BinaryIO) -> subprocess.Popen[bytes]:
-        if self.spares is not None and not MEASURING and self.twistd == TWISTD_COMMAND:
-            process = self.spares.begin(words, self.place, log.fileno())
-            if process is not None:
-                return process
+    def _begun(self, words: list[str], log: BinaryIO) -> subprocess.Popen[bytes] | Forked:
+        server = self.fork_server
+        if server is not None and server.fits() and not MEASURING and self.twistd == TWISTD_COMMAND:
+            with open(os.devnull, "rb") as nothing:
+                return server.begin(words, self.place, nothing.fileno(), log.fileno(), log.fileno())
         return subprocess.Popen(words, cwd=self.place, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
     def _served(self) -> str:

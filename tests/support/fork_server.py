@@ -1,0 +1,111 @@
+"""
+Programs that have imported everything before a test wants them: most of a start is that, and each start is a fork here.
+
+It is the same interpreter in the same environment, which runs the same program with the same arguments.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+PROGRAM = Path(__file__).with_name("scripts") / "fork_server.py"
+
+
+def _environment() -> dict[str, str]:
+    """What a program of ours is started with; pytest's own word changes with every test."""
+    return {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+
+
+class Forked:
+    """One started program, with the names of subprocess.Popen; the server that forked it is its parent."""
+
+    def __init__(self, pid: int, status: socket.socket) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+        self._status = status
+
+    def poll(self) -> int | None:
+        """Its exit status; None while it runs."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.wait(0)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """
+        Its exit status, once there is one.
+
+        Raises:
+            TimeoutExpired: it runs on after so many seconds.
+        """
+        if self.returncode is None:
+            self._status.settimeout(timeout)
+            try:
+                status = self._status.recv(16)
+            except (TimeoutError, BlockingIOError):
+                raise subprocess.TimeoutExpired(f"process {self.pid}", timeout or 0) from None
+            assert status, "the fork server has ended before what it started"
+            self._status.close()
+            self.returncode = int(status)
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        """Nothing happens if it has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        """By SIGTERM."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """By SIGKILL."""
+        self.send_signal(signal.SIGKILL)
+
+
+class ForkServer:
+    """Starts one program, `twistd` or `txworker`; there is a process for it once the first is asked for."""
+
+    def __init__(self, program: str) -> None:
+        self._program = program
+        self._process: subprocess.Popen[bytes] | None = None
+        self._environment: dict[str, str] = {}
+
+    def fits(self) -> bool:
+        """What it starts has the environment that another process would get now."""
+        return self._process is None or self._environment == _environment()
+
+    def begin(self, argv: Sequence[str], directory: Path, stdin: int, stdout: int, stderr: int) -> Forked:
+        """Start the program there; argv[0] is its own path."""
+        if self._process is None:
+            self._begin_server()
+        message = json.dumps({"argv": list(argv), "directory": str(directory)}).encode()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            socket.send_fds(self._requests, [message], [stdin, stdout, stderr, theirs.fileno()])
+        return Forked(int(self._requests.recv(16)), ours)
+
+    def _begin_server(self) -> None:
+        self._environment = _environment()
+        self._requests, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, str(PROGRAM), str(theirs.fileno()), self._program],
+                stdin=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                env=self._environment,
+            )
+
+    def close(self) -> None:
+        """There is none, until one is asked for again. What it has started has ended."""
+        if self._process is not None:
+            self._requests.close()
+            self._process.wait()
+            self._process = None
