@@ -13,6 +13,7 @@ from twisted.internet import reactor
 from twisted.internet.task import deferLater
 
 from tests.support.children import held
+from tests.support.command_line import Call
 from tests.support.daemon import Daemon, wait_until
 from tests.support.fork_server import ForkServer
 from tests.support.providers import Provider, by_reactor, through_shim
@@ -22,12 +23,13 @@ real: Any = reactor
 
 
 @pytest.fixture(scope="package", autouse=True)
-def fork_server() -> Iterator[None]:
-    """The workers of these tests begin with what is imported already."""
-    Daemon.fork_server = made = ForkServer("twistd")
+def fork_servers() -> Iterator[None]:
+    """The workers of these tests, and the calls of the command line, begin with what is imported already."""
+    Daemon.fork_server, Call.fork_server = made = ForkServer("twistd"), ForkServer("txworker")
     yield
-    Daemon.fork_server = None
-    made.close()
+    Daemon.fork_server = Call.fork_server = None
+    for one in made:
+        one.close()
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -66,8 +68,9 @@ def a_daemon(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
 @pytest.fixture
 def nothing_left() -> Iterator[None]:
     """The test leaves no pipe, no pidfd, no memory file and no child."""
-    if Daemon.fork_server is not None:
-        Daemon.fork_server.close()
+    for server in (Daemon.fork_server, Call.fork_server):
+        if server is not None:
+            server.close()
     pytest_twisted.blockon(deferLater(real, 0))  # the reactor has its own descriptors by now
     before = held()
     yield

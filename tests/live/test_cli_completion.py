@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.live.test_cli import PROGRAM
+from tests.support.command_line import PROGRAM
 from tests.support.daemon import LIMIT, Daemon, wait_until
 
 pytest.importorskip("shtab")

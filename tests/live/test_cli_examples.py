@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.live.test_cli import PROGRAM
 from tests.support.cli_examples import arguments, readme_examples
+from tests.support.command_line import PROGRAM
 from tests.support.daemon import LIMIT, Daemon
 from tests.support.pems import Authority
 from txworker.cli.examples import EXAMPLES, GENERAL

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.live.test_cli import PROGRAM, txworker, with_signals
-from tests.live.test_client import EXPECTED, NUMBERED, follow_over_cuts
+from tests.live.test_client import EXPECTED, LINES, NUMBERED, follow_over_cuts
 from tests.live.test_takeover import Again, again
+from tests.support.command_line import PROGRAM, txworker, with_signals
 from tests.support.cutting_proxy import HARDLY_EVER, cutting_proxy
-from tests.support.daemon import LIMIT, Daemon, running
+from tests.support.daemon import LIMIT, Daemon, running, wait_until
 from txworker.pb import worker_pb2 as pb
 
 __all__ = ["again"]
@@ -128,14 +128,25 @@ def test_silent_standard_input(daemon: Daemon) -> None:
         assert len(run.communicate("late", timeout=LIMIT)[0]) == 37
 
 
-def numbered(number: int) -> list[str]:
+GO_ON = f"""import os, sys, time
+for n in range({LINES}):
+    if n == {LINES // 2}:
+        sys.stdout.flush()
+        while not os.path.exists('go'): time.sleep(0.01)
+    sys.stdout.write('%063d\\n' % n)
+sys.exit(int(sys.argv[1]))
+"""
+"""Prints as NUMBERED does, and the second half when there is a file `go`."""
+
+
+def numbered(number: int, program: str = NUMBERED) -> list[str]:
     """A job that prints EXPECTED and exits with that number."""
-    return [sys.executable, "-c", NUMBERED, str(number)]
+    return [sys.executable, "-c", program, str(number)]
 
 
-def _cut(addr: str, jobs: int) -> None:
+def _cut(addr: str, jobs: int, program: str = NUMBERED) -> None:
     def followed(number: int) -> tuple[int, str]:
-        with at(addr, "run", *numbered(number)) as run:
+        with at(addr, "run", *numbered(number, program)) as run:
             status, out, err = ended(run)
         for line in err.splitlines():
             assert LOST.fullmatch(line) or "answers again" in line or f"exit status {number}" in line, line
@@ -150,9 +161,13 @@ def _cut(addr: str, jobs: int) -> None:
 def test_connections_are_cut(a_daemon: ADaemon) -> None:
     """Through a proxy that cuts every connection after 50 to 500 ms every byte comes once; nothing is started twice."""
     worker = a_daemon()
-    with cutting_proxy(worker.addr) as proxy:
-        _cut(proxy.addr, 8)
-        assert proxy.cuts > 0
+    with cutting_proxy(worker.addr) as proxy, ThreadPoolExecutor(1) as thread:
+        following = thread.submit(_cut, proxy.addr, 8, GO_ON)
+        try:
+            wait_until(lambda: proxy.cuts >= 8)  # or a quick machine would be done before
+        finally:
+            (worker.place / "go").touch()
+        following.result(4 * LIMIT)
     assert len(worker.stub.ListJobs(pb.ListJobsReq(), timeout=LIMIT).jobs) == 8
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.live.test_cli import PROGRAM
+from tests.support.command_line import PROGRAM
 from tests.support.daemon import Daemon
 from tests.support.terminal import on_terminal
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.live.test_cli import PROGRAM, txworker
 from tests.live.test_cli_workers import config_home, name_workers
 from tests.live.test_takeover import Again, again
+from tests.support.command_line import PROGRAM, txworker
 from tests.support.cutting_proxy import HARDLY_EVER, cutting_proxy
 from tests.support.daemon import LIMIT, Daemon, wait_until
 from tests.support.terminal import on_terminal

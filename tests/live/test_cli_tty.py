@@ -8,8 +8,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.live.test_cli import PROGRAM, txworker
 from tests.live.test_takeover import Again, again
+from tests.support.command_line import PROGRAM, txworker
 from tests.support.cutting_proxy import HARDLY_EVER, cutting_proxy
 from tests.support.daemon import Daemon, wait_until
 from tests.support.terminal import Terminal, on_terminal

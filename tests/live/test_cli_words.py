@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from tests.live.test_cli import PROGRAM, txworker
+from tests.support.command_line import PROGRAM, txworker
 from tests.support.daemon import LIMIT, Daemon
 from tests.support.terminal import on_terminal
 from txworker.pb import worker_pb2 as pb

@@ -14,7 +14,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from tests.live.test_cli import PROGRAM
+from tests.support.command_line import PROGRAM
 from tests.support.daemon import LIMIT, Daemon, running, wait_until
 from tests.support.scheduler import SchedulerStandIn
 from txworker.pb import control_pb2

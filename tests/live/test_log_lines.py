@@ -13,8 +13,8 @@ from typing import Any
 import grpc
 import pytest
 
-from tests.live.test_cli import txworker
 from tests.live.test_tls import TLS
+from tests.support.command_line import txworker
 from tests.support.daemon import LIMIT, Daemon, cannot_start, wait_until
 from tests.support.pems import Authority
 from txworker.pb import worker_pb2 as pb

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.live.test_cli import PROGRAM, with_signals
 from tests.live.test_takeover import Again, again
+from tests.support.command_line import PROGRAM, with_signals
 from tests.support.cutting_proxy import HARDLY_EVER, cutting_proxy
 from tests.support.daemon import LIMIT, Daemon, running, wait_until
 from tests.support.terminal import on_terminal

@@ -9,7 +9,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from tests.live.test_cli import PROGRAM
+from tests.support.command_line import PROGRAM
 from tests.support.daemon import Daemon
 from tests.support.pems import Authority
 from txworker.pb import worker_pb2 as pb

@@ -70,7 +70,7 @@ class Daemon:
         server = self.fork_server
         if server is not None and server.fits() and not MEASURING and self.twistd == TWISTD_COMMAND:
             with open(os.devnull, "rb") as nothing:
-                return server.begin(words, self.place, nothing.fileno(), log.fileno(), log.fileno())
+                return server.begin(words, self.place, (nothing.fileno(), log.fileno(), log.fileno()))
         return subprocess.Popen(words, cwd=self.place, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
     def _served(self) -> str:

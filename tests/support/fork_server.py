@@ -13,7 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 PROGRAM = Path(__file__).with_name("scripts") / "fork_server.py"
@@ -82,14 +82,25 @@ class ForkServer:
         """What it starts has the environment that another process would get now."""
         return self._process is None or self._environment == _environment()
 
-    def begin(self, argv: Sequence[str], directory: Path, stdin: int, stdout: int, stderr: int) -> Forked:
-        """Start the program there; argv[0] is its own path."""
+    def begin(
+        self,
+        argv: Sequence[str],
+        directory: Path,
+        streams: tuple[int, int, int],
+        environment: Mapping[str, str] | None = None,
+    ) -> Forked:
+        """
+        Start the program there; argv[0] is its own path, and `streams` are its stdin, stdout and stderr.
+
+        Its environment is that of the server, or another one, which /proc does not tell.
+        """
         if self._process is None:
             self._begin_server()
-        message = json.dumps({"argv": list(argv), "directory": str(directory)}).encode()
+        other = None if environment is None else dict(environment)
+        message = json.dumps({"argv": list(argv), "directory": str(directory), "environment": other}).encode()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            socket.send_fds(self._requests, [message], [stdin, stdout, stderr, theirs.fileno()])
+            socket.send_fds(self._requests, [message], [*streams, theirs.fileno()])
         return Forked(int(self._requests.recv(16)), ours)
 
     def _begin_server(self) -> None:
@@ -99,6 +110,7 @@ class ForkServer:
             self._process = subprocess.Popen(
                 [sys.executable, str(PROGRAM), str(theirs.fileno()), self._program],
                 stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,  # what is no terminal is buffered
                 pass_fds=[theirs.fileno()],
                 env=self._environment,
             )

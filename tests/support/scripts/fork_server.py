@@ -2,8 +2,8 @@
 Has imported what a program needs, and becomes that program as often as it is told to: each time in a fork of itself.
 
 It has one thread and has begun nothing of gRPC's or of the reactor's, so a fork is as good as a new process. Before
-each fork it is told the arguments and the directory, with the descriptors 0, 1 and 2 and a socket, which hears the exit
-status.
+each fork it is told the arguments, the directory and perhaps the environment, with the descriptors 0, 1 and 2 and a
+socket, which hears the exit status.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import select
 import socket
 import sys
 from collections.abc import Callable
+from typing import Any
 
 
 def twistd(argv: list[str]) -> None:
@@ -76,13 +77,17 @@ class Server:
         with status:
             status.send(str(os.waitstatus_to_exitcode(ended)).encode())
 
-    def _fork(self, request: dict[str, str], fds: list[int]) -> list[str] | None:
+    def _fork(self, request: dict[str, Any], fds: list[int]) -> list[str] | None:
         pid = os.fork()
         if pid == 0:
             for fd in range(3):
                 os.dup2(fds[fd], fd)
             os.closerange(3, max(fds + list(self._children) + [self._requests.fileno(), 64]) + 1)
+            _open_streams()
             os.chdir(request["directory"])
+            if request["environment"] is not None:
+                os.environ.clear()
+                os.environ.update(request["environment"])
             return list(request["argv"])
         for fd in fds[:3]:
             os.close(fd)
@@ -91,6 +96,16 @@ class Server:
         self._poll.register(pidfd, select.POLLIN)
         self._requests.send(str(pid).encode())
         return None
+
+
+def _open_streams() -> None:
+    """Python's own streams know from their opening whether their descriptors can seek."""
+    for fd, name in enumerate(("stdin", "stdout", "stderr")):
+        before = getattr(sys, name)
+        opened = open(fd, before.mode, encoding=before.encoding, errors=before.errors, closefd=False)  # noqa: SIM115
+        opened.reconfigure(line_buffering=before.line_buffering)
+        setattr(sys, name, opened)
+        setattr(sys, f"__{name}__", opened)
 
 
 def main() -> None:
