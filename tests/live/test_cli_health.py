@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tests.live.test_cli import txworker
+from tests.support.command_line import txworker
 from tests.support.daemon import LIMIT, Daemon
 from txworker.pb import worker_pb2 as pb
 
@@ -24,6 +24,6 @@ def test_health(a_daemon: Callable[..., Daemon]) -> None:
     assert txworker(worker, "health", "--live") == (0, b"SERVING\n", "")
     worker.stub.StopJob(pb.StopJobReq(jobID=job_id), timeout=LIMIT)
     assert worker.process.wait(LIMIT) == 0
-    status, printed, error = txworker(worker, "health", "--live", "--deadline", "2")
+    status, printed, error = txworker(worker, "health", "--live", "--deadline", "0.3")
     assert (status, printed) == (69, b"")
     assert error.count("\n") == 1, error

@@ -15,7 +15,7 @@ import grpc
 import pytest
 import pytest_twisted
 
-from tests.live.test_cli import PROGRAM, txworker
+from tests.support.command_line import PROGRAM, txworker
 from tests.support.cutting_proxy import cutting_proxy
 from tests.support.daemon import LIMIT, Daemon, running, wait_until
 from txworker.client import AsyncClient, Client
@@ -50,11 +50,11 @@ def test_runs_out(daemon: Daemon, tmp_path: Path) -> None:
     """
     go = tmp_path / "go"
     began = time.monotonic()
-    left, renewed = leased(daemon, 1), leased(daemon, 2, f"until [ -e {go} ]; do sleep 0.02; done; exit 3")
+    left, renewed = leased(daemon, 1), leased(daemon, 1.5, f"until [ -e {go} ]; do sleep 0.02; done; exit 3")
 
     def others_are_gone() -> bool:
         assert renew(daemon, renewed) == []
-        return time.monotonic() > began + 2.5 and daemon.query(left).done
+        return time.monotonic() > began + 1.7 and daemon.query(left).done
 
     wait_until(others_are_gone)
     assert renew(daemon, renewed, left, "no-such-job") == [left, "no-such-job"]

@@ -59,8 +59,8 @@ def test_live(daemon: Daemon) -> None:
 def test_background_child_holds_stdout(daemon: Daemon) -> None:
     """Something left behind that holds the output open keeps neither the job nor its stream from ending."""
     begun = time.monotonic()
-    for script in ("sleep 1000 & echo out", "setsid sleep 30 & echo out", "trap '' TERM; sleep 30 & echo out"):
-        job_id = daemon.bash(script)
+    scripts = ("sleep 1000 & echo out", "setsid sleep 30 & echo out", "trap '' TERM; sleep 30 & echo out")
+    for job_id in [daemon.bash(script) for script in scripts]:
         assert daemon.text(job_id) == "out\n"
         assert daemon.query(job_id).job.state == pb.JOB_STATE_SUCCEEDED
     assert time.monotonic() - begun < 15
