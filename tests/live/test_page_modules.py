@@ -1,0 +1,96 @@
+"""The page's modules of JavaScript, called in a real headless Chromium."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.live.test_page_browser import tab, web
+from tests.support.browser import MISSING, Browser
+from tests.support.page import Page
+
+__all__ = ["tab", "web"]
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(MISSING), reason=MISSING)]
+
+
+def test_terminal_text(web: Page, tab: Browser) -> None:
+    """Attributes of terminals are kept; other sequences go; what cannot be seen is made visible."""
+    tab.open(web.url)
+    plain: dict[str, Any] = {"flags": "", "fore": "", "back": ""}
+    table: list[tuple[str, list[list[Any]]]] = [
+        ("plain", [["plain", plain]]),
+        ("\x1b[1;31mred\x1b[0m!", [["red", {"flags": "b", "fore": 1, "back": ""}], ["!", plain]]),
+        ("\x1b[7;94;42mx", [["x", {"flags": "r", "fore": 12, "back": 2}]]),
+        ("\x1b[38;5;208mx", [["x", {"flags": "", "fore": "rgb(255,135,0)", "back": ""}]]),
+        ("\x1b[48;2;1;2;300mx", [["x", {"flags": "", "fore": "", "back": "rgb(1,2,255)"}]]),
+        ("\x1b[38;5mx", [["x", {"flags": "", "fore": 0, "back": ""}]]),
+        ("a\x1b[2K\x1b[10;3Hb\x1b]0;title\x07c\x1bPq\x1b\\d\x1b(Be", [[letter, plain] for letter in "abcde"]),
+        ("\x1b[38:5:9mx", [["x", {"flags": "", "fore": 9, "back": ""}]]),
+        ("\x1b[38:2:1:2:3;1mx", [["x", {"flags": "b", "fore": "rgb(1,2,3)", "back": ""}]]),
+        ("\x1b[48:2::1:2:3mx", [["x", {"flags": "", "fore": "", "back": "rgb(1,2,3)"}]]),
+        ("\x1b[4:3mx\x1b[4:0my", [["x", {"flags": "u", "fore": "", "back": ""}], ["y", plain]]),
+        ("\x1b[58;5;1;3mx", [["x", {"flags": "i", "fore": "", "back": ""}]]),
+        ("\x1b[58:2::1:3:4;58;2;1;3;4mx", [["x", plain]]),
+        ("\x1b[>4;2m\x1b[?4mx", [["x", plain]]),
+        ("10%\r99%\r", [["99%", plain]]),
+        ("\x00\x7f\x9b\u202e", [["\u2400\u2421\\u009b\\u202e", plain]]),
+        ("<b>", [["<b>", plain]]),
+        ("", []),
+    ]
+    for text, runs in table:
+        assert tab.module("/static/ansi.js", "m.runsOf(given[0], m.PLAIN)[0]", text) == runs, text
+
+
+def test_samples_that_come_again(web: Page, tab: Browser) -> None:
+    """A connection that is made again brings samples that are known: each time is in the plots once, in order."""
+    tab.open(web.url)
+    script = """(() => {
+        const samples = { time: [], cpu: [] };
+        const more = (...times) => m.addSamples(samples, { time: times, cpu: times.map((at) => at / 10) });
+        more(10, 20);
+        more(30);
+        const seen = [structuredClone(samples)];
+        more(10, 30, 40);
+        return [...seen, samples];
+    })()"""
+    assert tab.module("/static/plots.js", script) == [
+        {"time": [10, 20, 30], "cpu": [1, 2, 3]},
+        {"time": [10, 30, 40], "cpu": [1, 3, 4]},
+    ]
+
+
+def test_window(web: Page, tab: Browser) -> None:
+    """A window of output: pieces that cut characters and lines, what comes before it, wrapping, and its size."""
+    tab.open(web.url)
+    script = """(() => {
+        const bytes = (text) => new TextEncoder().encode(text);
+        const seen = {};
+        const lines = new m.Lines();
+        const data = bytes("zero\\nä€😀\\n\\tx\\nhalf");
+        lines.clear(100);
+        for (const byte of data) lines.append(new Uint8Array([byte]));
+        seen.rows = lines.text(0, 99).split("\\n");
+        seen.offsets = [lines.start, lines.end - data.length, lines.partial];
+        seen.before = [lines.prepend(bytes("cut\\nbefore\\n"), 89), lines.start, lines.text(0, 1)];
+        lines.layout(5);
+        seen.wrapped = lines.text(0, 3).split("\\n");
+        lines.layout(100);
+        lines.clear(0);
+        for (let i = 0; i < 40; i++) { lines.append(bytes("0123456789abcde\\n".repeat(4096))); lines.shrink(false); }
+        seen.kept = [lines.size <= m.MOST_BYTES, lines.end, lines.start % 16, lines.rows.length * 16 - lines.size];
+        const end = lines.end;
+        lines.prepend(bytes("0123456789abcde\\n".repeat(65536)), lines.start - 2 ** 20);
+        lines.shrink(true);
+        seen.cut = [lines.size <= m.MOST_BYTES, lines.end < end, (lines.end - lines.start) % 16];
+        return seen;
+    })()"""
+    assert tab.module("/static/lines.js", script) == {
+        "rows": ["zero", "ä€😀", "        x", "half"],
+        "offsets": [100, 100, True],
+        "before": [1, 93, "before"],
+        "wrapped": ["befor", "e", "zero"],
+        "kept": [True, 40 * 65536, 0, 0],
+        "cut": [True, True, 0],
+    }
