@@ -84,7 +84,7 @@ ROWS = {
     ),
     "nice": Row(
         'nice = 7\noom_score_adj = 321\ngroup = "daemon"\n',
-        sees={"nice": 7, "oom": 321, "ids": [0] * 3 + [1] * 3, "groups": [1]},
+        sees={"nice": min(os.nice(0) + 7, 19), "oom": 321, "ids": [0] * 3 + [1] * 3, "groups": [1]},
         root=True,
     ),
     "directory": Row(order={"directory": "/usr/../usr/lib"}, sees={"directory": "/usr/lib"}),

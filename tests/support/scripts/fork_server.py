@@ -15,6 +15,7 @@ import runpy
 import select
 import socket
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -38,7 +39,17 @@ def txworker(argv: list[str]) -> None:
 PROGRAMS: dict[str, tuple[Callable[[list[str]], None], list[str], dict[str, str]]] = {
     "twistd": (
         twistd,
-        ["twisted.application.app", "twisted.scripts.twistd", "txworker.daemon.assembly"],
+        [
+            "twisted.application.app",
+            "twisted.cred.strcred",
+            "twisted.internet.epollreactor",
+            "twisted.internet.ssl",
+            "twisted.protocols.tls",
+            "twisted.scripts.twistd",
+            "txworker.daemon.assembly",
+            "txworker.daemon.service",
+            "txworker.daemon.startup",
+        ],
         {"GRPC_ENABLE_FORK_SUPPORT": "0", "GRPC_VERBOSITY": "NONE"},
     ),
     "txworker": (txworker, ["txworker.cli"], {"GRPC_VERBOSITY": "NONE"}),
@@ -115,6 +126,8 @@ def main() -> None:
         importlib.import_module(module)
     for name in variables:
         del os.environ[name]
+    assert threading.active_count() == 1, threading.enumerate()
+    assert "twisted.internet.reactor" not in sys.modules
     argv = Server(socket.socket(fileno=int(sys.argv[1]))).serve()
     if argv is not None:
         program(argv)
