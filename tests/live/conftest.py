@@ -22,7 +22,7 @@ from tests.support.shims import shims_below
 real: Any = reactor
 
 
-@pytest.fixture(scope="package", autouse=True)
+@pytest.fixture(scope="session", autouse=True)
 def fork_servers() -> Iterator[None]:
     """The workers of these tests, and the calls of the command line, begin with what is imported already."""
     Daemon.fork_server, Call.fork_server = made = ForkServer("twistd"), ForkServer("txworker")

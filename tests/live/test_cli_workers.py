@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.command_line import PROGRAM
+from tests.support.command_line import PROGRAM, Call
 from tests.support.daemon import LIMIT, Daemon, running
 
 ADaemon = Callable[..., Daemon]
@@ -38,9 +38,8 @@ def test_ps(a_daemon: ADaemon, config_home: Path) -> None:
     env = name_workers(config_home, one=one.addr, second=two.addr, gone="127.0.0.1:1")
 
     def ps(*words: str) -> tuple[int, list[str], str]:
-        command = [*PROGRAM, "--patience", "0", "ps", *words]
-        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=LIMIT, check=False)
-        return done.returncode, done.stdout.splitlines(), done.stderr
+        status, out, err = Call("--patience", "0", "ps", *words, env=env).done()
+        return status, out.decode().splitlines(), err
 
     status, (header, *lines), err = ps("--worker", "one,second")
     assert (status, err, header.split()[:2]) == (0, "", ["WORKER", "JOB"])

@@ -14,7 +14,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from tests.support.command_line import PROGRAM
+from tests.support.command_line import PROGRAM, txworker
 from tests.support.daemon import LIMIT, Daemon, running, wait_until
 from tests.support.scheduler import SchedulerStandIn
 from txworker.pb import control_pb2
@@ -40,10 +40,9 @@ def by_signal(worker: Daemon) -> None:
 
 
 def by_command(worker: Daemon) -> None:
-    words = [*PROGRAM, "drain", "--state-directory", str(worker.place / "state")]
-    done = subprocess.run(words, capture_output=True, timeout=LIMIT, check=False)
-    assert (done.returncode, done.stderr) == (0, b"")
-    assert done.stdout.startswith(b"draining: 1 job is still running")
+    status, out, err = txworker(worker, "drain", "--state-directory", str(worker.place / "state"))
+    assert (status, err) == (0, "")
+    assert out.startswith(b"draining: 1 job is still running")
 
 
 def drain_over(address: str) -> int:

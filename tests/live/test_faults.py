@@ -19,10 +19,10 @@ SEED = os.environ.get("TXWORKER_FAULT_SEED") or str(random.randrange(10**6))
 KILLS = int(os.environ.get("TXWORKER_FAULT_KILLS", "80"))
 
 
-def kill_often(place: Path, name: str, jobs: str, kills: int) -> None:
+def kill_often(place: Path, name: str, jobs: str, kills: int, **more: tuple[float, float]) -> None:
     """So many times at least, in one place."""
     begun = time.monotonic()
-    faults = Faults(place, f"{SEED}/{name}", jobs)
+    faults = Faults(place, f"{SEED}/{name}", jobs, **more)
     try:
         while faults.kills < kills:
             faults.kill()
@@ -34,7 +34,7 @@ def kill_often(place: Path, name: str, jobs: str, kills: int) -> None:
 
 def test_few_kills(tmp_path: Path) -> None:
     """Nothing that was told becomes untrue, and nothing runs on: one kill, for every day."""
-    kill_often(tmp_path, "few", "", 1)
+    kill_often(tmp_path, "few", "", 1, longest=(1.0, 0.2))
 
 
 @pytest.mark.slow

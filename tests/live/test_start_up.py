@@ -13,7 +13,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from tests.support.daemon import LIMIT, TWISTD, Daemon, cannot_start, wait_until
+from tests.support.daemon import LIMIT, TWISTD, Daemon, cannot_start, twistd_ends, wait_until
 from txworker.pb import worker_pb2 as pb
 from txworker.pb.worker_pb2_grpc import WorkerStub
 
@@ -175,14 +175,6 @@ def test_options_of_twistd(tmp_path: Path) -> None:
         (["--reactor=select"], "twistd --reactor=select: "),
     ]
     for words, begin in table:
-        ended = subprocess.run(
-            [TWISTD, "-n", "--pidfile=", *words, "worker"],
-            cwd=tmp_path,
-            capture_output=True,
-            stdin=subprocess.DEVNULL,
-            text=True,
-            timeout=LIMIT,
-        )
-        printed = ended.stdout + ended.stderr
-        assert (ended.returncode, printed.count("\n"), f"txworker: {begin}" in printed) == (1, 1, True), printed
+        status, printed = twistd_ends(["-n", "--pidfile=", *words, "worker"], tmp_path)
+        assert (status, printed.count("\n"), f"txworker: {begin}" in printed) == (1, 1, True), printed
     assert [path.name for path in tmp_path.iterdir()] == ["worker.toml"]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import grpc
 import pytest
 
-from tests.support.command_line import PROGRAM
+from tests.support.command_line import txworker
 from tests.support.daemon import Daemon
 from tests.support.pems import Authority
 from txworker.pb import worker_pb2 as pb
@@ -98,12 +97,6 @@ def test_command_line(a_daemon: Callable[..., Daemon], authority: Authority, tmp
         (plain, ("--tls-ca", "ca.pem"), 69, speak),
     ]
     for daemon, words, status, end in table:
-        done = subprocess.run(
-            [*PROGRAM, "--addr", daemon.addr, "--patience", "0", *words, "ps"],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert (done.returncode, done.stderr.count("\n")) == (status, int(status > 0)), done
-        assert done.stderr.endswith(end), done
+        found, _, err = txworker(daemon, "--patience", "0", *words, "ps")
+        assert (found, err.count("\n")) == (status, int(status > 0)), err
+        assert err.endswith(end), err

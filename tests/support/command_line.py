@@ -6,9 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
 
@@ -47,45 +45,14 @@ class Call:
     def done(self) -> Done:
         """Wait for its end; LIMIT seconds at most."""
         if self.fork_server is not None and not MEASURING:
-            return self._forked(self.fork_server)
-        done = subprocess.run(
-            [*PROGRAM, *self._words], input=self._stdin, env=self._env, capture_output=True, timeout=LIMIT, check=False
-        )
+            words = [PROGRAM[-1], *self._words]
+            done = self.fork_server.run(words, Path.cwd(), LIMIT, self._stdin, self._env)
+        else:
+            words = [*PROGRAM, *self._words]
+            done = subprocess.run(
+                words, input=self._stdin, env=self._env, capture_output=True, timeout=LIMIT, check=False
+            )
         return done.returncode, done.stdout, done.stderr.decode()
-
-    def _forked(self, server: ForkServer) -> Done:
-        stdin, to_stdin = os.pipe()
-        from_stdout, stdout = os.pipe()
-        from_stderr, stderr = os.pipe()
-        process = server.begin([PROGRAM[-1], *self._words], Path.cwd(), (stdin, stdout, stderr), self._env)
-        for fd in (stdin, stdout, stderr):
-            os.close(fd)
-        errors: list[bytes] = []
-        threads = [
-            threading.Thread(target=self._feed, args=(to_stdin,)),
-            threading.Thread(target=lambda: errors.append(_read(from_stderr))),
-        ]
-        limit = threading.Timer(LIMIT, process.kill)
-        for thread in (*threads, limit):
-            thread.start()
-        printed = _read(from_stdout)
-        for thread in threads:
-            thread.join()
-        status = process.wait(LIMIT)
-        limit.cancel()
-        return status, printed, errors[0].decode()
-
-    def _feed(self, fd: int) -> None:
-        with suppress(BrokenPipeError), open(fd, "wb", buffering=0) as pipe:
-            rest = memoryview(self._stdin)
-            while rest:
-                rest = rest[pipe.write(rest) :]
-
-
-def _read(fd: int) -> bytes:
-    """All that comes."""
-    with open(fd, "rb") as pipe:
-        return pipe.read()
 
 
 def txworker(daemon: Daemon, *words: str, stdin: bytes = b"") -> Done:

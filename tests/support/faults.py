@@ -27,14 +27,20 @@ STARTING = 0.8
 
 
 class Faults:
-    """jobs: more text for [jobs] in worker.toml. seed: determines what the clients do, and until when."""
+    """
+    jobs: more text for [jobs] in worker.toml. seed: determines what the clients do, and until when. longest: for how
+    many seconds there is load, and is no worker, before and after a kill.
+    """
 
-    def __init__(self, place: Path, seed: str, jobs: str) -> None:
+    def __init__(
+        self, place: Path, seed: str, jobs: str, longest: tuple[float, float] = (LONGEST_LOAD, LONGEST_AWAY)
+    ) -> None:
         self.place = place
         self.token = f"txworker-fault-{os.getpid()}-{time.monotonic_ns()}"
         self.journal = Journal()
         self.kills = 0
         self._ran = 0
+        self._longest_load, self._longest_away = longest
         assert JOB_ID_VARIABLE not in os.environ, "this very process would look like a job's"
         self._seed = seed
         self._rng = random.Random(seed)
@@ -45,7 +51,7 @@ class Faults:
     def kill(self) -> None:
         """Put load on the worker, kill it, check what it left, start it again, check what it reports."""
         new = self._loaded_and_killed()
-        time.sleep(self._rng.choice((0, 0, self._rng.uniform(0, LONGEST_AWAY))))
+        time.sleep(self._rng.choice((0, 0, self._rng.uniform(0, self._longest_away))))
         while self._rng.random() < 0.25:
             self._kill_starting()
         self._look_at_store()
@@ -107,7 +113,7 @@ class Faults:
         before = set(self.journal.ids)
         seed = f"{self._seed}/{self.kills}"
         load = Load(self._daemon, self.journal, self.token, seed)
-        time.sleep(self._rng.uniform(0, LONGEST_LOAD))
+        time.sleep(self._rng.uniform(0, self._longest_load))
         load.kill()
         self._ran += len(load.running)
         self._killed()

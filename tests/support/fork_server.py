@@ -13,7 +13,9 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 PROGRAM = Path(__file__).with_name("scripts") / "fork_server.py"
@@ -70,6 +72,20 @@ class Forked:
         self.send_signal(signal.SIGKILL)
 
 
+def _write(fd: int, data: bytes) -> None:
+    """All of it, or what is wanted of it."""
+    with contextlib.suppress(BrokenPipeError), open(fd, "wb", buffering=0) as pipe:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[pipe.write(rest) :]
+
+
+def _read(fd: int) -> bytes:
+    """All that comes."""
+    with open(fd, "rb") as pipe:
+        return pipe.read()
+
+
 class ForkServer:
     """Starts one program, `twistd` or `txworker`; there is a process for it once the first is asked for."""
 
@@ -102,6 +118,29 @@ class ForkServer:
         with theirs:
             socket.send_fds(self._requests, [message], [*streams, theirs.fileno()])
         return Forked(int(self._requests.recv(16)), ours)
+
+    def run(
+        self,
+        argv: Sequence[str],
+        directory: Path,
+        limit_seconds: float,
+        stdin: bytes = b"",
+        environment: Mapping[str, str] | None = None,
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Start it as begin() does, with pipes for its streams, and wait for its end; after the limit it is killed."""
+        (its_stdin, to_stdin), (from_stdout, its_stdout), (from_stderr, its_stderr) = os.pipe(), os.pipe(), os.pipe()
+        process = self.begin(argv, directory, (its_stdin, its_stdout, its_stderr), environment)
+        for fd in (its_stdin, its_stdout, its_stderr):
+            os.close(fd)
+        limit = threading.Timer(limit_seconds, process.kill)
+        limit.start()
+        with ThreadPoolExecutor(2) as threads:
+            threads.submit(_write, to_stdin, stdin)
+            errors = threads.submit(_read, from_stderr)
+            printed = _read(from_stdout)
+        status = process.wait(limit_seconds)
+        limit.cancel()
+        return subprocess.CompletedProcess(argv, status, printed, errors.result())
 
     def _begin_server(self) -> None:
         self._environment = _environment()
