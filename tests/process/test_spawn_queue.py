@@ -152,6 +152,20 @@ class SpawnQueueTests(SynchronousTestCase):
         self.started("b")
         self.assertEqual((2, ["b", "c", "c", "d"]), (self.recalls, self.received()))
 
+    def test_all_are_recalled(self) -> None:
+        """Where the shim had not begun the first, or had answered it, nothing hangs: they are sent again at once."""
+        self.start("a", "b")
+        self.received()
+        self.readers.clock.advance(RECALL_SECONDS)
+        self.recalled("a")
+        self.assertEqual([], self.received())
+        self.recalled("b")
+        self.assertEqual(["a", "b"], self.received())
+        self.readers.clock.advance(RECALL_SECONDS)
+        self.started("a")
+        self.recalled("b")
+        self.assertEqual((2, ["b"]), (self.recalls, self.received()))
+
     def test_nothing_goes_to_one_that_hangs(self) -> None:
         """While a single start hangs nothing is recalled, and new requests wait in the worker."""
         self.start("hangs")

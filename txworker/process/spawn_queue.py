@@ -109,6 +109,9 @@ class SpawnQueue:
         if request is not None and message.get("step") == RECALLED:
             self._waiting.insert(self._recalled or 0, request)
             self._recalled = (self._recalled or 0) + 1
+            if not self._in_flight:  # none hangs: the shim had begun none yet, or had answered what it had begun
+                self._recalled = None
+                self._send_next()
             return
         self._stop_timer()
         self._recalled = None
