@@ -18,6 +18,7 @@ from tests.support.daemon import Daemon, wait_until
 from tests.support.fork_server import ForkServer
 from tests.support.providers import Provider, by_reactor, through_shim
 from tests.support.shims import shims_below
+from txworker.linux.procfs import ProcessTable
 
 real: Any = reactor
 
@@ -72,11 +73,15 @@ def nothing_left() -> Iterator[None]:
         if server is not None:
             server.close()
     pytest_twisted.blockon(deferLater(real, 0))  # the reactor has its own descriptors by now
-    before = held()
+    before, children = held(), children_now()
     yield
     assert held() == before
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+    assert children_now() - children == set()
+
+
+def children_now() -> set[int]:
+    """Of this process, to which earlier tests may have left some that end by and by, as to a subreaper."""
+    return set(ProcessTable().children(os.getpid()))
 
 
 @pytest.fixture(params=["shim", "reactor"])
