@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 class Calls:
     """
-    Those of one Client, whose parameters these are. stub has the methods. Any thread.
+    Those of one Client; the parameters are as there. stub has the methods. Any thread.
 
     Every method raises Closed once close() was called.
     """
