@@ -92,6 +92,11 @@ class OutputFile:
         """For log lines."""
         return self.name if self._directory is None else f"{self._directory.path}/{self.name}"
 
+    @property
+    def is_open(self) -> bool:
+        """open() was called, and close() was not."""
+        return self.fd >= 0
+
     def open(self) -> int:
         """
         Open the file if it is not open, with the file offset at its end; return the descriptor.
@@ -100,7 +105,7 @@ class OutputFile:
             NotOurFile: the name leads to something else.
             OSError: it cannot be opened.
         """
-        if self.fd < 0:
+        if not self.is_open:
             self._adopt(*self._open_by_name(self.initial_size))
             if self.initial_size:
                 os.lseek(self.fd, 0, os.SEEK_END)
@@ -118,7 +123,7 @@ class OutputFile:
 
     def close(self) -> None:
         """Close the descriptor. May be called again."""
-        if self.fd >= 0:
+        if self.is_open:
             os.close(self.fd)
             self.fd = -1
 

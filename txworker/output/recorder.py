@@ -105,7 +105,7 @@ class Recorder:
     def copy_pipe(self, pipe: int, most: int) -> int:
         """
         Move up to `most` bytes from a pipe to the file; return how many, 0 at the end of the pipe. Any thread, one at a
-        time; afterwards the reactor thread calls pipe_copied().
+        time; afterwards the reactor thread calls pipe_copied(). A pipe that ends without a byte opens no file.
 
         splice(2) moves the bytes in one system call, so a SIGKILL loses none. They are read and written only where the
         disk refused some, near the ceiling, and on file systems without splice(2): a SIGKILL between the two calls then
@@ -116,7 +116,7 @@ class Recorder:
         """
         self._repair_if_tampered()
         room = min(most, self._max_bytes - self.size) if self._max_bytes else most
-        if self._can_splice and not self.truncated and room > 0 and bytes_in(pipe):  # an ended pipe needs no open file
+        if self._can_splice and not self.truncated and room > 0 and (self._file.is_open or bytes_in(pipe)):
             try:
                 moved = splice(pipe, self._file.open(), room)
             except BlockingIOError:
@@ -146,7 +146,7 @@ class Recorder:
 
     def check(self) -> None:
         """Look whether another process has changed the file. Any thread."""
-        if self._file.fd >= 0 and not self._file.unreachable and not self._tampered:
+        if self._file.is_open and not self._file.unreachable and not self._tampered:
             size = self.size  # read before the file's own size, because both grow
             damage = self._file.damage(size) if size else None
             if damage is not None:
@@ -237,7 +237,7 @@ class Recorder:
     def _repair_if_tampered(self) -> None:
         """Before a write: if another process has changed the file, make the next byte go to its own offset."""
         file = self._file
-        if file.fd < 0 or file.unreachable or self._notices.has_tampering:  # the last one's notice comes first
+        if not file.is_open or file.unreachable or self._notices.has_tampering:  # the last one's notice comes first
             return
         if self._tampered or not file.has_size(self.size):
             self._tampered = False
