@@ -90,7 +90,9 @@ class WebServerTests(SynchronousTestCase):
         self.assertEqual((200, "ok\n"), self.ask(b"GET /readyz HTTP/1.1"))
         self.assertEqual((200, "txworker\n\n/livez\n/readyz\n"), self.ask(b"GET / HTTP/1.1"))
         self.assertEqual((200, ""), self.ask(b"HEAD /readyz HTTP/1.1"))
-        self.assertEqual((404, "not found\n"), self.ask(b"GET /<b> HTTP/1.1"))
+        for missing in (b"/<b>", b"/livez/x", b"/readyz//x"):
+            self.assertEqual((404, "not found\n"), self.ask(b"GET " + missing + b" HTTP/1.1"))
+        self.assertEqual((200, "ok\n"), self.ask(b"GET /livez/ HTTP/1.1"))
         self.assertEqual((405, "GET or HEAD\n"), self.ask(b"DELETE /readyz HTTP/1.1"))
 
     def test_head(self) -> None:

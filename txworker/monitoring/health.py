@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from twisted.web.http import NOT_ALLOWED, OK, SERVICE_UNAVAILABLE
+from twisted.web.http import NOT_ALLOWED, NOT_FOUND, OK, SERVICE_UNAVAILABLE
 from twisted.web.resource import Resource
 from twisted.web.server import Request
 
@@ -12,7 +12,10 @@ from txworker.base.http_limits import body_for
 
 
 class TextPage(Resource):
-    """A page of plain text that must not be cached. text() returns the status and the text. Reactor thread."""
+    """
+    A page of plain text that must not be cached, and has no pages below it. text() returns the status and the text.
+    Reactor thread.
+    """
 
     isLeaf = True
 
@@ -22,7 +25,7 @@ class TextPage(Resource):
 
     def render(self, request: Request) -> bytes:
         """Twisted: the response."""
-        status, text = self._text()
+        status, text = (NOT_FOUND, "not found\n") if any(request.postpath or ()) else self._text()
         if request.method not in (b"GET", b"HEAD"):
             request.setHeader(b"allow", b"GET, HEAD")
             status, text = NOT_ALLOWED, "GET or HEAD\n"
