@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, timezone
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from txworker.client.errors import AmbiguousJob
+from txworker.client.errors import AmbiguousJob, NoSuchJob
 from txworker.client.requests import PAGE, list_request, next_page, only_job, prefix_request, start_request
 from txworker.pb import worker_pb2 as pb
 
@@ -35,11 +35,19 @@ class PrefixTests(SynchronousTestCase):
 
     def test_what_is_asked(self) -> None:
         """Only what may be the beginning of an id is asked for, and no more than shows that there are two."""
-        request = prefix_request("0f9e-")
-        assert request is not None
+        missing = NoSuchJob("no job", "JOB_NOT_FOUND", "NOT_FOUND")
+        request = prefix_request("0f9e-", missing)
         self.assertEqual(("0f9e-", 2), (request.idPrefix, request.pageSize))
-        for word in ("", "abc", "nobody", "x" * 36, "scripts/a.sh", "ABCD"):
-            self.assertIsNone(prefix_request(word))
+        for word in ("", "nobody", "x" * 36, "scripts/a.sh", "ABCD"):
+            with self.assertRaises(NoSuchJob) as caught:
+                prefix_request(word, missing)
+            self.assertIs(missing, caught.exception)
+
+    def test_too_short(self) -> None:
+        """A beginning that many ids may have is not asked for; the error says how many characters are needed."""
+        with self.assertRaisesRegex(NoSuchJob, "no job; .* at least 4 characters") as caught:
+            prefix_request("0f9", NoSuchJob("no job", "JOB_NOT_FOUND", "NOT_FOUND"))
+        self.assertEqual("JOB_NOT_FOUND", caught.exception.reason)
 
 
 class StartTests(SynchronousTestCase):

@@ -102,9 +102,9 @@ class AsyncClient:
         what = f"job {job_id}"
         try:
             return record_of((await self._ask(what, self._stub.QueryJob, pb.QueryJobReq(jobID=job_id))).job)
-        except NoSuchJob:
-            request = prefix_request(job_id)
-            whole = request and only_job(job_id, await self._ask(what, self._stub.ListJobs, request))
+        except NoSuchJob as missing:
+            request = prefix_request(job_id, missing)
+            whole = only_job(job_id, await self._ask(what, self._stub.ListJobs, request))
             if not whole:
                 raise
         return record_of((await self._ask(what, self._stub.QueryJob, pb.QueryJobReq(jobID=whole))).job)

@@ -10,15 +10,18 @@ from typing import TypedDict
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from txworker.client.errors import AmbiguousJob
+from txworker.client.errors import AmbiguousJob, NoSuchJob
 from txworker.client.values import JobState, Limits, to_duration
 from txworker.pb import worker_pb2 as pb
 
 PAGE = 500
 """The most jobs of one answer to ListJobs; a client fetches further pages by itself."""
 
-_PREFIX = re.compile(r"[0-9a-f-]{4,35}")
-"""The beginning of a UUID, long enough to be intended as one."""
+_PREFIX = re.compile(r"[0-9a-f-]{1,35}")
+"""The beginning of a UUID."""
+
+_LEAST_CHARACTERS = 4
+"""Of a job's id, when its beginning stands for it."""
 
 PROBE = pb.ListJobsReq(pageSize=1)
 """A cheap request that tells whether the worker answers."""
@@ -127,9 +130,19 @@ def list_request(
     )
 
 
-def prefix_request(prefix: str) -> pb.ListJobsReq | None:
-    """Asks which jobs have an id that begins with this; None: no id can, or too many could."""
-    return pb.ListJobsReq(idPrefix=prefix, pageSize=2) if _PREFIX.fullmatch(prefix) else None
+def prefix_request(prefix: str, missing: NoSuchJob) -> pb.ListJobsReq:
+    """
+    Asks which jobs have an id that begins with this.
+
+    Raises:
+        NoSuchJob: no id begins so, which is `missing`; or more characters are needed.
+    """
+    if not _PREFIX.fullmatch(prefix):
+        raise missing
+    if len(prefix) < _LEAST_CHARACTERS:
+        sentence = f"{missing}; to find it by the beginning of its id, give at least {_LEAST_CHARACTERS} characters"
+        raise NoSuchJob(sentence, missing.reason, missing.code)
+    return pb.ListJobsReq(idPrefix=prefix, pageSize=2)
 
 
 def only_job(prefix: str, answer: pb.ListJobsRes) -> str:
