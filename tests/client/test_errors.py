@@ -43,6 +43,7 @@ TABLE = (
     errors.NotPermitted("command", "x"),
     errors.NotExecutable("x"),
     errors.ExecutableBusy("x"),
+    errors.ShimEnded("x"),
     errors.OutOfResources("full"),
     errors.NotSupported("user", "x", "no"),
     errors.WorkerStopping(),
@@ -64,9 +65,10 @@ class ErrorTests(SynchronousTestCase):
             self.assertEqual((error.reason, str(error)), (found.reason, str(found)))
 
     def test_which_pass(self) -> None:
-        """A worker's refusal is final, but for that of one which is stopping."""
+        """A worker's refusal is final, except when it is stopping or gets a new shim."""
         final = [type(error).__name__ for error in TABLE if not passes(error_of(FakeCall(status_of(error))))]
-        self.assertEqual([type(error).__name__ for error in TABLE if type(error) is not errors.WorkerStopping], final)
+        passing = (errors.WorkerStopping, errors.ShimEnded)
+        self.assertEqual([type(error).__name__ for error in TABLE if type(error) not in passing], final)
 
     def test_unknown_reason(self) -> None:
         """A reason that is newer than the client is told by its status."""

@@ -336,6 +336,7 @@ def test_shim_killed_during_a_start(a_daemon: ADaemon, tmp_path: Path, jobs: str
         os.kill(shim, signal.SIGKILL)
         with pytest.raises(grpc.RpcError) as caught:
             call.result()
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
         assert "the shim has ended" in str(caught.value.details())
         wait_until(lambda: not any(map(runs, started)))
     assert len(started) == 1

@@ -15,7 +15,9 @@ from txworker.jobs.errors import (
     NotExecutable,
     NotPermitted,
     OutOfResources,
+    ShimEnded,
     TxWorkerError,
+    WorkerStopping,
 )
 from txworker.process.launch_errors import to_worker_error
 
@@ -24,7 +26,10 @@ TABLE: list[tuple[int, str | None, type[TxWorkerError], str]] = [
     (errno.EAGAIN, "prog", OutOfResources, "the machine allows no further process"),
     (errno.EAGAIN, "clone", OutOfResources, "the machine allows no further process"),
     (errno.ENOMEM, "shim", OutOfResources, "the machine has no memory left"),
-    (errno.ECONNRESET, "shim", OutOfResources, "no process could be made for 'prog'"),
+    (errno.ECONNRESET, "shim", ShimEnded, "'prog' was not started, because the shim has ended"),
+    (errno.ESHUTDOWN, "shim", WorkerStopping, "this worker is stopping"),
+    (errno.ESHUTDOWN, "clone", WorkerStopping, "this worker is stopping"),
+    (errno.EPERM, "clone", OutOfResources, "no process could be made for 'prog'"),
     (errno.EPERM, "nice", OutOfResources, "nice: the job could not be given this"),
     (errno.EAGAIN, "user", OutOfResources, "user: the job could not be given this"),
     (errno.ENOENT, "/dir", NoSuchDirectory, "directory: '/dir'"),

@@ -79,6 +79,10 @@ class ExecutableBusy(WorkerError):
     """A process has the executable open for writing: try again."""
 
 
+class ShimEnded(WorkerError):
+    """The process that starts the worker's jobs ended meanwhile; the job was not started, and another one starts."""
+
+
 class OutOfResources(WorkerError):
     """The machine's resources or a limit of the worker allow no further job or stream now."""
 
@@ -147,6 +151,7 @@ CLASSES: dict[str, type[WorkerError]] = {
     "NOT_PERMITTED": NotPermitted,
     "NOT_EXECUTABLE": NotExecutable,
     "EXECUTABLE_BUSY": ExecutableBusy,
+    "SHIM_ENDED": ShimEnded,
     "NOT_OFFERED": NotSupported,
     "WORKER_STOPPING": WorkerStopping,
     "STORE_UNAVAILABLE": StoreBroken,
@@ -181,9 +186,9 @@ def error_of(error: grpc.RpcError) -> WorkerError:
 
 
 def passes(error: WorkerError) -> bool:
-    """Whether the same call may succeed soon: the connection broke, or the worker is about to be replaced."""
+    """Whether the same call may succeed soon: the connection broke, or the worker or its shim is being replaced."""
     if error.reason:
-        return error.reason in ("WORKER_STOPPING", "DEADLINE_OVER", "MESSAGE_LATE", "CALLER_GONE")
+        return error.reason in ("WORKER_STOPPING", "SHIM_ENDED", "DEADLINE_OVER", "MESSAGE_LATE", "CALLER_GONE")
     return error.code in _OF_A_CONNECTION
 
 

@@ -151,6 +151,18 @@ class ExecutableBusy(TxWorkerError):
         self.executable = executable
 
 
+class ShimEnded(TxWorkerError):
+    """The shim ended while it started the job. What had begun of the job is ended, too."""
+
+    reason = "SHIM_ENDED"
+
+    def __init__(self, executable: str) -> None:
+        super().__init__(
+            f"{shown(executable)} was not started, because the shim has ended; a new one starts: try again"
+        )
+        self.executable = executable
+
+
 class OutOfResources(TxWorkerError):
     """The machine, or a ceiling of the worker, allows no more jobs (or streams) at this time."""
 

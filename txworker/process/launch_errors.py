@@ -14,7 +14,9 @@ from txworker.jobs.errors import (
     NotExecutable,
     NotPermitted,
     OutOfResources,
+    ShimEnded,
     TxWorkerError,
+    WorkerStopping,
     shown,
 )
 from txworker.linux.executables import candidates
@@ -41,13 +43,18 @@ def to_worker_error(
     """
     The reason why that executable could not be started in that directory. May block on the disk to find it.
 
-    error.filename: the directory, the executable, or a step before the exec; None: unknown; "clone" or "shim": no
-    process could be made. environment (its PATH counts) and subject are the job's.
+    error.filename: the directory, the executable, or a step before the exec; None: unknown; "clone": no process could
+    be made; "shim": the shim has ended. error.errno ESHUTDOWN: the worker is stopping.
+    environment (its PATH counts) and subject are the job's.
     """
     in_step = error.filename not in (None, directory, executable, "clone", "shim")
     if error.errno in _SHORTAGES and not in_step:
         return OutOfResources(_SHORTAGES[error.errno])
-    if error.filename in ("clone", "shim"):
+    if error.errno == errno.ESHUTDOWN:
+        return WorkerStopping()
+    if error.filename == "shim":
+        return ShimEnded(executable)
+    if error.filename == "clone":
         return OutOfResources(f"no process could be made for {executable!r}: {error.strerror}")
     if in_step:
         return OutOfResources(f"{error.filename}: the job could not be given this: {error.strerror}")

@@ -327,7 +327,7 @@ class _Starting(ProcessProtocol):
 
     def _failure(self, reason: Failure) -> OSError:
         if self._killed:
-            return OSError(errno.EPIPE, "the worker is stopping", "clone")
+            return OSError(errno.ESHUTDOWN, "the worker is stopping", "clone")
         if not self._report:
             why = f"{sys.executable} ended before the exec: {reason.getErrorMessage()}"
             return OSError(errno.ECHILD, why, "clone")

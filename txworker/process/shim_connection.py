@@ -98,7 +98,7 @@ class ShimConnection:
         self._send_released()
         if not leave:
             self._send({"type": "forget"})
-        self._end(OSError(errno.EPIPE, "the worker is stopping", "shim"))
+        self._end(OSError(errno.ESHUTDOWN, "the worker is stopping", "shim"))
 
     def _received(self, message: Message, descriptors: list[int]) -> None:
         job_id = message.get("job", "")

@@ -31,6 +31,7 @@ _CODES: dict[type[errors.TxWorkerError], grpc.StatusCode] = {
     errors.NotPermitted: grpc.StatusCode.PERMISSION_DENIED,
     errors.NotExecutable: grpc.StatusCode.INVALID_ARGUMENT,
     errors.ExecutableBusy: grpc.StatusCode.UNAVAILABLE,
+    errors.ShimEnded: grpc.StatusCode.UNAVAILABLE,
     errors.OutOfResources: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.NotSupported: grpc.StatusCode.FAILED_PRECONDITION,
     errors.HandoverRefused: grpc.StatusCode.FAILED_PRECONDITION,
