@@ -106,6 +106,13 @@ class LogOutputTests(SynchronousTestCase):
         sentence = str(self.assertRaises(CannotStart, log_output_for, {"logfile": "/proc/x/log"}, Log()))
         self.assertEqual("txworker: twistd --logfile: /proc/x/log: No such file or directory", sentence)
 
+    def test_fifo_without_reader(self) -> None:
+        """A FIFO that no program reads is refused at once; opening it would wait for a reader for ever."""
+        path = self.mktemp()
+        os.mkfifo(path)
+        sentence = str(self.assertRaises(CannotStart, log_output_for, {"logfile": path}, Log()))
+        self.assertEqual(f"txworker: twistd --logfile: {path}: no program reads from it", sentence)
+
     def test_level(self) -> None:
         """What is below the level is not written; the level can be changed at any time."""
         events: list[Any] = []

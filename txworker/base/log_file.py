@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import time
@@ -23,7 +24,8 @@ class AppendedLogFile(LogFile):
     in between, so the last lines are written again when a cut is noticed, which is before the next line.
     cut(lines) is called then. Reactor thread.
 
-    What is no regular file, such as a pipe at /dev/stderr, is neither rotated nor found cut: it has no size.
+    What is no regular file, such as a pipe at /dev/stderr, is neither rotated nor found cut: it has no size. A FIFO
+    must have its reader when it is opened.
 
     Raises:
         OSError: the file cannot be opened.
@@ -45,7 +47,7 @@ class AppendedLogFile(LogFile):
 
     def _openFile(self) -> None:
         """Twisted calls it at the start, and after a rotation of its own."""
-        self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115  # it stays open
+        self._file = open(self.path, "ab", buffering=0, opener=_opened)  # noqa: SIM115  # it stays open
         self.closed = False
         status = os.fstat(self._file.fileno())
         self._regular = stat.S_ISREG(status.st_mode)
@@ -107,3 +109,15 @@ class AppendedLogFile(LogFile):
     def _forget(self) -> None:
         self._recent.clear()
         self._recent_bytes = 0
+
+
+def _opened(path: str, flags: int) -> int:
+    """An opener for open() that does not wait for a FIFO's reader, which may never come (fifo(7))."""
+    try:
+        fd = os.open(path, flags | os.O_NONBLOCK, 0o666)
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            raise OSError(errno.ENXIO, "no program reads from it", path) from None
+        raise
+    os.set_blocking(fd, True)
+    return fd
