@@ -53,6 +53,15 @@ class LineTests(SynchronousTestCase):
             with mock.patch.dict(os.environ, {"XDG_CONFIG_HOME": "/nowhere", "TXWORKER_ADDR": "no address"}):
                 self.assertEqual(("", []), self.asked(line), line)
 
+    def test_hostile(self) -> None:
+        """Whatever a worker sends as an id is offered only if it looks like one."""
+        hostile = ["$(touch x)", "`touch x`", f"{ID};x", f"{ID}\n", ID.upper(), "", "--addr=x", "a:b"]
+        made = mock.MagicMock()
+        records = [record_of(pb.Job(jobID=job_id, command="$(touch x)")) for job_id in [*hostile, ID]]
+        made.return_value.__enter__.return_value.jobs.return_value = iter(records)
+        with mock.patch.object(completed_words, "Client", made):
+            self.assertEqual([ID], [word for word, _ in jobs("txworker query ")])
+
     def test_quotations(self) -> None:
         """A quotation may be open yet."""
         self.assertEqual(["txworker", "a b"], words_of("txworker 'a b' 'c"))

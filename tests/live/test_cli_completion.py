@@ -177,6 +177,22 @@ def test_zsh(zsh: Terminal, daemon: Daemon) -> None:
     zsh.until(f"\r\ntxworker --addr {daemon.addr} inspect {first} {second}")
 
 
+def test_nothing_is_expanded(completed: Completed, environ: dict[str, str], tmp_path: Path) -> None:
+    """A shell executes and expands nothing of the words that it is given, whatever they are."""
+    program = tmp_path / "txworker"
+    real, touched = tmp_path / "real", tmp_path / "touched"
+    program.rename(real)
+    hostile = [f"$(touch {touched})", f"`touch {touched}`", f"a;touch {touched}", "$HOME", "*", "a b"]
+    script = f"printf '%s\\n' {shlex.join(hostile)}"
+    program.write_text(f'#!/bin/sh\ncase "$*" in *--words=*) {script};; *) exec {real} "$@";; esac\n')
+    program.chmod(0o755)
+    found = completed("query", "")
+    assert len(found) == len(hostile)
+    assert not touched.exists()
+    assert str(Path.home()) not in found
+    assert environ["HOME"] not in found
+
+
 @pytest.mark.slow
 def test_scripts() -> None:
     """Each script is one that the shell can read."""

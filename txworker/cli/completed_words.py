@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shlex
 from collections.abc import Iterable, Iterator
 from typing import NoReturn
@@ -36,6 +37,9 @@ _ON_UNFINISHED = ("stop", "kill", "renew", "wait")
 _MOST_CHARACTERS = 60
 """The most characters of a job's command beside its id."""
 
+_ID = re.compile(r"[0-9a-f-]{36}")
+"""A job's id, a UUID. Nothing else that a worker sends as one may come into a shell's line."""
+
 Word = tuple[str, str]
 """A word and its description."""
 
@@ -47,7 +51,8 @@ def jobs(line: str) -> list[Word]:
         options = _options(words)
         with Client(options.addr, tls=tls_of(options), patience=0.0, deadline=ANSWER_SECONDS, tell=_silent) as client:
             states = UNFINISHED if options.command_name in _ON_UNFINISHED else ()
-            return [_job_word(record.message) for record in client.jobs(states, limit=MOST_JOBS)]
+            found = client.jobs(states, limit=MOST_JOBS)
+            return [_job_word(record.message) for record in found if _ID.fullmatch(record.id)]
     except (_Wrong, WorkerError, Failed, OSError, UnicodeError):
         return []
 

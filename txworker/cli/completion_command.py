@@ -21,9 +21,14 @@ _JOBS, _WORKERS = "_txworker_jobs", "_txworker_workers"
 _FILES = ("tls_ca", "tls_cert", "tls_key", "stdin")
 _DIRECTORIES = ("--state-directory",)
 
+# Not by `compgen -W`, which expands the words that it is given, $(…) too: they come from a worker.
 _BASH = """\
 _txworker_words() {
-  compgen -W "$("${COMP_WORDS[0]}" completion bash --words="$1" --line="${COMP_LINE:0:COMP_POINT}" 2>/dev/null)" -- "$2"
+  local word
+  while IFS= read -r word; do
+    printf -v word %q "$word"
+    [[ $word != "$2"* ]] || printf '%s\\n' "$word"
+  done < <("${COMP_WORDS[0]}" completion bash --words="$1" --line="${COMP_LINE:0:COMP_POINT}" 2>/dev/null)
 }
 _txworker_jobs() { _txworker_words jobs "$1"; }
 _txworker_workers() { _txworker_words workers "$1"; }
