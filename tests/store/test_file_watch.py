@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
@@ -14,6 +17,7 @@ from tests.store.fake_reactor import FakeReactor
 from tests.support.descriptors import open_descriptors
 from txworker.jobs import Job, JobSpec, Lost, after
 from txworker.jobs.errors import StoreBroken
+from txworker.store import jobs as store_jobs
 from txworker.store.errors import InUse
 from txworker.store.files import connect, prepare
 from txworker.store.jobs import JobStore
@@ -170,3 +174,62 @@ class FileWatchTests(SynchronousTestCase):
         self.store.close()
         with closing(connect(elsewhere / "jobs.sqlite3")) as connection:
             self.assertEqual([(8,)], connection.execute("SELECT state FROM jobs").fetchall())
+
+    def deleted_and_not_opened(self) -> Job:
+        """A job is stored; then the file is deleted, written anew, and not opened because there are no descriptors."""
+        job = self.successResultOf(self.added(1))
+        (self.directory / "jobs.sqlite3").unlink()
+        self.patch(store_jobs, "connect", no_descriptors)
+        self.store.beat()
+        self.assertIn("deleted or moved", self.told[-1])
+        return job
+
+    def test_not_opened(self) -> None:
+        """A file that was written anew and cannot be opened is opened by a later attempt, and nothing is lost."""
+        job = self.deleted_and_not_opened()
+        saved = self.store.save(after(job, Lost(2.0, "lost: testing", 0), 3))
+        self.clock.advance(1)
+        self.assertNoResult(saved)
+        self.patch(store_jobs, "connect", connect)
+        self.patch(time, "monotonic", lambda: 1e9)
+        self.store.beat()
+        self.clock.advance(1)
+        self.successResultOf(saved)
+        self.assertEqual("None", self.told[-1])
+        self.successResultOf(self.added(2))
+        with closing(connect(self.directory / "jobs.sqlite3")) as connection:
+            found = connection.execute("SELECT id, state FROM jobs ORDER BY number").fetchall()
+        self.assertEqual([("job-1", 8), ("job-2", 1)], found)
+
+    def test_not_opened_until_the_end(self) -> None:
+        """A worker that ends meanwhile opens that file to write what is pending."""
+        job = self.deleted_and_not_opened()
+        self.patch(store_jobs, "connect", connect)
+        saved = self.store.save(after(job, Lost(2.0, "lost: testing", 0), 3))
+        self.successResultOf(self.store.close())
+        self.successResultOf(saved)
+        with closing(connect(self.directory / "jobs.sqlite3")) as connection:
+            self.assertEqual([("job-1", 8)], connection.execute("SELECT id, state FROM jobs").fetchall())
+
+    def test_not_opened_and_replaced(self) -> None:
+        """Another program's file in the place of the one that was written anew is not opened."""
+        self.deleted_and_not_opened()
+        path = self.directory / "jobs.sqlite3"
+        path.rename(self.directory / "kept")
+        path.write_bytes(b"theirs")
+        self.patch(store_jobs, "connect", connect)
+        self.patch(time, "monotonic", lambda: 1e9)
+        self.store.beat()
+        self.assertIn("does not work", self.told[-1])
+        self.failureResultOf(self.added(2), StoreBroken)
+        self.assertEqual(b"theirs", path.read_bytes())
+        (self.directory / "kept").rename(path)
+        self.patch(time, "monotonic", lambda: 2e9)
+        self.store.beat()
+        self.assertEqual("None", self.told[-1])
+        self.successResultOf(self.added(3))
+
+
+def no_descriptors(*arguments: Any, **options: Any) -> sqlite3.Connection:
+    """In place of connect()."""
+    raise sqlite3.OperationalError("unable to open database file")

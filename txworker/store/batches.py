@@ -18,6 +18,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from txworker.jobs.errors import StoreBroken, StoreFull
+from txworker.store.connection import Connection
 
 RETRY_SECONDS = 0.25
 """Between attempts while the disk refuses."""
@@ -89,7 +90,7 @@ class Batches:
         self.paused_by: StoreBroken | None = None
         """While this is set nothing is written, except at the end, because then there is no later attempt."""
 
-    def attempt(self, connection: sqlite3.Connection, requested: Sequence[Write]) -> None:
+    def attempt(self, connection: Connection, requested: Sequence[Write]) -> None:
         """Write what is pending and what was requested. With neither, find out whether writing works again."""
         batch = requested
         if self.pending:
@@ -102,10 +103,10 @@ class Batches:
         elif self.trouble is not None:
             self._probe(connection)
 
-    def _attempt(self, connection: sqlite3.Connection, batch: Sequence[Write], complete: bool = True) -> None:
+    def _attempt(self, connection: Connection, batch: Sequence[Write], complete: bool = True) -> None:
         begun = time.perf_counter()
         try:
-            results = _write(connection, batch)
+            results = _write(connection.get(), batch)
         except Exception as error:  # whatever it is, every write needs an answer
             if isinstance(error, sqlite3.Error) and type(error) in _DISK_REFUSES:
                 self._refused(connection, batch, to_store_error(error))
@@ -119,7 +120,7 @@ class Batches:
             self._committed(time.perf_counter() - begun)
             self._report([(write.answer, result) for write, result in zip(batch, results, strict=True)])
 
-    def _one_by_one(self, connection: sqlite3.Connection, batch: Sequence[Write]) -> None:
+    def _one_by_one(self, connection: Connection, batch: Sequence[Write]) -> None:
         """An operation with a programming error must not cost the others."""
         for index, write in enumerate(batch, 1):
             self._attempt(connection, [write])
@@ -127,7 +128,7 @@ class Batches:
                 self._defer(batch[index:], self.trouble)
                 return
 
-    def _refused(self, connection: sqlite3.Connection, batch: Sequence[Write], trouble: StoreBroken) -> None:
+    def _refused(self, connection: Connection, batch: Sequence[Write], trouble: StoreBroken) -> None:
         self._set_trouble(trouble)
         required = [write for write in batch if not write.kind.refusable]
         if 0 < len(required) < len(batch):  # without the others they may fit
@@ -144,12 +145,12 @@ class Batches:
         if refused:
             self._report([(write.answer, Failure(trouble)) for write in refused])
 
-    def _probe(self, connection: sqlite3.Connection) -> None:
+    def _probe(self, connection: Connection) -> None:
         if self._still_full():  # a write would use some of the little room there is
             return
         begun = time.perf_counter()
         try:
-            _in_one_transaction(connection, [_rewrite_a_page])
+            _in_one_transaction(connection.get(), [_rewrite_a_page])
         except sqlite3.Error as error:
             self._set_trouble(to_store_error(error))
         else:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from txworker.base.logs import Logger
+from txworker.store.connection import Connection
 
 COMMITS_PER_CHECKPOINT = 400
 """So many commits make about 4 MiB of log."""
@@ -23,8 +24,7 @@ class Checkpoints:
     _log = Logger()
 
     def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
-        self._connect = connect
-        self._connection = connect()
+        self._connection = Connection(connect)
         self._lock = threading.Lock()
         self.steps = 0
         """Increased when a checkpoint begins and when it ends: an odd value means that one is writing the file."""
@@ -46,13 +46,18 @@ class Checkpoints:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Inside there is no connection; afterwards there is a new one. Waits for a checkpoint that runs."""
+        """
+        Inside there is no connection; afterwards there is a new one. Waits for a checkpoint that runs.
+
+        If it cannot be opened, the next checkpoint tries it again.
+        """
         with self._lock:
             self._connection.close()
             try:
                 yield
             finally:
-                self._connection = self._connect()
+                with suppress(sqlite3.Error):
+                    self._connection.get()
 
     def close(self) -> None:
         """End the thread, without waiting for a checkpoint that runs."""
@@ -66,11 +71,15 @@ class Checkpoints:
             if self._closing:
                 break
             try:
-                with self._lock:
-                    self.steps += 1
-                    self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
-                    self.steps += 1
+                self._checkpoint()
             except sqlite3.Error as error:
                 self._log.warn("The store's log could not be checkpointed: {error}.", error=error)
-        with suppress(sqlite3.Error):
-            self._connection.close()
+        self._connection.close()
+
+    def _checkpoint(self) -> None:
+        with self._lock:
+            self.steps += 1
+            try:
+                self._connection.get().execute("PRAGMA wal_checkpoint(PASSIVE)")
+            finally:
+                self.steps += 1

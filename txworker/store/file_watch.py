@@ -19,10 +19,11 @@ from txworker.base.directory import permission_problem_of, refusal_for_root
 from txworker.base.logs import Logger
 from txworker.jobs.errors import StoreBroken
 from txworker.store.checkpoints import Checkpoints
+from txworker.store.connection import Connection
 from txworker.store.errors import Unusable
 from txworker.store.files import create_file, free_name, open_database
 from txworker.store.lease import Lease
-from txworker.store.open_files import SUFFIXES, OpenFiles, identity
+from txworker.store.open_files import SUFFIXES, Identity, OpenFiles, identity
 from txworker.store.reader import Reader
 from txworker.store.writer import Writer
 
@@ -41,7 +42,6 @@ class FileWatch:
     Call beat() once a second, and look() before a promise is made. Reactor thread.
 
     changed(trouble) is called when something is wrong, and with None when it is repaired.
-    connect() opens the connection that the writer uses.
     """
 
     _log = Logger()
@@ -53,7 +53,6 @@ class FileWatch:
         writer: Writer,
         reader: Reader,
         checkpoints: Checkpoints,
-        connect: Callable[[], sqlite3.Connection],
         changed: Callable[[StoreBroken | None], None],
     ) -> None:
         self._path = path
@@ -61,12 +60,12 @@ class FileWatch:
         self._writer = writer
         self._reader = reader
         self._checkpoints = checkpoints
-        self._connect = connect
         self._changed = changed
         self.open_files = OpenFiles(path)
         self._trouble = ""
         self._lease_problem = self._damage = ""
         self._last_write = 0, 0
+        self._anew: Identity | None = None  # the file that was written last in the place of the original
         self._pause_seconds = 1.0
         self._next_attempt = 0.0
 
@@ -142,7 +141,7 @@ class FileWatch:
                 raise Unusable(f"{self._path.parent} is {unsafe}")
             self._lease.retake()
         if self.open_files.problem():
-            self._writer.replace_connection(self._rewritten)
+            self._writer.with_connection(self._write_anew)
             self.open_files.remember()
             self._last_write = 0, 0
         if self._damage or self._lease_problem:
@@ -164,26 +163,31 @@ class FileWatch:
         if self._path.exists():
             raise Unusable(f"{self._path} is another store")
 
-    def _rewritten(self, old: sqlite3.Connection) -> sqlite3.Connection:
+    def _write_anew(self, connection: Connection) -> None:
         """
-        Writes everything that the old connection reads to a new file under the old name; a connection to that.
+        Write everything that the connection reads to a new file under the old name, and connect it to that file.
 
         Closes all connections to the old file before it opens one to the new file, because SQLite removes a log by its
-        name.
+        name. If the new file cannot be opened then, the next call only opens it.
         """
         new = self._path.with_name(f"{self._path.name}.anew")
-        try:
-            _copy(old, new)
-        except BaseException:
-            new.unlink(missing_ok=True)  # the disk may be full
-            raise
-        self._set_foreign_files_aside()
+        if connection.is_open:
+            try:
+                _copy(connection.get(), new)
+            except BaseException:
+                new.unlink(missing_ok=True)  # the disk may be full
+                raise
+            self._set_foreign_files_aside()
+        elif identity(str(self._path)) != self._anew:
+            raise Unusable(f"{self._path} was written anew, and the file that is there now is another one")
         with self._reader.paused(READERS_SECONDS), self._checkpoints.paused():
-            os.replace(new, self._path)
-            old.close()
-            for suffix in SUFFIXES[1:]:
-                Path(f"{self._path}{suffix}").unlink(missing_ok=True)
-            return self._connect()
+            if connection.is_open:
+                os.replace(new, self._path)
+                self._anew = identity(str(self._path))
+                connection.close()
+                for suffix in SUFFIXES[1:]:
+                    Path(f"{self._path}{suffix}").unlink(missing_ok=True)
+            connection.get()
 
     def _set_foreign_files_aside(self) -> None:
         """Rename the files that took the place of the store's files; they are another program's, so none is removed."""

@@ -125,7 +125,7 @@ class JobStore(Records):
             self._writer = ReactorWriter(connect_writer, reactor, changed, committed, room)
         self._checkpoints.start()
         self._file_watch = FileWatch(
-            path, self.lease, self._writer, self._reader, self._checkpoints, connect_writer, self._file_trouble_changed
+            path, self.lease, self._writer, self._reader, self._checkpoints, self._file_trouble_changed
         )
         self._reader.open_one()
 

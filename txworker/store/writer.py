@@ -20,6 +20,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from txworker.base.reactor import Clock, Timer
 from txworker.jobs.errors import StoreBroken
 from txworker.store.batches import DEFAULT_KIND, MAX_WRITES, RETRY_SECONDS, Batches, Kind, Outcome, Write, fire
+from txworker.store.connection import Connection
 
 T = TypeVar("T")
 
@@ -54,11 +55,11 @@ class Writer(Protocol):
     def pause(self, reason: StoreBroken | None) -> None:
         """Write nothing from now on, as if the disk refused with that error; None: write again."""
 
-    def replace_connection(self, make: Callable[[sqlite3.Connection], sqlite3.Connection]) -> None:
+    def with_connection(self, call: Callable[[Connection], None]) -> None:
         """
-        Use another connection from now on: make(old) closes the old one and returns the new one. Blocks.
+        call(connection) while nothing is written; it may close the connection and open it again. Blocks.
 
-        What make() raises is passed to the caller; then the old connection stays in use.
+        A connection that is left closed is opened for the next write. What call() raises is passed to the caller.
         """
 
     def close(self) -> Deferred[None]:
@@ -71,7 +72,7 @@ class ReactorWriter:
     def __init__(
         self, connect: Connect, clock: Clock, trouble_changed: TroubleChanged, committed: Committed, has_room: HasRoom
     ) -> None:
-        self._connection = connect()
+        self._connection = Connection(connect)
         self._clock = clock
         self._batches = Batches(fire, trouble_changed, committed, has_room)
         self._requested: list[Write] = []
@@ -102,8 +103,7 @@ class ReactorWriter:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        with suppress(sqlite3.Error):
-            self._connection.close()
+        self._connection.close()
         return succeed(None)
 
     def pause(self, reason: StoreBroken | None) -> None:
@@ -112,9 +112,9 @@ class ReactorWriter:
         if reason is None and not self._batches.closing:
             self._schedule(0.0)
 
-    def replace_connection(self, make: Callable[[sqlite3.Connection], sqlite3.Connection]) -> None:
+    def with_connection(self, call: Callable[[Connection], None]) -> None:
         """See Writer."""
-        self._connection = make(self._connection)
+        call(self._connection)
 
     def _schedule(self, seconds: float) -> None:
         due = self._clock.seconds() + seconds
@@ -159,7 +159,7 @@ class ThreadWriter:
         self._requested: queue.SimpleQueue[Write] = queue.SimpleQueue()
         self._settling: tuple[Deferred[Any], threading.Event] | None = None
         self._closed = False
-        self._connection = connect()
+        self._connection = Connection(connect)
         self._writing = threading.Lock()
         threading.Thread(target=self._run, name="txworker-store", daemon=True).start()
 
@@ -194,10 +194,10 @@ class ThreadWriter:
             self._batches.paused_by = reason
         self._requested.put(Write(lambda connection: None))
 
-    def replace_connection(self, make: Callable[[sqlite3.Connection], sqlite3.Connection]) -> None:
+    def with_connection(self, call: Callable[[Connection], None]) -> None:
         """See Writer."""
         with self._writing:
-            self._connection = make(self._connection)
+            call(self._connection)
 
     def _report(self, outcomes: list[Outcome]) -> None:
         self._call_from_thread(fire, outcomes)
@@ -209,8 +209,7 @@ class ThreadWriter:
             batch = self._next_batch()
             with self._writing:
                 self._batches.attempt(self._connection, batch)
-        with suppress(sqlite3.Error):
-            self._connection.close()
+        self._connection.close()
 
     def _next_batch(self) -> list[Write]:
         """The writes that were requested; empty when the disk refuses and it is time for another attempt."""
