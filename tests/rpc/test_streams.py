@@ -14,6 +14,7 @@ from tests.support.fakes import worker_fixture
 from txworker.jobs import JobSpec
 from txworker.jobs.errors import CallerGone, InvalidRequest
 from txworker.output import tail
+from txworker.output.tail import Tail
 from txworker.pb import worker_pb2 as pb
 from txworker.rpc.bridge import Caller
 from txworker.rpc.streams import job_of, stream
@@ -90,6 +91,19 @@ class StreamTests(SynchronousTestCase):
             caller = FakeCaller()
             self.assertEqual([b"gone"], self.messages(caller, offset=offset))
             self.assertEqual([6], caller.waited)
+
+    def test_nothing_new(self) -> None:
+        """What the viewer of an unfinished job has already is not looked for in the file before it waits."""
+        reads: list[int] = []
+        read = Tail.read
+
+        def counted(opened: Tail, offset: int, end: int | None = None) -> bytes:
+            reads.append(offset)
+            return read(opened, offset, end)
+
+        self.patch(Tail, "read", counted)
+        self.assertEqual([b"a\nb\nc\n", b"gone"], self.messages(FakeCaller()))
+        self.assertEqual([0], reads)
 
     def test_left_before(self) -> None:
         """For a viewer that left before its thread began, no file is opened."""

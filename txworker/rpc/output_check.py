@@ -22,6 +22,13 @@ class OutputCheck:
         self._tail = tail
         self._final: tuple[int, tuple[Loss, ...]] | None = None  # end and losses, when they no longer change
 
+    def may_have(self, offset: int) -> bool:
+        """
+        Whether the file is worth reading there. False: the job, which is unfinished, has printed nothing there so far.
+        """
+        recorded = self._catalog.recorded(self._job_id, self._stderr)
+        return not recorded or offset < recorded
+
     def checked(self, offset: int, block: bytes) -> bytes:
         """
         The beginning of the block, as far as the job printed it. The block was just read from that offset.

@@ -96,7 +96,7 @@ class _Output:
             recorded = self.catalog.recorded(self.job_id, self.stderr)
             job = self.catalog.get(self.job_id)  # before the end of the file is read: a done job's file is complete
             end = self.tail.size if self.no_follow and not job.done else None
-            while block := self.check.checked(offset, self.tail.read(offset, end)):
+            while self.check.may_have(offset) and (block := self.check.checked(offset, self.tail.read(offset, end))):
                 message = encode(block, offset, False)
                 offset += len(block)
                 del block  # while a slow viewer reads, there is one copy, not two
