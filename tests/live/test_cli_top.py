@@ -74,14 +74,24 @@ def test_selected(daemon: Daemon, busy: str) -> None:
     txworker(daemon, "kill", quiet)
 
 
-@pytest.mark.parametrize("rich", [pytest.param(True, marks=pytest.mark.slow), False])
-def test_on_a_terminal(daemon: Daemon, busy: str, tmp_path: Path, rich: bool) -> None:
+@pytest.fixture(params=[pytest.param(True, marks=pytest.mark.slow), False])
+def rich(request: pytest.FixtureRequest) -> bool:
+    """Whether rich is installed."""
+    return bool(request.param)
+
+
+@pytest.fixture
+def env(rich: bool, tmp_path: Path) -> dict[str, str]:
+    """The environment where it is so."""
+    if rich:
+        return dict(os.environ)
+    (tmp_path / "rich").mkdir()
+    (tmp_path / "rich" / "__init__.py").write_text("raise ModuleNotFoundError")
+    return {**os.environ, "PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[2]}"}
+
+
+def test_on_a_terminal(daemon: Daemon, busy: str, rich: bool, env: dict[str, str]) -> None:
     """The screen is refreshed; keys sort and end it; the terminal is as it was. Without rich it says so."""
-    env = dict(os.environ)
-    if not rich:
-        (tmp_path / "rich").mkdir()
-        (tmp_path / "rich" / "__init__.py").write_text("raise ModuleNotFoundError")
-        env["PYTHONPATH"] = f"{tmp_path}:{os.getcwd()}"
     words = [*PROGRAM, "--addr", daemon.addr, "top", "--interval", "0.2"]
     with on_terminal(words, env, columns=100) as terminal:
         before = terminal.mode()
@@ -109,6 +119,16 @@ def test_ended(daemon: Daemon, busy: str, number: signal.Signals, status: int) -
         assert terminal.ended()[0] == status
         assert "\x1b[?1049l" in terminal.shown
         assert terminal.mode() == before
+
+
+def test_terminal_lost(daemon: Daemon, busy: str, env: dict[str, str], tmp_path: Path) -> None:
+    """When the terminal goes away the program ends by SIGHUP, and says nothing."""
+    words = ["sh", "-c", 'exec "$@" 2>"$0"', str(tmp_path / "said"), *PROGRAM, "--addr", daemon.addr, "top"]
+    with on_terminal(words, env) as terminal:
+        terminal.until(busy[:8])
+        terminal.hang_up()
+        assert terminal.process.wait(LIMIT) == 128 + signal.SIGHUP
+    assert (tmp_path / "said").read_text() == ""
 
 
 @pytest.mark.slow

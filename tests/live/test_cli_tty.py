@@ -11,7 +11,7 @@ import pytest
 from tests.live.test_takeover import Again, again
 from tests.support.command_line import PROGRAM, txworker
 from tests.support.cutting_proxy import HARDLY_EVER, cutting_proxy
-from tests.support.daemon import Daemon, wait_until
+from tests.support.daemon import LIMIT, Daemon, wait_until
 from tests.support.terminal import Terminal, on_terminal
 from txworker.pb import worker_pb2 as pb
 
@@ -83,6 +83,16 @@ def test_signalled(daemon: Daemon, number: int) -> None:
         screen.sees("ready> ")
         screen.process.send_signal(number)
         assert screen.ended()[0] == 128 + signal.SIGHUP
+
+
+def test_terminal_lost(daemon: Daemon) -> None:
+    """When the terminal goes away, as at the end of an ssh session, the job is stopped."""
+    with on_terminal([*PROGRAM, "--addr", daemon.addr, *SHELL]) as screen:
+        screen.sees("ready> ")
+        (job,) = daemon.stub.ListJobs(pb.ListJobsReq(pageSize=1)).jobs
+        screen.hang_up()
+        assert screen.process.wait(LIMIT) == 128 + signal.SIGHUP
+    assert daemon.end(job.jobID).errorText == "signal: hangup"
 
 
 def test_no_terminal(daemon: Daemon) -> None:

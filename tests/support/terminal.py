@@ -33,6 +33,16 @@ class Terminal:
         """Another size, of which the program hears by SIGWINCH."""
         fcntl.ioctl(self._fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
+    def hang_up(self) -> None:
+        """The terminal goes away, as at the end of a connection: the program gets SIGHUP and SIGCONT."""
+        self.close()
+
+    def close(self) -> None:
+        """May be called again."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
     def mode(self) -> list[int]:
         """The terminal's local modes and the like, as tcgetattr tells them."""
         return [flags for flags in termios.tcgetattr(self._fd)[:4] if isinstance(flags, int)]
@@ -90,8 +100,9 @@ def on_terminal(
         env={**env, "TERM": "xterm-256color"},
     ) as process:
         os.close(theirs)
+        terminal = Terminal(process, ours)
         try:
-            yield Terminal(process, ours)
+            yield terminal
         finally:
             process.kill()
-            os.close(ours)
+            terminal.close()

@@ -77,8 +77,13 @@ def print_text(text: str) -> None:
         with _status.paused():
             print(text, end="", flush=True)
     except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), STDOUT)  # otherwise Python flushes again at exit, and prints an error
+        give_up_stdout()
         raise CannotWrite(STDOUT, error) from error
+
+
+def give_up_stdout() -> None:
+    """Called when writing failed: otherwise Python flushes stdout again at exit, and prints an error."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), STDOUT)
 
 
 def copy(pieces: Iterable[bytes], to: int) -> None:

@@ -41,9 +41,10 @@ class RawMode:
         self._raw = False
 
     def set(self) -> None:
-        """Set the raw mode, or set it again after another program has used the terminal."""
-        tty.setraw(STDIN, termios.TCSADRAIN)  # what was typed before is kept
-        self._raw = True
+        """Set the raw mode, or set it again after another program has used the terminal, if it is still there."""
+        with suppress(termios.error):  # it is gone: SIGHUP, or the end of what is typed, tells of it
+            tty.setraw(STDIN, termios.TCSADRAIN)  # what was typed before is kept
+            self._raw = True
 
     def restore(self) -> None:
         """Set the mode that was in force before."""

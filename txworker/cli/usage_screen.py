@@ -9,11 +9,12 @@ import sys
 import termios
 import tty
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from importlib import import_module
 from types import FrameType
 from typing import Protocol, TextIO
 
+from txworker.cli import console
 from txworker.cli.colours import has_colours
 from txworker.cli.usage_table import View, lines
 
@@ -39,9 +40,12 @@ def screen(options: argparse.Namespace, resized: Callable[[], object]) -> Iterat
     A screen on stdout, which is a terminal. resized() is called in the main thread when it gets another size.
 
     The terminal is restored also if SIGTERM or SIGHUP ends the program, which then ends by that signal.
+
+    Raises:
+        CannotWrite: the terminal is gone.
     """
     calls = {signal.SIGWINCH: resized, **{number: _ender(number) for number in _ENDING}}
-    with _handlers(calls), _made(options) as made:
+    with _handlers(calls), _lost_terminal(), _made(options) as made:
         yield made
 
 
@@ -57,7 +61,8 @@ def typed_keys() -> Iterator[int | None]:
     try:
         yield fd
     finally:
-        termios.tcsetattr(fd, termios.TCSADRAIN, before)
+        with suppress(termios.error):  # the terminal is gone
+            termios.tcsetattr(fd, termios.TCSADRAIN, before)
 
 
 class PlainScreen:
@@ -106,6 +111,19 @@ def _ender(number: int) -> Callable[[], object]:
         raise SystemExit(128 + number)
 
     return end
+
+
+@contextmanager
+def _lost_terminal() -> Iterator[None]:
+    """A terminal that is gone cannot be restored; the signal that ends the program is more important than that."""
+    try:
+        yield
+    except OSError as error:
+        console.give_up_stdout()
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, SystemExit):
+            cause = cause.__context__
+        raise cause or console.CannotWrite(console.STDOUT, error) from error
 
 
 @contextmanager
