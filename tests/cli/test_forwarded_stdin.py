@@ -46,6 +46,27 @@ class ForwardedStdinTests(SynchronousTestCase):
         thread.join(LIMIT)
         self.assertEqual((False, [b"first"]), (thread.is_alive(), client.fed))
 
+    def test_steady(self) -> None:
+        """An input that never pauses for long, as that of `tail -f`, does not delay the start."""
+        read, write = os.pipe()
+        self.addCleanup(os.close, read)
+        over = threading.Event()
+
+        def write_steadily() -> None:
+            for _ in range(20):
+                os.write(write, b"line\n")
+                if over.wait(0.05):
+                    break
+            os.close(write)
+
+        thread = threading.Thread(target=write_steadily)
+        thread.start()
+        stdin = forwarded_stdin(f"/dev/fd/{read}")
+        over.set()
+        thread.join(LIMIT)
+        self.assertIsNotNone(stdin.fd, "it was read to its end")
+        self.assertEqual((b"", b"line\n"), (stdin.in_request, stdin.beginning[:5]))
+
     def test_directory(self) -> None:
         """What cannot be read is named."""
         path = self.mktemp()

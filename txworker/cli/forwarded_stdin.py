@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,7 +98,8 @@ def forwarded_stdin(name: str | None) -> ForwardedStdin:
 
 def _begun(fd: int, name: str) -> ForwardedStdin:
     beginning = bytearray()
-    while len(beginning) <= _SHORT_BYTES and select.select([fd], [], [], _SOON_SECONDS)[0]:
+    end = time.monotonic() + _SOON_SECONDS
+    while len(beginning) <= _SHORT_BYTES and _has_bytes(fd, end - time.monotonic()):
         try:
             block = os.read(fd, _BLOCK_BYTES)
         except OSError as error:  # such as that of a directory
@@ -106,3 +108,8 @@ def _begun(fd: int, name: str) -> ForwardedStdin:
             return ForwardedStdin(bytes(beginning))
         beginning += block
     return ForwardedStdin(bytes(beginning), fd, name)
+
+
+def _has_bytes(fd: int, seconds: float) -> bool:
+    """Whether there are any, or the end, within these seconds; false if none are left."""
+    return seconds > 0 and bool(select.select([fd], [], [], seconds)[0])
