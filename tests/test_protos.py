@@ -54,8 +54,8 @@ class WireTests(SynchronousTestCase):
         """Field names and numbers are the interface; not one may move."""
         table = {
             "StartJobReq": "command=1 path=2 args=10 env=11 directory=12 requestID=13 timeout=14 stdin=15 limits=16 "
-            "labels=17 quietTimeout=18 separateStderr=19 leftovers=20 tty=21 ttyRows=22 ttyColumns=23 lease=26 "
-            "feed=27",
+            "labels=17 quietTimeout=18 separateStderr=19 leftovers=20 tty=21 ttyRows=22 ttyColumns=23 "
+            "envFiles=24 user=25 lease=26 feed=27",
             "StartJobRes": "jobID=1",
             "StopJobReq": "jobID=1 grace=10",
             "StopJobRes": "",
@@ -63,12 +63,13 @@ class WireTests(SynchronousTestCase):
             "QueryJobRes": "done=1 error=2 errorText=3 job=10",
             "StreamJobReq": "path=1 jobID=10 offset=11 noFollow=12 raw=13 tailLines=14 stderr=15 fromEnd=16",
             "StreamJobRes": "output=1 data=10 offset=11",
-            "Limits": "maxOutputBytes=1 maxMemoryBytes=2 maxCPU=3 maxOpenFiles=4 maxProcesses=5",
+            "Limits": "maxOutputBytes=1 maxMemoryBytes=2 maxCPU=3 maxOpenFiles=4 maxProcesses=5 "
+            "maxTotalMemoryBytes=6 maxTotalCPUs=7 maxTotalProcesses=8",
             "Job": "jobID=1 command=2 path=3 args=4 state=5 exitCode=6 signal=7 errorText=8 createdAt=9 startedAt=10 "
             "finishedAt=11 outputBytes=12 labels=13 requestID=14 userCPU=15 systemCPU=16 maxRSSBytes=17 "
-            "outputTruncated=18 pid=19 leftoversEnded=20 directory=22 timeout=23 quietTimeout=24 limits=25 envNames=26 "
-            "separateStderr=27 user=28 takeovers=29 coreDumped=30 shortened=32",
-            "ListJobsReq": "states=1 labels=2 pageSize=3 pageToken=4 idPrefix=5 since=6 until=7",
+            "outputTruncated=18 pid=19 leftoversEnded=20 owner=21 directory=22 timeout=23 quietTimeout=24 limits=25 "
+            "envNames=26 separateStderr=27 user=28 takeovers=29 coreDumped=30 memoryPeakBytes=31 shortened=32",
+            "ListJobsReq": "states=1 labels=2 pageSize=3 pageToken=4 idPrefix=5 since=6 until=7 owner=8",
             "ListJobsRes": "jobs=1 nextPageToken=2",
             "WatchJobsReq": "jobIDs=1 labels=2",
             "JobEvent": "job=1",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -36,6 +37,9 @@ STARTS: list[tuple[dict[str, Any], grpc.StatusCode, str, str]] = [
     ({"command": "ls", "directory": "/no/such"}, Code.NOT_FOUND, "DIRECTORY_NOT_FOUND", "directory: '/no/such'"),
     ({"path": "/etc/passwd"}, Code.PERMISSION_DENIED, "NOT_PERMITTED", "'/etc/passwd'"),
     ({"path": "/"}, Code.PERMISSION_DENIED, "NOT_PERMITTED", "'/'"),
+    ({"command": "ls", "user": "other"}, Code.FAILED_PRECONDITION, "NOT_OFFERED", "user: 'other'"),
+    ({"command": "ls", "envFiles": {"A": "/f"}}, Code.FAILED_PRECONDITION, "NOT_OFFERED", "envFiles: ['A']"),
+    ({"command": "ls", "limits": pb.Limits(maxTotalCPUs=2)}, Code.FAILED_PRECONDITION, "NOT_OFFERED", "CPUs: 2.0"),
 ]
 
 
@@ -62,6 +66,23 @@ def test_start(daemon: Daemon) -> None:
         assert words in sentence
     wait_until(lambda: daemon.descriptors() <= before)
     assert len(os.listdir(daemon.output)) == 1
+
+
+def test_repeated_with_what_is_not_offered(daemon: Daemon) -> None:
+    """A request id with fields that are not offered is refused, whether or not a job has it; no job gets it by that."""
+    other = pb.StartJobReq(command="true", requestID="again", user="other")
+    for _ in range(2):
+        assert refused(partial(daemon.stub.StartJob, other))[1] == "NOT_OFFERED"
+        job_id = daemon.start("true", requestID="again")
+    assert daemon.start("true", requestID="again", user=pwd.getpwuid(os.getuid()).pw_name) == job_id
+
+
+def test_owner(daemon: Daemon) -> None:
+    """No job has an owner: one owner's list is empty, and the record has none."""
+    job_id = daemon.start("true")
+    assert not daemon.stub.ListJobs(pb.ListJobsReq(owner="me"), timeout=LIMIT).jobs
+    assert daemon.end(job_id).job.owner == ""
+    assert not daemon.stub.ListJobs(pb.ListJobsReq(owner="me"), timeout=LIMIT).jobs
 
 
 def test_others(daemon: Daemon) -> None:

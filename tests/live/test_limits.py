@@ -131,6 +131,10 @@ def test_user(a_daemon: Callable[..., Daemon], tmp_path: Path) -> None:
     script = 'id -u; id -g; id -G; echo "$HOME $USER $LOGNAME"; pwd; grep -c "^CapPrm:.*[1-9a-f]" /proc/self/status'
     expected = f"{account.pw_uid}\n{account.pw_gid}\n{groups}\n{account.pw_dir} nobody nobody\n{place}\n0\n"
     assert daemon.raw(daemon.bash(script)).decode() == expected
+    for user in ("nobody", str(account.pw_uid)):
+        assert daemon.end(daemon.start("true", user=user)).job.user == "nobody"
+    with pytest.raises(grpc.RpcError, match=r"user: 'root' is not the user .*, 'nobody'"):
+        daemon.start("true", user="root")
 
 
 @ROOT

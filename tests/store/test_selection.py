@@ -56,6 +56,10 @@ class SelectionTests(SynchronousTestCase):
         with closing(connect(self.path)) as connection:
             return [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {self.statements[-1]}")]
 
+    def test_owner(self) -> None:
+        """No job has an owner: a list of one owner's is empty."""
+        self.assertEqual([], self.page(Query(owner="me")))
+
     def test_prefix(self) -> None:
         """Ids that begin with the text, newest first, in pages, with states and labels and times."""
         for prefix, found in (("0", [4, 3, 2, 1]), ("00aa", [4, 1]), ("00aa-", [4]), ("f", [6, 5]), ("fff", [])):

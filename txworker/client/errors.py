@@ -88,7 +88,7 @@ class OutOfResources(WorkerError):
 
 
 class NotSupported(WorkerError):
-    """The request asks for something that this worker does not offer, as it is configured or on its machine."""
+    """The request asks for what this worker does not offer: not yet, or not as it is configured or on its machine."""
 
 
 class WorkerStopping(WorkerError):

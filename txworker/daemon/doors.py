@@ -19,6 +19,7 @@ from txworker.daemon.reload import RunningConfig
 from txworker.daemon.scheduler_door import registration
 from txworker.leftovers.usage import LiveUsageReader
 from txworker.ports import NO_OBSERVER, Observer, Tracer
+from txworker.process.identity import names_of
 from txworker.rpc.bridge import Bridge
 from txworker.rpc.control import ControlServicer, control_socket
 from txworker.rpc.health import Health
@@ -77,7 +78,8 @@ def make_doors(
     control = ControlServicer(bridge, lambda: drain.begin(), handover.begin, reload)
     operator_socket = control_socket(config.jobs.state_directory, control)
     told = observer or NO_OBSERVER
-    servicer = WorkerServicer(worker, bridge, LiveUsageReader(), request_lines.allows, told, tracer)
+    user = names_of(config.jobs.user)
+    servicer = WorkerServicer(worker, bridge, LiveUsageReader(), user, request_lines.allows, told, tracer)
     certificate = _certificate(running)
     server = _server(config, servicer, bridge, health, certificate, descriptors, operator_socket, observer, tracer)
     scheduler: Registration | None = None

@@ -174,7 +174,7 @@ class OutOfResources(TxWorkerError):
 
 
 class NotSupported(TxWorkerError):
-    """This worker, with its configuration or on its machine, cannot do what the request asks for."""
+    """This worker cannot do what the request asks for: not yet, or not with its configuration or on its machine."""
 
     reason = "NOT_OFFERED"
 

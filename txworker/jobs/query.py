@@ -15,7 +15,8 @@ BEYOND_NEWEST = 2**63 - 1
 class Query:
     """
     Jobs in one of these states (empty: in any state) that have all of these labels, an id that begins with id_prefix
-    (empty: any id), and were created in [since, until), in seconds since the epoch (None: no such bound).
+    (empty: any id), were created in [since, until), in seconds since the epoch (None: no such bound), and have that
+    owner (empty: any). No job has an owner: clients are not told apart.
     """
 
     states: frozenset[JobState] = frozenset()
@@ -23,11 +24,13 @@ class Query:
     id_prefix: str = ""
     since: float | None = None
     until: float | None = None
+    owner: str = ""
 
     def matches(self, job: Job) -> bool:
         """Whether the query selects that job."""
         return (
-            (not self.states or job.state in self.states)
+            not self.owner
+            and (not self.states or job.state in self.states)
             and job.id.startswith(self.id_prefix)
             and (self.since is None or job.created_at >= self.since)
             and (self.until is None or job.created_at < self.until)

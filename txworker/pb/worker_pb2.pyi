@@ -100,6 +100,26 @@ class StartJobReq(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class EnvFilesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     COMMAND_FIELD_NUMBER: _builtins.int
     PATH_FIELD_NUMBER: _builtins.int
     ARGS_FIELD_NUMBER: _builtins.int
@@ -116,6 +136,8 @@ class StartJobReq(_message.Message):
     TTY_FIELD_NUMBER: _builtins.int
     TTYROWS_FIELD_NUMBER: _builtins.int
     TTYCOLUMNS_FIELD_NUMBER: _builtins.int
+    ENVFILES_FIELD_NUMBER: _builtins.int
+    USER_FIELD_NUMBER: _builtins.int
     LEASE_FIELD_NUMBER: _builtins.int
     FEED_FIELD_NUMBER: _builtins.int
     command: _builtins.str
@@ -139,6 +161,10 @@ class StartJobReq(_message.Message):
     ttyRows: _builtins.int
     """The size of the pseudo-terminal in characters, up to 65535; 0: 24 rows, 80 columns."""
     ttyColumns: _builtins.int
+    user: _builtins.str
+    """The user that the worker runs all jobs as, by name or number; empty: the same. Any other is refused with
+    FAILED_PRECONDITION.
+    """
     feed: _builtins.bool
     """The standard input stays open for FeedJob after the bytes of stdin. With tty FeedJob types on the terminal, and its
     end is Ctrl-D.
@@ -162,6 +188,12 @@ class StartJobReq(_message.Message):
     @_builtins.property
     def quietTimeout(self) -> _duration_pb2.Duration:
         """The job is ended when it has printed nothing for this long; absent: no limit."""
+
+    @_builtins.property
+    def envFiles(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Names of variables, each with the file on the worker's machine that holds its value. Not offered yet: a request with
+        any is refused with FAILED_PRECONDITION.
+        """
 
     @_builtins.property
     def lease(self) -> _duration_pb2.Duration:
@@ -188,12 +220,14 @@ class StartJobReq(_message.Message):
         tty: _builtins.bool = ...,
         ttyRows: _builtins.int = ...,
         ttyColumns: _builtins.int = ...,
+        envFiles: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        user: _builtins.str = ...,
         lease: _duration_pb2.Duration | None = ...,
         feed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "limits", b"limits", "quietTimeout", b"quietTimeout", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["args", b"args", "command", b"command", "directory", b"directory", "env", b"env", "feed", b"feed", "labels", b"labels", "lease", b"lease", "leftovers", b"leftovers", "limits", b"limits", "path", b"path", "quietTimeout", b"quietTimeout", "requestID", b"requestID", "separateStderr", b"separateStderr", "stdin", b"stdin", "timeout", b"timeout", "tty", b"tty", "ttyColumns", b"ttyColumns", "ttyRows", b"ttyRows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["args", b"args", "command", b"command", "directory", b"directory", "env", b"env", "envFiles", b"envFiles", "feed", b"feed", "labels", b"labels", "lease", b"lease", "leftovers", b"leftovers", "limits", b"limits", "path", b"path", "quietTimeout", b"quietTimeout", "requestID", b"requestID", "separateStderr", b"separateStderr", "stdin", b"stdin", "timeout", b"timeout", "tty", b"tty", "ttyColumns", b"ttyColumns", "ttyRows", b"ttyRows", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -229,10 +263,19 @@ class Limits(_message.Message):
     MAXCPU_FIELD_NUMBER: _builtins.int
     MAXOPENFILES_FIELD_NUMBER: _builtins.int
     MAXPROCESSES_FIELD_NUMBER: _builtins.int
+    MAXTOTALMEMORYBYTES_FIELD_NUMBER: _builtins.int
+    MAXTOTALCPUS_FIELD_NUMBER: _builtins.int
+    MAXTOTALPROCESSES_FIELD_NUMBER: _builtins.int
     maxOutputBytes: _builtins.int
     maxMemoryBytes: _builtins.int
     maxOpenFiles: _builtins.int
     maxProcesses: _builtins.int
+    maxTotalMemoryBytes: _builtins.int
+    """Of all processes of the job together. Not offered yet: refused with FAILED_PRECONDITION unless 0."""
+    maxTotalCPUs: _builtins.float
+    """As maxTotalMemoryBytes."""
+    maxTotalProcesses: _builtins.int
+    """As maxTotalMemoryBytes."""
     @_builtins.property
     def maxCPU(self) -> _duration_pb2.Duration: ...
     def __init__(
@@ -243,10 +286,13 @@ class Limits(_message.Message):
         maxCPU: _duration_pb2.Duration | None = ...,
         maxOpenFiles: _builtins.int = ...,
         maxProcesses: _builtins.int = ...,
+        maxTotalMemoryBytes: _builtins.int = ...,
+        maxTotalCPUs: _builtins.float = ...,
+        maxTotalProcesses: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["maxCPU", b"maxCPU"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["maxCPU", b"maxCPU", "maxMemoryBytes", b"maxMemoryBytes", "maxOpenFiles", b"maxOpenFiles", "maxOutputBytes", b"maxOutputBytes", "maxProcesses", b"maxProcesses"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["maxCPU", b"maxCPU", "maxMemoryBytes", b"maxMemoryBytes", "maxOpenFiles", b"maxOpenFiles", "maxOutputBytes", b"maxOutputBytes", "maxProcesses", b"maxProcesses", "maxTotalCPUs", b"maxTotalCPUs", "maxTotalMemoryBytes", b"maxTotalMemoryBytes", "maxTotalProcesses", b"maxTotalProcesses"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -459,6 +505,7 @@ class Job(_message.Message):
     OUTPUTTRUNCATED_FIELD_NUMBER: _builtins.int
     PID_FIELD_NUMBER: _builtins.int
     LEFTOVERSENDED_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
     DIRECTORY_FIELD_NUMBER: _builtins.int
     TIMEOUT_FIELD_NUMBER: _builtins.int
     QUIETTIMEOUT_FIELD_NUMBER: _builtins.int
@@ -468,6 +515,7 @@ class Job(_message.Message):
     USER_FIELD_NUMBER: _builtins.int
     TAKEOVERS_FIELD_NUMBER: _builtins.int
     COREDUMPED_FIELD_NUMBER: _builtins.int
+    MEMORYPEAKBYTES_FIELD_NUMBER: _builtins.int
     SHORTENED_FIELD_NUMBER: _builtins.int
     jobID: _builtins.str
     command: _builtins.str
@@ -484,6 +532,8 @@ class Job(_message.Message):
     pid: _builtins.int
     leftoversEnded: _builtins.int
     """The number of processes that the job left behind and the worker ended."""
+    owner: _builtins.str
+    """The identity of the client that started the job; empty: anonymous. Empty for every job as yet."""
     directory: _builtins.str
     """Working directory. This, limits and user are empty in records of workers that did not record them yet."""
     separateStderr: _builtins.bool
@@ -494,6 +544,8 @@ class Job(_message.Message):
     """The number of workers that took the job over from an earlier one."""
     coreDumped: _builtins.bool
     """The signal that ended the process made a core dump."""
+    memoryPeakBytes: _builtins.int
+    """The peak memory of all processes of the job together; 0: not measured. 0 for every job as yet."""
     shortened: _builtins.bool
     """Long args, labels, envNames, command or path are cut here; QueryJob answers with all of them."""
     @_builtins.property
@@ -549,6 +601,7 @@ class Job(_message.Message):
         outputTruncated: _builtins.bool = ...,
         pid: _builtins.int = ...,
         leftoversEnded: _builtins.int = ...,
+        owner: _builtins.str = ...,
         directory: _builtins.str = ...,
         timeout: _duration_pb2.Duration | None = ...,
         quietTimeout: _duration_pb2.Duration | None = ...,
@@ -558,11 +611,12 @@ class Job(_message.Message):
         user: _builtins.str = ...,
         takeovers: _builtins.int = ...,
         coreDumped: _builtins.bool = ...,
+        memoryPeakBytes: _builtins.int = ...,
         shortened: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["createdAt", b"createdAt", "finishedAt", b"finishedAt", "limits", b"limits", "quietTimeout", b"quietTimeout", "startedAt", b"startedAt", "systemCPU", b"systemCPU", "timeout", b"timeout", "userCPU", b"userCPU"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["args", b"args", "command", b"command", "coreDumped", b"coreDumped", "createdAt", b"createdAt", "directory", b"directory", "envNames", b"envNames", "errorText", b"errorText", "exitCode", b"exitCode", "finishedAt", b"finishedAt", "jobID", b"jobID", "labels", b"labels", "leftoversEnded", b"leftoversEnded", "limits", b"limits", "maxRSSBytes", b"maxRSSBytes", "outputBytes", b"outputBytes", "outputTruncated", b"outputTruncated", "path", b"path", "pid", b"pid", "quietTimeout", b"quietTimeout", "requestID", b"requestID", "separateStderr", b"separateStderr", "shortened", b"shortened", "signal", b"signal", "startedAt", b"startedAt", "state", b"state", "systemCPU", b"systemCPU", "takeovers", b"takeovers", "timeout", b"timeout", "user", b"user", "userCPU", b"userCPU"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["args", b"args", "command", b"command", "coreDumped", b"coreDumped", "createdAt", b"createdAt", "directory", b"directory", "envNames", b"envNames", "errorText", b"errorText", "exitCode", b"exitCode", "finishedAt", b"finishedAt", "jobID", b"jobID", "labels", b"labels", "leftoversEnded", b"leftoversEnded", "limits", b"limits", "maxRSSBytes", b"maxRSSBytes", "memoryPeakBytes", b"memoryPeakBytes", "outputBytes", b"outputBytes", "outputTruncated", b"outputTruncated", "owner", b"owner", "path", b"path", "pid", b"pid", "quietTimeout", b"quietTimeout", "requestID", b"requestID", "separateStderr", b"separateStderr", "shortened", b"shortened", "signal", b"signal", "startedAt", b"startedAt", "state", b"state", "systemCPU", b"systemCPU", "takeovers", b"takeovers", "timeout", b"timeout", "user", b"user", "userCPU", b"userCPU"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -599,12 +653,15 @@ class ListJobsReq(_message.Message):
     IDPREFIX_FIELD_NUMBER: _builtins.int
     SINCE_FIELD_NUMBER: _builtins.int
     UNTIL_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
     pageSize: _builtins.int
     """At most 1000; 0: 100."""
     pageToken: _builtins.str
     """The nextPageToken of the page before, with the same other fields."""
     idPrefix: _builtins.str
     """Jobs whose id begins with this; empty: all."""
+    owner: _builtins.str
+    """Jobs of this owner; empty: all. No job has an owner as yet, so any other value selects none."""
     @_builtins.property
     def states(self) -> _containers.RepeatedScalarFieldContainer[Global___JobState.ValueType]: ...
     @_builtins.property
@@ -627,10 +684,11 @@ class ListJobsReq(_message.Message):
         idPrefix: _builtins.str = ...,
         since: _timestamp_pb2.Timestamp | None = ...,
         until: _timestamp_pb2.Timestamp | None = ...,
+        owner: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since", "until", b"until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["idPrefix", b"idPrefix", "labels", b"labels", "pageSize", b"pageSize", "pageToken", b"pageToken", "since", b"since", "states", b"states", "until", b"until"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["idPrefix", b"idPrefix", "labels", b"labels", "owner", b"owner", "pageSize", b"pageSize", "pageToken", b"pageToken", "since", b"since", "states", b"states", "until", b"until"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -27,6 +27,16 @@ def account_of(user: str) -> pwd.struct_passwd | None:
     return _account(user) if user else None
 
 
+def names_of(user: str) -> tuple[str, ...]:
+    """The name, if there is one, and the number of that user; of the worker's own when `user` is empty."""
+    user = user or str(os.getuid())
+    try:
+        account = _account(user)
+    except KeyError:  # the worker's own user needs no account
+        return (user,)
+    return account.pw_name, str(account.pw_uid)
+
+
 def _account(user: str) -> pwd.struct_passwd:
     return pwd.getpwuid(int(user)) if user.isdecimal() else pwd.getpwnam(user)
 

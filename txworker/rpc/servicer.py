@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from typing import Any, NoReturn, TypeVar
 
@@ -40,7 +40,11 @@ ANSWER_SECONDS = 60.0
 
 
 class WorkerServicer(worker_pb2_grpc.WorkerServicer):
-    """The Worker service over one worker. allows(kind) limits the rate of log lines that clients cause."""
+    """
+    The Worker service over one worker. user: the names of the user that jobs run as, the usual one first.
+
+    allows(kind) limits the rate of log lines that clients cause.
+    """
 
     _log = Logger()
 
@@ -49,6 +53,7 @@ class WorkerServicer(worker_pb2_grpc.WorkerServicer):
         worker: Worker,
         bridge: Bridge,
         usages: LiveUsages,
+        user: Sequence[str],
         allows: Allows = lambda kind: True,
         observer: Observer = NO_OBSERVER,
         tracer: Tracer | None = None,
@@ -57,6 +62,7 @@ class WorkerServicer(worker_pb2_grpc.WorkerServicer):
         self._catalog = worker.catalog
         self._bridge = bridge
         self._usages = usages
+        self._user = user
         self._allows = allows
         self._observer = observer
         self._tracer = tracer
@@ -183,7 +189,7 @@ class WorkerServicer(worker_pb2_grpc.WorkerServicer):
     def _submitted(self, request: pb.StartJobReq, context: grpc.ServicerContext) -> Job:
         caller = self._bridge.caller(context)
         caller.check()  # before a request of up to 4 MiB is converted
-        spec = spec_from_pb(request)
+        spec = spec_from_pb(request, self._user)
         job = self._catalog.submitted(spec)
         if job is not None:
             return job

@@ -87,7 +87,7 @@ class Records:
     def finished_page(self, query: Query, before: int, most: int, check: Check = None) -> Generator[Job, None, None]:
         """The `most` newest finished jobs that match the query and have numbers below `before`, newest first."""
         wanted = [state for state in _FINISHED if state in query.states] if query.states else _FINISHED
-        if not wanted:
+        if not wanted or query.owner:  # no job has an owner
             return
         if query.id_prefix:
             jobs = self._among(BY_ID, id_range(query.id_prefix), query, wanted, before, most, check)

@@ -70,6 +70,12 @@ class RequestTests(SynchronousTestCase):
             shown = job_to_pb(Job("j", TRUE, at)).createdAt
             self.assertEqual(at, query_from_pb(pb.ListJobsReq(since=shown)).since)
 
+    def test_owner(self) -> None:
+        """The owner arrives. It selects no job, because all are anonymous; an empty one selects every job."""
+        query = query_from_pb(pb.ListJobsReq(owner="me"))
+        self.assertEqual(Query(owner="me"), query)
+        self.assertEqual((False, True), (query.matches(jobs(1)[0]), ALL.matches(jobs(1)[0])))
+
     def test_no_prefix(self) -> None:
         """What begins no id of a job is refused, and the error shows it."""
         for text in ("A", "0x", "%", "_", "\0", "é", "g", "'", "a" * 37, " a", "a\n"):
@@ -130,6 +136,20 @@ class PageTests(SynchronousTestCase):
         for change in ({"id_prefix": ""}, {"id_prefix": "abc"}, {"since": None}, {"since": 1.5}, {"until": None}):
             refusal = self.assertRaises(InvalidRequest, token, page, replace(query, **change))
             self.assertIn("pageToken", str(refusal))
+
+    def test_another_owner(self) -> None:
+        """A token is valid for its owner only."""
+        for first, other in (("", "me"), ("me", "")):
+            page = page_to_pb(jobs(2), 1, Query(owner=first))
+            self.assertEqual(2, token(page, Query(owner=first)))
+            refusal = self.assertRaises(InvalidRequest, token, page, Query(owner=other))
+            self.assertIn("states, labels, idPrefix, since, until and owner must be the same", str(refusal))
+
+    def test_token_of_an_older_worker(self) -> None:
+        """A token that a worker made which did not know owners is good for the next page."""
+        made = {"AAAAAAAAAAITkYduY2hbfQ==": ALL, "AAAAAAAAAAJiJpnKoQLEUA==": Query(id_prefix="ab", since=1.0)}
+        for text, query in made.items():
+            self.assertEqual(2, page_start(pb.ListJobsReq(pageToken=text), query))
 
     def test_garbage(self) -> None:
         """A token that this worker did not make is refused, by an error that names the field."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import grpc
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
@@ -37,6 +39,9 @@ from txworker.rpc.wire.jobs import (
 from txworker.rpc.wire.status import code_of, status_of
 
 STARTED = Started(2.25, 77)
+USER = ("nobody", "65534")
+NOT_OFFERED = {"envFiles", "user"}
+NOT_KNOWN = {"owner", "memoryPeakBytes"}
 
 
 class SpecTests(SynchronousTestCase):
@@ -79,16 +84,16 @@ class SpecTests(SynchronousTestCase):
             leftovers="keep",
             feed=True,
         )
-        self.assertEqual((spec, spec.stdin), (spec_from_pb(request), spec_from_pb(request).stdin))
+        self.assertEqual((spec, spec.stdin), (spec_from_pb(request, USER), spec_from_pb(request, USER).stdin))
         self.assertEqual(
             set(pb.StartJobReq.DESCRIPTOR.fields_by_name),
-            field_names(request) | field_names(terminal),
+            field_names(request) | field_names(terminal) | NOT_OFFERED,
         )
-        self.assertEqual(JobSpec("a", tty=True, tty_rows=5, tty_columns=9), spec_from_pb(terminal))
+        self.assertEqual(JobSpec("a", tty=True, tty_rows=5, tty_columns=9), spec_from_pb(terminal, USER))
 
     def test_old_request(self) -> None:
         """A request with the old fields only has no limits."""
-        self.assertEqual(JobSpec("bash", "x.sh"), spec_from_pb(pb.StartJobReq(command="bash", path="x.sh")))
+        self.assertEqual(JobSpec("bash", "x.sh"), spec_from_pb(pb.StartJobReq(command="bash", path="x.sh"), USER))
 
     def test_durations(self) -> None:
         """A negative or too long duration is refused, by an error that names the field."""
@@ -113,10 +118,44 @@ class SpecTests(SynchronousTestCase):
             )
             self.assertEqual(field, error.field)
 
-    def test_negative_limit(self) -> None:
-        """A negative limit is refused."""
-        with self.assertRaises(InvalidRequest):
-            spec_from_pb(pb.StartJobReq(command="a", limits=pb.Limits(maxOpenFiles=-1)))
+    def test_impossible_limits(self) -> None:
+        """A negative limit is refused, and one that is no number, before what is not offered."""
+        table: list[tuple[dict[str, Any], str]] = [
+            ({"maxOpenFiles": -1}, "limits.maxOpenFiles: -1 is negative"),
+            ({"maxTotalProcesses": -1, "maxTotalMemoryBytes": 1}, "limits.maxTotalProcesses: -1 is negative"),
+            ({"maxTotalMemoryBytes": -5}, "limits.maxTotalMemoryBytes: -5 is negative"),
+            ({"maxTotalCPUs": -0.5}, "limits.maxTotalCPUs: -0.5 is negative"),
+            ({"maxTotalCPUs": float("nan")}, "limits.maxTotalCPUs: nan is not a number of CPUs"),
+            ({"maxTotalCPUs": float("inf")}, "limits.maxTotalCPUs: inf is not a number of CPUs"),
+        ]
+        for limits, sentence in table:
+            request = pb.StartJobReq(command="a", limits=pb.Limits(**limits), envFiles={"A": "f"}, user="root")
+            self.assertEqual(sentence, str(self.assertRaises(InvalidRequest, spec_from_pb, request, USER)))
+
+    def test_not_offered(self) -> None:
+        """What the worker does not offer is refused, by a sentence with field and value, but no file of a variable."""
+        total = "is a limit of the whole job, which this worker does not offer"
+        table: list[tuple[dict[str, Any], str]] = [
+            ({"limits": pb.Limits(maxTotalMemoryBytes=2**40)}, f"limits.maxTotalMemoryBytes: {2**40} {total}"),
+            ({"limits": pb.Limits(maxTotalCPUs=0.5)}, f"limits.maxTotalCPUs: 0.5 {total}"),
+            ({"limits": pb.Limits(maxTotalProcesses=7)}, f"limits.maxTotalProcesses: 7 {total}"),
+            (
+                {"envFiles": {"B": "/secret", "A": ""}},
+                "envFiles: ['A', 'B'] are variables from files, which this worker does not offer",
+            ),
+            ({"user": "root"}, "user: 'root' is not the user that this worker runs all jobs as, 'nobody'"),
+            ({"user": "0"}, "user: '0' is not the user that this worker runs all jobs as, 'nobody'"),
+        ]
+        for fields, sentence in table:
+            request = pb.StartJobReq(command="a", **fields)
+            self.assertEqual(sentence, str(self.assertRaises(errors.NotSupported, spec_from_pb, request, USER)))
+        status = status_of(errors.NotSupported("user", "root", "is another"))
+        self.assertEqual(grpc.StatusCode.FAILED_PRECONDITION, status.code)
+
+    def test_the_jobs_user(self) -> None:
+        """The user that jobs run as anyway may be named, by name or number; that is no other request."""
+        for user in USER:
+            self.assertEqual(JobSpec("a"), spec_from_pb(pb.StartJobReq(command="a", user=user), USER))
 
 
 DETAILED = Job(
@@ -177,11 +216,12 @@ class JobTests(SynchronousTestCase):
         self.assertEqual((True, 77, 2), (message.outputTruncated, message.pid, message.leftoversEnded))
 
     def test_every_field(self) -> None:
-        """job_to_pb() sets every field that the message has."""
+        """job_to_pb() sets every field that the message has, but for what no worker knows yet."""
         started = after(DETAILED, STARTED, 2)
         ends = [Exit(3, None, Usage(1, 1, 1), 1), Exit(None, 11, core_dumped=True)]
         messages = [job_to_pb(after(started, Exited(3.0, end, 9, True), 3)) for end in ends]
-        self.assertEqual(set(pb.Job.DESCRIPTOR.fields_by_name), set().union(*map(field_names, messages)))
+        found = set().union(*map(field_names, messages))
+        self.assertEqual(set(pb.Job.DESCRIPTOR.fields_by_name) - NOT_KNOWN, found)
 
     def test_running(self) -> None:
         """A running job has no end, and the three old fields say so."""

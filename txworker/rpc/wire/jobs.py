@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -10,7 +11,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from txworker.jobs import Job, JobSpec, Limits
-from txworker.jobs.errors import InvalidRequest
+from txworker.jobs.errors import InvalidRequest, NotSupported, shown
 from txworker.jobs.live_usage import LiveUsage
 from txworker.jobs.spec import check_terminal_side
 from txworker.pb import worker_pb2 as pb
@@ -24,15 +25,22 @@ MAX_DURATION_SECONDS = 315_576_000_000
 MAX_SIGNAL = 64
 """The highest real-time signal (signal(7))."""
 
+_TOTALS = ("maxTotalMemoryBytes", "maxTotalCPUs", "maxTotalProcesses")
+"""Limits of the whole job, which the worker does not offer."""
 
-def spec_from_pb(request: pb.StartJobReq) -> JobSpec:
+_LIMITS = ("maxOutputBytes", "maxMemoryBytes", "maxOpenFiles", "maxProcesses", *_TOTALS)
+"""Limits that are numbers."""
+
+
+def spec_from_pb(request: pb.StartJobReq, user: Sequence[str]) -> JobSpec:
     """
-    The spec in a StartJobReq.
+    The spec in a StartJobReq. user: the names of the user that jobs run as, the usual one first.
 
     Raises:
         InvalidRequest: a field has an impossible value.
+        NotSupported: the request asks for what the worker does not offer.
     """
-    return JobSpec(
+    spec = JobSpec(
         command=request.command,
         path=request.path,
         args=tuple(request.args),
@@ -52,6 +60,8 @@ def spec_from_pb(request: pb.StartJobReq) -> JobSpec:
         tty_columns=request.ttyColumns,
         feed=request.feed,
     )
+    _check_offered(request, user)
+    return spec
 
 
 def seconds_from_pb(field: str, duration: Duration) -> float:
@@ -162,10 +172,27 @@ def _optional_seconds(request: pb.StartJobReq, field: Literal["timeout", "quietT
     return seconds_from_pb(field, getattr(request, field)) if request.HasField(field) else None
 
 
+def _check_offered(request: pb.StartJobReq, user: Sequence[str]) -> None:
+    """Raises NotSupported. Files of variables are not shown: they may be secret."""
+    if request.envFiles:
+        raise NotSupported(
+            "envFiles", sorted(request.envFiles), "are variables from files, which this worker does not offer"
+        )
+    if request.user and request.user not in user:
+        raise NotSupported("user", request.user, f"is not the user that this worker runs all jobs as, {shown(user[0])}")
+    if request.HasField("limits"):
+        for field in _TOTALS:
+            if total := getattr(request.limits, field):
+                problem = "is a limit of the whole job, which this worker does not offer"
+                raise NotSupported(f"limits.{field}", total, problem)
+
+
 def _limits_from_pb(limits: pb.Limits) -> Limits:
-    for field in ("maxOutputBytes", "maxMemoryBytes", "maxOpenFiles", "maxProcesses"):
+    for field in _LIMITS:
         if getattr(limits, field) < 0:
             raise InvalidRequest(f"limits.{field}", getattr(limits, field), "is negative")
+    if not math.isfinite(limits.maxTotalCPUs):
+        raise InvalidRequest("limits.maxTotalCPUs", limits.maxTotalCPUs, "is not a number of CPUs")
     return Limits(
         max_output_bytes=limits.maxOutputBytes,
         max_memory_bytes=limits.maxMemoryBytes,

@@ -48,7 +48,7 @@ def query_from_pb(request: pb.ListJobsReq) -> Query:
     if since is not None and until is not None and until <= since:
         begin, end = request.since.ToJsonString(), request.until.ToJsonString()
         raise InvalidRequest("until", end, f"is not after since, {begin}")
-    return Query(frozenset(map(JobState, request.states)), labels, request.idPrefix, since, until)
+    return Query(frozenset(map(JobState, request.states)), labels, request.idPrefix, since, until, request.owner)
 
 
 def _time_from_pb(request: pb.ListJobsReq, field: Literal["since", "until"]) -> float | None:
@@ -99,8 +99,8 @@ def page_start(request: pb.ListJobsReq, query: Query) -> int:
     with suppress(ValueError, struct.error):
         before, digest = _TOKEN.unpack(base64.b64decode(request.pageToken.encode(), b"-_", validate=True))
         if digest != _digest(query):
-            problem = "belongs to a list of other jobs: states, labels, idPrefix, since and until must be the same"
-            raise InvalidRequest("pageToken", request.pageToken, problem)
+            same = "states, labels, idPrefix, since, until and owner must be the same"
+            raise InvalidRequest("pageToken", request.pageToken, f"belongs to a list of other jobs: {same}")
         return int(before)
     raise InvalidRequest("pageToken", request.pageToken, "was not given by this worker")
 
@@ -129,5 +129,7 @@ def _digest(query: Query) -> bytes:
     parts: tuple[object, ...] = (sorted(state.value for state in query.states), sorted(query.labels.items()))
     if query.id_prefix or query.has_window:  # tokens without these are as an older worker made them
         parts += (query.id_prefix, query.since, query.until)
+    if query.owner:
+        parts += (query.owner,)
     text = repr(parts)
     return hashlib.sha256(text.encode()).digest()[:8]
