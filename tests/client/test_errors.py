@@ -70,6 +70,11 @@ class ErrorTests(SynchronousTestCase):
         passing = (errors.WorkerStopping, errors.ShimEnded)
         self.assertEqual([type(error).__name__ for error in TABLE if type(error) not in passing], final)
 
+    def test_busy_worker(self) -> None:
+        """A call that is refused because too many wait is tried again; one beyond max_streams is not."""
+        for reason, again in (("TOO_MANY_CALLS", True), ("MAX_STREAMS", False)):
+            self.assertEqual(again, passes(error_of(FakeCall(status_of(errors.OutOfResources("it is busy", reason))))))
+
     def test_unknown_reason(self) -> None:
         """A reason that is newer than the client is told by its status."""
         error = errors.OutOfResources("full", "SOMETHING_NEW")

@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from txworker.rpc import pending_calls, pending_starts
 from txworker.rpc.pending_calls import PendingCalls
 from txworker.rpc.pending_starts import PendingStarts
-from txworker.rpc.threads import Work
+from txworker.rpc.threads import MAX_WAITING, Work
 
 
 class FakeCall:
@@ -40,7 +40,7 @@ class FakeCall:
         return not self.ended
 
     def work(self) -> Work:
-        return self.future, print, (self,), {}
+        return self.future, print, (self,), {}, self.size
 
     def drop(self) -> None:
         self.future.set_result(None)
@@ -64,11 +64,39 @@ class FakeCall:
         arrived(self)
 
 
-class PendingCallsTests(SynchronousTestCase):
+class JustInTime(FakeCall):
+    """A call whose message arrives when it is already to be refused."""
+
+    def refuse(self, status: grpc.Status) -> None:
+        self.comes()
+        super().refuse(status)
+
+
+class _Base(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.served: list[FakeCall] = []
-        self.calls = PendingCalls(lambda work: self.served.append(work[2][0]), self.clock.seconds)
+        self.full = False
+
+    def take(self, work: Work) -> bool:
+        """In place of RpcThreads.take()."""
+        if not self.full:
+            self.served.append(work[2][0])
+        return not self.full
+
+    def assert_refused(self, code: grpc.StatusCode, words: str, call: FakeCall) -> None:
+        """The call was refused with that code and those words, and not served."""
+        assert call.refused is not None
+        self.assertEqual(code, call.refused.code)
+        self.assertIn(words, str(call.refused.details))
+        self.assertTrue(call.future.done())
+        self.assertNotIn(call, self.served)
+
+
+class PendingCallsTests(_Base):
+    def setUp(self) -> None:
+        super().setUp()
+        self.calls = PendingCalls(self.take, self.clock.seconds)
 
     def add(self, *peers: str) -> list[FakeCall]:
         """A call from each of these peers."""
@@ -136,6 +164,24 @@ class PendingCallsTests(SynchronousTestCase):
         self.assertTrue(large.future.done())
         self.assertEqual([stream], self.served)
 
+    def test_no_room(self) -> None:
+        """A call that the threads do not take is refused, and a later one is served."""
+        first, second = self.add("ipv4:10.0.0.1:1", "ipv4:10.0.0.1:1")
+        self.full = True
+        first.comes()
+        self.assert_refused(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many calls are waiting for a thread", first)
+        self.full = False
+        second.comes()
+        self.assertEqual([second], self.served)
+
+    def test_just_in_time(self) -> None:
+        """A call that is told that it is late is not served, even if its message arrives at that moment."""
+        call = JustInTime()
+        self.calls.add(call)
+        self.clock.advance(1.1)
+        self.calls.check()
+        self.assert_refused(grpc.StatusCode.DEADLINE_EXCEEDED, "did not come within 1 s", call)
+
     def test_complete_calls_are_never_too_many(self) -> None:
         """Thousands of complete calls of one connection are all served."""
         for _ in range(5000):
@@ -146,11 +192,10 @@ class PendingCallsTests(SynchronousTestCase):
         self.assertEqual(5000, len(self.served))
 
 
-class PendingStartsTests(SynchronousTestCase):
+class PendingStartsTests(_Base):
     def setUp(self) -> None:
-        self.clock = Clock()
-        self.served: list[FakeCall] = []
-        self.starts = PendingStarts(lambda work: self.served.append(work[2][0]), self.clock.seconds)
+        super().setUp()
+        self.starts = PendingStarts(self.take, self.clock.seconds)
 
     def add(self, count: int, peer: str = "ipv4:10.0.0.1:1") -> list[FakeCall]:
         """So many StartJob calls."""
@@ -230,3 +275,58 @@ class PendingStartsTests(SynchronousTestCase):
         for call in [*first[1:], last]:
             call.comes()
         self.assertFalse(self.starts.busy)
+
+    def test_just_in_time(self) -> None:
+        """A start that is told that it is late is not served, even if its message arrives at that moment."""
+        call = JustInTime()
+        self.starts.add(call)
+        self.look(5.1)
+        self.assert_refused(grpc.StatusCode.DEADLINE_EXCEEDED, "did not come within 5 s", call)
+
+    def test_just_in_time_without_a_slot(self) -> None:
+        """The same for one that is tried without a slot while large ones have them all."""
+        for call in self.add(pending_starts.SLOTS):
+            call.comes(pending_starts.LARGE_BYTES + 1)
+        call = JustInTime()
+        self.starts.add(call)
+        for _ in range(2):
+            self.look(0.4)
+        self.assert_refused(grpc.StatusCode.RESOURCE_EXHAUSTED, "large starts are under way", call)
+
+    def test_tried_and_given_a_slot(self) -> None:
+        """A call that is tried while others make progress keeps its turn, and frees its slot."""
+        first, second, *halves = self.add(pending_starts.SLOTS)
+        third, fourth, tried = self.add(3)
+        for call, next_one in ((first, third), (second, fourth)):
+            self.clock.advance(0.25)
+            call.comes()
+            self.assertEqual((True, False), (next_one.begun, tried.begun))
+        self.look(0.05)
+        self.assertTrue(tried.begun)
+        self.look(0.15)
+        self.assertIsNone(tried.refused)
+        for call in (*halves, third, fourth, tried):
+            call.comes()
+        self.assertIn(tried, self.served)
+        self.assertFalse(self.starts.busy)
+
+    def test_no_room(self) -> None:
+        """A start that the threads do not take is refused, and its slot is free again."""
+        calls = self.add(pending_starts.SLOTS + 1)
+        self.full = True
+        for call in calls[:-1]:
+            call.comes(pending_starts.LARGE_BYTES + 1)
+            self.assert_refused(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many calls are waiting for a thread", call)
+        self.full = False
+        calls[-1].comes()
+        self.assertEqual([calls[-1]], self.served)
+        self.assertFalse(self.starts.busy)
+
+    def test_too_many(self) -> None:
+        """At most MAX_WAITING wait for a slot; further ones are refused until some have theirs."""
+        waiting = self.add(pending_starts.SLOTS + MAX_WAITING)
+        (refused,) = self.add(1)
+        self.assert_refused(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many calls are waiting", refused)
+        waiting[0].comes()
+        (taken,) = self.add(1)
+        self.assertEqual((1, None), (len([call for call in (refused, *waiting) if call.refused]), taken.refused))

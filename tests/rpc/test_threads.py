@@ -10,7 +10,7 @@ from unittest.mock import patch
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.daemon import wait_until
-from txworker.rpc.threads import IS_START, RpcThreads
+from txworker.rpc.threads import IS_START, MAX_WAITING, MAX_WAITING_BYTES, RpcThreads
 
 LIMIT = 10.0
 
@@ -86,6 +86,29 @@ class RpcThreadsTests(SynchronousTestCase):
         self.assertFalse(inside.acquire(blocking=False))
         gate.set()
         self.assertEqual(list(range(5)), [start.result(LIMIT) for start in starts])
+
+    def test_too_many(self) -> None:
+        """StartJob and other calls beyond a number, or a size of their messages, are not taken, each kind by itself."""
+        threads = RpcThreads(1, 1, idle_seconds=0.05)
+        gate = threading.Event()
+        self.addCleanup(gate.set)
+        threads.submit(gate.wait, LIMIT)
+
+        def taken(size: int, context: Context) -> bool:
+            return threads.take((Future(), context.run, (gate.wait, LIMIT), {}, size))
+
+        for context in (Context, a_start):
+            self.assertTrue(taken(MAX_WAITING_BYTES - 10, context()))
+            self.assertFalse(taken(11, context()))
+            for _ in range(MAX_WAITING - 1):
+                self.assertTrue(taken(0, context()))
+            self.assertFalse(taken(0, context()))
+        self.assertEqual(2 * MAX_WAITING, threads.waiting)
+        ours = threads.submit(lambda: 7)
+        gate.set()
+        self.assertEqual(7, ours.result(LIMIT))
+        wait_until(lambda: not threads.waiting)
+        self.assertTrue(taken(MAX_WAITING_BYTES, Context()))
 
     def test_first_threads(self) -> None:
         """min_threads threads exist from the beginning and stay."""

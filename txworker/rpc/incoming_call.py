@@ -104,7 +104,7 @@ class IncomingCall:
         """What serves the call with the message that has arrived."""
         *before, wait, deserializer, serializer = self._arguments
         take = (lambda: self._chained(wait())) if self.streams else self._message
-        return self.future, self._run, (*before, take, deserializer, serializer), {}
+        return self.future, self._run, (*before, take, deserializer, serializer), {}, self.size
 
     def drop(self) -> None:
         """The call has ended and is not served."""

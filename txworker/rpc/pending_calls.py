@@ -70,7 +70,7 @@ class PendingCalls:
     of the connection with the most, there the oldest. Beyond max_calls a call is refused at once; that is for streams.
     """
 
-    def __init__(self, take: Callable[[Work], None], now: Callable[[], float], max_calls: float = math.inf) -> None:
+    def __init__(self, take: Callable[[Work], bool], now: Callable[[], float], max_calls: float = math.inf) -> None:
         self._take = take
         self._now = now
         self._max_calls = max_calls
@@ -111,18 +111,32 @@ class PendingCalls:
             call.refuse(status_of(OutOfResources(text, "HALF_SENT_CALLS")))
 
     def _arrived(self, call: Call) -> None:
-        self._forget(call)
+        if not self._forget(call):  # check() refuses it
+            call.drop()
+            return
         if call.size > MAX_BYTES and not call.streams:
             text = f"the call's message has {call.size} bytes; {MAX_BYTES} at most are taken of one that starts no job"
             call.refuse(status_of(OutOfResources(text, "REQUEST_TOO_LARGE")))
-        if call.ended:
-            call.drop()
-        else:
-            self._take(call.work())
+        serve(call, self._take)
 
-    def _forget(self, call: Call) -> None:
+    def _forget(self, call: Call) -> bool:
+        """Whether the call was pending until now."""
         with self._lock:
-            self._begun.pop(call, None)
+            return self._begun.pop(call, None) is not None
+
+
+def serve(call: Call, take: Callable[[Work], bool]) -> None:
+    """Pass a call whose message has arrived to take(), which returns False to refuse it."""
+    if call.ended:
+        call.drop()
+    elif not take(call.work()):
+        refuse_surplus(call)
+        call.drop()
+
+
+def refuse_surplus(call: Call) -> None:
+    """End a call because too many wait for a thread."""
+    call.refuse(status_of(OutOfResources("too many calls are waiting for a thread already", "TOO_MANY_CALLS")))
 
 
 def older(begun: dict[Call, float], than: float) -> list[Call]:

@@ -14,8 +14,8 @@ from itertools import islice
 from typing import Any
 
 from txworker.jobs.errors import MessageLate, OutOfResources
-from txworker.rpc.pending_calls import Call, older
-from txworker.rpc.threads import Work
+from txworker.rpc.pending_calls import Call, older, refuse_surplus, serve
+from txworker.rpc.threads import MAX_WAITING, Work
 from txworker.rpc.wire.status import status_of
 
 SLOTS = 8
@@ -51,7 +51,7 @@ class PendingStarts:
     and half-sent ones.
     """
 
-    def __init__(self, take: Callable[[Work], None], now: Callable[[], float]) -> None:
+    def __init__(self, take: Callable[[Work], bool], now: Callable[[], float]) -> None:
         self._take = take
         self._now = now
         self._lock = threading.Lock()
@@ -69,29 +69,31 @@ class PendingStarts:
     def add(self, call: Call) -> None:
         """Receive the message of a call when a slot is free."""
         with self._lock:
-            self._waiting[call] = None
+            full = len(self._waiting) >= MAX_WAITING
+            if not full:
+                self._waiting[call] = None
+        if full:
+            refuse_surplus(call)
+            call.drop()
         self._fill()
 
     def check(self) -> None:
         """End the calls that are late, and try some that wait."""
-        for call in self._remove_late(self._in_slots, START_SECONDS):
-            call.refuse(status_of(MessageLate(START_SECONDS)))
         stuck = self._now() - self._last_progress > STUCK_SECONDS
-        for call in self._remove_late(self._tried, TRY_SECONDS):
-            if stuck:
-                text = f"{SLOTS} large starts are under way already"
-                call.refuse(status_of(OutOfResources(text, "LARGE_STARTS")))
-            else:
-                self._give_slot(call)
+        with self._lock:
+            late = self._remove_late(self._in_slots, START_SECONDS)
+            large = self._remove_late(self._tried, TRY_SECONDS)
+            if not stuck:  # additional slots, while other calls make progress
+                self._in_slots |= dict.fromkeys(large, self._now())
+                large = []
+        for call in late:
+            call.refuse(status_of(MessageLate(START_SECONDS)))
+        for call in large:
+            text = f"{SLOTS} large starts are under way already"
+            call.refuse(status_of(OutOfResources(text, "LARGE_STARTS")))
         self._fill()
         for call in self._choose(MAX_TRIED if stuck else self._now() - self._last_try > TRY_INTERVAL_SECONDS):
             self._begin(call)
-
-    def _give_slot(self, call: Call) -> None:
-        """An additional slot for a call with a message that turned out to be large, while other calls make progress."""
-        with self._lock:
-            if not call.ended:
-                self._in_slots[call] = self._now()
 
     def _fill(self) -> None:
         while (call := self._next()) is not None:
@@ -132,20 +134,21 @@ class PendingStarts:
             call.drop()
 
     def _arrived(self, call: Call) -> None:
-        self._forget(call)
-        if call.ended:
+        if not self._forget(call):  # check() refuses it
             call.drop()
         else:
-            if call.size > LARGE_BYTES:
+            if call.size > LARGE_BYTES and not call.ended:
                 self._keep_slot(call)
-            self._take(call.work())
+            serve(call, self._take)
         self._fill()
 
-    def _forget(self, call: Call) -> None:
+    def _forget(self, call: Call) -> bool:
+        """Whether the call was pending until now."""
         with self._lock:
-            if self._in_slots.pop(call, None) is not None:
-                self._last_progress = self._now()
-            self._tried.pop(call, None)
+            if self._in_slots.pop(call, None) is None:
+                return self._tried.pop(call, None) is not None
+            self._last_progress = self._now()
+            return True
 
     def _keep_slot(self, call: Call) -> None:
         def answered(future: Future[Any]) -> None:
@@ -160,8 +163,7 @@ class PendingStarts:
         call.future.add_done_callback(answered)
 
     def _remove_late(self, begun: dict[Call, float], seconds: float) -> list[Call]:
-        with self._lock:
-            late = older(begun, self._now() - seconds)
-            for call in late:
-                del begun[call]
-            return late
+        late = older(begun, self._now() - seconds)
+        for call in late:
+            del begun[call]
+        return late

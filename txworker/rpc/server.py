@@ -47,7 +47,7 @@ CLOSING_SECONDS = 1.5
 """How long open calls may take to end once every job is done. Then they are cut."""
 
 MAX_PENDING_CALLS = 50_000
-"""Calls that may wait for a thread; enough to stop all jobs of a worker at once."""
+"""Calls that gRPC may hold until its serving thread takes them up. threads.py limits how many wait for a thread."""
 
 HANDSHAKE_SECONDS = 5.0
 """How long a client may take for the TLS handshake and the first HTTP/2 frame."""

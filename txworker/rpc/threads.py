@@ -16,7 +16,14 @@ T = TypeVar("T")
 IS_START: ContextVar[bool] = ContextVar("IS_START", default=False)
 """Set in an RPC's context, which gRPC's interceptors and handlers share: it is StartJob, which may take long."""
 
-Work = tuple["Future[Any]", Callable[..., Any], tuple[Any, ...], dict[str, Any]]
+MAX_WAITING = 10_000
+"""Calls that wait for a thread: so many StartJob calls, and so many others. Each takes 23 KB, and its message."""
+
+MAX_WAITING_BYTES = 128 * 1024 * 1024
+"""The messages of those StartJob calls together, and of those others: 5,000 at once may have 25 KB each."""
+
+Work = tuple["Future[Any]", Callable[..., Any], tuple[Any, ...], dict[str, Any], int]
+"""A future, the function that it is for, its arguments, and the size of the call's message in bytes."""
 
 
 class RpcThreads(Executor):
@@ -42,8 +49,8 @@ class RpcThreads(Executor):
         self._min_threads = min_threads
         self._idle_seconds = idle_seconds
         self._lock = threading.Lock()
-        self._waiting: deque[Work] = deque()
-        self._waiting_starts: deque[Work] = deque()
+        self._waiting = _Queue()
+        self._waiting_starts = _Queue()
         self._idle: list[_Thread] = []
         self._threads = self._starts = 0
         self._short = False
@@ -54,7 +61,7 @@ class RpcThreads(Executor):
     @property
     def waiting(self) -> int:
         """How many calls wait for a thread. Any thread."""
-        return len(self._waiting) + len(self._waiting_starts)
+        return len(self._waiting.works) + len(self._waiting_starts.works)
 
     @property
     def count(self) -> int:
@@ -64,20 +71,37 @@ class RpcThreads(Executor):
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         """Run fn in one of the threads. Any thread. Never blocks or raises: gRPC's serving thread would end."""
         future: Future[T] = Future()
-        self.take((future, fn, args, kwargs))
+        work: Work = (future, fn, args, kwargs, 0)
+        with self._lock:
+            if not self._begun(work):
+                self._queue(work).append(work)
         return future
 
-    def take(self, work: Work) -> None:
-        """As submit(), with a future that exists."""
+    def take(self, work: Work) -> bool:
+        """As submit(), with a future that exists. False: too many wait for a thread already, and nothing is done."""
         with self._lock:
-            if self._may_begin(work):
-                if self._idle:
-                    self._idle.pop().give(work)
-                    return
-                if self._threads < self._max_threads and self._created(work):
-                    return
-                self._starts -= _is_start(work)
-            (self._waiting_starts if _is_start(work) else self._waiting).append(work)
+            if self._begun(work):
+                return True
+            queue = self._queue(work)
+            if queue.is_full(work):
+                return False
+            queue.append(work)
+            return True
+
+    def _queue(self, work: Work) -> _Queue:
+        return self._waiting_starts if _is_start(work) else self._waiting
+
+    def _begun(self, work: Work) -> bool:
+        """Whether a thread does the work now."""
+        if not self._may_begin(work):
+            return False
+        if self._idle:
+            self._idle.pop().give(work)
+            return True
+        if self._threads < self._max_threads and self._created(work):
+            return True
+        self._starts -= _is_start(work)
+        return False
 
     def _may_begin(self, work: Work) -> bool:
         if not _is_start(work):
@@ -109,7 +133,7 @@ class RpcThreads(Executor):
         if work is None:
             work = self._next(thread)
         while work is not None:
-            _perform(*work)
+            _perform(*work[:4])
             was_start = _is_start(work)
             work = None  # an idle thread keeps nothing of a finished RPC alive
             work = self._next(thread, was_start)
@@ -117,9 +141,9 @@ class RpcThreads(Executor):
     def _next(self, thread: _Thread, was_start: bool = False) -> Work | None:
         with self._lock:
             self._starts -= was_start
-            if self._waiting:
+            if self._waiting.works:
                 return self._waiting.popleft()
-            if self._waiting_starts and self._may_begin(self._waiting_starts[0]):
+            if self._waiting_starts.works and self._may_begin(self._waiting_starts.works[0]):
                 return self._waiting_starts.popleft()
             self._idle.append(thread)
         while True:
@@ -134,6 +158,29 @@ class RpcThreads(Executor):
                     self._threads -= 1
                     return None
         return thread.take(-1)  # give() was called at the last moment
+
+
+class _Queue:
+    """Work that waits for a thread, in order. Used with the lock of RpcThreads held."""
+
+    def __init__(self) -> None:
+        self.works: deque[Work] = deque()
+        self._bytes = 0
+
+    def is_full(self, work: Work) -> bool:
+        """With that work it would be more than is permitted."""
+        return len(self.works) >= MAX_WAITING or self._bytes + work[-1] > MAX_WAITING_BYTES
+
+    def append(self, work: Work) -> None:
+        """Put it at the end."""
+        self.works.append(work)
+        self._bytes += work[-1]
+
+    def popleft(self) -> Work:
+        """The first work, which is removed."""
+        work = self.works.popleft()
+        self._bytes -= work[-1]
+        return work
 
 
 class _Thread:
