@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from txworker.leftovers.cleanup import Cleanup
@@ -100,6 +103,25 @@ class CleanupTests(SynchronousTestCase):
         self.pass_time(0.01)
         self.assertDone(1)
         self.assertEqual(([], [[5]]), (self.processes.terms, self.processes.kills))
+
+    def test_abandoned(self) -> None:
+        """Of a cleanup that is abandoned no timer is left."""
+        processes = FakeProcesses(5)
+        processes.dies_of = {5: "KILL"}
+        cleanup = self.a_cleanup(processes)
+        self.pass_time(0.1)
+        cleanup.abandon()
+        self.assertEqual(([], []), (self.counts, self.clock.getDelayedCalls()))
+
+    def test_abandoned_during_a_scan(self) -> None:
+        """A scan that answers late signals nothing, reports nothing and is not repeated."""
+        for answer in (Remaining([]), Remaining([a_process(5)]), Failure(OSError("the scan is closed"))):
+            pending: Deferred[Any] = Deferred()
+            processes = FakeProcesses()
+            self.patch(processes, "remaining", lambda pending=pending: pending)
+            self.a_cleanup(processes).abandon()
+            pending.callback(answer)
+            self.assertEqual(([], [], []), (self.counts, processes.terms, self.clock.getDelayedCalls()))
 
     def test_newcomers(self) -> None:
         """A process that appears during the grace period gets TERM, too; none gets it, or is counted, twice."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ProcessTerminated
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
@@ -24,6 +25,13 @@ class Transport(FakeTransport):
     usage = Usage(1.0, 2.0, 3)
     core_dumped = True
     cgroup_removed = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.abandoned: Deferred[None] = Deferred()
+
+    def abandon(self) -> Deferred[None]:
+        return self.abandoned
 
 
 class Listener:
@@ -86,3 +94,25 @@ class JobProcessTests(SynchronousTestCase):
         process.processEnded(reason)
         self.assertEqual([Exit(None, 11, Transport.usage, 0, core_dumped=True)], self.listener.exits)
         self.assertEqual([], self.clock.getDelayedCalls())
+
+    def test_abandoned_after_its_exit(self) -> None:
+        """A process that exited before its shim ended has one end: abandon() fires with it, the listener gets none."""
+        process = self.process()
+        reason = Failure(ProcessTerminated(3))
+        process.processExited(reason)
+        abandoned = process.abandon()
+        process.processEnded(reason)
+        self.assertNoResult(abandoned)
+        process.transport.abandoned.callback(None)
+        self.assertEqual(
+            (Exit(3, None, Transport.usage, 0, core_dumped=True), []),
+            (self.successResultOf(abandoned), self.listener.exits),
+        )
+        self.assertEqual([], self.clock.getDelayedCalls())
+
+    def test_abandoned(self) -> None:
+        """The exit of a process whose shim ended first is unknown."""
+        process = self.process()
+        abandoned = process.abandon()
+        process.transport.abandoned.callback(None)
+        self.assertEqual((None, []), (self.successResultOf(abandoned), self.listener.exits))

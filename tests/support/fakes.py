@@ -179,7 +179,7 @@ class FakeRunning:
     stdin: Stdin | None = None
     released: bool = False
     left: Deferred[None] = field(default_factory=Deferred)
-    abandoned: Deferred[None] = field(default_factory=Deferred)
+    abandoned: Deferred[Exit | None] = field(default_factory=Deferred)
 
     def stop(self, grace_seconds: float) -> None:
         self.stops.append(grace_seconds)
@@ -209,7 +209,7 @@ class FakeRunning:
     def leave(self) -> Deferred[None]:
         return self.left
 
-    def abandon(self) -> Deferred[None]:
+    def abandon(self) -> Deferred[Exit | None]:
         return self.abandoned
 
     def exit(self, exit_code: int | None = 0, signal: int | None = None) -> None:

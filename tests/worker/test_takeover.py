@@ -9,7 +9,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.fakes import UNWATCHABLE, WorkerFixture, worker_fixture
 from tests.support.memory_store import MemoryStore
-from txworker.jobs import EndReason, Job, JobSpec, JobState, Query
+from tests.support.observer import RecordingObserver
+from txworker.jobs import EndReason, Exit, Job, JobSpec, JobState, Query
 from txworker.jobs.errors import (
     StoreFull,
     WorkerStopping,
@@ -258,6 +259,17 @@ class ShimLostTests(SynchronousTestCase):
         ended = fixture.catalog.get(job.id)
         self.assertEqual((JobState.LOST, "lost: the shim ended"), (ended.state, ended.error_text))
         self.assertEqual(JobState.RUNNING, self.successResultOf(fixture.worker.submit(TRUE)).state)
+
+    def test_exit_is_known(self) -> None:
+        """A job whose process had exited before its shim ended has its own end, once; what lives on is named."""
+        fixture = worker_fixture(observer=(observer := RecordingObserver()))
+        job = self.successResultOf(fixture.worker.submit(TRUE))
+        fixture.worker.shim_lost([job.id], "lost: the shim ended", {job.id: "process 7 still runs"})
+        fixture.launcher.running[job.id].abandoned.callback(Exit(3))
+        ended = fixture.catalog.get(job.id)
+        self.assertEqual((JobState.FAILED, 3), (ended.state, ended.exit_code))
+        self.assertIn("process 7 still runs", ended.error_text)
+        self.assertEqual([("ended", "FAILED", 0)], observer.of("ended"))
 
 
 class LeaveTests(SynchronousTestCase):

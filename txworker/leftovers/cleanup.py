@@ -62,7 +62,7 @@ class Cleanup:
         self._kill_at = 0.0
         self._pause = _FIRST_PAUSE
         self._kills = 0
-        self._failing = False
+        self._failing = self._abandoned = False
         self._timer: Timer | None = None
         self.end_blocked: Callable[[str], None] = lambda problem: None
         self.problem = ""
@@ -85,6 +85,13 @@ class Cleanup:
             lambda remaining: self._count(self._processes.kill(remaining.processes))
         ).addErrback(self._kill_failed)
 
+    def abandon(self) -> None:
+        """The job is over, and what it left behind is another's affair: look for nothing more, report nothing."""
+        self._abandoned = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
     def _kill_failed(self, failure: Failure) -> None:
         self._log.failure("Killing what job {job_id} left behind", failure, job_id=self._job_id)
 
@@ -93,6 +100,8 @@ class Cleanup:
         self._processes.remaining().addCallback(self._found).addErrback(self._scan_failed)
 
     def _found(self, remaining: Remaining) -> None:
+        if self._abandoned:
+            return
         if not remaining.processes and not remaining.more:
             self._finish()
             return
@@ -140,6 +149,8 @@ class Cleanup:
         Most likely there is no descriptor or no memory to read /proc with. That passes, however long it takes, and
         until then nothing is known to be gone. The end of the worker does not wait for it (daemon/assembly.py).
         """
+        if self._abandoned:
+            return
         if not self._failing:
             self._failing = True
             self._log.failure("Looking for what job {job_id} left behind", failure, job_id=self._job_id)

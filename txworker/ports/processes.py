@@ -106,8 +106,11 @@ class Running(Protocol):
     def leave(self) -> Deferred[None]:
         """Let the process run on without this worker. Fires when the worker no longer copies its output."""
 
-    def abandon(self) -> Deferred[None]:
-        """Give the process up: its exit cannot be known. Fires when its output so far is written."""
+    def abandon(self) -> Deferred[Exit | None]:
+        """
+        Give the process up: its shim has ended. The listener is told nothing more. Fires when its output so far is
+        written, with its exit; None: it had not exited, so that cannot be known.
+        """
 
 
 class LiveUsages(Protocol):

@@ -123,12 +123,18 @@ class JobProcess(ProcessProtocol):
         """There is no process."""
         self._leftovers.launch_failed()
 
-    def abandon(self) -> Deferred[None]:
-        """The shim has ended, so its exit cannot be known. Fires when what its pipes hold is written."""
+    def abandon(self) -> Deferred[Exit | None]:
+        """
+        The shim has ended, and nothing more is told. Fires when what its pipes hold is written, with its exit; None: it
+        had not exited.
+        """
         self._context.timers.cancel()
+        self._context.forget()
+        if self._cleanup is not None:
+            self._cleanup.abandon()
         self._leftovers.abandon()
         drained: Deferred[None] = self.transport.abandon()
-        return drained
+        return drained.addCallback(lambda _: self._exit())
 
     def leave(self) -> Deferred[None]:
         """The worker ends and the process runs on. Fires when this worker copies no more of its output."""
@@ -168,10 +174,17 @@ class JobProcess(ProcessProtocol):
 
     def _done(self) -> None:
         self._leftovers.job_done()
+        exit = self._exit()
+        assert self._listener is not None
+        assert exit is not None
+        self._listener.ended(exit)
+
+    def _exit(self) -> Exit | None:
+        if self._end is None:
+            return None
         transport, problem = self.transport, "" if self._cleanup is None else self._cleanup.problem
         code, signal, core_dumped = self._end.exitCode, self._end.signal, bool(transport.core_dumped)
-        assert self._listener is not None
-        self._listener.ended(Exit(code, signal, transport.usage, self._leftovers_ended, core_dumped, problem))
+        return Exit(code, signal, transport.usage, self._leftovers_ended, core_dumped, problem)
 
 
 class _TimedOutput:

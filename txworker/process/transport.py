@@ -147,8 +147,8 @@ class ChildTransport:
 
     def abandon(self) -> Deferred[None]:
         """
-        The shim has ended, and the process with it: its exit cannot be known. Fires when the pipes are read to their
-        end, or after ABANDON_SECONDS.
+        The shim has ended, and the process with it: an exit that is not reported yet cannot be known. Fires when the
+        pipes are read to their end, or after ABANDON_SECONDS.
         """
         self._released = True
         self._close_stdin()

@@ -7,6 +7,7 @@ It reaches the outside world only through ports/. Methods are for the reactor th
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
@@ -152,21 +153,24 @@ class Worker:
         self, job_ids: Collection[str], text: str, unended: Mapping[str, str] | None = None
     ) -> Deferred[None]:
         """
-        Mark these jobs as lost, with this errorText: their shim has ended, and their processes have been ended.
-        unended: see takeover.decide(). Fires when the ends are handed to the store.
+        Mark these jobs as lost, with this errorText: their shim has ended, and their processes have been ended. A job
+        whose process had exited before has its own end. unended: see takeover.decide(). Fires when the ends are handed
+        to the store.
         """
         lost = [
-            self._lose_active(self._active[job_id], joined(text, unended, job_id))
-            for job_id in job_ids
-            if job_id in self._active
+            self._lose_active(self._active[job_id], text, unended or {}) for job_id in job_ids if job_id in self._active
         ]
         return gatherResults([Deferred.fromCoroutine(one) for one in lost]).addCallback(lambda _: None)
 
-    async def _lose_active(self, active: ActiveJob, text: str) -> None:
+    async def _lose_active(self, active: ActiveJob, text: str, unended: Mapping[str, str]) -> None:
         if active.ending:
             return
         active.ending = True
-        await active.running.abandon()
+        exit = await active.running.abandon()
+        if exit is not None:
+            self._ended(active, replace(exit, end_problem=exit.end_problem or unended.get(active.job.id, "")))
+            return
+        text = joined(text, unended, active.job.id)
         active.output.finish()
         elapsed = self._world.elapsed()
         fact = Lost(elapsed + active.ahead, text, active.output.size, active.output.truncated, elapsed)
