@@ -68,8 +68,15 @@ class FailureTests(SynchronousTestCase):
             (errors.StoreBroken("x"), "this worker's store of jobs does not work: x (UNAVAILABLE)", UNREACHABLE),
         ]
         for error, sentence, status in table:
-            failed = failure(refused(error), "here:1", "job-1")
+            failed = failure(refused(error), "here:1")
             self.assertEqual((sentence, status), (str(failed), failed.status))
+
+    def test_job_runs_on(self) -> None:
+        """An error that ends a command names the job that runs on without it; none is named that is not there."""
+        about = "; `txworker query j` tells what became of job j"
+        for error, more in ((errors.NotPermitted("x", "x"), about), (errors.NoSuchJob("j"), "")):
+            sentence = f"{error} ({status_of(error).code.name}){more}"
+            self.assertEqual(sentence, str(failure(refused(error), "here:1", "j")))
 
     def test_broken_connections(self) -> None:
         """The sentence tells a failed connection from a lost one and a timeout, and names the job that runs on."""

@@ -123,6 +123,8 @@ class ScriptedWorker:
         return partial(self._streamed if method in STREAMS else self._answered, method)
 
     def _answered(self, method: str, request: Any, context: grpc.ServicerContext) -> Any:
+        if method == "FeedJob":  # what it is asked comes in its first message
+            request = next(request)
         probe = method == "ListJobs" and request.pageSize == 1
         return next(iter(self.probed(context) if probe else self._next(method, request, context)))
 

@@ -6,7 +6,7 @@ import io
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from txworker.client.errors import FeedInProgress, JobNotRunning
+from txworker.client.errors import FeedInProgress, JobNotRunning, OutOfResources
 from txworker.client.feeding import CALL_BYTES, MESSAGE_BYTES, Patience, Unacknowledged, pieces
 
 
@@ -109,3 +109,10 @@ class PatienceTests(SynchronousTestCase):
         other = JobNotRunning("done", "JOB_NOT_RUNNING", "FAILED_PRECONDITION")
         self.assertIs(other, patience.failure(other, True, 11.0))
         self.assertEqual("UNAVAILABLE", patience.failure(error, True, 12.0).code)
+
+    def test_no_room(self) -> None:
+        """A worker that has no room for the call is waited for from the beginning on: the source is being read."""
+        patience, error = Patience(10.0), OutOfResources("no further stream", "MAX_STREAMS", "RESOURCE_EXHAUSTED")
+        self.assertEqual("UNAVAILABLE", patience.failure(error, False, 0.0).code)
+        self.assertEqual("UNAVAILABLE", patience.failure(error, True, 9.0).code)
+        self.assertIs(error, patience.failure(error, True, 10.0))

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 import grpc
@@ -290,3 +291,22 @@ def test_refused(daemon: Daemon) -> None:
     assert nobody.returncode == 69
     assert nobody.stderr.startswith(b"txworker: no worker answers at 127.0.0.1:1: ")
     assert nobody.stderr.count(b"\n") == 1
+
+
+@pytest.mark.slow
+def test_no_room(a_daemon: Callable[..., Daemon]) -> None:
+    """While other viewers take all places for streams the job runs; its input and output follow, whole."""
+    worker = a_daemon(server="max_streams = 2")
+    other = worker.bash("echo up; exec sleep 1000")
+    streams = [worker.stub.StreamJob(pb.StreamJobReq(path=other)) for _ in range(2)]
+    assert [next(iter(stream)).output for stream in streams] == ["up\n", "up\n"]
+    data = os.urandom(3_000_000)
+    (worker.place / "data").write_bytes(data)
+    words = [*PROGRAM, "--addr", worker.addr, "run", "--stdin", str(worker.place / "data"), "cat"]
+    with running(words, stdin=subprocess.DEVNULL) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline().endswith(b"; trying again until there is room\n")
+        for stream in streams:
+            stream.cancel()
+        out, err = process.communicate(timeout=LIMIT)
+    assert (process.returncode, out == data, err) == (0, True, b"")

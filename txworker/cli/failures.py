@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from txworker.client import ExecutableBusy, NoSuchExecutable, NotExecutable, NotPermitted, Unreachable, WorkerError
+from txworker.client import (
+    ExecutableBusy,
+    NoSuchExecutable,
+    NoSuchJob,
+    NotExecutable,
+    NotPermitted,
+    Unreachable,
+    WorkerError,
+)
 
 REFUSED = 1
 UNREACHABLE = 69  # EX_UNAVAILABLE of sysexits.h
@@ -36,10 +44,10 @@ def failure(error: WorkerError, addr: str, job_id: str = "", with_tls: bool = Fa
     """The error of a call as a sentence for the user. job_id: a job that runs on without its `txworker run`."""
     last = error.__cause__ if isinstance(error, Unreachable) else error
     assert isinstance(last, WorkerError)
-    waited, about = _waited(error), _about_job(job_id)
-    more = f"{waited}{about}"
+    refused = bool(last.reason) and not isinstance(error, Unreachable)
+    waited, about = _waited(error), _about_job(job_id, "" if refused else " once it is back")
+    more = "" if isinstance(error, NoSuchJob) else f"{waited}{about}"
     if last.reason:  # an error of the worker, not of a broken connection
-        more = more if isinstance(error, Unreachable) else ""
         busy = isinstance(last, ExecutableBusy)  # the one refusal with that code which is about the request
         status = UNREACHABLE if last.code == "UNAVAILABLE" and not busy else REFUSED
         return Failed(f"{last} ({last.code}){more}", status)
@@ -50,7 +58,7 @@ def failure(error: WorkerError, addr: str, job_id: str = "", with_tls: bool = Fa
         return Failed(f"no worker answers at {addr}: {str(last).rstrip('.')}{waited}{hint}{about}", UNREACHABLE)
     if last.code in ("UNAVAILABLE", "CANCELLED"):
         return Failed(f"lost the worker at {addr}: {last}{more}", UNREACHABLE)
-    return Failed(f"{last} ({last.code})", REFUSED)
+    return Failed(f"{last} ({last.code}){more}", REFUSED)
 
 
 def unsendable(error: UnicodeEncodeError) -> Failed:
@@ -85,5 +93,5 @@ def _waited(error: WorkerError) -> str:
     return f"; waited {waited:.0f} s for it" if waited > _TOLD_SECONDS else ""
 
 
-def _about_job(job_id: str) -> str:
-    return f"; `txworker query {job_id}` tells what became of job {job_id} once it is back" if job_id else ""
+def _about_job(job_id: str, when: str) -> str:
+    return f"; `txworker query {job_id}` tells what became of job {job_id}{when}" if job_id else ""

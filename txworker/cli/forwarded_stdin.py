@@ -7,13 +7,14 @@ import select
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from txworker.cli import console
 from txworker.cli.failures import REFUSED, Failed
 from txworker.cli.start_command import is_forwarded
-from txworker.client import Client, Closed, JobNotRunning, NoSuchJob, WorkerError
+from txworker.client import Client, Closed, JobNotRunning, NoSuchJob
 
 _SHORT_BYTES = 1024 * 1024
 _SOON_SECONDS = 0.1
@@ -45,15 +46,16 @@ class ForwardedStdin:
         os.write(self._stop, b".")
 
     def feed(self, client: Client, job_id: str) -> None:
-        """Feed the job with all of it, if it is not in the request; errors are printed. Blocks until stop()."""
+        """
+        Feed the job with all of it, if it is not in the request. Blocks until stop().
+
+        Raises:
+            WorkerError: the rest cannot be sent.
+        """
         if self.fd is None:
             return
-        try:
+        with suppress(Closed, JobNotRunning, NoSuchJob):  # this program ends, or the job is done
             client.feed(job_id, self._blocks(self.fd))
-        except (Closed, JobNotRunning, NoSuchJob):  # this program ends, or the job is done
-            return
-        except WorkerError as error:
-            console.print_error(f"feeding job {job_id}: {error}")
 
     def _blocks(self, fd: int) -> Iterator[bytes]:
         """Without a buffer: a thread that reads at the end of the program would hold its lock."""

@@ -181,7 +181,7 @@ class _Run:
         if self._terminal is not None:
             self._terminal.attach(job_id)
         else:
-            threading.Thread(target=self._stdin.feed, args=(self._silent, job_id), daemon=True).start()
+            threading.Thread(target=self._feed, daemon=True).start()
         for grace in _GRACES[: self._signals]:
             self._stop(grace)
 
@@ -196,8 +196,31 @@ class _Run:
             self._give_up = min(self._give_up, time.monotonic() + _UNANSWERED_SECONDS)
 
     def _copy(self, stderr: bool, to: int) -> _Copied:
-        console.copy(self._client.follow(self._job_id, stderr=stderr), to)
+        console.copy(self._output(stderr), to)
         return _Copied()
+
+    def _output(self, stderr: bool) -> Iterator[bytes]:
+        """What the job prints. A worker that has no room for the stream is asked again, as long as it takes."""
+        position, told = 0, False
+        while True:
+            try:
+                for piece in self._client.follow(self._job_id, position, stderr=stderr):
+                    position += len(piece)
+                    yield piece
+                return
+            except OutOfResources as error:
+                if not told:
+                    console.print_error(f"following job {self._job_id}: {error}; trying again until there is room")
+                told = True
+            time.sleep(_POLL_SECONDS)
+
+    def _feed(self) -> None:
+        """If its input cannot be sent, the job is stopped: it may wait for it for ever."""
+        try:
+            self._stdin.feed(self._silent, self._job_id)
+        except WorkerError as error:
+            console.print_error(f"feeding job {self._job_id}: {error}; the job is stopped")
+            self._stop(None)
 
     def _end(self) -> _Ended:
         with self._client.renewing(self._job_id, self._options.lease):

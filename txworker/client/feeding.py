@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from typing import Protocol
 
-from txworker.client.errors import FeedInProgress, WorkerError
+from txworker.client.errors import FeedInProgress, OutOfResources, WorkerError
 from txworker.pb import worker_pb2 as pb
 
 MESSAGE_BYTES = 256 * 1024
@@ -137,15 +137,18 @@ class Unacknowledged:
 
 
 class Patience:
-    """How long a resumed feeding waits for its own earlier call, of which the worker has not yet noticed the loss."""
+    """
+    How long a feeding waits for room on the worker; and, once it has begun, for its own earlier call, of which the
+    worker has not yet noticed the loss. A caller could not begin again: a part of its source was read.
+    """
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._since: float | None = None
 
     def failure(self, error: WorkerError, begun: bool, now: float) -> WorkerError:
-        """The error as one that is worth a retry, if it is that of the earlier call; otherwise the error itself."""
-        if not (begun and isinstance(error, FeedInProgress)):
+        """The error as one that is worth a retry, if it is one of those; otherwise the error itself."""
+        if not (isinstance(error, OutOfResources) or (begun and isinstance(error, FeedInProgress))):
             self._since = None
             return error
         if self._since is None:
