@@ -219,19 +219,18 @@ class DocsTests(SynchronousTestCase):
         self.assertEqual(handled | {"SIGKILL"}, rows)
 
     def test_refusals(self) -> None:
-        """Each reason of an error has a row, with the status that the worker answers."""
+        """Each reason of an error has a row, with the statuses that the worker answers and no other."""
         table = debugging().partition("| reason |")[2].partition("\n\n")[0]
         cells = [row.split(" | ") for row in table.splitlines()[2:]]
-        rows = {
-            reason: set(re.findall(r"[A-Z_]+", status))
-            for names, status, *_ in cells
-            for reason in _CODE.findall(names)
-        }
         further = re.findall(r'OutOfResources\([^()]*, "([A-Z_]+)"\)', sources())
         self.assertGreater(len(further), 3)
-        self.assertEqual({error.reason for error in _errors()} | set(further), set(rows))
-        for error in _errors():
-            self.assertIn(code_of(error.__new__(error)).name, rows[error.reason])
+        answered = {(error.reason, code_of(error.__new__(error)).name) for error in _errors()}
+        answered |= {(reason, code_of(errors.OutOfResources("")).name) for reason in further}
+        shown = [reason for names, *_ in cells for reason in _CODE.findall(names)]
+        self.assertEqual(sorted({reason for reason, _ in answered}), sorted(shown))
+        for names, statuses, *_ in cells:
+            expected = {code for reason, code in answered if reason in _CODE.findall(names)}
+            self.assertEqual(expected, set(re.findall(r"[A-Z_]+", statuses)), names)
 
     def test_states(self) -> None:
         """Each state of a job has a row."""

@@ -12,7 +12,7 @@ from grpc_status import rpc_status
 from twisted.trial.unittest import SynchronousTestCase
 
 from txworker import client
-from txworker.client.errors import CLASSES, error_of, passes
+from txworker.client.errors import CLASSES, PASSING, error_of, passes
 from txworker.jobs import errors
 from txworker.rpc.wire.status import status_of
 
@@ -38,6 +38,9 @@ TABLE = (
     errors.NoSuchJob("1"),
     errors.JobRemoved("1"),
     errors.JobNotRunning("1", "is done"),
+    errors.NoTerminal("1"),
+    errors.NotFed("1"),
+    errors.FeedInProgress("1"),
     errors.NoSuchExecutable("x"),
     errors.NoSuchDirectory("x"),
     errors.NotPermitted("command", "x"),
@@ -52,10 +55,27 @@ TABLE = (
     errors.RequestReused("1", "2", "path"),
     errors.OffsetBeyondEnd("1", 2, 1),
     errors.OutputGone("1", "deleted"),
+    errors.DeadlineExceeded(),
 )
+
+OTHERS = {
+    errors.MessageLate: "a DeadlineExceeded to the client",
+    errors.CallerGone: "tried again, as a lost connection is",
+    errors.CallerLeft: "the same",
+    errors.HandoverRefused: "the operator's",
+    errors.ReloadRefused: "the operator's",
+    errors.WrongState: "a mistake in the worker",
+}
+"""Errors of the worker's without a class of the same name, and why."""
 
 
 class ErrorTests(SynchronousTestCase):
+    def test_complete(self) -> None:
+        """The tables have every error of the worker's."""
+        classes = [value for value in vars(errors).values() if isinstance(value, type)]
+        every = {one for one in classes if issubclass(one, errors.TxWorkerError)} - {errors.TxWorkerError}
+        self.assertEqual(every, {type(error) for error in TABLE} | set(OTHERS))
+
     def test_same_names(self) -> None:
         """Every error that a worker may answer with is raised as the class of the same name, with its reason."""
         for error in TABLE:
@@ -65,9 +85,9 @@ class ErrorTests(SynchronousTestCase):
             self.assertEqual((error.reason, str(error)), (found.reason, str(found)))
 
     def test_which_pass(self) -> None:
-        """A worker's refusal is final, except when it is stopping or gets a new shim."""
+        """A worker's refusal is final, except when it is stopping, gets a new shim, or was too slow."""
         final = [type(error).__name__ for error in TABLE if not passes(error_of(FakeCall(status_of(error))))]
-        passing = (errors.WorkerStopping, errors.ShimEnded)
+        passing = (errors.WorkerStopping, errors.ShimEnded, errors.DeadlineExceeded)
         self.assertEqual([type(error).__name__ for error in TABLE if type(error) not in passing], final)
 
     def test_busy_worker(self) -> None:
@@ -84,6 +104,12 @@ class ErrorTests(SynchronousTestCase):
         """An error without the worker's details is the connection's, and passes."""
         status = rpc_status.to_status(Status(code=14, message="Socket closed"))
         self.assertTrue(passes(error_of(FakeCall(status))))
+
+    def test_what_passes_on_the_page(self) -> None:
+        """docs/client.md names every reason for which a call is tried again."""
+        page = (Path(__file__).resolve().parents[2] / "docs" / "client.md").read_text(encoding="utf-8")
+        sentence = page.partition("is tried again: lost connections, ")[2].partition(".\n")[0]
+        self.assertEqual(PASSING, set(re.findall(r"`(\w+)`", sentence)))
 
     def test_page(self) -> None:
         """docs/client.md has a row for every class, with all of its reasons."""

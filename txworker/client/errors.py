@@ -173,9 +173,7 @@ _CLASSES_BY_CODE: dict[str, type[WorkerError]] = {
     "DEADLINE_EXCEEDED": DeadlineExceeded,
 }
 
-_PASSING = frozenset(
-    {"WORKER_STOPPING", "SHIM_ENDED", "DEADLINE_OVER", "MESSAGE_LATE", "TOO_MANY_CALLS", "CALLER_GONE"}
-)
+PASSING = frozenset({"WORKER_STOPPING", "SHIM_ENDED", "DEADLINE_OVER", "MESSAGE_LATE", "TOO_MANY_CALLS", "CALLER_GONE"})
 """Reasons of a worker, for calls that may succeed soon."""
 
 _OF_A_CONNECTION = frozenset({"UNAVAILABLE", "CANCELLED", "UNKNOWN", "INTERNAL", "DEADLINE_EXCEEDED"})
@@ -193,7 +191,7 @@ def error_of(error: grpc.RpcError) -> WorkerError:
 def passes(error: WorkerError) -> bool:
     """Whether the same call may succeed soon: the connection broke, or the worker is busy or being replaced."""
     if error.reason:
-        return error.reason in _PASSING
+        return error.reason in PASSING
     return error.code in _OF_A_CONNECTION
 
 
