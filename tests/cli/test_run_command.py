@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 from unittest import mock
 
 import grpc
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.client.scripted_worker import LIMIT, ScriptedWorker, block, event, refuses, says
+from tests.client.scripted_worker import LIMIT, ScriptedWorker, Silence, block, cut, event, refuses, says
+from txworker.cli import connect as connect_module
 from txworker.cli import console, run_command
 from txworker.cli.connect import connect
-from txworker.cli.failures import NOT_RUN, Failed
+from txworker.cli.console import STDOUT, CannotWrite
+from txworker.cli.failures import INTERRUPTED, NOT_RUN, Failed
 from txworker.cli.parser import parse
 from txworker.cli.run_command import run
 from txworker.jobs import errors
@@ -30,11 +35,18 @@ class RunTests(SynchronousTestCase):
         self.said: list[str] = []
         self.patch(console, "print_error", self.said.append)
         self.patch(run_command, "_POLL_SECONDS", 0.01)
+        self.patch(run_command, "_UNANSWERED_SECONDS", 0.01)
 
-    def status(self, *words: str) -> int:
-        """The exit status of a run, of which nothing is printed."""
+    def status(self, *words: str, copied: Exception | None = None) -> int:
+        """The exit status of a run, of which nothing is printed; copied: what the attempt raises."""
         options = parse(["--addr", self.worker.addr, "run", "--stdin", "/dev/null", *words, "true"])
-        with connect(options) as client, mock.patch.object(console, "copy", lambda pieces, _: [*pieces]):
+
+        def copy(pieces: Iterable[bytes], _: int) -> None:
+            list(pieces)
+            if copied is not None:
+                raise copied
+
+        with connect(options) as client, mock.patch.object(console, "copy", copy):
             return run(client, options)
 
     def test_no_room(self) -> None:
@@ -73,3 +85,26 @@ class RunTests(SynchronousTestCase):
         self.worker.on("WatchJobs", until_stopped)
         self.assertEqual(0, self.status("--stdin", str(path)))
         self.assertRegex(self.said[0], "^feeding job j: .*; the job is stopped$")
+
+    def test_interrupted_while_stopping(self) -> None:
+        """A job whose output cannot be written is told to end; a signal ends the wait for the worker meanwhile."""
+        self.worker.on("StreamJob", says(block(0, b"ab")))
+        self.worker.on("WatchJobs", Silence())
+
+        def stop(_: grpc.ServicerContext) -> list[pb.StopJobRes]:
+            os.kill(os.getpid(), signal.SIGINT)
+            return list(Silence()(_))
+
+        self.worker.on("StopJob", stop)
+        error = self.assertRaises(Failed, self.status, copied=CannotWrite(STDOUT, BrokenPipeError()))
+        self.assertEqual(INTERRUPTED, error.status)
+        self.assertEqual("interrupted; the worker has not answered whether job j was told to end", str(error))
+
+    def test_first_patience(self) -> None:
+        """Once the start was answered, the worker is waited for with all patience, by every call."""
+        self.patch(connect_module, "FIRST_PATIENCE_SECONDS", 0.1)
+        answers = iter([cut] * 4)
+        self.worker.probed = lambda context: next(answers, says(pb.ListJobsRes()))(context)
+        self.worker.on("StreamJob", says(block(0, b"ab")))
+        self.worker.on("WatchJobs", cut, says(DONE))
+        self.assertEqual(0, self.status())

@@ -16,9 +16,12 @@ FIRST_PATIENCE_SECONDS = 2.0
 """Without --patience, a worker that has not answered yet is waited for only as long as a restart takes."""
 
 
-def connect(options: argparse.Namespace, tell: Callable[[str], None] = console.print_error) -> Client:
+def connect(
+    options: argparse.Namespace, tell: Callable[[str], None] = console.print_error, reached: bool = False
+) -> Client:
     """
-    A client of the worker; it connects with the first call.
+    A client of the worker; it connects with the first call. reached: the worker has answered another client by then,
+    so this one waits for it with all patience from the beginning.
 
     Raises:
         OSError: a TLS file cannot be read.
@@ -28,7 +31,7 @@ def connect(options: argparse.Namespace, tell: Callable[[str], None] = console.p
         options.addr,
         tls=tls_of(options),
         patience=60.0 if options.patience is None else options.patience,
-        first_patience=FIRST_PATIENCE_SECONDS if options.patience is None else None,
+        first_patience=FIRST_PATIENCE_SECONDS if options.patience is None and not reached else None,
         deadline=options.deadline,
         tell=tell,
     )

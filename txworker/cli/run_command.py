@@ -28,7 +28,7 @@ _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 _POLL_SECONDS = 1.0
 _WAIT_SECONDS = 0.2
 _UNANSWERED_SECONDS = 2.0
-"""How long after a signal the answer to the start is still waited for, so that its job can be stopped."""
+"""How long after a signal the answer to the start or the stop is still waited for, so that the job does not run on."""
 
 _GRACES = (None, 0.0)
 """The first signal stops the job, the second kills it, the third leaves it to itself."""
@@ -59,7 +59,14 @@ class _Ended:
     result: JobResult
 
 
-_Event = _Signalled | _Started | _Left | _Copied | _Ended | Exception
+@dataclass(frozen=True)
+class _StopAnswered:
+    """The job was told to end because its output cannot be written; sentence: with what result."""
+
+    sentence: str
+
+
+_Event = _Signalled | _Started | _Left | _Copied | _Ended | _StopAnswered | Exception
 _Events = SimpleQueue[_Event]  # put() may be called by a signal handler
 
 
@@ -85,7 +92,7 @@ def run(client: Client, options: argparse.Namespace) -> int:
     what = what_to_start(options, stdin.in_request)
     what.details["feed"] = stdin.fd is not None
     # a silent one: the follower of the output reports lost connections
-    with connect(options, tell=lambda _: None) as silent:
+    with connect(options, tell=lambda _: None, reached=True) as silent:
         result = _Run(client, silent, options, stdin).result(what)
     if result.error_text and not result.ok:
         console.print_error(f"job {result.id}: {result.error_text}")
@@ -165,16 +172,18 @@ class _Run:
         the thread begins to wait does not end the wait, so this one ends now and then by itself.
 
         Raises:
-            Failed: the run is to end, and the worker has not answered the start.
+            Failed: the run is to end, and the worker has not answered the start, or the stop of an unread job.
         """
         while True:
             with suppress(Empty):
                 return self._events.get(timeout=_WAIT_SECONDS)
-            if not self._job_id and time.monotonic() >= self._give_up:
-                raise Failed("interrupted; the worker has not answered whether the job was started", INTERRUPTED)
+            if time.monotonic() >= self._give_up:
+                what = f"job {self._job_id} was told to end" if self._job_id else "the job was started"
+                raise Failed(f"interrupted; the worker has not answered whether {what}", INTERRUPTED)
 
     def _started(self, job_id: str) -> None:
         self._job_id = job_id
+        self._give_up = math.inf
         self._in_thread(self._end)
         for stderr, to in self._to_copy:
             self._in_thread(partial(self._copy, stderr, to))
@@ -193,7 +202,10 @@ class _Run:
         if self._job_id:
             self._stop(_GRACES[self._signals - 1])
         else:
-            self._give_up = min(self._give_up, time.monotonic() + _UNANSWERED_SECONDS)
+            self._give_up_soon()
+
+    def _give_up_soon(self) -> None:
+        self._give_up = min(self._give_up, time.monotonic() + _UNANSWERED_SECONDS)
 
     def _copy(self, stderr: bool, to: int) -> _Copied:
         console.copy(self._output(stderr), to)
@@ -245,13 +257,21 @@ class _Run:
         threading.Thread(target=stop, daemon=True).start()
 
     def _stop_unread(self, error: CannotWrite) -> Failed:
-        """Stop the job, because its output cannot be written; do not wait for its end."""
-        status = READER_GONE if error.reader_gone else error.status
+        """Stop the job, because its output cannot be written; do not wait for its end. Raises as _next_event()."""
+        self._in_thread(self._told_to_end)
+        while True:
+            match self._next_event():
+                case _Signalled():
+                    self._give_up_soon()
+                case _StopAnswered(sentence):
+                    return Failed(f"{error}; {sentence}", READER_GONE if error.reader_gone else error.status)
+
+    def _told_to_end(self) -> _StopAnswered:
         try:
             self._silent.stop(self._job_id)
-        except WorkerError as problem:
-            return Failed(f"{error}; stopping job {self._job_id}: {problem}", status)
-        return Failed(f"{error}; job {self._job_id} was told to end", status)
+        except WorkerError as error:
+            return _StopAnswered(f"stopping job {self._job_id}: {error}")
+        return _StopAnswered(f"job {self._job_id} was told to end")
 
     def _in_thread(self, work: Callable[[], _Event]) -> None:
         """What the work returns or raises is an event."""
