@@ -7,7 +7,8 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.rpc.scheduler.test_registration import FakeLink
-from txworker.rpc.scheduler import Links, Registration
+from tests.store.fake_reactor import FakeReactor
+from txworker.rpc.scheduler import Link, Links, Registration
 from txworker.rpc.scheduler.link import CallFailed
 
 
@@ -78,6 +79,21 @@ class LinksTests(SynchronousTestCase):
         self.failureResultOf(registering, CancelledError)
         self.assertTrue(self.first.registers[-1].called)
         self.assertEqual([], self.second.registers)
+
+    def test_no_connection_in_time(self) -> None:
+        """A scheduler whose name is still being resolved when its share of the time is over is passed by."""
+        clock = FakeReactor()
+        links = Links([Link(clock, "a:1"), self.second])  # the first is not opened, so it never connects
+        registering = links.register("here:1", 5.0)
+        clock.advance(2.4)
+        self.assertEqual([], self.second.registers)
+        clock.advance(0.2)
+        self.second.registers[-1].callback("w1")
+        self.assertEqual(("w1", "b:1"), (self.successResultOf(registering), links.target))
+        alone = Link(clock, "a:1").register("here:1", 5.0)
+        clock.advance(5.0)
+        self.assertEqual("no connection within 5 s", str(self.failureResultOf(alone, CallFailed).value))
+        self.assertEqual([], clock.getDelayedCalls())
 
     def test_probe_and_close(self) -> None:
         """The scheduler that has the worker is probed; every link is closed."""

@@ -195,6 +195,37 @@ class RegistrationTests(SynchronousTestCase):
         self.successResultOf(over)
         self.assertEqual([], self.clock.getDelayedCalls())
 
+    def test_stop_during_another_try(self) -> None:
+        """If that is not the first registration, the id before is deregistered as well, and the stop waits for both."""
+        self.link.registers[-1].callback("w1")
+        self.link.lost()
+        over = self.registration.stopService()
+        self.link.registers[-1].callback("w2")
+        deregistrations = dict(self.link.deregistrations)
+        self.assertEqual({"w1", "w2"}, set(deregistrations))
+        deregistrations["w2"].callback(None)
+        self.assertNoResult(over)
+        deregistrations["w1"].errback(ConnectionError("connection refused"))
+        self.successResultOf(over)
+        self.assertEqual([], self.clock.getDelayedCalls())
+
+    def test_stop_while_the_old_id_is_deregistered(self) -> None:
+        """The stop waits until the id of an earlier registration is deregistered, for two seconds at most."""
+        for answered in (True, False):
+            self.setUp()
+            self.link.registers[-1].callback("w1")
+            self.link.lost()
+            self.link.registers[-1].callback("w2")
+            over = self.registration.stopService()
+            deregistrations = dict(self.link.deregistrations)
+            deregistrations["w2"].callback(None)
+            self.assertNoResult(over)
+            if answered:
+                deregistrations["w1"].callback(None)
+            else:
+                self.clock.advance(2)
+            self.successResultOf(over)
+
     def test_stop_during_an_unanswered_try(self) -> None:
         """A registration that is never answered delays the stop by two seconds at most."""
         over = self.registration.stopService()

@@ -11,10 +11,10 @@ from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, TimeoutError
 from twisted.python.failure import Failure
 
-from txworker.base.reactor import FromThreads
+from txworker.base.reactor import ClockWithThreads
 from txworker.base.waiting import Waiters
 from txworker.pb import scheduler_pb2 as pb
 from txworker.pb import scheduler_pb2_grpc
@@ -52,7 +52,7 @@ class Link:
 
     def __init__(
         self,
-        reactor: FromThreads,
+        reactor: ClockWithThreads,
         target: str,
         *,
         root_certificates: bytes | None = None,
@@ -88,18 +88,29 @@ class Link:
         Register this worker's address; fires with the worker id that the scheduler assigns.
 
         An OK without an id is a failure. The field `success` is ignored, because the existing scheduler leaves it
-        false. Fails with CallFailed. Cancelling cancels the call.
+        false. Fails with CallFailed, also when there is no connection by then. Cancelling cancels the call.
         """
         return Deferred.fromCoroutine(self._register(address, timeout_seconds))
 
     async def _register(self, address: str, timeout_seconds: float) -> str:
         # Wait for a known state first: the loss of a connection that was never seen as READY would not be noticed.
         self._connect()
-        await self._state_changed.until(lambda: self._state in _SETTLED)
+        timeout_seconds -= await self._settled(timeout_seconds)
         stub = scheduler_pb2_grpc.SchedulerStub(self._open_channel())
         request = pb.RegisterReq(address=address)
         call = stub.RegisterWorker.future(request, timeout=timeout_seconds, metadata=self._metadata)
         return _worker_id(await self._deferred(call))
+
+    async def _settled(self, within_seconds: float) -> float:
+        """Wait for a known state; the seconds that it took. Resolving a name alone may take longer than permitted."""
+        begun = self._reactor.seconds()
+        settled = self._state_changed.until(lambda: self._state in _SETTLED)
+        settled.addTimeout(within_seconds, self._reactor)  # type: ignore[arg-type]  # it uses callLater only
+        try:
+            await settled
+        except TimeoutError as error:
+            raise CallFailed(f"no connection within {within_seconds:g} s") from error
+        return self._reactor.seconds() - begun
 
     def deregister(self, worker_id: str, timeout_seconds: float) -> Deferred[None]:
         """Deregister the worker id. Fails with CallFailed. Cancelling cancels the call."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.python.failure import Failure
 
 from txworker.base.logs import Logger
@@ -89,6 +89,7 @@ class Registration(Service):
         self._pause = intervals.first_pause
         self._timer: Timer | None = None
         self._call: Deferred[Any] | None = None
+        self._old_deregistered: Deferred[None] = succeed(None)
         self._is_registering = False  # the call is a registration, not a probe
         self._call_over = Waiters()
         self._left = True
@@ -128,6 +129,7 @@ class Registration(Service):
         if self._worker_id:
             await self._link.deregister(self._worker_id, self._intervals.deregister_limit)
             self._log.info("Deregistered worker {worker_id}.", worker_id=self._worker_id)
+        await self._old_deregistered
 
     def _not_deregistered(self, failure: Failure) -> None:
         self._log.warn("The worker could not be deregistered from the scheduler: {why}.", why=failure.value)
@@ -147,6 +149,9 @@ class Registration(Service):
 
     def _register_succeeded(self, worker_id: str) -> None:
         old, self._worker_id, self._registered = self._worker_id, worker_id, True
+        if old and old != worker_id:
+            self._old_deregistered = self._link.deregister(old, self._intervals.deregister_limit)
+            self._old_deregistered.addErrback(self._old_id_not_deregistered, old)
         if not self.running:
             return
         self._cancel_loss()
@@ -160,9 +165,6 @@ class Registration(Service):
                 worker_id=worker_id,
                 address=self._address(),
             )
-        if old and old != worker_id:
-            deregistering = self._link.deregister(old, self._intervals.deregister_limit)
-            deregistering.addErrback(self._old_id_not_deregistered, old)
         self._call_later(self._intervals.probe_pause, self._probe)
 
     def _old_id_not_deregistered(self, failure: Failure, old: str) -> None:
