@@ -63,7 +63,7 @@ def check_jobs(jobs: Jobs) -> None:
     """Checks the section [jobs]. Raises ConfigError at the first mistake."""
     if not os.path.isdir(jobs.directory):  # Path.is_dir raises when the name is too long
         raise ConfigError("jobs.directory", f"{jobs.directory} is not a directory")
-    if not os.access(jobs.directory, os.X_OK):
+    if not os.access(jobs.directory, os.X_OK, effective_ids=True):
         raise ConfigError("jobs.directory", f"{jobs.directory} cannot be entered")
     if not jobs.shim and (key := only_with_shim(jobs)):
         raise ConfigError(key, "needs the shim, which jobs.shim = false leaves out")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,18 @@ from txworker.config.readers import READERS, Wrong, host_and_port
 from txworker.config.values import Config, ConfigError, GrpcServer, Jobs, Log, Scheduler, Tracing, Web, Worker
 
 _FILE_NAME = "worker.toml"
+_SAME_RIGHTS = nullcontext()
 
 
-def load(path: Path | None = None, directory: Path | None = None) -> Config:
+def load(
+    path: Path | None = None,
+    directory: Path | None = None,
+    rights: AbstractContextManager[object] = _SAME_RIGHTS,
+) -> Config:
     """
     The configuration in the file `path`. Without a path: that of worker.toml in `directory`, or the defaults when there
-    is no such file. directory: where the worker was started; None: the current directory.
+    is no such file. directory: where the worker was started; None: the current directory. The file is read with the
+    present rights; what it names is checked within `rights`, which are those that the worker will have.
 
     Raises:
         ConfigError: the first mistake in the file.
@@ -30,16 +37,21 @@ def load(path: Path | None = None, directory: Path | None = None) -> Config:
         path = where
     try:
         config = _config(_document(path) if path else {}, path, directory)
-        check_server(config.grpc_server)
-        check_scheduler(config.scheduler)
-        check_jobs(config.jobs)
-        check_log(config.log)
-        check_web(config.web, config.grpc_server)
-        check_page(config.web, config.jobs.state_directory)
+        with rights:
+            _check(config)
     except ConfigError as error:
         error.source = path
         raise
     return config
+
+
+def _check(config: Config) -> None:
+    check_server(config.grpc_server)
+    check_scheduler(config.scheduler)
+    check_jobs(config.jobs)
+    check_log(config.log)
+    check_web(config.web, config.grpc_server)
+    check_page(config.web, config.jobs.state_directory)
 
 
 def load_again(path: Path | None = None, directory: Path | None = None) -> Config:

@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn
@@ -22,6 +23,7 @@ from txworker.base.logs import Logger
 from txworker.base.printable import printable
 from txworker.config import Config, ConfigError, load
 from txworker.config.warnings import warnings_of
+from txworker.daemon.later_user import rights_of
 from txworker.daemon.lifetime import StagedServices
 from txworker.daemon.log_output import LogOutput, log_output_for
 from txworker.daemon.notify import Notifier, notifier_of, unset_service_manager
@@ -79,19 +81,26 @@ class Options(usage.Options):
         if self["config"] == "":
             raise CannotStart("txworker: --config: needs the name of a file")
         try:
-            self.worker_config = load(Path(self["config"]) if self["config"] else None)
+            path = Path(self["config"]) if self["config"] else None
+            self.worker_config = load(path, rights=self._rights())
             self.directory = Path.cwd()
         except ConfigError as error:
             raise CannotStart(f"txworker: {error}") from error
         self.umask = _umask() if self.parent is None or self.parent["umask"] is None else self.parent["umask"]
         if self["check"]:
             print(printable(f"txworker: {self.worker_config.source or 'the default configuration'} is good"))
-            for warning in warnings_of(self.worker_config):
+            with self._rights():
+                warnings = warnings_of(self.worker_config)
+            for warning in warnings:
                 print(printable(f"txworker: warning: {warning}"), file=sys.stderr)
             raise SystemExit(0)
         if self.parent is not None:
             self.log_output = log_output_for(self.parent, self.worker_config.log)
             _remove_stale_pidfile(self.parent)
+
+    def _rights(self) -> AbstractContextManager[None]:
+        """The rights that the worker will have: twistd changes the user only later."""
+        return nullcontext() if self.parent is None else rights_of(self.parent.get("uid"), self.parent.get("gid"))
 
 
 class WorkerService(Service):
