@@ -113,6 +113,16 @@ class MistakeTests(ConfigTestCase):
         error = self.assertRaises(ConfigError, load_again, path)
         self.assertEqual(f"{path}: is a pipe, which cannot be read again", str(error))
 
+    def test_directory_closed_meanwhile(self) -> None:
+        """A reload of a file whose directory the worker cannot search any more is refused with a sentence."""
+        path = Path("closed") / "worker.toml"
+        with (
+            mock.patch.object(os, "stat", side_effect=PermissionError(13, "Permission denied")),
+            mock.patch.object(Path, "read_bytes", side_effect=PermissionError(13, "Permission denied")),
+        ):
+            error = self.assertRaises(ConfigError, load_again, path)
+        self.assertEqual("closed/worker.toml: cannot be read: Permission denied", str(error))
+
     def test_files_that_cannot_be_read(self) -> None:
         """A configuration file that is named must exist, be a file, and hold UTF-8."""
         Path("latin.toml").write_bytes(b"# caf\xe9")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import stat
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -61,9 +62,16 @@ def load_again(path: Path | None = None, directory: Path | None = None) -> Confi
     Raises:
         ConfigError: the first mistake in the file, or that it is a pipe.
     """
-    if path is not None and path.is_fifo():
+    if path is not None and _is_pipe(path):
         raise ConfigError("", "is a pipe, which cannot be read again", path)
     return load(path, directory)
+
+
+def _is_pipe(path: Path) -> bool:
+    try:
+        return stat.S_ISFIFO(path.stat().st_mode)
+    except OSError:  # reading it says why
+        return False
 
 
 def _document(path: Path) -> dict[str, Any]:
