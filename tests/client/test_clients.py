@@ -66,6 +66,15 @@ class Promises:
         with self.assertRaisesRegex(Unreachable, "^following job 1: no worker answered for . s: Socket closed$"):
             self.client.ask("follow", "1").result(LIMIT)
 
+    def test_slow_attempt(self: Any) -> None:
+        """The patience of a call begins with it: an attempt that takes longer is the only one."""
+        self.made(patience=0.1, deadline=0.3)
+        self.worker.on("QueryJob", Silence(), Silence())
+        with self.assertRaises(Unreachable) as caught:
+            self.client.ask("get", "1").result(LIMIT)
+        self.assertGreater(caught.exception.waited, 0.2)
+        self.assertEqual(1, len(self.asked(pb.QueryJobReq)))
+
     def test_no_patience(self: Any) -> None:
         """Without patience the first lost connection is the last."""
         self.made(patience=0)

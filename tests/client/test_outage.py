@@ -46,6 +46,36 @@ class OutageTests(SynchronousTestCase):
         error = self.assertRaises(Unreachable, outage.failed, BROKEN)
         self.assertEqual("following job 1: no worker answered for 10 s: failed to connect", str(error))
 
+    def test_slow_attempt(self) -> None:
+        """A call counts the time of its first attempt, too: a host that drops packets makes that a long one."""
+        outage = self.outage(2)
+        outage.begin()
+        self.clock.advance(10)
+        error = self.assertRaises(Unreachable, outage.failed, BROKEN)
+        self.assertEqual(10, error.waited)
+
+    def test_slow_attempt_told(self) -> None:
+        """It is told of at once, and of the answer."""
+        outage = self.outage()
+        outage.begin()
+        self.clock.advance(10)
+        self.clock.advance(outage.failed(BROKEN))
+        outage.over()
+        outage = self.outage()
+        outage.begin()
+        self.clock.advance(10)
+        outage.over()
+        self.assertEqual(
+            ["following job 1: connection lost: failed to connect", "following job 1: the worker answers again"],
+            self.told,
+        )
+
+    def test_long_stream(self) -> None:
+        """A stream that lived for long counts from its loss."""
+        outage = self.outage(2)
+        self.clock.advance(1000)
+        self.fail(outage, 2)
+
     def test_no_pause_beyond_patience(self) -> None:
         """The last attempt is made when the patience is over, not later."""
         outage = self.outage(0.01)

@@ -312,6 +312,7 @@ class AsyncClient:
 
     async def _ask(self, what: str, method: Callable[..., Awaitable[T]], request: Any) -> T:
         outage = self._outage(what)
+        outage.begin()
         while True:
             try:
                 answer = await self._open(method, request, self._deadline)

@@ -65,6 +65,7 @@ class Calls:
             WorkerError: the worker refuses, or cannot be reached for as long as the patience lasts.
         """
         outage = self.outage(what)
+        outage.begin()
         while True:
             try:
                 answer = self.call(method, request)

@@ -27,6 +27,8 @@ class Outage:
     patience: seconds without a success after which the call fails; math.inf waits for ever. first_patience: the same
     for a worker that has not answered yet, and nothing is reported of it; None: as patience, and it is reported.
     tell(sentence) is called when the worker is waited for, and when it answers again; `what` names the call in it.
+
+    The wait begins with begin(), or else with the first failure: before that, a stream may have lived for hours.
     """
 
     def __init__(
@@ -49,6 +51,10 @@ class Outage:
         self._attempted = now()
         self._pause = FIRST_SECONDS
         self._told = False
+
+    def begin(self) -> None:
+        """The call begins now, and is answered at once by a worker that is there."""
+        self._began = self._now()
 
     def failed(self, error: WorkerError, resuming: str = "") -> float:
         """
