@@ -109,6 +109,14 @@ class ParserTests(SynchronousTestCase):
         ago = datetime.now(timezone.utc) - parse(["ps", "--since", "1h30m"]).since
         self.assertTrue(5340 < ago.total_seconds() <= 5400)
 
+    def test_edges_of_time(self) -> None:
+        """A time is refused if it is, in UTC, before the year 1 or after the year 9999."""
+        for text in ("0001-01-01T00:00:00+05:00", "9999-12-31T23:59:59-05:00"):
+            for option in ("--since", "--until"):
+                self.assertIn(f"{text!r} is neither a time such as", refusal(["ps", option, text]))
+        for text in ("0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"):
+            self.assertEqual(timezone.utc, parse(["ps", "--since", text]).since.tzinfo)
+
     def test_one_line(self) -> None:
         """A mistake is told without the usage before it, and the sentence says where that is."""
         self.assertEqual(

@@ -76,6 +76,15 @@ class ListTests(SynchronousTestCase):
         self.assertEqual("2026-01-02T02:04:05Z", request.since.ToJsonString())
         self.assertFalse(request.HasField("until"))
 
+    def test_edges_of_time(self) -> None:
+        """A time that has no place in a request is refused with a sentence."""
+        for text in ("0001-01-01T00:00:00+05:00", "9999-12-31T23:59:59-05:00"):
+            with self.assertRaises(ValueError) as caught:
+                list_request((), None, until=datetime.fromisoformat(text))
+            self.assertEqual(
+                f"the time {text} cannot be sent: in UTC its year is not one of 1 to 9999", str(caught.exception)
+            )
+
     def test_pages(self) -> None:
         """No page is larger than what is missing."""
         table = {0: [PAGE] * 3, 700: [PAGE, 200], 500: [PAGE], 50: [50], 5000: [PAGE] * 3}

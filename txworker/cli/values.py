@@ -61,14 +61,15 @@ def pair_or_name(text: str) -> tuple[str, str | None]:
 
 
 def time_or_ago(text: str) -> datetime:
-    """A duration before now, or a time as in RFC 3339; a time without a zone is local."""
+    """A duration before now, or a time as in RFC 3339; a time without a zone is local. As a time in UTC."""
     try:
         return datetime.now(timezone.utc) - timedelta(seconds=quantities.seconds(text))
     except (ValueError, OverflowError):
         pass
     try:
-        return datetime.fromisoformat(f"{text[:-1]}+00:00" if text[-1:] in "zZ" else text)
-    except ValueError:
+        at = datetime.fromisoformat(f"{text[:-1]}+00:00" if text[-1:] in "zZ" else text)
+        return at.astimezone(timezone.utc)
+    except (ValueError, OverflowError):  # also of a time that is not one of the years 1 to 9999 in UTC
         raise argparse.ArgumentTypeError(
             f"{text!r} is neither a time such as 2026-01-31T12:00:00Z nor a duration before now such as 1h30m"
         ) from None

@@ -120,6 +120,9 @@ def list_request(
     """
     The first page of at most `limit` jobs (0: all) in one of these states (none: any) with all of these labels, created
     in [since, until).
+
+    Raises:
+        ValueError: one of these times cannot be sent.
     """
     return pb.ListJobsReq(
         states=[pb.JobState.ValueType(state) for state in states],
@@ -169,8 +172,13 @@ def next_page(request: pb.ListJobsReq, answer: pb.ListJobsRes, left: int) -> boo
 def _timestamp(at: datetime | None) -> Timestamp | None:
     if at is None:
         return None
+    try:
+        in_utc = at.astimezone(timezone.utc)
+    except (ValueError, OverflowError) as error:
+        sentence = f"the time {at.isoformat()} cannot be sent: in UTC its year is not one of 1 to 9999"
+        raise ValueError(sentence) from error
     stamp = Timestamp()
-    stamp.FromDatetime(at.astimezone(timezone.utc))
+    stamp.FromDatetime(in_utc)
     return stamp
 
 
