@@ -6,6 +6,7 @@ import argparse
 import json
 import threading
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from itertools import chain
 from queue import SimpleQueue
 
@@ -16,7 +17,8 @@ from txworker.cli.connect import connect, with_tls
 from txworker.cli.failures import Failed, failure, unsendable
 from txworker.cli.formatting import NO_LABELS, Labels, header
 from txworker.cli.list_commands import changes, formatter, label_columns, line_width, listed, short_ids
-from txworker.client import Client, WorkerError
+from txworker.cli.profiles import Profile
+from txworker.client import Client, Closed, WorkerError
 from txworker.pb import worker_pb2 as pb
 
 _COLUMN = "WORKER"
@@ -51,36 +53,48 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {"ps": ps, "watch": w
 def _ask_all(options: argparse.Namespace, jobs_of: _JobsOf, take: Callable[[str, pb.Job], object]) -> int:
     """Ask every worker in a thread of its own; errors are printed, and do not affect the other workers."""
     said: SimpleQueue[_Said] = SimpleQueue()
-    for profile in options.profiles:
-        own = use_profile(argparse.Namespace(**vars(options)), profile)
-        threading.Thread(target=_ask, args=(own, profile.name, jobs_of, said), daemon=True).start()
     left, status = len(options.profiles), 0
-    while left:
-        name, what = said.get()
-        if what is None:
-            left -= 1
-        elif isinstance(what, pb.Job):
-            take(name, what)
-        else:
-            console.print_error(f"{name}: {what}")
-            status = max(status, what.status if isinstance(what, Failed) else 1)
+    with ExitStack() as clients:
+        for profile in options.profiles:
+            _begin(options, profile, clients, jobs_of, said)
+        while left:
+            name, what = said.get()
+            if what is None:
+                left -= 1
+            elif isinstance(what, pb.Job):
+                take(name, what)
+            else:
+                console.print_error(f"{name}: {what}")
+                status = max(status, what.status if isinstance(what, Failed) else 1)
     return status
 
 
-def _ask(options: argparse.Namespace, name: str, jobs_of: _JobsOf, said: SimpleQueue[_Said]) -> None:
-    def tell(sentence: str) -> None:
-        console.print_error(f"{name}: {sentence}")
-
+def _begin(
+    options: argparse.Namespace, profile: Profile, clients: ExitStack, jobs_of: _JobsOf, said: SimpleQueue[_Said]
+) -> None:
+    """Begin to ask that worker, by one of the clients: with these, the threads end."""
+    own = use_profile(argparse.Namespace(**vars(options)), profile)
     try:
-        with connect(options, tell) as client:
-            for job in jobs_of(client, options):
-                said.put((name, job))
+        client = clients.enter_context(
+            connect(own, lambda sentence: console.print_error(f"{profile.name}: {sentence}"))
+        )
+    except (Failed, OSError) as error:  # of a TLS file
+        said.put((profile.name, error))
+        said.put((profile.name, None))
+        return
+    threading.Thread(target=_ask, args=(client, own, profile.name, jobs_of, said), daemon=True).start()
+
+
+def _ask(client: Client, options: argparse.Namespace, name: str, jobs_of: _JobsOf, said: SimpleQueue[_Said]) -> None:
+    try:
+        for job in jobs_of(client, options):
+            said.put((name, job))
+    except Closed:  # this program ends
+        return
     except WorkerError as error:
         said.put((name, failure(error, options.addr, with_tls=with_tls(options))))
     except UnicodeEncodeError as error:
         said.put((name, unsendable(error)))
-    except (Failed, OSError) as error:  # of a TLS file
-        said.put((name, error))
     finally:
         said.put((name, None))
 
