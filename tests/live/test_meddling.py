@@ -178,6 +178,21 @@ def test_after_the_end(daemon: Daemon) -> None:
             assert f"another program has {what} its file" in sentence
 
 
+@pytest.mark.parametrize("stderr", [False, True])
+def test_one_of_two_after_the_end(daemon: Daemon, stderr: bool) -> None:
+    """A job with a separate stderr: the file that nobody has touched is read to its end, and not beyond it."""
+    job_id = daemon.bash("echo here it is; echo and >&2", separateStderr=True)
+    daemon.end(job_id)
+    meddled, intact = (daemon.output / f"{job_id}.{name}" for name in (("err", "out") if stderr else ("out", "err")))
+    cut(meddled)
+    whole = intact.read_bytes()
+    for request in ({}, {"noFollow": True}, {"tailLines": 1}):
+        assert daemon.raw(job_id, stderr=not stderr, **request) == whole
+    assert refused(lambda: daemon.raw(job_id, stderr=stderr))[0] is grpc.StatusCode.DATA_LOSS
+    os.truncate(intact, 100_000)
+    assert daemon.raw(job_id, stderr=not stderr) == whole
+
+
 def test_made_longer(daemon: Daemon, tmp_path: Path) -> None:
     """What somebody adds, be it NULs, is not what the job has printed: while it runs, and afterwards."""
     job = Waiting(daemon, tmp_path)

@@ -67,6 +67,8 @@ ENDS: list[tuple[Fact, ...]] = [
     (Lost(9.5, "the worker died", 11),),
     (Started(2.5, 42), Lost(9.5, "the worker died", 11, True, 12.5)),
     (Started(2.5, 42), EXIT),
+    (Started(2.5, 42), replace(EXIT, stderr_bytes=0)),
+    (Started(2.5, 42), Lost(9.5, "the worker died", 11, stderr_bytes=2**40)),
     (Started(2.5, 42), replace(EXIT, exit=Exit(None, 9, USAGE, 7))),
     (Started(2.5, 42), replace(EXIT, exit=CORE_DUMP)),
     (Started(2.5, 42), EndRequested(EndReason.REQUESTED), EndBlocked("process 42 still runs")),

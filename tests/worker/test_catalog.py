@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.support.fakes import worker_fixture
+from tests.support.fakes import FakeOutput, worker_fixture
 from txworker.jobs import Job, JobSpec, JobState, Query
 from txworker.jobs.query import BEYOND_NEWEST
 
@@ -41,3 +41,20 @@ class PageTests(SynchronousTestCase):
         fixture.launcher.running[jobs[0].id].exit()
         found = fixture.catalog.page(Query(labels={"team": "mine"}), BEYOND_NEWEST, 10)
         self.assertEqual([jobs[2].id, jobs[0].id], ids(found))
+
+
+class OutputBytesTests(SynchronousTestCase):
+    def test_of_a_finished_job(self) -> None:
+        """What went to each file, whatever its size is now; only for an older version's record is that looked at."""
+        fixture = worker_fixture()
+        fixture.outputs.by_job["job"] = FakeOutput()
+        fixture.outputs.by_job["job"].write(1, b"1234567")
+
+        def found(job: Job) -> tuple[int | None, int | None]:
+            return fixture.catalog.output_bytes(job, stderr=False), fixture.catalog.output_bytes(job, stderr=True)
+
+        separate = JobSpec("true", separate_stderr=True)
+        self.assertEqual((6, 4), found(Job("job", separate, 1.0, output_bytes=10, stderr_bytes=4)))
+        self.assertEqual((3, 3), found(Job("job", separate, 1.0, output_bytes=10)))
+        self.assertEqual((None, None), found(Job("gone", separate, 1.0, output_bytes=10)))
+        self.assertEqual(10, found(Job("gone", JobSpec("true"), 1.0, output_bytes=10))[0])

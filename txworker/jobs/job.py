@@ -109,6 +109,7 @@ class Job:
     end_problem: why a process of the job that is to end does not; empty: there is none.
     ended_elapsed: when the job ended, in seconds on World.elapsed(); None: not ended, or recorded by an older version.
     takeovers: how many workers have taken the job over from an earlier one.
+    stderr_bytes: of output_bytes, those of a separate stderr; None: it is not separate, or not known before the end.
     """
 
     id: str
@@ -134,6 +135,7 @@ class Job:
     ended_elapsed: float | None = None
     settings: Settings = Settings()
     takeovers: int = 0
+    stderr_bytes: int | None = None
 
     @property
     def done(self) -> bool:
@@ -217,6 +219,7 @@ class Exited:
     output_bytes: int
     output_truncated: bool = False
     elapsed: float | None = None
+    stderr_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -228,6 +231,7 @@ class Lost:
     output_bytes: int
     output_truncated: bool = False
     elapsed: float | None = None
+    stderr_bytes: int | None = None
 
 
 Fact = Started | TakenOver | EndRequested | EndBlocked | Exited | Lost
@@ -283,6 +287,7 @@ def _exited(job: Job, fact: Exited, revision: int) -> Job:
         leftovers_ended=fact.exit.leftovers_ended,
         core_dumped=fact.exit.core_dumped,
         end_problem=fact.exit.end_problem,
+        stderr_bytes=fact.stderr_bytes,
     )
 
 
@@ -296,6 +301,7 @@ def _lost(job: Job, fact: Lost, revision: int) -> Job:
         lost_text=fact.text,
         output_bytes=fact.output_bytes,
         output_truncated=fact.output_truncated,
+        stderr_bytes=fact.stderr_bytes,
     )
 
 

@@ -89,9 +89,10 @@ class OutputCheck:
 
     def _end_of(self, job: Job) -> int:
         """
-        Where the output of a done job ends; _FARTHEST when that is not known. output_bytes counts two files together,
-        and does not count what is written after a LOST job was found, or by leftovers that are kept.
+        Where the output of a done job ends; _FARTHEST when that is not known: the record does not count what is written
+        after a LOST job was found, or by leftovers that are kept, and an older version counted two files together.
         """
-        if job.spec.separate_stderr or job.state is JobState.LOST or self._catalog.may_write_after_end(job):
+        together = job.spec.separate_stderr and job.stderr_bytes is None
+        if together or job.state is JobState.LOST or self._catalog.may_write_after_end(job):
             return _FARTHEST
-        return job.output_bytes
+        return self._catalog.output_bytes(job, self._stderr) or 0

@@ -90,6 +90,10 @@ STEPS: Sequence[str] = (
     ALTER TABLE jobs ADD COLUMN settings TEXT NOT NULL DEFAULT '';
     ALTER TABLE jobs ADD COLUMN takeovers INTEGER NOT NULL DEFAULT 0;
     """,
+    # How much of a job's output went to a separate stderr.
+    """
+    ALTER TABLE jobs ADD COLUMN stderr_bytes INTEGER;
+    """,
 )
 
 

@@ -64,6 +64,11 @@ class ActiveJob:
         """The record with the output written so far. Any thread."""
         return self.with_output(self.job)
 
+    @property
+    def stderr_bytes(self) -> int | None:
+        """The bytes written to a separate stderr so far; None: there is none."""
+        return self.output.recorded(stderr=True) if self.job.spec.separate_stderr else None
+
     def with_output(self, job: Job) -> Job:
         """A record of the job, perhaps an earlier one, with the output written so far. Any thread."""
         size, truncated = self.output.size, self.output.truncated

@@ -156,7 +156,11 @@ class Catalog:
 
     def output_bytes(self, job: Job, stderr: bool) -> int | None:
         """How many bytes a finished job wrote to stdout, or to stderr; None: unknown."""
-        in_other_file = self._outputs.bytes_of(job.id, not stderr) if job.spec.separate_stderr else 0
+        if not job.spec.separate_stderr:
+            return job.output_bytes
+        if job.stderr_bytes is not None:
+            return job.stderr_bytes if stderr else job.output_bytes - job.stderr_bytes
+        in_other_file = self._outputs.bytes_of(job.id, not stderr)  # an older version has recorded the sum only
         return None if in_other_file is None else job.output_bytes - in_other_file
 
     def with_output(self, job: Job) -> Job:

@@ -143,7 +143,8 @@ class Worker:
         separate = job.spec.separate_stderr
         damaged = self._outputs.is_damaged(job.id, separate, begun=job.state is not JobState.PENDING)
         output_bytes = self._outputs.recover(job.id, separate)
-        fact = Lost(now, text, output_bytes, damaged, self._world.elapsed())
+        stderr_bytes = self._outputs.bytes_of(job.id, True) if separate else None
+        fact = Lost(now, text, output_bytes, damaged, self._world.elapsed(), stderr_bytes)
         job = after(job, fact, self._next_revision())
         self._store.save(job)
         self._observer.ended(job, 0)
@@ -173,7 +174,8 @@ class Worker:
         text = joined(text, unended, active.job.id)
         active.output.finish()
         elapsed = self._world.elapsed()
-        fact = Lost(elapsed + active.ahead, text, active.output.size, active.output.truncated, elapsed)
+        at, output = elapsed + active.ahead, active.output
+        fact = Lost(at, text, output.size, output.truncated, elapsed, active.stderr_bytes)
         job = after(active.job, fact, self._next_revision())
         self._log.warn("Job {job_id} is {text}.", job_id=job.id, text=text)
         self._store.save(job).addCallback(lambda _: self._finish(active, job)).addErrback(self._not_written, job)
@@ -349,7 +351,7 @@ class Worker:
         output.finish()
         elapsed = self._world.elapsed()
         at = active.exited_before or elapsed + active.ahead
-        fact = Exited(at, exit, output.size, output.truncated, elapsed)
+        fact = Exited(at, exit, output.size, output.truncated, elapsed, active.stderr_bytes)
         job = after(active.job, fact, self._next_revision())
         self._store.save(job).addCallback(lambda _: self._finish(active, job)).addErrback(self._not_written, job)
 
