@@ -5,10 +5,11 @@ from __future__ import annotations
 import base64
 from typing import Any
 
+from twisted.internet.defer import Deferred, fail
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.page.fakes import NOW, Answer, FakeBrowser, away, record
-from txworker.client import JobRemoved, LiveUsage, OutputGone, WorkerError
+from txworker.client import JobRemoved, LiveUsage, OffsetBeyondEnd, OutputGone, WorkerError
 from txworker.page.event_stream import MOST_STREAMS, PING_SECONDS
 from txworker.page.history import BUCKET_SECONDS
 from txworker.page.list_stream import MOST_CHANGES, RELIST_SECONDS
@@ -272,6 +273,21 @@ class OutputStreamTests(Streams):
         """Output that another program has taken away is told of."""
         self.page.client.problem = OutputGone("the output was deleted", "OUTPUT_GONE", "DATA_LOSS")
         self.assertEqual(["the output was deleted"], self.page.get(f"{JOB}&offset=0").events("lost"))
+
+    def test_cut(self) -> None:
+        """A worker that has less output than its record says, because the file was cut, is asked once a second."""
+        asked: list[int] = []
+
+        def follow(_: str, received: Any, offset: int, **more: Any) -> Deferred[None]:
+            asked.append(offset)
+            beyond = OffsetBeyondEnd("beyond", "OFFSET_BEYOND_END", "OUT_OF_RANGE")
+            return fail(beyond) if len(asked) < 100 else Deferred()
+
+        self.page.client.add(record(state=SUCCEEDED, outputBytes=10))
+        self.patch(self.page.client, "follow", follow)
+        answer = self.page.get(f"{JOB}&offset=99")
+        self.page.after(3.1)
+        self.assertEqual(([99, 10, 10, 10, 10], [10]), (asked, answer.events("skip")))
 
 
 class WorkerLinkTests(Streams):

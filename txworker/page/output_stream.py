@@ -68,7 +68,7 @@ class OutputStream:
                     return
                 await self._let_catch_up()
             except OffsetBeyondEnd:  # noqa: PERF203  # each turn is an attempt
-                self._skip(await self._size())
+                await self._skip_back()
             except (NoSuchJob, OutputGone) as error:
                 self._stream.send("lost", sentence_of(error))
                 return
@@ -103,6 +103,14 @@ class OutputStream:
         size = await self._size()
         if size - self._batch.position > MOST_BEHIND:
             self._skip(size - KEPT_BYTES)
+
+    async def _skip_back(self) -> None:
+        """To the end, which is before the position; where that is not so, the file was cut, and may be put right."""
+        size = await self._size()
+        if size == self._batch.position:
+            await self._sleep(RETRY_SECONDS)
+        else:
+            self._skip(size)
 
     def _skip(self, offset: int) -> None:
         self._offset = offset
