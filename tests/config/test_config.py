@@ -241,6 +241,15 @@ class LoadTests(ConfigTestCase):
             error = self.assertRaises(ConfigError, self.load, "web.addr = '127.0.0.1:0'")
         self.assertIn("needs prometheus-client, which is not installed: pip install 'txworker[web]'", str(error))
 
+    def test_tracing_needs_its_libraries(self) -> None:
+        """Without one of OpenTelemetry's packages a worker that is to be traced does not load; it is not imported."""
+        text = 'tracing.endpoint = "http://127.0.0.1:4318"'
+        self.load(text)
+        for found in ({"return_value": None}, {"side_effect": ModuleNotFoundError("no opentelemetry.exporter")}):
+            with mock.patch("importlib.util.find_spec", **found):
+                error = self.assertRaises(ConfigError, self.load, text)
+            self.assertIn("tracing.endpoint: needs OpenTelemetry, which is not installed: pip install", str(error))
+
     def test_addr(self) -> None:
         """addr is an address that can be dialled: IPv6 is in brackets."""
         self.assertEqual("[::1]:5", GrpcServer("::1", 5).addr)

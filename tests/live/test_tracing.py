@@ -128,8 +128,9 @@ def test_not_installed(tmp_path: Path) -> None:
     config = tmp_path / "worker.toml"
     config.write_text('grpc_server.addr = "127.0.0.1:0"\ntracing.endpoint = "http://127.0.0.1:1"\n')
     command = ["env", f"PYTHONPATH={tmp_path}", *TWISTD_COMMAND]
-    assert cannot_start(config, command).startswith(
-        "txworker: tracing.endpoint: tracing needs OpenTelemetry: pip install 'txworker[otel]'"
+    assert cannot_start(config, command) == (
+        f"txworker: {config}: tracing.endpoint: needs OpenTelemetry, which is not installed: "
+        "pip install 'txworker[otel]'"
     )
 
 

@@ -11,10 +11,11 @@ from pathlib import Path
 
 from txworker.base.directory import permission_problem_of, refusal_for_root
 from txworker.base.journal import JOURNAL_SOCKET
-from txworker.config.values import ConfigError, GrpcServer, Jobs, Log, Scheduler, Web
+from txworker.config.values import ConfigError, GrpcServer, Jobs, Log, Scheduler, Tracing, Web
 from txworker.config.warnings import is_loopback
 from txworker.jobs import Limits
 
+_OPENTELEMETRY = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
 _MAX_SOCKET_PATH_BYTES = 107  # sun_path without its NUL (unix(7))
 
 
@@ -93,6 +94,20 @@ def check_web(web: Web, server: GrpcServer) -> None:
         raise ConfigError("web.addr", "is the same address as grpc_server.addr")
     if importlib.util.find_spec("prometheus_client") is None:
         raise ConfigError("web.addr", "needs prometheus-client, which is not installed: pip install 'txworker[web]'")
+
+
+def check_tracing(tracing: Tracing) -> None:
+    """Checks the section [tracing]; imports nothing of OpenTelemetry's. Raises ConfigError at the first mistake."""
+    if not tracing.endpoint:
+        return
+    try:
+        found = all(importlib.util.find_spec(name) for name in _OPENTELEMETRY)
+    except ImportError:  # a package that has them is not there
+        found = False
+    if not found:
+        raise ConfigError(
+            "tracing.endpoint", "needs OpenTelemetry, which is not installed: pip install 'txworker[otel]'"
+        )
 
 
 def check_page(web: Web, state_directory: Path) -> None:

@@ -12,7 +12,15 @@ from typing import Any
 
 import tomli
 
-from txworker.config.checks import check_jobs, check_log, check_page, check_scheduler, check_server, check_web
+from txworker.config.checks import (
+    check_jobs,
+    check_log,
+    check_page,
+    check_scheduler,
+    check_server,
+    check_tracing,
+    check_web,
+)
 from txworker.config.quoting import quoted, shown
 from txworker.config.readers import READERS, Wrong, host_and_port
 from txworker.config.values import Config, ConfigError, GrpcServer, Jobs, Log, Scheduler, Tracing, Web, Worker
@@ -52,6 +60,7 @@ def _check(config: Config) -> None:
     check_jobs(config.jobs)
     check_log(config.log)
     check_web(config.web, config.grpc_server)
+    check_tracing(config.tracing)
     check_page(config.web, config.jobs.state_directory)
 
 
