@@ -34,6 +34,9 @@ class FakeTracer:
     def job(self, spec: JobSpec) -> JobSpec:
         return spec
 
+    def not_submitted(self, spec: JobSpec) -> None:
+        raise NotImplementedError
+
 
 class FakeSpan:
     def __init__(self, tracer: FakeTracer, method: str) -> None:

@@ -33,3 +33,6 @@ class Tracer(Protocol):
         The spec of a job that the current call asks for, with the trace that its process is to know. To be called
         before the job is submitted; an Observer is told what becomes of it (ended(), not_started()).
         """
+
+    def not_submitted(self, spec: JobSpec) -> None:
+        """The job of job() does not reach the worker: its client has left, or the worker stops."""

@@ -7,11 +7,12 @@ from contextlib import closing
 from typing import Any, NoReturn, TypeVar
 
 import grpc
+from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 
 from txworker.base.logs import Logger
 from txworker.base.ratelimit import Allows
-from txworker.jobs import Job
+from txworker.jobs import Job, JobSpec
 from txworker.jobs.errors import CallerGone, CallerLeft, InvalidRequest, TxWorkerError, shown_words
 from txworker.pb import worker_pb2 as pb
 from txworker.pb import worker_pb2_grpc
@@ -193,15 +194,30 @@ class WorkerServicer(worker_pb2_grpc.WorkerServicer):
         job = self._catalog.submitted(spec)
         if job is not None:
             return job
-        if self._tracer is not None:
-            spec = self._tracer.job(spec)
         try:
-            return caller.call(lambda: self._worker.submit(spec, caller.there), ANSWER_SECONDS)
+            return self._submit(spec, caller)
         except CallerLeft:
             raise
         except CallerGone:
             caller.check()  # raises DeadlineExceeded if that is the reason
             raise
+
+    def _submit(self, spec: JobSpec, caller: Caller) -> Job:
+        if self._tracer is None:
+            return caller.call(lambda: self._worker.submit(spec, caller.there), ANSWER_SECONDS)
+        traced = self._tracer.job(spec)
+        submitted = False
+
+        def submit() -> Deferred[Job]:
+            nonlocal submitted
+            submitted = True
+            return self._worker.submit(traced, caller.there)
+
+        try:
+            return caller.call(submit, ANSWER_SECONDS)
+        finally:
+            if not submitted:
+                self._tracer.not_submitted(traced)
 
     def _streamed(self, context: grpc.ServicerContext, messages: Callable[[Caller], Iterator[T]]) -> Iterator[T]:
         try:

@@ -8,7 +8,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
-from opentelemetry.trace import SpanKind, StatusCode
+from opentelemetry.trace import NoOpTracer, SpanKind, StatusCode
 from twisted.trial.unittest import SynchronousTestCase
 
 from txworker.jobs import Job, JobSpec, JobState
@@ -117,6 +117,16 @@ class SpansTests(SynchronousTestCase):
         self.started(JobSpec("true"))
         self.spans.jobs.close()
         self.assertEqual(["left to the next worker"], [event.name for event in self.exported()[-1].events])
+
+    def test_not_submitted(self) -> None:
+        """No span is left of a job that was never submitted."""
+        self.spans.not_submitted(self.spans.job(JobSpec("true")))
+        self.spans.jobs.close()
+        self.assertEqual([], self.exported())
+
+    def test_tracer_that_makes_nothing(self) -> None:
+        """With a tracer that makes no spans a job starts all the same, without a trace."""
+        self.assertEqual({}, dict(Spans(NoOpTracer()).job(JobSpec("true")).trace))
 
     def test_not_sampled(self) -> None:
         """Where a trace is not kept the job knows its trace all the same, and that it is not kept."""

@@ -57,6 +57,10 @@ class Spans:
         self.jobs.add(traced.trace, span)
         return traced
 
+    def not_submitted(self, spec: JobSpec) -> None:
+        """As Tracer."""
+        self.jobs.not_started(spec)
+
 
 class JobSpans(Observer):
     """The spans of unfinished jobs; each ends when the observer is told what became of its job. Any thread."""
@@ -65,8 +69,9 @@ class JobSpans(Observer):
         self._spans: dict[str, Span] = {}  # by TRACEPARENT
 
     def add(self, known: Mapping[str, str], span: Span) -> None:
-        """A job may be started with this trace in its environment."""
-        self._spans[known[_PARENT]] = span
+        """A job may be started with this trace in its environment. It is empty if the tracer makes no spans."""
+        if parent := known.get(_PARENT):
+            self._spans[parent] = span
 
     def not_started(self, spec: JobSpec) -> None:
         """No job was started: drop its span; that of the call says why."""

@@ -1,0 +1,81 @@
+"""What StartJob tells of a traced request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from unittest import mock
+
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.support.fakes import worker_fixture
+from txworker.jobs import JobSpec
+from txworker.pb import worker_pb2 as pb
+from txworker.rpc.bridge import Bridge
+from txworker.rpc.servicer import WorkerServicer
+
+
+class SameThread(Clock):
+    """A reactor whose thread is the test's."""
+
+    def callFromThread(self, callable: Callable[..., Any], *args: Any) -> None:
+        callable(*args)
+
+
+class Aborted(Exception):
+    """The call has ended with a status."""
+
+
+class FakeTracer:
+    """Traces jobs; `begun` is called when a job's span begins."""
+
+    def __init__(self) -> None:
+        self.begun: Callable[[], None] = lambda: None
+        self.dropped: list[JobSpec] = []
+        self.traced: list[JobSpec] = []
+
+    def call(self, *call: Any) -> Any:
+        raise NotImplementedError
+
+    def job(self, spec: JobSpec) -> JobSpec:
+        self.traced.append(spec)
+        self.begun()
+        return spec
+
+    def not_submitted(self, spec: JobSpec) -> None:
+        self.dropped.append(spec)
+
+
+class StartJobTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.tracer = FakeTracer()
+        self.fixture = worker_fixture()
+        reactor: Any = SameThread()
+        self.bridge = Bridge(reactor)
+        self.servicer = WorkerServicer(
+            self.fixture.worker, self.bridge, mock.Mock(), ["root"], lambda kind: False, tracer=self.tracer
+        )
+        self.context: Any = mock.Mock()
+        self.context.time_remaining.return_value = None
+        self.context.abort_with_status.side_effect = Aborted
+
+    def start(self) -> None:
+        self.servicer.StartJob(pb.StartJobReq(command="true"), self.context)
+
+    def test_submitted(self) -> None:
+        """The span of a job that was submitted is the observer's affair."""
+        self.start()
+        self.assertEqual((1, []), (len(self.tracer.traced), self.tracer.dropped))
+
+    def test_caller_that_leaves_before(self) -> None:
+        """A request that never reaches the worker, since its client leaves or the worker stops, has no job's span."""
+
+        def leave() -> None:
+            self.context.add_callback.call_args.args[0]()
+
+        for begun in (leave, self.bridge.close):
+            self.tracer.begun = begun
+            self.assertRaises(Aborted, self.start)
+        self.assertEqual((2, self.tracer.traced), (len(self.tracer.traced), self.tracer.dropped))
+        self.assertEqual({}, self.fixture.launcher.running)
