@@ -40,6 +40,10 @@ class WantedTests(SynchronousTestCase):
             door = tracing_door(Tracing(), "w", 1, {})
         self.assertEqual((None, NO_OBSERVER, None), (door.tracer, door.observer, door.close(Clock())))
 
+    def test_disabled(self) -> None:
+        """OTEL_SDK_DISABLED holds whatever the configuration says: OpenTelemetry would make no spans."""
+        self.assertIsNone(tracing_door(Tracing("http://127.0.0.1:1"), "w", 1, {"OTEL_SDK_DISABLED": "true"}).tracer)
+
     def test_not_installed(self) -> None:
         """Configured, it is needed; from the environment, which may be meant for others, it is only warned of."""
         with mock.patch.dict(sys.modules, {"txworker.monitoring.tracing": None}):

@@ -58,6 +58,9 @@ def tracing_door(config: Tracing, name: str, instance: int, environ: Mapping[str
     """
     if not config.endpoint and not wanted_by(environ):
         return TracingDoor()
+    if _disabled(environ):
+        _log.warn("Nothing is traced, whatever tracing.endpoint says: OTEL_SDK_DISABLED is true.")
+        return TracingDoor()
     try:
         from txworker.monitoring.tracing import Spans, exporting  # not before: what it imports need not be installed
     except ImportError as error:
@@ -76,9 +79,13 @@ def tracing_door(config: Tracing, name: str, instance: int, environ: Mapping[str
 
 def wanted_by(environ: Mapping[str, str]) -> bool:
     """Whether OpenTelemetry's own variables ask for traces."""
-    if environ.get("OTEL_SDK_DISABLED", "").lower() == "true" or environ.get("OTEL_TRACES_EXPORTER") == "none":
+    if _disabled(environ) or environ.get("OTEL_TRACES_EXPORTER") == "none":
         return False
     return environ.get("OTEL_TRACES_EXPORTER") == "console" or any(environ.get(name) for name in _ENDPOINTS)
+
+
+def _disabled(environ: Mapping[str, str]) -> bool:
+    return environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
 
 
 def both(first: Observer, second: Observer) -> Observer:
