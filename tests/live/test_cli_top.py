@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -129,6 +130,31 @@ def test_terminal_lost(daemon: Daemon, busy: str, env: dict[str, str], tmp_path:
         terminal.hang_up()
         assert terminal.process.wait(LIMIT) == 128 + signal.SIGHUP
     assert (tmp_path / "said").read_text() == ""
+
+
+def test_suspended(daemon: Daemon, busy: str, env: dict[str, str]) -> None:
+    """Ctrl-Z gives the shell the terminal as it was; afterwards the screen and its keys are back."""
+    with on_terminal(["bash", "--norc", "--noediting", "-i"], {**env, "PS1": "ready> "}) as terminal:
+        terminal.sees("ready> ")
+        before = terminal.mode()
+        terminal.type(f"{shlex.join([*PROGRAM, '--addr', daemon.addr, 'top'])}\r")
+        terminal.sees("\x1b[?1049h")
+        terminal.sees(busy[:8])
+        terminal.type("m")
+        terminal.sees("by memory")
+        terminal.type("\x1a")
+        terminal.sees("\x1b[?1049l")
+        terminal.sees("Stopped")
+        terminal.sees("ready> ")
+        assert terminal.mode() == before
+        terminal.type("fg\r")
+        terminal.sees("\x1b[?1049h")
+        terminal.sees("by memory")
+        terminal.type("q")
+        terminal.sees("\x1b[?1049l")
+        terminal.sees("ready> ")
+        terminal.type("exit $?\r")
+        assert terminal.ended()[0] == 0
 
 
 @pytest.mark.slow

@@ -6,7 +6,9 @@ import argparse
 import json
 import os
 import select
+import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from itertools import chain, repeat
@@ -56,7 +58,7 @@ def _once(options: argparse.Namespace) -> int:
 
 
 def _print(options: argparse.Namespace, gathered: _Gathered) -> None:
-    found = gathered.uses(options.sort)
+    found = gathered.uses()
     if options.json:
         for use in found:
             named = {"worker": use.worker} if options.profiles else {}
@@ -68,21 +70,33 @@ def _print(options: argparse.Namespace, gathered: _Gathered) -> None:
 def _live(options: argparse.Namespace) -> int:
     gathered = _Gathered(options)
     first = min(_FIRST_SECONDS, options.interval)
-    with (
-        Samplers(options, lambda: chain((0.0, first), repeat(options.interval))) as samplers,
-        screen(options, samplers.wake) as shown,
-        typed_keys() as keys,
-    ):
-        _refresh(samplers, gathered, shown, keys, options.sort)
+    with Samplers(options, lambda: chain((0.0, first), repeat(options.interval))) as samplers:
+        while _on_screen(options, samplers, gathered):
+            signal.raise_signal(signal.SIGTSTP)  # returns when a shell continues the program
     for sentence in gathered.failures:
         console.print_error(sentence)
     return gathered.status
 
 
-def _refresh(samplers: Samplers, gathered: _Gathered, shown: Screen, keys: int | None, sort: str) -> None:
-    """Show samples as they come, until q is typed or no worker is left."""
-    shown.show(gathered.view([], "waiting for an answer", [_HELP]))
-    while samplers.left:
+def _on_screen(options: argparse.Namespace, samplers: Samplers, gathered: _Gathered) -> bool:
+    """Show samples on a screen; returns with the terminal restored. True: the program is to be suspended."""
+    suspending = threading.Event()
+
+    def suspended() -> None:
+        suspending.set()
+        samplers.wake()
+
+    with screen(options, samplers.wake, suspended) as shown, typed_keys() as keys:
+        _refresh(samplers, gathered, shown, keys, suspending)
+    return suspending.is_set()
+
+
+def _refresh(
+    samplers: Samplers, gathered: _Gathered, shown: Screen, keys: int | None, suspending: threading.Event
+) -> None:
+    """Show samples as they come, until q or Ctrl-Z is typed or no worker is left."""
+    shown.show(gathered.screen_view())
+    while samplers.left and not suspending.is_set():
         waited_for: list[Samplers | int] = [samplers] if keys is None else [samplers, keys]
         ready, _, _ = select.select(waited_for, [], [])
         if keys is not None and keys in ready:
@@ -90,20 +104,23 @@ def _refresh(samplers: Samplers, gathered: _Gathered, shown: Screen, keys: int |
             if typed == "q":
                 return
             keys = keys if typed else None
-            sort = _KEYS.get(typed, sort)
+            gathered.sort = _KEYS.get(typed, gathered.sort)
         for heard in samplers.heard():
             gathered.take(heard)
-        found = gathered.uses(sort)
-        shown.show(gathered.view(found, f"{usage_table.summary(found)}; by {sort}", [*gathered.notes(), _HELP]))
+        shown.show(gathered.screen_view())
 
 
 class _Gathered:
-    """What is known of the workers. status: the highest one of an error; failures: of workers that are given up."""
+    """
+    What is known of the workers. status: the highest one of an error; failures: of workers that are given up; sort: the
+    key by which jobs are sorted.
+    """
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.status = 0
         self.answered = False
         self.failures: list[str] = []
+        self.sort: str = options.sort
         self._options = options
         self._several = [profile.name for profile in options.profiles] if len(options.profiles) > 1 else []
         self._samples: dict[str, tuple[Sample | None, Sample]] = {}
@@ -132,16 +149,22 @@ class _Gathered:
         """The sentences about the workers that are true now."""
         return [*self.failures, *self._notes.values()]
 
-    def uses(self, sort: str) -> list[JobUse]:
+    def uses(self) -> list[JobUse]:
         """All jobs of all workers."""
         now = time.time()
-        return sorted_by(sort, chain.from_iterable(self._uses(now)))
+        return sorted_by(self.sort, chain.from_iterable(self._uses(now)))
 
     def view(self, found: list[JobUse], heading: str = "", notes: list[str] | None = None) -> View:
         """The table of all jobs."""
         labels = label_columns(self._options, [use.job for use in found])
         short = short_ids(self._options)
         return usage_table.view(found, self._several, short, labels, heading, notes or [])
+
+    def screen_view(self) -> View:
+        """The same with a heading and what there is to say about workers and keys."""
+        found = self.uses()
+        heading = f"{usage_table.summary(found)}; by {self.sort}" if self.answered else "waiting for an answer"
+        return self.view(found, heading, [*self.notes(), _HELP])
 
     def _uses(self, now: float) -> Iterator[list[JobUse]]:
         for worker, (before, after) in self._samples.items():

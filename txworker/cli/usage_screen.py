@@ -35,16 +35,19 @@ class Screen(Protocol):
 
 
 @contextmanager
-def screen(options: argparse.Namespace, resized: Callable[[], object]) -> Iterator[Screen]:
+def screen(
+    options: argparse.Namespace, resized: Callable[[], object], suspended: Callable[[], object]
+) -> Iterator[Screen]:
     """
-    A screen on stdout, which is a terminal. resized() is called in the main thread when it gets another size.
+    A screen on stdout, which is a terminal. resized() is called in the main thread when it gets another size, and
+    suspended() at SIGTSTP (Ctrl-Z), which suspends the program only when it is raised again outside of this context.
 
     The terminal is restored also if SIGTERM or SIGHUP ends the program, which then ends by that signal.
 
     Raises:
         CannotWrite: the terminal is gone.
     """
-    calls = {signal.SIGWINCH: resized, **{number: _ender(number) for number in _ENDING}}
+    calls = {signal.SIGWINCH: resized, signal.SIGTSTP: suspended, **{number: _ender(number) for number in _ENDING}}
     with _handlers(calls), _lost_terminal(), _made(options) as made:
         yield made
 
