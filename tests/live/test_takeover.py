@@ -158,6 +158,22 @@ def test_time_limits(a_daemon: ADaemon, again: Again) -> None:
 
 
 @pytest.mark.slow
+def test_output_in_time(a_daemon: ADaemon, again: Again) -> None:
+    """A job that prints in time lives on, longer than its quietTimeout, over workers that are killed."""
+    worker = a_daemon()
+    script = "until [ -e go ]; do echo; sleep 0.1; done; exit 5"
+    job_id = worker.bash(script, quietTimeout={"seconds": 2})
+    for printed in (30, 60):
+        wait_until(partial(lambda worker, printed: worker.query(job_id).job.outputBytes > printed, worker, printed))
+        worker.stop(signal.SIGKILL)
+        wait_until(partial(_holds, worker.output / f"{job_id}.out", printed + 10))
+        worker = again(worker)
+    wait_until(lambda: worker.query(job_id).job.outputBytes > 90)
+    (worker.place / "go").touch()
+    assert worker.end(job_id).job.exitCode == 5
+
+
+@pytest.mark.slow
 def test_stop_under_way(a_daemon: ADaemon, again: Again) -> None:
     """A stop that was begun goes on: KILL comes when the grace period is over, with a worker or without."""
     worker = a_daemon()

@@ -14,6 +14,7 @@ import select
 import stat
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from txworker.linux.pipes import bytes_in, splice
 from txworker.shim.held_job import HeldJob
@@ -116,8 +117,7 @@ class Copying:
 
     def _opened(self, flags: int = _OPEN) -> int:
         if self._file < 0:
-            name = f"{self.job.id}.{'err' if self.child_fd == 2 and self.job.request['separate_stderr'] else 'out'}"
-            self._file = _open_own(name, flags, self._directory)
+            self._file = _open_own(self.job.output_file(self.child_fd), flags, self._directory)
             os.lseek(self._file, 0, os.SEEK_END)
         return self._file
 
@@ -199,3 +199,25 @@ def is_readable(pipe: int) -> bool:
     poll = select.poll()
     poll.register(pipe, select.POLLIN)
     return bool(poll.poll(0))
+
+
+def recorded_bytes(directory: int, job: HeldJob) -> int:
+    """
+    How many bytes the files of its output have; negative when more output would not show in them: they are at the
+    ceiling, the disk is full, or the directory is gone.
+
+    Sizes, and not the times of the last writes, because a clock may be set, and a file server has its own.
+    """
+    most, total = job.request["max_output"], 0
+    try:
+        if not os.fstat(directory).st_nlink or not os.fstatvfs(directory).f_bavail:
+            return -1
+        for name in {job.output_file(child_fd) for child_fd in (1, 2)}:
+            with suppress(FileNotFoundError):  # it has printed nothing there
+                size = os.stat(name, dir_fd=directory, follow_symlinks=False).st_size
+                if most and size >= most:
+                    return -1
+                total += size
+    except OSError:
+        return -1
+    return total

@@ -31,6 +31,8 @@ class HeldJob:
 
     pipes: the read ends by the job's descriptors, 1 and 2. terminal: None: it has none. stdin: what feeds its standard
     input; None: it has none, or got all of it. reason: why it is being ended. kill_at: when KILL is due.
+    last_output: when it printed last, as far as is known here (a worker may have read more). recorded_bytes: what the
+    files of its output had when the latest worker came; negative: unknown.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class HeldJob:
         self.started_wall = result.wall_time
         self.timeout_at: float | None = None if request["timeout"] is None else now + request["timeout"]
         self.last_output = now
+        self.recorded_bytes = 0
         self.reason: str | None = None
         self.kill_at: float | None = None
         self.exit: Exit | None = None
@@ -65,6 +68,10 @@ class HeldJob:
     def is_over(self) -> bool:
         """It has exited, and no KILL is due for what it left behind."""
         return self.exit is not None and self.kill_at is None
+
+    def output_file(self, child_fd: int) -> str:
+        """The name of the file for what it prints to that descriptor, in the output directory."""
+        return f"{self.id}.{'err' if child_fd == 2 and self.request['separate_stderr'] else 'out'}"
 
     def signal_group(self, number: int) -> None:
         """Signal its process group. The pid is not given to another process before the job is released."""

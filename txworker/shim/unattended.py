@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Mapping
 
-from txworker.shim.copying import Copying, KeptCopying, is_readable
+from txworker.shim.copying import Copying, KeptCopying, is_readable, recorded_bytes
 from txworker.shim.events import Events
 from txworker.shim.held_job import HeldJob
 from txworker.shim.intermediate import IntermediatePipes, drain
@@ -56,10 +56,14 @@ class Unattended:
         self._directory = directory
         self._since = time.monotonic()
         self._seconds = seconds
+        for job in self._with_quiet_timeout():
+            recorded = recorded_bytes(directory, job)
+            if recorded < 0 or recorded != job.recorded_bytes:  # it may have printed to the worker until now
+                job.last_output = self._since
         for job_id, child_fd, pipe in self._pipes.left():
-            job = self._jobs.get(job_id)
-            if job is not None and child_fd in job.pipes:
-                copying = Copying(directory, job, child_fd, self._over)
+            owner = self._jobs.get(job_id)
+            if owner is not None and child_fd in owner.pipes:
+                copying = Copying(directory, owner, child_fd, self._over)
                 drain(copying, pipe)
                 copying.close()
         for job in self._jobs.values():
@@ -77,6 +81,9 @@ class Unattended:
 
     def end(self) -> None:
         """A worker is connected."""
+        if self.active:
+            for job in self._with_quiet_timeout():
+                job.recorded_bytes = recorded_bytes(self._directory, job)
         self.active = self.abandoned = False
         for copying in self._copying.values():
             self._stop(copying)
@@ -98,6 +105,9 @@ class Unattended:
         unattended = self.abandoned or (bool(self._seconds) and now - self._since >= self._seconds)
         waits = [self._enforce(job, now, unattended) for job in self._jobs.values()]
         return _CHECK_SECONDS if any(waits) or (self._seconds and not unattended) else None
+
+    def _with_quiet_timeout(self) -> list[HeldJob]:
+        return [job for job in self._jobs.values() if job.request["quiet"] is not None]
 
     def _enforce(self, job: HeldJob, now: float, unattended: bool) -> bool:
         """Returns whether the job has a deadline that is still to come."""

@@ -1,0 +1,103 @@
+"""quietTimeout while no worker is there: the shim has not seen what the worker read."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from txworker.shim.events import Events
+from txworker.shim.held_job import HeldJob
+from txworker.shim.intermediate import IntermediatePipes
+from txworker.shim.spawn_thread import Result
+from txworker.shim.unattended import QUIET, Unattended
+
+QUIET_SECONDS = 10.0
+
+
+class QuietTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.place = Path(self.mktemp())
+        self.place.mkdir()
+        self.file = self.place / "id.out"
+        self.directory = os.open(self.place, os.O_RDONLY)
+        self.addCleanup(os.close, self.directory)
+        self.now = 1000.0
+        self.patch(time, "monotonic", lambda: self.now)
+        self.patch(os, "killpg", lambda pid, number: None)
+        events = Events()
+        self.addCleanup(events.close)
+        self.jobs: dict[str, HeldJob] = {}
+        self.unattended = Unattended(events, self.jobs, IntermediatePipes())
+
+    def a_job(self, most: int = 0, separate: bool = False) -> HeldJob:
+        request: dict[str, Any] = {
+            **{"job": "id", "ahead": 0.0, "timeout": None, "quiet": QUIET_SECONDS, "grace": 1.0, "cgroup": None},
+            **{"separate_stderr": separate, "max_output": most, "terminal": None, "feed": False},
+        }
+        self.jobs["id"] = job = HeldJob(Result(request, 77), {})
+        return job
+
+    def ended(self, after_seconds: float) -> bool:
+        """Whether the job is ended for its silence, so long after the worker has gone."""
+        self.unattended.begin(self.directory, 0.0)
+        self.now += after_seconds
+        self.unattended.enforce()
+        return self.jobs["id"].reason == QUIET
+
+    def next_worker(self, seconds: float) -> None:
+        """A worker comes, stays for so long and goes."""
+        self.unattended.end()
+        self.now += seconds
+
+    def test_printed_to_the_worker(self) -> None:
+        """What a worker has recorded may be recent, so the silence counts from the moment when the worker goes."""
+        job = self.a_job()
+        self.now += 60.0
+        self.file.write_bytes(b"recorded by the worker")
+        self.assertFalse(self.ended(QUIET_SECONDS - 0.1))
+        self.assertEqual(1060.0, job.last_output)  # which the next worker is told
+        self.now += 0.2
+        self.unattended.enforce()
+        self.assertEqual(QUIET, job.reason)
+
+    def test_stderr(self) -> None:
+        """Separate stderr is output, too."""
+        self.a_job(separate=True)
+        self.now += 60.0
+        (self.place / "id.err").write_bytes(b"recorded by the worker")
+        self.assertFalse(self.ended(1.0))
+
+    def test_silent(self) -> None:
+        """A job that has printed nothing to a worker gains no time by the worker's end."""
+        self.a_job()
+        self.now += 6.0
+        self.assertFalse(self.ended(3.0))
+        self.next_worker(0.5)
+        self.assertTrue(self.ended(0.6))
+
+    def test_silent_since(self) -> None:
+        """Nor does one that has printed to an earlier worker only."""
+        self.a_job()
+        self.file.write_bytes(b"recorded by the first worker")
+        self.assertFalse(self.ended(5.0))
+        self.next_worker(4.0)
+        self.assertTrue(self.ended(1.1))
+
+    def test_unknown(self) -> None:
+        """A file that cannot show further output tells nothing: it is at its ceiling, or was not readable then."""
+        self.a_job(most=5)
+        self.file.write_bytes(b"12345")
+        for _ in range(3):
+            self.assertFalse(self.ended(6.0))
+            self.next_worker(6.0)
+
+    def test_directory_removed(self) -> None:
+        """A directory that was removed tells nothing."""
+        self.a_job()
+        self.place.rmdir()
+        self.now += 60.0
+        self.assertFalse(self.ended(1.0))
