@@ -67,13 +67,29 @@ class StopTests(SynchronousTestCase):
         self.assertEqual((True, ["stopped"]), (handover.leaves, self.stops))
 
     def test_handover_while_stopping(self) -> None:
-        """A handover while the reactor stops is no error."""
+        """A handover while the worker ends its jobs is refused; while it leaves them it changes nothing."""
 
         def stop() -> None:
             raise ReactorNotRunning
 
         handover = Handover(self.fixture.worker, False, True, stop)
-        self.assertEqual(1, self.successResultOf(handover.begin()))
+        refusal = self.failureResultOf(handover.begin(), HandoverRefused)
+        self.assertIn("1 jobs are being ended, for this worker is stopping already", str(refusal.value))
+        self.assertFalse(handover.leaves)
+        handover = Handover(self.fixture.worker, True, True, stop)
+        self.assertEqual((1, True), (self.successResultOf(handover.begin()), handover.leaves))
+
+    def test_stop_is_decided_once(self) -> None:
+        """Once the worker stops neither a handover nor a reload changes what becomes of its jobs."""
+        for wanted in (False, True):
+            handover = self.handover(wanted)
+            handover.settle()
+            handover.configure(not wanted)
+            self.assertEqual(wanted, handover.leaves)
+        handover = self.handover(wanted=False)
+        handover.settle()
+        self.failureResultOf(handover.begin(), HandoverRefused)
+        self.assertEqual((False, []), (handover.leaves, self.stops))
 
     def test_handover_refused(self) -> None:
         """Without the shim a handover is refused, and the worker goes on."""

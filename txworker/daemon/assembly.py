@@ -119,6 +119,7 @@ def _stages(parts: _Parts, reactor: Any, notifier: Notifier) -> list[Sequence[Se
     worker = core.worker
 
     def refuse() -> None:
+        parts.handover.settle()
         worker.refuse()
         parts.readiness.begin(STOPPING, "the worker is stopping and takes no new jobs")
 

@@ -26,7 +26,7 @@ class Handover:
         self._can_leave = can_leave
         self._worker = worker
         self._stop = stop
-        self._begun = False
+        self._settled = False
 
     @property
     def leaves(self) -> bool:
@@ -34,24 +34,42 @@ class Handover:
         return self.wanted and self._can_leave
 
     def configure(self, wanted: bool) -> None:
-        """From now on a stop leaves the jobs, or ends them. A handover that has begun is not changed."""
-        if not self._begun:
+        """From now on a stop leaves the jobs, or ends them. One that has begun is not changed."""
+        if not self._settled:
             self.wanted = wanted
+
+    def settle(self) -> None:
+        """The worker stops: from now on `leaves` does not change."""
+        self._settled = True
 
     def begin(self) -> Deferred[int]:
         """
         Stop the worker and leave its jobs. Fires at once with how many jobs that are. A repeated call is harmless.
 
         Raises (through the Deferred):
-            HandoverRefused: the jobs run without the shim. Nothing happens.
+            HandoverRefused: the jobs run without the shim, or the worker is ending them already. Nothing happens.
         """
         running = len(self._worker.running_ids())
         if not self._can_leave:
-            error = HandoverRefused(running)
-            self._log.error("No handover: {error}.", error=error)
-            return fail(error)
+            return self._refused(running, "run without the shim and would end with this worker")
+        if self._begin_stop():
+            self.wanted = True
+            self.settle()
+        if not self.leaves:
+            return self._refused(running, "are being ended, for this worker is stopping already")
         self._log.info("Handing over: {running} jobs are left to the next worker.", running=running)
-        self._begun = self.wanted = True
-        with suppress(ReactorNotRunning):  # it is stopping already
-            self._stop()
         return succeed(running)
+
+    def _refused(self, running: int, why: str) -> Deferred[int]:
+        error = HandoverRefused(running, why)
+        self._log.error("No handover: {error}.", error=error)
+        return fail(error)
+
+    def _begin_stop(self) -> bool:
+        """False: the worker is stopping already."""
+        if self._settled:
+            return False
+        with suppress(ReactorNotRunning):
+            self._stop()
+            return True
+        return False

@@ -185,12 +185,12 @@ class NotSupported(TxWorkerError):
 
 
 class HandoverRefused(TxWorkerError):
-    """The worker refuses a handover because the running jobs would end with it."""
+    """The worker refuses a handover because the running jobs end with it; why: the sentence's predicate."""
 
     reason = "CANNOT_LEAVE"
 
-    def __init__(self, running: int) -> None:
-        super().__init__(f"{running} jobs run without the shim and would end with this worker: nothing was handed over")
+    def __init__(self, running: int, why: str) -> None:
+        super().__init__(f"{running} jobs {why}: nothing was handed over")
 
 
 class ReloadRefused(TxWorkerError):
