@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.fakes import worker_fixture
 from txworker.daemon.handover import Handover
-from txworker.daemon.stopping import stop_jobs
+from txworker.daemon.stopping import CLOSING_SECONDS, stop_jobs
 from txworker.jobs import JobSpec, JobState
 from txworker.jobs.errors import HandoverRefused, WorkerStopping
 
@@ -65,6 +65,15 @@ class StopTests(SynchronousTestCase):
         self.assertFalse(handover.leaves)
         self.assertEqual(1, self.successResultOf(handover.begin()))
         self.assertEqual((True, ["stopped"]), (handover.leaves, self.stops))
+
+    def test_leaving_that_hangs(self) -> None:
+        """Output that is still being copied, to a disk that hangs, holds the end up for a few seconds only."""
+        stopped = stop_jobs(self.fixture.worker, self.handover(wanted=True), self.clock, 5.0)
+        self.clock.advance(CLOSING_SECONDS)
+        self.successResultOf(stopped)
+        self.failureResultOf(self.fixture.catalog.changes.since(1000), WorkerStopping)
+        self.running.left.callback(None)  # the disk answers after all
+        self.assertEqual([], self.clock.getDelayedCalls())
 
     def test_handover_while_stopping(self) -> None:
         """A handover while the worker ends its jobs is refused; while it leaves them it changes nothing."""

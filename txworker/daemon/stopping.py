@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from txworker.base.logs import Logger
+from txworker.base.waiting import detached
 from txworker.daemon.handover import Handover
 from txworker.store.jobs import JobStore
 from txworker.worker.worker import Worker
@@ -21,18 +22,28 @@ _log = Logger()
 def stop_jobs(worker: Worker, handover: Handover, clock: IReactorTime, within_seconds: float) -> Deferred[None]:
     """Fires when the jobs are ended, or left to the next worker. After it no job changes any more."""
     if handover.leaves:
-        return _leave_jobs(worker)
+        return _leave_jobs(worker, clock)
     if handover.wanted:
         _log.warn("Jobs cannot be left to the next worker, for they run without the shim; ending them.")
     return _end_jobs(worker, clock, within_seconds)
 
 
-def _leave_jobs(worker: Worker) -> Deferred[None]:
+def _leave_jobs(worker: Worker, clock: IReactorTime) -> Deferred[None]:
+    """Fires when no output is copied any more, or after CLOSING_SECONDS: a thread may wait for a disk that hangs."""
+
     def left(count: int) -> None:
         _log.info("{count} jobs are left to the next worker.", count=count)
-        worker.close()
 
-    return worker.leave_all().addCallback(left)
+    def give_up(failure: Failure) -> None:
+        failure.trap(DeferredTimeout)
+        _log.error(
+            "Output of jobs {job_ids} is still being copied: the disk does not answer, and the worker goes without it.",
+            job_ids=worker.running_ids(),
+        )
+
+    leaving = detached(worker.leave_all(), CancelledError)  # the copying cannot be cancelled
+    leaving = leaving.addTimeout(CLOSING_SECONDS, clock)
+    return leaving.addCallbacks(left, give_up).addCallback(lambda _: worker.close())
 
 
 def _end_jobs(worker: Worker, clock: IReactorTime, within_seconds: float) -> Deferred[None]:
