@@ -46,6 +46,14 @@ class ShortenedTests(SynchronousTestCase):
             if isinstance(value, str):
                 self.assertTrue(value.startswith(getattr(shortened, name)))
 
+    def test_command_for_people(self) -> None:
+        """What is left of a command is one word for people: it may end within quotes, and is no longer split."""
+        for command in ("bash -c '" + "x " * 5000 + "'", "echo " + "\\" * 5000, '"' + "a" * 5000 + '"'):
+            spec = JobSpec(command, "path", ("a",))
+            self.assertEqual(spec.argv, spec.shown_argv)
+            shortened = spec.shortened()
+            self.assertEqual((shortened.command, "path", "a"), shortened.shown_argv)
+
     def test_beginning_of_arguments(self) -> None:
         """Arguments are kept as far as there is room, and the beginning of the next one."""
         shortened = JobSpec("true", args=("a", "", "b" * 10_000, "c")).shortened()

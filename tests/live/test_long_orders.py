@@ -71,6 +71,16 @@ def test_nothing_is_lost(busy: Daemon) -> None:
     assert (job.jobID, list(job.args), job.shortened) == (short, ["b"], False)
 
 
+def test_long_script(daemon: Daemon) -> None:
+    """A script on the command line may be longer than what is kept of it, wherever that ends."""
+    script = "echo begun; " + ": 'word';" * 600 + " echo $0"
+    request = pb.StartJobReq(command=f'bash -c "{script}"', path="done", requestID="long script")
+    job_id = daemon.stub.StartJob(request, timeout=LIMIT).jobID
+    assert daemon.stub.StartJob(request, timeout=LIMIT).jobID == job_id
+    assert daemon.end(job_id).job.state == pb.JOB_STATE_SUCCEEDED
+    assert daemon.text(job_id) == "begun\ndone\n"
+
+
 def test_same_order_again(busy: Daemon) -> None:
     """All of an order counts when its request comes again, whether its job runs or not."""
     for number, script in ((3, "exit"), (13, "exec sleep 1000")):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -124,12 +125,30 @@ class RequestTests(SynchronousTestCase):
             self.assertEqual("", fixture.catalog.with_full_spec(fixture.catalog.get(job.id)).spec.difference(spec))
 
     def test_impossible(self) -> None:
-        """A spec that no process can be made of is refused before anything is written."""
+        """A spec that no process can be made of is refused before it is submitted."""
         fixture = self.fixture()
         fixture.launcher.impossible = InvalidRequest("args", 3_000_000, "bytes are too long")
-        self.failureResultOf(fixture.worker.submit(self.SPEC), InvalidRequest)
-        fixture.store.write_pending()
-        self.assertEqual(({}, {}), (fixture.store.kept, fixture.outputs.by_job))
+        self.assertRaises(InvalidRequest, fixture.worker.check, self.SPEC)
+
+    def test_cut_within_quotes(self) -> None:
+        """A command whose kept beginning ends within quotes runs, and the same request gets the same job."""
+        fixture = worker_fixture()
+        for command in ("bash -c '" + "x " * 5000 + "'", "echo " + "\\" * 5000):
+            spec = JobSpec(command, request_id=command[:4])
+            job = self.successResultOf(fixture.worker.submit(spec))
+            self.assertEqual(spec.argv, fixture.launcher.specs[job.id].argv)
+            self.assertEqual(job.id, self.successResultOf(fixture.worker.submit(replace(spec))).id)
+        self.assertEqual(2, len(fixture.launcher.running))
+
+    def test_trouble_after_the_launch(self) -> None:
+        """Whatever fails once the process runs, the job keeps its record: the same request starts no second one."""
+        observer = mock.Mock(started=mock.Mock(side_effect=[ZeroDivisionError, None]))
+        fixture = worker_fixture(observer=observer)
+        self.failureResultOf(fixture.worker.submit(self.SPEC), ZeroDivisionError)
+        (job_id,) = fixture.launcher.running
+        self.assertEqual(JobState.RUNNING, fixture.catalog.get(job_id).state)
+        self.assertEqual(job_id, self.successResultOf(fixture.worker.submit(self.SPEC)).id)
+        self.assertEqual([job_id], list(fixture.launcher.running))
 
     def test_while_draining(self) -> None:
         """A repeated request gets its job also when new jobs are refused, or max_running is reached."""

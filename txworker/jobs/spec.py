@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import shlex
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass, field, fields
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 from txworker.jobs.errors import InvalidRequest, shown
@@ -140,8 +141,25 @@ class JobSpec:
     @property
     def argv(self) -> tuple[str, ...]:
         """The argument vector for execve(2): the words of command, then path, then args. Only of a whole spec."""
+        assert self.cut is None, "a command that was cut may not be split into words any more"
         path = (self.path,) if self.path else ()
-        return (*_split(self.command), *path, *self.args)
+        return (*self._words, *path, *self.args)
+
+    @property
+    def shown_argv(self) -> tuple[str, ...]:
+        """As argv, for people; of a shortened spec what is left of it, with the command as one word."""
+        return self.argv if self.cut is None else tuple(filter(None, (self.command, self.path, *self.args)))
+
+    @cached_property
+    def _words(self) -> tuple[str, ...]:
+        """Kept from the check on, because shlex needs a quarter of a second for a word of 128 KiB."""
+        return _split(self.command)
+
+    def with_limits(self, limits: Limits) -> JobSpec:
+        """The same with these limits, which are not checked."""
+        spec = copy(self)
+        object.__setattr__(spec, "limits", limits)
+        return spec
 
     @property
     def terminal_size(self) -> tuple[int, int] | None:
@@ -155,6 +173,7 @@ class JobSpec:
         spec = object.__new__(cls)
         spec.__dict__.update(_DEFAULTS.__dict__)
         spec.__dict__.update(fields)
+        spec.__dict__.pop("_words", None)
         return spec
 
     def shortened(self) -> JobSpec:
@@ -237,7 +256,7 @@ def _check_words(spec: JobSpec) -> None:
     _check_text("path", spec.path)
     for index, arg in enumerate(spec.args):
         _check_text(f"args[{index}]", arg)
-    words = _split(spec.command)
+    words = spec._words
     if not words and not spec.path:
         raise InvalidRequest("command", spec.command, "and path are both empty: there is nothing to run")
     if words and not words[0]:

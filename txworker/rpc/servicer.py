@@ -194,6 +194,7 @@ class WorkerServicer(worker_pb2_grpc.WorkerServicer):
         job = self._catalog.submitted(spec)
         if job is not None:
             return job
+        self._worker.check(spec)
         try:
             return self._submit(spec, caller)
         except CallerLeft:

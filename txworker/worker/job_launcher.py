@@ -35,7 +35,7 @@ class JobLauncher:
         output = self._created(job, limits.max_output_bytes)
         active = ActiveJob(job, output, self.overdue, self.end_blocked, self.ended)
         try:
-            spec = job.spec if limits == job.spec.limits else replace(job.spec, limits=limits)
+            spec = job.spec if limits == job.spec.limits else job.spec.with_limits(limits)
             active.running = await self.launcher.launch(job.id, spec, output, active, check, now)
         except BaseException:
             output.discard()

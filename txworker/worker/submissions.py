@@ -106,15 +106,12 @@ class Submissions:
             if not wanted():
                 raise CallerGone
 
+        ahead = self.starting[job.id]
         try:
-            await self._launch(job, check)
+            active = await self._launcher.launch(job, job.settings.limits, check, lambda: self._world.elapsed() + ahead)
         except BaseException:
             self._decisions.drop(job)
             raise
-
-    async def _launch(self, job: Job, check: Callable[[], None]) -> None:
-        ahead = self.starting[job.id]
-        active = await self._launcher.launch(job, job.settings.limits, check, lambda: self._world.elapsed() + ahead)
-        active.ahead = ahead
+        active.ahead = ahead  # from here on the job runs: whatever fails, its record stays
         self.remember(active.job)
         self._decisions.launched(active)

@@ -196,6 +196,15 @@ class Worker:
             one.output.close()
         return len(active)
 
+    def check(self, spec: JobSpec) -> None:
+        """
+        To be called before submit(). Any thread, and not the reactor's: a request may have two million arguments.
+
+        Raises:
+            InvalidRequest: no machine could start a process from that spec.
+        """
+        self._launcher.check(spec)
+
     def submit(self, spec: JobSpec, wanted: Callable[[], bool] = lambda: True) -> Deferred[Job]:
         """
         Start a job; fires with it once its record is in the store and its process runs. For a request id that was used
@@ -276,7 +285,6 @@ class Worker:
         ceiling = self._policy.max_running
         if ceiling and len(self.running_ids()) >= ceiling:
             raise OutOfResources(f"jobs.max_running: {ceiling} may run at once, and do", "MAX_RUNNING")
-        self._launcher.check(spec)
         settings = self._policy.settings(spec)
         self._number += 1
         return Job(
@@ -299,7 +307,7 @@ class Worker:
         self._learn(active, Started(active.running.started_at, pid, self._world.ticks()))
         self._observer.started(self._world.elapsed() + active.ahead - job.created_at)
         text = "Job {job_id} started as pid {pid}: {argv}"
-        self._log.info(text, job_id=job.id, pid=pid, argv=shown_words(job.spec.argv))
+        self._log.info(text, job_id=job.id, pid=pid, argv=shown_words(job.spec.shown_argv))
         if self._stopping:  # it began during the launch
             self._stop(job.id, None, EndReason.WORKER_STOPPING)
 
