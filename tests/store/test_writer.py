@@ -28,12 +28,15 @@ class _Base(SynchronousTestCase):
         self.troubles: list[str] = []
         self.has_room = True
         self.looks = 0
+        self.cannot_open: sqlite3.Error | None = None
 
     def room(self) -> bool:
         self.looks += 1
         return self.has_room
 
     def connected(self) -> Any:
+        if self.cannot_open is not None:
+            raise self.cannot_open
         return self.connection
 
 

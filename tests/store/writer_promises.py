@@ -50,6 +50,7 @@ class WriterTests:
     assertRaises: Any
     failureResultOf: Any
     successResultOf: Any
+    cannot_open: sqlite3.Error | None
     connection: Connection
     has_room: bool
     looks: int
@@ -129,6 +130,18 @@ class WriterTests:
         self.mend()
         self.settled(kept)
         self.assertEqual(2, len(self.committed))
+
+    def test_left_closed(self) -> None:
+        """A connection that was left closed is opened for the next write, which waits while that is impossible."""
+        self.writer.with_connection(lambda connection: connection.close())
+        self.cannot_open = GONE
+        kept, refused = self.insert("kept"), self.insert("refused", refusable=True)
+        self.run_until(lambda: self.troubles and refused.called)
+        self.failureResultOf(refused, StoreBroken)
+        self.assertNoResult(kept)
+        self.cannot_open, self.connection = None, Connection(self.path)
+        self.settled(kept)
+        self.assertEqual((["kept"], 2), (self.words(), len(self.troubles)))
 
     def test_told_after_commit(self) -> None:
         """A write fires only when other connections can read it."""
