@@ -85,6 +85,15 @@ class JobProcessTests(SynchronousTestCase):
         self.assertEqual([EndReason.QUIET], self.listener.reasons)
         process.processExited(Failure(ProcessTerminated(1)))
 
+    def test_reason(self) -> None:
+        """The shim is told why the process is being ended, for the next worker."""
+        process = self.process()
+        process.stop(5, EndReason.WORKER_STOPPING)
+        self.assertEqual([("worker stopping", 5.0)], process.transport.enforced)
+        process = self.process()
+        process.resume_stop(3.0, EndReason.TIMEOUT)
+        self.assertEqual([("timeout", 3.0)], process.transport.enforced)
+
     def test_exit(self) -> None:
         """The listener gets how it exited, what it used and whether it left a core dump, when its output is closed."""
         process = self.process()

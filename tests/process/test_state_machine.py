@@ -106,6 +106,7 @@ class StateMachineTests(SynchronousTestCase):
         self.begin(lease=30)
         self.clock.advance(30)
         self.assertEqual(([EndReason.LEASE], [SIGTERM, SIGCONT]), (self.overdue, self.transport.signals))
+        self.assertEqual([("lease", 40.0)], self.transport.enforced)
         self.clock.advance(10)
         self.assertEqual([SIGTERM, SIGCONT, SIGKILL], self.transport.signals)
 

@@ -13,7 +13,7 @@ from twisted.internet.error import ProcessExitedAlready
 
 from tests.support.memory_store import MemoryStore
 from txworker.base.waiting import Waiters
-from txworker.jobs import Exit, JobSpec, Limits, Loss, Usage
+from txworker.jobs import EndReason, Exit, JobSpec, Limits, Loss, Usage
 from txworker.jobs.errors import TxWorkerError
 from txworker.jobs.held_process import HeldProcess
 from txworker.ports import NO_OBSERVER, Listener, Observer, OutputWriter, Stdin, World
@@ -170,6 +170,7 @@ class FakeRunning:
     listener: Listener
     started_at: float = 0.0
     stops: list[float] = field(default_factory=list)
+    reasons: list[EndReason] = field(default_factory=list)
     resumed: list[float | None] = field(default_factory=list)
     signals: list[int] = field(default_factory=list)
     sizes: list[tuple[int, int]] = field(default_factory=list)
@@ -181,11 +182,13 @@ class FakeRunning:
     left: Deferred[None] = field(default_factory=Deferred)
     abandoned: Deferred[Exit | None] = field(default_factory=Deferred)
 
-    def stop(self, grace_seconds: float) -> None:
+    def stop(self, grace_seconds: float, reason: EndReason = EndReason.REQUESTED) -> None:
         self.stops.append(grace_seconds)
+        self.reasons.append(reason)
 
-    def resume_stop(self, kill_at: float | None) -> None:
+    def resume_stop(self, kill_at: float | None, reason: EndReason) -> None:
         self.resumed.append(kill_at)
+        self.reasons.append(reason)
 
     def signal(self, number: int) -> None:
         if self.unsignallable is not None:

@@ -218,6 +218,20 @@ class TakeOverTests(SynchronousTestCase):
         after = self.taken_over()
         self.assertEqual([10], after.launcher.running[self.job.id].stops)
 
+    def test_reason(self) -> None:
+        """The first reason of a stop counts, also if no worker has stored it: the shim knows it."""
+        self.successResultOf(self.before.worker.stop(self.job.id))
+        taken = self.taken_over(stopping=True, reason=EndReason.LEASE, kill_at=5.0).launcher.running[self.job.id]
+        self.assertEqual([EndReason.REQUESTED], taken.reasons)
+        self.job = self.successResultOf(self.before.worker.submit(TRUE))
+        after = worker_fixture(store=self.store)
+        after.take_over(held(self.job, stopping=True, reason=EndReason.LEASE, kill_at=5.0))
+        after.worker.stop_all()
+        running = after.launcher.running[self.job.id]
+        self.assertEqual([EndReason.LEASE, EndReason.LEASE], running.reasons)
+        running.exit(None, 15)
+        self.assertEqual(EndReason.LEASE, after.catalog.get(self.job.id).end_reason)
+
     def test_ended_by_the_shim(self) -> None:
         """A time limit that the shim enforced without a worker shows as TIMED_OUT."""
         after = self.taken_over(stopping=True, reason=EndReason.TIMEOUT, kill_at=5.0)

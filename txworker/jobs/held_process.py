@@ -18,7 +18,7 @@ class HeldProcess:
     started_at: in seconds since the epoch.
     pipes: the descriptors of the output pipes, stdout first. The worker that takes the job over owns them.
     timeout_at, last_output: in seconds of the monotonic clock.
-    reason: why the shim ends the process, when no worker was there to decide; None: the shim does not.
+    reason: why it is being ended, by a worker or by the shim; None: it is not.
     stopping: TERM was sent, by a worker or by the shim.
     kill_at: when KILL is due, in seconds of the monotonic clock; None: KILL was sent.
     lost: bytes that could not be written because the disk refused them.

@@ -71,11 +71,19 @@ class Running(Protocol):
     def stdin(self) -> Stdin | None:
         """Its standard input; None: it was not started with feed."""
 
-    def stop(self, grace_seconds: float) -> None:
-        """Send TERM now, and KILL after the grace period. A second call can only shorten the grace period."""
+    def stop(self, grace_seconds: float, reason: EndReason = EndReason.REQUESTED) -> None:
+        """
+        Send TERM now, and KILL after the grace period. A second call can only shorten the grace period.
 
-    def resume_stop(self, kill_at: float | None) -> None:
-        """Continue a stop by an earlier worker: send KILL at kill_at (seconds, monotonic clock); None: at once."""
+        reason: the job's, for the next worker, should this one end before it is in the store.
+        """
+
+    def resume_stop(self, kill_at: float | None, reason: EndReason) -> None:
+        """
+        Continue a stop by an earlier worker: send KILL at kill_at (seconds, monotonic clock); None: at once.
+
+        reason: as for stop().
+        """
 
     def signal(self, number: int) -> None:
         """

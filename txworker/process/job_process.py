@@ -10,7 +10,7 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
 from txworker.base.reactor import Clock
-from txworker.jobs import Exit
+from txworker.jobs import EndReason, Exit
 from txworker.jobs.held_process import HeldProcess
 from txworker.leftovers.cleanup import Cleanup
 from txworker.leftovers.survivors import why_running
@@ -84,8 +84,9 @@ class JobProcess(ProcessProtocol):
         stdin: JobStdin | None = self.transport.stdin
         return stdin
 
-    def stop(self, grace_seconds: float) -> None:
+    def stop(self, grace_seconds: float, reason: EndReason = EndReason.REQUESTED) -> None:
         """Send TERM now, and KILL when the grace period is over."""
+        self._context.reason = reason
         self._machine.stop(grace_seconds)
 
     def renew_lease(self) -> None:
@@ -97,8 +98,9 @@ class JobProcess(ProcessProtocol):
         self._context.limit_timers.timeout_at = held.timeout_at
         self._context.limit_timers.last_output = held.last_output
 
-    def resume_stop(self, kill_at: float | None) -> None:
+    def resume_stop(self, kill_at: float | None, reason: EndReason) -> None:
         """An earlier worker sent TERM: send KILL at kill_at, at once when that is unknown."""
+        self._context.reason = reason
         self._machine.resume_stop(0.0 if kill_at is None else kill_at - self._context.timers.seconds())
 
     def signal(self, number: int) -> None:

@@ -220,7 +220,7 @@ def _held(record: Message, pipes: list[int]) -> HeldProcess:
         tuple(pipes),
         record["timeout_at"],
         record["last_output"],
-        None if reason in (None, messages.ASKED) else EndReason(reason),
+        None if reason is None else EndReason(reason),
         reason is not None,
         record["kill_at"],
         tuple(record["lost"]),

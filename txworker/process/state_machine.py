@@ -17,7 +17,6 @@ from twisted.internet.error import ProcessExitedAlready
 from txworker.jobs import EndReason
 from txworker.process.time_limits import LimitTimers, TimeLimits
 from txworker.process.timers import Timers
-from txworker.shim.messages import ASKED
 
 _KILL_AGAIN_SECONDS = 1.0
 """After KILL, if the process is not seen to exit, KILL is sent again at this interval, to the rest of the job too."""
@@ -59,7 +58,7 @@ class Context:
 
     overdue(reason) is called when a time limit expires, blocked() when the process is being ended and must not be
     signalled or does not end, done() once, at the end. has_terminal: then it may be an interactive shell, which ignores
-    TERM and ends when its terminal hangs up. limit_timers: of the limits.
+    TERM and ends when its terminal hangs up. reason: why it is being ended, for the shim. limit_timers: of the limits.
     """
 
     timers: Timers
@@ -70,6 +69,7 @@ class Context:
     done: Callable[[], None]
     has_terminal: bool = False
     transport: ProcessTransport | None = None
+    reason: EndReason = EndReason.REQUESTED
     kills: int = 0
     limit_timers: LimitTimers = field(init=False)
 
@@ -102,7 +102,7 @@ class Context:
         """Call over() after that many seconds, unless an earlier grace period ends before; the shim knows the time."""
         if self.timers.shorten("grace", seconds, over):
             assert self.transport is not None
-            self.transport.enforce(ASKED, self.timers.seconds() + seconds)
+            self.transport.enforce(self.reason.value, self.timers.seconds() + seconds)
 
 
 def _overdue_no_more(reason: EndReason) -> None:
@@ -192,6 +192,7 @@ def _resume_stop(machine: StateMachine, context: Context, kill_in_seconds: float
 @_running.upon(_S._timed_out).to(_stopping)
 def _end_overdue(machine: StateMachine, context: Context, reason: EndReason) -> None:
     context.limit_timers.cancel()
+    context.reason = reason
     context.overdue(reason)
     context.term()
     context.start_grace(context.limits.grace_seconds, machine._grace_over)

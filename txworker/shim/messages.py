@@ -69,9 +69,6 @@ SOCKET_NAME = "shim.sock"
 BATCH_JOBS = 64
 """Jobs that are sent at a time, because descriptors in flight are limited (RLIMIT_NOFILE, ETOOMANYREFS; unix(7))."""
 
-ASKED = "asked"
-"""The reason of an `enforce` by a worker; only the worker's store knows more."""
-
 RECALLED = "recalled"
 """The step of the message `failed` for a recalled start."""
 

@@ -133,9 +133,9 @@ class Worker:
     def _resume(self, active: ActiveJob, held: HeldProcess) -> None:
         """Continue a stop that had begun, begin one that was only decided, and handle an exit that came meanwhile."""
         if held.stopping:
-            active.running.resume_stop(held.kill_at)
+            active.running.resume_stop(held.kill_at, active.job.end_reason or EndReason.REQUESTED)
         elif active.job.state is JobState.STOPPING:
-            active.running.stop(self._policy.grace_seconds)
+            active.running.stop(self._policy.grace_seconds, active.job.end_reason or EndReason.REQUESTED)
         if held.exit is not None:
             active.running.exited(held.exit)
 
@@ -322,7 +322,7 @@ class Worker:
             grace = self._policy.grace_seconds if grace_seconds is None else grace_seconds
             self._log_stop(active, grace, reason)
             self._learn(active, EndRequested(reason))
-            active.running.stop(grace)
+            active.running.stop(grace, active.job.end_reason or reason)
         return active.now
 
     def _log_stop(self, active: ActiveJob, grace_seconds: float, reason: EndReason) -> None:
