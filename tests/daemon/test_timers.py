@@ -2,10 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+from unittest import mock
+
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from txworker.daemon.timers import LAG_SECONDS, LagWatch
+from txworker.daemon.timers import LAG_SECONDS, LOOK_SECONDS, LagWatch, output_watch
+from txworker.worker.readiness import OUTPUT, Readiness
+
+
+class OneThread:
+    """A reactor and its thread pool, which do all at once."""
+
+    def getThreadPool(self) -> Any:
+        return self
+
+    def callFromThread(self, call: Callable[..., Any], *args: Any) -> None:
+        call(*args)
+
+    def callInThreadWithCallback(self, on_result: Callable[..., Any], call: Callable[..., Any], *args: Any) -> None:
+        on_result(True, call(*args))
+
+
+class OutputWatchTests(SynchronousTestCase):
+    def test_no_output(self) -> None:
+        """While no output file can be made the worker is not ready, as each look finds it."""
+        outputs, readiness, clock = mock.Mock(problem=""), Readiness(lambda ready: None), Clock()
+        watch = output_watch(outputs, OneThread(), readiness)
+        watch.clock = clock
+        watch.startService()
+        found = [readiness.reasons]
+        for problem in ("full", ""):
+            outputs.problem = problem
+            clock.advance(LOOK_SECONDS)
+            found.append(readiness.reasons)
+        watch.stopService()
+        self.assertEqual([{}, {OUTPUT: "full"}, {}], found)
+        self.assertEqual(3, outputs.check.call_count)
 
 
 class LagWatchTests(SynchronousTestCase):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
+from unittest import mock
 
+from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.descriptors import open_descriptors
@@ -57,3 +60,41 @@ class OutputDirectoryTests(SynchronousTestCase):
         self.outputs.path("a", stderr=True).mkdir()
         self.assertRaises(OSError, self.outputs.create, "a", separate_stderr=True)
         self.assertFalse(self.outputs.path("a", stderr=False).exists())
+        self.outputs.check()
+        self.assertEqual("", self.outputs.problem)  # only that file
+
+
+class ProblemTests(SynchronousTestCase):
+    """Why no output file can be made, which is known once a start has failed."""
+
+    def setUp(self) -> None:
+        self.directory = Path(self.mktemp())
+        self.outputs = OutputDirectory(self.directory)
+
+    def test_refused(self) -> None:
+        """It is there from the look after the failed start to the one that can make a file again; one line for each."""
+        with mock.patch.object(os, "open", side_effect=OSError(errno.EROFS, "Read-only file system")):
+            self.outputs.check()
+            self.assertEqual("", self.outputs.problem)
+            self.assertRaises(OSError, self.outputs.create, "a", separate_stderr=False)
+            with capturedLogs() as events:
+                self.outputs.check()
+                self.outputs.check()
+            self.assertEqual(1, len(events))
+        self.assertIn("no output file can be made", self.outputs.problem)
+        self.assertIn("Read-only file system", self.outputs.problem)
+        with capturedLogs() as events:
+            self.outputs.check()
+            self.outputs.check()
+        self.assertEqual((1, ""), (len(events), self.outputs.problem))
+        self.assertEqual([], os.listdir(self.directory))
+
+    def test_no_directory(self) -> None:
+        """A directory that was replaced by something else is a problem at once."""
+        self.directory.rename(f"{self.directory}.old")
+        self.directory.touch()
+        self.outputs.check()
+        self.assertIn("has been deleted or replaced", self.outputs.problem)
+        self.directory.unlink()
+        self.outputs.check()
+        self.assertEqual("", self.outputs.problem)

@@ -134,7 +134,7 @@ def _stages(parts: _Parts, reactor: Any, notifier: Notifier) -> list[Sequence[Se
         [
             StopStep("store", lambda: close_store(core.store, reactor)),
             timers.heartbeat(core.store),
-            timers.output_watch(core.outputs, reactor),
+            timers.output_watch(core.outputs, reactor, parts.readiness),
         ],
         [
             StopStep("processes", lambda: core.processes.close(parts.handover.leaves, core.kept)),

@@ -27,7 +27,7 @@ from txworker.process.shim_socket import SocketWatch as ShimSocketWatch
 from txworker.rpc.control import SocketWatch
 from txworker.store.jobs import JobStore
 from txworker.store.lease import BEAT_SECONDS, Lease
-from txworker.worker.readiness import Readiness
+from txworker.worker.readiness import OUTPUT, Readiness
 from txworker.worker.retention import RetentionService
 from txworker.worker.viewers import Viewers
 
@@ -71,10 +71,11 @@ def shim_watches(
     return [TimerService(BEAT_SECONDS, watch.look) for watch in watches]
 
 
-def output_watch(outputs: OutputDirectory, reactor: Any) -> TimerService:
+def output_watch(outputs: OutputDirectory, reactor: Any, readiness: Readiness) -> TimerService:
     """
     Looks for outside changes to output files, in a thread: a disk that hangs must not block the reactor. While one look
-    is still under way the next is left out, so that at most one thread hangs.
+    is still under way the next is left out, so that at most one thread hangs. The worker is not ready while no output
+    can be made.
     """
     under_way = False
 
@@ -89,6 +90,10 @@ def output_watch(outputs: OutputDirectory, reactor: Any) -> TimerService:
     def ended() -> None:
         nonlocal under_way
         under_way = False
+        if outputs.problem:
+            readiness.begin(OUTPUT, outputs.problem)
+        elif OUTPUT in readiness.reasons:
+            readiness.end(OUTPUT)
 
     return TimerService(LOOK_SECONDS, look)
 

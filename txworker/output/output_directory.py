@@ -38,7 +38,10 @@ class OutputDirectory:
         self._relocate_fd = relocate_fd
         self._lost = observer.output_lost
         self._outputs: dict[str, Output] = {}  # all that are open, and closed ones that check() has not removed yet
-        self._problem = ""  # why no new output can be created
+        self._problem = ""  # why there is no directory for new output
+        self._start_failed = False
+        self.problem = ""
+        """Why no job's output can be created, as the last check() found it; empty: it can. Any thread."""
         self._directory = self._open_directory(directory)
         self.permission_problem = self._directory.permission_problem
 
@@ -49,6 +52,13 @@ class OutputDirectory:
         Raises:
             OSError: a file cannot be created; none is left behind.
         """
+        try:
+            return self._create(job_id, separate_stderr, max_bytes)
+        except OSError:
+            self._start_failed = True
+            raise
+
+    def _create(self, job_id: str, separate_stderr: bool, max_bytes: int) -> Output:
         try:
             out = self._create_recorder(job_id, False, max_bytes)
         except FileNotFoundError:  # the directory was deleted
@@ -144,16 +154,36 @@ class OutputDirectory:
 
     def check(self) -> None:
         """
-        Look whether another process has changed the directory, or a file in use.
+        Look whether another process has changed the directory, or a file in use; and, if output could not be created,
+        whether it can be now.
 
         Called once a second, in any thread because the disk may not answer; one call at a time.
         """
         self._check_directory()
+        self.problem = self._problem or self._refusal()
         for job_id, output in list(self._outputs.items()):
             if output.closed:
                 self._outputs.pop(job_id, None)
             else:
                 output.check()
+
+    def _refusal(self) -> str:
+        """Why no file can be made. Tried only since a start has failed, until it succeeds."""
+        if not self._start_failed:
+            return ""
+        path, before = self._directory.path, self.problem
+        self._start_failed = False  # before the attempt: a start may fail during it
+        try:
+            _make_file(self._directory)
+        except OSError as error:
+            self._start_failed = True
+            if not before:
+                text = "No output file can be made in {path}: no new jobs until there can be one ({error})."
+                self._log.error(text, path=path, error=error)
+            return f"no output file can be made in {path}: {error.strerror or error}"
+        if before:
+            self._log.info("Output files can be made in {path} again.", path=path)
+        return ""
 
     def _is_ours(self, name: str, begun: bool) -> bool:
         try:
@@ -232,13 +262,18 @@ def _check_writable(directory: Directory) -> None:
 
     Errors of a full disk are ignored.
     """
-    probe = f".txworker-{os.getpid()}"
     try:
-        directory.remove(probe)
-        directory.create(probe)
-        directory.remove(probe)
+        _make_file(directory)
     except OSError as error:
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT):
             raise PermissionError(
                 error.errno, f"no file can be made in it: {error.strerror}", str(directory.path)
             ) from error
+
+
+def _make_file(directory: Directory) -> None:
+    """Create a file and remove it. Raises OSError."""
+    probe = f".txworker-{os.getpid()}"
+    directory.remove(probe)
+    directory.create(probe)
+    directory.remove(probe)

@@ -8,8 +8,9 @@ STOPPING = "stopping"
 DRAINING = "draining"
 STORE = "store"
 SHIM = "shim"
+OUTPUT = "output"
 
-CAUSES = (STOPPING, DRAINING, STORE, SHIM)
+CAUSES = (STOPPING, DRAINING, STORE, SHIM, OUTPUT)
 """The words for programs; a sentence comes with each."""
 
 
