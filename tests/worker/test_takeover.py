@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.fakes import UNWATCHABLE, WorkerFixture, worker_fixture
@@ -246,12 +248,27 @@ class TakeOverTests(SynchronousTestCase):
         self.assertEqual((JobState.FAILED, 3, 1_700_000_200.0), (job.state, job.exit_code, job.finished_at))
 
     def test_never_started(self) -> None:
-        """The record of a job that was never started is dropped."""
+        """Neither record nor output is left of a job that was never started."""
         self.store.kept[self.job.id] = replace(self.job, state=JobState.PENDING, started_at=None, pid=None, revision=1)
         after = worker_fixture(store=self.store)
+        after.outputs.create(self.job.id, False, 0)
         takeover = decide(self.store.unfinished(), ShimJobs(complete=True), "lost: testing")
         self.assertEqual((0, 0), after.worker.take_over(takeover))
+        self.assertEqual(({}, {}), (self.store.kept, after.outputs.by_job))
+
+    def test_never_started_and_disk_broken(self) -> None:
+        """The record of such a job is dropped also if its output cannot be removed, which the log tells."""
+        self.store.kept[self.job.id] = replace(self.job, state=JobState.PENDING, started_at=None, pid=None, revision=1)
+        after = worker_fixture(store=self.store)
+        self.patch(after.outputs, "remove", self._refuse)
+        takeover = decide(self.store.unfinished(), ShimJobs(complete=True), "lost: testing")
+        with capturedLogs() as logs:
+            after.worker.take_over(takeover)
         self.assertEqual({}, self.store.kept)
+        self.assertIn("Input/output error", "".join(formatEvent(event) for event in logs))
+
+    def _refuse(self, job_ids: Iterable[str]) -> None:
+        raise OSError(5, "Input/output error")
 
     def test_unusable_pipes(self) -> None:
         """A job whose pipes cannot be watched is lost."""

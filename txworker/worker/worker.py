@@ -104,8 +104,7 @@ class Worker:
         for lost_job in lost:
             self._lose(lost_job.job, lost_job.text, now_for(lost_job.job))
         for job in takeover.never_started:
-            self._log.info("Job {job_id} was never started; its record is dropped.", job_id=job.id)
-            self._drop(job)
+            self._forget_unstarted(job)
         self._store.settle()
         self._feed.start_after(self._revision, [active.job for active in self._active.values()])
         return len(taken), len(lost)
@@ -138,6 +137,15 @@ class Worker:
             active.running.stop(self._policy.grace_seconds, active.job.end_reason or EndReason.REQUESTED)
         if held.exit is not None:
             active.running.exited(held.exit)
+
+    def _forget_unstarted(self, job: Job) -> None:
+        """Its output goes first: retention finds none without a record."""
+        self._log.info("Job {job_id} was never started; its record and its output are dropped.", job_id=job.id)
+        try:
+            self._outputs.remove([job.id])
+        except OSError as error:
+            self._log.warn("Output of job {job_id} cannot be removed: {error}.", job_id=job.id, error=error)
+        self._drop(job)
 
     def _lose(self, job: Job, text: str, now: float) -> None:
         separate = job.spec.separate_stderr
