@@ -42,6 +42,11 @@ class ReconnectingShim:
         self._connection = self._connected()
 
     @property
+    def taken_over(self) -> bool:
+        """Whether it is an earlier worker's: it had jobs when it was connected, or else a new one would replace it."""
+        return bool(self.held or self.starting)
+
+    @property
     def pid(self) -> int:
         """The pid of the shim."""
         return self._connection.shim_pid
