@@ -6,6 +6,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from txworker.config import Config, ConfigError, GrpcServer, Jobs, Log, Scheduler, Web
@@ -122,6 +123,14 @@ class ReloadTests(SynchronousTestCase):
             self.assertEqual((5, 0), (self.running.config.jobs.max_running, self.running.config.jobs.nice))
         self.assertEqual(self.running.config, self.applied[-1])
         self.assertEqual(["before", "after"] * 2, self.order)
+
+    def test_file_that_was_made_later(self) -> None:
+        """A worker that has started without a file names the one that it has read since."""
+        self.running = RunningConfig(replace(CONFIG, source=None))
+        with capturedLogs() as events:
+            self.successResultOf(self.a_reload().begin())
+        self.assertEqual(CONFIG.source, self.running.config.source)
+        self.assertIn("/here/worker.toml was read again", str(formatEvent(events[-1])))
 
     def test_mistake(self) -> None:
         """A mistake in the file changes nothing; it is told in the sentence of --check, and a later reload works."""

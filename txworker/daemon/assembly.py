@@ -185,10 +185,10 @@ def _reload(
 ) -> Reload:
     """The service manager is told when a reload begins and ends, the observer whether it succeeded."""
     notifier = context.notifier
+    source = running.config.source  # as at the start: None means worker.toml if there is one, at each reload
 
     def read() -> Deferred[Config]:
         """In a thread: the files may be on a disk that does not answer."""
-        source = running.config.source
         return deferToThreadPool(reactor, reactor.getThreadPool(), load_again, source, context.directory)
 
     return Reload(running, read, live.apply, runs_shim, notifier.reloading, notifier.ready, observer.reloaded)

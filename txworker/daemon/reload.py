@@ -159,13 +159,13 @@ class Reload:
 
 
 def with_live(running: Config, new: Config) -> Config:
-    """The running configuration with those values of the new one that can change live."""
+    """The running configuration with those values of the new one that can change live; and its source."""
     server = running.grpc_server
     if _certificates_can_change(running, new):
         server = replace(server, **{key: getattr(new.grpc_server, key) for key in _CERTIFICATES})
     jobs = replace(running.jobs, **{key: getattr(new.jobs, key) for key in _LIVE_JOBS})
     log = replace(running.log, **{key: getattr(new.log, key) for key in _LIVE_LOG})
-    return replace(running, grpc_server=server, jobs=jobs, log=log)
+    return replace(running, grpc_server=server, jobs=jobs, log=log, source=new.source)
 
 
 def changes(running: Config, new: Config) -> list[Change]:
