@@ -9,6 +9,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from txworker.linux.clock import boot_seconds
 from txworker.linux.wait import Exit
 from txworker.shim.held_job import HeldJob
 from txworker.shim.spawn_thread import Result
@@ -35,6 +36,16 @@ class EndTests(SynchronousTestCase):
         self.assertEqual([SIGHUP, SIGTERM, SIGCONT], self.ended_by(terminal=[5, 9]))
 
 
+class ExitTests(SynchronousTestCase):
+    def test_time(self) -> None:
+        """The time of the exit is by the job's own clock, which no step of the wall clock moves."""
+        job = HeldJob(Result({**REQUEST, "ahead": 1000.0}, 77), {})
+        job.exited(Exit(os.CLD_EXITED, 0, 0.0, 0.0, 0))
+        record = job.exit_record()
+        assert record is not None
+        self.assertTrue(job.started_wall <= record["at"] <= boot_seconds() + 1000.0)
+
+
 class CgroupTests(SynchronousTestCase):
     """A directory stands for the cgroup: rmdir(2) refuses both while something is in them."""
 
@@ -45,8 +56,7 @@ class CgroupTests(SynchronousTestCase):
     def removed(self, cgroup: Path | None) -> bool:
         """What is told of the cgroup of a job that exits."""
         job = HeldJob(Result({**REQUEST, "cgroup": cgroup and str(cgroup)}, 77), {})
-        job.exit = Exit(os.CLD_EXITED, 0, 0.0, 0.0, 0)
-        job.remove_cgroup()
+        job.exited(Exit(os.CLD_EXITED, 0, 0.0, 0.0, 0))
         record = job.exit_record()
         assert record is not None
         return bool(record["cgroup_removed"])

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
+from txworker.linux.clock import boot_seconds
 from txworker.linux.wait import Exit
 from txworker.shim.events import Events
 from txworker.shim.feeding import Feeding
@@ -27,7 +28,8 @@ _KEPT = ("grace", "cgroup", "separate_stderr", "max_output", "quiet", "terminal"
 
 class HeldJob:
     """
-    Times are in seconds of the monotonic clock, except for wall times.
+    Times are in seconds of the monotonic clock, except for wall times, which are by the job's own clock: `ahead` plus
+    the clock since boot, which no step of the wall clock moves.
 
     pipes: the read ends by the job's descriptors, 1 and 2. terminal: None: it has none. stdin: what feeds its standard
     input; None: it has none, or got all of it. reason: why it is being ended. kill_at: when KILL is due.
@@ -53,6 +55,7 @@ class HeldJob:
         self.stdin = stdin
         self.pidfd = -1
         self.started_wall = result.wall_time
+        self._ahead: float = request["ahead"]
         self.timeout_at: float | None = None if request["timeout"] is None else now + request["timeout"]
         self.last_output = now
         self.recorded_bytes = 0
@@ -95,8 +98,9 @@ class HeldJob:
             with suppress(OSError), open(f"{self.request['cgroup']}/cgroup.kill", "w") as file:
                 file.write("1")
 
-    def remove_cgroup(self) -> None:
+    def exited(self, exit: Exit) -> None:
         """It has exited: remove its cgroup. If another process is in it, the worker does so when that has ended."""
+        self.exit, self.exit_wall = exit, boot_seconds() + self._ahead
         if self.request["cgroup"]:
             with suppress(OSError):
                 os.rmdir(self.request["cgroup"])

@@ -291,11 +291,10 @@ class Loop:
         self._events.watch(job.pidfd, lambda: self._exited(job))
 
     def _exited(self, job: HeldJob) -> None:
-        job.exit = exit_of(job.pid)
-        if job.exit is None:
+        exit = exit_of(job.pid)
+        if exit is None:
             return
-        job.exit_wall = time.time()
-        job.remove_cgroup()
+        job.exited(exit)
         self._close_pidfd(job)
         if job.terminal is not None:
             job.terminal.leader_exited()

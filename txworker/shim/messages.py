@@ -33,8 +33,8 @@ descriptor: the socket for `spawn`, unless the protocols differ |
 | started | job, pid, stdin, at (`ahead` of its spawn plus the clock since boot); descriptors: of its pipes, to read |
 | fed | job, stdin: what was fed is in the pipe, so further bytes may be sent; or stdin is closed |
 | failed | job, errno, step: there is no process |
-| exited | job, and how (exit_code or signal, core_dumped, at, user_cpu, system_cpu, max_rss_bytes, cgroup_removed:
-nothing else was in it) |
+| exited | job, and how (exit_code or signal, core_dumped, at: as in `started`, user_cpu, system_cpu, max_rss_bytes,
+cgroup_removed: nothing else was in it) |
 
 `stdin`, also in the record of a job, is null if the job was not started with feed, else: taken (how many bytes of
 `feed` are in the pipe, or wait for room in it), busy (some wait: send no more now), open.
