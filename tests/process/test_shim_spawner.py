@@ -124,6 +124,7 @@ class SpawnerTests(SynchronousTestCase):
             "quiet": 8.0,
             "grace": 9.0,
             "max_output": 10,
+            "keep": False,
         }
         self.assertEqual((expected, []), (start.message, start.descriptors))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from signal import SIGCONT, SIGHUP, SIGTERM
+from signal import SIGCONT, SIGHUP, SIGKILL, SIGTERM
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -34,6 +34,36 @@ class EndTests(SynchronousTestCase):
         """TERM, and CONT for a stopped process; a job with a terminal gets HUP first, because shells ignore TERM."""
         self.assertEqual([SIGTERM, SIGCONT], self.ended_by())
         self.assertEqual([SIGHUP, SIGTERM, SIGCONT], self.ended_by(terminal=[5, 9]))
+
+
+class KillTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.cgroup = Path(self.mktemp())
+        self.cgroup.mkdir()
+        self.kill = self.cgroup / "cgroup.kill"
+        self.kill.touch()
+        self.signals: list[int] = []
+        self.patch(os, "killpg", lambda pid, number: self.signals.append(number))
+
+    def killed(self, exited: bool, **more: Any) -> tuple[list[int], str]:
+        """What a job gets when its grace period is over."""
+        job = HeldJob(Result({**REQUEST, "cgroup": str(self.cgroup), **more}, 77), {})
+        job.kill_at = 0.0
+        if exited:
+            job.exited(Exit(os.CLD_EXITED, 0, 0.0, 0.0, 0))
+        job.kill()
+        self.assertIsNone(job.kill_at)
+        return self.signals, self.kill.read_text()
+
+    def test_all(self) -> None:
+        """KILL goes to the process group and the cgroup, also to what a job that has exited left there."""
+        self.assertEqual(([SIGKILL], "1"), self.killed(exited=False))
+        self.assertEqual(([SIGKILL, SIGKILL], "1"), self.killed(exited=True))
+
+    def test_keep(self) -> None:
+        """Leftovers that are kept are spared, as by a worker: those of the group too once the leader has exited."""
+        self.assertEqual(([SIGKILL], ""), self.killed(exited=False, keep=True))
+        self.assertEqual(([SIGKILL], ""), self.killed(exited=True, keep=True))
 
 
 class ExitTests(SynchronousTestCase):

@@ -135,7 +135,6 @@ class Launcher:
         self, job_id: str, spec: JobSpec, output: OutputWriter, listener: Listener, cgroup: JobCgroup | None
     ) -> JobProcess:
         defaults = self._defaults
-        keep = spec.leftovers == "keep" if spec.leftovers else defaults.keep_leftovers
         limits = TimeLimits(
             defaults.grace_seconds,
             defaults.drain_seconds,
@@ -143,7 +142,7 @@ class Launcher:
             spec.quiet_timeout_seconds,
             spec.lease_seconds,
         )
-        leftovers = JobLeftovers(job_id, self.scan, cgroup, keep)
+        leftovers = JobLeftovers(job_id, self.scan, cgroup, self._keeps_leftovers(spec))
         return JobProcess(job_id, output, listener, self._clock, limits, leftovers, spec.tty)
 
     async def _start(
@@ -183,4 +182,8 @@ class Launcher:
             grace_seconds=self._defaults.grace_seconds,
             max_output=spec.limits.max_output_bytes,
             feed=spec.feed,
+            keep_leftovers=self._keeps_leftovers(spec),
         )
+
+    def _keeps_leftovers(self, spec: JobSpec) -> bool:
+        return spec.leftovers == "keep" if spec.leftovers else self._defaults.keep_leftovers

@@ -163,6 +163,7 @@ class ShimSpawner:
             "quiet": options.quiet_seconds,
             "grace": options.grace_seconds,
             "max_output": options.max_output,
+            "keep": options.keep_leftovers,
         }
 
     def _environment(self, env: Mapping[str, str] | None) -> tuple[dict[str, str], bool]:

@@ -17,6 +17,7 @@ class SpawnOptions:
     timeout_seconds, quiet_seconds: None: no such limit.
     max_output: bytes, 0: no ceiling.
     feed: its stdin stays open for further bytes.
+    keep_leftovers: what it leaves behind is not ended.
     ahead: seconds by which the job's clock is ahead of the clock since boot.
     terminal: rows and columns of its pseudo-terminal; None: it has none.
     """
@@ -35,6 +36,7 @@ class SpawnOptions:
     ahead: float = 0.0
     terminal: tuple[int, int] | None = None
     feed: bool = False
+    keep_leftovers: bool = False
 
 
 DEFAULT_OPTIONS = SpawnOptions("")

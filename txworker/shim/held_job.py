@@ -47,6 +47,7 @@ class HeldJob:
         request = result.request
         now = time.monotonic()
         self.request = {name: request[name] for name in _KEPT}
+        self._keeps_leftovers: bool = request.get("keep", False)  # an older worker does not send it
         self.id: str = request["job"]
         self.pid = result.pid
         self.ticks = result.ticks
@@ -91,10 +92,12 @@ class HeldJob:
         self.signal_group(signal.SIGCONT)
 
     def kill(self) -> None:
-        """KILL its process group and its cgroup."""
+        """KILL its process group and its cgroup; nothing that is left behind and kept."""
         self.kill_at = None
+        if self._keeps_leftovers and self.exit is not None:
+            return
         self.signal_group(signal.SIGKILL)
-        if self.request["cgroup"]:
+        if self.request["cgroup"] and not self._keeps_leftovers:
             with suppress(OSError), open(f"{self.request['cgroup']}/cgroup.kill", "w") as file:
                 file.write("1")
 

@@ -14,7 +14,7 @@ says of a job may come before its `started`.
 | listen | descriptors: a bound socket, where workers connect from now on, and the state directory, where its name is |
 | pipes | descriptors: the memfd of the owners and the read ends of the worker's intermediate pipes |
 | more | the worker has received a batch of jobs: send the next one |
-| spawn | job, and how to start it; descriptor: a memfd with its stdin, if `stdin` |
+| spawn | job, how to start it, and what to enforce without a worker; descriptor: a memfd with its stdin, if `stdin` |
 | feed | job, end (close its stdin then); descriptor: a memfd with further bytes of its stdin, unless there are none |
 | recall | answer `recalled` to each start that waits behind one that hangs |
 | enforce | job, and what to do while no worker is connected: reason, kill_at |
