@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from google.protobuf.duration_pb2 import Duration
 
 from tests.support.daemon import Daemon, wait_until
 from tests.support.named_processes import alive, end
@@ -83,6 +84,25 @@ def test_kept_beside_what_is_taken_over(a_daemon: Callable[..., Daemon]) -> None
         end(name)
         if again is not None:
             again.close()
+
+
+@pytest.mark.slow
+def test_kept_in_a_stop(a_daemon: Callable[..., Daemon]) -> None:
+    """A worker is killed while it stops two jobs: the shim ends what one has left behind, and spares what is kept."""
+    daemon = a_daemon()
+    names = {leftovers: f"stopped-{os.getpid()}-{leftovers}" for leftovers in ("keep", "end")}
+    try:
+        for leftovers, name in names.items():
+            left = f"""bash -c 'trap "" TERM; echo up; while :; do sleep 0.1; done' {name}"""
+            job_id = daemon.bash(f"trap 'exit 0' TERM; {left} & wait", leftovers=leftovers)
+            wait_until(lambda job_id=job_id: daemon.raw(job_id, noFollow=True))  # type: ignore[misc]
+            daemon.stub.StopJob(pb.StopJobReq(jobID=job_id, grace=Duration(seconds=1)))
+        daemon.stop(signal.SIGKILL)
+        wait_until(lambda: not alive(names["end"]))
+        assert alive(names["keep"])
+    finally:
+        for name in names.values():
+            end(name)
 
 
 def test_kept_within_its_limit(daemon: Daemon) -> None:
