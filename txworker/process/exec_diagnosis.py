@@ -1,8 +1,9 @@
 """
 Why a user may not execute a file or enter a directory, where the kernel says no more than EACCES.
 
-It reads the disk, after a launch has failed. Where jobs run as another user it goes by the mode bits: access control
-lists and security modules are not considered, and then the answer is only what the kernel said.
+It reads the disk, after a launch has failed, in the reactor: so it looks at a limited number of names.
+Where jobs run as another user it goes by the mode bits: access control lists and security modules are not considered,
+and then the answer is only what the kernel said.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from txworker.jobs.errors import shown
 
 _FIRST_LINE_BYTES = 256
 _ELF = b"\x7fELF"
+_MOST_PARTS = 64
+"""Of one path that are looked at: the kernel walks down to each from the root, and a path may have 2,000 of them."""
+
 _LINKS = 4
 """How many interpreters may be scripts themselves (the kernel's BINPRM_MAX_RECURSION)."""
 
@@ -117,7 +121,7 @@ def _of_interpreter(found: str) -> str:
 
 
 def _executing(path: str, subject: Subject) -> str:
-    for name in dict.fromkeys((path, os.path.realpath(path))):
+    for name in dict.fromkeys((path, real_path(path))):
         closed = _closed(os.path.dirname(name), subject)
         if closed:
             return f"{subject} may not enter {shown(closed)}"
@@ -144,12 +148,29 @@ def _closed(directory: str, subject: Subject) -> str:
 
 def _above(directory: str) -> Iterator[str]:
     """The root and each directory down to that one; then those of the real path, if links make it another one."""
-    for path in dict.fromkeys((os.path.abspath(directory), os.path.realpath(directory))):
+    for path in dict.fromkeys((os.path.abspath(directory), real_path(directory))):
         yield "/"
         parent = ""
-        for part in path.strip("/").split("/"):
+        for part in path.strip("/").split("/")[:_MOST_PARTS]:
             parent = f"{parent}/{part}"
             yield parent
+
+
+def real_path(path: str) -> str:
+    """As os.path.realpath(), but the path itself when more than _MOST_PARTS names and links would have to be read."""
+    done, left = "/", os.path.join(os.getcwd(), path).split("/")[::-1]
+    for _ in range(_MOST_PARTS):
+        if not left:
+            return done
+        here = os.path.normpath(os.path.join(done, left.pop()))
+        try:
+            target = os.readlink(here)
+        except OSError:  # no link, or not to be read
+            done = here
+        else:
+            left.extend(target.split("/")[::-1])
+            done = "/" if target.startswith("/") else done
+    return path
 
 
 def _interpreters(path: str, directory: str) -> Iterator[str]:
@@ -181,7 +202,7 @@ def _flags(path: str) -> int:
 
 
 def _mount_point(path: str) -> str:
-    point = os.path.realpath(path)
+    point = real_path(path)
     while not os.path.ismount(point):
         point = os.path.dirname(point)
     return point
