@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +15,8 @@ from pathlib import Path
 import grpc
 import pytest
 
-from tests.support.daemon import LIMIT, Daemon, cannot_start, end_shim, wait_until
+from tests.support.daemon import LIMIT, TWISTD_COMMAND, Daemon, cannot_start, end_shim, wait_until
+from tests.support.other_users import a_python
 from txworker.config import ConfigError, load
 from txworker.pb import worker_pb2 as pb
 
@@ -120,6 +122,23 @@ def test_safe(place: Path) -> None:
     finally:
         worker.close()
         end_shim(place / "tmp" / "state")
+
+
+def test_root_that_becomes_another_user(place: Path) -> None:
+    """A worker that twistd makes another user's (--uid) works in the directories of that user."""
+    if a_python(NOBODY) != sys.executable:
+        pytest.skip("the other user cannot read this Python's modules")
+    jobs = place / "jobs"
+    jobs.mkdir()
+    os.chown(jobs, NOBODY, NOBODY)
+    text = f'[jobs]\ndirectory = "/"\noutput_directory = "{jobs}/output"\nstate_directory = "{jobs}/state"\n'
+    worker = Daemon(place, text, twistd=[*TWISTD_COMMAND, "--uid", str(NOBODY)])
+    try:
+        assert worker.raw(worker.bash("id -u")) == b"65534\n"
+        assert worker.stop() == 0
+    finally:
+        worker.close()
+        end_shim(jobs / "state")
 
 
 def anothers_file(path: Path) -> None:
