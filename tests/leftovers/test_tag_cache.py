@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+from unittest import mock
+
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.process_table import FakeProcessTable
 from txworker.leftovers.attribution import JobLeader
-from txworker.leftovers.tag_cache import UNTAGGED_AFTER_SECONDS, UNTAGGED_SECONDS, TagCache, Untagged
+from txworker.leftovers.tag_cache import MOST_UNTAGGED, UNTAGGED_AFTER_SECONDS, UNTAGGED_SECONDS, TagCache, Untagged
 from txworker.leftovers.tags import Tag, rlimit_tag_for
 
 SHIM = 50
@@ -108,6 +111,25 @@ class UntaggedTests(SynchronousTestCase):
         self.clock.advance(UNTAGGED_AFTER_SECONDS)
         self.untagged.saw(self.one)
         self.assertKnown(True)
+
+    def test_limited(self) -> None:
+        """However many orphans there are, they do not use up the descriptors."""
+        orphans = [self.table.add(pid) for pid in range(10_000, 10_000 + MOST_UNTAGGED + 5)]
+        for _ in range(2):
+            for process in orphans:
+                self.untagged.saw(process)
+            self.clock.advance(UNTAGGED_AFTER_SECONDS)
+        self.assertEqual(MOST_UNTAGGED, self.table.watches)
+        self.table.exits(orphans[0].pid, zombie=True)
+        self.assertIsNone(self.untagged.get(orphans[0].pid))
+        self.untagged.saw(orphans[-1])
+        self.assertIs(orphans[-1], self.untagged.get(orphans[-1].pid))
+
+    def test_no_descriptor(self) -> None:
+        """Where no descriptor is left a process is read again in each scan, and the scan goes on."""
+        self.patch(self.table, "watch_exit", mock.Mock(side_effect=OSError(errno.EMFILE, "no")))
+        self.see_twice()
+        self.assertKnown(False)
 
     def test_another_with_its_pid(self) -> None:
         """Another process with that pid has to be seen twice, too."""

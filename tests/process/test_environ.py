@@ -43,6 +43,7 @@ class BaseTests(SynchronousTestCase):
         """When jobs run as another user, variables about the worker's user are left out too."""
         started = {"A": "1", "MAIL": "m", "USERNAME": "root", "SESSION_MANAGER": "s"}
         started |= dict.fromkeys(("XDG_X", "DBUS_X", "SUDO_X", "SSH_X", "PULSE_X"), "x")
+        started |= dict.fromkeys(("OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY"), "secret")
         self.assertEqual(
             {"A": "1", "HOME": "/home/other", "USER": "other", "LOGNAME": "other", "SHELL": "/bin/sh", "PWD": "/"},
             base_environment(started, "/", OTHER),

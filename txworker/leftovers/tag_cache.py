@@ -22,6 +22,10 @@ UNTAGGED_SECONDS = 5.0
 """Then its tags are read again: an exec may have changed them."""
 
 
+MOST_UNTAGGED = 1_000
+"""Orphans that are known to be untagged: each needs a descriptor. Others are read in every scan."""
+
+
 class Untagged:
     """
     Orphans that carry no job's tag. They are read twice, and then only asked whether they have exited.
@@ -57,8 +61,10 @@ class Untagged:
         if before.start != process.start:
             since = now
         self._seen[process.pid] = (process, since)
-        if now - since >= UNTAGGED_AFTER_SECONDS and process.pid not in self._known:
-            with suppress(ProcessLookupError):
+        if now - since < UNTAGGED_AFTER_SECONDS or process.pid in self._known:
+            return
+        if len(self._known) < MOST_UNTAGGED:
+            with suppress(OSError):  # it has exited, or there is no descriptor: then it is read in every scan
                 self._known[process.pid] = (now + UNTAGGED_SECONDS, self._table.watch_exit(process.pid))
 
     def forget(self, pid: int) -> None:

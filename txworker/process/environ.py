@@ -93,6 +93,13 @@ def environment_as_started(path: str = "/proc/self/environ") -> dict[str, str]:
     return found or dict(os.environ)
 
 
+def _is_of_a_user(name: str) -> bool:
+    """It is about the user who started the worker, or is a secret of that user: a key for the collector of traces."""
+    if name.startswith("OTEL_EXPORTER_"):
+        return name.endswith(("_HEADERS", "_CLIENT_KEY"))
+    return name in _OF_A_USER or name.startswith(_OF_A_USERS_SESSION)
+
+
 def base_environment(
     started: Mapping[str, str], directory: str, account: pwd.struct_passwd | None = None
 ) -> dict[str, str]:
@@ -104,11 +111,7 @@ def base_environment(
     """
     base = {name: value for name, value in started.items() if name not in _OF_THE_WORKER}
     if account is not None and account.pw_uid != os.getuid():
-        base = {
-            name: value
-            for name, value in base.items()
-            if name not in _OF_A_USER and not name.startswith(_OF_A_USERS_SESSION)
-        }
+        base = {name: value for name, value in base.items() if not _is_of_a_user(name)}
     if account is not None:
         shell = account.pw_shell or "/bin/sh"
         base |= {"HOME": account.pw_dir, "USER": account.pw_name, "LOGNAME": account.pw_name, "SHELL": shell}

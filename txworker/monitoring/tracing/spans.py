@@ -1,7 +1,8 @@
 """
 The spans of calls and of jobs. A job's span is a child of the call that started the job.
 
-Only times, names and outcomes become attributes: never arguments, environment or output.
+Only times, names and outcomes become attributes: never arguments, environment or output. A refused
+call has the sentence of its refusal.
 """
 
 from __future__ import annotations
