@@ -19,11 +19,8 @@ from txworker.jobs.held_process import HeldProcess
 from txworker.ports import NO_OBSERVER, Listener, Observer, OutputWriter, Stdin, World
 from txworker.worker.catalog import Catalog
 from txworker.worker.policy import Policy
-from txworker.worker.takeover import ShimJobs, decide
+from txworker.worker.takeover import RunsOn, ShimJobs, decide
 from txworker.worker.worker import Worker
-
-UNWATCHABLE = 666
-"""The pid of a held process whose pipes cannot be watched, so that it cannot be taken over."""
 
 
 class FakeTransport:
@@ -126,10 +123,11 @@ class FakeOutput:
 
 @dataclass
 class FakeOutputDirectory:
-    """Creates and keeps outputs in memory. create() raises `refusal` when it is set."""
+    """Creates and keeps outputs in memory. create() raises `refusal`, resume() `unreadable`, when they are set."""
 
     by_job: dict[str, FakeOutput] = field(default_factory=dict)
     refusal: OSError | None = None
+    unreadable: OSError | None = None
 
     def create(self, job_id: str, separate_stderr: bool, max_bytes: int) -> FakeOutput:
         if self.refusal is not None:
@@ -152,6 +150,8 @@ class FakeOutputDirectory:
     def resume(
         self, job_id: str, separate_stderr: bool, max_bytes: int, lost: Sequence[int], discarded: Sequence[int]
     ) -> FakeOutput:
+        if self.unreadable is not None:
+            raise self.unreadable
         return self.by_job.setdefault(job_id, FakeOutput())
 
     def recover(self, job_id: str, separate_stderr: bool) -> int:
@@ -223,7 +223,7 @@ class FakeRunning:
 class FakeLauncher:
     """
     Starts nothing and records its calls. check() raises `impossible`, launch() raises `refusal`, when they are set;
-    launch() waits for `slow` first.
+    launch() waits for `slow` first. take_over() raises `unwatchable` when it is set.
     """
 
     slow: Deferred[None] | None = None
@@ -231,6 +231,7 @@ class FakeLauncher:
     specs: dict[str, JobSpec] = field(default_factory=dict)
     refusal: TxWorkerError | None = None
     impossible: TxWorkerError | None = None
+    unwatchable: OSError | None = None
 
     def check(self, spec: JobSpec) -> None:
         if self.impossible is not None:
@@ -257,20 +258,21 @@ class FakeLauncher:
     def take_over(
         self, job_id: str, spec: JobSpec, output: OutputWriter, listener: Listener, held: HeldProcess
     ) -> FakeRunning:
-        if held.pid == UNWATCHABLE:
-            raise OSError(24, "Too many open files")
+        if self.unwatchable is not None:
+            raise self.unwatchable
         self.running[job_id] = FakeRunning(held.pid, listener)
         return self.running[job_id]
 
 
 @dataclass
 class WorkerFixture:
-    """A worker and the fakes around it. Job ids are job-1, job-2 …"""
+    """A worker and the fakes around it. Job ids are job-1, job-2 … untaken: what could not be taken over."""
 
     worker: Worker
     launcher: FakeLauncher
     outputs: FakeOutputDirectory
     store: MemoryStore
+    untaken: list[HeldProcess] = field(default_factory=list)
 
     @property
     def catalog(self) -> Catalog:
@@ -280,7 +282,11 @@ class WorkerFixture:
     def take_over(self, *held: HeldProcess, text: str = "lost: testing") -> tuple[int, int]:
         """Take over an earlier worker's jobs, of which the shim holds these. Returns how many run on and are lost."""
         shim = ShimJobs({one.job_id: one for one in held})
-        return self.worker.take_over(decide(self.store.unfinished(), shim, text))
+        return self.worker.take_over(decide(self.store.unfinished(), shim, text), self._end_untaken)
+
+    def _end_untaken(self, one: RunsOn) -> str:
+        self.untaken.append(one.held)
+        return "process 7 still runs"
 
 
 def worker_fixture(

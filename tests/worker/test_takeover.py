@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
@@ -9,11 +10,12 @@ from typing import Any
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.support.fakes import UNWATCHABLE, WorkerFixture, worker_fixture
+from tests.support.fakes import WorkerFixture, worker_fixture
 from tests.support.memory_store import MemoryStore
 from tests.support.observer import RecordingObserver
 from txworker.jobs import EndReason, Exit, Job, JobSpec, JobState, Query
 from txworker.jobs.errors import (
+    OutOfResources,
     StoreFull,
     WorkerStopping,
 )
@@ -253,7 +255,7 @@ class TakeOverTests(SynchronousTestCase):
         after = worker_fixture(store=self.store)
         after.outputs.create(self.job.id, False, 0)
         takeover = decide(self.store.unfinished(), ShimJobs(complete=True), "lost: testing")
-        self.assertEqual((0, 0), after.worker.take_over(takeover))
+        self.assertEqual((0, 0), after.worker.take_over(takeover, lambda one: ""))
         self.assertEqual(({}, {}), (self.store.kept, after.outputs.by_job))
 
     def test_never_started_and_disk_broken(self) -> None:
@@ -263,18 +265,41 @@ class TakeOverTests(SynchronousTestCase):
         self.patch(after.outputs, "remove", self._refuse)
         takeover = decide(self.store.unfinished(), ShimJobs(complete=True), "lost: testing")
         with capturedLogs() as logs:
-            after.worker.take_over(takeover)
+            after.worker.take_over(takeover, lambda one: "")
         self.assertEqual({}, self.store.kept)
         self.assertIn("Input/output error", "".join(formatEvent(event) for event in logs))
 
     def _refuse(self, job_ids: Iterable[str]) -> None:
         raise OSError(5, "Input/output error")
 
-    def test_unusable_pipes(self) -> None:
-        """A job whose pipes cannot be watched is lost."""
+    def test_cannot_be_taken_over(self) -> None:
+        """A job that cannot be taken over is ended, and then lost, with a sentence that says why."""
         after = worker_fixture(store=self.store)
-        self.assertEqual((0, 1), after.take_over(held(self.job, pid=UNWATCHABLE)))
-        self.assertEqual(JobState.LOST, after.catalog.get(self.job.id).state)
+        after.outputs.unreadable = OSError(5, "Input/output error")
+        process = held(self.job)
+        self.assertEqual((0, 1), after.take_over(process))
+        self.assertEqual([process], after.untaken)
+        lost = after.catalog.get(self.job.id)
+        text = "lost: it could not be taken over (Input/output error), so it was ended; process 7 still runs"
+        self.assertEqual((JobState.LOST, text, True), (lost.state, lost.error_text, lost.output_truncated))
+
+    def test_output_of_one_that_is_not_taken_over(self) -> None:
+        """When its pipes cannot be watched, its output is closed, and kept."""
+        after = worker_fixture(store=self.store)
+        after.launcher.unwatchable = OSError(1, "Operation not permitted")
+        self.assertEqual((0, 1), after.take_over(held(self.job)))
+        output = after.outputs.by_job[self.job.id]
+        self.assertEqual((True, False), (output.closed, output.discarded))
+
+    def test_scarce(self) -> None:
+        """While the machine lacks descriptors or memory, no job is ended for it: the takeover is refused."""
+        for number in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC):
+            after = worker_fixture(store=self.store)
+            after.launcher.unwatchable = OSError(number, "none left")
+            with self.assertRaisesRegex(OutOfResources, f"job {self.job.id} cannot be taken over: none left"):
+                after.take_over(held(self.job))
+            self.assertEqual([], after.untaken)
+            self.assertEqual(JobState.RUNNING, self.store.kept[self.job.id].state)
 
 
 class ShimLostTests(SynchronousTestCase):

@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
+from dataclasses import replace
 from signal import SIGKILL
 from typing import Any
 
@@ -18,9 +19,10 @@ from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
 
 from txworker.base.logs import Logger
+from txworker.daemon.directories import NotUsable
 from txworker.daemon.processes import Processes
 from txworker.jobs import Job
-from txworker.jobs.errors import StoreBroken
+from txworker.jobs.errors import OutOfResources, StoreBroken
 from txworker.jobs.held_process import HeldProcess
 from txworker.leftovers.recorded_jobs import RecordedJob
 from txworker.leftovers.recovery import end_lost_jobs
@@ -36,7 +38,7 @@ from txworker.store.jobs import JobStore
 from txworker.store.lease import Heartbeat, Lease
 from txworker.worker.readiness import SHIM, Readiness
 from txworker.worker.recovery import lost_text
-from txworker.worker.takeover import decide, without_shim
+from txworker.worker.takeover import RunsOn, decide, without_shim
 from txworker.worker.worker import Worker
 
 _log = Logger()
@@ -74,6 +76,7 @@ def take_over_jobs(
 
     Raises:
         Unusable: the result cannot be written, because the disk is full or broken.
+        NotUsable: the machine lacks what the takeover needs; the shim keeps the jobs.
     """
     lease = store.lease
     unfinished, shim = store.unfinished(), processes.shim_jobs
@@ -84,9 +87,15 @@ def take_over_jobs(
         unended = _end_processes(without_shim(unfinished, shim), store, outputs, processes, kept, observer)
     takeover = decide(unfinished, shim, _lost_text(lease.before, lease.rebooted), unended)
     for held in takeover.release:
-        _release(held, store, processes, kept)
+        release_held(held, store, processes, kept)
+
+    def end(one: RunsOn) -> str:
+        return end_untaken(one, processes, kept, observer)
+
     try:
-        taken, lost = worker.take_over(takeover, _now_for(lease))
+        taken, lost = worker.take_over(takeover, end, _now_for(lease))
+    except OutOfResources as error:
+        raise NotUsable(f"{error}; the jobs of the worker before this one run on") from error
     except StoreBroken as error:
         raise Unusable(f"what became of an earlier worker's jobs cannot be written down: {error}") from error
     if taken:
@@ -149,16 +158,37 @@ class ShimLoss:
         await self._worker.shim_lost([job.id for job in jobs], text, _unended(jobs, left))
 
 
-def _release(held: HeldProcess, store: JobStore, processes: Processes, kept: KeptLeftovers) -> None:
+def release_held(held: HeldProcess, store: JobStore, processes: Processes, kept: KeptLeftovers) -> None:
     """
     Of a finished job the earlier worker died before it could release it. A job that the store does not know was lost
-    with a damaged store; its process group is killed.
+    with a damaged store; its process group is killed, as is that of a finished job that runs.
     """
-    if store.get(held.job_id) is None:
-        text = "Job {job_id}, pid {pid}, is not in the store; its process group is killed."
-        _log.warn(text, job_id=held.job_id, pid=held.pid)
+    known = store.get(held.job_id) is not None
+    if not known or held.exit is None:
+        text = "Job {job_id}, pid {pid}, {why}; its process group is killed."
+        why = "still runs, although its end is in the store" if known else "is not in the store"
+        _log.warn(text, job_id=held.job_id, pid=held.pid, why=why)
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(held.pid, SIGKILL)
+    _hand_back(held, processes, kept)
+
+
+def end_untaken(one: RunsOn, processes: Processes, kept: KeptLeftovers, observer: Observer) -> str:
+    """
+    End all processes of a job that cannot be taken over, and let the shim forget it; which could not be ended, and why.
+
+    The shim has not reaped its process, so the pid is certain. Blocks as end_lost_jobs() does.
+    """
+    job, held = one.job, one.held
+    left: list[Process] = []
+    dead = RecordedJob(job.id, held.pid, held.ticks)
+    ended = end_lost_jobs([dead], lambda tag: False, boot_ticks(), left) + processes.end_stale([job.id], "", kept)
+    _tell_of_ended(ended, observer)
+    _hand_back(held, processes, kept)
+    return _unended([replace(job, pid=held.pid)], left).get(job.id, "")
+
+
+def _hand_back(held: HeldProcess, processes: Processes, kept: KeptLeftovers) -> None:
     for pipe in held.pipes:
         os.close(pipe)
     processes.release(held.job_id, keep=kept(held.job_id))

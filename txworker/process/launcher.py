@@ -123,12 +123,16 @@ class Launcher:
         The process that an earlier worker started; it runs, or has exited since.
 
         Raises:
-            OSError: its pipes cannot be watched.
+            OSError: its pipes cannot be watched; they stay the caller's.
         """
         cgroup = None if self._cgroups is None else self._cgroups.of(job_id, held.cgroup)
         process = self._process(job_id, spec, output, listener, cgroup)
         process.resume_limits(held)
-        self._spawner.adopt(process, job_id, held.pid, held.pipes, held.stdin)
+        try:
+            self._spawner.adopt(process, job_id, held.pid, held.pipes, held.stdin)
+        except BaseException:
+            process.launch_failed()
+            raise
         return process
 
     def _process(

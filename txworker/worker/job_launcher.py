@@ -49,11 +49,15 @@ class JobLauncher:
         Take over the job's process, which an earlier worker started.
 
         Raises:
-            OSError: its pipes cannot be watched.
+            OSError: its pipes cannot be watched, or its output cannot be read; the process and its pipes are as before.
         """
         output = self.outputs.resume(job.id, job.spec.separate_stderr, held.max_output, held.lost, held.discarded)
         active = ActiveJob(job, output, self.overdue, self.end_blocked, self.ended)
-        active.running = self.launcher.take_over(job.id, job.spec, output, active, held)
+        try:
+            active.running = self.launcher.take_over(job.id, job.spec, output, active, held)
+        except BaseException:
+            output.close()
+            raise
         active.exited_before = held.exited_at
         return active
 

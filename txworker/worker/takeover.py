@@ -7,11 +7,15 @@ shim holds beside these is released.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from txworker.jobs import Job, JobState
 from txworker.jobs.held_process import HeldProcess
+
+SCARCE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC)
+"""What a takeover can lack (ENOSPC: epoll_ctl(2)). The next start may have it, so no job is ended for it."""
 
 
 @dataclass(frozen=True)
@@ -28,19 +32,22 @@ class ShimJobs:
 
 @dataclass(frozen=True)
 class RunsOn:
-    """The shim holds the job's process; lost_text is the job's errorText should its pipes turn out to be unusable."""
+    """The shim holds the job's process."""
 
     job: Job
     held: HeldProcess
-    lost_text: str
 
 
 @dataclass(frozen=True)
 class LostJob:
-    """No process of the job is held, and its exit status is unknown; `text` is its errorText."""
+    """
+    No process of the job is held, and its exit status is unknown; `text` is its errorText. incomplete: output of its is
+    missing.
+    """
 
     job: Job
     text: str
+    incomplete: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,7 +76,7 @@ def decide(
     for job in unfinished:
         held = shim.held.get(job.id)
         if held is not None:
-            run_on.append(RunsOn(job, held, lost_text))
+            run_on.append(RunsOn(job, held))
         elif shim.complete and job.state is JobState.PENDING:
             never_started.append(job)
         else:
@@ -82,6 +89,12 @@ def decide(
 def without_shim(unfinished: Sequence[Job], shim: ShimJobs) -> list[Job]:
     """The unfinished jobs that the shim neither holds nor starts: what is left of them is ended before decide()."""
     return [job for job in unfinished if job.id not in shim.held and job.id not in shim.starting]
+
+
+def untaken(job: Job, error: OSError, problem: str) -> LostJob:
+    """The job could not be taken over, and was ended; problem: which of its processes could not be ended, and why."""
+    text = f"lost: it could not be taken over ({error.strerror or error}), so it was ended"
+    return LostJob(job, joined(text, {job.id: problem}, job.id), incomplete=True)
 
 
 def joined(lost_text: str, unended: Mapping[str, str] | None, job_id: str) -> str:

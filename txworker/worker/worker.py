@@ -40,7 +40,7 @@ from txworker.worker.load import Load
 from txworker.worker.policy import Policy
 from txworker.worker.running_jobs import RunningJobs
 from txworker.worker.submissions import Decisions, Submissions
-from txworker.worker.takeover import LostJob, Takeover, joined
+from txworker.worker.takeover import SCARCE, LostJob, RunsOn, Takeover, joined, untaken
 
 
 class Worker:
@@ -79,43 +79,42 @@ class Worker:
         self.running = RunningJobs(self._active, self._submissions.starting, self.catalog)
         self.load = Load(self._active, self._submissions.starting)
 
-    def take_over(self, takeover: Takeover, now_for: Callable[[Job], float] | None = None) -> tuple[int, int]:
+    def take_over(
+        self, takeover: Takeover, end: Callable[[RunsOn], str], now_for: Callable[[Job], float] | None = None
+    ) -> tuple[int, int]:
         """
         Apply the decision about an earlier worker's unfinished jobs; how many jobs run on, and how many are lost.
 
+        end(job) ends the process of a job that cannot be taken over, and returns what could not be ended, and why.
         now_for(job): the present time on the job's own clock; None: the wall clock's.
 
         Blocks until everything is written. To be called before the reactor runs and before any other method.
 
         Raises:
             StoreBroken: it cannot be written.
+            OutOfResources: the machine lacks what a takeover needs. No job is ended: the shim keeps them.
         """
         now_for = now_for or (lambda job: self._world.now())
         lost = list(takeover.lost)
         taken: list[tuple[ActiveJob, HeldProcess]] = []
         for one in takeover.run_on:
-            active = self._take_over(one.job, one.held, now_for(one.job))
-            if active is not None:
-                taken.append((active, one.held))
-            else:
-                lost.append(LostJob(one.job, one.lost_text))
+            try:
+                taken.append((self._take_over(one.job, one.held, now_for(one.job)), one.held))
+            except OSError as error:  # noqa: PERF203  # one such job must not stop the others
+                lost.append(self._end_untaken(one, error, end))
         for active, held in taken:  # all jobs are known first: a leftover of one could be taken for another's
             self._resume(active, held)
         for lost_job in lost:
-            self._lose(lost_job.job, lost_job.text, now_for(lost_job.job))
+            self._lose(lost_job, now_for(lost_job.job))
         for job in takeover.never_started:
             self._forget_unstarted(job)
         self._store.settle()
         self._feed.start_after(self._revision, [active.job for active in self._active.values()])
         return len(taken), len(lost)
 
-    def _take_over(self, job: Job, held: HeldProcess, now: float) -> ActiveJob | None:
-        """Make the job active; its process is not touched yet. None: it cannot be, and the log says why."""
-        try:
-            active = self._job_launcher.take_over(job, held)
-        except OSError as error:
-            self._log.error("Job {job_id} cannot be taken over: {error}.", job_id=job.id, error=error)
-            return None
+    def _take_over(self, job: Job, held: HeldProcess, now: float) -> ActiveJob:
+        """Make the job active; its process is not touched yet. Raises OSError: it cannot be; nothing has changed."""
+        active = self._job_launcher.take_over(job, held)
         self._active[job.id] = active
         active.ahead = now - self._world.elapsed()
         job = active.job = after(job, TakenOver(), self._next_revision())
@@ -128,6 +127,12 @@ class Worker:
             self._learn(active, EndRequested(held.reason or EndReason.REQUESTED))
         self._log.info("Job {job_id}, pid {pid}, is taken over.", job_id=job.id, pid=held.pid)
         return active
+
+    def _end_untaken(self, one: RunsOn, error: OSError, end: Callable[[RunsOn], str]) -> LostJob:
+        if error.errno in SCARCE:
+            raise OutOfResources(f"job {one.job.id} cannot be taken over: {error.strerror}") from error
+        self._log.error("Job {job_id} cannot be taken over, so it is ended: {error}.", job_id=one.job.id, error=error)
+        return untaken(one.job, error, end(one))
 
     def _resume(self, active: ActiveJob, held: HeldProcess) -> None:
         """Continue a stop that had begun, begin one that was only decided, and handle an exit that came meanwhile."""
@@ -147,9 +152,10 @@ class Worker:
             self._log.warn("Output of job {job_id} cannot be removed: {error}.", job_id=job.id, error=error)
         self._drop(job)
 
-    def _lose(self, job: Job, text: str, now: float) -> None:
+    def _lose(self, lost: LostJob, now: float) -> None:
+        job, text = lost.job, lost.text
         separate = job.spec.separate_stderr
-        damaged = self._outputs.is_damaged(job.id, separate, begun=job.state is not JobState.PENDING)
+        damaged = lost.incomplete or self._outputs.is_damaged(job.id, separate, begun=job.state is not JobState.PENDING)
         output_bytes = self._outputs.recover(job.id, separate)
         stderr_bytes = self._outputs.bytes_of(job.id, True) if separate else None
         fact = Lost(now, text, output_bytes, damaged, self._world.elapsed(), stderr_bytes)
