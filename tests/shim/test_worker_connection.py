@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import resource
 import socket
 import tempfile
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -27,8 +31,13 @@ class WorkerConnectionTests(SynchronousTestCase):
         self.addCleanup(self.events.close)
         self.received: list[Message] = []
         self.lost = 0
+        self.lift = lambda: False
         self.connection = WorkerConnection(
-            self.events, listener, lambda message, descriptors: self.received.append(message), self.lose
+            self.events,
+            listener,
+            lambda message, descriptors: self.received.append(message),
+            self.lose,
+            lambda: self.lift(),
         )
         self.addCleanup(self.connection.close)
 
@@ -51,6 +60,44 @@ class WorkerConnectionTests(SynchronousTestCase):
         self.events.wait(0)
         self.connection.send({"type": "answer"})
         self.assertEqual(([{"type": "hello"}], ({"type": "answer"}, [])), (self.received, worker.receive()))
+
+    @contextlib.contextmanager
+    def no_number_free(self) -> Iterator[Callable[[], bool]]:
+        """Inside no new descriptor can be made, until the yielded function has been called."""
+        before = resource.getrlimit(resource.RLIMIT_NOFILE)
+        os.close(lowest := os.dup(0))
+
+        def lift() -> bool:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+            return True
+
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, before[1]))
+        try:
+            yield lift
+        finally:
+            lift()
+
+    def test_limit_lifted(self) -> None:
+        """A worker that comes when no number is free, because a child is being started, lifts the limit."""
+        worker = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.addCleanup(worker.close)
+        worker.connect(self.path)
+        with self.no_number_free() as self.lift:
+            self.events.wait(0)
+            self.assertTrue(self.connection.is_open)
+
+    def test_no_number_free(self) -> None:
+        """When no number is free at all, a worker waits until there is one."""
+        rests: list[float] = []
+        self.patch(time, "sleep", rests.append)
+        worker = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.addCleanup(worker.close)
+        worker.connect(self.path)
+        with self.no_number_free():
+            self.events.wait(0)
+        self.assertEqual((False, 1), (self.connection.is_open, len(rests)))
+        self.events.wait(0)
+        self.assertTrue(self.connection.is_open)
 
     def test_newest_counts(self) -> None:
         """A second worker replaces the first, whose connection is closed."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 import os
 from collections import ChainMap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from txworker.linux.executables import find_executable
 
@@ -40,38 +40,38 @@ class PosixSpawn:
         self._actions = _Actions()
         self._base = _BaseEnvironment({})
 
-    def __call__(
+    def prepared(
         self,
         argv: Sequence[str],
         environment: Mapping[str, str],
         directory: str | None,
         descriptors: Mapping[int, int],
-    ) -> int:
+    ) -> Callable[[], int]:
         """
-        Returns the pid of the child, which the caller reaps. descriptors maps the child's 0, 1 and 2 to this process's.
+        Everything but the start itself, which is made by a call of the result, before the next prepared(). That returns
+        the pid of the child, which the caller reaps. descriptors maps the child's 0, 1 and 2 to this process's.
 
         Raises:
-            OSError: chdir failed (`filename` is the directory), or exec; there is no child.
+            OSError: chdir failed (`filename` is the directory), or exec; there is no child. Also from the start.
         """
-        executable = find_executable(argv[0], environment, directory)
-        return self._run(executable, argv, environment, directory, self._actions.get(directory, descriptors))
-
-    def _run(
-        self, executable: str, argv: Sequence[str], environment: Mapping[str, str], directory: str | None, actions: Any
-    ) -> int:
         pid = ctypes.c_int()
-        error = self._spawn(
+        arguments = (
             ctypes.byref(pid),
-            os.fsencode(executable),
-            actions,
+            os.fsencode(find_executable(argv[0], environment, directory)),
+            self._actions.get(directory, descriptors),
             self._attributes,
             _strings([os.fsencode(word) for word in argv]),
             self._entries(environment),
         )
-        if error and directory is not None and not _enterable(directory):
-            _check(error, directory)
-        _check(error, argv[0])
-        return pid.value
+
+        def start() -> int:
+            error = self._spawn(*arguments)
+            if error and directory is not None and not _enterable(directory):
+                _check(error, directory)
+            _check(error, argv[0])
+            return pid.value
+
+        return start
 
     def _entries(self, environment: Mapping[str, str]) -> Any:
         """The second map of a ChainMap is the worker's environment, which is the same for every job."""

@@ -31,15 +31,23 @@ class Copying:
     One pipe of one job. The caller watches the pipe and calls ready(); over(copying) is called once, at the end of the
     pipe.
 
-    directory: a descriptor of the output directory.
+    directory: a descriptor of the output directory. placed() returns the descriptor of the file by another number.
     """
 
-    def __init__(self, directory: int, job: HeldJob, child_fd: int, over: Callable[[Copying], None]) -> None:
+    def __init__(
+        self,
+        directory: int,
+        job: HeldJob,
+        child_fd: int,
+        over: Callable[[Copying], None],
+        placed: Callable[[int], int] = int,
+    ) -> None:
         self.job = job
         self.child_fd = child_fd
         self.pipe = job.pipes[child_fd]
         self._over = over
         self._directory = directory
+        self._placed = placed
         self._most: int = job.request["max_output"]
         self._file = -1
         self._splices = True
@@ -117,7 +125,7 @@ class Copying:
 
     def _opened(self, flags: int = _OPEN) -> int:
         if self._file < 0:
-            self._file = _open_own(self.job.output_file(self.child_fd), flags, self._directory)
+            self._file = self._placed(_open_own(self.job.output_file(self.child_fd), flags, self._directory))
             os.lseek(self._file, 0, os.SEEK_END)
         return self._file
 
@@ -143,8 +151,15 @@ class KeptCopying(Copying):
     created again, and output is dropped. The lines about lost and dropped output are written here, as a worker does.
     """
 
-    def __init__(self, directory: int, job: HeldJob, child_fd: int, over: Callable[[Copying], None]) -> None:
-        super().__init__(directory, job, child_fd, over)
+    def __init__(
+        self,
+        directory: int,
+        job: HeldJob,
+        child_fd: int,
+        over: Callable[[Copying], None],
+        placed: Callable[[int], int] = int,
+    ) -> None:
+        super().__init__(directory, job, child_fd, over, placed)
         self._gone = False
         self._told_cap = bool(job.discarded[child_fd])
         try:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import resource
 import signal
 import socket
 import sys
@@ -20,6 +19,7 @@ from contextlib import suppress
 
 from txworker.linux.wait import exit_of, exited_child_of_thread, reap
 from txworker.shim import messages
+from txworker.shim.children_limit import with_room
 from txworker.shim.events import Events
 from txworker.shim.feeding import Feeding
 from txworker.shim.held_job import HeldJob, hold
@@ -44,6 +44,14 @@ _REAP_SECONDS = 1.0
 """After a SIGCHLD children of the spawn thread that are not jobs are reaped, at most this often."""
 
 
+_TRIES = 3
+"""To get a high descriptor: between two of them another child may be started."""
+
+
+_NEEDED = {"listen": 2, "pipes": 2}
+"""How many descriptors a message has at least."""
+
+
 class Loop:
     """
     listener: where workers connect. reachability: whether they find it. version: of the package, for people.
@@ -56,12 +64,13 @@ class Loop:
         self._thread = thread
         self._version = version
         self._events = Events()
-        self._worker = WorkerConnection(self._events, listener, self._received, self._worker_lost)
+        self._worker = WorkerConnection(self._events, listener, self._received, self._worker_lost, thread.lift_limit)
         self._jobs: dict[str, HeldJob] = {}
         self._inherited: set[str] = set()  # jobs that are being started because an earlier worker requested them
         self._unwanted: set[str] = set()  # jobs that are being started although no worker wants them any more
         self._pipes = IntermediatePipes()
-        self._unattended = Unattended(self._events, self._jobs, self._pipes)
+        self._unattended = Unattended(self._events, self._jobs, self._pipes, self._high)
+        self._without_pidfd: dict[str, HeldJob] = {}  # jobs whose exits are noticed by SIGCHLD
         self._fed_on: dict[str, Feeding] = {}  # the input of kept leftovers, by the job, which is over
         self._directory = -1
         self._defaults: dict[str, Any] = {}
@@ -133,6 +142,9 @@ class Loop:
             _close(descriptors)
 
     def _received(self, message: Message, descriptors: list[int]) -> None:
+        if len(descriptors) < _NEEDED.get(message["type"], 0):  # no numbers were free for all
+            _close(descriptors)
+            return
         if self._thread.has_results:  # the message may be about a job that just began
             self._take_results()
         getattr(self, f"_on_{message['type']}", self._on_unknown)(message, descriptors)
@@ -154,20 +166,23 @@ class Loop:
             _close(descriptors)
             self._worker.send(answer)
             return
+        if not descriptors:  # no number was free for it
+            self._worker.close()
+            return
         self._unattended.end()
         if self._directory >= 0:
             os.close(self._directory)
         (self._directory,) = descriptors
         self._defaults = message["defaults"]
-        self._keep_above = _lowest_kept(self._defaults["descriptor_limit"][0])
-        self._thread.set_defaults(self._defaults)
-        self._inherit()
-        self._unsent = list(self._jobs.values())
+        self._keep_above = self._thread.limit.lowest_kept(self._defaults["descriptor_limit"][0])
         try:
+            self._thread.set_defaults(self._defaults)
+            self._inherit()
             requests = self._thread.connect()
-        except BlockingIOError:  # the thread hangs, and too many workers have come and gone meanwhile
+        except OSError:  # the thread hangs, and too many workers have come and gone meanwhile; or no descriptor is free
             self._worker.close()
             return
+        self._unsent = list(self._jobs.values())
         with requests:
             self._worker.send(answer, [requests.fileno()])
         self._send_batch()
@@ -230,6 +245,7 @@ class Loop:
 
     def _release(self, job: HeldJob, keep: bool) -> None:
         self._close_pidfd(job)
+        self._without_pidfd.pop(job.id, None)
         self._thread.newest = 0  # some are free now; the next job tells how many
         if job.stdin is not None:
             self._release_stdin(job.id, job.stdin, keep)
@@ -287,13 +303,18 @@ class Loop:
             self._worker.send(job.record(), [fd for _, fd in sorted(job.pipes.items())])
         if self._unattended.active:
             self._unattended.add(job)
-        job.pidfd = self._high(os.pidfd_open(job.pid))
-        self._events.watch(job.pidfd, lambda: self._exited(job))
+        try:
+            job.pidfd = self._high(with_room(lambda: os.pidfd_open(job.pid), self._thread.lift_limit))
+            self._events.watch(job.pidfd, lambda: self._exited(job))
+        except OSError:  # no number is free, or the kernel lacks memory: SIGCHLD tells of its exit
+            self._without_pidfd[job.id] = job
+            self._exited(job)
 
     def _exited(self, job: HeldJob) -> None:
         exit = exit_of(job.pid)
         if exit is None:
             return
+        self._without_pidfd.pop(job.id, None)
         job.exited(exit)
         self._close_pidfd(job)
         if job.terminal is not None:
@@ -311,6 +332,8 @@ class Loop:
         os.read(self._children, 4096)
         while (pid := exited_child_of_thread()) is not None:
             reap(pid)
+        for job in list(self._without_pidfd.values()):
+            self._exited(job)
         if self._reap_at is None:
             self._reap_at = time.monotonic() + _REAP_SECONDS
 
@@ -327,26 +350,26 @@ class Loop:
 
     def _high(self, fd: int) -> int:
         """
-        The same descriptor, above the limit of descriptors that children start with; fd itself where there is no room.
+        The same descriptor, above the limit of descriptors that children start with.
 
-        While a child is started that limit is the shim's own, and a new descriptor needs a free number below it.
+        While a child is started that limit is the shim's own, and a new descriptor needs a free number below it. Then
+        fd itself is kept, as long as half of these numbers are free: to lift the limit costs more.
         """
-        try:
-            high = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, self._keep_above)
-        except OSError:
-            return fd
-        os.close(fd)
-        return high
+        for _ in range(_TRIES):
+            try:
+                high = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, self._keep_above)
+            except OSError:  # noqa: PERF203 it seldom repeats
+                if fd < self._keep_above // 2 or not self._thread.lift_limit():
+                    break
+            else:
+                os.close(fd)
+                return high
+        return fd
 
 
 def _close(descriptors: Iterable[int]) -> None:
     for fd in descriptors:
         os.close(fd)
-
-
-def _lowest_kept(soft: int) -> int:
-    """The lowest number for descriptors that are kept: above the children's limit, if there is something above it."""
-    return soft if soft < resource.getrlimit(resource.RLIMIT_NOFILE)[0] else 3
 
 
 def _wake_on_children() -> int:

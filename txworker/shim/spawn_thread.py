@@ -29,6 +29,7 @@ from contextlib import suppress
 from txworker.linux.clock import boot_seconds
 from txworker.linux.threads import own_descriptor_table, own_umask, set_name
 from txworker.linux.wait import reap
+from txworker.shim.children_limit import ChildrenLimit
 from txworker.shim.ends import Ends
 from txworker.shim.requests import Requests
 from txworker.shim.spawner import Spawner, SpawnRequest
@@ -46,6 +47,11 @@ _MOST_DESCRIPTORS = 8
 
 _SPARE_DESCRIPTORS = 32
 """Free when a job is started, of a limit of 256 or more: for the next worker's connection, and for what is fed."""
+
+_CLONE_SECONDS = 0.02
+"""A child is cloned within this time, also where the kernel moves another process to a cgroup (11 ms)."""
+
+_CLONE_CHECK_SECONDS = 0.0002
 
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
@@ -76,13 +82,15 @@ class SpawnThread:
 
     job_pids: the processes that were started here and not released since. newest: the highest number among the loop's
     newest descriptors, which have the lowest free ones; set by the loop. is_held(job_id) tells whether the loop has
-    that job, which then fails to start again (EEXIST); it is called in the thread.
+    that job, which then fails to start again (EEXIST); it is called in the thread. limit: that of the children's
+    descriptors.
     """
 
     def __init__(self) -> None:
         self.job_pids: set[int] = set()
         self.thread_id = 0
         self.newest = 0
+        self.limit = ChildrenLimit()
         self.is_held: Callable[[str], bool] = lambda job_id: False
         self._requests = Requests()
         self._results: deque[Result] = deque()
@@ -165,10 +173,25 @@ class SpawnThread:
 
     def kill_starting(self) -> None:
         """Kill the child that hangs in its exec."""
-        for pid in children_of_thread(self.thread_id):
-            if pid not in self.job_pids:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+        for pid in self._others():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def lift_limit(self) -> bool:
+        """
+        While a child is started: raise the limit of descriptors to the shim's own, once the child is cloned. Returns
+        whether it is the shim's own now. Costs a look at all children, and blocks for _CLONE_SECONDS at most.
+        """
+        end = time.monotonic() + _CLONE_SECONDS
+        while not self.limit.lift(lambda: bool(self._others())):
+            if time.monotonic() > end:
+                return False
+            time.sleep(_CLONE_CHECK_SECONDS)
+        return True
+
+    def _others(self) -> list[int]:
+        """The thread's children that are not job leaders: the one that is being started, and children of jobs."""
+        return [pid for pid in children_of_thread(self.thread_id) if pid not in self.job_pids]
 
     def _put(self, kind: str, what: Any, descriptors: Sequence[int] = ()) -> None:
         """
@@ -188,7 +211,7 @@ class SpawnThread:
             set_name("spawn")
             own_descriptor_table(self._thread_end.fileno())
             self._no_input = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-            self._spawner = Spawner()
+            self._spawner = Spawner(self.limit)
             self._poll = select.poll()
             self._poll.register(self._thread_end, select.POLLIN)
         except BaseException as error:
@@ -231,7 +254,7 @@ class SpawnThread:
 
     def _set_defaults(self, defaults: Defaults) -> None:
         self._spawner.environment = defaults["environment"]
-        self._spawner.descriptor_limit = tuple(defaults["descriptor_limit"])
+        self.limit.set(*defaults["descriptor_limit"])
         own_umask(defaults["umask"])
 
     def _request(self) -> None:
@@ -299,9 +322,8 @@ class SpawnThread:
         self._requests.answer(failed)
 
     def _reap_others(self) -> None:
-        for pid in children_of_thread(self.thread_id):
-            if pid not in self.job_pids:
-                reap(pid)
+        for pid in self._others():
+            reap(pid)
 
 
 def _send(end: socket.socket, descriptors: Sequence[int]) -> None:

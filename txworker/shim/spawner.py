@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import resource
 from collections import ChainMap
 from collections.abc import Callable, Mapping
 
 from txworker.linux.posix_spawn import PosixSpawn
 from txworker.linux.rlimit_tag import tagged
 from txworker.shim.cgroup_moves import Moves
+from txworker.shim.children_limit import ChildrenLimit
 from txworker.shim.fork_exec import CannotClone, fork_exec
 
 TYPE_CHECKING = False
@@ -29,16 +29,16 @@ else:
 
 class Spawner:
     """
-    environment and descriptor_limit are what every job inherits (`defaults` of the message hello).
+    environment and the limit are what every job inherits (`defaults` of the message hello).
 
     Used by one thread, which has a descriptor table, a umask and a working directory of its own.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, limit: ChildrenLimit) -> None:
+        self._limit = limit
         self._posix_spawn = PosixSpawn()
         self._moves = Moves()
         self.environment: Mapping[str, str] = {}
-        self.descriptor_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
 
     def spawn(self, request: SpawnRequest, descriptors: Mapping[int, int], started: Callable[[int], None]) -> None:
         """
@@ -66,15 +66,16 @@ class Spawner:
         started: Callable[[int], None],
     ) -> None:
         if request["limits"] or request["user"] or request["nice"] or request["terminal"]:
-            started(fork_exec(request, environment, descriptors, self.descriptor_limit))
+            started(fork_exec(request, environment, descriptors, self._limit.wanted))
             return
         if request["cgroup"] and not self._moves.quick():
             with contextlib.suppress(CannotClone):  # in a sandbox without clone3 it is moved
-                started(fork_exec(request, environment, descriptors, self.descriptor_limit))
+                started(fork_exec(request, environment, descriptors, self._limit.wanted))
                 return
+        start = self._posix_spawn.prepared(request["argv"], environment, request["directory"], descriptors)
         with _opened_members(request["cgroup"]) as members:
-            with _descriptor_limit(self.descriptor_limit), tagged(request["tag"]):
-                pid = self._posix_spawn(request["argv"], environment, request["directory"], descriptors)
+            with self._limit.lowered(), tagged(request["tag"]):
+                pid = start()
                 _write(members, pid)  # first of all: what the child starts before is outside its cgroup
             started(pid)  # at once: the child competes with this thread for the CPU
             move_descendants(members, pid)
@@ -107,20 +108,6 @@ def children_of(pid: int) -> list[int]:
             return list(map(int, file.read().split()))
     except OSError:
         return []
-
-
-@contextlib.contextmanager
-def _descriptor_limit(wanted: tuple[int, int]) -> Any:
-    """A child that is started inside has this limit; meanwhile it is the shim's own limit too."""
-    ours = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if wanted == ours:
-        yield
-        return
-    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted[0], ours[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, ours)
 
 
 @contextlib.contextmanager

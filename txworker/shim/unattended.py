@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from txworker.shim.copying import Copying, KeptCopying, is_readable, recorded_bytes
 from txworker.shim.events import Events
@@ -25,13 +25,20 @@ _CHECK_SECONDS = 0.1
 class Unattended:
     """
     jobs: the shim's jobs by their ids; the mapping changes as jobs come and go. abandoned: whether abandon() was called
-    since the last worker.
+    since the last worker. placed: as for Copying.
     """
 
-    def __init__(self, events: Events, jobs: Mapping[str, HeldJob], pipes: IntermediatePipes) -> None:
+    def __init__(
+        self,
+        events: Events,
+        jobs: Mapping[str, HeldJob],
+        pipes: IntermediatePipes,
+        placed: Callable[[int], int] = int,
+    ) -> None:
         self._events = events
         self._jobs = jobs
         self._pipes = pipes
+        self._placed = placed
         self._copying: dict[tuple[str, int], Copying] = {}
         self._kept: set[Copying] = set()
         self._directory = -1
@@ -63,7 +70,7 @@ class Unattended:
         for job_id, child_fd, pipe in self._pipes.left():
             owner = self._jobs.get(job_id)
             if owner is not None and child_fd in owner.pipes:
-                copying = Copying(directory, owner, child_fd, self._over)
+                copying = Copying(directory, owner, child_fd, self._over, self._placed)
                 drain(copying, pipe)
                 copying.close()
         for job in self._jobs.values():
@@ -77,7 +84,7 @@ class Unattended:
         """Copy the output of one more job."""
         for child_fd in job.pipes:
             if (job.id, child_fd) not in self._copying:
-                self._add(Copying(self._directory, job, child_fd, self._over))
+                self._add(Copying(self._directory, job, child_fd, self._over, self._placed))
 
     def end(self) -> None:
         """A worker is connected."""
@@ -92,7 +99,7 @@ class Unattended:
     def keep(self, directory: int, job: HeldJob) -> bool:
         """The job is over: copy what its leftovers print. Returns whether any of its pipes is still held open."""
         for child_fd, pipe in list(job.pipes.items()):
-            kept = KeptCopying(directory, job, child_fd, self._kept_over)
+            kept = KeptCopying(directory, job, child_fd, self._kept_over, self._placed)
             self._kept.add(kept)
             self._events.watch(pipe, kept.ready)
         return bool(job.pipes)

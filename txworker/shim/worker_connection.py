@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import struct
+import time
 from collections.abc import Callable, Sequence
 
+from txworker.shim.children_limit import with_room
 from txworker.shim.events import Events
 from txworker.shim.messages import Channel, Message
 
 _BACKLOG = 8
 _MESSAGES_PER_TURN = 64
+_NO_ROOM_SECONDS = 0.05
+"""How long the loop rests when no descriptor is free for a worker, which waits and is reported in every turn."""
+
 _UCRED = struct.Struct("iII")
 
 
@@ -20,7 +26,7 @@ class WorkerConnection:
     The newest connection counts: its worker holds the lease of the state directory.
 
     listener: a bound socket, where workers connect. received(message, descriptors) is called for each message, lost()
-    when a worker has gone or another one has connected. The loop's thread.
+    when a worker has gone or another one has connected. lift(): as ChildrenLimit.lift(). The loop's thread.
     """
 
     def __init__(
@@ -29,10 +35,12 @@ class WorkerConnection:
         listener: socket.socket,
         received: Callable[[Message, list[int]], None],
         lost: Callable[[], None],
+        lift: Callable[[], bool] = lambda: False,
     ) -> None:
         self._events = events
         self._received = received
         self._lost = lost
+        self._lift = lift
         self._channel: Channel | None = None
         self._listen(listener)
 
@@ -81,7 +89,12 @@ class WorkerConnection:
         self._listener.close()
 
     def _accept(self) -> None:
-        connection, _ = self._listener.accept()
+        try:
+            connection, _ = with_room(self._listener.accept, self._lift)
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                time.sleep(_NO_ROOM_SECONDS)
+            return
         credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
         if _UCRED.unpack(credentials)[1] != os.getuid():
             connection.close()
