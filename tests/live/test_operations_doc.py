@@ -37,13 +37,14 @@ TARGETS = ("sysinit", "basic", "multi-user", "network-online", "shutdown")
 
 NEVER_RUN = {
     "apt-get": "it would install packages on the machine of whoever runs the tests",
+    "install": "it would make a directory of root's outside the tests' own",
     "podman": "it needs a container engine; tests/live/test_container.py builds and runs the image where one works",
 }
 """The programs of the blocks that are marked so, each with the reason."""
 
 ENGINE_OPTIONS = {
     "build": {"--format", "-t", "-f"},
-    "run": {"-d", "--name", "-p", "-v", "--stop-timeout"},
+    "run": {"-d", "--name", "-p", "-v", "--security-opt", "--stop-timeout", "--user"},
     "exec": set[str](),
 }
 """The options of podman's and docker's commands (--format is podman's) that the pages may use."""
