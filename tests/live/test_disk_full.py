@@ -118,6 +118,35 @@ def test_output(disk: Disk, a_daemon: Callable[..., Daemon]) -> None:
     assert worker.raw(job_id) == seen
 
 
+@pytest.mark.slow
+def test_output_of_killed_workers(disk: Disk, a_daemon: Callable[..., Daemon]) -> None:
+    """Later workers know that output was lost, while the disk is full and when it has room; one line tells of it."""
+    worker = a_daemon(f'[jobs]\noutput_directory = "{disk.place}/output"\nstate_directory = "state"')
+    lost, more, end = (worker.place / name for name in ("lost", "more", "end"))
+    then = f"while [ ! -e {more} ]; do sleep 0.02; done; echo more; while [ ! -e {end} ]; do sleep 0.02; done; echo end"
+    job_id = waiting(worker, "begin", f"head -c {PRINTED} /dev/zero; touch {lost}; {then}")
+    disk.fill()
+    (worker.place / "begin").touch()
+    wait_until(lost.exists)
+    wait_until(lambda: worker.query(job_id).job.outputTruncated)
+    worker.stop(signal.SIGKILL)
+    with contextlib.ExitStack() as stack:
+        for go_on in (more, end):
+            worker = Daemon(worker.place, worker.settings)
+            stack.callback(worker.close)
+            assert worker.query(job_id).job.outputTruncated
+            disk.free()
+            go_on.touch()
+            line = f"{go_on.name}\n".encode()
+            wait_until(lambda line=line: line in worker.raw(job_id, noFollow=True))  # type: ignore[misc]
+            worker.stop(signal.SIGKILL)
+            disk.fill()
+        worker = Daemon(worker.place, worker.settings)
+        stack.callback(worker.close)
+        assert worker.end(job_id).job.outputTruncated
+        assert worker.raw(job_id).count(b"bytes of output were lost here: the disk refused them]") == 1
+
+
 @pytest.mark.parametrize("durability", ["process", pytest.param("machine", marks=pytest.mark.slow)])
 def test_store(disk: Disk, with_store: Callable[[str], Daemon], durability: str) -> None:
     """

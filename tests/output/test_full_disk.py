@@ -9,6 +9,8 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from txworker.output import recorder
+from txworker.output.job_output import Output
+from txworker.output.output_directory import OutputDirectory
 from txworker.output.output_file import OutputFile
 from txworker.output.recorder import Recorder
 
@@ -30,6 +32,72 @@ class FullDisk:
             raise OSError(28, "No space left on device")
         self.room -= taken
         return self._write(fd, data[:taken])
+
+
+class NextWorkerTests(SynchronousTestCase):
+    """What the shim is told of refused output, and what a next worker makes of it."""
+
+    NOTICE = b"\n[at least 4 bytes of output were lost here: the disk refused them]\n"
+
+    def setUp(self) -> None:
+        self.disk = FullDisk(4)
+        self.patch(recorder.os, "write", self.disk.write)  # type: ignore[attr-defined]
+        self.outputs = OutputDirectory(Path(self.mktemp()))
+        self.told: list[tuple[str, int, int]] = []
+        self.outputs.incomplete = lambda *words: self.told.append(words)
+
+    def resumed(self) -> Output:
+        """The output for a next worker, which learns what was told of it last."""
+        job_id, child_fd, refused = self.told[-1]
+        lost, incomplete = [0, 0], [False, False]
+        lost[child_fd - 1], incomplete[child_fd - 1] = refused, True
+        return self.outputs.resume(job_id, True, 0, lost, (0, 0), incomplete)
+
+    def test_told(self) -> None:
+        """Bytes that are missing are told at once, and when they have doubled; that a line tells of them, too."""
+        output = self.outputs.create("a", True)
+        output.write(1, b"0123")
+        self.assertEqual([], self.told)
+        for data in (b"4", b"56", b"7", b"8", b"9"):
+            output.write(1, data)
+        self.assertEqual([("a", 1, 1), ("a", 1, 3), ("a", 1, 6)], self.told)
+        output.write(2, b"e")
+        self.assertEqual(("a", 2, 1), self.told.pop())
+        output.write(1, b"!")
+        output.finish()
+        self.assertEqual(("a", 1, 7), self.told[-1])  # a worker that leaves its jobs tells all
+        self.disk.room = 1000
+        output.write(1, b"room")
+        self.assertEqual(("a", 1, 0), self.told[-1])
+
+    def test_one_notice(self) -> None:
+        """The worker after next writes no second line; the output is incomplete for good."""
+        self.outputs.create("a", True).write(2, b"01234567")
+        self.disk.room = 1000
+        for data in (b"x", b"y"):
+            output = self.resumed()
+            self.assertTrue(output.truncated)
+            output.write(2, data)
+        written = self.outputs.path("a", stderr=True).read_bytes()
+        self.assertEqual(b"0123" + self.NOTICE + b"xy", written)
+        self.assertTrue(output.truncated)
+
+    def test_still_full(self) -> None:
+        """Bytes that were lost stay known while the disk stays full."""
+        self.outputs.create("a", True).write(1, b"01234567")
+        for _ in range(2):
+            output = self.resumed()
+            output.finish()
+            self.assertTrue(output.truncated)
+        self.disk.room = 1000
+        self.resumed().finish()
+        self.assertEqual(b"0123" + self.NOTICE, self.outputs.path("a", stderr=False).read_bytes())
+
+    def test_ceiling(self) -> None:
+        """Output beyond the ceiling is known to be missing also where the disk has no room for the line about it."""
+        self.outputs.create("a", False, 4).write(1, b"01234567")
+        self.assertEqual([("a", 1, 0)], self.told)
+        self.assertTrue(self.resumed().truncated)
 
 
 class FullDiskTests(SynchronousTestCase):

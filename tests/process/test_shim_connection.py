@@ -133,8 +133,9 @@ class ShimConnectionTests(SynchronousTestCase):
     def test_order_of_messages(self) -> None:
         """Messages arrive in the order in which they were sent."""
         self.connection.enforce("a", "asked", 5.0)
+        self.connection.output_incomplete("a", 1, 5)
         self.connection.release("a", keep=True)
-        self.assertEqual(["enforce", "release"], self.received())
+        self.assertEqual(["enforce", "lost", "release"], self.received())
 
     def releases(self) -> list[list[str]]:
         """The jobs that each received message releases."""

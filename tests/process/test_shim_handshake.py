@@ -110,6 +110,16 @@ class HandshakeTests(_ShimTests):
         )
         self.assertEqual([EXIT], [held.exit for held in found.held])
 
+    def test_older_shim(self) -> None:
+        """An older shim does not say whether output is incomplete."""
+        found = self.connect(
+            (HELLO, [self.requests.fileno()]),
+            (RECORD, []),
+            ({**RECORD, "incomplete": [True, False]}, []),
+            ({"type": "ready", "starting": []}, []),
+        )
+        self.assertEqual([(False, False), (True, False)], [held.incomplete for held in found.held])
+
 
 class NoneNeededTests(_ShimTests):
     """What becomes of a shim that is there, although the configuration wants none."""

@@ -36,6 +36,19 @@ class EndTests(SynchronousTestCase):
         self.assertEqual([SIGHUP, SIGTERM, SIGCONT], self.ended_by(terminal=[5, 9]))
 
 
+class LostTests(SynchronousTestCase):
+    def test_told_by_a_worker(self) -> None:
+        """The next worker learns which bytes no line tells of yet, and that output is missing also when one does."""
+        job = HeldJob(Result(REQUEST, 77), {})
+        self.assertEqual(([0, 0], [False, False]), (job.record()["lost"], job.record()["incomplete"]))
+        job.lost[1] = 7  # by the shim
+        job.set_lost(2, 9)
+        self.assertEqual(([7, 9], [True, True]), (job.record()["lost"], job.record()["incomplete"]))
+        job.set_lost(1, 0)
+        job.set_lost(2, 0)
+        self.assertEqual(([0, 0], [True, True]), (job.record()["lost"], job.record()["incomplete"]))
+
+
 class KillTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.cgroup = Path(self.mktemp())

@@ -148,7 +148,13 @@ class FakeOutputDirectory:
         return False
 
     def resume(
-        self, job_id: str, separate_stderr: bool, max_bytes: int, lost: Sequence[int], discarded: Sequence[int]
+        self,
+        job_id: str,
+        separate_stderr: bool,
+        max_bytes: int,
+        lost: Sequence[int],
+        discarded: Sequence[int],
+        incomplete: Sequence[bool],
     ) -> FakeOutput:
         if self.unreadable is not None:
             raise self.unreadable

@@ -69,6 +69,8 @@ def assemble_core(
     jobs = config.jobs
     outputs = open_output_directory(jobs.output_directory, observer)
     processes = _processes(jobs, reactor, context, lease)
+    if processes.shim is not None:
+        outputs.incomplete = processes.shim.output_incomplete
     # The store is opened, and upgraded, after the shim: if that refuses this version, the older worker is needed again.
     trouble, fsync = StoreTrouble(readiness), jobs.durability == "machine"
     store = JobStore(jobs.state_directory, fsync, reactor, trouble.changed, lease, observer)

@@ -12,7 +12,7 @@ from txworker.jobs.job import EndReason
 @dataclass(frozen=True)
 class HeldProcess:
     """
-    One process as the shim reports it to a new worker. Bytes are pairs: of stdout and of stderr.
+    One process as the shim reports it to a new worker. What is said of bytes is a pair: of stdout and of stderr.
 
     ticks: as Job.started_ticks.
     started_at: in seconds since the epoch.
@@ -21,8 +21,9 @@ class HeldProcess:
     reason: why it is being ended, by a worker or by the shim; None: it is not.
     stopping: TERM was sent, by a worker or by the shim.
     kill_at: when KILL is due, in seconds of the monotonic clock; None: KILL was sent.
-    lost: bytes that could not be written because the disk refused them.
+    lost: bytes that the disk refused, of which no line in the output tells yet.
     discarded: bytes beyond max_output.
+    incomplete: whether any are missing from the output.
     exit: the shim's report of the exit (shim/messages.py); None: the process runs.
     stdin: the shim's report of what was fed to it; None: it was not started with feed.
     """
@@ -43,6 +44,7 @@ class HeldProcess:
     cgroup: str | None = None
     exit: Mapping[str, Any] | None = None
     stdin: Mapping[str, Any] | None = None
+    incomplete: tuple[bool, bool] = (False, False)
 
     @property
     def exited_at(self) -> float | None:

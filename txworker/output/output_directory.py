@@ -26,6 +26,9 @@ class OutputDirectory:
     check() opens it anew if the path leads elsewhere. relocate_fd(fd) may return another number for a descriptor that
     stays open for long. observer: is told of lost output.
 
+    incomplete(job_id, child_fd, refused) may be set. It is called for the output of that descriptor (1 or 2) as
+    Recorder calls its own; reactor thread.
+
     Raises:
         OSError: the directory cannot be created or written, or is unsafe for a worker that runs as root.
     """
@@ -37,6 +40,7 @@ class OutputDirectory:
     ) -> None:
         self._relocate_fd = relocate_fd
         self._lost = observer.output_lost
+        self.incomplete: Callable[[str, int, int], None] = lambda job_id, child_fd, refused: None
         self._outputs: dict[str, Output] = {}  # all that are open, and closed ones that check() has not removed yet
         self._problem = ""  # why there is no directory for new output
         self._start_failed = False
@@ -44,6 +48,7 @@ class OutputDirectory:
         """Why no job's output can be created, as the last check() found it; empty: it can. Any thread."""
         self._directory = self._open_directory(directory)
         self.permission_problem = self._directory.permission_problem
+        self._tell = self._tell_incomplete  # one bound method for all
 
     def create(self, job_id: str, separate_stderr: bool, max_bytes: int = 0) -> Output:
         """
@@ -72,17 +77,25 @@ class OutputDirectory:
         return self._remember(job_id, out, err)
 
     def resume(
-        self, job_id: str, separate_stderr: bool, max_bytes: int, lost: Sequence[int], discarded: Sequence[int]
+        self,
+        job_id: str,
+        separate_stderr: bool,
+        max_bytes: int,
+        lost: Sequence[int],
+        discarded: Sequence[int],
+        incomplete: Sequence[bool] = (False, False),
     ) -> Output:
         """
         The output of a job that an earlier worker has started; recording goes on at its end.
 
-        `lost` and `discarded`, each for stdout and stderr: bytes that the disk refused meanwhile, and bytes that came
-        beyond the ceiling.
+        `lost`, `discarded` and `incomplete`, each for stdout and stderr: bytes that the disk refused and no notice
+        tells of, bytes that came beyond the ceiling, and whether any are missing.
         """
         out, *err = (
-            Recorder(self._existing(name), max_bytes, refused, dropped, self._lost)
-            for name, refused, dropped in zip(_names(job_id, separate_stderr), lost, discarded, strict=False)
+            Recorder(self._existing(name), max_bytes, refused, dropped, self._lost, missing, self._tell)
+            for name, refused, dropped, missing in zip(
+                _names(job_id, separate_stderr), lost, discarded, incomplete, strict=False
+            )
         )
         return self._remember(job_id, out, err[0] if err else None)
 
@@ -200,7 +213,11 @@ class OutputDirectory:
         if self._problem:
             raise OSError(errno.ENOENT, self._problem, str(self._directory.path))
         file = OutputFile.create(_name(job_id, stderr), self._directory, self._relocate_fd)
-        return Recorder(file, max_bytes, lost=self._lost)
+        return Recorder(file, max_bytes, lost=self._lost, incomplete=self._tell)
+
+    def _tell_incomplete(self, name: str, refused: int) -> None:
+        job_id, _, suffix = name.rpartition(".")
+        self.incomplete(job_id, 2 if suffix == "err" else 1, refused)
 
     def _existing(self, name: str) -> OutputFile:
         return OutputFile.existing(name, self._directory, self._relocate_fd)

@@ -40,11 +40,13 @@ class Recorder:
         "_capped",
         "_changed",
         "_file",
+        "_incomplete",
         "_lost",
         "_max_bytes",
         "_no_descriptor",
         "_notices",
         "_tampered",
+        "_told",
         "closed",
         "path",
         "size",
@@ -59,13 +61,19 @@ class Recorder:
         refused_before: int = 0,
         discarded_before: int = 0,
         lost: Callable[[str, int], None] = NO_OBSERVER.output_lost,
+        incomplete_before: bool = False,
+        incomplete: Callable[[str, int], None] = lambda name, refused: None,
     ) -> None:
         """
-        refused_before and discarded_before are for the output of a job that an earlier worker, or the shim, has
-        recorded so far: bytes that the disk refused, and bytes that came beyond the ceiling. lost(): as
-        Observer.output_lost().
+        refused_before, discarded_before and incomplete_before are for the output of a job that an earlier worker, or
+        the shim, has recorded so far: bytes that the disk refused and no notice tells of yet, bytes that came beyond
+        the ceiling, and whether any are missing. lost(): as Observer.output_lost().
+
+        incomplete(name, refused) is called in the reactor thread when bytes of the file of that name are missing, with
+        the count of refused ones that no notice tells of yet: first of all, when it has doubled, and when it is 0.
         """
         self._file = file
+        self._incomplete = incomplete
         self._lost = lost
         self._max_bytes = max_bytes
         self._notices = Notices(refused_before)
@@ -76,12 +84,13 @@ class Recorder:
         self._changed = Waiters()
         self.path = file.path
         self.size = file.initial_size
-        self.truncated = bool(file.losses) or refused_before > 0
+        self.truncated = bool(file.losses) or refused_before > 0 or incomplete_before
         self.closed = False
         excess = max(0, self.size - max_bytes) if max_bytes else 0
         if discarded_before or excess:
             self.truncated = self._capped = True
             self._notices.ceiling(max_bytes, file.read_before_start(excess) if excess else b"")
+        self._told = refused_before if self.truncated else -1
 
     def ready(self) -> bool:
         """
@@ -100,7 +109,7 @@ class Recorder:
     def append(self, data: bytes) -> None:
         """Write the data, or as much of it as the disk takes."""
         self._record(memoryview(data))
-        self._changed.wake()
+        self.pipe_copied()
 
     def copy_pipe(self, pipe: int, most: int) -> int:
         """
@@ -132,6 +141,8 @@ class Recorder:
 
     def pipe_copied(self) -> None:
         """Wake the readers after copy_pipe()."""
+        if self.truncated:
+            self._tell(2 * self._told)
         self._changed.wake()
 
     def finish(self) -> None:
@@ -143,6 +154,8 @@ class Recorder:
             if self._write_notices():
                 self._changed.wake()
             self._file.finish(self.size)
+            if self.truncated:
+                self._tell(0)
 
     def check(self) -> None:
         """Look whether another process has changed the file. Any thread."""
@@ -182,6 +195,13 @@ class Recorder:
     def more(self, beyond: int) -> Deferred[None]:
         """Fires when the file has a byte at offset `beyond`, or nothing more comes."""
         return self._changed.until(lambda: self.size > beyond or self.closed)
+
+    def _tell(self, least: int) -> None:
+        """Tell of the refused bytes, unless that was told or they are some, but fewer than the least."""
+        refused = self._notices.refused_bytes
+        if refused != self._told and (not refused or refused >= least):
+            self._told = refused
+            self._incomplete(self._file.name, refused)
 
     def _record(self, data: memoryview) -> None:
         if not self._max_bytes or self.size + len(data) <= self._max_bytes:

@@ -98,9 +98,15 @@ class OutputDirectory(Protocol):
         """Whether other programs removed output of the job. begun: the job had started, so a missing file is damage."""
 
     def resume(
-        self, job_id: str, separate_stderr: bool, max_bytes: int, lost: Sequence[int], discarded: Sequence[int]
+        self,
+        job_id: str,
+        separate_stderr: bool,
+        max_bytes: int,
+        lost: Sequence[int],
+        discarded: Sequence[int],
+        incomplete: Sequence[bool],
     ) -> Output:
-        """The output of a job that an earlier worker started, for appending. lost, discarded: as in HeldProcess."""
+        """The output of a job that an earlier worker started, for appending. The last three: as in HeldProcess."""
 
     def recover(self, job_id: str, separate_stderr: bool) -> int:
         """Make what an earlier worker left of a job's output readable, even if it is empty; returns its bytes."""

@@ -73,6 +73,10 @@ class ReconnectingShim:
         """As ShimConnection.enforce()."""
         self._connection.enforce(job_id, reason, kill_at)
 
+    def output_incomplete(self, job_id: str, child_fd: int, refused: int) -> None:
+        """As ShimConnection.output_incomplete()."""
+        self._connection.output_incomplete(job_id, child_fd, refused)
+
     def resize(self, job_id: str, rows: int, columns: int) -> None:
         """As ShimConnection.resize()."""
         self._connection.resize(job_id, rows, columns)

@@ -229,6 +229,7 @@ def _held(record: Message, pipes: list[int]) -> HeldProcess:
         record["cgroup"],
         record["exit"],
         record["stdin"],
+        tuple(record.get("incomplete", (False, False))),  # an older shim does not know
     )
 
 

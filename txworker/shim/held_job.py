@@ -32,7 +32,8 @@ class HeldJob:
     the clock since boot, which no step of the wall clock moves.
 
     pipes: the read ends by the job's descriptors, 1 and 2. terminal: None: it has none. stdin: what feeds its standard
-    input; None: it has none, or got all of it. reason: why it is being ended. kill_at: when KILL is due.
+    input; None: it has none, or got all of it. reason: why it is being ended. kill_at: when KILL is due. lost: bytes
+    that the disk refused, by descriptor, of which no line in the output tells yet.
     last_output: when it printed last, as far as is known here (a worker may have read more). recorded_bytes: what the
     files of its output had when the latest worker came; negative: unknown.
     """
@@ -67,6 +68,7 @@ class HeldJob:
         self.cgroup_removed = False
         self.lost = {1: 0, 2: 0}
         self.discarded = {1: 0, 2: 0}
+        self._incomplete: frozenset[int] = frozenset()
 
     @property
     def is_over(self) -> bool:
@@ -76,6 +78,11 @@ class HeldJob:
     def output_file(self, child_fd: int) -> str:
         """The name of the file for what it prints to that descriptor, in the output directory."""
         return f"{self.id}.{'err' if child_fd == 2 and self.request['separate_stderr'] else 'out'}"
+
+    def set_lost(self, child_fd: int, count: int) -> None:
+        """Output of that descriptor is missing from its file; a worker has lost so many bytes, and tells of them."""
+        self.lost[child_fd] = count
+        self._incomplete |= {child_fd}
 
     def signal_group(self, number: int) -> None:
         """Signal its process group. The pid is not given to another process before the job is released."""
@@ -135,6 +142,7 @@ class HeldJob:
             "kill_at": self.kill_at,
             "lost": [self.lost[1], self.lost[2]],
             "discarded": [self.discarded[1], self.discarded[2]],
+            "incomplete": [child_fd in self._incomplete or self.lost[child_fd] > 0 for child_fd in (1, 2)],
             "exit": self.exit_record(),
             "stdin": self.stdin_record(),
         }

@@ -229,6 +229,11 @@ class Loop:
         if job is not None:
             job.reason, job.kill_at = message["reason"], message["kill_at"]
 
+    def _on_lost(self, message: Message, descriptors: list[int]) -> None:
+        job = self._jobs.get(message["job"])
+        if job is not None:
+            job.set_lost(message["child_fd"], message["bytes"])
+
     def _on_resize(self, message: Message, descriptors: list[int]) -> None:
         job = self._jobs.get(message["job"])
         if job is not None and job.terminal is not None:

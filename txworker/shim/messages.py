@@ -18,6 +18,7 @@ says of a job may come before its `started`.
 | feed | job, end (close its stdin then); descriptor: a memfd with further bytes of its stdin, unless there are none |
 | recall | answer `recalled` to each start that waits behind one that hangs |
 | enforce | job, and what to do while no worker is connected: reason, kill_at |
+| lost | job, child_fd, bytes: its output is incomplete; so many bytes that the disk refused no line in it tells of |
 | resize | job, rows, columns: of its terminal |
 | release | jobs: they are over; reap their processes, close their pipes. keep: go on copying what leftovers print |
 | forget | kill what is being started |
