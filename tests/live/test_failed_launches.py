@@ -44,6 +44,7 @@ from txworker.jobs.errors import (
 )
 from txworker.process.spawn_options import SpawnOptions
 from txworker.process.spawn_queue import RECALL_SECONDS
+from txworker.shim.fork_exec import fork_exec
 
 real: Any = reactor
 
@@ -197,7 +198,8 @@ async def test_steps_that_fail(tmp_path: Path, shim: Provider) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_cgroup_that_takes_nothing(tmp_path: Path, shim: Provider) -> None:
+@pytest.mark.parametrize("more", [{}, {"nice": 1}], ids=["spawned", "forked"])
+async def test_cgroup_that_takes_nothing(tmp_path: Path, shim: Provider, more: dict[str, Any]) -> None:
     """A process that cannot be cloned into its cgroup (no clone3, no such cgroup) is started all the same."""
     ended: Deferred[object] = Deferred()
 
@@ -207,12 +209,23 @@ async def test_cgroup_that_takes_nothing(tmp_path: Path, shim: Provider) -> None
         def processEnded(self, reason: Failure) -> None:
             ended.callback(reason.value)
 
-    options = SpawnOptions("id", cgroup=f"{tmp_path}/job")
+    options = SpawnOptions("id", cgroup=f"{tmp_path}/job", **more)
     transport = shim.spawner.spawnProcess(Ending(), "true", ["true"], ENVIRONMENT, "/", options=options)
     await transport.started
     assert isinstance(await ended.addTimeout(LIMIT, real), ProcessDone)
     transport.release(False)
     assert transport.cgroup_removed  # the directory was made, and nothing was in it at the exit
+
+
+def test_no_clone_into_cgroup(tmp_path: Path) -> None:
+    """A process that is not cloned into its cgroup moves itself there before its exec. A file is the cgroup's."""
+    (tmp_path / "cgroup.procs").touch()
+    request: dict[str, Any] = {"cgroup": str(tmp_path), "argv": ["true"], "limits": [], "tag": 0, "terminal": None}
+    request.update(oom_score_adj=0, nice=1, user=None, directory=None)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    pid = fork_exec(request, ENVIRONMENT, {0: 0, 1: 1, 2: 2}, limits, clone=False)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert (tmp_path / "cgroup.procs").read_bytes() == b"0"
 
 
 @pytest_twisted.ensureDeferred

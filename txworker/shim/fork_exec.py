@@ -13,6 +13,7 @@ import os
 import resource
 import struct
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 from txworker.linux import in_child
 from txworker.linux.clone import clone_into_cgroup
@@ -36,9 +37,11 @@ def fork_exec(
     environment: Mapping[str, str],
     descriptors: Mapping[int, int],
     descriptor_limit: tuple[int, int],
+    clone: bool = True,
 ) -> int:
     """
-    Start the process; returns its pid. descriptors: the shim's, by the job's 0, 1 and 2.
+    Start the process; returns its pid. descriptors: the shim's, by the job's 0, 1 and 2. clone: into its cgroup; else
+    it moves itself there, if the cgroup takes it.
 
     Raises:
         CannotClone: the kernel made no child.
@@ -48,8 +51,10 @@ def fork_exec(
     reading, writing = os.pipe2(os.O_CLOEXEC)
     try:
         limits = (("maxOpenFiles", resource.RLIMIT_NOFILE, *descriptor_limit), *request["limits"])
-        pid = _fork(request["cgroup"])
+        pid = _fork(request["cgroup"] if clone else None)
         if pid == 0:
+            if not clone:
+                _enter(request["cgroup"])
             _become(request, environment, descriptors, (*limits, *as_limits(request["tag"])), writing)
         os.close(writing)
         writing = -1
@@ -84,6 +89,12 @@ def _fork(cgroup: str | None) -> int:
         return pid
     except OSError as error:
         raise CannotClone(error.errno, error.strerror, "clone") from error
+
+
+def _enter(cgroup: str) -> None:
+    """In the child; where that fails, its leftovers are found by other means."""
+    with suppress(OSError):
+        in_child.write_file(f"{cgroup}/cgroup.procs", b"0")
 
 
 def _set_user(uid: int, gid: int, groups: Sequence[int]) -> None:

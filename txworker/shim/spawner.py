@@ -66,7 +66,7 @@ class Spawner:
         started: Callable[[int], None],
     ) -> None:
         if request["limits"] or request["user"] or request["nice"] or request["terminal"]:
-            started(fork_exec(request, environment, descriptors, self._limit.wanted))
+            started(self._forked(request, environment, descriptors))
             return
         if request["cgroup"] and not self._moves.quick():
             with contextlib.suppress(CannotClone):  # in a sandbox without clone3 it is moved
@@ -82,6 +82,14 @@ class Spawner:
         if request["oom_score_adj"]:
             with _opened(f"/proc/{pid}/oom_score_adj") as score:
                 _write(score, request["oom_score_adj"])
+
+    def _forked(self, request: SpawnRequest, environment: Mapping[str, str], descriptors: Mapping[int, int]) -> int:
+        try:
+            return fork_exec(request, environment, descriptors, self._limit.wanted)
+        except CannotClone:
+            if not request["cgroup"]:
+                raise
+            return fork_exec(request, environment, descriptors, self._limit.wanted, clone=False)
 
 
 def _opened_members(cgroup: str | None) -> contextlib.AbstractContextManager[int]:
