@@ -14,7 +14,8 @@ import grpc
 import pytest
 
 from tests.support.adversary import named
-from tests.support.daemon import TWISTD, Daemon, wait_until
+from tests.support.daemon import TWISTD, Daemon, cannot_start, wait_until
+from txworker.pb import worker_pb2 as pb
 
 DESCRIPTORS = 100
 
@@ -29,11 +30,11 @@ def short(tmp_path: Path) -> Iterator[Daemon]:
 
 
 @contextmanager
-def none_left(worker: Daemon) -> Iterator[None]:
-    """There are no more than it has now."""
+def none_left(worker: Daemon, but: int = 0) -> Iterator[None]:
+    """There are no more than it has now, but for so many."""
     taken = {int(file.name) for file in Path(f"/proc/{worker.process.pid}/fd").iterdir()}
-    lowest_free = min(set(range(DESCRIPTORS)) - taken)
-    resource.prlimit(worker.process.pid, resource.RLIMIT_NOFILE, (lowest_free, DESCRIPTORS))
+    limit = sorted(set(range(DESCRIPTORS)) - taken)[but]
+    resource.prlimit(worker.process.pid, resource.RLIMIT_NOFILE, (limit, DESCRIPTORS))
     yield
     with suppress(ProcessLookupError):
         resource.prlimit(worker.process.pid, resource.RLIMIT_NOFILE, (DESCRIPTORS, DESCRIPTORS))
@@ -83,6 +84,31 @@ def test_output_waits(short: Daemon, tmp_path: Path) -> None:
         wait_until(lambda: "has to wait" in short.log())
     assert short.raw(job_id) == bytes(100_000) + b"the end\n"
     assert not short.query(job_id).job.outputTruncated
+
+
+def test_pipes(short: Daemon, name: str) -> None:
+    """A job does not start when there is a descriptor for one of its two pipes only; with both it starts."""
+    script = f"exec -a {name} sleep 300"
+    assert short.end(short.bash("true")).done
+    with none_left(short, but=1), pytest.raises(grpc.RpcError) as refused:
+        short.bash(script, separateStderr=True)
+    assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    wait_until(lambda: named(name) == [])
+    short.bash(script, separateStderr=True)
+
+
+@pytest.mark.slow
+def test_takeover(short: Daemon) -> None:
+    """A worker with too low a limit for the pipes that the shim holds does not start; the jobs run on."""
+    job_ids = as_many_as_it_takes(short, "exec sleep 300")
+    short.stop(SIGKILL)
+    reason = cannot_start(short.config, ["prlimit", "--nofile=60:60", TWISTD])
+    assert "they run on until a worker with a higher limit is started" in reason
+    after = Daemon(short.place, short.settings)
+    try:
+        assert {after.query(job_id).job.state for job_id in job_ids} == {pb.JOB_STATE_RUNNING}
+    finally:
+        after.close()
 
 
 def a_job_that_leaves(worker: Daemon, name: str, go: Path) -> str:

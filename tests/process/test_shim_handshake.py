@@ -120,6 +120,11 @@ class HandshakeTests(_ShimTests):
         )
         self.assertEqual([(False, False), (True, False)], [held.incomplete for held in found.held])
 
+    def test_too_few_descriptors(self) -> None:
+        """A worker that has no descriptor for a job's pipes takes nothing over: the shim keeps its jobs."""
+        with self.assertRaisesRegex(shim_handshake.ShimUnusable, "its jobs need more open files than the limit"):
+            self.connect((HELLO, [self.requests.fileno()]), ({**RECORD, messages.SHORT: True}, []))
+
 
 class NoneNeededTests(_ShimTests):
     """What becomes of a shim that is there, although the configuration wants none."""

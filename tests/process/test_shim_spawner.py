@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections import ChainMap
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from tests.support.readers import FakeReaders
 from txworker.process.shim_spawner import ShimSpawner
 from txworker.process.spawn_options import SAME_PIPE, SpawnOptions
 from txworker.process.spawn_queue import SpawnRequest
+from txworker.shim.messages import SHORT
 
 BASE = {"PATH": "/bin"}
 REPORT = {"at": 5.0, "stdin": None}
@@ -193,6 +195,18 @@ class SpawnerTests(SynchronousTestCase):
         self.assertEqual(([(77, 9)], [("job", False)]), (killed, self.shim.released))
         self.assertRaises(OSError, os.fstat, pipe)
         self.assertFalse(self.protocol.made)
+
+    def test_pipes_are_missing(self) -> None:
+        """A process whose pipes found no free descriptor in the worker is killed: it would run without output."""
+        killed: list[tuple[int, int]] = []
+        self.patch(os, "killpg", lambda *words: killed.append(words))
+        transport = self.spawn()
+        pipe = self.pipe()
+        self.shim.starts[0].began(77, [pipe], {**REPORT, SHORT: True})
+        self.assertRaises(OSError, os.fstat, pipe)
+        error = self.failureResultOf(transport.started, OSError).value
+        self.assertEqual(errno.EMFILE, error.errno)
+        self.assertEqual(([(77, 9)], [("job", False)], False), (killed, self.shim.released, self.protocol.made))
 
     def test_adopts(self) -> None:
         """A process from before is connected to the protocol at once, and the shim reports its exit."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.support.descriptors import open_descriptors
-from txworker.shim.messages import Channel
+from tests.support.descriptors import free_descriptors, open_descriptors
+from txworker.shim.messages import SHORT, Channel
 
 LONG = "x" * 3_000_000
 ODD = os.fsdecode(b"\xff\xfe") + "ü\0\n"
@@ -56,6 +57,27 @@ class ChannelTests(SynchronousTestCase):
             self.ours.send(message)
             self.assertEqual((message, []), self.theirs.receive())
         self.assertEqual(set(), open_descriptors() - before)
+
+    def test_no_descriptor_free(self) -> None:
+        """A message of which descriptors are missing, because the receiver has none free, says so."""
+        with open(os.devnull) as file:
+            self.ours.send({"type": "a"}, [file.fileno()] * 3)
+            self.ours.send({"type": "b"}, [file.fileno()])
+            before = open_descriptors()
+            with free_descriptors(1):
+                short, (fd,) = self.theirs.receive()
+                os.close(fd)
+                message, (fd,) = self.theirs.receive()
+        os.close(fd)
+        self.assertEqual({"type": "a", SHORT: True}, short)
+        self.assertEqual(({"type": "b"}, set()), (message, open_descriptors() - before))
+
+    def test_no_descriptor_for_a_long_message(self) -> None:
+        """A message in a memfd cannot be received without a descriptor."""
+        self.ours.send({"type": LONG})
+        with free_descriptors(0), self.assertRaises(OSError) as caught:
+            self.theirs.receive()
+        self.assertEqual(errno.EMFILE, caught.exception.errno)
 
     def test_descriptors(self) -> None:
         """Descriptors arrive in order, with a long message too, and children do not inherit them."""

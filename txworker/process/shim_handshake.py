@@ -265,7 +265,7 @@ def _next(channel: Channel, deadline: float | None = None) -> tuple[Message, lis
     while True:
         with contextlib.suppress(BlockingIOError):
             channel.flush()
-            return channel.receive()
+            return _complete(*channel.receive())
         left = until - time.monotonic()
         if left <= 0 and deadline is not None:
             raise TimeoutError
@@ -274,3 +274,14 @@ def _next(channel: Channel, deadline: float | None = None) -> tuple[Message, lis
             stopped = f"; it was stopped by a signal: `kill -CONT {pid}`" if ProcessTable().is_stopped(pid) else ""
             raise ShimUnusable(f"the shim (pid {pid}) has not answered for {_ANSWER_SECONDS:g} s{stopped}")
         poll.poll(left * 1000)
+
+
+def _complete(message: Message, descriptors: list[int]) -> tuple[Message, list[int]]:
+    if messages.SHORT in message:
+        for descriptor in descriptors:
+            os.close(descriptor)
+        raise ShimUnusable(
+            "the shim cannot be used: its jobs need more open files than the limit of this worker allows (LimitNOFILE,"
+            " ulimit -n); they run on until a worker with a higher limit is started"
+        )
+    return message, descriptors

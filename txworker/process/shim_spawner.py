@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from collections import ChainMap
@@ -19,7 +20,7 @@ from txworker.process.pipes.intermediate import IntermediatePipes
 from txworker.process.spawn_options import DEFAULT_OPTIONS, SpawnOptions
 from txworker.process.spawn_queue import SpawnRequest
 from txworker.process.transport import ChildTransport, HoldingShim
-from txworker.shim.messages import Message
+from txworker.shim.messages import SHORT, Message
 
 
 class Shim(HoldingShim, Protocol):
@@ -90,7 +91,7 @@ class ShimSpawner:
             """The shim has started the process, and has sent the read ends of its pipes."""
             transport.started_at = report["at"]
             transport.hold_stdin(report["stdin"])
-            self._begin(transport, pid, pipes)
+            self._begin(transport, pid, pipes, complete=SHORT not in report)
             return transport
 
         self._shim.spawn(SpawnRequest(message, stdin, check, began, transport.started.errback))
@@ -119,10 +120,12 @@ class ShimSpawner:
     def _transport(self, protocol: ProcessProtocol, job_id: str) -> ChildTransport:
         return ChildTransport(self._reactor, job_id, protocol, self._shim, self._intermediate)
 
-    def _begin(self, transport: ChildTransport, pid: int, pipes: Sequence[int]) -> None:
+    def _begin(self, transport: ChildTransport, pid: int, pipes: Sequence[int], complete: bool) -> None:
         try:
+            if not complete:
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
             transport.begin(pid, dict(enumerate(pipes, 1)))
-        except OSError as error:  # a process must not run if its pipes cannot be watched
+        except OSError as error:  # a process must not run if its pipes are not here, or cannot be watched
             with suppress(ProcessLookupError):
                 os.killpg(pid, signal.SIGKILL)
             for fd in pipes:

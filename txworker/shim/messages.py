@@ -44,6 +44,7 @@ cgroup_removed: nothing else was in it) |
 from __future__ import annotations
 
 import array
+import errno
 import json
 import os
 import socket
@@ -75,6 +76,9 @@ RECALLED = "recalled"
 
 SLOT_BYTES = 64
 """The part of the owners' memfd for each intermediate pipe: the job's id, a space, the job's descriptor, then NULs."""
+
+SHORT = "short"
+"""A field that receive() adds to a message of which descriptors are missing, because too few are free."""
 
 _DATAGRAM_BYTES = 32 * 1024
 _MOST_DESCRIPTORS = 32
@@ -128,10 +132,11 @@ class Channel:
 
         Raises:
             BlockingIOError: there is none.
+            OSError: it was in a memfd, for which no descriptor is free (EMFILE).
             ConnectionResetError: the other end is gone.
         """
         size = socket.CMSG_SPACE(_MOST_DESCRIPTORS * 4)
-        data, ancillary, _, _ = self._socket.recvmsg(2 * _DATAGRAM_BYTES, size, socket.MSG_CMSG_CLOEXEC)
+        data, ancillary, flags, _ = self._socket.recvmsg(2 * _DATAGRAM_BYTES, size, socket.MSG_CMSG_CLOEXEC)
         descriptors = array.array("i")
         for _, _, content in ancillary:
             descriptors.frombytes(content[: len(content) - len(content) % 4])
@@ -139,8 +144,12 @@ class Channel:
         if not data:
             raise ConnectionResetError("the other end is gone")
         if data == _IN_MEMFD:
+            if not fds:
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
             data = _read_all(fds.pop(0))
         message: Message = _decode(data.decode())
+        if flags & socket.MSG_CTRUNC:
+            message[SHORT] = True
         return message, fds
 
     def close(self) -> None:
