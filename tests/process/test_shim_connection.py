@@ -123,6 +123,21 @@ class ShimConnectionTests(SynchronousTestCase):
             self.assertEqual([], self.readers.readers)
             self.assertEqual([], self.readers.clock.getDelayedCalls())
 
+    def test_processes_of_a_shim_that_ends(self) -> None:
+        """The processes are told at once, also while no other shim can be started; not when the worker leaves them."""
+        self.start("a")
+        self.answered("a")
+        self.shim.close()
+        self.readers.read()
+        self.assertEqual(1, self.child.orphans)
+
+    def test_processes_that_are_left(self) -> None:
+        """A worker that disconnects orphans no process."""
+        self.start("a")
+        self.answered("a")
+        self.connection.close()
+        self.assertEqual(0, self.child.orphans)
+
     def test_closed(self) -> None:
         """When the worker leaves, pending starts fail, and nothing more is received."""
         self.start("a")

@@ -155,6 +155,19 @@ class ChildTransportTests(SynchronousTestCase):
         self.assertRaises(ProcessExitedAlready, self.transport.signalGroup, 9)
         self.assertEqual([(PID, 15), (PID, 9)], signals)
 
+    def test_orphaned(self) -> None:
+        """Once its shim has ended nothing is signalled: init reaps the process, and its pid becomes another's."""
+        signals: list[tuple[int, int]] = []
+        for name in ("kill", "killpg"):
+            self.patch(os, name, lambda *words: signals.append(words))
+        self.begin()
+        self.transport.orphaned()
+        self.assertRaises(ProcessExitedAlready, self.transport.signalGroup, 15)
+        self.assertRaises(ProcessExitedAlready, self.transport.signalProcess, 15)
+        self.assertEqual([], signals)
+        self.transport.release(keep=False)
+        self.assertEqual([], self.shim.released)
+
     def test_released_once(self) -> None:
         """A second release is ignored."""
         self.begin()

@@ -13,9 +13,13 @@ class FakeChild:
     def __init__(self) -> None:
         self.exits: list[Message] = []
         self.reports: list[Message] = []
+        self.orphans = 0
 
     def exited(self, how: Message) -> None:
         self.exits.append(how)
+
+    def orphaned(self) -> None:
+        self.orphans += 1
 
     def fed(self, stdin: Message) -> None:
         self.reports.append(stdin)

@@ -169,6 +169,8 @@ class ShimConnection:
     def _shim_ended(self) -> None:
         if self._channel.closed:
             return
+        for child in list(self._children.values()):
+            child.orphaned()
         self._lost(self._end(OSError(errno.ECONNRESET, "the shim has ended", "shim")))
 
     def _end(self, error: OSError) -> list[str]:

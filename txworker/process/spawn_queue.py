@@ -30,6 +30,9 @@ class Child(Protocol):
     def exited(self, how: Message) -> None:
         """The process exited; `how` is the message's `exit`."""
 
+    def orphaned(self) -> None:
+        """The shim has ended, so nothing keeps the process's pid from becoming another's."""
+
     def fed(self, stdin: Message) -> None:
         """What was fed is in the pipe, or stdin is closed; `stdin` is the message's."""
 

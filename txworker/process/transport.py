@@ -145,13 +145,17 @@ class ChildTransport:
         """What the shim is to enforce if this worker dies: KILL at that time of the monotonic clock."""
         self._shim.enforce(self._job_id, reason, kill_at)
 
+    def orphaned(self) -> None:
+        """The shim has ended, so init reaps the process. Its pid may become another's, and is signalled no more."""
+        self._released = True
+        self._close_stdin()
+
     def abandon(self) -> Deferred[None]:
         """
         The shim has ended, and the process with it: an exit that is not reported yet cannot be known. Fires when the
         pipes are read to their end, or after ABANDON_SECONDS.
         """
-        self._released = True
-        self._close_stdin()
+        self.orphaned()
         self._abandoned = Deferred()
         if self._pipes:
             self._reactor.callLater(ABANDON_SECONDS, self.loseConnection)
@@ -171,7 +175,7 @@ class ChildTransport:
         Signal every process of the process group, its leader included.
 
         Raises:
-            ProcessExitedAlready: the process was released; its pid may be another process's.
+            ProcessExitedAlready: the process was released or orphaned; its pid may be another process's.
             PermissionError: the worker must not signal any of them.
         """
         if self._released or not self.pid:
@@ -194,7 +198,7 @@ class ChildTransport:
 
     def signalProcess(self, signalID: str | int) -> None:
         """Signal the process alone, by number or by name ("TERM")."""
-        if self._status is not None or not self.pid:
+        if self._status is not None or self._released or not self.pid:
             raise ProcessExitedAlready()
         os.kill(self.pid, signalID if isinstance(signalID, int) else signals.Signals[f"SIG{signalID}"])
 
