@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.channels import FakeChild, a_channel
 from tests.support.readers import FakeReaders
-from txworker.process.spawn_queue import IN_FLIGHT, RECALL_SECONDS, SpawnQueue, SpawnRequest
+from txworker.process.spawn_queue import CHECK_SECONDS, IN_FLIGHT, RECALL_SECONDS, SpawnQueue, SpawnRequest
 from txworker.shim.messages import RECALLED
 
 ENDED = OSError("the shim has ended")
@@ -165,6 +165,25 @@ class SpawnQueueTests(SynchronousTestCase):
         self.started("a")
         self.recalled("b")
         self.assertEqual((2, ["b"]), (self.recalls, self.received()))
+
+    def test_unwanted_behind_one_that_hangs(self) -> None:
+        """While a start hangs, those behind it that nobody wants any more fail within a second, and keep nothing."""
+        self.start("hangs", "b", "c")
+        self.received()
+        self.readers.clock.advance(RECALL_SECONDS)
+        self.recalled("b")
+        self.start("d", "e")
+        for name in ("b", "d"):
+            self.refused[name] = ValueError("its caller is gone")
+        for count, gone in ((1, ["b", "d"]), (2, ["b", "d", "e"])):
+            self.readers.clock.advance(CHECK_SECONDS)
+            self.readers.clock.advance(0)
+            self.assertEqual((gone, []), (list(self.failed), self.received()), count)
+            self.refused["e"] = ValueError("its caller is gone")
+        self.start("f")
+        self.recalled("c")
+        self.started("hangs")
+        self.assertEqual(["c", "f"], self.received())
 
     def test_nothing_goes_to_one_that_hangs(self) -> None:
         """While a single start hangs nothing is recalled, and new requests wait in the worker."""

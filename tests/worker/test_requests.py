@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import replace
 from unittest import mock
+from weakref import ref
 
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.fakes import WorkerFixture, worker_fixture
@@ -68,6 +71,24 @@ class RequestTests(SynchronousTestCase):
         self.failureResultOf(first, CallerGone)
         self.assertEqual({"job-2"}, {self.successResultOf(answer).id for answer in (second, third)})
         self.assertEqual(["job-2"], list(fixture.launcher.running))
+
+    def test_caller_leaves_during_the_launch(self) -> None:
+        """A repeated request whose caller leaves while the launch of the first hangs keeps nothing."""
+        fixture = worker_fixture()
+        fixture.launcher.slow = Deferred()
+        first = fixture.worker.submit(self.SPEC)
+        there = [True]
+        again = replace(self.SPEC)
+        kept = ref(again)
+        second = fixture.worker.submit(again, lambda: there[0])
+        there[0] = False
+        second.cancel()
+        self.failureResultOf(second, CallerGone, CancelledError)
+        del again, second
+        gc.collect()
+        self.assertIsNone(kept())
+        fixture.launcher.slow.callback(None)
+        self.assertEqual("job-1", self.successResultOf(first).id)
 
     def test_not_dropped_yet(self) -> None:
         """A job whose launch failed is no answer, also while the store cannot drop it yet."""

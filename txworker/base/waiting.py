@@ -46,14 +46,16 @@ class Waiters:
         self._waiting.pop(waiter, None)
 
 
-def detached(operation: Deferred[T], expected: type[Exception]) -> Deferred[T]:
+def detached(
+    operation: Deferred[T], expected: type[Exception], left: Callable[[Deferred[T]], None] = lambda _: None
+) -> Deferred[T]:
     """
     A Deferred that fires with the operation's result; cancelling it leaves the operation running, as asyncio.shield().
 
     If the operation fails after the returned Deferred was cancelled, a failure of type `expected` is dropped; any other
-    one stays on the operation, so Twisted logs it as an unhandled error.
+    one stays on the operation, so Twisted logs it as an unhandled error. left() is called when it is cancelled.
     """
-    waiter: Deferred[T] = Deferred(lambda _: None)
+    waiter: Deferred[T] = Deferred(left)
 
     def pass_on(result: object) -> object:
         """The operation is over: tell the waiter, unless it was cancelled."""

@@ -24,6 +24,10 @@ RECALL_SECONDS = 0.1
 """A start that takes longer hangs: the requests behind it are recalled, and their check() is called again."""
 
 
+CHECK_SECONDS = 1.0
+"""While a start hangs, the check() of those behind it is called at this interval, because callers leave meanwhile."""
+
+
 class Child(Protocol):
     """What the connection needs of a process of the shim (ChildTransport)."""
 
@@ -113,6 +117,7 @@ class SpawnQueue:
             self._waiting.insert(self._recalled or 0, request)
             self._recalled = (self._recalled or 0) + 1
             if not self._in_flight:  # none hangs: the shim had begun none yet, or had answered what it had begun
+                self._stop_timer()
                 self._recalled = None
                 self._send_next()
             return
@@ -151,12 +156,30 @@ class SpawnQueue:
 
     def _recall(self) -> None:
         """The first of the requests in flight hangs: recall those behind it, and send them when it is answered."""
-        self._timer = None
+        self._timer = self._reactor.callLater(CHECK_SECONDS, self._drop_unwanted)
         self._recalled = 0
         if len(self._in_flight) > 1:
             self._recall_others()
+
+    def _drop_unwanted(self) -> None:
+        """A start still hangs: what waits behind it and is not wanted any more fails, and frees what it holds."""
+        self._timer = self._reactor.callLater(CHECK_SECONDS, self._drop_unwanted)
+        checked = [(request, _refusal(request)) for request in self._waiting]
+        self._waiting = deque(request for request, error in checked if error is None)
+        self._recalled = sum(error is None for _, error in checked[: self._recalled])
+        for request, error in checked:
+            if error is not None:
+                self._reactor.callLater(0, request.failed, error)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+def _refusal(request: SpawnRequest) -> Exception | None:
+    try:
+        request.check()
+    except Exception as error:  # whatever check() raises is what the start fails with
+        return error
+    return None

@@ -68,7 +68,9 @@ class Submissions:
         """The job of that request, once its process runs. As Worker.submit()."""
         while before := self._requests.get(spec.request_id):
             check_same(self._catalog.with_full_spec(before), spec)
-            await self._launch_ended(before.id)
+            await self._launch_ended(before.id, wanted)
+            if before.id in self.starting:
+                raise CallerGone
             job = self._catalog.launched(before.id)
             if job is not None:
                 return job  # otherwise its launch failed: this request tries again and gets its own error
@@ -78,8 +80,9 @@ class Submissions:
             check_same(self._catalog.with_full_spec(kept), spec)
         return self._catalog.launched(kept.id) or self._catalog.get(kept.id)
 
-    def _launch_ended(self, job_id: str) -> Deferred[None]:
-        return self._settled.until(lambda: job_id not in self.starting)
+    def _launch_ended(self, job_id: str, wanted: Callable[[], bool]) -> Deferred[None]:
+        """Fires also when wanted() is false: a launch may hang, and who waits for it holds a whole spec."""
+        return self._settled.until(lambda: job_id not in self.starting or not wanted())
 
     async def _record_and_launch(self, job: Job, wanted: Callable[[], bool]) -> Job:
         """Write the job to the store, then launch it; the job, or the earlier one that has the same request id."""

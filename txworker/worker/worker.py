@@ -235,7 +235,7 @@ class Worker:
         job = Deferred.fromCoroutine(self._submissions.submit(spec, wanted))
         if spec.trace:
             job.addBoth(self._trace_settled, spec)
-        return detached(job, TxWorkerError)
+        return detached(job, TxWorkerError, lambda _: self._settled.wake())
 
     def _trace_settled(self, result: Any, spec: JobSpec) -> Any:
         """A finished job's record comes from the store, without its trace: the end was told before."""
