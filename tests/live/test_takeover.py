@@ -9,6 +9,7 @@ import hashlib
 import os
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -265,6 +266,23 @@ def test_unattended(a_daemon: ADaemon, again: Again) -> None:
         pb.JOB_STATE_STOPPED,
         "no worker for too long (jobs.unattended_seconds): signal: terminated",
     )
+
+
+@pytest.mark.slow
+def test_workers_that_fail(a_daemon: ADaemon) -> None:
+    """Workers that end before they serve, as with an address that another program has, do not put that off."""
+    worker = a_daemon("[jobs]\nunattended_seconds = 4\nstop_grace_seconds = 0.2\n")
+    pid = worker.query(worker.bash("exec sleep 1000")).job.pid
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        worker.config.write_text(worker.config.read_text().replace("127.0.0.1:0", address))
+        worker.stop(signal.SIGKILL)
+        words = [*worker.twistd, "-n", "--pidfile=", "worker", "--config", str(worker.config)]
+        until = time.monotonic() + LIMIT
+        while runs(pid):
+            failed = subprocess.run(words, cwd=worker.place, capture_output=True, text=True, timeout=LIMIT, check=False)
+            assert "grpc_server.addr" in failed.stdout + failed.stderr
+            assert time.monotonic() < until
 
 
 def test_shim_killed(a_daemon: ADaemon) -> None:

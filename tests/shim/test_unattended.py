@@ -1,4 +1,4 @@
-"""quietTimeout while no worker is there: the shim has not seen what the worker read."""
+"""What is enforced while no worker is there: unattended_seconds; quietTimeout, of what the worker read, too."""
 
 from __future__ import annotations
 
@@ -13,12 +13,16 @@ from txworker.shim.events import Events
 from txworker.shim.held_job import HeldJob
 from txworker.shim.intermediate import IntermediatePipes
 from txworker.shim.spawn_thread import Result
-from txworker.shim.unattended import QUIET, Unattended
+from txworker.shim.unattended import QUIET, UNATTENDED, Unattended
 
 QUIET_SECONDS = 10.0
 
 
-class QuietTests(SynchronousTestCase):
+class UnattendedTests(SynchronousTestCase):
+    """Jobs without quietTimeout, on a clock that the test sets."""
+
+    quiet: float | None = None
+
     def setUp(self) -> None:
         self.place = Path(self.mktemp())
         self.place.mkdir()
@@ -35,11 +39,43 @@ class QuietTests(SynchronousTestCase):
 
     def a_job(self, most: int = 0, separate: bool = False) -> HeldJob:
         request: dict[str, Any] = {
-            **{"job": "id", "ahead": 0.0, "timeout": None, "quiet": QUIET_SECONDS, "grace": 1.0, "cgroup": None},
+            **{"job": "id", "ahead": 0.0, "timeout": None, "quiet": self.quiet, "grace": 1.0, "cgroup": None},
             **{"separate_stderr": separate, "max_output": most, "terminal": None, "feed": False},
         }
         self.jobs["id"] = job = HeldJob(Result(request, 77), {})
         return job
+
+
+class SecondsTests(UnattendedTests):
+    def reason(self, after_seconds: float) -> str | None:
+        """Why the job is ended, so long after a worker has gone."""
+        self.unattended.begin(self.directory, 10.0)
+        self.now += after_seconds
+        self.unattended.enforce()
+        return self.jobs["id"].reason
+
+    def test_failing_workers(self) -> None:
+        """A worker that fails before it serves is none, so the time counts on; no job is ended while it tries."""
+        self.a_job()
+        for _ in range(2):
+            self.assertIsNone(self.reason(2.0))
+            self.unattended.end()
+            self.now += 3.0
+        self.assertEqual(UNATTENDED, self.reason(0.1))
+
+    def test_slow_start(self) -> None:
+        """No job is ended while a worker is connected, however long it takes until it serves."""
+        self.a_job()
+        self.assertIsNone(self.reason(2.0))
+        self.unattended.end()
+        self.now += 100.0
+        self.unattended.enforce()
+        self.unattended.worker_serves()
+        self.assertIsNone(self.reason(9.9))
+
+
+class QuietTests(UnattendedTests):
+    quiet = QUIET_SECONDS
 
     def ended(self, after_seconds: float) -> bool:
         """Whether the job is ended for its silence, so long after the worker has gone."""

@@ -6,7 +6,7 @@ Imported when the service starts, not before: twistd forks to become a daemon, a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -44,9 +44,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Assembled:
-    """The services, to be started; and what signals call."""
+    """The services, to be started; what is called when they are; and what signals call."""
 
     services: StagedServices
+    serving: Callable[[], None]
     drain: Drain
     handover: Handover
     reload: Reload
@@ -110,7 +111,8 @@ def assemble(config: Config, reactor: Any, context: StartContext) -> Assembled:
     on_web = [] if web is None else web.services(running, worker, doors, readiness, processes, identity)
     page = [] if web is None or web.page is None else [web.page]
     parts = _Parts(running, core, readiness, handover, retention, doors, on_web, page, tracing)
-    return Assembled(StagedServices(_stages(parts, reactor, context.notifier)), doors.drain, handover, reload)
+    services = StagedServices(_stages(parts, reactor, context.notifier))
+    return Assembled(services, processes.serving, doors.drain, handover, reload)
 
 
 def _stages(parts: _Parts, reactor: Any, notifier: Notifier) -> list[Sequence[Service]]:

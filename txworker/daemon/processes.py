@@ -135,6 +135,11 @@ class Processes:
         """The directory of the jobs' cgroups; empty when they have none."""
         return "" if self._backend.cgroups is None else str(self._backend.cgroups.path)
 
+    def serving(self) -> None:
+        """Tell the shim that this worker serves."""
+        if self._backend.shim is not None:
+            self._backend.shim.serving()
+
     def release(self, job_id: str, keep: bool) -> None:
         """Let the shim forget that job. keep: its leftovers may go on writing output."""
         if self._backend.shim is not None:

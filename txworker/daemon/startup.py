@@ -38,6 +38,7 @@ def start(config: Config, reactor: Any, context: StartContext) -> StagedServices
         )
         handle_signals(reactor, actions, Terminal())
         assembled.services.startService()
+        assembled.serving()
         reactor.callWhenRunning(context.notifier.ready)  # signals are handled from then on
     except CannotListen as error:
         raise CannotStart(f"txworker: grpc_server.addr: {error}") from error

@@ -73,6 +73,10 @@ class ReconnectingShim:
         """As ShimConnection.enforce()."""
         self._connection.enforce(job_id, reason, kill_at)
 
+    def serving(self) -> None:
+        """As ShimConnection.serving()."""
+        self._connection.serving()
+
     def output_incomplete(self, job_id: str, child_fd: int, refused: int) -> None:
         """As ShimConnection.output_incomplete()."""
         self._connection.output_incomplete(job_id, child_fd, refused)
@@ -121,4 +125,5 @@ class ReconnectingShim:
             self._clock.callLater(RETRY_SECONDS, self._reconnect, pid, unanswered)
             return
         self._log.info("A new shim runs as pid {pid}.", pid=self._connection.shim_pid)
+        self.serving()
         self.lost(pid, unanswered)

@@ -71,6 +71,10 @@ class ShimConnection:
         """What the shim is to enforce if this worker dies: KILL at that time of the monotonic clock."""
         self._send({"type": "enforce", "job": job_id, "reason": reason, "kill_at": kill_at})
 
+    def serving(self) -> None:
+        """This worker has taken the jobs over, and serves: from its end on the shim counts jobs.unattended_seconds."""
+        self._send({"type": "serving"})
+
     def output_incomplete(self, job_id: str, child_fd: int, refused: int) -> None:
         """For the next worker: output of that descriptor is missing, `refused` bytes of it without a line about it."""
         self._send({"type": "lost", "job": job_id, "child_fd": child_fd, "bytes": refused})

@@ -152,7 +152,7 @@ def _handshake(channel: Channel, defaults: Mapping[str, Any], output: int, versi
         ShimUnusable: it speaks another protocol, and has jobs; or it does not answer.
     """
     ours = {"protocol": messages.PROTOCOL, "version": version, "pid": os.getpid(), "defaults": dict(defaults)}
-    channel.send({"type": "hello", **ours}, [output])
+    channel.send({"type": "hello", **ours, "serving": False}, [output])
     hello, descriptors = _receive_hello(channel)
     if hello["protocol"] != messages.PROTOCOL:
         _check_replaceable(hello)

@@ -170,6 +170,8 @@ class Loop:
             self._worker.close()
             return
         self._unattended.end()
+        if message.get("serving", True):
+            self._unattended.worker_serves()
         if self._directory >= 0:
             os.close(self._directory)
         (self._directory,) = descriptors
@@ -186,6 +188,9 @@ class Loop:
         with requests:
             self._worker.send(answer, [requests.fileno()])
         self._send_batch()
+
+    def _on_serving(self, message: Message, descriptors: list[int]) -> None:
+        self._unattended.worker_serves()
 
     def _on_listen(self, message: Message, descriptors: list[int]) -> None:
         listener, directory = map(self._high, descriptors)

@@ -10,7 +10,9 @@ says of a job may come before its `started`.
 
 | worker to shim | |
 | --- | --- |
-| hello | protocol, version, pid, defaults (what every job inherits); descriptor: the output directory |
+| hello | protocol, version, pid, defaults (what every job inherits), serving (false: the message of that name follows;
+older workers send neither); descriptor: the output directory |
+| serving | the worker has taken the jobs over, and serves |
 | listen | descriptors: a bound socket, where workers connect from now on, and the state directory, where its name is |
 | pipes | descriptors: the memfd of the owners and the read ends of the worker's intermediate pipes |
 | more | the worker has received a batch of jobs: send the next one |

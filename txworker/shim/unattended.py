@@ -42,7 +42,7 @@ class Unattended:
         self._copying: dict[tuple[str, int], Copying] = {}
         self._kept: set[Copying] = set()
         self._directory = -1
-        self._since = 0.0
+        self._since: float | None = None
         self._seconds = 0.0
         self.active = False
         self.abandoned = False
@@ -58,15 +58,20 @@ class Unattended:
         return sorted({(copying.job.id, copying.job.pid) for copying in self._kept})
 
     def begin(self, directory: int, seconds: float) -> None:
-        """The worker is gone. directory: of the output. seconds: until every job is ended; 0: never."""
+        """
+        The worker is gone. directory: of the output. seconds: until every job is ended, from the end of the last worker
+        that served; 0: never.
+        """
         self.active = True
         self._directory = directory
-        self._since = time.monotonic()
+        now = time.monotonic()
+        if self._since is None:
+            self._since = now
         self._seconds = seconds
         for job in self._with_quiet_timeout():
             recorded = recorded_bytes(directory, job)
             if recorded < 0 or recorded != job.recorded_bytes:  # it may have printed to the worker until now
-                job.last_output = self._since
+                job.last_output = now
         for job_id, child_fd, pipe in self._pipes.left():
             owner = self._jobs.get(job_id)
             if owner is not None and child_fd in owner.pipes:
@@ -96,6 +101,10 @@ class Unattended:
             self._stop(copying)
         self._copying.clear()
 
+    def worker_serves(self) -> None:
+        """The worker that is connected serves, so it has taken the jobs over."""
+        self._since = None
+
     def keep(self, directory: int, job: HeldJob) -> bool:
         """The job is over: copy what its leftovers print. Returns whether any of its pipes is still held open."""
         for child_fd, pipe in list(job.pipes.items()):
@@ -109,7 +118,8 @@ class Unattended:
         if not self.active:
             return None
         now = time.monotonic()
-        unattended = self.abandoned or (bool(self._seconds) and now - self._since >= self._seconds)
+        overdue = self._seconds and self._since is not None and now - self._since >= self._seconds
+        unattended = self.abandoned or bool(overdue)
         waits = [self._enforce(job, now, unattended) for job in self._jobs.values()]
         return _CHECK_SECONDS if any(waits) or (self._seconds and not unattended) else None
 
