@@ -83,6 +83,11 @@ def waiting(worker: Daemon, name: str, then: str = "exit 3") -> str:
     return job_id
 
 
+def printed(worker: Daemon, job_id: str, line: str) -> None:
+    """Waits until the job's output has that line."""
+    wait_until(lambda: f"{line}\n".encode() in worker.raw(job_id, noFollow=True))
+
+
 def gone(pid: int) -> bool:
     """It has exited; the shim may hold the zombie until the end is written."""
     process = ProcessTable().read(pid)
@@ -137,8 +142,7 @@ def test_output_of_killed_workers(disk: Disk, a_daemon: Callable[..., Daemon]) -
             assert worker.query(job_id).job.outputTruncated
             disk.free()
             go_on.touch()
-            line = f"{go_on.name}\n".encode()
-            wait_until(lambda line=line: line in worker.raw(job_id, noFollow=True))  # type: ignore[misc]
+            printed(worker, job_id, go_on.name)
             worker.stop(signal.SIGKILL)
             disk.fill()
         worker = Daemon(worker.place, worker.settings)
