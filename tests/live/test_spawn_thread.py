@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import errno
+import os
 import select
 from contextlib import closing
 
-from tests.support.daemon import LIMIT
+import pytest
+
+from tests.support.bare_shim import SPAWN
+from tests.support.daemon import LIMIT, wait_until
+from txworker.linux.procfs import ProcessTable
 from txworker.shim.messages import Channel
 from txworker.shim.spawn_thread import SpawnThread
 
@@ -30,3 +35,33 @@ def test_failed_start() -> None:
     assert thread.pending() == {"a"}
     assert [result.request["job"] for result, _ in thread.results()] == ["a"]
     assert thread.pending() == set()
+
+
+def test_discard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that is not wanted is killed, without waiting for its end, and reaped by reap_others()."""
+    thread = SpawnThread()
+    thread.start()
+    connection = thread.connect()
+    with closing(Channel(connection)) as worker:
+        worker.send({**SPAWN, "job": "a", "argv": ["sleep", "1000"], "env": dict(os.environ)})
+        assert select.select([worker], [], [], LIMIT)[0]
+        message, descriptors = worker.receive()
+    for fd in [*descriptors, *(fd for _, more in thread.results() for fd in more)]:
+        os.close(fd)
+    pid = message["pid"]
+
+    def refuse(group: int, number: int) -> None:
+        raise PermissionError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "killpg", refuse)
+        thread.discard(pid)
+    assert pid not in thread.job_pids
+    thread.discard(pid)
+
+    def reaped() -> bool:
+        thread.reap_others()
+        return ProcessTable().read(pid) is None
+
+    wait_until(reaped)
+    thread.discard(pid)  # nothing is there any more

@@ -82,6 +82,16 @@ def exited_child_of_thread() -> int | None:
     return _exited_child(WNOTHREAD)
 
 
+def reap_some_of_thread(most: int) -> bool:
+    """Reap up to so many exited children of the calling thread; returns whether others may have exited."""
+    for _ in range(most):
+        pid = exited_child_of_thread()
+        if pid is None:
+            return False
+        reap(pid)
+    return True
+
+
 def _exited_child(options: int) -> int | None:
     try:
         exited = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT | options)

@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterable
 from contextlib import suppress
 
-from txworker.linux.wait import exit_of, exited_child_of_thread, reap
+from txworker.linux.wait import exit_of, reap, reap_some_of_thread
 from txworker.shim import messages
 from txworker.shim.children_limit import with_room
 from txworker.shim.events import Events
@@ -43,6 +43,8 @@ _WITHOUT_WORKER_SECONDS = 1.0
 _REAP_SECONDS = 1.0
 """After a SIGCHLD children of the spawn thread that are not jobs are reaped, at most this often."""
 
+
+_REAPED_PER_TURN = 64
 
 _TRIES = 3
 """To get a high descriptor: between two of them another child may be started."""
@@ -76,6 +78,7 @@ class Loop:
         self._defaults: dict[str, Any] = {}
         self._unsent: list[HeldJob] = []
         self._had_worker = False
+        self._orphans_wait = False
         self._reap_at: float | None = None
         self._deadline = time.monotonic() + _FIRST_WORKER_SECONDS
         self._keep_above = 3
@@ -104,6 +107,9 @@ class Loop:
         if not self._worker.is_open and self._reachability.is_lost() and self._jobs and not self._unattended.abandoned:
             self._abandon()
         due = [self._unattended.enforce()]
+        if self._orphans_wait:
+            self._orphans_wait = reap_some_of_thread(_REAPED_PER_TURN)
+            due.append(0.0 if self._orphans_wait else None)
         if self._reap_at is not None:
             due.append(self._reap_others())
         if not self._worker.is_open:
@@ -296,16 +302,16 @@ class Loop:
 
     def _started(self, job_id: str, result: Result, descriptors: list[int]) -> None:
         if job_id in self._unwanted:
-            self._thread.job_pids.discard(result.pid)
-            os.killpg(result.pid, signal.SIGKILL)
-            os.waitpid(result.pid, 0)
+            self._thread.discard(result.pid)
             _close(descriptors)
             return
-        if len(descriptors) < len(result.names):  # too few numbers were free, although the thread counts them
-            os.killpg(result.pid, signal.SIGKILL)
+        lost = len(descriptors) < len(result.names)  # too few numbers were free, although the thread counts them
+        if lost:
             _close(descriptors)
             descriptors = []
         job = self._jobs[job_id] = hold(result, descriptors, self._events, lambda: self._fed(job_id))
+        if lost:
+            job.kill()
         self._thread.newest = max(descriptors, default=0)
         if result.stdin_waits and job.stdin is not None and not job.stdin.busy:
             self._fed(job_id)
@@ -340,8 +346,7 @@ class Loop:
     def _child_exited(self) -> None:
         """After SIGCHLD: an orphan that the shim adopted may have exited, or a child of the spawn thread."""
         os.read(self._children, 4096)
-        while (pid := exited_child_of_thread()) is not None:
-            reap(pid)
+        self._orphans_wait = reap_some_of_thread(_REAPED_PER_TURN)
         for job in list(self._without_pidfd.values()):
             self._exited(job)
         if self._reap_at is None:
@@ -353,8 +358,11 @@ class Loop:
         left = self._reap_at - time.monotonic()
         if left > 0:
             return left
+        if self._thread.starting:
+            self._reap_at = time.monotonic() + _REAP_SECONDS
+            return _REAP_SECONDS
         self._reap_at = None
-        if not self._thread.starting:
+        with suppress(BlockingIOError):  # thousands of tasks wait
             self._thread.reap_others()
         return None
 

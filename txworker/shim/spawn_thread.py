@@ -171,6 +171,13 @@ class SpawnThread:
         """Reap the thread's exited children that are not job leaders: a job started them with CLONE_PARENT."""
         self._put("reap", None)
 
+    def discard(self, pid: int) -> None:
+        """Kill a process that was started here and is not wanted. If it has not exited yet, reap_others() reaps it."""
+        self.job_pids.discard(pid)
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(pid, signal.SIGKILL)
+        reap(pid)
+
     def kill_starting(self) -> None:
         """Kill the child that hangs in its exec."""
         for pid in self._others():

@@ -1,0 +1,48 @@
+"""What the shim's loop does with much at once, and with a spawn thread that hangs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.support.bare_shim import bare_shim
+from tests.support.daemon import wait_until
+from tests.support.hanging import exec_that_waits
+
+LIMITS = (1000, 1000)
+
+
+def test_workers_while_a_start_hangs(tmp_path: Path) -> None:
+    """So many workers come and go that the thread's tasks have no room: they are refused, and the shim stays."""
+    with bare_shim(tmp_path, LIMITS) as shim:
+        with exec_that_waits(tmp_path, "true") as (program, tried):
+            shim.connect(LIMITS)
+            shim.request("hangs", str(program))
+            wait_until(tried.is_set)
+            refused = 0
+            while not refused:
+                shim.loop.close()
+                shim.hello(LIMITS)
+                try:
+                    assert shim.loop.receive()[0]["type"] == "hello"
+                except ConnectionResetError:
+                    refused += 1
+        shim.leave()
+
+        def accepted() -> bool:
+            try:
+                shim.connect(LIMITS)
+            except ConnectionResetError:  # the tasks are not done yet
+                return False
+            return True
+
+        wait_until(accepted)
+        assert shim.start("job", "echo", "runs") == b"runs\n"
+
+
+def test_many_orphans(tmp_path: Path) -> None:
+    """Orphans are reaped, also when far more exit at a time than in one turn of the loop."""
+    with bare_shim(tmp_path, LIMITS) as shim:
+        shim.connect(LIMITS)
+        assert shim.start("job", "sh", "-c", "for i in $(seq 300); do (:&); done; echo done") == b"done\n"
+        pid = shim.process.pid
+        wait_until(lambda: not Path(f"/proc/{pid}/task/{pid}/children").read_text())
