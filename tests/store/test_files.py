@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
+from unittest.mock import Mock, patch
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from txworker.store import files
 from txworker.store.errors import Unusable
-from txworker.store.files import connect, prepare
+from txworker.store.files import Highest, connect, prepare
+from txworker.store.salvage import salvage
 
 
 class FilesTests(SynchronousTestCase):
@@ -150,6 +155,68 @@ class FilesTests(SynchronousTestCase):
             holder.execute("BEGIN IMMEDIATE")
             self.assertRaises(sqlite3.OperationalError, prepare, self.path)
         self.assertEqual([], list(self.directory.glob("*.damaged-*")))
+
+    def snapshots(self, act: Callable[[], object]) -> list[Path]:
+        """What a process that is killed would leave: a copy of the directory before each rename, and while it saves."""
+        found: list[Path] = []
+
+        def before(call: Callable[..., Any]) -> Callable[..., Any]:
+            def snapshot(*args: Any) -> Any:
+                found.append(Path(shutil.copytree(self.directory, self.mktemp())))
+                return call(*args)
+
+            return snapshot
+
+        with (
+            patch.object(os, "replace", before(os.replace)),
+            patch.object(files, "salvage", before(salvage)),
+            patch.object(files, "_continue_above", before(files._continue_above)),
+        ):
+            act()
+        return found
+
+    def test_killed_in_a_repair(self) -> None:
+        """A process that is killed at any moment of a repair forgets nothing that could be saved."""
+        whole = self.a_store()
+        page = len(whole) // 8192 * 4096
+        damaged = whole[:page] + b"x" * 4096 + whole[page + 4096 :]
+        self.path.write_bytes(damaged)
+        Path(f"{self.path}-wal").write_bytes(b"a log")
+        for snapshot in self.snapshots(lambda: prepare(self.path, Highest(2000, 7))):
+            self.directory, self.path = snapshot, snapshot / self.path.name
+            self.assertTrue(prepare(self.path, Highest(2000, 7)))
+            self.assertIn(self.count(), range(1800, 2001))
+            self.assertEqual([(102000, 1000007)], self.floors())
+            self.assertTrue(any(damaged == path.read_bytes() for path in snapshot.glob("*.damaged-*")))
+            left = [path.name for path in snapshot.iterdir() if ".damaged-" not in path.name]
+            self.assertEqual([self.path.name], left)
+            self.assertFalse(prepare(self.path, Highest(2000, 7)))
+
+    def test_killed_with_the_store_gone(self) -> None:
+        """A process that is killed before it has replaced a store that is gone leaves that to the next one."""
+        for snapshot in self.snapshots(lambda: prepare(self.path, Highest(2000, 7))):
+            self.directory, self.path = snapshot, snapshot / self.path.name
+            self.assertTrue(prepare(self.path, Highest(2000, 7)))
+            self.assertEqual([(102000, 1000007)], self.floors())
+            self.assertEqual([self.path], list(snapshot.iterdir()))
+
+    def floors(self) -> list[tuple[int, int]]:
+        with closing(connect(self.path)) as connection:
+            return connection.execute("SELECT number, revision FROM floors").fetchall()
+
+    def test_no_room_to_repair(self) -> None:
+        """Where a damaged store cannot be saved it stays as it is, and the sentence says why."""
+        whole = self.a_store()[:-1]
+        self.path.write_bytes(whole)
+        for problem, text in [
+            (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "x"), "No space left on device"),
+            (sqlite3.OperationalError("database or disk is full"), "database or disk is full"),
+        ]:
+            self.patch(files, "salvage", Mock(side_effect=problem))
+            said = str(self.assertRaises(Unusable, prepare, self.path))
+            self.assertIn(f"what can be read of it cannot be saved: {text}; nothing was changed", said)
+            self.assertEqual([self.path], list(self.directory.iterdir()))
+            self.assertEqual(whole, self.path.read_bytes())
 
     def test_private(self) -> None:
         """Specs may contain secrets, so no other user can read any of the files."""

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import sqlite3
 import time
-from collections.abc import Sequence
-from contextlib import closing, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from txworker.base.directory import open_own
 from txworker.base.logs import Logger
 from txworker.store.errors import Unusable
-from txworker.store.salvage import Salvaged, salvage
+from txworker.store.salvage import Salvaged, salvage, salvage_copy
 from txworker.store.schema import ForeignFile, NewerSchema, check_ours, upgrade
 
 BUSY_SECONDS = 5.0
@@ -78,13 +79,17 @@ def prepare(path: Path, highest: Highest | None = None) -> bool:
     Leave a sound file of the newest schema at that path. For one process at a time.
 
     True: something was lost, because the file was damaged and set aside, or because an earlier worker's file is gone.
+    A process that is killed meanwhile loses nothing: the next one begins the repair again, or completes it.
 
     highest: what an earlier worker had used; None: there was none. Numbers and revisions continue above it.
 
     Raises:
-        Unusable: the file is from a newer version, or is not a store.
+        Unusable: the file is from a newer version, is not a store, or is damaged and there is no room to repair it.
         OSError, sqlite3.Error: the file cannot be created or written, or is not the worker's own file.
     """
+    for unfinished in (_being_built(path), salvage_copy(path)):
+        _unlink(unfinished)
+    completed = _complete_repair(path)
     gone = highest is not None and not _size(path)
     create_file(path)
     for suffix in ("-wal", "-shm"):
@@ -95,18 +100,14 @@ def prepare(path: Path, highest: Highest | None = None) -> bool:
     except sqlite3.DatabaseError as error:
         if isinstance(error, sqlite3.OperationalError):  # an error of the disk, not of the file
             raise
-        aside = _set_aside(path)
-        damage_marker(path).unlink(missing_ok=True)
-        create_file(path)
-        _check_and_upgrade(path)
-        _salvage_into(path, aside, error, highest or Highest())
+        _repair(path, error, highest or Highest())
         return True
     damage_marker(path).unlink(missing_ok=True)
     if highest is not None and gone:
         _log.error("The store {path} was empty or not there, though a worker was here before." + _FORGOTTEN, path=path)
-        with closing(connect(path)) as connection:
+        with _new_file(path, path) as connection:
             _continue_above(connection, highest)
-    return gone
+    return gone or completed
 
 
 def has_room(directory: Path) -> bool:
@@ -149,9 +150,12 @@ def _size(path: Path) -> int:
         return 0
 
 
-def _check_and_upgrade(path: Path, gone: bool = False) -> None:
-    if gone and _size(path.with_name(f"{path.name}-wal")):
-        raise sqlite3.DatabaseError("it is empty, and its log is not")
+def _check_and_upgrade(path: Path, gone: bool) -> None:
+    """gone: the file is empty and will be replaced."""
+    if gone:
+        if _size(path.with_name(f"{path.name}-wal")):
+            raise sqlite3.DatabaseError("it is empty, and its log is not")
+        return
     try:
         with closing(open_database(path)) as connection:
             check_ours(connection)  # before anything is changed
@@ -185,30 +189,71 @@ def _back_up(connection: sqlite3.Connection, path: Path, version: int) -> None:
     )
 
 
-def _set_aside(path: Path) -> Path:
-    aside = free_name(f"{path}.damaged-{time.strftime('%Y%m%dT%H%M%S')}")
+def _being_built(path: Path) -> Path:
+    return path.with_name(f"{path.name}.repair")
+
+
+def _repaired(path: Path) -> Path:
+    """A complete store that takes the place of a damaged one. It exists for a moment, or if a process was killed."""
+    return path.with_name(f"{path.name}.repaired")
+
+
+@contextmanager
+def _new_file(path: Path, name: Path) -> Iterator[sqlite3.Connection]:
+    """
+    A store without jobs, to be filled. It gets its name once everything is on the disk; after an error it is removed.
+    """
+    new = _being_built(path)
+    try:
+        create_file(new)
+        with closing(open_database(new)) as connection:  # all of it is in one file, which a rename moves
+            connection.execute("PRAGMA journal_mode = MEMORY")
+            connection.execute("PRAGMA synchronous = OFF")
+            upgrade(connection, lambda version: None)
+            yield connection
+        _sync(new)
+        os.replace(new, name)
+        _sync(path.parent)
+    finally:
+        _unlink(new)
+
+
+def _unlink(path: Path) -> None:
     for suffix in ("", "-wal", "-shm"):
-        with suppress(FileNotFoundError):
-            os.replace(f"{path}{suffix}", f"{aside}{suffix}")
-    return Path(aside)
+        Path(f"{path}{suffix}").unlink(missing_ok=True)
 
 
-def _salvage_into(path: Path, aside: Path, error: sqlite3.Error, highest: Highest) -> None:
-    with closing(connect(path)) as connection:
-        salvaged = Salvaged()
-        try:
-            salvaged = salvage(aside, connection)
-        except (sqlite3.Error, OSError) as problem:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            _log.error("Nothing could be read of {aside}: {error}.", aside=aside, error=problem)
-        number, revision = max(highest.number, salvaged.number), max(highest.revision, salvaged.revision)
-        _continue_above(connection, Highest(number, revision))
+def _sync(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _repair(path: Path, error: sqlite3.Error, highest: Highest) -> None:
+    """
+    Save what can be read into a new file, and only then move the damaged one away.
+
+    Raises:
+        Unusable: the new file cannot be written. The damaged one is where it was.
+    """
+    damage = " ".join(str(error).split())
+    try:
+        with _new_file(path, _repaired(path)) as connection:
+            salvaged = _salvage(path, connection)
+            number, revision = max(highest.number, salvaged.number), max(highest.revision, salvaged.revision)
+            _continue_above(connection, Highest(number, revision))
+    except (sqlite3.OperationalError, OSError) as problem:
+        why = problem.strerror if isinstance(problem, OSError) else problem
+        text = f"{path} is damaged ({damage}), and what can be read of it cannot be saved: {why}; nothing was changed"
+        raise Unusable(text) from problem
+    aside = _set_aside(path)
     _log.error(
         "The store {path} is damaged ({error}) and was moved to {aside}. Records that could be read of it: {jobs} of "
         "jobs, {removed} of removed ones." + _FORGOTTEN,
         path=path,
-        error=" ".join(str(error).split()),
+        error=damage,
         aside=aside,
         jobs=salvaged.jobs,
         removed=salvaged.removed,
@@ -216,6 +261,44 @@ def _salvage_into(path: Path, aside: Path, error: sqlite3.Error, highest: Highes
     if salvaged.lost:
         text = "Records of {count} jobs could not be read: {job_ids}."
         _log.error(text, count=len(salvaged.lost), job_ids=joined(salvaged.lost))
+
+
+def _salvage(path: Path, connection: sqlite3.Connection) -> Salvaged:
+    """Raises sqlite3.OperationalError or OSError: the new file, or a copy of the damaged one, cannot be written."""
+    try:
+        return salvage(path, connection)
+    except (sqlite3.Error, OSError) as problem:
+        if isinstance(problem, sqlite3.OperationalError):
+            raise
+        if isinstance(problem, OSError) and problem.errno != errno.EIO:  # EIO: a part of the disk cannot be read
+            raise
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        _log.error("Nothing could be read of {path}: {error}.", path=path, error=problem)
+        return Salvaged()
+
+
+def _complete_repair(path: Path) -> bool:
+    """Whether an earlier process was killed when it had repaired the store and not yet put it in its place."""
+    if not _repaired(path).exists():
+        return False
+    aside = _set_aside(path)
+    text = "The store {path} was damaged, and the worker was killed while it repaired it. The repair is complete now: "
+    text += "what could be read was saved, and the damaged file was moved to {aside}."
+    _log.error(text + _FORGOTTEN, path=path, aside=aside)
+    return True
+
+
+def _set_aside(path: Path) -> str:
+    """Rename the damaged file, and the repaired one to its name; the new name of the damaged one."""
+    aside = free_name(f"{path}.damaged-{time.strftime('%Y%m%dT%H%M%S')}")
+    for suffix in ("", "-wal", "-shm"):
+        with suppress(FileNotFoundError):
+            os.replace(f"{path}{suffix}", f"{aside}{suffix}")
+    damage_marker(path).unlink(missing_ok=True)
+    os.replace(_repaired(path), path)
+    _sync(path.parent)
+    return aside
 
 
 def _continue_above(connection: sqlite3.Connection, highest: Highest) -> None:

@@ -51,7 +51,7 @@ def salvage(damaged: Path, into: sqlite3.Connection) -> Salvaged:
     Raises:
         sqlite3.Error, OSError: the new store cannot be written, or there is no room for a copy.
     """
-    copy = damaged.with_name(f"{damaged.name}.copy")
+    copy = salvage_copy(damaged)
     try:
         for suffix in ("", "-wal"):
             Path(f"{copy}{suffix}").unlink(missing_ok=True)
@@ -62,6 +62,11 @@ def salvage(damaged: Path, into: sqlite3.Connection) -> Salvaged:
     finally:
         for suffix in ("", "-wal", "-shm"):
             Path(f"{copy}{suffix}").unlink(missing_ok=True)
+
+
+def salvage_copy(damaged: Path) -> Path:
+    """The copy's name. A process that is killed leaves it behind."""
+    return damaged.with_name(f"{damaged.name}.copy")
 
 
 def _copy(path: str, to: str) -> None:
