@@ -81,7 +81,7 @@ class Submissions:
         return self._catalog.launched(kept.id) or self._catalog.get(kept.id)
 
     def _launch_ended(self, job_id: str, wanted: Callable[[], bool]) -> Deferred[None]:
-        """Fires also when wanted() is false: a launch may hang, and who waits for it holds a whole spec."""
+        """Fires also when wanted() is false: a launch may hang, and a call that waits for it holds a whole spec."""
         return self._settled.until(lambda: job_id not in self.starting or not wanted())
 
     async def _record_and_launch(self, job: Job, wanted: Callable[[], bool]) -> Job:
