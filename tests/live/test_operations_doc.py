@@ -93,7 +93,7 @@ trap 'env -0 >{shlex.quote(str(self._kept))}' EXIT
         )
 
     def _interrupt(self, process: subprocess.Popen[str], block: Block) -> str:
-        """Ctrl-C once the line is there; what was printed until then."""
+        """Ctrl-C once all that the page shows is there, and the block's word; what was printed until then."""
         head = ""
         assert process.stdout is not None
         limit = threading.Timer(BLOCK_SECONDS, os.killpg, (process.pid, signal.SIGKILL))
@@ -101,12 +101,13 @@ trap 'env -0 >{shlex.quote(str(self._kept))}' EXIT
         try:
             for line in process.stdout:
                 head += line
-                if block.until in line:
+                if block.until in head and not unprinted(block, head, self.values):
                     os.killpg(process.pid, signal.SIGINT)
                     return head
         finally:
             limit.cancel()
-        raise AssertionError(f"{block}\ndoes not print {block.until!r}:\n{head}")
+        missing_line = unprinted(block, head, self.values) or block.until
+        raise AssertionError(f"{block}\ndoes not print {missing_line!r}:\n{head}")
 
 
 def free_addresses() -> dict[str, str]:
