@@ -35,12 +35,68 @@ def test_terminal_text(web: Page, tab: Browser) -> None:
         ("\x1b[58:2::1:3:4;58;2;1;3;4mx", [["x", plain]]),
         ("\x1b[>4;2m\x1b[?4mx", [["x", plain]]),
         ("10%\r99%\r", [["99%", plain]]),
+        ("\x1b[31m10%\r99%", [["99%", {"flags": "", "fore": 1, "back": ""}]]),
         ("\x00\x7f\x9b\u202e", [["\u2400\u2421\\u009b\\u202e", plain]]),
         ("<b>", [["<b>", plain]]),
         ("", []),
     ]
     for text, runs in table:
         assert tab.module("/static/ansi.js", "m.runsOf(given[0], m.PLAIN)[0]", text) == runs, text
+
+
+def test_hostile_text(web: Page, tab: Browser) -> None:
+    """Reading a line takes a time in proportion to its length, whatever it holds: the page does not freeze."""
+    tab.open(web.url)
+    script = """(() => {
+        const began = performance.now();
+        m.runsOf(given[0] + given[1].repeat(100000) + "\u00e4", m.PLAIN);
+        return performance.now() - began;
+    })()"""
+    for begin, again in (
+        ("\x1b[", "!"),
+        ("\x1b[", "1"),
+        ("\x1b[", " "),
+        ("\x1b]", "\x1b]"),
+        ("", "\r"),
+        ("", "\x1b[1m"),
+    ):
+        assert tab.module("/static/ansi.js", script, begin, again) < 1500, (begin, again)
+
+
+@pytest.mark.parametrize("language", ["en-US", "ko-KR", "fa-IR", "ja-JP", "fi-FI"])
+def test_times(web: Page, tab: Browser, language: str) -> None:
+    """Times are the same whatever the browser's language; the time zone is the browser's."""
+    tab.driver.execute_cdp_cmd("Emulation.setLocaleOverride", {"locale": language})
+    tab.driver.execute_cdp_cmd("Emulation.setTimezoneOverride", {"timezoneId": "Europe/Vienna"})
+    tab.open(web.url)
+    script = "(() => { const at = Date.UTC(2026, 0, 31, 23, 5, 9) / 1000; return [m.clock(at), m.wholeTime(at)]; })()"
+    short, whole = tab.module("/static/common.js", script)
+    assert short == "2026-02-01 00:05"
+    assert whole.startswith("2026-02-01 00:05:09 ")
+
+
+def test_many_samples(web: Page, tab: Browser) -> None:
+    """A page that is open for days holds no more samples than a plot can show, the first one among them."""
+    tab.open(web.url)
+    script = """(() => {
+        const samples = { time: [], cpu: [] };
+        for (let at = 1; at <= 20000; at++) m.addSamples(samples, { time: [at], cpu: [at] });
+        return [samples.time.length <= 1200, samples.time[0], samples.time[samples.time.length - 1] > 19980,
+            samples.time.every((at, i) => at === samples.cpu[i] && (!i || at > samples.time[i - 1]))];
+    })()"""
+    assert tab.module("/static/plots.js", script) == [True, 1, True, True]
+
+
+def test_line_without_an_end(web: Page, tab: Browser) -> None:
+    """No character of a long line is lost where it is cut."""
+    tab.open(web.url)
+    script = """(() => {
+        const lines = new m.Lines();
+        lines.clear(0);
+        lines.append(new TextEncoder().encode("x" + "\u00e4\u20ac".repeat(60000)));
+        return [lines.text(0, 1e6).replaceAll("\\n", "") === "x" + "\u00e4\u20ac".repeat(60000), lines.size];
+    })()"""
+    assert tab.module("/static/lines.js", script) == [True, 1 + 5 * 60000]
 
 
 def test_samples_that_come_again(web: Page, tab: Browser) -> None:

@@ -1,29 +1,30 @@
 // Colours of terminals (SGR), as runs of text; every other escape sequence is left out. No DOM here.
 
-const SEQUENCE = /\x1b(?:\[([0-9;:?<=>!]*)[ -/]*([@-~])|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[PX^_][^\x1b]*(?:\x1b\\)?|[ -/]*[0-~])/g;
+const SEQUENCE = /\x1b(?:\[([0-?]*)[ -/]*([@-~])|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[PX^_][^\x1b]*(?:\x1b\\)?|[ -/]*[0-~])/g;
 const CONTROLS = /[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u200e\u200f]/g;
 
 export const PLAIN = Object.freeze({ flags: "", fore: "", back: "" });
 
-// The runs of one line, and the style after it.
+// The runs of one line, and the style after it. A line that a program has written over again and again, as progress bars
+// are, is what it was last, in the style that all of it has set.
 export function runsOf(text, style) {
-  const kept = lastOverwrite(text);
+  let end = text.length;
+  while (text[end - 1] === "\r") end -= 1;
+  const begin = text.lastIndexOf("\r", end - 1) + 1;
+  const [, before] = styled(text.slice(0, begin), style);
+  return styled(text.slice(begin, end), before);
+}
+
+function styled(text, style) {
   const runs = [];
   let at = 0;
-  for (const found of kept.matchAll(SEQUENCE)) {
-    push(runs, kept.slice(at, found.index), style);
+  for (const found of text.matchAll(SEQUENCE)) {
+    push(runs, text.slice(at, found.index), style);
     at = found.index + found[0].length;
     if (found[2] === "m") style = changed(style, found[1]);
   }
-  push(runs, kept.slice(at), style);
+  push(runs, text.slice(at), style);
   return [runs, style];
-}
-
-// A line that a program has written over again and again, as progress bars are, is what it was last.
-function lastOverwrite(text) {
-  if (!text.includes("\r")) return text;
-  const parts = text.replace(/\r+$/, "").split("\r");
-  return parts[parts.length - 1];
 }
 
 function push(runs, text, style) {

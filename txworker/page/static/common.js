@@ -28,7 +28,6 @@ export function bytes(count) {
 
 export function span(seconds) {
   const whole = Math.max(0, Math.floor(seconds));
-  const two = (number) => String(number).padStart(2, "0");
   const [minutes, hours, days] = [Math.floor(whole / 60), Math.floor(whole / 3600), Math.floor(whole / 86400)];
   if (!minutes) return `${whole}s`;
   if (!hours) return `${minutes}m${two(whole % 60)}s`;
@@ -44,18 +43,22 @@ export function ran(job, now) {
 export function clock(seconds) {
   if (seconds === null) return "";
   const at = new Date(seconds * 1000);
-  const time = at.toLocaleTimeString([], { hour12: false });
-  return at.toDateString() === new Date().toDateString() ? time : `${isoDay(at)} ${time.slice(0, 5)}`;
+  return at.toDateString() === new Date().toDateString() ? dayTime(at) : `${isoDay(at)} ${dayTime(at).slice(0, 5)}`;
 }
 
 export function wholeTime(seconds) {
-  return seconds === null ? "" : `${isoDay(new Date(seconds * 1000))} ${new Date(seconds * 1000).toLocaleTimeString([], { hour12: false, timeZoneName: "short" })}`;
+  if (seconds === null) return "";
+  const at = new Date(seconds * 1000);
+  const zone = new Intl.DateTimeFormat([], { timeZoneName: "short" }).formatToParts(at).find((part) => part.type === "timeZoneName");
+  return `${isoDay(at)} ${dayTime(at)} ${zone.value}`;
 }
 
-function isoDay(at) {
-  const two = (number) => String(number).padStart(2, "0");
-  return `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())}`;
-}
+const two = (number) => String(number).padStart(2, "0");
+
+const isoDay = (at) => `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())}`;
+
+// The same in every language: toLocaleTimeString() has fewer digits in some, and other ones, words or no colons in others.
+export const dayTime = (at) => `${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}`;
 
 export const stateWords = (state) => state.replace("_", " ");
 
@@ -80,6 +83,21 @@ export async function ask(path, options = {}) {
   throw Object.assign(new Error(sentence), { status: answer.status });
 }
 
+// The list's filters, for the way back from a job. Where a browser stores nothing for a site, the way leads to all jobs.
+export function keepFilters(query) {
+  try {
+    sessionStorage.setItem("filters", query);
+  } catch { /* storage is switched off */ }
+}
+
+export function keptFilters() {
+  try {
+    return sessionStorage.getItem("filters") || "";
+  } catch {
+    return "";
+  }
+}
+
 export function showNotice(sentence) {
   const notice = byId("notice");
   notice.hidden = !sentence;
@@ -100,14 +118,11 @@ export class Follower {
     this.#address = address;
     this.#handlers = handlers;
     this.#lost = lost;
-    document.addEventListener("visibilitychange", () => {
-      clearTimeout(this.#idle);
-      if (document.hidden) this.#idle = setTimeout(() => this.#close(), 10000);
-      else if (!this.#source) this.restart();
-    });
+    document.addEventListener("visibilitychange", () => this.#seen());
     window.addEventListener("pagehide", () => this.#close());
     window.addEventListener("pageshow", (event) => event.persisted && this.restart());
     this.restart();
+    this.#seen(); // a link may be opened in the background
   }
 
   restart() {
@@ -134,14 +149,21 @@ export class Follower {
     this.#close();
   }
 
+  #seen() {
+    clearTimeout(this.#idle);
+    if (document.hidden) this.#idle = setTimeout(() => this.#close(), 10000);
+    else if (!this.#source) this.restart();
+  }
+
   // An EventSource does not say why it failed, so the same is asked for in another way.
   async #explain(address) {
+    const [timer, stop] = [this.#timer, new AbortController()];
     try {
-      const stop = new AbortController();
       await ask(address, { signal: stop.signal });
       stop.abort();
-      this.restart();
+      if (timer === this.#timer) this.restart();
     } catch (error) {
+      if (timer !== this.#timer) return; // closed, or restarted, meanwhile
       if (error.status && error.status < 500) return this.#lost(error.message);
       this.#lost(error.message);
       this.#timer = setTimeout(() => this.#explain(address), 3000);
@@ -150,6 +172,7 @@ export class Follower {
 
   #close() {
     clearTimeout(this.#timer);
+    this.#timer = null;
     if (this.#source) this.#source.close();
     this.#source = null;
   }

@@ -4,6 +4,7 @@ import { PLAIN, runsOf } from "./ansi.js";
 export const MOST_BYTES = 2 * 1024 * 1024; // of the window; what is beyond is fetched when it is looked at
 const MOST_ROWS = 150000; // rows of 18 px: browsers draw no element that is much higher than that
 const MOST_LINE = 4096; // characters of a row that is not wrapped
+const MOST_PIECE = 65536; // bytes: a line without an end is cut, so that it need not be read again and again
 const TAB = 8;
 const NEWLINE = 10;
 const decoder = new TextDecoder();
@@ -130,9 +131,11 @@ function cutLines(data) {
     from = at + 1;
   }
   let rest = data.subarray(from);
-  while (rest.length > 65536) { // a line without an end is cut, so that it need not be read again and again
-    lines.push({ text: decoder.decode(rest.subarray(0, 65536)), size: 65536 });
-    rest = rest.subarray(65536);
+  while (rest.length > MOST_PIECE) {
+    let size = MOST_PIECE;
+    while (size > MOST_PIECE - 4 && (rest[size] & 0xc0) === 0x80) size -= 1; // no half of a character
+    lines.push({ text: decoder.decode(rest.subarray(0, size)), size });
+    rest = rest.subarray(size);
   }
   return { lines, rest: rest.slice() };
 }

@@ -1,4 +1,5 @@
 // Small plots by uPlot, which draws on a canvas with the colours of the style sheet.
+import { dayTime } from "./common.js";
 import uPlot from "./vendor/uPlot.js";
 
 const every = new Set();
@@ -81,6 +82,8 @@ export class Plot {
 export const WHOLE = [1, 2, 5].flatMap((one) => [...Array(9).keys()].map((power) => one * 10 ** power)).sort((a, b) => a - b);
 export const POWERS = [...Array(50).keys()].map((power) => 2 ** power);
 
+const MOST_SAMPLES = 1200; // more than a plot has pixels; beyond it every second one is dropped
+
 // Columns of samples, and further ones. A connection that is made again brings those that are known once more.
 export function addSamples(samples, more) {
   const again = samples.time.findIndex((at) => at >= more.time[0]);
@@ -88,10 +91,12 @@ export function addSamples(samples, more) {
     if (again >= 0) samples[name].length = again;
     samples[name].push(...values);
   }
+  if (samples.time.length <= MOST_SAMPLES) return;
+  for (const name of Object.keys(samples)) samples[name] = samples[name].filter((_, number) => number % 2 === 0);
 }
 
 function minute(seconds, whole = false) {
-  const text = new Date(seconds * 1000).toLocaleTimeString([], { hour12: false });
+  const text = dayTime(new Date(seconds * 1000));
   return whole === true ? text : text.slice(0, 5);
 }
 
