@@ -95,6 +95,25 @@ def test_list(daemon: Daemon, web: Page, tab: Browser) -> None:
     kill(daemon, running)
 
 
+def test_most_rows(web: Page, tab: Browser) -> None:
+    """When the list is as long as the server sends it, there is no button for more of it."""
+    script = """
+        window.EventSource = class extends EventTarget {
+            constructor() {
+                super();
+                const data = JSON.stringify({ jobs: [], total: 9000, now: 0 });
+                setTimeout(() => this.dispatchEvent(new MessageEvent("list", { data })));
+            }
+            close() {}
+        };
+    """
+    tab.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": script})
+    tab.open(web.url)
+    tab.until("!document.getElementById('more').hidden")
+    tab.js("(() => { for (let i = 1; i < 5000 / 200; i++) document.getElementById('more').click(); })()")
+    tab.until("document.getElementById('more').hidden")
+
+
 def test_output(daemon: Daemon, web: Page, tab: Browser) -> None:
     """Output comes live, with its colours; a line that is written over is what it was last."""
     go = daemon.place / "go"
@@ -144,6 +163,31 @@ def test_page_restarts(daemon: Daemon, tab: Browser) -> None:
         tab.until_text("#visible", "two")
         assert tab.text("#visible").split("\n") == ["one", "two"]
         tab.until("document.getElementById('notice').hidden")
+
+
+def test_background(daemon: Daemon, web: Page, tab: Browser) -> None:
+    """A page that was opened in the background, and was never looked at, holds no connection after a while."""
+    script = """
+        Object.defineProperty(document, "hidden", { get: () => true });
+        window.sources = [];
+        const Real = EventSource;
+        window.EventSource = class extends Real { constructor(...words) { super(...words); sources.push(this); } };
+    """
+    tab.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": script})
+    tab.open(web.url)
+    tab.until("sources.length && sources.every((one) => one.readyState === EventSource.CLOSED)")
+
+
+def test_no_storage(daemon: Daemon, web: Page, tab: Browser) -> None:
+    """A browser that stores nothing for a site shows both pages all the same."""
+    refused = 'get() { throw new DOMException("", "SecurityError"); }'
+    script = f'Object.defineProperty(window, "sessionStorage", {{ {refused} }})'
+    tab.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": script})
+    job_id = daemon.bash("echo hello")
+    tab.open(web.url)
+    tab.until(f"{SHOWN}.includes(arguments[0])", job_id)
+    tab.open(job_url(web, daemon.addr, job_id))
+    tab.until_text("#visible", "hello")
 
 
 def test_tls(daemon: Daemon, tab: Browser, tmp_path: Path) -> None:

@@ -1,5 +1,5 @@
 // One job: its record, what it uses, its output, and the button that stops it.
-import { Follower, UNFINISHED, ask, byId, bytes, el, setText, showNotice, ran, showWorkers, span, stateWords, wholeTime } from "./common.js";
+import { Follower, UNFINISHED, ask, byId, bytes, el, keptFilters, setText, showNotice, ran, showWorkers, span, stateWords, wholeTime } from "./common.js";
 import { POWERS, Plot, addSamples } from "./plots.js";
 import { Viewer } from "./viewer.js";
 
@@ -8,7 +8,7 @@ const which = { worker: query.get("worker") || "", id: query.get("id") || "" };
 const stderr = query.get("stderr") === "1";
 let [job, mayStop, asked, offset, ahead] = [null, false, false, null, 0]; // ahead: the server's clock of ours, in seconds
 
-byId("back").href = `./${sessionStorage.getItem("filters") ? `?${sessionStorage.getItem("filters")}` : ""}`;
+byId("back").href = keptFilters() ? `./?${keptFilters()}` : "./";
 
 const plots = {
   cpu: new Plot(byId("cpu-plot"), (value) => String(Math.round(value * 100) / 100), { least: 0.1 }),

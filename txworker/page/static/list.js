@@ -1,9 +1,10 @@
 // The list of jobs. Its filters are the address's; the server filters, and sends what changes.
-import { Follower, UNFINISHED, ask, byId, bytes, clock, el, jobAddress, setText, showNotice, showWorkers, ran, stateWords, wholeTime } from "./common.js";
+import { Follower, UNFINISHED, ask, byId, bytes, clock, el, jobAddress, keepFilters, setText, showNotice, showWorkers, ran, stateWords, wholeTime } from "./common.js";
 import { Plot, WHOLE } from "./plots.js";
 
 const STATES = ["pending", "running", "stopping", "succeeded", "failed", "stopped", "timed_out", "lost"];
 const STEP = 200;
+const MOST = 5000; // rows: the server sends no more
 const HARD = "\u00a0"; // stands for a space within a label, where spaces separate labels
 
 const form = byId("filters");
@@ -54,7 +55,7 @@ function filtered() {
   const query = String(filters());
   if (query !== location.search.slice(1)) history.replaceState(null, "", query ? `?${query}` : location.pathname);
   limit = STEP;
-  sessionStorage.setItem("filters", query);
+  keepFilters(query);
   follower.restart();
 }
 
@@ -152,7 +153,7 @@ function said(message) {
   trim();
   const some = rows.size < total ? `${rows.size} of ` : "";
   setText(byId("status"), `${some}${total} ${total === 1 ? "job" : "jobs"}${String(filters()) ? ", filtered" : ""}`);
-  byId("more").hidden = rows.size >= total;
+  byId("more").hidden = rows.size >= total || limit >= MOST;
   byId("jobs").hidden = !rows.size;
   showEmpty();
 }
