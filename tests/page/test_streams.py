@@ -55,6 +55,17 @@ class ListStreamTests(Streams):
         self.page.after(0.3)
         self.assertEqual([(["j2"], [], 2), ([], ["j2"], 1)], self.changes(answer))
 
+    def test_places_that_become_free(self) -> None:
+        """When jobs leave a list that is cut, the next newest take their places."""
+        answer = self.page.get("/api/events?limit=2&state=running")
+        for job_id, ago in (("j0", 30.0), ("j2", 5.0), ("j3", 2.0)):
+            self.page.client.tell(record(job_id, ago=ago))
+        self.page.after(0.3)
+        self.page.client.tell(record("j3", SUCCEEDED, ago=2.0))
+        self.page.after(0.3)
+        last = answer.events("list")[-1]
+        self.assertEqual((["j2", "j1"], 3), ([job["id"] for job in last["jobs"]], last["total"]))
+
     def test_many_changes(self) -> None:
         """When much has changed at once, the list is sent anew, as long as it is wanted."""
         answer = self.page.get("/api/events?limit=3")

@@ -104,6 +104,7 @@ class ListStream:
     def _send_changes(self) -> None:
         now = self._now()
         rows, gone = [], []
+        partly = len(self._matching) > self._limit  # the browser has only the newest of them
         for key in self._changed:
             row = self._jobs.get(key)
             if row is not None and self._selection.has(row, now):
@@ -113,7 +114,9 @@ class ListStream:
                 self._matching.discard(key)
                 gone.append(key)
         self._changed.clear()
-        if rows or gone:
+        if partly and gone:  # others take their places
+            self._send_list()
+        elif rows or gone:
             self._stream.send("changes", {"jobs": rows, "gone": gone, "total": len(self._matching), "now": now})
 
     def _send_series(self) -> None:
