@@ -156,6 +156,16 @@ def _imported_from(node: ast.ImportFrom) -> Iterator[str]:
         yield deeper if deeper in KNOWN or node.module == "txworker" else node.module
 
 
+def importers(name: str) -> set[str]:
+    """The modules that import something of that name from another."""
+    return {
+        module
+        for module, path in modules().items()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and any(alias.name == name for alias in node.names)
+    }
+
+
 def mistakes(module: str, source: str) -> list[Mistake]:
     """What a module imports and should not."""
     return [f"{module} imports {name}" for name in sorted(set(imports(source))) if not _allowed(module, name)]
@@ -215,6 +225,11 @@ class RoomsTests(SynchronousTestCase):
         for room, layers in INSIDE.items():
             found = {name.split(".")[2] for name in KNOWN if name.startswith(f"txworker.{room}.")}
             self.assertEqual(set.union(*layers), found)
+
+    def test_jobs_are_changed_in_one_place(self) -> None:
+        """Only worker/job_records.py applies facts to jobs; only the worker and its takeover tell it facts."""
+        self.assertEqual({"txworker.jobs", "txworker.worker.job_records"}, importers("after"))
+        self.assertEqual({"txworker.worker.worker", "txworker.worker.inherited_jobs"}, importers("JobRecords"))
 
     def test_one_logger(self) -> None:
         """Every room's lines are those of base/logs.py, whose fields are printable; log_file.py has the file only.

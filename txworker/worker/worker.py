@@ -1,5 +1,5 @@
 """
-The worker accepts or refuses requests, and is the only place that changes a job: by a fact, and after(job, fact).
+The worker accepts or refuses requests, and decides what a fact about a job leads to; job_records.py changes the job.
 
 It reaches the outside world only through ports/. Methods are for the reactor thread, unless a docstring says otherwise.
 """
@@ -20,32 +20,28 @@ from txworker.jobs import (
     EndRequested,
     Exit,
     Exited,
-    Fact,
     Job,
     JobSpec,
-    JobState,
     Lost,
     Started,
-    TakenOver,
-    after,
 )
 from txworker.jobs.errors import OutOfResources, TxWorkerError, WorkerStopping, shown_words
-from txworker.jobs.held_process import HeldProcess
 from txworker.ports import NO_OBSERVER, Launcher, Observer, OutputDirectory, Store, World
 from txworker.worker.active_job import ActiveJob
 from txworker.worker.catalog import Catalog
-from txworker.worker.change_feed import ChangeFeed
+from txworker.worker.inherited_jobs import InheritedJobs
 from txworker.worker.job_launcher import JobLauncher
+from txworker.worker.job_records import JobRecords
 from txworker.worker.load import Load
 from txworker.worker.policy import Policy
 from txworker.worker.running_jobs import RunningJobs
 from txworker.worker.submissions import Decisions, Submissions
-from txworker.worker.takeover import SCARCE, LostJob, RunsOn, Takeover, joined, untaken
+from txworker.worker.takeover import RunsOn, Takeover, joined
 
 
 class Worker:
     """
-    Continues the numbers and revisions that are in the store. Call take_over() before any other method.
+    Call take_over() before any other method.
 
     _active has the jobs that run, by id. catalog reads jobs; running is asked what changes no record.
     """
@@ -64,17 +60,15 @@ class Worker:
         self._launcher = launcher
         self._job_launcher = JobLauncher(launcher, outputs, self._overdue, self._end_blocked, self._ended)
         self._outputs = outputs
-        self._store = store
         self._policy = policy
         self._world = world
         self._observer = observer
-        self._number, self._revision = store.last()
+        self._records = JobRecords(store, world)
         self._active: dict[str, ActiveJob] = {}
         self._settled = Waiters()
-        self._feed = ChangeFeed(self._revision, world.soon)
         self._refusing = self._stopping = False
-        self.catalog = Catalog(self._active, store, outputs, self._feed, policy.keeps_leftovers)
-        decisions = Decisions(self._accept, self._check_accepting, self._launched, self._drop)
+        self.catalog = Catalog(self._active, store, outputs, self._records.feed, policy.keeps_leftovers)
+        decisions = Decisions(self._accept, self._check_accepting, self._launched, self._records.drop)
         self._submissions = Submissions(self._job_launcher, store, world, self.catalog, self._settled, decisions)
         self.running = RunningJobs(self._active, self._submissions.starting, self.catalog)
         self.load = Load(self._active, self._submissions.starting)
@@ -94,75 +88,17 @@ class Worker:
             StoreBroken: it cannot be written.
             OutOfResources: the machine lacks what a takeover needs. No job is ended: the shim keeps them.
         """
-        now_for = now_for or (lambda job: self._world.now())
-        lost = list(takeover.lost)
-        taken: list[tuple[ActiveJob, HeldProcess]] = []
-        for one in takeover.run_on:
-            try:
-                taken.append((self._take_over(one.job, one.held, now_for(one.job)), one.held))
-            except OSError as error:  # noqa: PERF203  # one such job must not stop the others
-                lost.append(self._end_untaken(one, error, end))
-        for active, held in taken:  # all jobs are known first: a leftover of one could be taken for another's
-            self._resume(active, held)
-        for lost_job in lost:
-            self._lose(lost_job, now_for(lost_job.job))
-        for job in takeover.never_started:
-            self._forget_unstarted(job)
-        self._store.settle()
-        self._feed.start_after(self._revision, [active.job for active in self._active.values()])
-        return len(taken), len(lost)
-
-    def _take_over(self, job: Job, held: HeldProcess, now: float) -> ActiveJob:
-        """Make the job active; its process is not touched yet. Raises OSError: it cannot be; nothing has changed."""
-        active = self._job_launcher.take_over(job, held)
-        self._active[job.id] = active
-        active.ahead = now - self._world.elapsed()
-        job = active.job = after(job, TakenOver(), self._next_revision())
-        self._store.save(job).addErrback(self._not_written, job)
-        self._submissions.remember(job)
-        if job.state is JobState.PENDING:  # the earlier worker ended after the launch and before writing it down
-            self._learn(active, Started(held.started_at, held.pid, held.ticks))
-        self._observer.taken_over()
-        if held.stopping:  # by the shim, or by a worker that could no longer write it down
-            self._learn(active, EndRequested(held.reason or EndReason.REQUESTED))
-        self._log.info("Job {job_id}, pid {pid}, is taken over.", job_id=job.id, pid=held.pid)
-        return active
-
-    def _end_untaken(self, one: RunsOn, error: OSError, end: Callable[[RunsOn], str]) -> LostJob:
-        if error.errno in SCARCE:
-            raise OutOfResources(f"job {one.job.id} cannot be taken over: {error.strerror}") from error
-        self._log.error("Job {job_id} cannot be taken over, so it is ended: {error}.", job_id=one.job.id, error=error)
-        return untaken(one.job, error, end(one))
-
-    def _resume(self, active: ActiveJob, held: HeldProcess) -> None:
-        """Continue a stop that had begun, begin one that was only decided, and handle an exit that came meanwhile."""
-        if held.stopping:
-            active.running.resume_stop(held.kill_at, active.job.end_reason or EndReason.REQUESTED)
-        elif active.job.state is JobState.STOPPING:
-            active.running.stop(self._policy.grace_seconds, active.job.end_reason or EndReason.REQUESTED)
-        if held.exit is not None:
-            active.running.exited(held.exit)
-
-    def _forget_unstarted(self, job: Job) -> None:
-        """Its output goes first: retention finds none without a record."""
-        self._log.info("Job {job_id} was never started; its record and its output are dropped.", job_id=job.id)
-        try:
-            self._outputs.remove([job.id])
-        except OSError as error:
-            self._log.warn("Output of job {job_id} cannot be removed: {error}.", job_id=job.id, error=error)
-        self._drop(job)
-
-    def _lose(self, lost: LostJob, now: float) -> None:
-        job, text = lost.job, lost.text
-        separate = job.spec.separate_stderr
-        damaged = lost.incomplete or self._outputs.is_damaged(job.id, separate, begun=job.state is not JobState.PENDING)
-        output_bytes = self._outputs.recover(job.id, separate)
-        stderr_bytes = self._outputs.bytes_of(job.id, True) if separate else None
-        fact = Lost(now, text, output_bytes, damaged, self._world.elapsed(), stderr_bytes)
-        job = after(job, fact, self._next_revision())
-        self._store.save(job)
-        self._observer.ended(job, 0)
-        self._log.warn("Job {job_id} is {text}.", job_id=job.id, text=text)
+        inherited = InheritedJobs(
+            self._active,
+            self._job_launcher,
+            self._outputs,
+            self._records,
+            self._submissions,
+            self._world,
+            self._observer,
+            self._policy.grace_seconds,
+        )
+        return inherited.settle(takeover, end, now_for)
 
     def shim_lost(
         self, job_ids: Collection[str], text: str, unended: Mapping[str, str] | None = None
@@ -190,9 +126,8 @@ class Worker:
         elapsed = self._world.elapsed()
         at, output = elapsed + active.ahead, active.output
         fact = Lost(at, text, output.size, output.truncated, elapsed, active.stderr_bytes)
-        job = after(active.job, fact, self._next_revision())
-        self._log.warn("Job {job_id} is {text}.", job_id=job.id, text=text)
-        self._store.save(job).addCallback(lambda _: self._finish(active, job)).addErrback(self._not_written, job)
+        self._log.warn("Job {job_id} is {text}.", job_id=active.job.id, text=text)
+        self._records.end(active.job, fact, lambda job: self._finish(active, job))
 
     def leave_all(self) -> Deferred[int]:
         """
@@ -277,13 +212,13 @@ class Worker:
         for active in self._active.values():
             if not active.ending and not active.job.end_problem:
                 pid = active.running.pid
-                self._learn(
+                self._records.learn(
                     active, EndBlocked(f"process {pid} still ran when the worker stopped, though it was killed")
                 )
 
     def close(self) -> None:
         """Tell the watchers that no job will change any more."""
-        self._feed.close()
+        self._records.feed.close()
 
     def running_ids(self) -> list[str]:
         """The ids of all unfinished jobs, including those that are being launched. Any thread."""
@@ -299,16 +234,7 @@ class Worker:
         ceiling = self._policy.max_running
         if ceiling and len(self.running_ids()) >= ceiling:
             raise OutOfResources(f"jobs.max_running: {ceiling} may run at once, and do", "MAX_RUNNING")
-        settings = self._policy.settings(spec)
-        self._number += 1
-        return Job(
-            self._world.new_id(),
-            spec,
-            self._world.now(),
-            self._number,
-            revision=self._next_revision(),
-            settings=settings,
-        )
+        return self._records.new(spec, self._policy.settings(spec))
 
     def _check_accepting(self) -> None:
         """Any thread."""
@@ -318,15 +244,12 @@ class Worker:
     def _launched(self, active: ActiveJob) -> None:
         job, pid = active.job, active.running.pid
         self._active[job.id] = active
-        self._learn(active, Started(active.running.started_at, pid, self._world.ticks()))
+        self._records.learn(active, Started(active.running.started_at, pid, self._world.ticks()))
         self._observer.started(self._world.elapsed() + active.ahead - job.created_at)
         text = "Job {job_id} started as pid {pid}: {argv}"
         self._log.info(text, job_id=job.id, pid=pid, argv=shown_words(job.spec.shown_argv))
         if self._stopping:  # it began during the launch
             self._stop(job.id, None, EndReason.WORKER_STOPPING)
-
-    def _drop(self, job: Job) -> None:
-        self._store.drop(job).addErrback(self._not_written, job)
 
     def _stop(self, job_id: str, grace_seconds: float | None, reason: EndReason) -> Job:
         active = self._active.get(job_id)
@@ -335,7 +258,7 @@ class Worker:
         if not active.ending:
             grace = self._policy.grace_seconds if grace_seconds is None else grace_seconds
             self._log_stop(active, grace, reason)
-            self._learn(active, EndRequested(reason))
+            self._records.learn(active, EndRequested(reason))
             active.running.stop(grace, active.job.end_reason or reason)
         return active.now
 
@@ -346,36 +269,23 @@ class Worker:
             text = "Job {job_id} is being stopped, {grace} s of grace ({reason})."
             self._log.info(text, job_id=active.job.id, grace=grace_seconds, reason=reason.value)
 
-    def _learn(self, active: ActiveJob, fact: Fact) -> None:
-        """Apply the fact at once, write the record, then publish it."""
-        job = after(active.job, fact, self._next_revision())
-        if job is not active.job:
-            active.job = job
-            self._store.save(job).addCallback(lambda _: self._feed.publish(job)).addErrback(self._not_written, job)
-
-    def _next_revision(self) -> int:
-        self._revision += 1
-        return self._revision
-
     def _overdue(self, active: ActiveJob, reason: EndReason) -> None:
         self._log.info("Job {job_id} is being ended ({reason}).", job_id=active.job.id, reason=reason.value)
-        self._learn(active, EndRequested(reason))
+        self._records.learn(active, EndRequested(reason))
 
     def _end_blocked(self, active: ActiveJob, problem: str) -> None:
         if problem and problem != active.job.end_problem:
             self._log.error("Job {job_id} does not end: {problem}.", job_id=active.job.id, problem=problem)
-            self._learn(active, EndBlocked(problem))
+            self._records.learn(active, EndBlocked(problem))
 
     def _ended(self, active: ActiveJob, exit: Exit) -> None:
-        """An end is published only after it is written, because a published end must never be taken back."""
         output = active.output
         active.ending = True
         output.finish()
         elapsed = self._world.elapsed()
         at = active.exited_before or elapsed + active.ahead
         fact = Exited(at, exit, output.size, output.truncated, elapsed, active.stderr_bytes)
-        job = after(active.job, fact, self._next_revision())
-        self._store.save(job).addCallback(lambda _: self._finish(active, job)).addErrback(self._not_written, job)
+        self._records.end(active.job, fact, lambda job: self._finish(active, job))
 
     def _finish(self, active: ActiveJob, job: Job) -> None:
         active.job = job
@@ -394,9 +304,5 @@ class Worker:
             output_bytes=job.output_bytes,
             leftovers=f", leftovers ended: {job.leftovers_ended}" if job.leftovers_ended else "",
         )
-        self._feed.publish(job)
+        self._records.feed.publish(job)
         self._settled.wake()
-
-    def _not_written(self, failure: Any, job: Job) -> None:
-        text = "Job {job_id} could not be written down as {state}: {error}."
-        self._log.error(text, job_id=job.id, state=job.state.name, error=failure.value)
