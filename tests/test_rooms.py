@@ -29,7 +29,7 @@ ROOMS: dict[str, set[str]] = {
     "rpc": {"jobs", "base", "ports", "rpc.wire", "pb", "output.tail", "worker"},
     "monitoring.tracing": {"jobs", "base", "ports"},
     "monitoring": {"jobs", "base", "ports"},
-    "client": {"base.printable", "pb"},
+    "client": {"base.addresses", "base.printable", "pb"},
     "page": {"base", "client"},
     "daemon": {
         *("jobs", "base", "ports", "linux", "config", "output", "store", "leftovers", "process", "worker"),

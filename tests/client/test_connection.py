@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -35,3 +37,20 @@ class TargetTests(SynchronousTestCase):
     def test_paths(self) -> None:
         """A socket's path is a URI to gRPC, whatever characters it has."""
         self.assertEqual(["host:1", "unix:/a%20b"], [target("host:1"), target("unix:/a b")])
+        self.assertEqual("[::1]:1", target("[::1]:1"))
+
+    def test_no_address(self) -> None:
+        """What cannot be an address is refused at once, and not waited for; gRPC takes port 443 where there is none."""
+        for addr in ("", "host", "127.0.0.1:", ":1", "::1", "a:b:c", "http://host:1", "host:0", "host:99999", "unix:"):
+            with self.assertRaisesRegex(ValueError, "addr"):
+                Client(addr)
+
+    def test_waiting_times(self) -> None:
+        """Numbers of seconds that make no sense are refused, too."""
+        for name in ("patience", "first_patience", "deadline"):
+            for seconds in (-1, math.nan, "5"):
+                times: Any = {name: seconds}
+                with self.assertRaisesRegex(ValueError, f"{name} must be a number of seconds, not "):
+                    Client(**times)
+        with self.assertRaisesRegex(ValueError, "deadline must be more than 0 seconds"):
+            Client(deadline=0)

@@ -19,6 +19,12 @@ class PiecesTests(SynchronousTestCase):
             self.assertEqual(data, b"".join(found))
             self.assertTrue(all(0 < len(piece) <= MESSAGE_BYTES for piece in found))
 
+    def test_text(self) -> None:
+        """Text is refused, also an empty file in text mode, whose reading would never end."""
+        for source in ("text", io.StringIO(""), io.StringIO("x"), ["text"]):
+            with self.assertRaisesRegex(TypeError, "fed with bytes, not with str; open files in binary mode"):
+                list(pieces(source))  # type: ignore[arg-type]  # what is tested
+
 
 class UnacknowledgedTests(SynchronousTestCase):
     def setUp(self) -> None:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from txworker.client.errors import AmbiguousJob, NoSuchJob
-from txworker.client.requests import PAGE, list_request, next_page, only_job, prefix_request, start_request
+from txworker.client.requests import PAGE, list_request, next_page, only_job, prefix_request, query_request
+from txworker.client.starts import MOST_BYTES, StartDetails, start_request
+from txworker.client.values import Limits
 from txworker.pb import worker_pb2 as pb
 
 
@@ -59,6 +63,74 @@ class StartTests(SynchronousTestCase):
                     start_request("true", "", {name: seconds})  # type: ignore[misc]  # one of those names
         with self.assertRaises(UnicodeEncodeError):
             start_request("true", "\udc80", {})
+        with self.assertRaisesRegex(ValueError, "tty: .*out of range"):
+            start_request("true", "", {"tty": (2**40, 1)})
+        start_request("true", "", {"stdin": bytes(MOST_BYTES - 100)})
+        with self.assertRaisesRegex(ValueError, "a start of [0-9]+ bytes cannot be sent: 4194304 at most"):
+            start_request("true", "", {"stdin": bytes(MOST_BYTES)})
+
+    def test_other_types(self) -> None:
+        """A value of another type is a TypeError, which names the keyword and the value, unless that is secret."""
+        table: list[tuple[str, Any, str]] = [
+            ("args", [1], r"args must be a list of strings, not \[1\]"),
+            ("args", "ab", "args must be a list of strings, not 'ab'"),
+            ("env", {"A": 1}, "env must be a mapping of strings to strings$"),
+            ("env", ["A=1"], "env must be a mapping of strings to strings$"),
+            ("labels", ["a"], r"labels must be a mapping of strings to strings, not \['a'\]"),
+            ("directory", Path("/"), r"directory must be a string, not PosixPath\('/'\)"),
+            (
+                "timeout",
+                timedelta(seconds=5),
+                r"timeout must be a number of seconds, not datetime.timedelta\(seconds=5\)",
+            ),
+            ("lease", "5", "lease must be a number of seconds, not '5'"),
+            ("stdin", "text", "stdin must be bytes$"),
+            ("limits", {"max_open_files": 64}, "limits must be Limits, of numbers, not {'max_open_files': 64}"),
+            ("tty", True, r"tty must be \(rows, columns\), not True"),
+            ("tty", (1, 2, 3), r"tty must be \(rows, columns\), not \(1, 2, 3\)"),
+            ("feed", "yes", "feed must be True or False, not 'yes'"),
+        ]
+        for name, value, sentence in table:
+            with self.assertRaisesRegex(TypeError, sentence):
+                start_request("true", "", {name: value})  # type: ignore[misc]  # one of those names
+        with self.assertRaisesRegex(TypeError, r"command must be a string, not \['ls'\]"):
+            start_request(["ls"], "", {})  # type: ignore[arg-type]  # what is tested
+
+    def test_every_keyword(self) -> None:
+        """Each keyword reaches the request; None is as if it were not there."""
+        details = StartDetails(
+            args=["a"],
+            env={"A": "1"},
+            directory="/",
+            request_id="r",
+            timeout=1,
+            quiet_timeout=2,
+            stdin=b"x",
+            feed=True,
+            limits=Limits(max_open_files=5),
+            labels={"l": "2"},
+            separate_stderr=True,
+            leftovers="keep",
+            tty=(3, 4),
+            lease=6,
+        )
+        self.assertEqual(set(StartDetails.__annotations__), set(details))
+        request = start_request("bash", "p", details)
+        self.assertEqual(
+            {"command", "path", "requestID", "ttyRows", "ttyColumns", "separateStderr", "quietTimeout"}
+            | set(details) - {"request_id", "separate_stderr", "quiet_timeout"},
+            {field.name for field, _ in request.ListFields()},
+        )
+        nothing: Any = dict.fromkeys(details)
+        self.assertEqual(
+            ["command", "requestID"], [field.name for field, _ in start_request("b", "", nothing).ListFields()]
+        )
+
+    def test_a_handle_for_an_id(self) -> None:
+        """What is no string is refused where a job's id is wanted."""
+        for wrong in (None, b"abc", object()):
+            with self.assertRaisesRegex(TypeError, "a job's id is a string, not "):
+                query_request(wrong)  # type: ignore[arg-type]  # what is tested
 
     def test_terminal(self) -> None:
         """A job has a terminal if its size is given; a side of 0 is the worker's default."""

@@ -18,11 +18,8 @@ from txworker.cli.failures import REFUSED, Failed, failure
 from txworker.cli.formatting import as_json
 from txworker.cli.shell_hint import shell_hint
 from txworker.client import Client, Limits, NoSuchExecutable
-from txworker.client.requests import StartDetails, start_request
+from txworker.client.starts import MOST_BYTES, RequestTooLarge, StartDetails, start_request
 from txworker.pb import worker_pb2 as pb
-
-_MOST_BYTES = 4 * 2**20
-"""The largest message that the worker accepts."""
 
 _SILENT_SECONDS = 2.0
 """After this time without the end of standard input, a line on stderr says what is waited for."""
@@ -104,10 +101,10 @@ def what_to_start(options: argparse.Namespace, stdin: bytes) -> Start:
     if options.lease is not None:
         details["lease"] = options.lease
     path = rest[0] if rest else ""
-    request = start_request(command, path, details)
-    if (whole := request.ByteSize()) > _MOST_BYTES:
-        raise Failed(_too_long(options.stdin, len(stdin), whole), REFUSED)
-    details["request_id"] = request.requestID
+    try:
+        details["request_id"] = start_request(command, path, details).requestID
+    except RequestTooLarge as error:
+        raise Failed(_too_long(options.stdin, len(stdin), error.size), REFUSED) from error
     return Start(command, path, details)
 
 
@@ -162,15 +159,15 @@ def _stdin(name: str | None) -> bytes:
         return b""
     if name != "-":
         with Path(name).open("rb") as file:
-            return file.read(_MOST_BYTES + 1)
+            return file.read(MOST_BYTES + 1)
     if sys.stdin is None:
         raise Failed("--stdin: standard input is closed", REFUSED)
-    return sys.stdin.buffer.read(_MOST_BYTES + 1)
+    return sys.stdin.buffer.read(MOST_BYTES + 1)
 
 
 def _too_long(name: str | None, length: int, whole: int) -> str:
     if not length:
         return f"the request has {whole} bytes; at most about 4 MiB fit into one"
-    known = f"{length}" if length <= _MOST_BYTES else f"more than {_MOST_BYTES}"
+    known = f"{length}" if length <= MOST_BYTES else f"more than {MOST_BYTES}"
     what = "standard input" if name is None else f"--stdin: {name}"
     return f"{what} has {known} bytes; at most about 4 MiB fit into a request"

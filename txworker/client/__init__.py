@@ -44,7 +44,7 @@ from txworker.client.errors import (
     WorkerStopping,
 )
 from txworker.client.handles import AsyncJob, Job
-from txworker.client.requests import StartDetails
+from txworker.client.starts import StartDetails
 from txworker.client.sync import Client
 from txworker.client.values import JobRecord, JobResult, JobState, Limits, LiveUsage, Usage
 

@@ -18,19 +18,20 @@ from txworker.client.errors import Closed, JobNotRunning, NoSuchJob, WorkerError
 from txworker.client.feeding import Patience, Source, Unacknowledged, async_pieces
 from txworker.client.handles import AsyncJob
 from txworker.client.leases import RenewalTask
-from txworker.client.outage import MOST_SECONDS, NO_LIMIT, Outage, TimeLimit, done_now
+from txworker.client.outage import NO_LIMIT, Outage, TimeLimit, done_now, waiting_times
 from txworker.client.reading import Changes, Reading
 from txworker.client.requests import (
     PROBE,
-    StartDetails,
+    id_of,
     ids_of,
     list_request,
     next_page,
     only_job,
     prefix_request,
-    start_request,
+    query_request,
     stop_request,
 )
+from txworker.client.starts import StartDetails, start_request
 from txworker.client.telling import tell_log
 from txworker.client.values import JobRecord, JobResult, JobState, LiveUsage, record_of, usages_of
 from txworker.pb import worker_pb2 as pb
@@ -61,9 +62,7 @@ class AsyncClient:
         tell: Callable[[str], None] = tell_log,
     ) -> None:
         self.addr = addr
-        self._patience = patience
-        self._first_patience = first_patience
-        self._deadline = min(deadline, MOST_SECONDS)
+        self._patience, self._first_patience, self._deadline = waiting_times(patience, first_patience, deadline)
         self._tell = tell
         self._closed = asyncio.Event()
         if tls is None:
@@ -101,13 +100,13 @@ class AsyncClient:
         """As `Client.get`."""
         what = f"job {job_id}"
         try:
-            return record_of((await self._ask(what, self._stub.QueryJob, pb.QueryJobReq(jobID=job_id))).job)
+            return record_of((await self._ask(what, self._stub.QueryJob, query_request(job_id))).job)
         except NoSuchJob as missing:
             request = prefix_request(job_id, missing)
             whole = only_job(job_id, await self._ask(what, self._stub.ListJobs, request))
             if not whole:
                 raise
-        return record_of((await self._ask(what, self._stub.QueryJob, pb.QueryJobReq(jobID=whole))).job)
+        return record_of((await self._ask(what, self._stub.QueryJob, query_request(whole))).job)
 
     def job(self, job_id: str, lease: float | None = None) -> AsyncJob:
         """As `Client.job`."""
@@ -143,7 +142,7 @@ class AsyncClient:
         self._outage("")  # Closed
         try:
             once = partial(self._stub.SignalJob, wait_for_ready=True)
-            await self._open(once, pb.SignalJobReq(jobID=job_id, signal=number), self._deadline)
+            await self._open(once, pb.SignalJobReq(jobID=id_of(job_id), signal=number), self._deadline)
         except (grpc.aio.AioRpcError, asyncio.CancelledError) as error:
             raise self._error(error) from error
 
@@ -235,7 +234,7 @@ class AsyncClient:
 
     async def resize(self, job_id: str, rows: int, columns: int) -> None:
         """As `Client.resize`."""
-        request = pb.ResizeJobReq(jobID=job_id, rows=rows, columns=columns)
+        request = pb.ResizeJobReq(jobID=id_of(job_id), rows=rows, columns=columns)
         await self._ask(f"resizing the terminal of job {job_id}", self._stub.ResizeJob, request)
 
     async def renew(self, job_ids: Iterable[str]) -> list[str]:

@@ -12,7 +12,7 @@ import grpc
 
 from txworker.client.connection import OPTIONS, TLS, target
 from txworker.client.errors import Closed, WorkerError, error_of, passes
-from txworker.client.outage import MOST_SECONDS, NO_LIMIT, Outage, TimeLimit
+from txworker.client.outage import NO_LIMIT, Outage, TimeLimit, waiting_times
 from txworker.client.requests import PROBE
 from txworker.pb.worker_pb2_grpc import WorkerStub
 
@@ -35,9 +35,7 @@ class Calls:
         deadline: float,
         tell: Callable[[str], None],
     ) -> None:
-        self.patience = patience
-        self._first_patience = first_patience
-        self._deadline = min(deadline, MOST_SECONDS)
+        self.patience, self._first_patience, self._deadline = waiting_times(patience, first_patience, deadline)
         self._tell = tell
         self._closed = threading.Event()
         self._streams: set[Any] = set()

@@ -10,6 +10,8 @@ from urllib.parse import quote
 
 import grpc
 
+from txworker.base.addresses import HIGHEST_PORT, split_address
+
 DEFAULT_ADDR = "127.0.0.1:30000"
 
 _UNARY = ("StartJob", "StopJob", "QueryJob", "ListJobs", "RenewLeases")
@@ -82,7 +84,18 @@ def _pem(name: str | os.PathLike[str] | None) -> bytes | None:
 
 
 def target(addr: str) -> str:
-    """HOST:PORT or unix:PATH as a gRPC target, which is a URI."""
-    if not addr.startswith("unix:"):
-        return addr
-    return f"unix:{quote(os.fsencode(addr.removeprefix('unix:')))}"
+    """
+    HOST:PORT or unix:PATH as a gRPC target, which is a URI.
+
+    Raises:
+        ValueError: it is neither. gRPC would take port 443 where there is none, or wait for what can never answer.
+    """
+    if addr.startswith("unix:") and addr != "unix:":
+        return f"unix:{quote(os.fsencode(addr.removeprefix('unix:')))}"
+    try:
+        _, port = split_address(addr)
+    except ValueError as error:
+        raise ValueError(f"addr must be HOST:PORT or unix:PATH, not {addr!r}") from error
+    if not 0 < port <= HIGHEST_PORT:
+        raise ValueError(f"addr: the port of {addr!r} is not one of 1 to {HIGHEST_PORT}")
+    return addr

@@ -31,12 +31,19 @@ Source = bytes | bytearray | memoryview | Readable | Iterable[bytes]
 
 
 def pieces(source: Source) -> Iterator[bytes]:
-    """Split a source into pieces that fit into a message; each piece comes as soon as it is available."""
+    """
+    Split a source into pieces that fit into a message; each piece comes as soon as it is available.
+
+    Raises:
+        TypeError: it gives something else than bytes, as a file in text mode does.
+    """
     if isinstance(source, (bytes, bytearray, memoryview)):
         source = (bytes(source),)
     read = getattr(source, "read1", getattr(source, "read", None))
     blocks: Iterable[bytes] = source if read is None else iter(lambda: read(MESSAGE_BYTES), b"")  # type: ignore[assignment]  # then it is an iterable
     for block in blocks:
+        if not isinstance(block, (bytes, bytearray, memoryview)):
+            raise TypeError(f"a job is fed with bytes, not with {type(block).__name__}; open files in binary mode")
         for begin in range(0, len(block), MESSAGE_BYTES):
             yield block[begin : begin + MESSAGE_BYTES]
 

@@ -100,6 +100,22 @@ class Outage:
         self._told = False
 
 
+def waiting_times(patience: float, first_patience: float | None, deadline: float) -> tuple[float, float | None, float]:
+    """
+    Those of a client, the deadline no longer than gRPC can count.
+
+    Raises:
+        ValueError: one of them is not a number of seconds, or the deadline is 0.
+    """
+    first = patience if first_patience is None else first_patience
+    for name, seconds in (("patience", patience), ("first_patience", first), ("deadline", deadline)):
+        if not (isinstance(seconds, (int, float)) and seconds >= 0):
+            raise ValueError(f"{name} must be a number of seconds, not {seconds!r}")
+    if not deadline:
+        raise ValueError("deadline must be more than 0 seconds")
+    return patience, first_patience, min(deadline, MOST_SECONDS)
+
+
 class TimeLimit:
     """The time limit that a caller gives a call; None and math.inf: no limit."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 
+from txworker.client.requests import id_of
 from txworker.client.values import JobRecord, record_of
 from txworker.pb import worker_pb2 as pb
 
@@ -19,7 +20,7 @@ class Reading:
     def __init__(
         self, job_id: str, offset: int = 0, stderr: bool = False, tail: int | None = None, live: bool = True
     ) -> None:
-        self._request = pb.StreamJobReq(jobID=job_id, offset=offset, raw=True, stderr=stderr, noFollow=not live)
+        self._request = pb.StreamJobReq(jobID=id_of(job_id), offset=offset, raw=True, stderr=stderr, noFollow=not live)
         self._request.tailLines = tail or 0
         self._request.fromEnd = tail == 0
 

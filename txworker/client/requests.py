@@ -1,17 +1,15 @@
-"""The requests that every client sends, made of plain Python values."""
+"""The requests that every client sends, made of plain Python values; that of a start is in starts.py."""
 
 from __future__ import annotations
 
 import re
-import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
-from typing import TypedDict
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from txworker.client.errors import AmbiguousJob, NoSuchJob
-from txworker.client.values import JobState, Limits, to_duration
+from txworker.client.values import JobState, to_duration
 from txworker.pb import worker_pb2 as pb
 
 PAGE = 500
@@ -27,37 +25,16 @@ PROBE = pb.ListJobsReq(pageSize=1)
 """A cheap request that tells whether the worker answers."""
 
 
-class StartDetails(TypedDict, total=False):
-    """The optional arguments of a start, by keyword. Times are in seconds."""
+def id_of(job_id: str) -> str:
+    """
+    A job's id.
 
-    args: Sequence[str]
-    """The arguments after `path`, each exactly as it is: no shell and no splitting."""
-    env: Mapping[str, str]
-    """Added to the environment that the worker gives to jobs."""
-    directory: str
-    """Where the job runs; by default what the worker is configured for."""
-    request_id: str
-    """A start with an id that was used before returns that start's job. By default each start has an id of its own."""
-    timeout: float
-    """The job is stopped after this time."""
-    quiet_timeout: float
-    """The job is stopped when it has printed nothing for this time."""
-    stdin: bytes
-    """What the job reads from its standard input; at most 4 MiB together with the rest of the request."""
-    feed: bool
-    """The standard input stays open behind `stdin`, for the bytes of feed()."""
-    limits: Limits
-    """What the job and its children may use."""
-    labels: Mapping[str, str]
-    """Names and values by which jobs can be selected."""
-    separate_stderr: bool
-    """Keep stderr apart: follow() shows stdout, and follow(stderr=True) stderr."""
-    leftovers: str
-    """"end" or "keep": what happens to processes that the job leaves behind."""
-    tty: tuple[int, int]
-    """Rows and columns of a pseudo-terminal, which is the job's stdin, stdout and stderr; 0: 24 rows, 80 columns."""
-    lease: float
-    """The job is stopped when its lease was not renewed for this time; at least one second."""
+    Raises:
+        TypeError: it is no string; a job's handle, perhaps.
+    """
+    if not isinstance(job_id, str):
+        raise TypeError(f"a job's id is a string, not {job_id!r}")
+    return job_id
 
 
 def ids_of(job_ids: Iterable[str]) -> list[str]:
@@ -65,49 +42,11 @@ def ids_of(job_ids: Iterable[str]) -> list[str]:
     Job ids as a list.
 
     Raises:
-        TypeError: they are one string, of which each character would be an id.
+        TypeError: they are one string, of which each character would be an id, or one of them is no string.
     """
     if isinstance(job_ids, str):
         raise TypeError("job_ids is one string; it must be a list of strings")
-    return list(job_ids)
-
-
-def start_request(command: str, path: str, details: StartDetails) -> pb.StartJobReq:
-    """
-    A start, with a request id of its own unless one is given: sent again, it starts nothing a second time.
-
-    Raises:
-        TypeError: there is no such argument, or args is one string.
-        ValueError: a text cannot be sent because it is not UTF-8 (UnicodeEncodeError), or a time is not finite.
-    """
-    unknown = set(details) - set(StartDetails.__annotations__)
-    if unknown:
-        raise TypeError(f"a start has no {sorted(unknown)[0]!r}; it has {', '.join(StartDetails.__annotations__)}")
-    if isinstance(details.get("args"), str):
-        raise TypeError("args is one string; it must be a list of strings")
-    limits = details.get("limits")
-    tty = details.get("tty")
-    rows, columns = tty or (0, 0)
-    return pb.StartJobReq(
-        command=command,
-        path=path,
-        args=details.get("args", ()),
-        env=details.get("env"),
-        directory=details.get("directory", ""),
-        requestID=details.get("request_id") or str(uuid.uuid4()),
-        timeout=to_duration(details.get("timeout")),
-        quietTimeout=to_duration(details.get("quiet_timeout")),
-        stdin=details.get("stdin", b""),
-        limits=limits.to_pb() if limits else None,
-        labels=details.get("labels"),
-        separateStderr=details.get("separate_stderr", False),
-        leftovers=details.get("leftovers", ""),
-        tty=tty is not None,
-        ttyRows=rows,
-        ttyColumns=columns,
-        feed=details.get("feed", False),
-        lease=to_duration(details.get("lease")),
-    )
+    return [id_of(job_id) for job_id in job_ids]
 
 
 def list_request(
@@ -131,6 +70,11 @@ def list_request(
         since=_timestamp(since),
         until=_timestamp(until),
     )
+
+
+def query_request(job_id: str) -> pb.QueryJobReq:
+    """Asks for a job's record. Raises TypeError as id_of()."""
+    return pb.QueryJobReq(jobID=id_of(job_id))
 
 
 def prefix_request(prefix: str, missing: NoSuchJob) -> pb.ListJobsReq:
@@ -184,4 +128,4 @@ def _timestamp(at: datetime | None) -> Timestamp | None:
 
 def stop_request(job_id: str, grace: float | None) -> pb.StopJobReq:
     """A stop; grace in seconds, None for the worker's default, 0 for KILL at once."""
-    return pb.StopJobReq(jobID=job_id, grace=to_duration(grace))
+    return pb.StopJobReq(jobID=id_of(job_id), grace=to_duration(grace))

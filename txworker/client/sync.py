@@ -21,15 +21,16 @@ from txworker.client.leases import RenewalThread
 from txworker.client.outage import TimeLimit, done_now
 from txworker.client.reading import Changes, Reading
 from txworker.client.requests import (
-    StartDetails,
+    id_of,
     ids_of,
     list_request,
     next_page,
     only_job,
     prefix_request,
-    start_request,
+    query_request,
     stop_request,
 )
+from txworker.client.starts import StartDetails, start_request
 from txworker.client.telling import tell_log
 from txworker.client.values import JobRecord, JobResult, JobState, LiveUsage, record_of, usages_of
 from txworker.pb import worker_pb2 as pb
@@ -107,13 +108,13 @@ class Client:
         """
         what = f"job {job_id}"
         try:
-            return record_of(self._calls.ask(what, self._stub.QueryJob, pb.QueryJobReq(jobID=job_id)).job)
+            return record_of(self._calls.ask(what, self._stub.QueryJob, query_request(job_id)).job)
         except NoSuchJob as missing:
             request = prefix_request(job_id, missing)
             whole = only_job(job_id, self._calls.ask(what, self._stub.ListJobs, request))
             if not whole:
                 raise
-        return record_of(self._calls.ask(what, self._stub.QueryJob, pb.QueryJobReq(jobID=whole)).job)
+        return record_of(self._calls.ask(what, self._stub.QueryJob, query_request(whole)).job)
 
     def job(self, job_id: str, lease: float | None = None) -> Job:
         """
@@ -164,7 +165,7 @@ class Client:
             JobNotRunning: it is done.
         """
         once = partial(self._stub.SignalJob, wait_for_ready=True)
-        self._calls.ask_once(once, pb.SignalJobReq(jobID=job_id, signal=number))
+        self._calls.ask_once(once, pb.SignalJobReq(jobID=id_of(job_id), signal=number))
 
     def feed(self, job_id: str, source: Source, *, end: bool = True) -> int:
         """
@@ -190,7 +191,7 @@ class Client:
             NoTerminal: it was started without one.
             JobNotRunning: it is done.
         """
-        request = pb.ResizeJobReq(jobID=job_id, rows=rows, columns=columns)
+        request = pb.ResizeJobReq(jobID=id_of(job_id), rows=rows, columns=columns)
         self._calls.ask(f"resizing the terminal of job {job_id}", self._stub.ResizeJob, request)
 
     def renew(self, job_ids: Iterable[str]) -> list[str]:

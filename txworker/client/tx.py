@@ -22,7 +22,7 @@ from txworker.client.aio import AsyncClient
 from txworker.client.connection import DEFAULT_ADDR, TLS
 from txworker.client.errors import Closed
 from txworker.client.feeding import Source
-from txworker.client.requests import StartDetails
+from txworker.client.starts import StartDetails
 from txworker.client.telling import tell_log
 from txworker.client.values import JobRecord, JobResult, JobState, LiveUsage
 

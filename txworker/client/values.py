@@ -176,10 +176,13 @@ def to_duration(seconds: float | None) -> Duration | None:
     Seconds as a Duration of the wire; None stays None.
 
     Raises:
+        TypeError: they are no number.
         ValueError: they are not finite, or longer than a Duration can be.
     """
     if seconds is None:
         return None
+    if not isinstance(seconds, (int, float)):
+        raise TypeError(f"a time is a number of seconds, not {seconds!r}")
     if not abs(seconds) <= _MOST_SECONDS:
         raise ValueError(
             f"a time of {seconds} seconds cannot be sent: it must be finite; without one there is no limit"
