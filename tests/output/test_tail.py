@@ -61,7 +61,7 @@ class TailTests(SynchronousTestCase):
             self.patch(tail, "BLOCK_BYTES", block_bytes)
             for data, lines, expected in table:
                 opened = self.a_tail(data)
-                self.assertEqual(expected, data[opened.lines_back(lines) :], (block_bytes, data, lines))
+                self.assertEqual(expected, data[opened.lines_back(lines, len(data)) :], (block_bytes, data, lines))
 
     def test_lines_back_reads_little(self) -> None:
         """Only the blocks of the result are read, none if the file cannot have so many lines; check() precedes each."""
@@ -69,7 +69,7 @@ class TailTests(SynchronousTestCase):
         opened = self.a_tail(b"line\n" * 100)
         for lines, blocks in ((1, 1), (2, 2), (3, 2), (20, 11), (499, 50), (500, 0), (2**62, 0)):
             checks: list[None] = []
-            opened.lines_back(lines, lambda checks=checks: checks.append(None))  # type: ignore[misc]
+            opened.lines_back(lines, opened.size, lambda checks=checks: checks.append(None))  # type: ignore[misc]
             self.assertEqual(blocks, len(checks), lines)
 
 

@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.fakes import worker_fixture
 from txworker.jobs import JobSpec
-from txworker.jobs.errors import CallerGone, InvalidRequest
+from txworker.jobs.errors import CallerGone, InvalidRequest, OffsetBeyondEnd
 from txworker.output import tail
 from txworker.output.tail import Tail
 from txworker.pb import worker_pb2 as pb
@@ -76,6 +76,31 @@ class StreamTests(SynchronousTestCase):
         self.assertEqual([], self.messages(FakeCaller(), fromEnd=True, noFollow=True))
         self.fixture.launcher.running[self.job.id].exit()
         self.assertEqual([], self.messages(FakeCaller(), fromEnd=True))
+
+    def test_from_end_of_another_size(self) -> None:
+        """
+        Where the file was cut, or has more than the job printed: fromEnd begins where the output ends, not the file,
+        and the lines of tailLines are the job's.
+        """
+        for content in (b"", b"a\n", b"a\nb\nc\nnot\nours\n"):
+            self.file.write_bytes(content)
+            caller = FakeCaller()
+            self.assertEqual([b"gone"], self.messages(caller, fromEnd=True))
+            self.assertEqual([6], caller.waited)
+            self.assertEqual([], self.messages(FakeCaller(), fromEnd=True, noFollow=True))
+        caller = FakeCaller()
+        self.assertEqual([b"c\n", b"gone"], self.messages(caller, tailLines=1))
+        self.assertEqual([6], caller.waited)
+
+    def test_done_and_of_another_size(self) -> None:
+        """A viewer of a done job that has seen all of it misses nothing, whatever became of the file."""
+        self.fixture.launcher.running[self.job.id].exit()
+        for content in (b"", b"a\n", b"a\nb\nc\nnot ours\n"):
+            self.file.write_bytes(content)
+            self.assertEqual([], self.messages(FakeCaller(), offset=6))
+            self.assertEqual([], self.messages(FakeCaller(), fromEnd=True))
+            beyond = self.assertRaises(OffsetBeyondEnd, self.messages, FakeCaller(), offset=7)
+            self.assertIn("beyond the 6 bytes", str(beyond))
 
     def test_one_beginning(self) -> None:
         """A stream has one beginning: fromEnd with an offset or tailLines is refused."""

@@ -76,13 +76,13 @@ class Tail:
         self._read += len(block)
         return block
 
-    def lines_back(self, lines: int, check: Callable[[], None] = lambda: None) -> int:
+    def lines_back(self, lines: int, end: int, check: Callable[[], None] = lambda: None) -> int:
         """
-        The offset at which the last `lines` lines begin; an unfinished last line counts as one.
+        The offset at which the last `lines` lines before `end` begin; an unfinished last line counts as one.
 
         Reads at most one block more than the result's bytes. Calls check() before each block; it may raise.
         """
-        end = position = self.size
+        end = position = min(end, self.size)
         if lines >= end:  # each line has at least one byte
             return 0
         while position > 0:

@@ -22,6 +22,12 @@ class OutputCheck:
         self._tail = tail
         self._final: tuple[int, tuple[Loss, ...]] | None = None  # end and losses, when they no longer change
 
+    @property
+    def end(self) -> int:
+        """Where the job's output ends now, whatever other programs have cut off the file or added to it."""
+        end, _ = self._end_and_losses()
+        return self._tail.size if end == _FARTHEST else end
+
     def may_have(self, offset: int) -> bool:
         """
         Whether the file is worth reading there. False: the job, which is unfinished, has printed nothing there so far.

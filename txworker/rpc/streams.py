@@ -67,9 +67,9 @@ def stream(catalog: Catalog, caller: Caller, job_id: str, request: pb.StreamJobR
 
 def _first_offset(tail: Tail, check: OutputCheck, request: pb.StreamJobReq, caller: Caller) -> int:
     if request.fromEnd:
-        return tail.size
+        return check.end
     if request.tailLines:
-        return check.after_losses(tail.lines_back(request.tailLines, caller.check))
+        return check.after_losses(tail.lines_back(request.tailLines, check.end, caller.check))
     return request.offset
 
 
@@ -106,8 +106,8 @@ class _Output:
                     del message
             if self.check.switched_file(offset, recorded, job):
                 continue
-            if job.done and offset > self.tail.size:
-                raise OffsetBeyondEnd(self.job_id, offset, self.tail.size)
+            if job.done and offset > self.check.end:
+                raise OffsetBeyondEnd(self.job_id, offset, self.check.end)
             if job.done or self.no_follow:
                 yield from filter(None, [encode(b"", offset, job.done)])
                 return
