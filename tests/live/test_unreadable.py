@@ -53,6 +53,17 @@ def test_not_utf8(daemon: Daemon, method: MethodDescriptor) -> None:
             assert sentence == f"{field.name}: b'\\xc3(' is not UTF-8"
 
 
+def test_no_message_at_all(daemon: Daemon) -> None:
+    """A client that ends its messages before the one that a method needs is told the method's name."""
+    for method in METHODS:
+        if not method.client_streaming and method.containing_service.full_name != "txworker.Control":
+            calling: Any = daemon.channel.stream_unary(path_of(method))
+            with pytest.raises(grpc.RpcError) as caught:
+                calling(iter(()), timeout=LIMIT)
+            assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+            assert caught.value.details() == f'"{path_of(method)}" requires exactly one request message.'
+
+
 def _tag(number: int) -> list[int]:
     key = number << 3 | 2
     return [key] if key < 128 else [key & 127 | 128, key >> 7]

@@ -50,6 +50,11 @@ def test_jobs_and_calls(worker: Daemon) -> None:
         worker.start("no-such-executable")
     with pytest.raises(grpc.RpcError):
         worker.query("nobody")
+    with pytest.raises(grpc.RpcError):
+        worker.query("x" * 2**21)
+    calling: Any = worker.channel.stream_unary("/Worker/StopJob")
+    with pytest.raises(grpc.RpcError):
+        calling(iter(()), timeout=LIMIT)
     sleeping = worker.start("sleep", "1000")
     risen = {
         "txworker_jobs_started_total": 2,
@@ -59,6 +64,8 @@ def test_jobs_and_calls(worker: Daemon) -> None:
         "txworker_output_bytes_total": 6,
         'txworker_grpc_calls_total{code="OK",method="StartJob"}': 2,
         'txworker_grpc_calls_total{code="NOT_FOUND",method="QueryJob"}': 1,
+        'txworker_grpc_calls_total{code="RESOURCE_EXHAUSTED",method="QueryJob"}': 1,
+        'txworker_grpc_calls_total{code="UNIMPLEMENTED",method="StopJob"}': 1,
     }
     present = {'txworker_jobs{state="RUNNING"}': 1, "txworker_shim_alive": 1, "txworker_shim_jobs": 1}
 

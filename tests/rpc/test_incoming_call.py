@@ -83,12 +83,12 @@ class PrivateTests(SynchronousTestCase):
             self.assertIsInstance(state, _server._RPCState)
             self.assertTrue(callable(behavior) and callable(wait))
             self.assertIsNone(deserializer or serializer)
-            self.assertIsNotNone(IncomingCall.from_submit(run, arguments, False))
+            self.assertIsNotNone(IncomingCall.from_submit(run, arguments, "/a/B", False))
 
     def test_anything_else(self) -> None:
         """Other arguments are not recognized as a call."""
         context = Context()
         state = _server._RPCState()
-        self.assertIsNone(IncomingCall.from_submit(context.run, (1, 2, 3, 4, 5, 6, 7), False))
-        self.assertIsNone(IncomingCall.from_submit(context.run, (1, 2, state), False))
-        self.assertIsNone(IncomingCall.from_submit(print, (1, 2, state, 4, 5, 6, 7), False))
+        self.assertIsNone(IncomingCall.from_submit(context.run, (1, 2, 3, 4, 5, 6, 7), "", False))
+        self.assertIsNone(IncomingCall.from_submit(context.run, (1, 2, state), "", False))
+        self.assertIsNone(IncomingCall.from_submit(print, (1, 2, state, 4, 5, 6, 7), "", False))

@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 
 from txworker.jobs.errors import OutOfResources
-from txworker.rpc.call_executor import IS_STREAM
+from txworker.rpc.call_executor import IS_STREAM, METHOD
 from txworker.rpc.threads import IS_START
 from txworker.rpc.wire.status import status_of
 
@@ -55,7 +55,7 @@ class StreamSlots:
 
 
 class Admission(grpc.ServerInterceptor):
-    """Takes a slot for every stream, of every service; marks StartJob for the limit in threads.py."""
+    """Takes a slot for every stream, of every service; says in the call's context what call_executor.py goes by."""
 
     def __init__(self, slots: StreamSlots) -> None:
         self._slots = slots
@@ -65,6 +65,7 @@ class Admission(grpc.ServerInterceptor):
         handler = continuation(handler_call_details)
         if handler is None:
             return None
+        METHOD.set(handler_call_details.method)
         if handler.request_streaming:
             IS_STREAM.set(True)
         if handler.request_streaming and not handler.response_streaming:

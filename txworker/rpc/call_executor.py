@@ -26,6 +26,9 @@ T = TypeVar("T")
 IS_STREAM: ContextVar[bool] = ContextVar("IS_STREAM", default=False)
 """Set in an RPC's context: its client sends many messages."""
 
+METHOD: ContextVar[str] = ContextVar("METHOD", default="")
+"""Set in an RPC's context: the method's full name."""
+
 CHECK_SECONDS = 0.1
 """Between two calls of check() while calls wait for their message."""
 
@@ -58,7 +61,9 @@ class CallExecutor(Executor):
         """gRPC's serving thread: never blocks, and never raises."""
         context = getattr(fn, "__self__", None)
         if isinstance(context, Context):
-            call = IncomingCall.from_submit(fn, args, context.get(IS_STREAM, False), self._refused)
+            call = IncomingCall.from_submit(
+                fn, args, context.get(METHOD, ""), context.get(IS_STREAM, False), self._refused
+            )
             if call is not None:
                 calls = self._streams if call.streams else self._calls
                 (self._starts if context.get(IS_START, False) else calls).add(call)

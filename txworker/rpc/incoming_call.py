@@ -37,17 +37,21 @@ class IncomingCall:
     """
     One call, without its message. receive() asks for the message; when it is here, a thread does work().
 
+    method: its full name. gRPC's own event lacks it for methods that are registered by name.
     streams: the client sends many messages, and the first one is awaited.
     size: of the message in bytes, once it has arrived.
     future: the one that grpcio waits for.
     """
 
-    __slots__ = ("_arguments", "_came", "_event", "_refused", "_run", "_state", "future", "size", "streams")
+    __slots__ = ("_arguments", "_came", "_event", "_refused", "_run", "_state", "future", "method", "size", "streams")
 
-    def __init__(self, run: Callable[..., Any], arguments: Sequence[Any], streams: bool, refused: Refused) -> None:
+    def __init__(
+        self, run: Callable[..., Any], arguments: Sequence[Any], method: str, streams: bool, refused: Refused
+    ) -> None:
         self._run = run
         self._arguments = arguments
         self._event, self._state = arguments[1], arguments[2]
+        self.method = method
         self.streams = streams
         self._refused = refused
         self._came = time.perf_counter()
@@ -56,15 +60,22 @@ class IncomingCall:
 
     @classmethod
     def from_submit(
-        cls, run: Callable[..., Any], arguments: Sequence[Any], streams: bool, refused: Refused = lambda *how: None
+        cls,
+        run: Callable[..., Any],
+        arguments: Sequence[Any],
+        method: str,
+        streams: bool,
+        refused: Refused = lambda *how: None,
     ) -> IncomingCall | None:
         """
         The call that run(*arguments) serves; None when grpcio is not known to submit such arguments.
 
-        refused(method, code, seconds): called if refuse() ends the call, so long after it came.
+        refused(method, code, seconds): called if the call is ended here, so long after it came.
         """
         known = SUPPORTED and len(arguments) == 7 and isinstance(getattr(run, "__self__", None), Context)
-        return cls(run, arguments, streams, refused) if known and isinstance(arguments[2], _server._RPCState) else None
+        if known and isinstance(arguments[2], _server._RPCState):
+            return cls(run, arguments, method, streams, refused)
+        return None
 
     @property
     def peer(self) -> str:
@@ -118,8 +129,7 @@ class IncomingCall:
                 return
             state.code, state.trailing_metadata = status.code, status.trailing_metadata
             _server._abort(state, self._event.call, _cygrpc.StatusCode.unknown, str(status.details).encode())
-        method = self._event.call_details.method.decode().rpartition("/")[2]  # a known one: others have no handler
-        self._refused(method, status.code.name, time.perf_counter() - self._came)
+        self._tell_refused(status.code)
 
     def _message(self) -> Any:
         """Replaces grpcio's function: None when the call is not to be served."""
@@ -128,11 +138,17 @@ class IncomingCall:
             message, state.request = state.request, None
             if self.ended:
                 return None
-            if message is None and state.client is _server._CLOSED:
-                method = self._event.call_details.method.decode()
-                details = f'"{method}" requires exactly one request message.'
+            missing = message is None and state.client is _server._CLOSED
+            if missing:
+                details = f'"{self.method}" requires exactly one request message.'
                 _server._abort(state, self._event.call, _cygrpc.StatusCode.unimplemented, details.encode())
-            return message
+        if missing:
+            self._tell_refused(grpc.StatusCode.UNIMPLEMENTED)
+        return message
+
+    def _tell_refused(self, code: grpc.StatusCode) -> None:
+        name = self.method.rpartition("/")[2]  # a known one: others have no handler
+        self._refused(name, code.name, time.perf_counter() - self._came)
 
     def _chained(self, further: Any) -> Any:
         with self._state.condition:
