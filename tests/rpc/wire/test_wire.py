@@ -100,6 +100,10 @@ class SpecTests(SynchronousTestCase):
         for duration in (Duration(seconds=-1), Duration(nanos=-1), Duration(seconds=315_576_000_001)):
             error = self.assertRaises(InvalidRequest, seconds_from_pb, "grace", duration)
             self.assertEqual("grace", error.field)
+        for duration in (Duration(nanos=10**9), Duration(seconds=-1, nanos=2**31 - 1)):
+            error = self.assertRaises(InvalidRequest, seconds_from_pb, "grace", duration)
+            self.assertEqual(f"grace.nanos: {duration.nanos} is a second or more", str(error))
+        self.assertEqual(1.999999999, seconds_from_pb("grace", Duration(seconds=1, nanos=999_999_999)))
 
     def test_signal(self) -> None:
         """A signal is one of the kernel's."""

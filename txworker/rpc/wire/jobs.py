@@ -69,8 +69,11 @@ def seconds_from_pb(field: str, duration: Duration) -> float:
     A Duration in seconds.
 
     Raises:
-        InvalidRequest: it is negative, or above MAX_DURATION_SECONDS. `field` is the name in the error.
+        InvalidRequest: it is negative, above MAX_DURATION_SECONDS, or has more nanos than a second. `field` is the name
+            in the error.
     """
+    if duration.nanos >= 10**9:
+        raise InvalidRequest(f"{field}.nanos", duration.nanos, "is a second or more")
     seconds = duration.seconds + duration.nanos / 1e9
     if seconds < 0 or duration.nanos < 0:
         raise InvalidRequest(field, seconds, "seconds is negative")
