@@ -246,7 +246,7 @@ class _Run:
     def _stop(self, grace: float | None) -> None:
         """Stop the job in a thread of its own; an error is printed."""
 
-        def stop() -> None:
+        def stop_and_report() -> None:
             try:
                 self._silent.stop(self._job_id, grace)
             except (Closed, NoSuchJob):  # this program ends, or the job is done and retention has removed it
@@ -254,7 +254,7 @@ class _Run:
             except WorkerError as error:
                 console.print_error(f"stopping job {self._job_id}: {error}")
 
-        threading.Thread(target=stop, daemon=True).start()
+        threading.Thread(target=stop_and_report, daemon=True).start()
 
     def _stop_unread(self, error: CannotWrite) -> Failed:
         """Stop the job, because its output cannot be written; do not wait for its end. Raises as _next_event()."""
@@ -276,13 +276,13 @@ class _Run:
     def _in_thread(self, work: Callable[[], _Event]) -> None:
         """What the work returns or raises is an event."""
 
-        def do() -> None:
+        def put_outcome() -> None:
             try:
                 self._events.put(work())
             except Exception as error:  # any error: the main thread raises it
                 self._events.put(error)
 
-        threading.Thread(target=do, daemon=True).start()
+        threading.Thread(target=put_outcome, daemon=True).start()
 
 
 @contextmanager

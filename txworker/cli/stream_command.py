@@ -36,11 +36,11 @@ def stream(client: Client, options: argparse.Namespace) -> int:
     console.check_open()
     records: dict[str, JobRecord] = {}
 
-    def find(word: str) -> None:
+    def find_record(word: str) -> None:
         record = _job_or_path(client, word)
         records[record.id] = record
 
-    status = for_each(options, options.jobs, find)
+    status = for_each(options, options.jobs, find_record)
     ids = [record.id for record in records.values() if _is_meant(options, record)]
     if len(options.jobs) == 1:
         for job_id in ids:

@@ -82,11 +82,11 @@ def _on_screen(options: argparse.Namespace, samplers: Samplers, gathered: _Gathe
     """Show samples on a screen; returns with the terminal restored. True: the program is to be suspended."""
     suspending = threading.Event()
 
-    def suspended() -> None:
+    def suspend() -> None:
         suspending.set()
         samplers.wake()
 
-    with screen(options, samplers.wake, suspended) as shown, typed_keys() as keys:
+    with screen(options, samplers.wake, suspend) as shown, typed_keys() as keys:
         _refresh(samplers, gathered, shown, keys, suspending)
     return suspending.is_set()
 

@@ -110,10 +110,10 @@ def _made(options: argparse.Namespace) -> AbstractContextManager[Screen]:
 
 
 def _ender(number: int) -> Callable[[], object]:
-    def end() -> None:
+    def end_by_signal() -> None:
         raise SystemExit(128 + number)
 
-    return end
+    return end_by_signal
 
 
 @contextmanager
@@ -133,11 +133,11 @@ def _lost_terminal() -> Iterator[None]:
 def _handlers(calls: dict[signal.Signals, Callable[[], object]]) -> Iterator[None]:
     """Inside the block each of these signals makes its call, unless it is ignored (nohup)."""
 
-    def handler(number: int, frame: FrameType | None) -> None:
+    def handle_signal(number: int, frame: FrameType | None) -> None:
         calls[signal.Signals(number)]()
 
     taken = [number for number in calls if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, handler) for number in taken}
+    before = {number: signal.signal(number, handle_signal) for number in taken}
     try:
         yield
     finally:

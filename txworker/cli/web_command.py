@@ -38,13 +38,13 @@ def web(options: argparse.Namespace) -> int:
         if worker.tls is not None:
             worker.tls.credentials()  # a wrong file is reported now, and by its name
 
-    def ready(url: str) -> None:
+    def print_address(url: str) -> None:
         names = [worker.name for worker in workers]
         said = json.dumps({"url": url, "workers": names}) if options.json else f"{url} shows {', '.join(names)}"
         console.print_lines(said)
 
     try:
-        page.serve_alone(workers, place, options.allow_stop, ready)
+        page.serve_alone(workers, place, options.allow_stop, print_address)
     except page.WrongPlace as error:
         raise Failed(str(error), REFUSED) from error
     return 0

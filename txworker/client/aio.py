@@ -205,26 +205,12 @@ class AsyncClient:
         self, feeding: Unacknowledged, changed: asyncio.Condition, reading: asyncio.Future[None]
     ) -> int:
         """Make one call; returns how much the worker has taken in all. Raises what the source raises."""
-        call: Any = None
-
-        async def messages() -> AsyncGenerator[pb.FeedJobReq, None]:
-            yield pb.FeedJobReq(jobID=feeding.job_id)
-            while not feeding.complete():
-                async with changed:
-                    if ended or (reading.done() and reading.exception()):
-                        return
-                    message = feeding.message()
-                    if message is None:
-                        await changed.wait()
-                        continue
-                yield message
-
-        ended = False
-        call = self._open(self._stub.FeedJob, messages())
+        ended = asyncio.Event()
+        call = self._open(self._stub.FeedJob, _messages(feeding, changed, reading, ended))
         try:
             total: int = (await call).total
         finally:
-            ended = True
+            ended.set()
             call.cancel()
             async with changed:
                 changed.notify_all()
@@ -370,3 +356,19 @@ class AsyncClient:
         except (TimeoutError, asyncio.TimeoutError):  # one class from Python 3.11 on
             return
         raise Closed
+
+
+async def _messages(
+    feeding: Unacknowledged, changed: asyncio.Condition, reading: asyncio.Future[None], ended: asyncio.Event
+) -> AsyncGenerator[pb.FeedJobReq, None]:
+    """The messages of one call, until it has ended or the source fails."""
+    yield pb.FeedJobReq(jobID=feeding.job_id)
+    while not feeding.complete():
+        async with changed:
+            if ended.is_set() or (reading.done() and reading.exception()):
+                return
+            message = feeding.message()
+            if message is None:
+                await changed.wait()
+                continue
+        yield message

@@ -52,7 +52,7 @@ class TwistedClient:
         deadline: float = 10.0,
         tell: Callable[[str], None] = tell_log,
     ) -> None:
-        async def made() -> AsyncClient:  # within the loop, as gRPC wants it
+        async def make_client() -> AsyncClient:  # within the loop, as gRPC wants it
             return AsyncClient(
                 addr,
                 tls=tls,
@@ -68,7 +68,7 @@ class TwistedClient:
         self._thread = threading.Thread(target=self._loop.run_forever, name="txworker-client", daemon=True)
         self._thread.start()
         try:
-            self._client = asyncio.run_coroutine_threadsafe(made(), self._loop).result()
+            self._client = asyncio.run_coroutine_threadsafe(make_client(), self._loop).result()
         except BaseException:
             self._end_thread()
             raise
@@ -89,10 +89,10 @@ class TwistedClient:
     def start(self, command: str, path: str = "", **details: Unpack[StartDetails]) -> Deferred[str]:
         """As `Client.start`; fires with the job's id. If it is cancelled, the job may have been started or not."""
 
-        async def started() -> str:
+        async def start_job() -> str:
             return (await self._client.start(command, path, **details)).id
 
-        return self._fires(started)
+        return self._fires(start_job)
 
     def run(self, command: str, path: str = "", **details: Unpack[StartDetails]) -> Deferred[tuple[JobResult, bytes]]:
         """As `Client.run`."""
@@ -144,10 +144,10 @@ class TwistedClient:
     ) -> Deferred[list[JobRecord]]:
         """As `Client.jobs`; fires with all of them."""
 
-        async def listed() -> list[JobRecord]:
+        async def list_jobs() -> list[JobRecord]:
             return [record async for record in self._client.jobs(states, labels, limit=limit, since=since, until=until)]
 
-        return self._fires(listed)
+        return self._fires(list_jobs)
 
     def follow(
         self,
@@ -167,13 +167,13 @@ class TwistedClient:
         lease: that of the job in seconds, which is renewed meanwhile.
         """
 
-        async def followed() -> None:
+        async def follow_output() -> None:
             chunks = self._client.job(job_id, lease).follow(offset, stderr=stderr, tail=tail, live=live)
             async with aclosing(chunks):
                 async for data in chunks:
                     await self._in_reactor(received, data)
 
-        return self._fires(followed)
+        return self._fires(follow_output)
 
     def watch(
         self,
@@ -185,18 +185,18 @@ class TwistedClient:
     ) -> Deferred[None]:
         """As `Client.watch`: received(record) is called with each; fires when all named jobs are done."""
 
-        async def watched() -> None:
+        async def watch_jobs() -> None:
             records = self._client.watch(job_ids, labels, timeout=timeout)
             async with aclosing(records):
                 async for record in records:
                     await self._in_reactor(received, record)
 
-        return self._fires(watched)
+        return self._fires(watch_jobs)
 
     async def _in_reactor(self, received: Callable[[T], object], what: T) -> None:
         returned: Future[None] = Future()
 
-        def call() -> None:
+        def pass_on() -> None:
             """Reactor thread. The client's loop waits for its result."""
             if not returned.set_running_or_notify_cancel():
                 return  # the Deferred was cancelled meanwhile
@@ -207,7 +207,7 @@ class TwistedClient:
             else:
                 returned.set_result(None)
 
-        self._reactor.callFromThread(call)
+        self._reactor.callFromThread(pass_on)
         await asyncio.wrap_future(returned)
 
     def _fires(self, call: Callable[[], Coroutine[Any, Any, T]]) -> Deferred[T]:
@@ -221,12 +221,12 @@ class TwistedClient:
 
         result: Deferred[T] = Deferred(cancel)
 
-        def done() -> None:
+        def fire() -> None:
             """Reactor thread."""
             if not result.called:  # or it was cancelled meanwhile
                 _fire(result, future)
 
-        future.add_done_callback(lambda _: self._reactor.callFromThread(done))
+        future.add_done_callback(lambda _: self._reactor.callFromThread(fire))
         return result
 
     async def _end(self) -> None:

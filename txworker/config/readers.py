@@ -60,14 +60,14 @@ def _path(value: object, base: Path) -> Path | None:
 
 
 def _whole(lowest: int, highest: int) -> _Reader:
-    def read(value: object, base: Path) -> int:
+    def read_integer(value: object, base: Path) -> int:
         if not isinstance(value, int) or isinstance(value, bool):
             raise Wrong(f"must be an integer, not {shown(value)}")
         if not lowest <= value <= highest:
             raise Wrong(f"must be from {lowest} to {highest}, not {shown(value)}")
         return value
 
-    return read
+    return read_integer
 
 
 def _bytes(value: object, base: Path) -> int:
@@ -130,13 +130,13 @@ def _url(value: object, base: Path) -> str:
 
 
 def _one_of(*words: str) -> _Reader:
-    def read(value: object, base: Path) -> str:
+    def read_word(value: object, base: Path) -> str:
         text = _text(value, base)
         if text not in words:
             raise Wrong(f"must be {' or '.join(map(shown, words))}, not {shown(text)}")
         return text
 
-    return read
+    return read_word
 
 
 def _user(value: object, base: Path) -> str:

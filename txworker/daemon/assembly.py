@@ -120,7 +120,7 @@ def _stages(parts: _Parts, reactor: Any, notifier: Notifier) -> list[Sequence[Se
     core, doors, running = parts.core, parts.doors, parts.running
     worker = core.worker
 
-    def refuse() -> None:
+    def refuse_jobs() -> None:
         parts.handover.settle()
         worker.refuse()
         parts.readiness.begin(STOPPING, "the worker is stopping and takes no new jobs")
@@ -158,7 +158,7 @@ def _stages(parts: _Parts, reactor: Any, notifier: Notifier) -> list[Sequence[Se
             timers.memory_trim(reactor),
             *orphan_reaper(),
         ],
-        [StopStep("refusal", refuse)],
+        [StopStep("refusal", refuse_jobs)],
     ]
 
 
@@ -189,8 +189,8 @@ def _reload(
     notifier = context.notifier
     source = running.config.source  # as at the start: None means worker.toml if there is one, at each reload
 
-    def read() -> Deferred[Config]:
+    def read_config() -> Deferred[Config]:
         """In a thread: the files may be on a disk that does not answer."""
         return deferToThreadPool(reactor, reactor.getThreadPool(), load_again, source, context.directory)
 
-    return Reload(running, read, live.apply, runs_shim, notifier.reloading, notifier.ready, observer.reloaded)
+    return Reload(running, read_config, live.apply, runs_shim, notifier.reloading, notifier.ready, observer.reloaded)

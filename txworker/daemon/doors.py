@@ -89,10 +89,10 @@ def make_doors(
             config.scheduler, identity, address, reactor, lambda: drain.begin(), allows, told.scheduler_answered
         )
 
-    def announce() -> None:
+    def announce_draining() -> None:
         readiness.begin(DRAINING, "the worker is being drained and takes no new jobs")
 
-    drain = Drain(reactor, worker, announce, [scheduler] if scheduler else [], reactor.stop)
+    drain = Drain(reactor, worker, announce_draining, [scheduler] if scheduler else [], reactor.stop)
     return Doors(server, certificate, scheduler, drain, (request_lines, scheduler_lines))
 
 

@@ -110,12 +110,12 @@ class Processes:
         shim = self._backend.shim
         if shim is not None:
 
-            def lost(pid: int, unanswered: Collection[str]) -> None:
+            def renew_scan_and_settle(pid: int, unanswered: Collection[str]) -> None:
                 self.launcher.scan.close()
                 self.launcher.scan = self._scan(shim)
                 settle(pid, unanswered)
 
-            shim.lost, shim.ended = lost, ended
+            shim.lost, shim.ended = renew_scan_and_settle, ended
 
     @property
     def shim_jobs(self) -> ShimJobs:
@@ -196,7 +196,7 @@ class Processes:
         }
         pipes = IntermediatePipes(COPYING_THREADS)
 
-        def connected() -> Handshake:
+        def connect_shim() -> Handshake:
             with self._pinning.unpinned():  # the shim, and so every job, inherits the CPUs of this thread
                 return connect(
                     self._reactor, config.state_directory, defaults, output_directory, pipes.descriptors, own_version()
@@ -204,7 +204,7 @@ class Processes:
 
         epoll_set = EpollSet(self._reactor, self._pinning)
         try:
-            shim = ReconnectingShim(epoll_set, self._reactor, connected)
+            shim = ReconnectingShim(epoll_set, self._reactor, connect_shim)
         except ShimCannotRun as error:
             epoll_set.close()
             pipes.close()

@@ -57,11 +57,11 @@ def registration(
 def _loss_timer(config: SchedulerConfig, reactor: Any, drain: Callable[[], object]) -> LossTimer | None:
     """None: the worker goes on without a scheduler."""
 
-    def stop() -> None:
+    def stop_reactor() -> None:
         with suppress(ReactorNotRunning):  # a signal has stopped it already
             reactor.stop()
 
-    act = {"drain": drain, "stop": stop}.get(config.when_lost)
+    act = {"drain": drain, "stop": stop_reactor}.get(config.when_lost)
     if act is None:
         return None
     what = f'{_WHAT[config.when_lost]} (scheduler.when_lost = "{config.when_lost}")'

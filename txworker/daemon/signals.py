@@ -102,7 +102,7 @@ def handle_signals(reactor: Any, actions: SignalActions, terminal: Terminal, log
         """A handler that only schedules the call, because Python runs it between any two instructions."""
         return lambda number, frame: reactor.callFromThread(call, *args)
 
-    def install() -> None:
+    def install_handlers() -> None:
         signals.signal(signals.SIGTERM, handler(stop, "SIGTERM"))
         signals.signal(signals.SIGINT, handler(stop, "SIGINT"))
         signals.signal(signals.SIGHUP, handler(reload_or_stop))
@@ -111,4 +111,4 @@ def handle_signals(reactor: Any, actions: SignalActions, terminal: Terminal, log
         signals.signal(signals.SIGUSR2, handler(attempt, actions.hand_over))
         signals.pthread_sigmask(signals.SIG_UNBLOCK, _SIGNALS)
 
-    reactor.callWhenRunning(install)
+    reactor.callWhenRunning(install_handlers)

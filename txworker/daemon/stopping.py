@@ -31,10 +31,10 @@ def stop_jobs(worker: Worker, handover: Handover, clock: IReactorTime, within_se
 def _leave_jobs(worker: Worker, clock: IReactorTime) -> Deferred[None]:
     """Fires when no output is copied any more, or after CLOSING_SECONDS: a thread may wait for a disk that hangs."""
 
-    def left(count: int) -> None:
+    def log_left(count: int) -> None:
         _log.info("{count} jobs are left to the next worker.", count=count)
 
-    def give_up(failure: Failure) -> None:
+    def log_still_copying(failure: Failure) -> None:
         failure.trap(DeferredTimeout)
         _log.error(
             "Output of jobs {job_ids} is still being copied: the disk does not answer, and the worker goes without it.",
@@ -43,7 +43,7 @@ def _leave_jobs(worker: Worker, clock: IReactorTime) -> Deferred[None]:
 
     leaving = detached(worker.leave_all(), CancelledError)  # the copying cannot be cancelled
     leaving = leaving.addTimeout(CLOSING_SECONDS, clock)
-    return leaving.addCallbacks(left, give_up).addCallback(lambda _: worker.close())
+    return leaving.addCallbacks(log_left, log_still_copying).addCallback(lambda _: worker.close())
 
 
 def _end_jobs(worker: Worker, clock: IReactorTime, within_seconds: float) -> Deferred[None]:

@@ -85,9 +85,9 @@ def output_watch(outputs: OutputDirectory, reactor: Any, readiness: Readiness) -
             under_way = True
             looked = _in_thread(reactor, outputs.check)
             looked.addErrback(lambda failure: _log.failure("looking for changes of output files", failure))
-            looked.addCallback(lambda _: ended())
+            looked.addCallback(lambda _: look_ended())
 
-    def ended() -> None:
+    def look_ended() -> None:
         nonlocal under_way
         under_way = False
         if outputs.problem:
@@ -132,11 +132,11 @@ def memory_trim(reactor: Any) -> TimerService:
     """Gives free memory back to the system when the process has grown; in a thread, as that takes milliseconds."""
     held = memory.Memory()
 
-    def look() -> None:
+    def trim_if_grown() -> None:
         if held.grown:
             reactor.callInThread(held.give_back)
 
-    return TimerService(memory.LOOK_SECONDS, look)
+    return TimerService(memory.LOOK_SECONDS, trim_if_grown)
 
 
 def retention(

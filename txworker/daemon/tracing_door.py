@@ -41,11 +41,11 @@ class TracingDoor:
         self._spans.jobs.close()
         closed: Deferred[None] = Deferred()
 
-        def done() -> None:
+        def fire_closed() -> None:
             if not closed.called:
                 closed.callback(None)
 
-        self._exporting.close(lambda: reactor.callFromThread(done))
+        self._exporting.close(lambda: reactor.callFromThread(fire_closed))
         return closed.addTimeout(_CLOSE_SECONDS, reactor, lambda *_: _log.warn("Not all spans could be sent."))
 
 
@@ -99,8 +99,8 @@ def both(first: Observer, second: Observer) -> Observer:
 
 
 def _telling(first: Callable[..., None], second: Callable[..., None]) -> Callable[..., None]:
-    def tell(*facts: Any, **named: Any) -> None:
+    def tell_both(*facts: Any, **named: Any) -> None:
         first(*facts, **named)
         second(*facts, **named)
 
-    return tell
+    return tell_both

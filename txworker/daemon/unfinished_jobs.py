@@ -89,11 +89,11 @@ def take_over_jobs(
     for held in takeover.release:
         release_held(held, store, processes, kept)
 
-    def end(one: RunsOn) -> str:
+    def end_job(one: RunsOn) -> str:
         return end_untaken(one, processes, kept, observer)
 
     try:
-        taken, lost = worker.take_over(takeover, end, _now_for(lease))
+        taken, lost = worker.take_over(takeover, end_job, _now_for(lease))
     except OutOfResources as error:
         raise NotUsable(f"{error}; the jobs of the worker before this one run on") from error
     except StoreBroken as error:
@@ -149,10 +149,10 @@ class ShimLoss:
         left: list[Process] = []
         now = boot_ticks()
 
-        def end() -> int:
+        def end_processes() -> int:
             return end_lost_jobs(dead, lambda tag: False, now, left) + self._end_cgroups(unanswered)
 
-        ended = await deferToThreadPool(self._reactor, self._reactor.getThreadPool(), end)
+        ended = await deferToThreadPool(self._reactor, self._reactor.getThreadPool(), end_processes)
         _tell_of_ended(ended, self._observer)
         text = f"lost: the shim (pid {shim_pid}), which had started it, ended without notice while it ran"
         await self._worker.shim_lost([job.id for job in jobs], text, _unended(jobs, left))

@@ -138,13 +138,13 @@ class DescendantScan(LeftoverScan):
         Blocks until all are gone, two seconds at most.
         """
 
-        def choice(forest: list[Process]) -> list[Process]:
+        def to_kill(forest: list[Process]) -> list[Process]:
             return [process for process in self._not_kept(is_kept, forest) if not process.zombie]
 
         def kill_once() -> bool:
             """Whether there was something to kill."""
             self.descendants.clone_parent.scan()
-            return bool(self._kill([], choice))
+            return bool(self._kill([], to_kill))
 
         self._killer.until_none_is_left(kill_once)
 

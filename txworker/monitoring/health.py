@@ -44,8 +44,8 @@ def livez() -> TextPage:
 def readyz(reasons: Callable[[], Mapping[str, str]]) -> TextPage:
     """200 while the worker takes new jobs; otherwise 503, with a line for each reason: its cause and a sentence."""
 
-    def text() -> tuple[int, str]:
+    def status_and_text() -> tuple[int, str]:
         lines = [f"{cause}: {sentence}\n" for cause, sentence in reasons().items()]
         return (SERVICE_UNAVAILABLE, "".join(lines)) if lines else (OK, "ok\n")
 
-    return TextPage(text)
+    return TextPage(status_and_text)

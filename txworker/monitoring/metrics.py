@@ -64,19 +64,19 @@ class MetricsThreads(Service):
             return succeed(None)
         stopped: Deferred[None] = Deferred()
 
-        def stop() -> None:
+        def stop_threads() -> None:
             self._threads.stop()
             self._reactor.callFromThread(stopped.callback, None)
 
-        threading.Thread(target=stop, name="txworker-web-stop", daemon=True).start()
+        threading.Thread(target=stop_threads, name="txworker-web-stop", daemon=True).start()
         return stopped
 
 
 def _with_head(app: Callable[..., Any]) -> Callable[..., Any]:
     """The app, which knows only GET, for HEAD as well; Twisted omits the body of a response to HEAD."""
 
-    def answer(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
+    def answer_head_as_get(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
         head = environ["REQUEST_METHOD"] == "HEAD"
         return app({**environ, "REQUEST_METHOD": "GET"} if head else environ, start_response)
 
-    return answer
+    return answer_head_as_get

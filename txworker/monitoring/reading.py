@@ -77,10 +77,10 @@ def add_readings(make: Instruments, sources: Sources) -> None:
 
 
 def _add_jobs(make: Instruments, sources: Sources) -> None:
-    def jobs() -> Mapping[str, int]:
+    def jobs_by_state() -> Mapping[str, int]:
         return {**dict.fromkeys(("PENDING", "RUNNING", "STOPPING"), 0), **sources.jobs()}
 
-    make.read_gauges("txworker_jobs", "Jobs that are not done.", "state", jobs)
+    make.read_gauges("txworker_jobs", "Jobs that are not done.", "state", jobs_by_state)
     make.read_gauge("txworker_jobs_max", "The most jobs at once, jobs.max_running; 0: no limit.", sources.max_running)
     make.read_gauge("txworker_jobs_output_truncated", "Jobs that are not done and have lost output.", sources.truncated)
     make.read_counter(
@@ -98,12 +98,14 @@ def _add_server(make: Instruments, sources: Sources) -> None:
 
 
 def _add_readiness(make: Instruments, sources: Sources) -> None:
-    def not_ready() -> Mapping[str, int]:
+    def not_ready_by_cause() -> Mapping[str, int]:
         reasons = sources.reasons()
         return {cause: int(cause in reasons) for cause in sources.causes}
 
     make.read_gauge("txworker_ready", "1 while the worker takes jobs.", lambda: not sources.reasons())
-    make.read_gauges("txworker_not_ready", "1 while the worker takes no jobs for that cause.", "cause", not_ready)
+    make.read_gauges(
+        "txworker_not_ready", "1 while the worker takes no jobs for that cause.", "cause", not_ready_by_cause
+    )
 
 
 def _add_shim(make: Instruments, shim: ShimReadings) -> None:

@@ -26,13 +26,13 @@ async def read_range(client: TwistedClient, job_id: str, offset: int, limit: int
     """
     data = bytearray()
 
-    def received(piece: bytes) -> None:
+    def keep(piece: bytes) -> None:
         data.extend(piece)
         if len(data) >= limit:
             raise Enough
 
     try:
-        await until_enough(client.follow(job_id, received, offset, stderr=stderr, live=False))
+        await until_enough(client.follow(job_id, keep, offset, stderr=stderr, live=False))
     except OffsetBeyondEnd:
         return b""
     return bytes(data[:limit])

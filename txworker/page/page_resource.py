@@ -153,17 +153,17 @@ class PageResource(Resource):
         return _file(request, file)
 
     def _answer(self, call: Call, route: Route) -> int:
-        async def asked() -> Any:
+        async def call_route() -> Any:
             return await route(call)
 
-        answering: Deferred[Any] = Deferred.fromCoroutine(asked())
+        answering: Deferred[Any] = Deferred.fromCoroutine(call_route())
         gone: list[object] = []
 
-        def left(_: object) -> None:
+        def cancel_answering(_: object) -> None:
             gone.append(_)
             answering.cancel()
 
-        call.request.notifyFinish().addErrback(left)
+        call.request.notifyFinish().addErrback(cancel_answering)
         answering.addCallbacks(
             lambda answer: None if gone else _finish(call.request, answer),
             lambda failure: None if gone else self._failed(call.request, failure),

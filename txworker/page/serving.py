@@ -126,15 +126,15 @@ def serve(
     page = page_of(reactor, workers, place.hosts, allow_stop)
     problems: list[BaseException] = []
 
-    async def began() -> None:
+    async def begin() -> None:
         port = await listening(reactor, page, place)
         ready(url_of(place, port.getHost().port))
 
-    def failed(failure: Any) -> None:
+    def stop_with_problem(failure: Any) -> None:
         problems.append(failure.value)
         reactor.stop()
 
-    reactor.callWhenRunning(lambda: Deferred.fromCoroutine(began()).addErrback(failed))
+    reactor.callWhenRunning(lambda: Deferred.fromCoroutine(begin()).addErrback(stop_with_problem))
     reactor.addSystemEventTrigger("before", "shutdown", page.stop)
     reactor.run()
     if problems:

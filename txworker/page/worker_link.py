@@ -97,11 +97,11 @@ class WorkerLink:
             self._timer.cancel()
             self._poll()
 
-        def ended() -> None:
+        def look_away() -> None:
             self.viewers -= 1
             self._shown.remove(key)
 
-        return ended
+        return look_away
 
     def status(self) -> dict[str, Any]:
         """As it is sent to browsers."""

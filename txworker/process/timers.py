@@ -22,11 +22,11 @@ class Timers:
         """Call it after that many seconds; replaces the timer of that name."""
         self.cancel(name)
 
-        def due() -> None:
+        def expire() -> None:
             del self._running[name]
             call()
 
-        self._running[name] = self.seconds() + seconds, self._clock.callLater(seconds, due)
+        self._running[name] = self.seconds() + seconds, self._clock.callLater(seconds, expire)
 
     def shorten(self, name: str, seconds: float, call: Callable[[], None]) -> bool:
         """Like start(), but a timer of that name that is due earlier stays. Returns whether the timer was started."""

@@ -63,10 +63,10 @@ def _guarded(handler: Any, rule: Rule, name: str) -> Any:
     else:
         make, behaviour = grpc.unary_unary_rpc_method_handler, handler.unary_unary
 
-    def guarded(request: Any, context: grpc.ServicerContext) -> Any:
+    def answer_if_allowed(request: Any, context: grpc.ServicerContext) -> Any:
         reason = "" if isinstance(request, Unreadable) else rule(context, name)  # that reaches no method
         if reason:
             context.abort(grpc.StatusCode.PERMISSION_DENIED, reason)
         return behaviour(request, context)
 
-    return make(guarded, handler.request_deserializer, handler.response_serializer)
+    return make(answer_if_allowed, handler.request_deserializer, handler.response_serializer)

@@ -85,14 +85,14 @@ class Admission(grpc.ServerInterceptor):
         return kind(self._with_slot(stream), handler.request_deserializer, handler.response_serializer)
 
     def _with_slot_for_one(self, behaviour: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-        def limited(requests: Any, context: grpc.ServicerContext) -> Any:
+        def answer_in_slot(requests: Any, context: grpc.ServicerContext) -> Any:
             self._take(context)
             if context.add_callback(self._slots.give_back):
                 return behaviour(requests, context)
             self._slots.give_back()
             return None
 
-        return limited
+        return answer_in_slot
 
     def _take(self, context: grpc.ServicerContext) -> None:
         try:
@@ -101,11 +101,11 @@ class Admission(grpc.ServerInterceptor):
             context.abort_with_status(status_of(error))
 
     def _with_slot(self, stream: Callable[[Any, Any], Iterator[Any]]) -> Callable[[Any, Any], Iterator[Any]]:
-        def limited(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+        def stream_in_slot(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
             self._take(context)
             if context.add_callback(self._slots.give_back):
                 yield from stream(request, context)
             else:
                 self._slots.give_back()
 
-        return limited
+        return stream_in_slot

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 from urllib.parse import quote
@@ -119,25 +120,22 @@ class SocketWatch:
 
 def control_socket(directory: Path, servicer: ControlServicer) -> Callable[[grpc.Server], None]:
     """A function that adds the service to a server and binds the socket."""
+    return partial(_add_to_server, directory / SOCKET_NAME, servicer)
 
-    def add_to(server: grpc.Server) -> None:
-        path = directory / SOCKET_NAME
-        if len(os.fsencode(path)) > _MAX_PATH_BYTES:
-            _log.warn(
-                "{path} is too long for a socket: `txworker drain`, `handover` and `reload` cannot be used, SIGQUIT, "
-                "SIGUSR2 and SIGHUP can.",
-                path=path,
-            )
-            return
-        with suppress(FileNotFoundError):
-            path.unlink()  # an earlier worker's; the lease says that it has ended
-        add_service(control_pb2_grpc.add_ControlServicer_to_server, servicer, server)
-        before = os.umask(
-            0o177
-        )  # so that no other user can connect at any moment, whatever the directory's permissions
-        try:
-            server.add_insecure_port(f"unix:{quote(os.fsencode(path))}")  # gRPC parses it as a URI
-        finally:
-            os.umask(before)
 
-    return add_to
+def _add_to_server(path: Path, servicer: ControlServicer, server: grpc.Server) -> None:
+    if len(os.fsencode(path)) > _MAX_PATH_BYTES:
+        _log.warn(
+            "{path} is too long for a socket: `txworker drain`, `handover` and `reload` cannot be used, SIGQUIT, "
+            "SIGUSR2 and SIGHUP can.",
+            path=path,
+        )
+        return
+    with suppress(FileNotFoundError):
+        path.unlink()  # an earlier worker's; the lease says that it has ended
+    add_service(control_pb2_grpc.add_ControlServicer_to_server, servicer, server)
+    before = os.umask(0o177)  # so that no other user can connect at any moment, whatever the directory's permissions
+    try:
+        server.add_insecure_port(f"unix:{quote(os.fsencode(path))}")  # gRPC parses it as a URI
+    finally:
+        os.umask(before)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import grpc
@@ -44,45 +45,43 @@ class _Call:
 
     def answering(self, behaviour: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
         """The behaviour of a method with one answer."""
-
-        def answer(request: Any, context: Any) -> Any:
-            waited = self._now() - self._came
-            try:
-                result = behaviour(request, context)
-            except BaseException:  # abort() raises it
-                self._answered(context.code() or grpc.StatusCode.UNKNOWN, waited)
-                raise
-            self._answered(context.code() or _unless_left(context), waited)
-            return result
-
-        return answer
+        return partial(self._answer, behaviour)
 
     def streaming(self, behaviour: Callable[[Any, Any], Iterator[Any]]) -> Callable[[Any, Any], Iterator[Any]]:
         """The behaviour of a method with many answers, which gRPC may drop before its end when the client leaves."""
+        return partial(self._stream, behaviour)
 
-        def answers(request: Any, context: Any) -> Iterator[Any]:
-            waited = self._now() - self._came
-            code: grpc.StatusCode | None = None
+    def _answer(self, behaviour: Callable[[Any, Any], Any], request: Any, context: Any) -> Any:
+        waited = self._now() - self._came
+        try:
+            result = behaviour(request, context)
+        except BaseException:  # abort() raises it
+            self._answered(context.code() or grpc.StatusCode.UNKNOWN, waited)
+            raise
+        self._answered(context.code() or _unless_left(context), waited)
+        return result
 
-            def closed() -> None:
-                """gRPC's serving thread, once, however the stream ends."""
-                self._observer.stream_closed(self._method)
-                self._answered(context.code() or code or _left(context), waited)
+    def _stream(self, behaviour: Callable[[Any, Any], Iterator[Any]], request: Any, context: Any) -> Iterator[Any]:
+        waited = self._now() - self._came
+        code: grpc.StatusCode | None = None
 
-            self._observer.stream_opened(self._method)
-            if not context.add_callback(closed):
-                closed()
-                return
-            try:
-                yield from behaviour(request, context)
-            except GeneratorExit:  # gRPC asks for no further answer: the client has left
-                raise
-            except BaseException:
-                code = grpc.StatusCode.UNKNOWN
-                raise
-            code = grpc.StatusCode.OK
+        def closed() -> None:
+            """gRPC's serving thread, once, however the stream ends."""
+            self._observer.stream_closed(self._method)
+            self._answered(context.code() or code or _left(context), waited)
 
-        return answers
+        self._observer.stream_opened(self._method)
+        if not context.add_callback(closed):
+            closed()
+            return
+        try:
+            yield from behaviour(request, context)
+        except GeneratorExit:  # gRPC asks for no further answer: the client has left
+            raise
+        except BaseException:
+            code = grpc.StatusCode.UNKNOWN
+            raise
+        code = grpc.StatusCode.OK
 
     def _answered(self, code: grpc.StatusCode, waited: float) -> None:
         self._observer.call_answered(self._method, code.name, waited, self._now() - self._came)

@@ -209,13 +209,13 @@ class WorkerServicer(worker_pb2_grpc.WorkerServicer):
         traced = self._tracer.job(spec)
         submitted = False
 
-        def submit() -> Deferred[Job]:
+        def submit_traced() -> Deferred[Job]:
             nonlocal submitted
             submitted = True
             return self._worker.submit(traced, caller.there)
 
         try:
-            return caller.call(submit, ANSWER_SECONDS)
+            return caller.call(submit_traced, ANSWER_SECONDS)
         finally:
             if not submitted:
                 self._tracer.not_submitted(traced)

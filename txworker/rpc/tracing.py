@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import grpc
@@ -30,48 +31,45 @@ class Tracing(grpc.ServerInterceptor):
             return handler
         metadata, came_ns = handler_call_details.invocation_metadata, self._now_ns()
 
-        def begun(context: Any) -> CallSpan:
+        def begin_span(context: Any) -> CallSpan:
             return self._tracer.call(method, metadata, context.peer(), came_ns)
 
         return with_behaviours(
-            handler, lambda behaviour: _answering(behaviour, begun), lambda behaviour: _streaming(behaviour, begun)
+            handler,
+            lambda behaviour: partial(_answer, behaviour, begin_span),
+            lambda behaviour: partial(_stream, behaviour, begin_span),
         )
 
 
-def _answering(behaviour: Callable[[Any, Any], Any], begun: Callable[[Any], CallSpan]) -> Callable[[Any, Any], Any]:
-    def answer(request: Any, context: Any) -> Any:
-        span = begun(context)
-        code = grpc.StatusCode.UNKNOWN
-        try:
-            with span.current():
-                result = behaviour(request, context)
-            code = grpc.StatusCode.OK if context.is_active() else grpc.StatusCode.CANCELLED
-            return result
-        finally:
-            _end(span, context, code)
+def _answer(
+    behaviour: Callable[[Any, Any], Any], begin_span: Callable[[Any], CallSpan], request: Any, context: Any
+) -> Any:
+    span = begin_span(context)
+    code = grpc.StatusCode.UNKNOWN
+    try:
+        with span.current():
+            result = behaviour(request, context)
+        code = grpc.StatusCode.OK if context.is_active() else grpc.StatusCode.CANCELLED
+        return result
+    finally:
+        _end(span, context, code)
 
-    return answer
 
-
-def _streaming(
-    behaviour: Callable[[Any, Any], Iterator[Any]], begun: Callable[[Any], CallSpan]
-) -> Callable[[Any, Any], Iterator[Any]]:
+def _stream(
+    behaviour: Callable[[Any, Any], Iterator[Any]], begin_span: Callable[[Any], CallSpan], request: Any, context: Any
+) -> Iterator[Any]:
     """gRPC drops the iterator when the client leaves, and calls back in either case."""
+    span = begin_span(context)
+    over = False
 
-    def answers(request: Any, context: Any) -> Iterator[Any]:
-        span = begun(context)
-        over = False
+    def end_span() -> None:
+        _end(span, context, grpc.StatusCode.OK if over else grpc.StatusCode.CANCELLED)
 
-        def ended() -> None:
-            _end(span, context, grpc.StatusCode.OK if over else grpc.StatusCode.CANCELLED)
-
-        if not context.add_callback(ended):
-            ended()
-            return
-        yield from behaviour(request, context)
-        over = True
-
-    return answers
+    if not context.add_callback(end_span):
+        end_span()
+        return
+    yield from behaviour(request, context)
+    over = True
 
 
 def _end(span: CallSpan, context: Any, code: grpc.StatusCode) -> None:

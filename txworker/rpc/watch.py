@@ -58,21 +58,21 @@ def _from_store(catalog: Catalog, caller: Caller, query: Query, beyond: int, upt
 
 
 def _named(catalog: Catalog, caller: Caller, job_ids: tuple[str, ...]) -> Iterator[Job]:
-    def look(job_id: str) -> Job:
+    def current_record(job_id: str) -> Job:
         caller.check()
         return catalog.get(job_id)
 
     for job_id in job_ids:  # an unknown id is an error before anything is sent
-        look(job_id)
+        current_record(job_id)
     unfinished: dict[str, int] = {}
-    for job in map(look, job_ids):
+    for job in map(current_record, job_ids):
         if not job.done:
             unfinished[job.id] = job.revision
         yield job
     upto = 0
     while unfinished:
         changed = caller.call(partial(catalog.changes.of, unfinished, upto))
-        for job in chain(changed.jobs, map(look, changed.late)):
+        for job in chain(changed.jobs, map(current_record, changed.late)):
             if job.revision > unfinished.get(job.id, job.revision):
                 unfinished[job.id] = job.revision
                 if job.done:

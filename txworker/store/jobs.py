@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from twisted.internet.defer import Deferred
@@ -103,15 +104,12 @@ class JobStore(Records):
         self._writer: Writer
         self._path, self._name = path, str(path)
         self._troubles: dict[str, StoreBroken | None] = {"writer": None, "files": None}
-        changed = self._writer_trouble_changed
+        changed, room = self._writer_trouble_changed, partial(has_room, directory)
 
         def committed(seconds: float) -> None:
             """The thread of the writer: its own, or the reactor's."""
             self._checkpoints.committed()
             observer.committed(seconds)
-
-        def room() -> bool:
-            return has_room(directory)
 
         def connect_writer() -> sqlite3.Connection:
             """For the writer: one that runs in the reactor thread may wait for a lock only briefly."""

@@ -163,13 +163,13 @@ def _row_of(columns: Sequence[Column]) -> Callable[[Job], list[Any]]:
     read = attrgetter(*(column.source or column.name for column in columns))
     conversions = [(index, column.to_sql) for index, column in enumerate(columns) if column.to_sql is not None]
 
-    def row(job: Job) -> list[Any]:
+    def values_of(job: Job) -> list[Any]:
         values = list(read(job))
         for index, to_sql in conversions:
             values[index] = to_sql(values[index])
         return values
 
-    return row
+    return values_of
 
 
 def _in_order_of_fields(columns: Sequence[Column]) -> Iterator[Column]:

@@ -77,11 +77,11 @@ class Link:
         else:
             self._channel = grpc.insecure_channel(self.target, _OPTIONS)
 
-        def changed(connectivity: grpc.ChannelConnectivity) -> None:
+        def tell_reactor(connectivity: grpc.ChannelConnectivity) -> None:
             self._reactor.callFromThread(self._changed, connectivity, lost)
 
-        self._watcher = changed
-        self._channel.subscribe(changed)
+        self._watcher = tell_reactor
+        self._channel.subscribe(tell_reactor)
 
     def register(self, address: str, timeout_seconds: float) -> Deferred[str]:
         """
@@ -160,25 +160,25 @@ class Link:
 
     def _deferred(self, future: Any) -> Deferred[Any]:
         answer: Deferred[Any] = Deferred(lambda _: future.cancel())
-
-        def fire() -> None:
-            """Reactor thread. The caller may have cancelled meanwhile."""
-            if answer.called:
-                return
-            error = None if future.cancelled() else future.exception()
-            if future.cancelled():
-                answer.errback(CallFailed("cancelled", grpc.StatusCode.CANCELLED))
-            elif error is not None:
-                answer.errback(CallFailed(f"{error.details()} ({error.code().name})", error.code()))
-            else:
-                answer.callback(future.result())
-
-        future.add_done_callback(lambda _: self._reactor.callFromThread(fire))
+        future.add_done_callback(lambda _: self._reactor.callFromThread(_fire, answer, future))
         return answer
 
 
 def _ignore(connectivity: grpc.ChannelConnectivity) -> None:
     """A subscriber that does nothing; subscribing it asks gRPC to connect."""
+
+
+def _fire(answer: Deferred[Any], future: Any) -> None:
+    """Reactor thread. The caller may have cancelled meanwhile."""
+    if answer.called:
+        return
+    error = None if future.cancelled() else future.exception()
+    if future.cancelled():
+        answer.errback(CallFailed("cancelled", grpc.StatusCode.CANCELLED))
+    elif error is not None:
+        answer.errback(CallFailed(f"{error.details()} ({error.code().name})", error.code()))
+    else:
+        answer.callback(future.result())
 
 
 def _worker_id(answer: pb.RegisterRes) -> str:

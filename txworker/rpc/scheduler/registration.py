@@ -230,16 +230,18 @@ class Registration(Service):
         """Make this the current call, and pass its result on. The call is given up a second after its own limit."""
         self._call = call
 
-        def clear(result: Any) -> Any:
+        def clear_call(result: Any) -> Any:
             self._call = None
             return result
 
-        def not_cancelled(failure: Failure) -> None:
+        def fail_unless_cancelled(failure: Failure) -> None:
             if self.running and not failure.check(CancelledError):
                 failed(failure.value)
 
         call.addTimeout(limit_seconds + 1.0, self._clock)  # type: ignore[arg-type]  # it uses callLater only
-        call.addBoth(clear).addCallbacks(succeeded, not_cancelled).addBoth(lambda _: self._call_over.wake())
+        call.addBoth(clear_call).addCallbacks(succeeded, fail_unless_cancelled).addBoth(
+            lambda _: self._call_over.wake()
+        )
 
     def _call_later(self, seconds: float, call: Callable[[], None]) -> None:
         self._cancel_timer()
