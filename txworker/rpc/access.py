@@ -14,6 +14,7 @@ import grpc
 
 from txworker.pb import control_pb2
 from txworker.rpc.control import SOCKET_NAME
+from txworker.rpc.handlers import behaviour_of, with_behaviour
 from txworker.rpc.requests import Unreadable
 
 Rule = Callable[[grpc.ServicerContext, str], str]
@@ -53,15 +54,7 @@ class Access(grpc.ServerInterceptor):
 
 
 def _guarded(handler: Any, rule: Rule, name: str) -> Any:
-    if handler.request_streaming:
-        if handler.response_streaming:
-            make, behaviour = grpc.stream_stream_rpc_method_handler, handler.stream_stream
-        else:
-            make, behaviour = grpc.stream_unary_rpc_method_handler, handler.stream_unary
-    elif handler.response_streaming:
-        make, behaviour = grpc.unary_stream_rpc_method_handler, handler.unary_stream
-    else:
-        make, behaviour = grpc.unary_unary_rpc_method_handler, handler.unary_unary
+    behaviour = behaviour_of(handler)
 
     def answer_if_allowed(request: Any, context: grpc.ServicerContext) -> Any:
         reason = "" if isinstance(request, Unreadable) else rule(context, name)  # that reaches no method
@@ -69,4 +62,4 @@ def _guarded(handler: Any, rule: Rule, name: str) -> Any:
             context.abort(grpc.StatusCode.PERMISSION_DENIED, reason)
         return behaviour(request, context)
 
-    return make(answer_if_allowed, handler.request_deserializer, handler.response_serializer)
+    return with_behaviour(handler, answer_if_allowed)

@@ -10,6 +10,7 @@ import grpc
 
 from txworker.jobs.errors import OutOfResources
 from txworker.rpc.call_executor import IS_STREAM, METHOD
+from txworker.rpc.handlers import with_behaviours
 from txworker.rpc.threads import IS_START
 from txworker.rpc.wire.status import status_of
 
@@ -68,21 +69,11 @@ class Admission(grpc.ServerInterceptor):
         METHOD.set(handler_call_details.method)
         if handler.request_streaming:
             IS_STREAM.set(True)
-        if handler.request_streaming and not handler.response_streaming:
-            return grpc.stream_unary_rpc_method_handler(
-                self._with_slot_for_one(handler.stream_unary), handler.request_deserializer, handler.response_serializer
-            )
-        if not handler.response_streaming:
+        elif not handler.response_streaming:
             if handler_call_details.method.endswith("Worker/StartJob"):
                 IS_START.set(True)
             return handler
-        stream = handler.stream_stream or handler.unary_stream
-        if getattr(stream, "experimental_non_blocking", False):  # a stream that holds no thread
-            return handler
-        kind = (
-            grpc.stream_stream_rpc_method_handler if handler.request_streaming else grpc.unary_stream_rpc_method_handler
-        )
-        return kind(self._with_slot(stream), handler.request_deserializer, handler.response_serializer)
+        return with_behaviours(handler, self._with_slot_for_one, self._with_slot)
 
     def _with_slot_for_one(self, behaviour: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
         def answer_in_slot(requests: Any, context: grpc.ServicerContext) -> Any:

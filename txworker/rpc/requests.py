@@ -18,6 +18,7 @@ from google.protobuf.descriptor_pool import Default
 from google.protobuf.message import DecodeError
 
 from txworker.jobs.errors import CallerGone, InvalidRequest, TxWorkerError
+from txworker.rpc.handlers import behaviour_of, with_behaviour
 from txworker.rpc.wire.status import status_of
 from txworker.rpc.wire.unreadable import unreadable
 
@@ -49,17 +50,11 @@ class _Methods:
 
 def never_raising(handler: Any, message: Descriptor) -> Any:
     """The handler (grpc.RpcMethodHandler) with a deserializer that does not raise. message: what it parses."""
-    read = _reader(handler.request_deserializer, message)
-    if handler.request_streaming:
-        if handler.response_streaming:
-            make, behaviour = grpc.stream_stream_rpc_method_handler, _many_to_many(handler.stream_stream)
-        else:
-            make, behaviour = grpc.stream_unary_rpc_method_handler, _many_to_one(handler.stream_unary)
-    elif handler.response_streaming:
-        make, behaviour = grpc.unary_stream_rpc_method_handler, _of_one(handler.unary_stream)
+    if not handler.request_streaming:
+        checked = _of_one
     else:
-        make, behaviour = grpc.unary_unary_rpc_method_handler, _of_one(handler.unary_unary)
-    return make(behaviour, read, handler.response_serializer)
+        checked = _many_to_many if handler.response_streaming else _many_to_one
+    return with_behaviour(handler, checked(behaviour_of(handler)), _reader(handler.request_deserializer, message))
 
 
 @dataclass(frozen=True)
