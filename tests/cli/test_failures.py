@@ -101,11 +101,13 @@ class FailureTests(SynchronousTestCase):
             "; does it require a client certificate (--tls-cert), or another one?",
         )
         speak = "; does it speak TLS, and is its certificate for that address, and of that CA?"
+        web = "; that port speaks HTTP/1: is it that of web.addr, or of `txworker web`?"
         table = [
             ("Socket closed", "here:1", False, tls),
             ("Socket closed", "here:1", True, other),
             ("Tls handshake failed (TSI_PROTOCOL_FAILURE): OK", "here:1", True, speak),
             ("Hostname Verification Check failed", "here:1", True, speak),
+            ("Failed parsing HTTP/2 (Trying to connect an http1.x server (HTTP status 400))", "here:1", False, web),
             ("Connection refused", "here:1", True, ""),
             ("Connection refused", "here:1", False, ""),
             ("Socket closed", "unix:/x", False, ""),

@@ -274,7 +274,9 @@ class WordsTests(SynchronousTestCase):
         """No job, one job, several jobs."""
         table = {0: "no job is running", 1: "1 job is still running", 7: "7 jobs are still running"}
         for count, words in table.items():
-            self.assertEqual((0, f"draining: {words}\n", ""), call(drain, FakeControl(count), "drain"))
+            self.assertEqual(
+                (0, f"draining: {words}\n", ""), call(drain, FakeControl(count), "drain", "--addr", "unix:/w")
+            )
 
     def test_json(self) -> None:
         """An exit code of 0 is included in JSON."""

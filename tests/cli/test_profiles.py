@@ -28,6 +28,13 @@ def test_good(tmp_path: Path) -> None:
     assert chosen(path, ["a"]) == [Profile("a", "a:2")]
 
 
+def test_no_file(tmp_path: Path) -> None:
+    """Where there is no file, that is what is told."""
+    for names in ([], ["a"]):
+        with pytest.raises(WrongProfiles, match=f"^there is no {tmp_path}/client.toml, which names workers$"):
+            chosen(tmp_path / "client.toml", names)
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [

@@ -87,6 +87,12 @@ def test_words(completed: Completed) -> None:
     assert completed("stop", "--gr") == ["--grace"]
 
 
+def test_files(completed: Completed, tmp_path: Path) -> None:
+    """Options that take a file are completed with files."""
+    for words in (("start", "--stdin"), ("web", "--web-cert"), ("web", "--client-ca")):
+        assert completed(*words, f"{tmp_path}/txwor") == [f"{tmp_path}/txworker"], words
+
+
 def test_jobs(completed: Completed, daemon: Daemon) -> None:
     """The ids of jobs come from the worker that the line names, wherever it names it."""
     job_id = daemon.start("true")

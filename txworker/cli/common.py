@@ -22,6 +22,9 @@ FOR_SEVERAL = ("ps", "watch", "top", "web")
 LOCAL = ("completion", "help")
 """Commands that ask no worker: what the environment says of one does not matter to them."""
 
+OPERATOR = ("drain", "handover", "reload", "check")
+"""Commands that a worker takes only on the socket in its state directory."""
+
 COPYING = ("run", "stream", "logs")
 """Commands that copy a job's output unchanged, so --json does not apply."""
 
@@ -157,6 +160,8 @@ def check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
         parser.error("--tls-cert and --tls-key go together")
     if options.addr is None:
         options.addr = _from_environment(parser)
+    if options.command_name in OPERATOR and not options.addr.startswith("unix:"):
+        parser.error("the worker takes this only on its own socket: give --state-directory DIR, or --addr unix:PATH")
 
 
 def _choose_workers(parser: argparse.ArgumentParser, options: argparse.Namespace, names: list[str]) -> None:

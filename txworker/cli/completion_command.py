@@ -18,7 +18,7 @@ from txworker.cli.parser import program
 
 _JOBS, _WORKERS = "_txworker_jobs", "_txworker_workers"
 
-_FILES = ("tls_ca", "tls_cert", "tls_key", "stdin")
+_FILES = ("tls_ca", "tls_cert", "tls_key", "stdin", "web_cert", "web_key", "client_ca")
 _DIRECTORIES = ("--state-directory",)
 
 # Not by `compgen -W`, which expands the words that it is given, $(…) too: they come from a worker.

@@ -31,6 +31,9 @@ _HUNG_UP = ("Socket closed", "Connection reset")
 _NO_HANDSHAKE = ("handshake failed", "Verification", "verification")
 """What the error of gRPC contains when a server accepted the connection but TLS failed."""
 
+_HTTP = "http1.x server"
+"""The same when it answered by HTTP/1."""
+
 
 class Failed(Exception):
     """Ends the command with this sentence and this exit status."""
@@ -78,11 +81,13 @@ def run_failure(error: WorkerError, addr: str, job_id: str = "", with_tls: bool 
 
 
 def _hint(details: str, with_tls: bool) -> str:
-    """What the user may check when a server accepts the connection but closes it."""
+    """What the user may check when a server accepts the connection but does not serve it."""
     if any(words in details for words in _HUNG_UP):
         if with_tls:
             return "; does it require a client certificate (--tls-cert), or another one?"
         return "; does it require TLS (--tls-ca)?"
+    if _HTTP in details:
+        return "; that port speaks HTTP/1: is it that of web.addr, or of `txworker web`?"
     if any(words in details for words in _NO_HANDSHAKE):
         return "; does it speak TLS, and is its certificate for that address, and of that CA?"
     return ""

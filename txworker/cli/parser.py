@@ -70,8 +70,11 @@ _AddOptions = Callable[[argparse.ArgumentParser], None]
 def parse(argv: list[str]) -> argparse.Namespace:
     """Parse the arguments. Exits with status 2 and a sentence when they are wrong."""
     parser = program()
-    options = parser.parse_args(argv)
-    return _checked(commands_of(parser)[options.command_name], options)
+    options, unknown = parser.parse_known_args(argv)
+    command = commands_of(parser)[options.command_name]
+    if unknown:
+        command.error(f"unrecognized arguments: {' '.join(unknown)}")
+    return _checked(command, options)
 
 
 def commands_of(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
@@ -348,6 +351,6 @@ def _checked(parser: argparse.ArgumentParser, options: argparse.Namespace) -> ar
         options.command_name in ("stop", "kill")
         and [bool(options.jobs), bool(options.label), options.all].count(True) != 1
     ):
-        parser.error("the following arguments are required: JOB, --label or --all; only one of these")
+        parser.error("jobs are named by JOB, by --label or by --all, and by only one of these")
     common.check(parser, options)
     return options

@@ -66,11 +66,11 @@ def chosen(path: Path, names: list[str]) -> list[Profile]:
         WrongProfiles: there is none, or the file is wrong.
     """
     known = read_profiles(path)
+    if not known:
+        raise WrongProfiles(f"{path} names no worker" if path.exists() else f"there is no {path}, which names workers")
     for name in names:
         if name not in known:
-            raise WrongProfiles(f"{path} has no worker {name!r}; it has {', '.join(known) or 'none'}")
-    if not known:
-        raise WrongProfiles(f"{path} names no worker")
+            raise WrongProfiles(f"{path} has no worker {name!r}; it has {', '.join(known)}")
     return [known[name] for name in names or known]
 
 
