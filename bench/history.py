@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -87,34 +88,28 @@ def _stream(worker: FilledWorker) -> None:
     worker.daemon.raw(_some_id(worker))
 
 
-def _page(query: Query, middle: bool = False) -> Call:
+def _page(query: Query, middle: bool, worker: FilledWorker) -> None:
     """ListJobs with a page size that a store of a thousand jobs also fills, so that both answers are equal."""
     size = 20 if query.states or query.labels else 100
-
-    def call(worker: FilledWorker) -> object:
-        token = _middle(worker.count, query) if middle else ""
-        request = pb.ListJobsReq(
-            states=[pb.JobState.ValueType(state.value) for state in query.states],
-            labels=query.labels,
-            pageSize=size,
-            pageToken=token,
-        )
-        page = worker.daemon.stub.ListJobs(request, timeout=LIMIT)
-        assert len(page.jobs) == (size if worker.count else 0)
-        return page
-
-    return call
+    request = pb.ListJobsReq(
+        states=[pb.JobState.ValueType(state.value) for state in query.states],
+        labels=query.labels,
+        pageSize=size,
+        pageToken=_middle(worker.count, query) if middle else "",
+    )
+    page = worker.daemon.stub.ListJobs(request, timeout=LIMIT)
+    assert len(page.jobs) == (size if worker.count else 0)
 
 
 CALLED: dict[str, Call] = {
     "QueryJob": _query,
     "StreamJob": _stream,
-    "ListJobs, first page": _page(Query()),
-    "ListJobs, middle page": _page(Query(), middle=True),
-    "ListJobs by state, first page": _page(BY_STATE),
-    "ListJobs by state, middle page": _page(BY_STATE, middle=True),
-    "ListJobs by label, first page": _page(BY_LABEL),
-    "ListJobs by label, middle page": _page(BY_LABEL, middle=True),
+    "ListJobs, first page": partial(_page, Query(), False),
+    "ListJobs, middle page": partial(_page, Query(), True),
+    "ListJobs by state, first page": partial(_page, BY_STATE, False),
+    "ListJobs by state, middle page": partial(_page, BY_STATE, True),
+    "ListJobs by label, first page": partial(_page, BY_LABEL, False),
+    "ListJobs by label, middle page": partial(_page, BY_LABEL, True),
 }
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from tests.client.scripted_worker import LIMIT
@@ -21,20 +23,12 @@ class BlockingDriver:
 
     def ask(self, method: str, *args: Any, **more: Any) -> Future[Any]:
         """The result of a method, or the list of what it yields."""
-        return self._threads.submit(self._asked, method, args, more)
-
-    def _asked(self, method: str, args: Any, more: Any) -> Any:
-        result = getattr(self._client, method)(*args, **more)
-        return list(result) if inspect.isgenerator(result) else result
+        return self._threads.submit(_result_of, partial(getattr(self._client, method), *args, **more))
 
     def ask_of(self, job_id: str, lease: float, method: str) -> Future[Any]:
         """The same of a job's handle."""
 
-        def asked() -> Any:
-            result = getattr(self._client.job(job_id, lease), method)()
-            return list(result) if inspect.isgenerator(result) else result
-
-        return self._threads.submit(asked)
+        return self._threads.submit(lambda: _result_of(getattr(self._client.job(job_id, lease), method)))
 
     def first(self, method: str, *args: Any) -> Any:
         """What it yields first; then it is closed."""
@@ -72,10 +66,10 @@ class AsyncioDriver:
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._thread.start()
 
-        async def made() -> AsyncClient:
+        async def make_client() -> AsyncClient:
             return AsyncClient(addr, **options)
 
-        self._client = self._soon(made()).result(LIMIT)
+        self._client = self._soon(make_client()).result(LIMIT)
 
     def _soon(self, coroutine: Any) -> Future[Any]:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
@@ -83,50 +77,39 @@ class AsyncioDriver:
     def ask(self, method: str, *args: Any, **more: Any) -> Future[Any]:
         """The result of a method, or the list of what it yields."""
 
-        async def asked() -> Any:
-            result = getattr(self._client, method)(*args, **more)
-            return [one async for one in result] if inspect.isasyncgen(result) else await result
-
-        return self._soon(asked())
+        return self._soon(_async_result_of(partial(getattr(self._client, method), *args, **more)))
 
     def ask_of(self, job_id: str, lease: float, method: str) -> Future[Any]:
         """The same of a job's handle."""
 
-        async def asked() -> Any:
-            result = getattr(self._client.job(job_id, lease), method)()
-            return [one async for one in result] if inspect.isasyncgen(result) else await result
-
-        return self._soon(asked())
+        return self._soon(_async_result_of(lambda: getattr(self._client.job(job_id, lease), method)()))
 
     def first(self, method: str, *args: Any) -> Any:
         """What it yields first; then it is closed."""
 
-        async def asked() -> Any:
+        async def read_first() -> Any:
             generator = getattr(self._client, method)(*args)
             found = await anext(generator)
             await generator.aclose()
             return found
 
-        return self._soon(asked()).result(LIMIT)
+        return self._soon(read_first()).result(LIMIT)
 
     def first_and_close(self, method: str, *args: Any) -> Future[Any]:
         """The client is closed between the first thing that is yielded and the next one."""
 
-        async def asked() -> Any:
+        async def read_and_close() -> Any:
             generator = getattr(self._client, method)(*args)
             await anext(generator)
             await self._client.close()
             return await anext(generator)
 
-        return self._soon(asked())
+        return self._soon(read_and_close())
 
     def text(self, job_id: str) -> list[str]:
         """The job's text, piece by piece."""
 
-        async def asked() -> list[str]:
-            return [piece async for piece in self._client.job(job_id).text()]
-
-        found: list[str] = self._soon(asked()).result(LIMIT)
+        found: list[str] = self._soon(_async_result_of(lambda: self._client.job(job_id).text())).result(LIMIT)
         return found
 
     def close(self) -> None:
@@ -137,13 +120,25 @@ class AsyncioDriver:
         """Close the client, and the loop; no task is left in it."""
         self.close()
 
-        async def left() -> int:
+        async def end_generators() -> int:
+            """Returns how many tasks are left."""
             await self._loop.shutdown_asyncgens()
             others = asyncio.all_tasks() - {asyncio.current_task()}
             return len((await asyncio.wait(others, timeout=LIMIT))[1]) if others else 0
 
-        tasks = self._soon(left()).result(LIMIT)
+        tasks = self._soon(end_generators()).result(LIMIT)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
         assert tasks == 0
+
+
+def _result_of(call: Callable[[], Any]) -> Any:
+    result = call()
+    return list(result) if inspect.isgenerator(result) else result
+
+
+async def _async_result_of(call: Callable[[], Any]) -> Any:
+    """The call is made in the client's loop."""
+    result = call()
+    return [one async for one in result] if inspect.isasyncgen(result) else await result

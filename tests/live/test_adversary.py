@@ -39,7 +39,9 @@ def attack(tmp_path: Path, witnesses: Witnesses) -> Iterator[Callable[..., list[
     """Rounds of one adversary for each ending, all at once; witnesses beside the worker carry marks of its jobs."""
     done: list[Adversary] = []
 
-    def rounds(daemon: Daemon, count: int, cgroup: str = "", tagged_outsiders: bool = True) -> list[Adversary]:
+    def attack_in_rounds(
+        daemon: Daemon, count: int, cgroup: str = "", tagged_outsiders: bool = True
+    ) -> list[Adversary]:
         for number in range(count):
             adversaries = [Adversary(daemon, tmp_path, ending, cgroup) for ending in ENDINGS]
             done.extend(adversaries)
@@ -50,7 +52,7 @@ def attack(tmp_path: Path, witnesses: Witnesses) -> Iterator[Callable[..., list[
                 check(adversary)
         return done
 
-    yield rounds
+    yield attack_in_rounds
     for adversary in done:
         adversary.kill()
 

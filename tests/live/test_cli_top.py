@@ -191,15 +191,15 @@ def test_several(a_daemon: ADaemon, config_home: Path) -> None:
     jobs = {name: worker.start("sleep", "1000") for name, worker in workers.items()}
     env = name_workers(config_home, **{name: worker.addr for name, worker in workers.items()}, gone="127.0.0.1:1")
 
-    def top(*words: str) -> tuple[int, str, str]:
+    def run_top(*words: str) -> tuple[int, str, str]:
         command = [*PROGRAM, "--patience", "0", "top", "--interval", "0.1", "--sort", "job", *words]
         done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=LIMIT, check=False)
         return done.returncode, done.stdout, done.stderr
 
-    status, out, err = top("--worker", "one,second")
+    status, out, err = run_top("--worker", "one,second")
     assert (status, err) == (0, "")
     assert [tuple(line.split()[:2]) for line in out.splitlines()] == [("WORKER", "JOB"), *jobs.items()]
-    status, out, err = top("--all-workers", "--json")
+    status, out, err = run_top("--all-workers", "--json")
     assert {use["worker"]: use["jobID"] for use in map(json.loads, out.splitlines())} == jobs
     assert (status, err.count("\n")) == (69, 1)
     assert err.startswith("txworker: gone: no worker answers at 127.0.0.1:1: ")

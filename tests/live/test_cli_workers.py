@@ -37,18 +37,18 @@ def test_ps(a_daemon: ADaemon, config_home: Path) -> None:
     ids = [worker.start("true") for worker in (one, two)]
     env = name_workers(config_home, one=one.addr, second=two.addr, gone="127.0.0.1:1")
 
-    def ps(*words: str) -> tuple[int, list[str], str]:
+    def list_jobs(*words: str) -> tuple[int, list[str], str]:
         status, out, err = Call("--patience", "0", "ps", *words, env=env).done()
         return status, out.decode().splitlines(), err
 
-    status, (header, *lines), err = ps("--worker", "one,second")
+    status, (header, *lines), err = list_jobs("--worker", "one,second")
     assert (status, err, header.split()[:2]) == (0, "", ["WORKER", "JOB"])
     assert [line.split()[:2] for line in lines] == [["one", ids[0]], ["second", ids[1]]]
-    status, lines, err = ps("--all-workers", "--json")
+    status, lines, err = list_jobs("--all-workers", "--json")
     assert [(job["worker"], job["jobID"]) for job in map(json.loads, lines)] == [("one", ids[0]), ("second", ids[1])]
     assert (status, err.count("\n")) == (69, 1)
     assert err.startswith("txworker: gone: no worker answers at 127.0.0.1:1: ")
-    assert ps("--worker", "second", "-q")[:2] == (0, [ids[1]])
+    assert list_jobs("--worker", "second", "-q")[:2] == (0, [ids[1]])
 
 
 @pytest.mark.slow

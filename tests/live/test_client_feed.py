@@ -121,29 +121,30 @@ def test_closed(daemon: Daemon) -> None:
 
 def test_asyncio(daemon: Daemon) -> None:
     """The same by asyncio, and from an async iterable; a source that yields nothing is not waited for."""
+    asyncio.run(asyncio.wait_for(_feed_by_asyncio(daemon.addr), 2 * LIMIT))
 
-    async def never() -> AsyncIterator[bytes]:
-        yield b"x"
-        await asyncio.sleep(1000)
 
-    async def main() -> None:
-        async with AsyncClient(daemon.addr) as worker:
-            for source in (DATA, blocks(), async_blocks()):
-                job = await worker.start("sha256sum", feed=True)
-                assert await job.feed(source) == len(DATA)
-                assert sum_of(b"".join([data async for data in job.follow()])) == SUM
-            head = await worker.start("head", args=["-c", "1"], feed=True)
-            assert await head.feed(never()) == 1
-            sleeper = await worker.start("sleep", args=["1000"], feed=True)
-            with pytest.raises(asyncio.TimeoutError):
-                await asyncio.wait_for(sleeper.feed(DATA), 0.3)
-            other = await worker.start("sleep", args=["1000"], feed=True)
-            with pytest.raises(ZeroDivisionError):
-                await other.feed(bytes([1 // number]) for number in (0,))
-            for job in (sleeper, other):
-                await job.stop()
+async def _one_byte_then_nothing() -> AsyncIterator[bytes]:
+    yield b"x"
+    await asyncio.sleep(1000)
 
-    asyncio.run(asyncio.wait_for(main(), 2 * LIMIT))
+
+async def _feed_by_asyncio(addr: str) -> None:
+    async with AsyncClient(addr) as worker:
+        for source in (DATA, blocks(), async_blocks()):
+            job = await worker.start("sha256sum", feed=True)
+            assert await job.feed(source) == len(DATA)
+            assert sum_of(b"".join([data async for data in job.follow()])) == SUM
+        head = await worker.start("head", args=["-c", "1"], feed=True)
+        assert await head.feed(_one_byte_then_nothing()) == 1
+        sleeper = await worker.start("sleep", args=["1000"], feed=True)
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(sleeper.feed(DATA), 0.3)
+        other = await worker.start("sleep", args=["1000"], feed=True)
+        with pytest.raises(ZeroDivisionError):
+            await other.feed(bytes([1 // number]) for number in (0,))
+        for job in (sleeper, other):
+            await job.stop()
 
 
 @pytest_twisted.ensureDeferred

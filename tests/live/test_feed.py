@@ -71,7 +71,7 @@ def feed_once_free(daemon: Daemon, *messages: pb.FeedJobReq) -> tuple[int, int]:
     """The answer to those messages, as soon as the worker has seen that the call before is over."""
     answers: list[tuple[int, int]] = []
 
-    def answered() -> bool:
+    def has_answered() -> bool:
         try:
             answers.append(feed(daemon, *messages))
         except grpc.RpcError as error:
@@ -80,7 +80,7 @@ def feed_once_free(daemon: Daemon, *messages: pb.FeedJobReq) -> tuple[int, int]:
                 raise
         return bool(answers)
 
-    wait_until(answered)
+    wait_until(has_answered)
     return answers[0]
 
 

@@ -71,14 +71,14 @@ def test_nothing_is_left(a_daemon: Callable[..., Daemon]) -> None:
     """Thousands of them, one after another, leave no thread, no descriptor and hardly any memory."""
     daemon = a_daemon()
 
-    def some() -> None:
+    def begin_and_end_some() -> None:
         with connections(daemon.addr, 1) as (one,):
             assert one.all_ended(begun(one, METHODS, 1000), 10.0)
 
-    some()
+    begin_and_end_some()
     descriptors, memory = daemon.descriptors(), resident_bytes(daemon)
     for _ in range(4):
-        some()
+        begin_and_end_some()
     wait_until(lambda: daemon.descriptors() <= descriptors)
     assert resident_bytes(daemon) - memory < 10e6
 

@@ -179,7 +179,7 @@ def test_pages_by_bytes(a_daemon: Callable[..., Daemon]) -> None:
     """A page ends where a client's message does; the next one goes on, and no job is missing or there twice."""
     worker = a_daemon()
 
-    def one(number: int) -> str:
+    def start_one(number: int) -> str:
         order = pb.StartJobReq(
             command=f"true {'c' * 4000}",
             path="p" * 4000,
@@ -190,7 +190,7 @@ def test_pages_by_bytes(a_daemon: Callable[..., Daemon]) -> None:
         return worker.stub.StartJob(order, timeout=LIMIT).jobID
 
     with ThreadPoolExecutor(8) as pool:
-        started = set(pool.map(one, range(200)))
+        started = set(pool.map(start_one, range(200)))
     wait_until(lambda: not worker.stub.ListJobs(pb.ListJobsReq(states=[pb.JOB_STATE_RUNNING])).jobs)
     found = list(pages(worker))
     assert len(found) > 1

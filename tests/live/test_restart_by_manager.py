@@ -96,10 +96,10 @@ def test_systemctl_restart(tmp_path: Path) -> None:
 
 
 def _served(place: Path, times: int) -> WorkerStub:
-    """The worker that serves for the so-manieth time."""
+    """A stub of the worker once workers have begun to serve that many times."""
 
-    def address() -> str:
+    def read_address() -> str:
         found = re.findall(r"Serving on (\S+:\d+)", (place / "log").read_text()) if (place / "log").exists() else []
         return found[-1] if len(found) == times else ""
 
-    return WorkerStub(grpc.insecure_channel(wait_until(address)))
+    return WorkerStub(grpc.insecure_channel(wait_until(read_address)))

@@ -137,7 +137,7 @@ def test_request_id(daemon: Daemon) -> None:
 def test_one_second_deadlines(daemon: Daemon) -> None:
     """Thirty-two starts at once, each on a connection of its own, all keep the existing scheduler's deadline."""
 
-    def one(number: int) -> str:
+    def start_one(number: int) -> str:
         with grpc.insecure_channel(daemon.addr, [("grpc.use_local_subchannel_pool", 1)]) as channel:
             stub = WorkerStub(channel)
             job_id = stub.StartJob(pb.StartJobReq(command="echo", path=str(number)), timeout=1).jobID
@@ -145,7 +145,7 @@ def test_one_second_deadlines(daemon: Daemon) -> None:
             return job_id
 
     with ThreadPoolExecutor(32) as pool:
-        ids = list(pool.map(one, range(32)))
+        ids = list(pool.map(start_one, range(32)))
     assert [daemon.text(job_id) for job_id in ids] == [f"{number}\n" for number in range(32)]
 
 

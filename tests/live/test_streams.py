@@ -246,11 +246,11 @@ def test_many_short_jobs(a_daemon: Callable[..., Daemon], jobs: int) -> None:
     worker.end(worker.start("true"))
     descriptors, threads = worker.descriptors(), worker.threads()
 
-    def one(number: int) -> bool:
+    def is_complete(number: int) -> bool:
         return worker.text(worker.start("echo", str(number))) == f"{number}\n"
 
     with ThreadPoolExecutor(50) as pool:
-        assert all(pool.map(one, range(jobs)))
+        assert all(pool.map(is_complete, range(jobs)))
     wait_until(lambda: worker.descriptors() <= descriptors)
     if jobs == MANY:
         wait_until(lambda: worker.threads() <= threads)  # each is idle for seconds before it ends
@@ -266,12 +266,12 @@ def test_left_at_once(a_daemon: Callable[..., Daemon]) -> None:
         "ServerReflectionInfo": reflection_pb2.ServerReflectionRequest(list_services="").SerializeToString(),
     }
 
-    def come(method: MethodDescriptor) -> Any:
+    def begin_stream(method: MethodDescriptor) -> Any:
         return begin(worker.channel, method, requests.get(method.name, b""), timeout=LIMIT)
 
-    def come_and_go(method: MethodDescriptor) -> None:
+    def begin_and_leave(method: MethodDescriptor) -> None:
         for number in range(100):
-            call = come(method)
+            call = begin_stream(method)
             if number % 5 == 0:
                 with suppress(grpc.RpcError):  # there may be no place
                     next(call)
@@ -279,9 +279,9 @@ def test_left_at_once(a_daemon: Callable[..., Daemon]) -> None:
 
     streaming = [method for method in METHODS if method.server_streaming]
     with ThreadPoolExecutor(len(streaming)) as pool:
-        list(pool.map(come_and_go, streaming))
+        list(pool.map(begin_and_leave, streaming))
     for method in streaming:
-        wait_until(lambda: all_read_one([come(method) for _ in range(16)]))  # noqa: B023
+        wait_until(lambda: all_read_one([begin_stream(method) for _ in range(16)]))  # noqa: B023
     assert worker.stop() == 0
 
 

@@ -31,26 +31,26 @@ def worker(tmp_path: Path) -> Iterator[Daemon]:
 
 def run_jobs(daemon: Daemon, count: int) -> None:
     """So many from start to end. Half of them sleep until they are stopped, all at once; the others come and go."""
-    left = iter(range(count))
-
-    def client() -> None:
-        sleeping = []
-        for index in left:
-            labels = {"third": str(index % 3)}
-            if index % 2:
-                sleeping.append(daemon.start("sleep", "1000", labels=labels))
-            else:
-                daemon.bash(f"echo {index}; exit {index % 5}", labels=labels)
-        random.shuffle(sleeping)
-        for job_id in sleeping:
-            daemon.stub.StopJob(pb.StopJobReq(jobID=job_id), timeout=LIMIT)
-
-    threads = [threading.Thread(target=client) for _ in range(8)]
+    numbers = iter(range(count))
+    threads = [threading.Thread(target=_run_numbered_jobs, args=(daemon, numbers)) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     wait_until(lambda: all(map(done, list_all(daemon))), 4 * LIMIT)
+
+
+def _run_numbered_jobs(daemon: Daemon, numbers: Iterator[int]) -> None:
+    sleeping = []
+    for number in numbers:
+        labels = {"third": str(number % 3)}
+        if number % 2:
+            sleeping.append(daemon.start("sleep", "1000", labels=labels))
+        else:
+            daemon.bash(f"echo {number}; exit {number % 5}", labels=labels)
+    random.shuffle(sleeping)
+    for job_id in sleeping:
+        daemon.stub.StopJob(pb.StopJobReq(jobID=job_id), timeout=LIMIT)
 
 
 def caught_up(watchers: list[Watcher], jobs: list[pb.Job]) -> None:

@@ -69,7 +69,7 @@ def test_jobs_and_calls(worker: Daemon) -> None:
     }
     present = {'txworker_jobs{state="RUNNING"}': 1, "txworker_shim_alive": 1, "txworker_shim_jobs": 1}
 
-    def missing() -> dict[str, float]:
+    def missing_values() -> dict[str, float]:
         """What a scrape has otherwise; a call is counted after its answer was sent."""
         now = metrics(worker)
         values = {name: now.get(name, 0) - before.get(name, 0) for name in risen}
@@ -77,8 +77,8 @@ def test_jobs_and_calls(worker: Daemon) -> None:
         return {name: value for name, value in values.items() if value != {**risen, **present}[name]}
 
     with suppress(AssertionError):
-        wait_until(lambda: not missing())
-    assert missing() == {}
+        wait_until(lambda: not missing_values())
+    assert missing_values() == {}
     now = metrics(worker)
     assert now["txworker_store_commit_seconds_count"] - before["txworker_store_commit_seconds_count"] >= 4
     assert now["txworker_ready"] == 1

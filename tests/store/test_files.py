@@ -160,7 +160,7 @@ class FilesTests(SynchronousTestCase):
         """What a process that is killed would leave: a copy of the directory before each rename, and while it saves."""
         found: list[Path] = []
 
-        def before(call: Callable[..., Any]) -> Callable[..., Any]:
+        def snapshot_before(call: Callable[..., Any]) -> Callable[..., Any]:
             def snapshot(*args: Any) -> Any:
                 found.append(Path(shutil.copytree(self.directory, self.mktemp())))
                 return call(*args)
@@ -168,9 +168,9 @@ class FilesTests(SynchronousTestCase):
             return snapshot
 
         with (
-            patch.object(os, "replace", before(os.replace)),
-            patch.object(files, "salvage", before(salvage)),
-            patch.object(files, "_continue_above", before(files._continue_above)),
+            patch.object(os, "replace", snapshot_before(os.replace)),
+            patch.object(files, "salvage", snapshot_before(salvage)),
+            patch.object(files, "_continue_above", snapshot_before(files._continue_above)),
         ):
             act()
         return found

@@ -65,11 +65,11 @@ def a_shim(place: Path) -> Iterator[tuple[ReconnectingShim, EpollSet, Intermedia
         "unattended_seconds": 0.0,
     }
 
-    def connected() -> Handshake:
+    def connect_shim() -> Handshake:
         return connect(real, state, defaults, directory, pipes.descriptors, "of a test")
 
     epoll_set = EpollSet(real, NOT_PINNED)
-    shim = ReconnectingShim(epoll_set, real, connected)
+    shim = ReconnectingShim(epoll_set, real, connect_shim)
     try:
         yield shim, epoll_set, pipes
     finally:
