@@ -8,6 +8,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from txworker.jobs.held_process import HeldProcess
 from txworker.output import recorder
 from txworker.output.job_output import Output
 from txworker.output.output_directory import OutputDirectory
@@ -49,9 +50,10 @@ class NextWorkerTests(SynchronousTestCase):
     def resumed(self) -> Output:
         """The output for a next worker, which learns what was told of it last."""
         job_id, child_fd, refused = self.told[-1]
-        lost, incomplete = [0, 0], [False, False]
-        lost[child_fd - 1], incomplete[child_fd - 1] = refused, True
-        return self.outputs.resume(job_id, True, 0, lost, (0, 0), incomplete)
+        is_stdout = child_fd == 1
+        lost = (refused, 0) if is_stdout else (0, refused)
+        held = HeldProcess(job_id, 4711, 7, 0.0, (), lost=lost, incomplete=(is_stdout, not is_stdout))
+        return self.outputs.resume(held, True)
 
     def test_told(self) -> None:
         """Bytes that are missing are told at once, and when they have doubled; that a line tells of them, too."""

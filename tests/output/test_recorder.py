@@ -11,6 +11,7 @@ from unittest import mock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.descriptors import open_descriptors
+from txworker.jobs.held_process import HeldProcess
 from txworker.output.job_output import Output
 from txworker.output.output_directory import OutputDirectory
 from txworker.output.output_file import OutputFile
@@ -87,7 +88,8 @@ class ResumeTests(SynchronousTestCase):
 
     def resume(self, content: bytes, max_bytes: int = 0, lost: int = 0, discarded: int = 0) -> Output:
         self.path.write_bytes(content)
-        return self.outputs.resume("a", False, max_bytes, (lost, 0), (discarded, 0))
+        held = HeldProcess("a", 4711, 7, 0.0, (), lost=(lost, 0), discarded=(discarded, 0), max_output=max_bytes)
+        return self.outputs.resume(held, False)
 
     def test_continues(self) -> None:
         """New bytes follow the existing ones."""
@@ -116,7 +118,7 @@ class ResumeTests(SynchronousTestCase):
         """Both files continue."""
         self.path.write_bytes(b"out")
         self.outputs.path("a", stderr=True).write_bytes(b"err")
-        output = self.outputs.resume("a", True, 0, (0, 0), (0, 0))
+        output = self.outputs.resume(HeldProcess("a", 4711, 7, 0.0, ()), True)
         output.write(2, b"!")
         self.assertEqual(
             (7, b"out", b"err!"), (output.size, self.path.read_bytes(), self.outputs.path("a", True).read_bytes())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -147,18 +147,10 @@ class FakeOutputDirectory:
     def is_damaged(self, job_id: str, separate_stderr: bool, begun: bool) -> bool:
         return False
 
-    def resume(
-        self,
-        job_id: str,
-        separate_stderr: bool,
-        max_bytes: int,
-        lost: Sequence[int],
-        discarded: Sequence[int],
-        incomplete: Sequence[bool],
-    ) -> FakeOutput:
+    def resume(self, held: HeldProcess, separate_stderr: bool) -> FakeOutput:
         if self.unreadable is not None:
             raise self.unreadable
-        return self.by_job.setdefault(job_id, FakeOutput())
+        return self.by_job.setdefault(held.job_id, FakeOutput())
 
     def recover(self, job_id: str, separate_stderr: bool) -> int:
         return self.by_job[job_id].size if job_id in self.by_job else 0

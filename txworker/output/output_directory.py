@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
 from txworker.base.directory import Directory, NotOurFile, refusal_for_root
 from txworker.base.logs import Logger
 from txworker.jobs import Loss
+from txworker.jobs.held_process import HeldProcess
 from txworker.output.job_output import Output
 from txworker.output.losses import SUFFIX, load
 from txworker.output.output_file import OutputFile
@@ -76,28 +77,21 @@ class OutputDirectory:
             raise
         return self._remember(job_id, out, err)
 
-    def resume(
-        self,
-        job_id: str,
-        separate_stderr: bool,
-        max_bytes: int,
-        lost: Sequence[int],
-        discarded: Sequence[int],
-        incomplete: Sequence[bool] = (False, False),
-    ) -> Output:
+    def resume(self, held: HeldProcess, separate_stderr: bool) -> Output:
         """
         The output of a job that an earlier worker has started; recording goes on at its end.
 
-        `lost`, `discarded` and `incomplete`, each for stdout and stderr: bytes that the disk refused and no notice
-        tells of, bytes that came beyond the ceiling, and whether any are missing.
+        Raises:
+            OSError: a file cannot be opened.
         """
+        names = _names(held.job_id, separate_stderr)
         out, *err = (
-            Recorder(self._existing(name), max_bytes, refused, dropped, self._lost, missing, self._tell)
-            for name, refused, dropped, missing in zip(
-                _names(job_id, separate_stderr), lost, discarded, incomplete, strict=False
+            Recorder(self._existing(name), held.max_output, lost, discarded, self._lost, incomplete, self._tell)
+            for name, lost, discarded, incomplete in zip(
+                names, held.lost, held.discarded, held.incomplete, strict=False
             )
         )
-        return self._remember(job_id, out, err[0] if err else None)
+        return self._remember(held.job_id, out, err[0] if err else None)
 
     def path(self, job_id: str, stderr: bool) -> Path:
         """The path of a job's output, or of its separate stderr. Any thread."""

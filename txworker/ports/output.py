@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Protocol
 
 from twisted.internet.defer import Deferred
 
 from txworker.jobs import Loss
+from txworker.jobs.held_process import HeldProcess
 
 
 class OutputWriter(Protocol):
@@ -97,16 +98,8 @@ class OutputDirectory(Protocol):
     def is_damaged(self, job_id: str, separate_stderr: bool, begun: bool) -> bool:
         """Whether other programs removed output of the job. begun: the job had started, so a missing file is damage."""
 
-    def resume(
-        self,
-        job_id: str,
-        separate_stderr: bool,
-        max_bytes: int,
-        lost: Sequence[int],
-        discarded: Sequence[int],
-        incomplete: Sequence[bool],
-    ) -> Output:
-        """The output of a job that an earlier worker started, for appending. The last three: as in HeldProcess."""
+    def resume(self, held: HeldProcess, separate_stderr: bool) -> Output:
+        """The output of a job that an earlier worker started, for appending. Raises OSError: it cannot be read."""
 
     def recover(self, job_id: str, separate_stderr: bool) -> int:
         """Make what an earlier worker left of a job's output readable, even if it is empty; returns its bytes."""

@@ -51,6 +51,7 @@ class Copying:
         self._most: int = job.request["max_output"]
         self._file = -1
         self._splices = True
+        self._begin()
 
     def ready(self) -> None:
         """Copy what the pipe holds, as far as the pipe's turn allows."""
@@ -89,6 +90,9 @@ class Copying:
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
+
+    def _begin(self) -> None:
+        """The file is opened when there is something to write."""
 
     def _move(self, pipe: int, most: int) -> int:
         if not bytes_in(pipe):  # the end of a pipe needs no file
@@ -151,22 +155,8 @@ class KeptCopying(Copying):
     created again, and output is dropped. The lines about lost and dropped output are written here, as a worker does.
     """
 
-    def __init__(
-        self,
-        directory: int,
-        job: HeldJob,
-        child_fd: int,
-        over: Callable[[Copying], None],
-        placed: Callable[[int], int] = int,
-    ) -> None:
-        super().__init__(directory, job, child_fd, over, placed)
-        self._gone = False
-        self._told_cap = bool(job.discarded[child_fd])
-        try:
-            self._opened(_OPEN & ~os.O_CREAT)
-            self._told_cap = self._told_cap or (bool(self._most) and self._size() > self._most)
-        except OSError:
-            self._gone = True
+    _gone: bool
+    _told_cap: bool
 
     def take(self, pipe: int, most: int) -> int:
         """As Copying.take(); when the file is deleted, what the pipe holds is dropped."""
@@ -180,6 +170,15 @@ class KeptCopying(Copying):
         if self.job.discarded[self.child_fd] and not self._told_cap:
             self._told_cap = self._write(f"\n[output beyond {self._most} bytes was dropped]\n")
         return taken
+
+    def _begin(self) -> None:
+        self._gone = False
+        self._told_cap = bool(self.job.discarded[self.child_fd])
+        try:
+            self._opened(_OPEN & ~os.O_CREAT)
+            self._told_cap = self._told_cap or (bool(self._most) and self._size() > self._most)
+        except OSError:
+            self._gone = True
 
     def _tell_lost(self) -> None:
         lost = self.job.lost[self.child_fd]

@@ -51,9 +51,7 @@ class JobLauncher:
         Raises:
             OSError: its pipes cannot be watched, or its output cannot be read; the process and its pipes are as before.
         """
-        output = self.outputs.resume(
-            job.id, job.spec.separate_stderr, held.max_output, held.lost, held.discarded, held.incomplete
-        )
+        output = self.outputs.resume(held, job.spec.separate_stderr)
         active = ActiveJob(job, output, self.overdue, self.end_blocked, self.ended)
         try:
             active.running = self.launcher.take_over(job.id, job.spec, output, active, held)
