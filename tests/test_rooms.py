@@ -20,7 +20,7 @@ ROOMS: dict[str, set[str]] = {
     "shim": {"linux"},
     "config": {"jobs", "base"},
     "output": {"jobs", "base", "ports", "linux.pipes"},
-    "store": {"jobs", "base", "ports", "linux.clock"},
+    "store": {"jobs", "base", "ports", "linux.clock", "linux.procfs"},
     "leftovers": {"jobs", "base", "ports", "linux"},
     "process": {"jobs", "base", "ports", "linux", "leftovers", "shim.messages", "shim.feeding"},
     "worker": {"jobs", "base", "ports"},

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import sqlite3
+import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import closing
@@ -181,6 +182,22 @@ def test_moved_away(a_daemon: ADaemon) -> None:
     assert worker.end(running).errorText == "exit status 4"
     assert worker.log().count("No new jobs until") == worker.log().count("The store can be written again.") == 2
     worker.end(worker.bash("true"))
+
+
+def test_copied(a_daemon: ADaemon, tmp_path: Path) -> None:
+    """A worker that starts with a copy of the state directory ends no job of the original: it does not start."""
+    worker = a_daemon()
+    job_id = worker.bash("read; exit 4", feed=True)
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    subprocess.run(["cp", "-a", str(worker.place / "state"), str(worker.config), str(copy)], check=True)
+    shim = worker.shim()
+    for _ in range(2):
+        assert f"{copy}/state is a copy of a directory whose jobs may still run, for their parent (pid {shim})" in (
+            cannot_start(copy / "worker.toml")
+        )
+    worker.stub.FeedJob(iter([pb.FeedJobReq(jobID=job_id, data=b"\n")]), timeout=LIMIT)
+    assert worker.end(job_id).errorText == "exit status 4"
 
 
 def garbage(file: Path) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.descriptors import open_descriptors
+from tests.support.process_table import FakeProcessTable
 from txworker.linux.clock import boot_ticks
 from txworker.store import lease
 from txworker.store.errors import InUse
@@ -147,7 +148,7 @@ class LeaseTests(SynchronousTestCase):
     def test_cgroups(self) -> None:
         """The next worker knows the cgroups; if it records none, the one after it still knows them."""
         first = Lease(self.directory)
-        first.set_cgroups("/here")
+        first.set_jobs("/here", None)
         first.close()
         for _ in range(2):
             held = Lease(self.directory)
@@ -156,8 +157,49 @@ class LeaseTests(SynchronousTestCase):
             assert held.before is not None
             self.assertEqual("/here", held.before.cgroups)
         last = self.a_lease()
-        last.set_cgroups("/" + 2000 * "x")
+        last.set_jobs("/" + 2000 * "x", None)
         self.assertEqual(("", last.id), (json.loads(self.file.read_bytes())["cgroups"], last.id))
+
+    def a_copy(self, table: FakeProcessTable, shim: int = 5, **changed: object) -> Path:
+        """A copy of a directory whose jobs are children of `shim`; `changed`: what the file of the copy says else."""
+        original, copy = Path(self.mktemp()), Path(self.mktemp())
+        for directory in (original, copy):
+            directory.mkdir()
+        held = Lease(original)
+        held.set_jobs("", table.add(shim))
+        held.close()
+        life = {**json.loads((original / "worker.lock").read_bytes()), **changed}
+        (copy / "worker.lock").write_text(json.dumps(life))
+        return copy
+
+    def test_copy(self) -> None:
+        """A copy of a directory whose jobs have their shim is refused, each time; with the shim gone, it is not."""
+        table = FakeProcessTable()
+        copy = self.a_copy(table)
+        for _ in range(2):
+            refusal = str(self.assertRaises(InUse, Lease, copy, processes=table))
+            self.assertIn(f"{copy} is a copy of a directory whose jobs may still run", refusal)
+            self.assertIn("for their parent (pid 5) does", refusal)
+        table.exits(5, zombie=True)
+        Lease(copy, processes=table).close()
+
+    def test_copy_of_other_processes(self) -> None:
+        """A pid that is another process's now, and one of another boot or of an unknown version, refuse nothing."""
+        table = FakeProcessTable()
+        for changed in ({"parent_start": 499}, {"boot_id": "another"}, {"parent": 0}):
+            Lease(self.a_copy(table, **changed), processes=table).close()
+
+    def test_renamed(self) -> None:
+        """A directory that was renamed is the same, with its jobs and their shim."""
+        table = FakeProcessTable()
+        first = self.a_lease()
+        first.set_jobs("", table.add(5))
+        first.close()
+        moved = self.directory.rename(self.mktemp())
+        for _ in range(2):  # the worker after it knows the shim, too
+            Lease(moved, processes=table).close()
+        life = json.loads((moved / "worker.lock").read_bytes())
+        self.assertEqual((5, 500), (life["parent"], life["parent_start"]))
 
     def test_other_versions(self) -> None:
         """An older version wrote fewer fields and bytes; a newer one may write more."""

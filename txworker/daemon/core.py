@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 import uuid
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -78,10 +79,19 @@ def assemble_core(
     worker = _worker(jobs, processes, outputs, store, reactor, observer)
     take_over_jobs(worker, store, outputs, processes, kept, observer)
     shim_loss = ShimLoss(worker, reactor, observer, readiness, lambda job_ids: processes.end_stale(job_ids, "", kept))
-    processes.on_shim_loss(shim_loss.settle, shim_loss.ended)
-    with suppress(OSError):  # the store itself reports a disk that refuses
-        store.lease.set_cgroups(processes.cgroups)
+
+    def settle(shim_pid: int, unanswered: Collection[str]) -> None:
+        _record_parent(lease, processes)
+        shim_loss.settle(shim_pid, unanswered)
+
+    processes.on_shim_loss(settle, shim_loss.ended)
+    _record_parent(lease, processes)
     return Core(store, outputs, processes, kept, worker)
+
+
+def _record_parent(lease: Lease, processes: Processes) -> None:
+    with suppress(OSError):  # the store itself reports a disk that refuses
+        lease.set_jobs(processes.cgroups, processes.parent)
 
 
 def _processes(jobs: Jobs, reactor: Any, context: StartContext, lease: Lease) -> Processes:

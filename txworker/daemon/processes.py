@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from txworker.leftovers.process_table_scan import ProcessTableScan
 from txworker.leftovers.scan import DescendantScan
 from txworker.linux.cgroup import Cgroups, end_elsewhere, end_stale, own_cgroup
 from txworker.linux.cpus import CpuPinning
+from txworker.linux.procfs import Process, ProcessTable
 from txworker.process.environ import base_environment, with_configured
 from txworker.process.identity import account_of, identity
 from txworker.process.launcher import JobDefaults, Launcher, Spawner
@@ -129,6 +131,11 @@ class Processes:
     def can_leave(self) -> bool:
         """Whether jobs can outlive this worker."""
         return self._backend.shim is not None
+
+    @property
+    def parent(self) -> Process | None:
+        """The process whose children the jobs are; None: it has gone."""
+        return ProcessTable().read(os.getpid() if self.shim is None else self.shim.pid)
 
     @property
     def cgroups(self) -> str:

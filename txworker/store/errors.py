@@ -8,4 +8,4 @@ class Unusable(Exception):
 
 
 class InUse(Unusable):
-    """Another worker uses it; the sentence names that worker."""
+    """Another worker uses it, or the directory that it was copied from; the sentence names that worker or its shim."""

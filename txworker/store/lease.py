@@ -18,6 +18,7 @@ from pathlib import Path
 
 from txworker.base.directory import open_own
 from txworker.linux.clock import TICKS_PER_SECOND, boot_seconds
+from txworker.linux.procfs import Process, ProcessTable
 from txworker.store.elapsed import Elapsed, continued
 from txworker.store.errors import InUse, Unusable
 from txworker.store.open_files import identity
@@ -47,6 +48,8 @@ class Heartbeat:
     number, revision: the highest that the worker used.
     name: what workers in the directory are called unless the configuration says otherwise; empty: an older version
     wrote this. instance: how many workers the directory has had.
+    device, inode: the directory's. parent, parent_start: pid and start of the process whose children the jobs are, the
+    shim or, without one, the worker. 0: not known, or an older version wrote this.
     """
 
     id: str
@@ -61,6 +64,10 @@ class Heartbeat:
     revision: int = 0
     name: str = ""
     instance: int = 0
+    device: int = 0
+    inode: int = 0
+    parent: int = 0
+    parent_start: int = 0
 
 
 def boot_id() -> str:
@@ -95,12 +102,17 @@ class Lease:
     the same from then on. instance: 1 for the first worker in the directory, and one more for each that follows.
 
     Raises:
-        InUse: another worker has it.
+        InUse: another worker has it, or it is a copy of a directory whose jobs may run.
         OSError: the file cannot be created or written, or is not a file of the worker's own.
     """
 
     def __init__(
-        self, directory: Path, clocks: Clocks = Clocks(), name: str = "", host: Callable[[], str] = socket.gethostname
+        self,
+        directory: Path,
+        clocks: Clocks = Clocks(),
+        name: str = "",
+        host: Callable[[], str] = socket.gethostname,
+        processes: ProcessTable | None = None,
     ) -> None:
         self._directory = directory
         self._clocks = clocks
@@ -112,9 +124,11 @@ class Lease:
             self.name = name or self._own_name
             self.instance = (self.before.instance if self.before else 0) + 1
             self.boot_id = clocks.boot_id()
+            self._refuse_copy(processes or ProcessTable())
             self.elapsed, self.stepped = self._continue_elapsed()
             self.number, self.revision = (self.before.number, self.before.revision) if self.before else (0, 0)
             self._cgroups = self.before.cgroups if self.before else ""  # until these cgroups are emptied
+            self._parent = (self.before.parent, self.before.parent_start) if self.before else (0, 0)
             self.beat()
         except BaseException:
             self._locks.close()
@@ -138,15 +152,21 @@ class Lease:
             *highest,
             self._own_name,
             self.instance,
+            *(identity(self._locks.directory_fd) or (0, 0)),
+            *self._parent,
         )
         text = json.dumps(asdict(heartbeat))
         if len(text) >= _FILE_BYTES:
             text = json.dumps(asdict(replace(heartbeat, cgroups="")))
         os.pwrite(self._locks.fd, text.ljust(_FILE_BYTES - 1).encode() + b"\n", 0)
 
-    def set_cgroups(self, cgroups: str) -> None:
-        """Record where the jobs' cgroups are, in place of what the worker before recorded. Raises as beat() does."""
+    def set_jobs(self, cgroups: str, parent: Process | None) -> None:
+        """
+        Record where the jobs' cgroups are and whose children the jobs are, in place of what the worker before recorded.
+        Raises as beat() does.
+        """
         self._cgroups = cgroups
+        self._parent = (parent.pid, parent.start) if parent else (0, 0)
         self.beat()
 
     def problem(self) -> str:
@@ -178,6 +198,25 @@ class Lease:
     def rebooted(self) -> bool:
         """The machine was restarted since the heartbeat of the worker before."""
         return self.before is not None and self.before.boot_id != self.boot_id
+
+    def _refuse_copy(self, processes: ProcessTable) -> None:
+        """
+        The jobs of a copied directory are the original's, and run on there. A new lock and a dead socket do not tell
+        so, and this worker would end them as lost ones.
+        """
+        before = self.before
+        if before is None or self.rebooted or not before.parent:
+            return
+        if (before.device, before.inode) == identity(self._locks.directory_fd):
+            return
+        parent = processes.read(before.parent)
+        if parent is None or parent.start != before.parent_start or parent.zombie:
+            return
+        raise InUse(
+            f"{self._directory} is a copy of a directory whose jobs may still run, for their parent (pid {parent.pid})"
+            f" does. Start the worker there; or, if these jobs may be lost, end that process (kill -9 {parent.pid}) and"
+            " start again"
+        )
 
     def _continue_elapsed(self) -> tuple[Elapsed, float]:
         before, wall, since_boot = self.before, self._clocks.wall(), self._clocks.since_boot
