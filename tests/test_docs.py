@@ -177,6 +177,14 @@ class DocsTests(SynchronousTestCase):
                     broken.append(f"{page.name}: {file}#{heading}")
         self.assertEqual([], broken)
 
+    def test_figures(self) -> None:
+        """The README's figures are those of the page that has all of them."""
+        table = (TOP / "README.md").read_text(encoding="utf-8").partition("## How fast")[2].partition("\n## ")[0]
+        figures = re.findall(r"^\| .* \| ([^|]*[0-9][^|]*) \|$", table, re.MULTILINE)
+        page = (TOP / "docs" / "performance.md").read_text(encoding="utf-8")
+        self.assertEqual([], [figure for figure in figures if figure not in page])
+        self.assertGreater(len(figures), 3)
+
     def test_keys(self) -> None:
         """The README's table has every key of the configuration, and worker.toml shows it."""
         readme = (TOP / "README.md").read_text(encoding="utf-8").partition("## Configuration")[2].partition("\n## ")[0]
