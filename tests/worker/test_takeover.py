@@ -341,3 +341,14 @@ class LeaveTests(SynchronousTestCase):
         self.assertEqual(1, self.successResultOf(left))
         self.assertEqual(JobState.RUNNING, store.kept[job.id].state)
         self.assertTrue(fixture.outputs.by_job[job.id].closed)
+
+    def test_viewers(self) -> None:
+        """Viewers of a job that is left are sent away at once, and later ones as well: none waits, and none spins."""
+        fixture = worker_fixture()
+        job = self.successResultOf(fixture.worker.submit(TRUE))
+        waiting = fixture.catalog.more_output(job.id, 0, False)
+        fixture.worker.leave_all()
+        self.assertNoResult(waiting)
+        fixture.launcher.running[job.id].left.callback(None)
+        self.failureResultOf(waiting, WorkerStopping)
+        self.failureResultOf(fixture.catalog.more_output(job.id, 0, False), WorkerStopping)

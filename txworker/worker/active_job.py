@@ -19,7 +19,8 @@ class ActiveJob:
     The listener (ports.Listener) of its process; the events go to overdue(), end_blocked() and ended(), with this
     object as first argument.
 
-    running: set once the process is launched. ending: the end is known and is being written. exited_before: when the
+    running: set once the process is launched. ending: the end is known and is being written. left: it runs on without
+    this worker, which records no more of its output. exited_before: when the
     process exited, if that was before this worker started. logged_grace: the shortest grace period in the log so far,
     in seconds. output_before: the bytes of output that an earlier worker recorded. ahead: the difference between the
     job's own clock and World.elapsed, constant while it runs.
@@ -33,6 +34,7 @@ class ActiveJob:
         "ending",
         "exited_before",
         "job",
+        "left",
         "logged_grace",
         "output",
         "output_before",
@@ -54,7 +56,7 @@ class ActiveJob:
         self.job = job
         self.output = output
         self.output_before = output.size
-        self.ending = False
+        self.ending = self.left = False
         self.logged_grace = math.inf
         self.exited_before: float | None = None
         self.ahead = 0.0

@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred, succeed
 
 from txworker.base.directory import NotOurFile
 from txworker.jobs import Job, JobSpec, Loss, Query
-from txworker.jobs.errors import JobRemoved, NoSuchJob, OutOfResources, OutputGone, RequestReused
+from txworker.jobs.errors import JobRemoved, NoSuchJob, OutOfResources, OutputGone, RequestReused, WorkerStopping
 from txworker.jobs.live_usage import RunningProcess
 from txworker.ports import Check, JobGenerator, OutputDirectory, Records
 from txworker.worker.active_job import ActiveJob
@@ -178,9 +178,14 @@ class Catalog:
         return 0 if active is None else active.output.recorded(stderr)
 
     def more_output(self, job_id: str, beyond: int, stderr: bool) -> Deferred[None]:
-        """Fires when there is output at or after offset `beyond` or the job is done. Cancelling removes this waiter."""
+        """
+        Fires when there is output at or after offset `beyond` or the job is done. Cancelling removes this waiter.
+
+        Raises (through the Deferred):
+            WorkerStopping: the job is left to the next worker.
+        """
         active = self._active.get(job_id)
-        return succeed(None) if active is None else active.output.more(beyond, stderr)
+        return succeed(None) if active is None else active.output.more(beyond, stderr).addCallback(_check_left, active)
 
     def submitted(self, spec: JobSpec) -> Job | None:
         """
@@ -205,6 +210,11 @@ class Catalog:
         """An end is shown once the store has it, as its other readers see it from then on."""
         written = self._records.get(active.job.id) if active.ending else None
         return written if written is not None and written.done else active.now
+
+
+def _check_left(_: None, active: ActiveJob) -> None:
+    if active.left:
+        raise WorkerStopping
 
 
 def _newest_first(job: Job) -> int:

@@ -141,6 +141,7 @@ class Worker:
 
     def _close_outputs(self, active: Collection[ActiveJob]) -> int:
         for one in active:
+            one.left = True
             one.output.finish()
             one.output.close()
         return len(active)
