@@ -57,3 +57,13 @@ class ChangesTests(SynchronousTestCase):
         done = changes.take(pb.JobEvent(job=pb.Job(jobID="1", state=pb.JOB_STATE_FAILED, exitCode=3)))
         assert done is not None
         self.assertEqual((True, 3), (done.done, done.exit_status))
+
+    def test_for_months(self) -> None:
+        """Only so many finished jobs are remembered, and every job that is not done."""
+        changes = Changes([], {}, most=3)
+        events = [pb.JobEvent(job=pb.Job(jobID=str(n), state=pb.JOB_STATE_FAILED)) for n in range(4)]
+        running = pb.JobEvent(job=pb.Job(jobID="running", state=pb.JOB_STATE_RUNNING))
+        for event in (running, *events):
+            changes.take(event)
+        told = [changes.take(event) is not None for event in (running, events[0], events[-1])]
+        self.assertEqual([False, True, False], told)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+from collections import OrderedDict
 
 from txworker.client.requests import id_of
 from txworker.client.values import JobRecord, record_of
@@ -44,12 +45,21 @@ class Reading:
         return data
 
 
-class Changes:
-    """One reader of jobs' changes. After a lost connection only what has changed meanwhile is told again."""
+MOST_KNOWN = 100_000
+"""How many finished jobs a reader of changes remembers, about 20 MB: it may read for months."""
 
-    def __init__(self, job_ids: list[str], labels: dict[str, str]) -> None:
+
+class Changes:
+    """
+    One reader of jobs' changes. After a lost connection only what has changed meanwhile is told again, and of more than
+    `most` finished jobs those that were told first.
+    """
+
+    def __init__(self, job_ids: list[str], labels: dict[str, str], most: int = MOST_KNOWN) -> None:
         self._request = pb.WatchJobsReq(jobIDs=job_ids, labels=labels)
-        self._known: dict[str, int] = {}
+        self._most = most
+        self._unfinished: dict[str, int] = {}
+        self._done: OrderedDict[str, int] = OrderedDict()
 
     def request(self) -> pb.WatchJobsReq:
         """The request that continues where the reader is."""
@@ -59,10 +69,14 @@ class Changes:
         """The record of an event; None if it was reported before."""
         job = event.job
         content = hash(job.SerializeToString(deterministic=True))
-        if self._known.get(job.jobID) == content:
+        if content in (self._unfinished.get(job.jobID), self._done.get(job.jobID)):
             return None
-        self._known[job.jobID] = content
-        return record_of(job)
+        record = record_of(job)
+        self._unfinished.pop(job.jobID, None)
+        (self._done if record.done else self._unfinished)[job.jobID] = content
+        if len(self._done) > self._most:
+            self._done.popitem(last=False)
+        return record
 
 
 def decoder() -> codecs.IncrementalDecoder:
