@@ -67,6 +67,7 @@ DEEDS: list[tuple[str, Callable[[Path], object]]] = [
     ("jobs.sqlite3", copy_over),
     ("jobs.sqlite3-wal", os.unlink),
     ("jobs.sqlite3-wal", replace),
+    ("jobs.sqlite3-wal", lambda file: os.truncate(file, 0)),
     ("jobs.sqlite3-shm", os.unlink),
     ("worker.lock", os.unlink),
     ("worker.lock", replace),

@@ -17,9 +17,10 @@ from tests.store.fake_reactor import FakeReactor
 from tests.support.descriptors import open_descriptors
 from txworker.jobs import Job, JobSpec, Lost, after
 from txworker.jobs.errors import StoreBroken
+from txworker.store import file_watch
 from txworker.store import jobs as store_jobs
 from txworker.store.errors import InUse
-from txworker.store.files import connect, prepare
+from txworker.store.files import connect, damage_marker, prepare
 from txworker.store.jobs import JobStore
 from txworker.store.lease import Lease
 from txworker.store.open_files import OpenFiles
@@ -72,6 +73,20 @@ class OpenFilesTests(SynchronousTestCase):
         self.assertEqual(words, self.files.problem())
         self.files.remember()
         self.assertEqual("", self.files.problem())
+
+    def test_log_cut(self) -> None:
+        """So does a log that lacks a part of what was written to it, also one with a hole in place of its beginning."""
+        log = Path(f"{self.path}-wal")
+        for number in range(3):
+            self.connection.execute("INSERT INTO removed (number, id, at) VALUES (?, ?, 0)", (number, str(number)))
+        whole = log.read_bytes()
+        for left in (b"", whole[:31], whole[: len(whole) // 2], whole[:-1], bytes(len(whole))):
+            self.assertEqual("", self.files.problem())
+            log.write_bytes(left)
+            self.assertEqual(f"{log} was cut", self.files.problem())
+            log.write_bytes(whole)
+            self.assertEqual(f"{log} was cut", self.files.problem())
+            self.files.remember()
 
 
 class LockTests(SynchronousTestCase):
@@ -164,6 +179,26 @@ class FileWatchTests(SynchronousTestCase):
             found = connection.execute("SELECT id, state FROM jobs ORDER BY number").fetchall()
         self.assertEqual([("job-1", 8), ("job-3", 1)], found)
 
+    def test_log_cut(self) -> None:
+        """
+        What the open connection still has of a log that was cut is written anew; otherwise the next worker says that
+        something is missing.
+        """
+        log = self.directory / "jobs.sqlite3-wal"
+        for number in (1, 2):
+            self.successResultOf(self.added(number))
+            os.truncate(log, 0)
+            self.patch(file_watch, "_copy", file_watch._copy if number == 1 else unreadable)
+            self.store.beat()
+            self.assertEqual(number == 2, damage_marker(self.directory / "jobs.sqlite3").exists())
+        self.assertIn("jobs.sqlite3-wal was cut", self.told[-1])
+        self.failureResultOf(self.added(3), StoreBroken)
+        self.successResultOf(self.store.close())
+        again = JobStore(self.directory, False, self.clock, lambda trouble: None)
+        self.addCleanup(again.close)
+        self.assertTrue(again.forgot)
+        self.assertEqual("job-1", getattr(again.get("job-1"), "id", ""))
+
     def test_written_at_the_end(self) -> None:
         """A worker that ends before the repair writes to the files that it has open, which may have been moved."""
         job = self.successResultOf(self.added(1))
@@ -233,3 +268,8 @@ class FileWatchTests(SynchronousTestCase):
 def no_descriptors(*arguments: Any, **options: Any) -> sqlite3.Connection:
     """In place of connect()."""
     raise sqlite3.OperationalError("unable to open database file")
+
+
+def unreadable(*arguments: Any) -> None:
+    """In place of _copy()."""
+    raise sqlite3.OperationalError("disk I/O error")

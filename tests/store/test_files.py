@@ -85,6 +85,28 @@ class FilesTests(SynchronousTestCase):
             self.path.write_bytes(data)
             self.assert_set_aside(data, 1800 if len(data) == len(whole) and data is spoilt[-1] else 0)
 
+    def test_log_cut(self) -> None:
+        """
+        Files of a worker that was killed, with a log that was cut or deleted then, are sound, but something is lost.
+        After a power failure the log's index says nothing.
+        """
+        self.a_store()
+        killed = self.directory.with_name("killed")
+        log = killed / f"{self.path.name}-wal"
+        with closing(connect(self.path)) as connection:
+            connection.execute("UPDATE removed SET at = 1 WHERE number = 7")
+            for deed, rebooted, lost in (
+                (lambda: None, False, False),
+                (lambda: os.truncate(log, 100), False, True),
+                (log.unlink, False, True),
+                (log.unlink, True, False),
+            ):
+                shutil.rmtree(killed, ignore_errors=True)
+                shutil.copytree(self.directory, killed)
+                deed()
+                self.assertEqual(lost, prepare(killed / self.path.name, Highest(1, 1), rebooted))
+                self.assertFalse(prepare(killed / self.path.name, Highest(1, 1), rebooted))
+
     def test_leftover_log(self) -> None:
         """A log beside garbage is set aside with it, and not used for the new file."""
         whole = self.a_store()

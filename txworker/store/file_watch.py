@@ -12,7 +12,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 from txworker.base.directory import permission_problem_of, refusal_for_root
@@ -21,9 +21,9 @@ from txworker.jobs.errors import StoreBroken
 from txworker.store.checkpoints import Checkpoints
 from txworker.store.connection import Connection
 from txworker.store.errors import Unusable
-from txworker.store.files import create_file, free_name, open_database
+from txworker.store.files import create_file, damage_marker, free_name, open_database
 from txworker.store.lease import Lease
-from txworker.store.open_files import SUFFIXES, Identity, OpenFiles, identity
+from txworker.store.open_files import SUFFIXES, Identity, OpenFiles, identity, log_is_cut
 from txworker.store.reader import Reader
 from txworker.store.writer import Writer
 
@@ -113,6 +113,10 @@ class FileWatch:
             return
         self._trouble = trouble
         self._pause_seconds, self._next_attempt = 1.0, 0.0
+        if trouble and log_is_cut(str(self._path)):
+            with suppress(OSError):  # so that the next worker tells what it lacks
+                damage_marker(self._path).touch(mode=0o600)
+                damage_marker(self._path).write_text(trouble)
         broken = StoreBroken(trouble) if trouble else None
         self._writer.pause(broken)
         self._changed(broken)
@@ -142,6 +146,7 @@ class FileWatch:
             self._lease.retake()
         if self.open_files.problem():
             self._writer.with_connection(self._write_anew)
+            damage_marker(self._path).unlink(missing_ok=True)
             self.open_files.remember()
             self._last_write = 0, 0
         if self._damage or self._lease_problem:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from txworker.base.directory import open_own
 from txworker.base.logs import Logger
 from txworker.store.errors import Unusable
+from txworker.store.open_files import log_is_cut
 from txworker.store.salvage import Salvaged, salvage, salvage_copy
 from txworker.store.schema import ForeignFile, NewerSchema, check_ours, upgrade
 
@@ -74,11 +75,12 @@ def connect(
     return connection
 
 
-def prepare(path: Path, highest: Highest | None = None) -> bool:
+def prepare(path: Path, highest: Highest | None = None, rebooted: bool = False) -> bool:
     """
     Leave a sound file of the newest schema at that path. For one process at a time.
 
-    True: something was lost, because the file was damaged and set aside, or because an earlier worker's file is gone.
+    True: something was lost, because the file was damaged and set aside, or because an earlier worker's file is gone,
+    or a part of its log. rebooted: the machine was restarted since an earlier worker.
     A process that is killed meanwhile loses nothing: the next one begins the repair again, or completes it.
 
     highest: what an earlier worker had used; None: there was none. Numbers and revisions continue above it.
@@ -91,6 +93,7 @@ def prepare(path: Path, highest: Highest | None = None) -> bool:
         _unlink(unfinished)
     completed = _complete_repair(path)
     gone = highest is not None and not _size(path)
+    log_cut = _log_was_cut(path, rebooted)
     create_file(path)
     for suffix in ("-wal", "-shm"):
         with suppress(FileNotFoundError):
@@ -107,7 +110,18 @@ def prepare(path: Path, highest: Highest | None = None) -> bool:
         _log.error("The store {path} was empty or not there, though a worker was here before." + _FORGOTTEN, path=path)
         with _new_file(path, path) as connection:
             _continue_above(connection, highest)
-    return gone or completed
+    elif log_cut:
+        _log.error(
+            "The log of the store {path} was cut or deleted, and with it the newest records." + _FORGOTTEN, path=path
+        )
+    return gone or completed or log_cut
+
+
+def _log_was_cut(path: Path, rebooted: bool) -> bool:
+    """Now, or while an earlier worker ran, which wrote so into the marker."""
+    if _size(damage_marker(path)):
+        return True
+    return not rebooted and log_is_cut(str(path))
 
 
 def has_room(directory: Path) -> bool:
@@ -121,7 +135,10 @@ def has_room(directory: Path) -> bool:
 
 
 def damage_marker(path: Path) -> Path:
-    """A file that exists when a damaged page was found: then the next start checks every page."""
+    """
+    A file that exists when a damaged page was found: then the next start checks every page. It is not empty when the
+    log was cut.
+    """
     return path.with_name(f"{path.name}.suspect")
 
 

@@ -81,7 +81,8 @@ class JobStore(Records):
         before = self.lease.before
         try:
             with _errors_as_unusable(path):
-                self.forgot = prepare(path, Highest(before.number, before.revision) if before else None)
+                highest = Highest(before.number, before.revision) if before else None
+                self.forgot = prepare(path, highest, self.lease.rebooted)
                 self._open(directory, path, fsync, reactor, troubled, observer)
                 self._clamp_elapsed()
         except BaseException:

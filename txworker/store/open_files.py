@@ -7,7 +7,10 @@ SQLite goes on writing into a file that was deleted or replaced. What is written
 from __future__ import annotations
 
 import os
+import struct
 from pathlib import Path
+
+from txworker.base.directory import open_own
 
 Identity = tuple[int, int]
 
@@ -15,6 +18,13 @@ SUFFIXES = ("", "-wal", "-shm")
 """
 Of the names of a store's files. A lost log is as bad as a lost file; a replaced one is read by the next connection.
 """
+
+_INDEX_HEADER = struct.Struct("=14xHI")
+"""Of the log's index: the bytes of a page, and how many frames the log has (sqlite.org/walformat.html, 2.1)."""
+
+_LOG_HEADER_BYTES, _FRAME_HEADER_BYTES = 32, 24
+_LOG_MAGIC = b"\x37\x7f\x06"
+"""How a log begins; the next byte says in which order the bytes of its checksums are."""
 
 
 class OpenFiles:
@@ -41,6 +51,8 @@ class OpenFiles:
         if size < self._size and not self._cut:  # SQLite never shortens it; it may grow again, with holes
             self._cut = f"{self._path} was cut from {self._size} to {size} bytes"
         self._size = size
+        if not self._cut and log_is_cut(self._path):
+            self._cut = f"{self._path}-wal was cut"
         return self._cut
 
     def modified_ns(self) -> int:
@@ -66,6 +78,24 @@ class OpenFiles:
         return [self._directory, *(f"{self._path}{suffix}" for suffix in SUFFIXES)]
 
 
+def log_is_cut(path: str) -> bool:
+    """
+    Whether the log of the store `path` lacks what its index says that it has: it was cut, or deleted. What was cut off
+    is lost, and the next connection would take the rest for all of it. False when it cannot be found out. Any thread.
+
+    For files of the present boot: an index from before a power failure may be older than the log.
+    """
+    try:
+        page_bytes, frames = _INDEX_HEADER.unpack(_begin(f"{path}-shm", _INDEX_HEADER.size))
+        if not frames:  # all of it is in the main file
+            return False
+        begin = _begin(f"{path}-wal", len(_LOG_MAGIC))  # a log that was cut and grew again begins with a hole
+    except (OSError, struct.error):
+        return False
+    frame_bytes = _FRAME_HEADER_BYTES + (page_bytes if page_bytes > 1 else 65536)
+    return begin != _LOG_MAGIC or _size(f"{path}-wal") < _LOG_HEADER_BYTES + frames * frame_bytes
+
+
 def identity(name: str | int) -> Identity | None:
     """Device and inode of a path or descriptor; None when it cannot be examined."""
     try:
@@ -80,3 +110,15 @@ def _size(path: str) -> int:
         return os.stat(path).st_size
     except OSError:
         return 0
+
+
+def _begin(name: str, size: int) -> bytes:
+    """The first bytes of a file of the worker's own; empty if there is none. Raises OSError."""
+    try:
+        fd = open_own(name, os.O_RDONLY)
+    except FileNotFoundError:
+        return b""
+    try:
+        return os.read(fd, size)
+    finally:
+        os.close(fd)
