@@ -15,13 +15,13 @@ from txworker.base.reactor import Clock, Timer
 from txworker.base.waiting import Waiters
 
 REQUEST_SECONDS = 10.0
-"""From the first byte of a request to the first of its answer. Twisted's own limit begins anew with each byte."""
+"""From the first byte of a request to the first of its answer. Twisted's own limit starts again with each byte."""
 
 IDLE_SECONDS = 60.0
 """How long a connection without a request stays open; scrapers and probes come several times a minute."""
 
 MAX_BODY_BYTES = 64 * 1024
-"""Of a request. Twisted writes larger bodies to the disk."""
+"""The largest body of a request. Twisted writes larger ones to the disk."""
 
 CLOSING_SECONDS = 1.0
 """How long answers under way may take when the server stops."""
@@ -85,7 +85,7 @@ class LimitedConnection(ProtocolWrapper):
 
     def _written(self) -> None:
         self._stop_timer()
-        if not self.answering:  # 100 Continue, or a refusal of what is no request
+        if not self.answering:  # 100 Continue, or a refusal of what is not a request
             self._await_request()
 
     def _await_request(self) -> None:

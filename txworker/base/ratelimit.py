@@ -9,7 +9,7 @@ from txworker.base.logs import Logger
 from txworker.base.reactor import ClockWithThreads
 
 MOST_LINES, PERIOD_SECONDS = 20, 5.0
-"""Of one kind: enough lines to see what happens, and at most 30 MB a day."""
+"""The most lines of one kind: enough to see what happens, and at most 30 MB a day."""
 
 Allows = Callable[[str], bool]
 """Whether a line of this kind may be written now; if not, it is counted and reported later."""

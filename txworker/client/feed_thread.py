@@ -137,7 +137,7 @@ class FeedThread:
             return more
 
     def _messages(self, number: int) -> Iterator[pb.FeedJobReq]:
-        """Of one call. gRPC's thread waits in it for bytes, until the call is over."""
+        """The messages of one call. gRPC's thread waits in it for bytes, until the call is over."""
         yield pb.FeedJobReq(jobID=self._feeding.job_id)
         while True:
             with self._changed:

@@ -19,7 +19,7 @@ _PREFIX = re.compile(r"[0-9a-f-]{1,35}")
 """The beginning of a UUID."""
 
 _LEAST_CHARACTERS = 4
-"""Of a job's id, when its beginning stands for it."""
+"""The fewest characters of a job's id that may stand for the whole."""
 
 PROBE = pb.ListJobsReq(pageSize=1)
 """A cheap request that tells whether the worker answers."""
@@ -30,7 +30,7 @@ def id_of(job_id: str) -> str:
     A job's id.
 
     Raises:
-        TypeError: it is no string; a job's handle, perhaps.
+        TypeError: it is not a string; a job's handle, perhaps.
     """
     if not isinstance(job_id, str):
         raise TypeError(f"a job's id is a string, not {job_id!r}")
@@ -42,7 +42,7 @@ def ids_of(job_ids: Iterable[str]) -> list[str]:
     Job ids as a list.
 
     Raises:
-        TypeError: they are one string, of which each character would be an id, or one of them is no string.
+        TypeError: they are one string, of which each character would be an id, or one of them is not a string.
     """
     if isinstance(job_ids, str):
         raise TypeError("job_ids is one string; it must be a list of strings")

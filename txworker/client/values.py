@@ -37,7 +37,7 @@ DONE = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.STOPPED, JobStat
 
 
 _MOST_SECONDS = 315_576_000_000
-"""Of a Duration: ten thousand years."""
+"""The longest Duration: ten thousand years."""
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,7 @@ def to_duration(seconds: float | None) -> Duration | None:
     Seconds as a Duration of the wire; None stays None.
 
     Raises:
-        TypeError: they are no number.
+        TypeError: they are not a number.
         ValueError: they are not finite, or longer than a Duration can be.
     """
     if seconds is None:

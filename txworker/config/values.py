@@ -51,7 +51,7 @@ class Scheduler:
 
     @property
     def all_addrs(self) -> tuple[str, ...]:
-        """Of every scheduler, in the order in which they are tried; none: the worker does not register."""
+        """The address of every scheduler, in the order in which they are tried; none: the worker does not register."""
         return self.addrs or ((self.addr,) if self.addr else ())
 
 

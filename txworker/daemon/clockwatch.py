@@ -1,4 +1,4 @@
-"""Logs when the wall clock was set. Only times that are shown follow it; everything else goes by elapsed time."""
+"""Logs when the wall clock was set. Only times that are shown follow it; everything else uses elapsed time."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class ClockWatch:
         if abs(stepped) >= STEP_SECONDS:
             self._log.warn(
                 "The wall clock went {direction} by {duration}{when}. Times of new jobs follow it; retention, "
-                "durations and time limits go by the time that has passed.",
+                "durations and time limits use the time that has passed.",
                 direction="ahead" if stepped > 0 else "back",
                 duration=_in_words(abs(stepped)),
                 when=when,

@@ -19,7 +19,7 @@ GROWN_BYTES = 16 * 1024 * 1024
 """The heaps are trimmed when the process has grown by this much."""
 
 LOOK_SECONDS = 10.0
-"""Between two looks at the process's size."""
+"""How often the process's size is read."""
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # <malloc.h>
 

@@ -20,7 +20,7 @@ from txworker.base.logs import Logger
 from txworker.process.environ import OF_THE_SERVICE_MANAGER
 
 STATUS_SECONDS = 5.0
-"""Between two looks whether the status has changed."""
+"""How often the status is compared with the one sent last."""
 
 
 class Notifier:

@@ -16,7 +16,7 @@ from twisted.internet import process
 from txworker.linux.wait import exited_child, reap
 
 SECONDS = 1.0
-"""Between two looks. A zombie has nothing but its number in the process table."""
+"""How often zombies are reaped. A zombie has nothing but its number in the process table."""
 
 
 def reap_orphans(

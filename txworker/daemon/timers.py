@@ -34,7 +34,7 @@ from txworker.worker.viewers import Viewers
 T = TypeVar("T")
 
 LOOK_SECONDS = 1.0
-"""Between two looks for outside changes to the output directory or to a running job's output file."""
+"""How often the output directory and the files of running jobs are compared with what is open."""
 
 LAG_SECONDS = 1.0
 """Between two measurements of the reactor's lag."""
@@ -73,9 +73,9 @@ def shim_watches(
 
 def output_watch(outputs: OutputDirectory, reactor: Any, readiness: Readiness) -> TimerService:
     """
-    Looks for outside changes to output files, in a thread: a disk that hangs must not block the reactor. While one look
-    is still under way the next is left out, so that at most one thread hangs. The worker is not ready while no output
-    can be made.
+    Looks for outside changes to output files, in a thread: a disk that hangs must not block the reactor. While one
+    check is still under way the next is left out, so that at most one thread hangs. The worker is not ready while no
+    output can be made.
     """
     under_way = False
 

@@ -160,8 +160,9 @@ class ShimLoss:
 
 def release_held(held: HeldProcess, store: JobStore, processes: Processes, kept: KeptLeftovers) -> None:
     """
-    Of a finished job the earlier worker died before it could release it. A job that the store does not know was lost
-    with a damaged store; its process group is killed, as is that of a finished job that runs.
+    Release a process that the shim still holds for a finished job: the earlier worker died before it could do so. A job
+    that the store does not know was lost with a damaged store; its process group is killed, as is that of a finished
+    job that runs.
     """
     known = store.get(held.job_id) is not None
     if not known or held.exit is None:

@@ -13,7 +13,7 @@ from txworker.base.printable import cut, printable
 from txworker.jobs.loss import Loss
 
 _MAX_CHARACTERS = 2000
-"""Of a sentence: it must fit into a gRPC status."""
+"""The longest sentence: it must fit into a gRPC status."""
 
 
 class TxWorkerError(Exception):
@@ -131,7 +131,7 @@ class NotPermitted(TxWorkerError):
 
 
 class NotExecutable(InvalidRequest):
-    """The file is there and may be executed, but it is no program (ENOEXEC of execve(2))."""
+    """The file is there and may be executed, but it is not a program (ENOEXEC of execve(2))."""
 
     reason = "NOT_EXECUTABLE"
 

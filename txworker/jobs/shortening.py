@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 MAX_PART_BYTES = 4096
-"""Of each part of a shortened spec."""
+"""The most of each part of a shortened spec."""
 
 _ENTRY_BYTES = 8
 """Counted for each argument or label, in addition to its text."""

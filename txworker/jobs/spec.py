@@ -26,10 +26,10 @@ JOB_ID_VARIABLE = "TXWORKER_JOB_ID"
 """The environment variable that tags the processes of a job with its id."""
 
 MAX_ARGUMENT_BYTES = 128 * 1024 - 1
-"""Of one argument or one NAME=value, without its NUL: Linux's MAX_ARG_STRLEN, 32 pages (execve(2))."""
+"""The longest argument or NAME=value, without its NUL: Linux's MAX_ARG_STRLEN, 32 pages (execve(2))."""
 
 MAX_NAME_BYTES = 4095
-"""Of a path in a system call, without its NUL (PATH_MAX)."""
+"""The longest path in a system call, without its NUL (PATH_MAX)."""
 
 LEFTOVERS = ("", "end", "keep")
 """What happens to processes that a job leaves behind; empty: the worker's default."""

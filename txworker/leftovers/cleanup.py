@@ -73,7 +73,7 @@ class Cleanup:
         self._scan()
 
     def shorten_grace(self, grace_seconds: float) -> None:
-        """Let the grace period end after so long, if that is earlier."""
+        """Let the grace period end after that many seconds, if that is earlier."""
         self._kill_at = min(self._kill_at, self._clock.seconds() + grace_seconds)
         if self._timer is not None:
             self._timer.cancel()

@@ -25,7 +25,7 @@ _PASSES = 500
 """Over new processes: one pass catches a job that forks all the time; on a busy machine there are always new ones."""
 
 _QUIET_SECONDS = 0.2
-"""Of passes that find no process of a job: other processes come and go all the time, which must not cost seconds."""
+"""How long passes may find other processes only: these come and go all the time, which must not cost seconds."""
 
 _WATCH_SECONDS = 0.01
 """How long the newest process is watched for the next link of a chain of forks, between two passes."""

@@ -67,7 +67,7 @@ class ProcessTable:
         return Process(pid, int(fields[1]), int(fields[3]), int(fields[19]), zombie)
 
     def is_stopped(self, pid: int) -> bool:
-        """Whether that process stands still, by a signal or a debugger."""
+        """Whether that process is stopped, by a signal or a debugger."""
         text = _contents(f"{self._root}/{pid}/stat")
         return text[text.rfind(b")") + 2 :][:1] in (b"T", b"t")
 
@@ -160,7 +160,7 @@ class ProcessTable:
         return ExitWatch(pid)
 
     def _environment(self, pid: int) -> bytes:
-        """Of the first thread; when that one has exited only the others still show it."""
+        """The first thread's; once that one has exited, only the others still show it."""
         first = _contents(f"{self._root}/{pid}/environ")
         return first or next((text for task in self._tasks(pid) if (text := _contents(f"{task}/environ"))), b"")
 

@@ -13,7 +13,7 @@ from txworker.jobs import Loss
 CUT, DELETED, REPLACED = "cut", "deleted", "replaced"
 
 SUFFIX = ".lost"
-"""Of the file beside an output file that lists the losses."""
+"""The suffix of the file beside an output file that lists the losses."""
 
 _WINDOW_BYTES = 64 * 1024
 """More than the block size of any file system."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from txworker.base.directory import open_own
 
 BLOCK_BYTES = 256 * 1024
-"""Of one read, and so of one message: larger messages are not faster."""
+"""The size of one read, and so of one message: larger messages are not faster."""
 
 _FARTHEST = 2**62
 """No file is larger; pread(2) refuses offsets of 2**63 and more."""

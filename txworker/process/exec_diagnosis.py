@@ -2,8 +2,8 @@
 Why a user may not execute a file or enter a directory, where the kernel says no more than EACCES.
 
 It reads the disk, after a launch has failed, in the reactor: so it looks at a limited number of names.
-Where jobs run as another user it goes by the mode bits: access control lists and security modules are not considered,
-and then the answer is only what the kernel said.
+Where jobs run as another user it considers the mode bits, but neither access control lists nor security modules; if the
+mode bits do not explain the error, the answer is only what the kernel said.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from txworker.jobs.errors import shown
 _FIRST_LINE_BYTES = 256
 _ELF = b"\x7fELF"
 _MOST_PARTS = 64
-"""Of one path that are looked at: the kernel walks down to each from the root, and a path may have 2,000 of them."""
+"""How many names of a path are looked at: the kernel walks to each from the root, and a path may have 2,000."""
 
 _LINKS = 4
 """How many interpreters may be scripts themselves (the kernel's BINPRM_MAX_RECURSION)."""
@@ -165,7 +165,7 @@ def real_path(path: str) -> str:
         here = os.path.normpath(os.path.join(done, left.pop()))
         try:
             target = os.readlink(here)
-        except OSError:  # no link, or not to be read
+        except OSError:  # not a link, or unreadable
             done = here
         else:
             left.extend(target.split("/")[::-1])

@@ -36,7 +36,7 @@ class JobLeftovers:
             self._scan.leave(self._leader)
 
     def launch_failed(self) -> None:
-        """There is no process."""
+        """The launch failed: there is no process."""
         self._scan.leave(self._leader)
 
     def abandon(self) -> None:

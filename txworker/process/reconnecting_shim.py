@@ -53,7 +53,7 @@ class ReconnectingShim:
 
     @property
     def thread_id(self) -> int:
-        """Of the shim's thread that is the parent of job leaders."""
+        """The id of the shim's thread that is the parent of job leaders."""
         return self._connection.thread_id
 
     @property

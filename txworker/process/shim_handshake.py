@@ -26,7 +26,9 @@ from txworker.shim import messages
 from txworker.shim.messages import Channel, Message
 
 _ANSWER_SECONDS = 20.0
-"""For each answer of the shim, which never waits for a path that a job names; but the machine may be busy."""
+"""
+How long each answer of the shim may take. It never waits for a path that a job names, but the machine may be busy.
+"""
 
 _LATE_START_SECONDS = 2.0
 _ENDED_AT_ONCE = "the shim has ended as soon as it was started; shim.log in the state directory says why"
@@ -252,7 +254,7 @@ def _quit(channel: Channel) -> None:
 
 
 def _pid_of(channel: Channel) -> int:
-    """Of the process at the other end."""
+    """The pid of the process at the other end."""
     with socket.socket(fileno=os.dup(channel.fileno())) as connection:
         pid: int = _UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))[0]
         return pid

@@ -78,7 +78,7 @@ class ShimSocket:
         return listener
 
     def identity(self) -> tuple[int, int] | None:
-        """Of the socket that has the name; None: none has it."""
+        """Device and inode of the socket that has the name; None: none has it."""
         with contextlib.suppress(OSError):
             found = os.stat(messages.SOCKET_NAME, dir_fd=self.directory, follow_symlinks=False)
             if stat.S_ISSOCK(found.st_mode):
@@ -99,7 +99,7 @@ class ListeningShim(Protocol):
 
     @property
     def pid(self) -> int:
-        """Of the shim that runs, or ran last."""
+        """The pid of the shim that runs, or ran last."""
 
     @property
     def alive(self) -> bool:

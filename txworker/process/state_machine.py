@@ -48,7 +48,7 @@ class LeftoverCleanup(Protocol):
         """The grace period ends after that many seconds from now, unless it ends earlier."""
 
     def kill_once(self) -> None:
-        """KILL what there is of the job beside its leader, which does not exit."""
+        """KILL the job's other processes; its leader does not exit."""
 
 
 @dataclass

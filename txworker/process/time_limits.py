@@ -9,10 +9,10 @@ from txworker.jobs import EndReason
 from txworker.process.timers import Timers
 
 _READING_SECONDS = 0.1
-"""Within this time the reactor reads what the pipes hold."""
+"""The time that the reactor gets to read what the pipes hold."""
 
 _STOOD_STILL_SECONDS = 1.0
-"""A timer that is so late tells that the worker stood still: it was stopped by a signal, or its cgroup was frozen."""
+"""A timer that is this late shows that the worker was suspended: stopped by a signal, or in a frozen cgroup."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class LimitTimers:
     The timers that tell when a process has passed a limit; begin() starts them, cancel() ends them.
 
     timeout_at and last_output are in seconds of the clock; set before begin() they are those of an earlier worker. A
-    lease has no such beginning: no client could renew it while no worker was there, so each worker begins it anew.
+    lease has no such beginning: no client could renew it while no worker was there, so each worker starts it again.
     """
 
     def __init__(self, timers: Timers, limits: TimeLimits) -> None:
@@ -80,7 +80,7 @@ class LimitTimers:
 
     def _check_quiet(self, last_time: bool = False) -> None:
         """
-        After the worker itself stood still timers are due before the pipes are read, so the reactor gets a moment to
+        After the worker itself was suspended, timers are due before the pipes are read, so the reactor gets a moment to
         read them.
         """
         assert self._limits.quiet_seconds is not None
@@ -93,7 +93,7 @@ class LimitTimers:
             self._timers.start("quiet", _READING_SECONDS, lambda: self._check_quiet(last_time=True))
 
     def _check_lease(self) -> None:
-        """While the worker itself stood still no client could renew a lease, so after that it begins anew, too."""
+        """While the worker itself was suspended no client could renew a lease, so it starts again after that, too."""
         assert self._limits.lease_seconds is not None
         left = self._lease_ends - self._timers.seconds()
         if left < -_STOOD_STILL_SECONDS:

@@ -35,7 +35,7 @@ class HoldingShim(Protocol):
     """What a transport needs of the shim that holds its process (reconnecting_shim.py)."""
 
     def release(self, job_id: str, keep: bool) -> None:
-        """Reap the process; keep: its leftovers may print on."""
+        """Reap the process; keep: its leftovers may go on printing."""
 
     def enforce(self, job_id: str, reason: str, kill_at: float) -> None:
         """As ChildTransport.enforce()."""
@@ -146,7 +146,7 @@ class ChildTransport:
         self._shim.enforce(self._job_id, reason, kill_at)
 
     def orphaned(self) -> None:
-        """The shim has ended, so init reaps the process. Its pid may become another's, and is signalled no more."""
+        """The shim has ended, so init reaps the process. Its pid may become another's, and is no longer signalled."""
         self._released = True
         self._close_stdin()
 

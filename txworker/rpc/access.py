@@ -57,7 +57,7 @@ def _guarded(handler: Any, rule: Rule, name: str) -> Any:
     behaviour = behaviour_of(handler)
 
     def answer_if_allowed(request: Any, context: grpc.ServicerContext) -> Any:
-        reason = "" if isinstance(request, Unreadable) else rule(context, name)  # that reaches no method
+        reason = "" if isinstance(request, Unreadable) else rule(context, name)  # an unreadable one reaches no method
         if reason:
             context.abort(grpc.StatusCode.PERMISSION_DENIED, reason)
         return behaviour(request, context)

@@ -56,7 +56,9 @@ class StreamSlots:
 
 
 class Admission(grpc.ServerInterceptor):
-    """Takes a slot for every stream, of every service; says in the call's context what call_executor.py goes by."""
+    """
+    Takes a slot for every stream, of every service; notes in the call's context what call_executor.py needs to know.
+    """
 
     def __init__(self, slots: StreamSlots) -> None:
         self._slots = slots

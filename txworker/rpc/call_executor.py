@@ -30,10 +30,10 @@ METHOD: ContextVar[str] = ContextVar("METHOD", default="")
 """Set in an RPC's context: the method's full name."""
 
 CHECK_SECONDS = 0.1
-"""Between two calls of check() while calls wait for their message."""
+"""The time between two calls of check() while calls wait for their message."""
 
 IDLE_SECONDS = 0.5
-"""The same while none does."""
+"""The same while no call waits."""
 
 
 class CallExecutor(Executor):

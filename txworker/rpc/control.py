@@ -26,7 +26,7 @@ from txworker.rpc.wire.status import status_of
 
 SOCKET_NAME = "control.sock"
 _MAX_PATH_BYTES = 107
-"""Of a socket's name (unix(7))."""
+"""The longest name of a socket (unix(7))."""
 
 T = TypeVar("T")
 

@@ -20,7 +20,7 @@ from txworker.worker.feeder import Feeder
 from txworker.worker.running_jobs import RunningJobs
 
 MAX_DATA_BYTES = 1024 * 1024
-"""Of one message: as much is in memory for each stream while the pipe is full."""
+"""The largest message: each stream holds one in memory while the pipe is full."""
 
 _OPENING_SECONDS = 60.0
 
@@ -37,7 +37,7 @@ class FeedCall:
 
     def answer(self, requests: Iterator[pb.FeedJobReq]) -> pb.FeedJobRes:
         """
-        Feed until the client has sent its last message, or the stdin is closed; blocks so long.
+        Feed, and block, until the client has sent its last message or the stdin is closed.
 
         Raises:
             TxWorkerError: the job cannot be fed, or a message is wrong; what was handed over before reaches the job.

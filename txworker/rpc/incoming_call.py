@@ -35,11 +35,11 @@ SUPPORTED = all(hasattr(_server, name) for name in PRIVATE) and hasattr(_cygrpc,
 
 class IncomingCall:
     """
-    One call, without its message. receive() asks for the message; when it is here, a thread does work().
+    One call, without its message. receive() asks for the message; once it has arrived, a thread does work().
 
     method: its full name. gRPC's own event lacks it for methods that are registered by name.
     streams: the client sends many messages, and the first one is awaited.
-    size: of the message in bytes, once it has arrived.
+    size: the bytes of the message, once it has arrived.
     future: the one that grpcio waits for.
     """
 
@@ -70,7 +70,7 @@ class IncomingCall:
         """
         The call that run(*arguments) serves; None when grpcio is not known to submit such arguments.
 
-        refused(method, code, seconds): called if the call is ended here, so long after it came.
+        refused(method, code, seconds): called if the call is ended here, that many seconds after it came.
         """
         known = SUPPORTED and len(arguments) == 7 and isinstance(getattr(run, "__self__", None), Context)
         if known and isinstance(arguments[2], _server._RPCState):
@@ -89,7 +89,8 @@ class IncomingCall:
 
     def receive(self, arrived: Callable[[IncomingCall], None]) -> bool:
         """
-        Ask for the message. arrived(self) is called in gRPC's serving thread when it is here, or when the call ends.
+        Ask for the message. arrived(self) is called in gRPC's serving thread when it has arrived, or when the call
+        ends.
 
         Any thread. False: the call has ended, and arrived() will not be called.
         """

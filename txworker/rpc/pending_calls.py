@@ -1,7 +1,7 @@
 """
 Pending calls (their message has not arrived): how many there may be, and for how long. StartJob: pending_starts.py.
 
-A small message comes together with its call and is here a tenth of a millisecond later, so a call that stays pending is
+A small message comes together with its call, or a tenth of a millisecond later, so a call that stays pending is
 half sent. Any thread.
 """
 
@@ -28,7 +28,7 @@ YOUNG_SECONDS = 0.25
 """How long a complete call may be pending on a busy machine, because thousands may come at once."""
 
 MAX_BYTES = 1024 * 1024
-"""Of the message of a call that is not StartJob: the ids of 25,000 jobs."""
+"""The largest message of a call that is not StartJob: the ids of 25,000 jobs."""
 
 CALL_SECONDS = 1.0
 """How long the message may take."""

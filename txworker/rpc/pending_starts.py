@@ -28,10 +28,10 @@ LARGE_BYTES = 64 * 1024
 """A call with a larger message keeps its slot until it is answered."""
 
 STUCK_SECONDS = 0.3
-"""When no slot has become free for so long, many waiting calls at a time are tried without a slot."""
+"""When no slot has become free for this long, many waiting calls at a time are tried without a slot."""
 
 TRY_INTERVAL_SECONDS = 0.5
-"""Before that, one waiting call is tried at such intervals; the others wait for a slot in order."""
+"""Before that, one waiting call is tried at this interval; the others wait for a slot in order."""
 
 MAX_TRIED = 32
 """How many calls are tried at a time."""

@@ -38,7 +38,7 @@ UNARY_THREADS = 48
 """In addition to the threads that streams may hold."""
 
 START_THREADS = 40
-"""Of UNARY_THREADS: for StartJob, which waits when a launch hangs. StopJob and QueryJob have the others."""
+"""How many of UNARY_THREADS are for StartJob, which waits when a launch hangs. StopJob and QueryJob have the others."""
 
 MIN_THREADS = 8
 """Created at the start and kept, so that calls are served even when jobs use up the machine's threads."""

@@ -17,7 +17,7 @@ IS_START: ContextVar[bool] = ContextVar("IS_START", default=False)
 """Set in an RPC's context, which gRPC's interceptors and handlers share: it is StartJob, which may take long."""
 
 MAX_WAITING = 10_000
-"""Calls that wait for a thread: so many StartJob calls, and so many others. Each takes 23 KB, and its message."""
+"""How many StartJob calls may wait for a thread, and how many others. Each takes 23 KB, and its message."""
 
 MAX_WAITING_BYTES = 128 * 1024 * 1024
 """The messages of those StartJob calls together, and of those others: 5,000 at once may have 25 KB each."""

@@ -39,7 +39,7 @@ class Events:
         self._epoll.modify(fd, always | (select.EPOLLOUT if wanted else 0))
 
     def wait(self, seconds: float | None) -> None:
-        """Wait for events, so long at most, and make the calls."""
+        """Wait for events, for that many seconds at most, and make the calls."""
         for fd, _ in self._epoll.poll(seconds, _EVENTS_PER_TURN):
             ready = self._ready.get(fd)
             if ready is not None:

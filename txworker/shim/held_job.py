@@ -80,7 +80,7 @@ class HeldJob:
         return f"{self.id}.{'err' if child_fd == 2 and self.request['separate_stderr'] else 'out'}"
 
     def set_lost(self, child_fd: int, count: int) -> None:
-        """Output of that descriptor is missing from its file; a worker has lost so many bytes, and tells of them."""
+        """Output of that descriptor is missing from its file: a worker has lost that many bytes, and says so."""
         self.lost[child_fd] = count
         self._incomplete |= {child_fd}
 

@@ -37,7 +37,7 @@ class IntermediatePipes:
         os.close(owners)
 
     def left(self) -> list[tuple[str, int, int]]:
-        """Of each pipe that is not empty: the id of the job, the job's descriptor, the pipe."""
+        """For each pipe that is not empty: the id of the job, the job's descriptor, the pipe."""
         return [(*self._owner(index), pipe) for index, pipe in enumerate(self._pipes) if bytes_in(pipe)]
 
     def close(self) -> None:

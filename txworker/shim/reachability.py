@@ -15,7 +15,7 @@ from contextlib import suppress
 from txworker.shim.messages import SOCKET_NAME
 
 PATIENCE_SECONDS = 60.0
-"""For so long the name may be gone: a directory is restored from a backup, or replaced in two steps."""
+"""How long the name may be gone: a directory is restored from a backup, or replaced in two steps."""
 
 
 class Reachability:
@@ -50,7 +50,7 @@ class Reachability:
             return self._found() != self._socket
         except FileNotFoundError:
             return True
-        except OSError:  # a disk that does not answer is no proof that the name is gone
+        except OSError:  # a disk that does not answer does not prove that the name is gone
             return False
 
     def _found(self) -> tuple[int, int]:

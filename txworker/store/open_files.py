@@ -16,7 +16,7 @@ Identity = tuple[int, int]
 
 SUFFIXES = ("", "-wal", "-shm")
 """
-Of the names of a store's files. A lost log is as bad as a lost file; a replaced one is read by the next connection.
+The suffixes of a store's files. A lost log is as bad as a lost file; a replaced one is read by the next connection.
 """
 
 _INDEX_HEADER = struct.Struct("=14xHI")

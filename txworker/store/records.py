@@ -153,7 +153,7 @@ class Records:
         most: int,
         check: Check,
     ) -> Generator[Job, None, None]:
-        """Of the jobs that one index finds by that condition, those that the query selects."""
+        """The jobs that the query selects among those that one index finds by that condition."""
         end = (
             f"WHERE number IN (SELECT number FROM jobs WHERE {selected} AND number < ?){IN_WINDOW}"
             f" AND +state IN ({', '.join('?' * len(states))}){_AND_LABEL * len(query.labels)}"

@@ -67,7 +67,7 @@ class Catalog:
 
     def running(self, job_ids: Collection[str]) -> list[RunningProcess]:
         """
-        The processes of these jobs (none named: of all) that run now.
+        The running processes of these jobs; with no ids, of all jobs.
 
         Raises:
             NoSuchJob: there is no job with one of these ids.
@@ -145,12 +145,12 @@ class Catalog:
         return fd
 
     def losses(self, job_id: str, stderr: bool) -> tuple[Loss, ...]:
-        """The gaps that other programs have made in the output so far."""
+        """What other programs have removed from the output so far."""
         active = self._active.get(job_id)
         return self._outputs.losses(job_id, stderr) if active is None else active.output.losses(stderr)
 
     def output_is_proven(self, job_id: str, fd: int, stderr: bool) -> bool:
-        """Whether what was just read from that descriptor is the job's output, except for the gaps in losses()."""
+        """Whether what was just read from that descriptor is the job's output, except for what losses() lists."""
         active = self._active.get(job_id)
         return active is None or active.output.is_intact(fd, stderr)
 

@@ -25,7 +25,7 @@ BATCH_JOBS = 100
 """The most jobs in one batch: a watcher that reads nothing keeps no more than these in memory."""
 
 HELD_CHANGES = 1000
-"""How many changes are held for watchers that keep up: those get every single change."""
+"""How many changes are held for watchers that keep up: they get every single change."""
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,7 @@ class ChangeFeed:
         return self._batch(_beyond(beyond, reversed(self._newest.values())), self._in_store_upto)
 
     def _batch(self, jobs: list[Job], in_store_upto: int) -> ChangeBatch:
-        """All these jobs; or the first BATCH_JOBS, and of the store what is not newer than the last of them."""
+        """All these jobs; or the first BATCH_JOBS, and then the store's only up to the last one's revision."""
         if len(jobs) <= BATCH_JOBS:
             return ChangeBatch(tuple(jobs), in_store_upto, self._upto, self._upto)
         first = jobs[:BATCH_JOBS]

@@ -16,7 +16,7 @@ class Feeder:
     """
     Feeds one job, and no other call does until close(). left() is called by close(), once. Reactor thread.
 
-    error: why finish() was called; None: in order.
+    error: why finish() was called; None: the client has sent its last message.
     """
 
     def __init__(self, stdin: Stdin, left: Callable[[], None]) -> None:

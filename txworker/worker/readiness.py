@@ -16,7 +16,7 @@ CAUSES = (STOPPING, DRAINING, STORE, SHIM, OUTPUT)
 
 class Readiness:
     """
-    At first nothing stands in the way. changed(ready) is called when the first obstacle comes and when the last goes.
+    At first the worker is ready. changed(ready) is called when the first reason comes and when the last one goes.
 
     Methods: reactor thread. reasons: any thread.
     """
@@ -27,11 +27,11 @@ class Readiness:
         """A sentence for each cause; replaced at each change, never changed."""
 
     def begin(self, cause: str, sentence: str) -> None:
-        """The worker takes no jobs because of that. One of CAUSES."""
+        """The worker takes no jobs because of that. cause: one of CAUSES."""
         self._replace({**self.reasons, cause: sentence})
 
     def end(self, cause: str) -> None:
-        """That is no longer in the way."""
+        """That reason is gone."""
         self._replace({other: sentence for other, sentence in self.reasons.items() if other != cause})
 
     def _replace(self, reasons: dict[str, str]) -> None:

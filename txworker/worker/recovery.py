@@ -10,7 +10,7 @@ def lost_text(pid: int | None, alive_at: float | None, rebooted: bool, stopped: 
     The errorText of a job that was running when its worker was lost.
 
     pid: that worker's; alive_at: when its lease was last renewed, in seconds since the epoch; None: unknown. rebooted:
-    the machine was restarted since. stopped: the worker ended in order and left the job to a shim that has ended since.
+    the machine was restarted since. stopped: the worker was stopped and left the job to a shim that has ended since.
     """
     when = "" if alive_at is None else f", last seen alive at {utc(alive_at)}"
     if rebooted:

@@ -16,21 +16,21 @@ from txworker.ports import NO_OBSERVER, Observer, OutputDirectory, Store
 from txworker.worker.viewers import Viewers
 
 PAUSE_SECONDS = 30.0
-"""Between two looks, when the last one found nothing more to remove."""
+"""The time between two checks, when the last one found nothing more to remove."""
 
 AT_ONCE = 200
 """How many jobs are removed in one step; between two steps the store serves others."""
 
 FOUND = 10 * AT_ONCE
-"""The most jobs that one look finds. A look counts the whole history: half a second for a million jobs."""
+"""The most jobs that one check finds. It reads the whole history: half a second for a million jobs."""
 
 
 class RetentionService(Service):
     """
-    Looks periodically. in_thread(call) makes the call in a thread. now() is the wall clock, for the removal time that
+    Checks periodically. in_thread(call) makes the call in a thread. now() is the wall clock, for the removal time that
     is shown. elapsed() is the time that jobs are kept by, because the wall clock may be set to anything.
 
-    A job's output is removed before its record: should the worker end in between, the next look finds the record;
+    A job's output is removed before its record: should the worker end in between, the next check finds the record;
     output without a record would never be found.
     """
 
@@ -61,19 +61,19 @@ class RetentionService(Service):
         self._looking = False
 
     def startService(self) -> None:
-        """Start looking, if any limit is configured."""
+        """Start the checks, if any limit is configured."""
         super().startService()
         self._start_timer()
 
     def set_limits(self, limits: Retention) -> None:
-        """Remove by these limits from now on. Looks at once, unless a look is under way."""
+        """Remove by these limits from now on. Checks at once, unless a check is under way."""
         self._limits = limits
         if self.running and not self._looking:
             self._stop_timer()
             self._start_timer()
 
     def stopService(self) -> None:
-        """Stop looking; a step that is under way finishes in its thread."""
+        """Stop the checks; a step that is under way finishes in its thread."""
         super().stopService()
         self._stop_timer()
 
@@ -92,7 +92,7 @@ class RetentionService(Service):
         Deferred.fromCoroutine(self._step()).addErrback(self._failed).addCallback(self._again)
 
     async def _step(self) -> bool:
-        """Look once and remove what was found; whether an immediate next look may find more."""
+        """Check once and remove what was found; returns whether an immediate next check may find more."""
         found: list[Job] = await self._in_thread(lambda: self._store.expired(self._limits, self._elapsed(), FOUND))
         removed = 0
         for begin in range(0, len(found), AT_ONCE):

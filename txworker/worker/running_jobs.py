@@ -29,7 +29,7 @@ class RunningJobs:
 
     def signal(self, job_id: str, number: int) -> Deferred[None]:
         """
-        Send a signal to a job's process group; what the job makes of it is the job's affair. Fires at once.
+        Send a signal to a job's process group. Whatever the job does with it, the record stays as it is. Fires at once.
 
         Raises (through the Deferred):
             NoSuchJob: there is no job with that id.
@@ -40,7 +40,7 @@ class RunningJobs:
 
     def resize(self, job_id: str, rows: int, columns: int) -> Deferred[None]:
         """
-        Give a job's terminal that size; its foreground process group gets SIGWINCH. Fires at once.
+        Set the size of a job's terminal; its foreground process group gets SIGWINCH. Fires at once.
 
         Raises (through the Deferred):
             NoSuchJob: there is no job with that id.

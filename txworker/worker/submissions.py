@@ -56,12 +56,12 @@ class Submissions:
         self._decisions = decisions
 
     def remember(self, job: Job) -> None:
-        """A request with the id of this one's gets this job."""
+        """From now on a request with this job's request id gets this job."""
         if job.spec.request_id:
             self._requests[job.spec.request_id] = job
 
     def forget(self, job: Job) -> None:
-        """The job is finished, or was dropped: the store knows which job an id had."""
+        """The job is finished, or was dropped: from now on the store is asked for its request id."""
         self._requests.pop(job.spec.request_id, None)
 
     async def submit(self, spec: JobSpec, wanted: Callable[[], bool]) -> Job:

@@ -41,8 +41,8 @@ class RunsOn:
 @dataclass(frozen=True)
 class LostJob:
     """
-    No process of the job is held, and its exit status is unknown; `text` is its errorText. incomplete: output of its is
-    missing.
+    No process of the job is held, and its exit status is unknown; `text` is its errorText. incomplete: some of its
+    output is missing.
     """
 
     job: Job

@@ -131,8 +131,8 @@ class Worker:
 
     def leave_all(self) -> Deferred[int]:
         """
-        Refuse new jobs and leave the running ones to the next worker. Fires with their number, once no output of theirs
-        is being copied.
+        Refuse new jobs and leave the running ones to the next worker. Fires with their number, once none of their
+        output is being copied.
         """
         self.refuse()
         active = [one for one in self._active.values() if not one.ending]

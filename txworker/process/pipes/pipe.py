@@ -27,21 +27,22 @@ from txworker.process.pipes.watched_descriptor import WatchedDescriptor
 
 READ_BYTES = 64 * 1024
 """
-Of one read in the reactor: a full pipe of the default size. A read of that many bytes means that the job prints much. A
-larger buffer would be returned to the system after each read.
+The size of one read in the reactor: a full pipe of the default size.
+A read of that many bytes means that the job prints much.
+A larger buffer would be returned to the system after each read.
 """
 
 IDLE_MILLISECONDS = 2
 """How long a thread waits for more output before it returns the pipe to the reactor, which costs more than the wait."""
 
 NOTIFY_SECONDS = 0.001
-"""How often readers of the output are told while a thread copies; of the last bytes they are told at once."""
+"""How often readers of the output are woken while a thread copies; for the last bytes they are woken at once."""
 
 TURN_SECONDS = 0.05
 """How long a thread copies from one pipe before the next pipe's turn."""
 
 RETRY_SECONDS = 0.25
-"""Between two attempts to write the first output of a job, while there is no descriptor for its file."""
+"""The time between two attempts to write the first output of a job, while there is no descriptor for its file."""
 
 
 class Pipe:

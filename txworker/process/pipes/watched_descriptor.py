@@ -64,4 +64,4 @@ class WatchedDescriptor:
 
 
 def _nothing() -> None:
-    """It is watched no more."""
+    """It is no longer watched."""

@@ -1,4 +1,4 @@
-"""Watching the write ends of pipes by Twisted's reactor, for the shim's Feeding where there is no shim."""
+"""Watches the write ends of pipes by Twisted's reactor, for the shim's Feeding where there is no shim."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class WriterWatch:
         self._ends: dict[int, _WriteEnd] = {}
 
     def watch_writer(self, fd: int, ready: Callable[[], None]) -> None:
-        """Call ready() when nothing can read the pipe; and when it has room, while watch_room() wants so."""
+        """Call ready() when nothing can read the pipe; and when it has room, while watch_room() is on."""
         self._ends[fd] = _WriteEnd(fd, ready)
-        self._reactor.addReader(self._ends[fd])  # a write end is never readable, but its hang-up is told so
+        self._reactor.addReader(self._ends[fd])  # never readable, but its hang-up is reported as if it were
 
     def watch_room(self, fd: int, wanted: bool) -> None:
         """Whether to call ready() when the pipe has room."""
@@ -53,7 +53,7 @@ class _WriteEnd:
         self._ready()
 
     def connectionLost(self, reason: Failure) -> None:
-        """Twisted: it has hung up; the reactor watches it no more."""
+        """Twisted: it has hung up; the reactor no longer watches it."""
         self._ready()
 
     def logPrefix(self) -> str:

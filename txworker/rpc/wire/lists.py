@@ -56,7 +56,7 @@ def _time_from_pb(request: pb.ListJobsReq, field: Literal["since", "until"]) -> 
         return None
     time = getattr(request, field)
     if not (MIN_TIME <= time.seconds <= MAX_TIME and 0 <= time.nanos < 10**9):
-        raise InvalidRequest(field, f"seconds: {time.seconds} nanos: {time.nanos}", "is no time from year 1 to 9999")
+        raise InvalidRequest(field, f"seconds: {time.seconds} nanos: {time.nanos}", "is not a time from year 1 to 9999")
     return float(time.seconds + time.nanos / 1e9)
 
 
