@@ -8,7 +8,7 @@ from txworker.base.printable import printable
 
 
 def name_of_user(uid: int) -> str:
-    """The user's name, printable even where its bytes are no UTF-8; a user without a name is its number."""
+    """The user's name, printable even where its bytes are not UTF-8; a user without a name is its number."""
     try:
         return printable(pwd.getpwuid(uid).pw_name)
     except KeyError:

@@ -10,7 +10,7 @@ from twisted.python.reflect import safe_str
 from txworker.base.printable import cut, printable
 
 MOST_IN_FIELD, MOST_IN_ENTRY = 1_000, 20_000
-"""Characters."""
+"""The most characters of one field, and of a whole entry."""
 
 NUMBERS = (int, float, bool, type(None))
 

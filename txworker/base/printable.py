@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 
 MOST_IN_SENTENCE = 200
-"""Characters of one value in an error message."""
+"""The most characters of one value in an error message."""
 
 _INVISIBLE = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"

@@ -14,7 +14,7 @@ _POWERS = "KMGTPE"
 _SIZE = re.compile(rf"({_NUMBER})(?:([{_POWERS}])(?:i?B|i)?|B)?", re.IGNORECASE)
 
 _LONGEST = 50
-"""Characters of a text; longer ones are typing mistakes, and take long to convert."""
+"""The most characters of a text; longer ones are typing mistakes, and take long to convert."""
 
 
 def seconds(text: str) -> float:

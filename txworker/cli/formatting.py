@@ -28,7 +28,7 @@ Labels = Mapping[str, int]
 NO_LABELS: Labels = MappingProxyType({})
 
 SHORT_ID = 8
-"""Characters of an id that stand for it on a terminal."""
+"""How many characters of an id are shown on a terminal."""
 
 LONG_ID = 36
 

@@ -79,7 +79,7 @@ class ForwardedStdin:
 
 def forwarded_stdin(name: str | None) -> ForwardedStdin:
     """
-    Of the file with that name ('-': our own stdin), or without one our own stdin where that is a pipe, a socket or a
+    The content of that file ('-': our own stdin); without a name, our own stdin where that is a pipe, a socket or a
     file: of a terminal or another device (/dev/null) nothing is read.
 
     Raises:

@@ -19,7 +19,7 @@ from txworker.pb import worker_pb2 as pb
 _NAME_WIDTH = 12
 
 _NOT_CUT = 2**31
-"""Characters."""
+"""A number of characters that no text has."""
 
 
 def query(client: Client, options: argparse.Namespace) -> int:

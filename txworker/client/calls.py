@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 class Calls:
     """
-    Those of one Client; the parameters are as there. stub has the methods. Any thread.
+    The calls of one Client, with the Client's parameters. stub has the methods. Any thread.
 
     Every method raises Closed once close() was called.
     """
@@ -57,7 +57,7 @@ class Calls:
 
     def ask(self, what: str, method: Callable[..., T], request: Any) -> T:
         """
-        The answer, for which a worker is waited for; `what` says in sentences what for.
+        The answer to a request, once there is a worker. what: names the request in sentences.
 
         Raises:
             WorkerError: the worker refuses, or cannot be reached for as long as the patience lasts.
@@ -101,7 +101,7 @@ class Calls:
                 self._streams.discard(stream)
 
     def outage(self, what: str) -> Outage:
-        """How long a worker is waited for by what begins now; `what` as in ask()."""
+        """The retries of a call that begins now; `what` as in ask()."""
         if self._closed.is_set():
             raise Closed
         return Outage(what, self.patience, self._tell, time.monotonic, first_patience=self._first_patience)
@@ -112,7 +112,7 @@ class Calls:
         outage.over()
 
     def error(self, error: grpc.RpcError) -> WorkerError:
-        """The error to raise for that of a call."""
+        """The error to raise for gRPC's error of a call."""
         if self._closed.is_set():
             raise Closed
         return error_of(error)

@@ -32,7 +32,7 @@ class FeedCalls:
         return answer.total
 
     def open(self, messages: Iterator[pb.FeedJobReq]) -> AbstractContextManager[Any]:
-        """A call."""
+        """Begin a call that sends these messages; it is cancelled at the end of the block."""
         return self._calls.open(self._calls.stub.FeedJob.future, messages)
 
     def failed(self, error: grpc.RpcError, feeding: Unacknowledged) -> bool:

@@ -221,7 +221,7 @@ class RenewalTask:
 
     async def _wait(self, seconds: float | None) -> None:
         """
-        For so long, or until another lease is held; None: until then.
+        Wait that long, or until another lease is held; None: until then.
 
         Not by asyncio.wait_for(), which before Python 3.12 may lose the cancellation of a task.
         """

@@ -102,7 +102,7 @@ class Outage:
 
 def waiting_times(patience: float, first_patience: float | None, deadline: float) -> tuple[float, float | None, float]:
     """
-    Those of a client, the deadline no longer than gRPC can count.
+    The waiting times of a client, with the deadline no longer than gRPC can count.
 
     Raises:
         ValueError: one of them is not a number of seconds, or the deadline is 0.
@@ -160,7 +160,7 @@ class TimeLimit:
 
 
 def not_done(seconds: float) -> TimeoutError:
-    """The time limit was so many seconds."""
+    """The error when a time limit of that many seconds is over."""
     return TimeoutError(f"not done after {seconds:g} s")
 
 

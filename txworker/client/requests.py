@@ -82,7 +82,7 @@ def prefix_request(prefix: str, missing: NoSuchJob) -> pb.ListJobsReq:
     Asks which jobs have an id that begins with this.
 
     Raises:
-        NoSuchJob: no id begins so, which is `missing`; or more characters are needed.
+        NoSuchJob: no id can begin with this (the error is `missing`), or more characters are needed.
     """
     if not _PREFIX.fullmatch(prefix):
         raise missing

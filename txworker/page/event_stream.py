@@ -14,14 +14,14 @@ from txworker.base.reactor import Clock, Timer
 from txworker.page.guard import Refused
 
 MOST_STREAMS = 200
-"""How many may be open at once, over all browsers."""
+"""How many streams may be open at once, over all browsers."""
 
 PING_SECONDS = 15.0
 """How often a comment is sent: it reveals a browser that has vanished, and proxies keep the connection open."""
 
 
 def set_headers(request: Request) -> None:
-    """Those of an answer that is a stream of events."""
+    """The headers of an answer that is a stream of events."""
     request.setHeader("Content-Type", "text/event-stream; charset=utf-8")
     request.setHeader("Cache-Control", "no-store")
     request.setHeader("X-Accel-Buffering", "no")  # nginx would buffer events otherwise

@@ -9,7 +9,7 @@ from txworker.page.values import FAILURES, Row
 
 BUCKET_SECONDS = 10
 BUCKETS = 360
-"""An hour."""
+"""Together an hour."""
 
 
 class History:
