@@ -215,6 +215,22 @@ def test_lost_output(daemon: Daemon, web: Page, tab: Browser) -> None:
     assert "cannot be shown" in tab.text("#output-status")
 
 
+def test_no_room(a_daemon: ADaemon, tab: Browser) -> None:
+    """Output for which the worker has no stream left is waited for, and shown once there is one."""
+    worker = a_daemon(server="max_streams = 2")
+    job_id = worker.bash("echo hello; exec sleep 1000")
+    with page(worker.addr) as web:
+        tab.open(web.url)
+        tab.until(f"{SHOWN}.includes(arguments[0])", job_id)  # the page's watch is one of the two
+        other = worker.stub.StreamJob(pb.StreamJobReq(jobID=job_id), timeout=LIMIT)
+        next(other)
+        tab.open(job_url(web, worker.addr, job_id))
+        tab.until_text("#output-status", "The output is waited for: grpc_server.max_streams")
+        other.cancel()
+        tab.until_text("#visible", "hello")
+        tab.until("document.getElementById('output-status').innerText === ''")
+
+
 def test_stop(daemon: Daemon, web: Page, tab: Browser) -> None:
     """A stop asks first; leaving it runs nothing, confirming it ends the job."""
     job_id = daemon.start("sleep", "1000")

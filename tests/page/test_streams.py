@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 from typing import Any
+from unittest import mock
 
 from twisted.internet.defer import Deferred, fail
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.page.fakes import NOW, Answer, FakeBrowser, away, record
-from txworker.client import JobRemoved, LiveUsage, OffsetBeyondEnd, OutputGone, WorkerError
+from txworker.client import JobRemoved, LiveUsage, OffsetBeyondEnd, OutOfResources, OutputGone, WorkerError
 from txworker.page.event_stream import MOST_STREAMS, PING_SECONDS
 from txworker.page.history import BUCKET_SECONDS
 from txworker.page.list_stream import MOST_CHANGES, RELIST_SECONDS
@@ -284,6 +285,18 @@ class OutputStreamTests(Streams):
         """Output that another program has taken away is told of."""
         self.page.client.problem = OutputGone("the output was deleted", "OUTPUT_GONE", "DATA_LOSS")
         self.assertEqual(["the output was deleted"], self.page.get(f"{JOB}&offset=0").events("lost"))
+
+    def test_no_room(self) -> None:
+        """A worker that has no room for another stream is asked again until it has, and the browser told why."""
+        self.page.client.output = b"hello"
+        full = OutOfResources("256 streams are open", "MAX_STREAMS", "RESOURCE_EXHAUSTED")
+        with mock.patch.object(self.page.client, "follow", side_effect=lambda *_, **more: fail(full)):
+            answer = self.page.get(f"{JOB}&offset=0")
+            self.page.after(0.5)
+            self.assertEqual(["256 streams are open"], answer.events("waiting"))
+        self.page.after(1.1)
+        self.assertEqual([(0, b"hello")], printed(answer))
+        self.assertEqual([], answer.events("lost"))
 
     def test_cut(self) -> None:
         """A worker that has less output than its record says, because the file was cut, is asked once a second."""

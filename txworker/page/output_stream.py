@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 
 from txworker.base.logs import Logger
 from txworker.base.reactor import Clock, Timer
-from txworker.client import NoSuchJob, OffsetBeyondEnd, OutputGone, Unreachable, WorkerError
+from txworker.client import NoSuchJob, OffsetBeyondEnd, OutOfResources, OutputGone, Unreachable, WorkerError
 from txworker.page.event_stream import EventStream
 from txworker.page.output_reading import Batch, Enough, output_size, until_enough
 from txworker.page.worker_link import WorkerLink, sentence_of
@@ -35,7 +35,10 @@ RETRY_SECONDS = 1.0
 
 
 class OutputStream:
-    """Sends "output" (offset, base64) and "skip" (offset); at last "end" (offset) or "lost" (a sentence)."""
+    """
+    Sends "output" (offset, base64), "skip" (offset) and "waiting" (a sentence: why there is none yet); at last "end"
+    (offset) or "lost" (a sentence).
+    """
 
     _log = Logger()
 
@@ -72,6 +75,9 @@ class OutputStream:
             except (NoSuchJob, OutputGone) as error:
                 self._stream.send("lost", sentence_of(error))
                 return
+            except OutOfResources as error:  # the worker has no room for another stream
+                self._stream.send("waiting", sentence_of(error))
+                await self._sleep(RETRY_SECONDS)
             except Unreachable:
                 await self._sleep(RETRY_SECONDS)
 

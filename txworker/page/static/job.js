@@ -71,6 +71,9 @@ const follower = new Follower(address, {
     viewer.append(at, decoded(data));
     offset = Number(event.lastEventId);
   },
+  waiting(sentence) {
+    viewer.wait(sentence);
+  },
   end(position) {
     viewer.end(position);
   },

@@ -22,7 +22,7 @@ export class Viewer {
   #fetching = null;
   #cut = false; // the next output begins in the middle of a line
   #ended = false;
-  #lost = ""; // why no more of the output can be shown
+  #lost = ""; // why no more of the output is shown
   #drawing = 0;
   #dragged = 0;
 
@@ -51,6 +51,7 @@ export class Viewer {
   }
 
   append(offset, data) {
+    this.#lost = "";
     this.total = Math.max(this.total, offset + data.length);
     if (!this.#live) return this.#say();
     const known = this.lines.end - offset;
@@ -69,15 +70,22 @@ export class Viewer {
     this.#draw();
   }
 
+  // Until more comes.
+  wait(sentence) {
+    this.#lost = `The output is waited for: ${sentence}`;
+    this.#draw();
+  }
+
   end(position) {
     this.#ended = true;
+    this.#lost = "";
     this.total = Math.max(this.total, position);
     this.#draw();
   }
 
   lose(sentence) {
-    this.#lost = `This output cannot be shown: ${sentence}`;
     this.end(0);
+    this.#lost = `This output cannot be shown: ${sentence}`;
   }
 
   get ended() {
