@@ -143,8 +143,10 @@ MISTAKES = {
     _TLS + "crt_file = 'a.crt'": "grpc_server.key_file: must be given with grpc_server.use_tls = true",
     _TLS + "crt_file = 'no'\nkey_file = 'a.key'": "grpc_server.crt_file: no such file DIR/no",
     _TLS + "crt_file = 'a.crt'\nkey_file = 'no'": "grpc_server.key_file: no such file DIR/no",
-    _TLS + "crt_file = '.'\nkey_file = 'a.key'": "grpc_server.crt_file: DIR is not a file",
-    _TLS + "crt_file = 'pipe'\nkey_file = 'a.key'": "grpc_server.crt_file: DIR/pipe is not a file",
+    _TLS + "crt_file = '.'\nkey_file = 'a.key'": "grpc_server.crt_file: cannot read DIR: it is not a regular file",
+    _TLS + "crt_file = 'pipe'\nkey_file = 'a.key'": (
+        "grpc_server.crt_file: cannot read DIR/pipe: it is not a regular file"
+    ),
     _TLS + "crt_file = 'a.crt/x'\nkey_file = 'a.key'": "grpc_server.crt_file: cannot read DIR/a.crt/x: Not a directory",
     _TLS + "crt_file = 'a.key'\nkey_file = 'a.key'": "grpc_server.crt_file: no certificate (PEM) in DIR/a.key",
     _TLS + "crt_file = 'a.crt'\nkey_file = 'b.key'": "grpc_server.key_file: the key in DIR/b.key is not that of the "

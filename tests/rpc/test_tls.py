@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -54,6 +55,18 @@ class ReloadingTests(SynchronousTestCase):
         self.assertIsNotNone(self.reloading())
         self.assertIsNone(self.reloading())
         self.assertEqual([f"Serving the certificate that is now in {self.directory}/server.pem."], self.said)
+
+    def test_no_file(self) -> None:
+        """A FIFO, a device or an endless file in the place of one of the files holds up no handshake."""
+        (self.directory / "endless").touch()
+        os.truncate(self.directory / "endless", 2**33)
+        for name in ("server.pem", "server.key", "ca.pem"):
+            for make in (os.mkfifo, lambda path: path.symlink_to("/dev/zero"), lambda path: path.symlink_to("endless")):
+                (self.directory / name).rename(self.directory / "kept")
+                make(self.directory / name)
+                self.assert_kept(f"{self.directory}/{name}: it ")
+                (self.directory / "kept").replace(self.directory / name)
+                self.assertIsNone(self.reloading())
 
     def test_other_files(self) -> None:
         """Once other files are named, those are served."""

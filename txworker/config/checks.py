@@ -5,12 +5,12 @@ from __future__ import annotations
 import importlib.util
 import os
 import ssl
-import stat
 from dataclasses import fields
 from pathlib import Path
 
 from txworker.base.directory import permission_problem_of, refusal_for_root
 from txworker.base.journal import JOURNAL_SOCKET
+from txworker.base.small_file import read_small_file
 from txworker.config.values import ConfigError, GrpcServer, Jobs, Log, Scheduler, Tracing, Web
 from txworker.config.warnings import is_loopback
 from txworker.jobs import Limits
@@ -178,9 +178,7 @@ def _check_key(key: str, path: Path, crt_file: Path) -> None:
 
 def _check_readable(key: str, path: Path) -> None:
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # before open(), which waits on a pipe without a writer
-            raise ConfigError(key, f"{path} is not a file")
-        path.open("rb").close()
+        read_small_file(path)
     except FileNotFoundError as error:
         raise ConfigError(key, f"no such file {path}") from error
     except OSError as error:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from txworker.base.memory_path import memory_path
+from txworker.base.small_file import read_small_file
 
 _NO_CHECK_TIME = 0x200000
 """X509_V_FLAG_NO_CHECK_TIME, which the ssl module does not name."""
@@ -36,9 +37,9 @@ class UnfitCertificate(Exception):
 
 
 def read(files: CertificateFiles) -> Pems:
-    """The contents of the files. Raises OSError."""
-    client_ca = None if files.client_ca is None else files.client_ca.read_bytes()
-    return Pems(files.crt.read_bytes(), files.key.read_bytes(), client_ca)
+    """The contents of the files. Never waits, because a handshake does. Raises OSError."""
+    client_ca = None if files.client_ca is None else read_small_file(files.client_ca)
+    return Pems(read_small_file(files.crt), read_small_file(files.key), client_ca)
 
 
 def check(files: CertificateFiles, pems: Pems) -> None:
