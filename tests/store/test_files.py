@@ -16,7 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from txworker.store import files
 from txworker.store.errors import Unusable
-from txworker.store.files import Highest, connect, prepare
+from txworker.store.files import Highest, connect, forgot_marker, prepare
 from txworker.store.salvage import salvage
 
 
@@ -61,6 +61,7 @@ class FilesTests(SynchronousTestCase):
         (aside,) = [path for path in self.directory.glob("*.damaged-*") if not path.name.endswith(("-wal", "-shm"))]
         self.assertEqual(damaged, aside.read_bytes())
         self.assertIn(self.count(), range(least, 2001))
+        forgot_marker(self.path).unlink()
         self.assertEqual(2, len(list(self.directory.glob("*"))))
         self.assertFalse(prepare(self.path))
 
@@ -105,6 +106,7 @@ class FilesTests(SynchronousTestCase):
                 shutil.copytree(self.directory, killed)
                 deed()
                 self.assertEqual(lost, prepare(killed / self.path.name, Highest(1, 1), rebooted))
+                forgot_marker(killed / self.path.name).unlink(missing_ok=True)
                 self.assertFalse(prepare(killed / self.path.name, Highest(1, 1), rebooted))
 
     def test_leftover_log(self) -> None:
@@ -210,6 +212,7 @@ class FilesTests(SynchronousTestCase):
             self.assertIn(self.count(), range(1800, 2001))
             self.assertEqual([(102000, 1000007)], self.floors())
             self.assertTrue(any(damaged == path.read_bytes() for path in snapshot.glob("*.damaged-*")))
+            forgot_marker(self.path).unlink()
             left = [path.name for path in snapshot.iterdir() if ".damaged-" not in path.name]
             self.assertEqual([self.path.name], left)
             self.assertFalse(prepare(self.path, Highest(2000, 7)))
@@ -220,7 +223,27 @@ class FilesTests(SynchronousTestCase):
             self.directory, self.path = snapshot, snapshot / self.path.name
             self.assertTrue(prepare(self.path, Highest(2000, 7)))
             self.assertEqual([(102000, 1000007)], self.floors())
+            forgot_marker(self.path).unlink()
             self.assertEqual([self.path], list(snapshot.iterdir()))
+
+    def test_killed_after_a_repair(self) -> None:
+        """What follows from a repair is left to the next process until it is settled."""
+        spoils: list[Callable[[], object]] = [lambda: self.path.write_bytes(b"garbage" * 99), self.path.unlink]
+        for spoil in spoils:
+            self.a_store()
+            spoil()
+            self.assertEqual([True, True], [prepare(self.path, Highest(2000, 7)) for _ in range(2)])
+            forgot_marker(self.path).unlink()
+            self.assertFalse(prepare(self.path, Highest(2000, 7)))
+
+    def test_killed_while_it_is_written_anew(self) -> None:
+        """What a killed process leaves of a store that it wrote anew is removed, and the store is not touched."""
+        self.a_store()
+        for ending in ("", "-journal", "-wal", "-shm"):
+            Path(f"{self.path}.anew{ending}").write_bytes(b"half of it")
+        self.assertFalse(prepare(self.path))
+        self.assertEqual([self.path], list(self.directory.iterdir()))
+        self.assertEqual(2000, self.count())
 
     def floors(self) -> list[tuple[int, int]]:
         with closing(connect(self.path)) as connection:

@@ -169,6 +169,7 @@ class SalvageTests(SynchronousTestCase):
             self.assertEqual(set(), known)
             self.assert_said("was empty or not there, though a worker was here before", "Other jobs are forgotten")
             self.said.clear()
+            store.forgot_settled()
             store.close()
             again = self.a_store()
             self.assertFalse(again.forgot)

@@ -98,6 +98,7 @@ def take_over_jobs(
         raise NotUsable(f"{error}; the jobs of the worker before this one run on") from error
     except StoreBroken as error:
         raise Unusable(f"what became of an earlier worker's jobs cannot be written down: {error}") from error
+    store.forgot_settled()
     if taken:
         _log.info("{count} jobs of the worker before this one are taken over.", count=taken)
     if lost:

@@ -21,7 +21,7 @@ from txworker.jobs.errors import StoreBroken
 from txworker.store.checkpoints import Checkpoints
 from txworker.store.connection import Connection
 from txworker.store.errors import Unusable
-from txworker.store.files import create_file, damage_marker, free_name, open_database
+from txworker.store.files import create_file, damage_marker, free_name, open_database, written_anew
 from txworker.store.lease import Lease
 from txworker.store.open_files import SUFFIXES, Identity, OpenFiles, identity, log_is_cut
 from txworker.store.reader import Reader
@@ -175,7 +175,7 @@ class FileWatch:
         Closes all connections to the old file before it opens one to the new file, because SQLite removes a log by its
         name. If the new file cannot be opened then, the next call only opens it.
         """
-        new = self._path.with_name(f"{self._path.name}.anew")
+        new = written_anew(self._path)
         if connection.is_open:
             try:
                 _copy(connection.get(), new)

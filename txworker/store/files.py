@@ -80,8 +80,9 @@ def prepare(path: Path, highest: Highest | None = None, rebooted: bool = False) 
     Leave a sound file of the newest schema at that path. For one process at a time.
 
     True: something was lost, because the file was damaged and set aside, or because an earlier worker's file is gone,
-    or a part of its log. rebooted: the machine was restarted since an earlier worker.
-    A process that is killed meanwhile loses nothing: the next one begins the repair again, or completes it.
+    or a part of its log; so it stays until forgot_marker() is removed. rebooted: the machine was restarted since an
+    earlier worker. A process that is killed meanwhile loses nothing: the next one begins the repair again, or
+    completes it.
 
     highest: what an earlier worker had used; None: there was none. Numbers and revisions continue above it.
 
@@ -89,9 +90,9 @@ def prepare(path: Path, highest: Highest | None = None, rebooted: bool = False) 
         Unusable: the file is from a newer version, is not a store, or is damaged and there is no room to repair it.
         OSError, sqlite3.Error: the file cannot be created or written, or is not the worker's own file.
     """
-    for unfinished in (_being_built(path), salvage_copy(path)):
+    for unfinished in (_being_built(path), salvage_copy(path), written_anew(path)):
         _unlink(unfinished)
-    completed = _complete_repair(path)
+    _complete_repair(path)
     gone = highest is not None and not _size(path)
     log_cut = _log_was_cut(path, rebooted)
     create_file(path)
@@ -105,6 +106,8 @@ def prepare(path: Path, highest: Highest | None = None, rebooted: bool = False) 
             raise
         _repair(path, error, highest or Highest())
         return True
+    if gone or log_cut:
+        create_file(forgot_marker(path))
     damage_marker(path).unlink(missing_ok=True)
     if highest is not None and gone:
         _log.error("The store {path} was empty or not there, though a worker was here before." + _FORGOTTEN, path=path)
@@ -114,7 +117,7 @@ def prepare(path: Path, highest: Highest | None = None, rebooted: bool = False) 
         _log.error(
             "The log of the store {path} was cut or deleted, and with it the newest records." + _FORGOTTEN, path=path
         )
-    return gone or completed or log_cut
+    return forgot_marker(path).exists()
 
 
 def _log_was_cut(path: Path, rebooted: bool) -> bool:
@@ -140,6 +143,16 @@ def damage_marker(path: Path) -> Path:
     log was cut.
     """
     return path.with_name(f"{path.name}.suspect")
+
+
+def forgot_marker(path: Path) -> Path:
+    """A file that exists from the moment when jobs are forgotten until a worker has settled what follows from that."""
+    return path.with_name(f"{path.name}.forgot")
+
+
+def written_anew(path: Path) -> Path:
+    """The name of the store while file_watch.py writes it anew. A process that is killed leaves it behind."""
+    return path.with_name(f"{path.name}.anew")
 
 
 def open_database(path: Path, busy_seconds: float | None = None, existing: bool = False) -> sqlite3.Connection:
@@ -236,7 +249,7 @@ def _new_file(path: Path, name: Path) -> Iterator[sqlite3.Connection]:
 
 
 def _unlink(path: Path) -> None:
-    for suffix in ("", "-wal", "-shm"):
+    for suffix in ("", "-wal", "-shm", "-journal"):
         Path(f"{path}{suffix}").unlink(missing_ok=True)
 
 
@@ -295,15 +308,14 @@ def _salvage(path: Path, connection: sqlite3.Connection) -> Salvaged:
         return Salvaged()
 
 
-def _complete_repair(path: Path) -> bool:
-    """Whether an earlier process was killed when it had repaired the store and not yet put it in its place."""
+def _complete_repair(path: Path) -> None:
+    """If an earlier process was killed when it had repaired the store and not yet put it in its place."""
     if not _repaired(path).exists():
-        return False
+        return
     aside = _set_aside(path)
     text = "The store {path} was damaged, and the worker was killed while it repaired it. The repair is complete now: "
     text += "what could be read was saved, and the damaged file was moved to {aside}."
     _log.error(text + _FORGOTTEN, path=path, aside=aside)
-    return True
 
 
 def _set_aside(path: Path) -> str:
@@ -313,6 +325,7 @@ def _set_aside(path: Path) -> str:
         with suppress(FileNotFoundError):
             os.replace(f"{path}{suffix}", f"{aside}{suffix}")
     damage_marker(path).unlink(missing_ok=True)
+    create_file(forgot_marker(path))
     os.replace(_repaired(path), path)
     _sync(path.parent)
     return aside

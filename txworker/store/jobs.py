@@ -21,7 +21,7 @@ from txworker.store.checkpoints import Checkpoints
 from txworker.store.elapsed import DAY_SECONDS
 from txworker.store.errors import Unusable
 from txworker.store.file_watch import FileWatch
-from txworker.store.files import Highest, connect, damage_marker, has_room, prepare
+from txworker.store.files import Highest, connect, damage_marker, forgot_marker, has_room, prepare
 from txworker.store.lease import Lease, take_lease
 from txworker.store.reader import FilesReplaced, Reader
 from txworker.store.records import Records
@@ -61,7 +61,8 @@ class JobStore(Records):
     troubled(error) is called in the reactor thread when writing fails, and with None when it works again.
     observer: is told of every commit.
     lease: of the directory, if the caller has it already; the store closes it.
-    forgot: jobs of an earlier worker were lost, because its file was damaged or gone.
+    forgot: jobs of an earlier worker were lost, because its file was damaged or gone; for every worker until one calls
+    forgot_settled().
 
     Raises:
         Unusable: the worker cannot use this directory; the sentence says why.
@@ -127,6 +128,11 @@ class JobStore(Records):
             path, self.lease, self._writer, self._reader, self._checkpoints, self._file_trouble_changed
         )
         self._reader.open_one()
+
+    def forgot_settled(self) -> None:
+        """What follows from `forgot` is done, so no later worker need do it."""
+        with suppress(OSError):  # then it is done once more, which does no harm
+            forgot_marker(self._path).unlink(missing_ok=True)
 
     def last(self) -> tuple[int, int]:
         """The highest number and the highest revision that were ever used, even when the file is an older copy."""
