@@ -19,7 +19,7 @@ from tests.support.daemon import Daemon, wait_until
 from tests.support.scheduler import LIMIT, SchedulerStandIn
 from txworker.rpc.scheduler import Intervals, Link, Links, Registration
 
-INTERVALS = Intervals(first_pause=0.05, longest_pause=0.2, register_limit=1.0, probe_pause=0.2, probe_limit=1.0)
+INTERVALS = Intervals(first_pause=0.05, longest_pause=0.2, register_limit=LIMIT, probe_pause=0.2, probe_limit=LIMIT)
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ async def test_gone_at_the_end(scheduler: SchedulerStandIn) -> None:
     await heard(scheduler)
     scheduler.open_gate.clear()
     real: Any = reactor
-    await registration.stopService().addTimeout(4, real)
+    await registration.stopService().addTimeout(LIMIT / 3, real)
 
 
 @pytest_twisted.ensureDeferred
@@ -173,7 +173,7 @@ def test_name_and_instance(a_daemon: Callable[..., Daemon], scheduler: Scheduler
 
 def test_lost_then_drained(a_daemon: Callable[..., Daemon], scheduler: SchedulerStandIn) -> None:
     """A worker whose scheduler is lost takes no new jobs if so configured, and ends after the last one."""
-    worker = a_daemon(f'[scheduler]\naddr = "{scheduler.addr}"\nwhen_lost = "drain"\nlost_after_seconds = 0.5')
+    worker = a_daemon(f'[scheduler]\naddr = "{scheduler.addr}"\nwhen_lost = "drain"\nlost_after_seconds = 2')
     assert scheduler.next_event()[0] == "register"
     fifo = worker.place / "go-on"
     os.mkfifo(fifo)
@@ -184,7 +184,7 @@ def test_lost_then_drained(a_daemon: Callable[..., Daemon], scheduler: Scheduler
     assert not worker.query(job_id).done
     fifo.write_text("go\n")
     assert worker.process.wait(LIMIT) == 0
-    assert "The worker has had no scheduler for 0.5 s: no new jobs are taken" in worker.log()
+    assert "The worker has had no scheduler for 2 s: no new jobs are taken" in worker.log()
 
 
 @pytest.mark.slow

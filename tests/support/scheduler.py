@@ -11,7 +11,7 @@ import grpc
 from txworker.pb import scheduler_pb2 as pb
 from txworker.pb import scheduler_pb2_grpc
 
-LIMIT = 5.0
+LIMIT = 30.0
 
 
 class SchedulerStandIn(scheduler_pb2_grpc.SchedulerServicer):
