@@ -95,15 +95,14 @@ def test_on_a_terminal(daemon: Daemon, busy: str, rich: bool, env: dict[str, str
     """The screen is refreshed; keys sort and end it; the terminal is as it was. Without rich it says so."""
     words = [*PROGRAM, "--addr", daemon.addr, "top", "--interval", "0.2"]
     with on_terminal(words, env, columns=100) as terminal:
-        before = terminal.mode()
         terminal.until(rf"(?s){busy[:8]} +-.*by cpu.*{busy[:8]} +[0-9.]+ ")
-        assert terminal.mode() != before
+        assert terminal.mode() != terminal.first_mode
         terminal.type("m")
         assert ("pip install 'txworker[top]'" in terminal.until("by memory")) == (not rich)
         terminal.type("q")
         status, shown = terminal.ended()
         assert (status, shown.endswith("\x1b[?1049l")) == (0, True), shown
-        assert terminal.mode() == before
+        assert terminal.mode() == terminal.first_mode
 
 
 @pytest.mark.slow
@@ -111,7 +110,6 @@ def test_on_a_terminal(daemon: Daemon, busy: str, rich: bool, env: dict[str, str
 def test_ended(daemon: Daemon, busy: str, number: signal.Signals, status: int) -> None:
     """Ctrl-C and signals end it as a shell tells it, and give the terminal back."""
     with on_terminal([*PROGRAM, "--addr", daemon.addr, "top"]) as terminal:
-        before = terminal.mode()
         terminal.until(busy[:8])
         if number == signal.SIGINT:
             terminal.type("\x03")
@@ -119,7 +117,7 @@ def test_ended(daemon: Daemon, busy: str, number: signal.Signals, status: int) -
             terminal.process.send_signal(number)
         assert terminal.ended()[0] == status
         assert "\x1b[?1049l" in terminal.shown
-        assert terminal.mode() == before
+        assert terminal.mode() == terminal.first_mode
 
 
 def test_terminal_lost(daemon: Daemon, busy: str, env: dict[str, str], tmp_path: Path) -> None:

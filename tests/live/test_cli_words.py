@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.command_line import PROGRAM, txworker
 from tests.support.daemon import LIMIT, Daemon
-from tests.support.terminal import on_terminal
+from tests.support.terminal import on_terminal, without_waiting
 from txworker.pb import worker_pb2 as pb
 
 
@@ -75,7 +75,7 @@ def test_logs_since(daemon: Daemon) -> None:
     status, out, err = txworker(daemon, "logs", "--since", "0", done, running)
     assert (status, out, err.count("\n")) == (0, f"{running[:8]} | up\n".encode(), 1)
     assert f"job {running} was running at " in err
-    assert txworker(daemon, "kill", running)[0] == 0
+    assert txworker(daemon, "kill", "--wait", running)[0] == 0
 
 
 def test_kill_with_a_signal(daemon: Daemon) -> None:
@@ -97,11 +97,13 @@ def test_kill_with_a_signal(daemon: Daemon) -> None:
 @pytest.mark.slow
 def test_stop_by_label(daemon: Daemon) -> None:
     """Those with the label end, and are named; --wait returns when they are done. --all is every other one."""
-    ours = [daemon.bash("trap 'sleep 0.3; exit 5' TERM; while :; do sleep 0.05; done", labels={"of": "stop"})]
+    script = "trap 'sleep 0.3; exit 5' TERM; echo up; while :; do sleep 0.05; done"
+    ours = [daemon.bash(script, labels={"of": "stop"})]
+    next(iter(daemon.stub.StreamJob(pb.StreamJobReq(jobID=ours[0]), timeout=LIMIT)))
     other = daemon.start("sleep", "1000")
     status, out, err = txworker(daemon, "stop", "--label", "of=stop", "--wait")
     assert (status, out.decode().split(), err) == (0, ours, "")
-    assert daemon.query(ours[0]).done
+    assert daemon.query(ours[0]).job.exitCode == 5
     assert not daemon.query(other).done
     status, out, err = txworker(daemon, "kill", "--all", "--wait")
     assert (status, out.decode().split(), err) == (0, [other], "")
@@ -138,7 +140,7 @@ def test_ps_on_a_terminal(daemon: Daemon) -> None:
         with on_terminal(command) as terminal:
             status, text = terminal.ended()
         assert status == 0
-        return text.splitlines()
+        return without_waiting(text).splitlines()
 
     header, line = shown()
     assert header == "JOB      STATE     EXIT      AGE    RAN  OUTPUT  COMMAND"

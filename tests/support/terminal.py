@@ -17,10 +17,14 @@ from tests.support.daemon import LIMIT
 
 
 class Terminal:
-    """What a program shows on its terminal, and what is typed there. `shown` is all that came until now."""
+    """
+    What a program shows on its terminal, and what is typed there. `shown` is all that came until now, `first_mode` what
+    mode() was before the program was started.
+    """
 
-    def __init__(self, process: subprocess.Popen[bytes], fd: int) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], fd: int, first_mode: list[int]) -> None:
         self.process = process
+        self.first_mode = first_mode
         self.shown = ""
         self._fd = fd
         self._seen = 0
@@ -45,7 +49,7 @@ class Terminal:
 
     def mode(self) -> list[int]:
         """The terminal's local modes and the like, as tcgetattr tells them."""
-        return [flags for flags in termios.tcgetattr(self._fd)[:4] if isinstance(flags, int)]
+        return _mode(self._fd)
 
     def until(self, pattern: str) -> str:
         """Read until that has come; what came with it and before, since the last call."""
@@ -81,6 +85,15 @@ class Terminal:
         return bool(data)
 
 
+def _mode(fd: int) -> list[int]:
+    return [flags for flags in termios.tcgetattr(fd)[:4] if isinstance(flags, int)]
+
+
+def without_waiting(shown: str) -> str:
+    """What was shown but for the line that says that the worker's answer is awaited, which a busy machine may show."""
+    return re.sub(r"txworker: waiting for the worker at \S+ …\r\x1b\[K", "", shown)
+
+
 @contextmanager
 def on_terminal(
     words: Sequence[str], env: Mapping[str, str] = os.environ, rows: int = 24, columns: int = 80
@@ -91,6 +104,7 @@ def on_terminal(
     """
     ours, theirs = os.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+    first_mode = _mode(ours)
     env = {name: value for name, value in env.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
     with subprocess.Popen(
         ["setsid", "--ctty", "--wait", *words],
@@ -100,7 +114,7 @@ def on_terminal(
         env={**env, "TERM": "xterm-256color"},
     ) as process:
         os.close(theirs)
-        terminal = Terminal(process, ours)
+        terminal = Terminal(process, ours, first_mode)
         try:
             yield terminal
         finally:
