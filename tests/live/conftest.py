@@ -12,7 +12,7 @@ import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.task import deferLater
 
-from tests.support.children import held
+from tests.support.children import held, opened_since
 from tests.support.command_line import Call
 from tests.support.daemon import Daemon, wait_until
 from tests.support.fork_server import ForkServer
@@ -75,7 +75,7 @@ def nothing_left() -> Iterator[None]:
     pytest_twisted.blockon(deferLater(real, 0))  # the reactor has its own descriptors by now
     before, children = held(), children_now()
     yield
-    assert held() == before
+    assert opened_since(before) == []
     assert children_now() - children == set()
 
 

@@ -235,7 +235,10 @@ def test_watch(daemon: Daemon) -> None:
     old = daemon.start("true", labels={"of": "watch"})
     daemon.end(old)
     running = daemon.start("sleep 1000", labels={"of": "watch"})
-    with watching(daemon, "--label", "of=watch") as all_of_them, watching(daemon, "--no-finished") as the_rest:
+    with (
+        watching(daemon, "--label", "of=watch") as all_of_them,
+        watching(daemon, "--label", "of=watch", "--no-finished") as the_rest,
+    ):
         assert [told(all_of_them) for _ in range(2)] == [(old, "succeeded"), (running, "running")]
         assert told(the_rest) == (running, "running")
         daemon.stub.StopJob(pb.StopJobReq(jobID=running))

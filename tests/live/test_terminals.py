@@ -17,7 +17,7 @@ import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.error import ProcessExitedAlready
 
-from tests.support.children import Heard, held, held_by_shim, launch, run, until
+from tests.support.children import Heard, held, held_by_shim, launch, opened_since, run, until
 from tests.support.daemon import LIMIT, Daemon, wait_until
 from tests.support.providers import Provider
 from txworker.client import AsyncClient, Client, JobNotRunning, NoTerminal, NotFed
@@ -119,12 +119,12 @@ async def test_descriptors(tmp_path: Path, shim: Provider) -> None:
         fds = [f"/proc/{pid}/fd/{fd}" for pid in pids for fd in os.listdir(f"/proc/{pid}/fd")]
         return [os.readlink(fd) for fd in fds if os.path.islink(fd) and "pt" in os.readlink(fd)]
 
-    before, pipes = await terminals(), (held(), await held_by_shim(shim))
+    before, ours, of_shim = await terminals(), held(), await held_by_shim(shim)
     await run(shim, tmp_path, a_job("true"))
     with pytest.raises(Exception, match="no such executable"):
         await run(shim, tmp_path, a_job("no-such-program"))
     assert await terminals() == before
-    assert (held(), await held_by_shim(shim)) == pipes
+    assert (opened_since(ours), await held_by_shim(shim)) == ([], of_shim)
 
 
 @pytest_twisted.ensureDeferred

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -90,6 +91,11 @@ def held(pid: int | str = "self") -> list[str]:
         with contextlib.suppress(FileNotFoundError):  # the descriptor of this very listing
             links.append(os.readlink(f"/proc/{pid}/fd/{fd}"))
     return sorted(link for link in links if link.startswith(("pipe:", "anon_inode:[pidfd]", "/memfd:")))
+
+
+def opened_since(before: list[str]) -> list[str]:
+    """What held() is now and was not then: what another test has left may be closed meanwhile, by the collector."""
+    return sorted((Counter(held()) - Counter(before)).elements())
 
 
 async def held_by_shim(provider: Provider) -> list[str]:
