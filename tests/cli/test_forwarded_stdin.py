@@ -53,7 +53,7 @@ class ForwardedStdinTests(SynchronousTestCase):
         over = threading.Event()
 
         def write_steadily() -> None:
-            for _ in range(20):
+            for _ in range(round(LIMIT / 0.05)):
                 os.write(write, b"line\n")
                 if over.wait(0.05):
                     break

@@ -68,7 +68,7 @@ class Promises:
 
     def test_slow_attempt(self: Any) -> None:
         """The patience of a call begins with it: an attempt that takes longer is the only one."""
-        self.made(patience=0.1, deadline=0.3)
+        self.made(patience=0.1, deadline=1.0)
         self.worker.on("QueryJob", Silence(), Silence())
         with self.assertRaises(Unreachable) as caught:
             self.client.ask("get", "1").result(LIMIT)

@@ -52,7 +52,7 @@ def test_watches_come_and_go(a_daemon: Callable[..., Daemon], seconds: float) ->
         client.start()
     time.sleep(seconds)
     with pytest.raises(grpc.RpcError) as caught:
-        worker.stub.QueryJob(worker_pb2.QueryJobReq(jobID="nobody"), timeout=5)
+        worker.stub.QueryJob(worker_pb2.QueryJobReq(jobID="nobody"), timeout=LIMIT)
     assert caught.value.code() is grpc.StatusCode.NOT_FOUND
     assert worker.stop(signal.SIGTERM) == 0
 

@@ -17,14 +17,20 @@ STDIN_BYTES = 4 * 1024 * 1024 - 300  # with the rest of the request just what gR
 
 
 def start_at_once(daemon: Daemon, count: int) -> int:
-    """How many of so many were taken; the others were refused for the reason that there are many."""
+    """
+    How many of so many were taken; the others were refused because there are many, or, on a busy machine, because so
+    many megabytes did not come in time.
+    """
     daemon.end(daemon.start("true"))
     request = pb.StartJobReq(command="wc", args=["-c"], stdin=bytes(STDIN_BYTES))
     calls = [daemon.stub.StartJob.future(request, timeout=4 * LIMIT) for _ in range(count)]
     refused = [call for call in calls if call.exception()]
     for call in refused:
-        assert call.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
-        assert "large starts" in call.details()
+        reasons = {
+            grpc.StatusCode.RESOURCE_EXHAUSTED: "large starts",
+            grpc.StatusCode.DEADLINE_EXCEEDED: "did not come",
+        }
+        assert reasons.get(call.code(), "another") in call.details(), call
     taken = [call.result().jobID for call in calls if call not in refused]
     for job_id in taken:
         assert daemon.raw(job_id) == b"%d\n" % STDIN_BYTES

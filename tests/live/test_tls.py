@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from tests.support.command_line import txworker
-from tests.support.daemon import Daemon
+from tests.support.daemon import LIMIT, Daemon
 from tests.support.pems import Authority
 from txworker.pb import worker_pb2 as pb
 from txworker.pb.worker_pb2_grpc import WorkerStub
@@ -28,7 +28,7 @@ def authority(tmp_path: Path) -> Authority:
 def ask(addr: str, credentials: grpc.ChannelCredentials | None) -> str:
     channel = grpc.insecure_channel(addr) if credentials is None else grpc.secure_channel(addr, credentials)
     with channel:
-        return WorkerStub(channel).StartJob(pb.StartJobReq(command="true"), timeout=5).jobID
+        return WorkerStub(channel).StartJob(pb.StartJobReq(command="true"), timeout=LIMIT).jobID
 
 
 def assert_refused(addr: str, credentials: grpc.ChannelCredentials | None) -> None:
