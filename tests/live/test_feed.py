@@ -129,8 +129,9 @@ def test_refused(daemon: Daemon) -> None:
 
 def test_not_read(daemon: Daemon) -> None:
     """A job that does not read makes the call wait, and nothing else; a client that leaves ends the waiting."""
-    job_id = daemon.start("sleep", "1000", feed=True)
+    job_id = daemon.bash("head -c 1; exec sleep 1000", feed=True)
     call = daemon.stub.FeedJob.future(blocks(job_id, bytes(5_000_000)), timeout=LIMIT)
+    wait_until(lambda: daemon.query(job_id).job.outputBytes == 1)  # the first block is there
     with pytest.raises(grpc.FutureTimeoutError):
         call.result(timeout=0.3)
     assert daemon.end(daemon.start("echo", "beside")).done

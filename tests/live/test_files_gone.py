@@ -128,9 +128,10 @@ def test_nothing_can_take_over(tmp_path: Path) -> None:
     program = f"from txworker.process import shim_socket; shim_socket.PROGRAM = {str(impatient)!r}"
     twistd = [sys.executable, "-c", f"{program}; from twisted.scripts.twistd import run; run()"]
     worker = Daemon(tmp_path, "[jobs]\nstop_grace_seconds = 0.5", twistd=twistd)
-    script = "trap 'echo TERM' TERM; while :; do sleep 0.1; done"
+    script = "trap 'echo TERM' TERM; echo up; while :; do sleep 0.1; done"
     ids = [worker.bash(script), worker.bash("sleep 1000 & exec sleep 1000"), worker.bash("exit 3")]
     worker.end(ids[2])
+    wait_until(lambda: worker.query(ids[0]).job.outputBytes)  # the trap is set
     shim, log = worker.shim(), tmp_path / "log of the shim"
     try:
         os.link(tmp_path / "state" / "shim.log", log)
@@ -170,9 +171,9 @@ def test_moved_away(a_daemon: ADaemon) -> None:
         state.rename(elsewhere)
         if make_new:
             state.mkdir()
-        sentence = refusal(worker)
-        assert sentence.startswith("UNAVAILABLE: this worker's store of jobs does not work: ")
-        assert f"{state} was {'replaced' if make_new else 'deleted or moved'}" in sentence
+        words = f"{state} was {'replaced' if make_new else 'deleted or moved'}"  # between the two it is gone
+        wait_until(lambda words=words: words in refusal(worker))  # type: ignore[misc]
+        assert refusal(worker).startswith("UNAVAILABLE: this worker's store of jobs does not work: ")
         assert not healthy(worker)
         assert [worker.query(done).errorText for _ in range(8)] == ["exit status 3"] * 8
         if make_new:

@@ -30,7 +30,7 @@ time.sleep(1000)
 
 STEADY = """
 import time
-for number in range(25):
+for number in range(60):
     print(number, flush=True)
     time.sleep(0.1)
 """
@@ -67,10 +67,12 @@ def test_output_deleted(daemon: Daemon) -> None:
 
 def test_output_replaced(daemon: Daemon) -> None:
     """A pipe in the place of a file holds up nobody."""
-    job_id = daemon.bash("read; sleep 0.5; echo lost")
+    go = daemon.place / "replaced"
+    job_id = daemon.bash(f"until [ -e {go} ]; do sleep 0.02; done; echo lost")
     file = daemon.output / f"{job_id}.out"
     file.unlink()
     os.mkfifo(file)
+    go.touch()
     wait_until(lambda: daemon.query(job_id).done)
     assert daemon.query(job_id).job.outputTruncated
     assert daemon.raw(daemon.bash("echo there")) == b"there\n"
@@ -104,10 +106,10 @@ def test_traced(a_daemon: ADaemon, tmp_path: Path, cgroups: str) -> None:
 def test_quiet_while_the_worker_stood_still(a_daemon: ADaemon) -> None:
     """A worker that was stopped for longer than a job may be quiet reads what came before it says so."""
     worker = a_daemon()
-    job_id = worker.start(sys.executable, "-c", STEADY, quietTimeout=Duration(seconds=1))
+    job_id = worker.start(sys.executable, "-c", STEADY, quietTimeout=Duration(seconds=3))
     wait_until(lambda: worker.query(job_id).job.outputBytes)
     worker.process.send_signal(signal.SIGSTOP)
-    time.sleep(1.3)  # this long, and no longer
+    time.sleep(3.3)  # this long, and no longer: the job prints on meanwhile, and afterwards
     worker.process.send_signal(signal.SIGCONT)
     assert worker.end(job_id).job.state == pb.JOB_STATE_SUCCEEDED
 

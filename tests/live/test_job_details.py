@@ -23,10 +23,10 @@ WITHOUT_CGROUPS = "[jobs]\nuse_cgroups = false\n"
 TREE = """
 setsid sleep 300 &
 (trap "" TERM; exec python3 -c 'import time; x = bytearray(64 << 20); print("big"); time.sleep(300)') &
-end=$((SECONDS + 1)); while ((SECONDS <= end)); do :; done
+until read -ra stat </proc/$$/stat && ((stat[13] + stat[14] >= 50)); do :; done
 echo burnt; wait
 """
-"""Three processes: a shell that burns a second or more, one in a session of its own, and one of 64 MiB."""
+"""Three processes: a shell that burns half a second of CPU, one in a session of its own, and one of 64 MiB."""
 
 
 @pytest.fixture(

@@ -14,8 +14,8 @@ from tests.support.daemon import Daemon, wait_until
 from tests.support.named_processes import alive, end
 from txworker.pb import worker_pb2 as pb
 
-LEFT = "for n in $(seq 1000); do echo line $n; sleep 0.01; done"
-"""Prints for ten seconds and more, what its descriptors lead to."""
+LEFT = "for n in $(seq 100000); do echo line $n; sleep 0.01; done"
+"""Prints for a quarter of an hour and more, unless it is ended, what its descriptors lead to."""
 
 
 def lines(daemon: Daemon, job_id: str, **more: Any) -> list[int]:
@@ -92,10 +92,13 @@ def test_kept_in_a_stop(a_daemon: Callable[..., Daemon]) -> None:
     daemon = a_daemon()
     names = {leftovers: f"stopped-{os.getpid()}-{leftovers}" for leftovers in ("keep", "end")}
     try:
+        job_ids = []
         for leftovers, name in names.items():
             left = f"""bash -c 'trap "" TERM; echo up; while :; do sleep 0.1; done' {name}"""
-            job_id = daemon.bash(f"trap 'exit 0' TERM; {left} & wait", leftovers=leftovers)
+            job_ids.append(daemon.bash(f"trap 'exit 0' TERM; {left} & wait", leftovers=leftovers))
+        for job_id in job_ids:
             wait_until(lambda job_id=job_id: daemon.raw(job_id, noFollow=True))  # type: ignore[misc]
+        for job_id in job_ids:
             daemon.stub.StopJob(pb.StopJobReq(jobID=job_id, grace=Duration(seconds=1)))
         daemon.stop(signal.SIGKILL)
         wait_until(lambda: not alive(names["end"]))

@@ -102,11 +102,12 @@ def mark() -> Iterator[str]:
 def test_everything_is_found(tmp_path: Path, mark: str, bystander: subprocess.Popen[bytes]) -> None:
     """Children, own sessions, daemons, an emptied environment below a living parent, and who ignores signals."""
     job = a_job(
-        "trap '' TERM HUP INT; sleep 300 & setsid sleep 300 & (setsid sleep 300 &); env -i sleep 300 & wait; wait",
+        "trap '' TERM HUP INT; sleep 300 & setsid sleep 300 & (setsid sleep 300 &); env -i sleep 300 & : >ready; "
+        "wait; wait",
         mark,
         tmp_path,
     )
-    wait_until(lambda: len(marked(mark)) == 4)
+    wait_until(lambda: (tmp_path / "ready").exists() and len(marked(mark)) == 4)
     assert ended(job) == 5
     assert marked(mark) == []
     assert ended(job) == 0

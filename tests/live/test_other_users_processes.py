@@ -89,7 +89,9 @@ def test_what_may_not_be_signalled(unprivileged: Daemon, open_place: Path) -> No
 def test_what_is_left_may_not_be_signalled(unprivileged: Daemon, open_place: Path) -> None:
     """What a job left and the worker cannot end is in the job's record: it is not counted as ended."""
     daemon = unprivileged
-    job_id = daemon.bash(f"setsid {open_place}/setpriv {' '.join(AS_ROOT)} >/dev/null 2>&1 & sleep 0.2; exit 3")
+    is_roots = r"grep -qP '^Uid:\t0\t0\t' /proc/$!/status"
+    leave = f"setsid {open_place}/setpriv {' '.join(AS_ROOT)} >/dev/null 2>&1 & until {is_roots}; do sleep 0.02; done"
+    job_id = daemon.bash(f"{leave}; exit 3")
     text = wait_until(lambda: daemon.query(job_id).errorText)
     assert "still runs as user root: this worker (user nobody) may not signal it" in text
     answer = daemon.end(job_id)

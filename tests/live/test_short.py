@@ -13,6 +13,7 @@ from signal import SIGKILL
 import grpc
 import pytest
 
+from tests.live.test_moved import became_it
 from tests.support.adversary import named
 from tests.support.daemon import TWISTD, Daemon, cannot_start, wait_until
 from txworker.pb import worker_pb2 as pb
@@ -116,7 +117,7 @@ def a_job_that_leaves(worker: Daemon, name: str, go: Path) -> str:
     os.mkfifo(go)
     stubborn = f"trap '' TERM; exec -a {name} sleep 300"
     job_id = worker.bash(f'(setsid bash -c "{stubborn}" >&- 2>&- &); exec bash -c "read <{go}"')
-    wait_until(lambda: len(named(name)) == 1)
+    wait_until(lambda: became_it(name))
     return job_id
 
 

@@ -128,7 +128,7 @@ def test_terminal(tmp_path: Path) -> None:
     pid = 0
     try:
         found = wait_until(lambda: log.exists() and re.search(r"Serving on (\S+:\d+)", log.read_text()))
-        pid = int((tmp_path / "pid").read_text())
+        pid = int(wait_until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text()))
         os.kill(pid, signal.SIGHUP)
         wait_until(lambda: "was read again" in log.read_text())
         with grpc.insecure_channel(found[1]) as channel:

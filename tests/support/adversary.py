@@ -158,7 +158,7 @@ class Witnesses:
         for pid, file in zip(self.pids(), self._files, strict=True):
             state = _state(pid)
             found += [f"{file.name}: {line}" for line in _lines(file)[1:]]
-            found += [] if state in ("S", "R") else [f"{file.name}: {state or 'gone'}"]
+            found += [] if state in ("S", "R", "D") else [f"{file.name}: {state or 'gone'}"]
         return found
 
 
