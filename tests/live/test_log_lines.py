@@ -114,7 +114,9 @@ def test_told_in_time(a_daemon: Callable[..., Daemon]) -> None:
     for _ in range(60):
         refusal(daemon.stub.StartJob, pb.StartJobReq())
         daemon.stub.StopJob(pb.StopJobReq(jobID=job_id))
-    wait_until(lambda: "… and 40 more like it" in daemon.log())
+    assert_told_of = re.compile(r"was refused: |… and (\d+) more like it")
+    wait_until(lambda: sum(int(count or 1) for count in assert_told_of.findall(daemon.log())) == 60)
+    assert "more like it" in daemon.log()
     assert len(re.findall(rf"Job {job_id} is being stopped", daemon.log())) == 1
 
 

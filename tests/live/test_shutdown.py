@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -57,14 +56,9 @@ def test_whatever_is_open(a_daemon: Callable[..., Daemon]) -> None:
     stubborn = [worker.bash("trap '' TERM; echo up; while :; do sleep 0.2; done") for _ in range(5)]
     jobs = stubborn + [worker.bash("echo up; exec sleep 1000") for _ in range(15)]
     pids = [worker.query(job_id).job.pid for job_id in jobs]
-    outputs: list[str] = []
-
-    def view(job_id: str) -> None:
-        outputs.append(worker.text(job_id))
-
-    viewers = [threading.Thread(target=view, args=(jobs[number % 20],)) for number in range(50)]
-    for viewer in viewers:
-        viewer.start()
+    requests = [pb.StreamJobReq(path=jobs[number % 20]) for number in range(50)]
+    streams = [worker.stub.StreamJob(request, timeout=2 * LIMIT) for request in requests]
+    assert [next(stream).output for stream in streams] == ["up\n"] * 50
     loud = worker.bash("head -c 50000000 /dev/zero; exec sleep 1000")
     channel = grpc.insecure_channel(worker.addr, [("grpc.use_local_subchannel_pool", 1)])
     next(iter(WorkerStub(channel).StreamJob(pb.StreamJobReq(jobID=loud, raw=True))))
@@ -73,9 +67,7 @@ def test_whatever_is_open(a_daemon: Callable[..., Daemon]) -> None:
     begun = time.monotonic()
     assert worker.stop() == 0
     assert time.monotonic() - begun < GRACE + 5
-    for viewer in viewers:
-        viewer.join(LIMIT)
-    assert outputs == ["up\n"] * 50
+    assert [list(stream) for stream in streams] == [[]] * 50
     assert [pid for pid in pids if runs(pid)] == []
     channel.close()
 
@@ -111,7 +103,7 @@ def test_scheduler_is_told(a_daemon: Callable[..., Daemon]) -> None:
 
 @pytest.mark.slow
 def test_scheduler_that_does_not_answer(a_daemon: Callable[..., Daemon]) -> None:
-    """A scheduler that hangs holds the end up for two seconds at most."""
+    """A scheduler that hangs holds the end up for two seconds at most, and not for as long as it hangs."""
     scheduler = SchedulerStandIn()
     scheduler.open_gate.clear()
     scheduler.start()
@@ -119,7 +111,7 @@ def test_scheduler_that_does_not_answer(a_daemon: Callable[..., Daemon]) -> None
     worker.end(worker.start("true"))
     begun = time.monotonic()
     assert worker.stop() == 0
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < LIMIT / 3
     scheduler.stop()
 
 

@@ -117,7 +117,8 @@ def test_ended_meanwhile(a_daemon: ADaemon, again: Again) -> None:
     worker.stop(signal.SIGKILL)
     (worker.place / "go").touch()
     wait_until(lambda: not any(map(runs, pids)))
-    ended_at = time.time()
+    next_at = time.time() + 1.0
+    wait_until(lambda: time.time() >= next_at)
     after = again(worker)
     jobs = [after.end(job_id).job for job_id in (code, killed, leaves)]
     assert [(job.state, job.exitCode, job.signal) for job in jobs] == [
@@ -126,9 +127,7 @@ def test_ended_meanwhile(a_daemon: ADaemon, again: Again) -> None:
         (pb.JOB_STATE_SUCCEEDED, 0, 0),
     ]
     assert jobs[0].userCPU.ToMilliseconds() > 10
-    assert all(
-        job.finishedAt.ToMicroseconds() / 1e6 <= ended_at + 0.4 for job in jobs
-    )  # a worker takes longer to start
+    assert all(job.finishedAt.ToMicroseconds() / 1e6 < next_at for job in jobs)
     assert jobs[2].leftoversEnded >= 1
     assert after.raw(code) == b"done\n"
 
@@ -182,7 +181,7 @@ def test_stop_under_way(a_daemon: ADaemon, again: Again) -> None:
     short, long = worker.bash(stubborn), worker.bash(stubborn)
     wait_until(lambda: worker.query(short).job.outputBytes and worker.query(long).job.outputBytes)
     worker.stub.StopJob(pb.StopJobReq(jobID=short, grace=Duration(nanos=500_000_000)), timeout=LIMIT)
-    worker.stub.StopJob(pb.StopJobReq(jobID=long, grace=Duration(seconds=4)), timeout=LIMIT)
+    worker.stub.StopJob(pb.StopJobReq(jobID=long, grace=Duration(seconds=8)), timeout=LIMIT)
     pids = [worker.query(job_id).job.pid for job_id in (short, long)]
     wait_until(lambda: b"term" in worker.raw(long, noFollow=True))
     worker.stop(signal.SIGKILL)
@@ -314,6 +313,7 @@ def test_no_descriptors(a_daemon: ADaemon, again: Again) -> None:
     job_ids: list[str] = []
     with pytest.raises(grpc.RpcError, match="no file descriptors left"):
         job_ids.extend(worker.start("cat", tty=True, feed=True) for _ in range(60))
+    assert job_ids
     worker.stop(signal.SIGKILL)
     worker = again(worker)
     for job_id in job_ids:

@@ -105,7 +105,7 @@ def test_streams(worker: Daemon) -> None:
     assert metrics(worker)['txworker_grpc_streams_open{method="StreamJob"}'] == 1
     call.cancel()
     wait_until(lambda: metrics(worker)['txworker_grpc_streams_open{method="StreamJob"}'] == 0)
-    wait_until(lambda: metrics(worker)['txworker_grpc_calls_total{code="CANCELLED",method="StreamJob"}'] == 1)
+    wait_until(lambda: metrics(worker).get('txworker_grpc_calls_total{code="CANCELLED",method="StreamJob"}') == 1)
     worker.stub.StopJob(pb.StopJobReq(jobID=job_id), timeout=LIMIT)
 
 
