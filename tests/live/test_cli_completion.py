@@ -127,12 +127,10 @@ def test_unreachable(environ: dict[str, str]) -> None:
     """Where a worker accepts the connection and never answers, the user waits a moment, and nothing is said."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         addr = f"127.0.0.1:{silent.getsockname()[1]}"
-        words = ["completion", "bash", "--words=jobs", f"--line=txworker --addr {addr} stop "]
-        begun = time.monotonic()
+        line = f"txworker --addr {addr} --patience 100 --deadline 100 stop "  # which other commands would wait for
+        words = ["completion", "bash", "--words=jobs", f"--line={line}"]
         done = subprocess.run([*PROGRAM, *words], env=environ, capture_output=True, timeout=LIMIT, check=False)
-        took = time.monotonic() - begun
     assert (done.returncode, done.stdout.strip(), done.stderr) == (0, b"", b"")
-    assert took < 9  # a second on a machine that has nothing else to do; other commands wait for ten
 
 
 class Terminal:
@@ -179,8 +177,16 @@ def zsh(environ: dict[str, str]) -> Iterator[Terminal]:
 def test_zsh(zsh: Terminal, daemon: Daemon) -> None:
     """zsh completes commands, and of several jobs each, from the worker that the line names."""
     first, second = daemon.start("true"), daemon.start("true")
-    zsh.type(f"\x15txworker --addr {daemon.addr} inspe\t{first[:8]}\t{second[:8]}\t\x01print -r -- \r")
-    zsh.until(f"\r\ntxworker --addr {daemon.addr} inspect {first} {second}")
+
+    def completed() -> bool:
+        """The worker may not answer in time on a busy machine, which completes nothing."""
+        zsh.printed = b""
+        zsh.type(f"\x15txworker --addr {daemon.addr} inspe\t{first[:8]}\t{second[:8]}\t\x01print -r -- ")
+        zsh.type("\x05; print com''plete\r")
+        zsh.until("complete\r\n")
+        return f"\r\ntxworker --addr {daemon.addr} inspect {first} {second}\r\n".encode() in zsh.printed
+
+    wait_until(completed)
 
 
 def test_nothing_is_expanded(completed: Completed, environ: dict[str, str], tmp_path: Path) -> None:

@@ -146,10 +146,10 @@ def numbered(number: int, program: str = NUMBERED) -> list[str]:
 
 def _cut(addr: str, jobs: int, program: str = NUMBERED) -> None:
     def followed(number: int) -> tuple[int, str]:
-        with at(addr, "run", *numbered(number, program)) as run:
+        with at(addr, "--patience", str(LIMIT), "run", *numbered(number, program)) as run:
             status, out, err = ended(run)
         for line in err.splitlines():
-            assert LOST.fullmatch(line) or "answers again" in line or f"exit status {number}" in line, line
+            assert any(words in line for words in ("connection lost", "answers again", f"exit status {number}")), line
         return status, out
 
     with ThreadPoolExecutor(8) as threads:
@@ -197,7 +197,7 @@ def test_taken_over(a_daemon: ADaemon, again: Again) -> None:
         (job,) = worker.stub.ListJobs(pb.ListJobsReq(), timeout=LIMIT).jobs
         with (
             at(proxy.addr, "stream", job.jobID) as stream,
-            at(proxy.addr, "wait", job.jobID) as waiting,
+            at(proxy.addr, "--patience", str(LIMIT), "wait", job.jobID) as waiting,  # perhaps not connected yet
             at(proxy.addr, "watch", job.jobID) as watch,
         ):
             assert (first_line(stream), "running" in first_line(watch)) == ("up\n", True)
@@ -266,7 +266,7 @@ def test_interrupted_while_nobody_answers(a_daemon: ADaemon) -> None:
             while not wait([line], 0.1).done:  # two signals at once are one
                 run.send_signal(signal.SIGINT)
         assert line.result() == f"txworker: interrupted 3 times: job {job.jobID} is left to itself\n"
-        assert ended(run)[0] == 130
+        assert ended(run)[0] in (130, -signal.SIGINT)  # one more may have come at the end; a shell calls both 130
     os.kill(job.pid, signal.SIGKILL)
 
 
@@ -289,7 +289,7 @@ def test_start_waits_for_the_next_worker(a_daemon: ADaemon, again: Again) -> Non
     worker = a_daemon('[jobs]\nat_stop = "leave"')
     with cutting_proxy(worker.addr, HARDLY_EVER) as proxy:
         worker.stop()
-        with at(proxy.addr, "--patience", "20", "start", "true") as start:
+        with at(proxy.addr, "--patience", str(LIMIT), "start", "true") as start:
             proxy.upstream = again(worker).addr
             status, out, _ = ended(start)
     assert (status, len(out.split())) == (0, 1)
