@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import re
 import shlex
 import shutil
@@ -111,14 +112,21 @@ trap 'env -0 >{shlex.quote(str(self._kept))}' EXIT
 
 
 def free_addresses() -> dict[str, str]:
-    """Addresses on loopback for the names that are addresses."""
-    with contextlib.ExitStack() as stack:
-        found = {}
-        for name in ("TXWORKER_ADDR", "WEB_ADDR", "PAGE_ADDR"):
-            taken = stack.enter_context(socket.socket())
-            taken.bind(("127.0.0.1", 0))
-            found[name] = f"127.0.0.1:{taken.getsockname()[1]}"
-        return found
+    """
+    Addresses on loopback for the names that are addresses: with ports that the kernel gives to nobody who asks for any.
+    """
+    first_of_any = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    names = ("TXWORKER_ADDR", "WEB_ADDR", "PAGE_ADDR")
+    ports = filter(is_free, random.sample(range(first_of_any // 2, first_of_any), 100))
+    return {name: f"127.0.0.1:{port}" for name, port in zip(names, ports, strict=False)}
+
+
+def is_free(port: int) -> bool:
+    """Nobody listens there."""
+    with socket.socket() as taken, contextlib.suppress(OSError):
+        taken.bind(("127.0.0.1", port))
+        return True
+    return False
 
 
 def end_all(data: str) -> None:
