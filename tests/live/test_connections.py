@@ -63,7 +63,7 @@ def test_idle_ones_cost_jobs_nothing(narrow: Daemon, kind: str) -> None:
 def test_a_place_for_others_comes_soon(narrow: Daemon) -> None:
     """Connections on which nothing is said are closed, and others find a place while their clients are still there."""
     with silent(narrow.addr, 400):
-        wait_until(lambda: answered(narrow.addr), 10.0)
+        wait_until(lambda: answered(narrow.addr))
 
 
 def test_viewers_leave_descriptors(narrow: Daemon) -> None:
