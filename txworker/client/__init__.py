@@ -13,7 +13,7 @@ A client library: start jobs on a worker, follow their output across lost connec
 the same methods. docs/client.md shows each of them, and what happens when connections are lost.
 """
 
-from txworker.client.aio import AsyncClient
+from txworker.client.aio import AsyncClient, AsyncJob
 from txworker.client.connection import TLS
 from txworker.client.errors import (
     AmbiguousJob,
@@ -43,9 +43,8 @@ from txworker.client.errors import (
     WorkerError,
     WorkerStopping,
 )
-from txworker.client.handles import AsyncJob, Job
 from txworker.client.starts import StartDetails
-from txworker.client.sync import Client
+from txworker.client.sync import Client, Job
 from txworker.client.values import JobRecord, JobResult, JobState, Limits, LiveUsage, Usage
 
 __all__ = [

@@ -1,10 +1,10 @@
-"""The client for asyncio: the same methods as sync.Client, to be awaited. One event loop; no threads."""
+"""The client for asyncio: the same methods as sync.Client, to be awaited. And its jobs. One event loop; no threads."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, aclosing
 from datetime import datetime
 from functools import partial
@@ -13,15 +13,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import grpc
 import grpc.aio
 
-from txworker.client.connection import DEFAULT_ADDR, OPTIONS, TLS, target
-from txworker.client.errors import Closed, JobNotRunning, NoSuchJob, WorkerError, error_of, passes
+from txworker.client.async_calls import AsyncCalls
+from txworker.client.connection import DEFAULT_ADDR, TLS
+from txworker.client.errors import JobNotRunning, NoSuchJob
 from txworker.client.feeding import Patience, Source, Unacknowledged, async_pieces
-from txworker.client.handles import AsyncJob
 from txworker.client.leases import RenewalTask
-from txworker.client.outage import NO_LIMIT, Outage, TimeLimit, done_now, waiting_times
-from txworker.client.reading import Changes, Reading
+from txworker.client.outage import TimeLimit, done_now
+from txworker.client.reading import Changes, Reading, decoder
 from txworker.client.requests import (
-    PROBE,
     id_of,
     ids_of,
     list_request,
@@ -35,7 +34,6 @@ from txworker.client.starts import StartDetails, start_request
 from txworker.client.telling import tell_log
 from txworker.client.values import JobRecord, JobResult, JobState, LiveUsage, record_of, usages_of
 from txworker.pb import worker_pb2 as pb
-from txworker.pb.worker_pb2_grpc import WorkerStub
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack  # typing has it from Python 3.11 on; type checkers bring it
@@ -62,14 +60,8 @@ class AsyncClient:
         tell: Callable[[str], None] = tell_log,
     ) -> None:
         self.addr = addr
-        self._patience, self._first_patience, self._deadline = waiting_times(patience, first_patience, deadline)
-        self._tell = tell
-        self._closed = asyncio.Event()
-        if tls is None:
-            self._channel = grpc.aio.insecure_channel(target(addr), OPTIONS)
-        else:
-            self._channel = grpc.aio.secure_channel(target(addr), tls.credentials(), OPTIONS)
-        self._stub: Any = WorkerStub(self._channel)  # the async one: its calls are awaited
+        self._calls = AsyncCalls(addr, tls, patience, first_patience, deadline, tell)
+        self._stub = self._calls.stub
         self._leases = RenewalTask(self._renew_once, tell)
 
     async def __aenter__(self) -> AsyncClient:
@@ -80,14 +72,13 @@ class AsyncClient:
 
     async def close(self) -> None:
         """End all calls and close the connection. Jobs run on. May be called again."""
-        self._closed.set()
         self._leases.close()
-        await self._channel.close()
+        await self._calls.close()
 
     async def start(self, command: str, path: str = "", **details: Unpack[StartDetails]) -> AsyncJob:
         """As `Client.start`."""
         request = start_request(command, path, details)
-        answer = await self._ask("starting a job", self._stub.StartJob, request)
+        answer = await self._calls.ask("starting a job", self._stub.StartJob, request)
         return AsyncJob(self, answer.jobID, details.get("lease"))
 
     async def run(self, command: str, path: str = "", **details: Unpack[StartDetails]) -> tuple[JobResult, bytes]:
@@ -100,13 +91,13 @@ class AsyncClient:
         """As `Client.get`."""
         what = f"job {job_id}"
         try:
-            return record_of((await self._ask(what, self._stub.QueryJob, query_request(job_id))).job)
+            return record_of((await self._calls.ask(what, self._stub.QueryJob, query_request(job_id))).job)
         except NoSuchJob as missing:
             request = prefix_request(job_id, missing)
-            whole = only_job(job_id, await self._ask(what, self._stub.ListJobs, request))
+            whole = only_job(job_id, await self._calls.ask(what, self._stub.ListJobs, request))
             if not whole:
                 raise
-        return record_of((await self._ask(what, self._stub.QueryJob, query_request(whole))).job)
+        return record_of((await self._calls.ask(what, self._stub.QueryJob, query_request(whole))).job)
 
     def job(self, job_id: str, lease: float | None = None) -> AsyncJob:
         """As `Client.job`."""
@@ -125,7 +116,7 @@ class AsyncClient:
         request = list_request(states, labels, limit, since, until)
         left = limit
         while True:
-            answer = await self._ask("listing jobs", self._stub.ListJobs, request)
+            answer = await self._calls.ask("listing jobs", self._stub.ListJobs, request)
             for job in answer.jobs:
                 yield record_of(job)
             left -= len(answer.jobs)
@@ -134,17 +125,17 @@ class AsyncClient:
 
     async def stop(self, job_id: str, grace: float | None = None, wait: bool = False) -> JobRecord:
         """As `Client.stop`."""
-        await self._ask(f"stopping job {job_id}", self._stub.StopJob, stop_request(job_id, grace))
+        await self._calls.ask(f"stopping job {job_id}", self._stub.StopJob, stop_request(job_id, grace))
         return await self.wait(job_id) if wait else await self.get(job_id)
 
     async def signal(self, job_id: str, number: int) -> None:
         """As `Client.signal`."""
-        self._outage("")  # Closed
+        self._calls.outage("")  # Closed
         try:
             once = partial(self._stub.SignalJob, wait_for_ready=True)
-            await self._open(once, pb.SignalJobReq(jobID=id_of(job_id), signal=number), self._deadline)
+            await self._calls.open(once, pb.SignalJobReq(jobID=id_of(job_id), signal=number), self._calls.deadline)
         except (grpc.aio.AioRpcError, asyncio.CancelledError) as error:
-            raise self._error(error) from error
+            raise self._calls.error(error) from error
 
     async def feed(self, job_id: str, source: Source | AsyncIterable[bytes], *, end: bool = True) -> int:
         """
@@ -176,37 +167,37 @@ class AsyncClient:
     async def _feed_all(
         self, feeding: Unacknowledged, changed: asyncio.Condition, reading: asyncio.Future[None]
     ) -> None:
-        outage, patience = self._outage(f"feeding job {feeding.job_id}"), Patience(self._patience)
+        outage, patience = self._calls.outage(f"feeding job {feeding.job_id}"), Patience(self._calls.patience)
         known = False
         while True:
             try:
                 if not known:
                     question = iter([pb.FeedJobReq(jobID=feeding.job_id)])
-                    feeding.resume((await self._open(self._stub.FeedJob, question, self._deadline)).total)
-                    self._over(outage)
+                    feeding.resume((await self._calls.open(self._stub.FeedJob, question, self._calls.deadline)).total)
+                    self._calls.over(outage)
                     async with changed:
                         changed.notify_all()
                 known = False
                 total = await self._feed_once(feeding, changed, reading)
                 known = True
-                self._over(outage)
+                self._calls.over(outage)
                 more = feeding.answered(total)
                 async with changed:
                     changed.notify_all()
                 if not more:
                     return
             except (grpc.aio.AioRpcError, asyncio.CancelledError) as error:  # noqa: PERF203  # each turn is an attempt
-                failure = patience.failure(self._error(error), feeding.begun, time.monotonic())
+                failure = patience.failure(self._calls.error(error), feeding.begun, time.monotonic())
                 if feeding.begun and isinstance(failure, JobNotRunning):
                     return
-                await self._reach(outage, failure, f"at byte {feeding.taken}")
+                await self._calls.reach(outage, failure, f"at byte {feeding.taken}")
 
     async def _feed_once(
         self, feeding: Unacknowledged, changed: asyncio.Condition, reading: asyncio.Future[None]
     ) -> int:
         """Make one call; returns how much the worker has taken in all. Raises what the source raises."""
         ended = asyncio.Event()
-        call = self._open(self._stub.FeedJob, _messages(feeding, changed, reading, ended))
+        call = self._calls.open(self._stub.FeedJob, _messages(feeding, changed, reading, ended))
         try:
             total: int = (await call).total
         finally:
@@ -221,12 +212,12 @@ class AsyncClient:
     async def resize(self, job_id: str, rows: int, columns: int) -> None:
         """As `Client.resize`."""
         request = pb.ResizeJobReq(jobID=id_of(job_id), rows=rows, columns=columns)
-        await self._ask(f"resizing the terminal of job {job_id}", self._stub.ResizeJob, request)
+        await self._calls.ask(f"resizing the terminal of job {job_id}", self._stub.ResizeJob, request)
 
     async def renew(self, job_ids: Iterable[str]) -> list[str]:
         """As `Client.renew`."""
         request = pb.RenewLeasesReq(jobIDs=ids_of(job_ids))
-        return list((await self._ask("renewing leases", self._stub.RenewLeases, request)).gone)
+        return list((await self._calls.ask("renewing leases", self._stub.RenewLeases, request)).gone)
 
     def renewing(self, job_id: str, lease: float | None) -> AbstractContextManager[None]:
         """As `Client.renewing`, in a task; used with `with`, because it awaits nothing."""
@@ -234,23 +225,25 @@ class AsyncClient:
 
     async def usage(self, job_ids: Iterable[str] = ()) -> dict[str, LiveUsage]:
         """As `Client.usage`."""
-        return usages_of(await self._ask("usage of jobs", self._stub.JobUsage, pb.JobUsageReq(jobIDs=ids_of(job_ids))))
+        return usages_of(
+            await self._calls.ask("usage of jobs", self._stub.JobUsage, pb.JobUsageReq(jobIDs=ids_of(job_ids)))
+        )
 
     async def follow(
         self, job_id: str, offset: int = 0, *, stderr: bool = False, tail: int | None = None, live: bool = True
     ) -> AsyncGenerator[bytes, None]:
         """As `Client.follow`."""
         reading = Reading(job_id, offset, stderr, tail, live)
-        outage = self._outage(f"following job {job_id}")
+        outage = self._calls.outage(f"following job {job_id}")
         while True:
-            call = self._open(self._stub.StreamJob, reading.request())
+            call = self._calls.open(self._stub.StreamJob, reading.request())
             try:
                 async for message in call:
-                    self._over(outage)
+                    self._calls.over(outage)
                     yield reading.take(message)
                 return
             except (grpc.aio.AioRpcError, asyncio.CancelledError) as error:
-                await self._reach(outage, self._error(error), f"at byte {reading.position}")
+                await self._calls.reach(outage, self._calls.error(error), f"at byte {reading.position}")
             finally:
                 call.cancel()
 
@@ -269,93 +262,89 @@ class AsyncClient:
     ) -> AsyncGenerator[JobRecord, None]:
         """As `Client.watch`."""
         changes = Changes(ids_of(job_ids), dict(labels or {}))
-        outage = self._outage("watching jobs")
+        outage = self._calls.outage("watching jobs")
         limit = TimeLimit(timeout, time.monotonic)
         while True:
-            call = self._open(self._stub.WatchJobs, changes.request(), limit.left())
+            call = self._calls.open(self._stub.WatchJobs, changes.request(), limit.left())
             try:
                 async for event in call:
-                    self._over(outage)
+                    self._calls.over(outage)
                     record = changes.take(event)
                     if record is not None:
                         yield record
                 return
             except (grpc.aio.AioRpcError, asyncio.CancelledError) as error:
-                failure = self._error(error)
+                failure = self._calls.error(error)
                 limit.check(failure)
-                await self._reach(outage, failure, "", limit)
+                await self._calls.reach(outage, failure, "", limit)
             finally:
                 call.cancel()
 
     async def _renew_once(self, job_ids: list[str]) -> Iterable[str]:
         request = pb.RenewLeasesReq(jobIDs=job_ids)
         try:
-            answer: pb.RenewLeasesRes = await self._open(self._stub.RenewLeases, request, self._deadline)
+            answer: pb.RenewLeasesRes = await self._calls.open(self._stub.RenewLeases, request, self._calls.deadline)
         except (grpc.aio.AioRpcError, asyncio.CancelledError) as error:
-            raise self._error(error) from error
+            raise self._calls.error(error) from error
         return answer.gone
 
-    async def _ask(self, what: str, method: Callable[..., Awaitable[T]], request: Any) -> T:
-        outage = self._outage(what)
-        outage.begin()
-        while True:
-            try:
-                answer = await self._open(method, request, self._deadline)
-            except (grpc.aio.AioRpcError, asyncio.CancelledError) as error:  # noqa: PERF203  # each turn is an attempt
-                await self._pause(outage.failed(self._error(error)))
-            else:
-                self._over(outage)
-                return answer
 
-    async def _reach(self, outage: Outage, failure: WorkerError, resuming: str, limit: TimeLimit = NO_LIMIT) -> None:
-        """A stream failed: wait until the worker answers, as Client does."""
-        while True:
-            await self._pause(limit.at_most(outage.failed(failure, resuming)))
-            try:
-                await self._open(self._stub.ListJobs, PROBE, limit.at_most(self._deadline))
-            except (grpc.aio.AioRpcError, asyncio.CancelledError) as error:
-                failure = self._error(error)
-                if passes(failure):
-                    continue
-            self._first_patience = None
-            outage.answered()
-            return
+class AsyncJob:
+    """One job of a client's worker; `lease` is as in `Job`."""
 
-    def _open(self, method: Callable[..., T], request: Any, timeout: float | None = None) -> T:
-        if self._closed.is_set():
-            raise Closed
-        return method(request, timeout=timeout)
+    def __init__(self, client: AsyncClient, job_id: str, lease: float | None = None) -> None:
+        self.id = job_id
+        self.lease = lease
+        self._client = client
 
-    def _outage(self, what: str) -> Outage:
-        if self._closed.is_set():
-            raise Closed
-        return Outage(what, self._patience, self._tell, time.monotonic, first_patience=self._first_patience)
+    def __repr__(self) -> str:
+        return f"<job {self.id} of {self._client.addr}>"
 
-    def _over(self, outage: Outage) -> None:
-        """The worker has answered."""
-        self._first_patience = None
-        outage.over()
+    async def record(self) -> JobRecord:
+        """The record of the job now."""
+        return await self._client.get(self.id)
 
-    def _error(self, error: BaseException) -> WorkerError:
-        """
-        The error of a call that failed. A closed channel cancels its calls, which looks as if their task was cancelled.
+    async def follow(
+        self, offset: int = 0, *, stderr: bool = False, tail: int | None = None, live: bool = True
+    ) -> AsyncGenerator[bytes, None]:
+        """As `Job.follow`."""
+        with self._client.renewing(self.id, self.lease):
+            async with aclosing(self._client.follow(self.id, offset, stderr=stderr, tail=tail, live=live)) as chunks:
+                async for data in chunks:
+                    yield data
 
-        Raises:
-            asyncio.CancelledError: the task was cancelled.
-            Closed: the client was closed.
-        """
-        if self._closed.is_set():
-            raise Closed
-        if not isinstance(error, grpc.aio.AioRpcError):
-            raise error
-        return error_of(error)
+    async def text(
+        self, offset: int = 0, *, stderr: bool = False, tail: int | None = None, live: bool = True
+    ) -> AsyncGenerator[str, None]:
+        """As `Job.text`."""
+        decode = decoder().decode
+        async with aclosing(self.follow(offset, stderr=stderr, tail=tail, live=live)) as chunks:
+            async for data in chunks:
+                if piece := decode(data):
+                    yield piece
+        if rest := decode(b"", final=True):
+            yield rest
 
-    async def _pause(self, seconds: float) -> None:
-        try:
-            await asyncio.wait_for(self._closed.wait(), seconds)
-        except (TimeoutError, asyncio.TimeoutError):  # one class from Python 3.11 on
-            return
-        raise Closed
+    async def wait(self, timeout: float | None = None) -> JobResult:
+        """As `Job.wait`."""
+        with self._client.renewing(self.id, self.lease):
+            return await self._client.wait(self.id, timeout)
+
+    async def stop(self, grace: float | None = None, wait: bool = False) -> JobRecord:
+        """As `Client.stop`."""
+        return await self._client.stop(self.id, grace, wait)
+
+    async def signal(self, number: int) -> None:
+        """As `Client.signal`."""
+        await self._client.signal(self.id, number)
+
+    async def feed(self, source: Source | AsyncIterable[bytes], *, end: bool = True) -> int:
+        """As `AsyncClient.feed`."""
+        return await self._client.feed(self.id, source, end=end)
+
+    async def resize(self, rows: int, columns: int) -> None:
+        """As `Client.resize`."""
+        await self._client.resize(self.id, rows, columns)
 
 
 async def _messages(

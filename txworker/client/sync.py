@@ -1,4 +1,4 @@
-"""The client for programs with threads, or with none: every method blocks until it is answered."""
+"""The client for programs with threads, or with none: every method blocks until it is answered. And its jobs."""
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ from txworker.client.connection import DEFAULT_ADDR, TLS
 from txworker.client.errors import NoSuchJob
 from txworker.client.feed_thread import FeedCalls, FeedThread
 from txworker.client.feeding import Source, Unacknowledged
-from txworker.client.handles import Job
 from txworker.client.leases import RenewalThread
 from txworker.client.outage import TimeLimit, done_now
-from txworker.client.reading import Changes, Reading
+from txworker.client.reading import Changes, Reading, decoder
 from txworker.client.requests import (
     id_of,
     ids_of,
@@ -291,3 +290,62 @@ class Client:
     def _renew_once(self, job_ids: list[str]) -> Iterable[str]:
         answer: pb.RenewLeasesRes = self._calls.ask_once(self._stub.RenewLeases, pb.RenewLeasesReq(jobIDs=job_ids))
         return answer.gone
+
+
+class Job:
+    """
+    One job of a client's worker, by its `id`. Any thread.
+
+    lease: the seconds that it was started with; follow(), text() and wait() renew it. None: it has none, or none is
+    renewed.
+    """
+
+    def __init__(self, client: Client, job_id: str, lease: float | None = None) -> None:
+        self.id = job_id
+        self.lease = lease
+        self._client = client
+
+    def __repr__(self) -> str:
+        return f"<job {self.id} of {self._client.addr}>"
+
+    def record(self) -> JobRecord:
+        """The record of the job now."""
+        return self._client.get(self.id)
+
+    def follow(
+        self, offset: int = 0, *, stderr: bool = False, tail: int | None = None, live: bool = True
+    ) -> Generator[bytes, None, None]:
+        """As `Client.follow`; the lease is renewed from the first byte that is asked for until the generator ends."""
+        with self._client.renewing(self.id, self.lease):
+            yield from self._client.follow(self.id, offset, stderr=stderr, tail=tail, live=live)
+
+    def text(
+        self, offset: int = 0, *, stderr: bool = False, tail: int | None = None, live: bool = True
+    ) -> Generator[str, None, None]:
+        """As `Job.follow`, decoded as UTF-8, in pieces of any length; invalid UTF-8 becomes U+FFFD."""
+        decode = decoder().decode
+        with closing(self.follow(offset, stderr=stderr, tail=tail, live=live)) as chunks:
+            yield from filter(None, map(decode, chunks))
+        if rest := decode(b"", final=True):
+            yield rest
+
+    def wait(self, timeout: float | None = None) -> JobResult:
+        """As `Client.wait`; the lease is renewed meanwhile."""
+        with self._client.renewing(self.id, self.lease):
+            return self._client.wait(self.id, timeout)
+
+    def stop(self, grace: float | None = None, wait: bool = False) -> JobRecord:
+        """As `Client.stop`."""
+        return self._client.stop(self.id, grace, wait)
+
+    def signal(self, number: int) -> None:
+        """As `Client.signal`."""
+        self._client.signal(self.id, number)
+
+    def feed(self, source: Source, *, end: bool = True) -> int:
+        """As `Client.feed`."""
+        return self._client.feed(self.id, source, end=end)
+
+    def resize(self, rows: int, columns: int) -> None:
+        """As `Client.resize`."""
+        self._client.resize(self.id, rows, columns)
