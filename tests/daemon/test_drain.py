@@ -36,12 +36,14 @@ class Draining:
         self.fixture: WorkerFixture = worker_fixture()
         self.events: list[str] = []
         self.registration = FakeRegistration(self.events)
+        self.stopping = False
         self.drain = Drain(
             self.clock,
             self.fixture.worker,
             lambda: self.events.append("announced"),
             [self.registration],
             lambda: self.events.append("stopped"),
+            lambda: self.stopping,
         )
 
 
@@ -69,6 +71,19 @@ class DrainTests(SynchronousTestCase):
         it.fixture.launcher.running[job.id].exit()
         self.assertEqual(0, self.successResultOf(it.drain.begin()))
         self.assertEqual(["announced", "deregisters", "stopped"], it.events)
+
+    def test_while_the_worker_stops(self) -> None:
+        """A worker that ends or leaves its jobs already says so, and promises no drain; without jobs it needs not."""
+        it = Draining()
+        job = self.successResultOf(it.fixture.worker.submit(TRUE))
+        it.stopping = True
+        refused = self.failureResultOf(it.drain.begin(), WorkerStopping)
+        self.assertEqual(
+            "this worker is stopping already and does not wait for its unfinished jobs (1)", refused.getErrorMessage()
+        )
+        self.assertEqual(([], False), (it.events, it.drain.begun))
+        it.fixture.launcher.running[job.id].exit()
+        self.assertEqual(0, self.successResultOf(it.drain.begin()))
 
     def test_deregistration_fails(self) -> None:
         """An error while deregistering is logged, and the worker stops all the same."""
@@ -110,6 +125,6 @@ class DrainTests(SynchronousTestCase):
         def stop() -> None:
             raise ReactorNotRunning
 
-        it.drain = Drain(it.clock, it.fixture.worker, lambda: None, [it.registration], stop)
+        it.drain = Drain(it.clock, it.fixture.worker, lambda: None, [it.registration], stop, lambda: True)
         self.assertEqual(0, self.successResultOf(it.drain.begin()))
         self.assertEqual([], self.flushLoggedErrors())

@@ -92,7 +92,8 @@ def make_doors(
     def announce_draining() -> None:
         readiness.begin(DRAINING, "the worker is being drained and takes no new jobs")
 
-    drain = Drain(reactor, worker, announce_draining, [scheduler] if scheduler else [], reactor.stop)
+    registrations = [scheduler] if scheduler else []
+    drain = Drain(reactor, worker, announce_draining, registrations, reactor.stop, lambda: handover.stopping)
     return Doors(server, certificate, scheduler, drain, (request_lines, scheduler_lines))
 
 

@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, gatherResults, maybeDeferred, succeed
+from twisted.internet.defer import Deferred, fail, gatherResults, maybeDeferred, succeed
 from twisted.internet.error import ReactorNotRunning
 
 from txworker.base.logs import Logger
 from txworker.base.reactor import Clock
+from txworker.jobs.errors import WorkerStopping
 from txworker.worker.worker import Worker
 
 VIEWERS_SECONDS = 30.0
@@ -24,8 +25,8 @@ _LOOK_SECONDS = 0.1
 
 class Drain:
     """
-    announce() makes health say NOT_SERVING; registrations are stopped, which deregisters; stop() stops the worker.
-    Reactor thread.
+    announce() makes health say NOT_SERVING; registrations are stopped, which deregisters; stop() stops the worker;
+    stopping(): whether it is being stopped. Reactor thread.
     """
 
     _log = Logger()
@@ -37,17 +38,30 @@ class Drain:
         announce: Callable[[], None],
         registrations: Sequence[Service],
         stop: Callable[[], None],
+        stopping: Callable[[], bool],
     ) -> None:
         self._clock = clock
         self._worker = worker
         self._announce = announce
         self._registrations = registrations
         self._stop = stop
+        self._stopping = stopping
         self.begun = False
 
     def begin(self) -> Deferred[int]:
-        """Begin to drain. Fires at once with the number of unfinished jobs. A repeated call is harmless."""
+        """
+        Begin to drain. Fires at once with the number of unfinished jobs. A repeated call is harmless.
+
+        Raises (through the Deferred):
+            WorkerStopping: the worker stops already, and does not wait for these jobs.
+        """
         running = len(self._worker.running_ids())
+        if running and self._stopping():
+            error = WorkerStopping(
+                f"this worker is stopping already and does not wait for its unfinished jobs ({running})"
+            )
+            self._log.error("No drain: {error}.", error=error)
+            return fail(error)
         if self.begun:
             self._log.info("Already draining; jobs still to end: {running}.", running=running)
         else:

@@ -33,6 +33,11 @@ class Handover:
         """Whether jobs that run when the worker stops are left to the next one."""
         return self.wanted and self._can_leave
 
+    @property
+    def stopping(self) -> bool:
+        """The worker stops."""
+        return self._settled
+
     def configure(self, wanted: bool) -> None:
         """From now on a stop leaves the jobs, or ends them. One that has begun is not changed."""
         if not self._settled:

@@ -204,8 +204,8 @@ class WorkerStopping(TxWorkerError):
 
     reason = "WORKER_STOPPING"
 
-    def __init__(self) -> None:
-        super().__init__("this worker is stopping and takes no new jobs")
+    def __init__(self, text: str = "this worker is stopping and takes no new jobs") -> None:
+        super().__init__(text)
 
 
 class StoreBroken(TxWorkerError):
