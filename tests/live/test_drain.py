@@ -123,7 +123,7 @@ def test_stopped_meanwhile(a_daemon: Callable[..., Daemon]) -> None:
 
 @pytest.mark.slow
 def test_again_and_again(a_daemon: Callable[..., Daemon]) -> None:
-    """Further signals and further calls change nothing, also while the worker is being stopped already."""
+    """Further signals and calls change nothing. While the worker is being stopped already, it says so instead."""
     worker = a_daemon(f"[jobs]\nstop_grace_seconds = {GRACE}")
     worker.bash(UNTIL_GO)
     control = f"unix:{worker.place / 'state' / 'control.sock'}"
@@ -141,7 +141,9 @@ def test_again_and_again(a_daemon: Callable[..., Daemon]) -> None:
     worker.process.terminate()
     wait_until(lambda: "SIGTERM: stopping" in worker.log())
     worker.process.send_signal(signal.SIGQUIT)
-    assert drain_over(f"unix:{worker.place / 'state' / 'control.sock'}") == 1
+    with pytest.raises(grpc.RpcError) as refused:
+        drain_over(f"unix:{worker.place / 'state' / 'control.sock'}")
+    assert "stopping already and does not wait for its unfinished jobs (1)" in str(refused.value)
     (worker.place / "go").touch()
     assert worker.process.wait(LIMIT) == 0
     assert "Traceback" not in worker.log()
