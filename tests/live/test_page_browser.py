@@ -131,6 +131,20 @@ def test_output(daemon: Daemon, web: Page, tab: Browser) -> None:
     tab.until_text("#facts", "exit code 0")
 
 
+def test_selection(daemon: Daemon, web: Page, tab: Browser) -> None:
+    """Lines that are in view stay the same elements while the job prints on: what is selected there can be copied."""
+    job_id = daemon.bash("seq 1000; while :; do echo more; sleep 0.05; done")
+    tab.open(job_url(web, daemon.addr, job_id))
+    tab.until_text("#visible", "more")
+    tab.js("document.getElementById('output').scrollTop = 0")
+    tab.until_text("#visible", "1\n2\n")
+    tab.js("getSelection().selectAllChildren(document.querySelector('#visible .line:nth-child(2)'))")
+    before = tab.text("#range")
+    tab.until("document.getElementById('range').innerText !== arguments[0]", before)
+    assert tab.js("getSelection().toString()") == "2"
+    kill(daemon, job_id)
+
+
 def test_restart(a_daemon: ADaemon, again: Again, tab: Browser) -> None:
     """The worker is killed: the page says that it is away, and goes on by itself when there is another one."""
     worker = a_daemon()

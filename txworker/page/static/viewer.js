@@ -23,6 +23,7 @@ export class Viewer {
   #cut = false; // the next output begins in the middle of a line
   #ended = false;
   #lost = ""; // why no more of the output is shown
+  #painted = []; // what the elements show
   #drawing = 0;
   #dragged = 0;
 
@@ -234,17 +235,20 @@ export class Viewer {
     });
   }
 
+  // Rows that are the same keep their elements, and with them what the user has selected there.
   #paint() {
     const rows = this.lines.rows;
     const first = Math.max(0, Math.floor(this.#box.scrollTop / ROW) - SPARE_ROWS);
     const last = Math.min(rows.length, Math.ceil((this.#box.scrollTop + this.#box.clientHeight) / ROW) + SPARE_ROWS);
-    this.#visible.style.top = `${first * ROW + 4}px`;
-    const shown = [];
-    for (let number = first; number < last; number++) {
-      const partial = this.lines.partial && number === rows.length - 1 && !this.#ended;
-      shown.push(el("div", { class: partial ? "line partial" : "line" }, ...rows[number].map(spanOf)));
+    const partial = this.lines.partial && !this.#ended && last === rows.length;
+    const shown = rows.slice(first, last);
+    const painted = [first, partial, ...shown];
+    if (painted.length !== this.#painted.length || painted.some((one, at) => one !== this.#painted[at])) {
+      this.#painted = painted;
+      this.#visible.style.top = `${first * ROW + 4}px`;
+      this.#visible.replaceChildren(...shown.map((row) => el("div", { class: "line" }, ...row.map(spanOf))));
+      if (partial) this.#visible.lastElementChild?.classList.add("partial");
     }
-    this.#visible.replaceChildren(...shown);
     this.#say();
   }
 
