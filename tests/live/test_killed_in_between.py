@@ -20,8 +20,10 @@ from tests.live.test_takeover import Again, again, runs
 from tests.support.daemon import LIMIT, Daemon, wait_until
 from tests.support.hanging import exec_that_waits
 from tests.support.requested import is_requested
+from txworker.jobs import JobState
+from txworker.linux.procfs import ProcessTable
 from txworker.pb import worker_pb2 as pb
-from txworker.shim.messages import PROTOCOL, SOCKET_NAME, Channel
+from txworker.shim.messages import ENDED_BIT, PROTOCOL, SOCKET_NAME, Channel
 
 __all__ = ["again"]  # a fixture
 
@@ -100,6 +102,39 @@ def test_before_the_shim_reads_the_order(a_daemon: ADaemon, again: Again) -> Non
     with pytest.raises(grpc.RpcError):
         call.result()
     _check_once(again(worker), request)
+
+
+def test_before_the_shim_gets_the_order(a_daemon: ADaemon, again: Again) -> None:
+    """
+    An order that was written down only: the shim had no job, so it has ended by itself and told so, and the job was
+    never started. If the shim was killed, it may have had the job, which is lost.
+    """
+    worker = a_daemon()
+    job = worker.end(worker.start("true")).job
+    wait_until(lambda: ProcessTable().read(job.pid) is None)  # or the shim still has it
+    socket_file = worker.place / "state" / SOCKET_NAME
+    worker.stop(signal.SIGKILL)
+    wait_until(lambda: socket_file.stat().st_mode & ENDED_BIT)
+    _write_as_new(worker)
+    after = again(worker)
+    assert _jobs(after) == []
+    assert f"Job {job.jobID} was never started" in after.log()
+    job_id = after.end(after.start("true")).job.jobID
+    with _stopped(after.process.pid):  # or it would start another shim
+        os.kill(shim := after.shim(), signal.SIGKILL)
+        wait_until(lambda: not runs(shim))
+        after.process.kill()
+    after.process.wait()
+    _write_as_new(worker)
+    assert [(job.jobID, job.state) for job in _jobs(again(worker))] == [(job_id, pb.JOB_STATE_LOST)]
+
+
+def _write_as_new(worker: Daemon) -> None:
+    """The record of its job is as it was before the process was started."""
+    columns = ["started_at", "finished_at", "pid", "started_ticks", "exit_code"]
+    unset = ", ".join(f"{column} = NULL" for column in columns)
+    with closing(sqlite3.connect(worker.place / "state" / "jobs.sqlite3")) as store, store:
+        store.execute(f"UPDATE jobs SET state = {JobState.PENDING.value}, {unset}")
 
 
 def test_before_the_worker_reads_the_answer(a_daemon: ADaemon, again: Again, tmp_path: Path) -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.support.bare_shim import bare_shim
-from tests.support.daemon import wait_until
+from tests.support.daemon import LIMIT, wait_until
 from tests.support.hanging import exec_that_waits
+from txworker.shim.messages import ENDED_BIT, SOCKET_NAME
 
 LIMITS = (1000, 1000)
 
@@ -37,6 +40,28 @@ def test_workers_while_a_start_hangs(tmp_path: Path) -> None:
 
         wait_until(accepted)
         assert shim.start("job", "echo", "runs") == b"runs\n"
+
+
+def test_tells_its_end(tmp_path: Path) -> None:
+    """
+    A shim tells as it ends by itself that it holds no job: if a worker that served has gone, or lets it end. If no
+    worker served, jobs of earlier workers may be left, of which this shim knows nothing.
+    """
+    for serving, quits in ((True, False), (True, True), (False, False), (False, True)):
+        place = tmp_path / f"{serving}-{quits}"
+        place.mkdir()
+        with bare_shim(place, LIMITS) as shim:
+            shim.hello(LIMITS, serving=serving)
+            while shim.loop.receive()[0]["type"] != "ready":
+                pass
+            if quits:
+                shim.loop.send({"type": "quit"})
+                with pytest.raises(ConnectionResetError):
+                    shim.loop.receive()
+            else:
+                shim.loop.close()
+                shim.process.wait(LIMIT)
+            assert bool((place / SOCKET_NAME).stat().st_mode & ENDED_BIT) == serving
 
 
 def test_many_orphans(tmp_path: Path) -> None:

@@ -16,13 +16,13 @@ class TakenOverTests(SynchronousTestCase):
         """A shim without jobs is replaced when a worker starts, so only one that has jobs is taken over."""
         any_part: Any = mock.MagicMock()
         held: list[Any]
-        for held, starting, found, taken_over in (
+        for held, starting, complete, taken_over in (
             ([], [], False, False),
             ([], [], True, False),
             ([any_part], [], True, True),
             ([], ["a"], True, True),
         ):
             hello = {"pid": 7, "thread": 8}
-            handshake = Handshake(any_part, hello, any_part, held, starting, found)
+            handshake = Handshake(any_part, hello, any_part, held, starting, complete)
             shim = ReconnectingShim(any_part, any_part, mock.Mock(return_value=handshake))
-            self.assertEqual((found, taken_over), (shim.found, shim.taken_over))
+            self.assertEqual((complete, taken_over), (shim.complete, shim.taken_over))

@@ -16,6 +16,7 @@ from tests.support.descriptors import open_descriptors
 from txworker.process import shim_handshake
 from txworker.shim import messages
 from txworker.shim.messages import Channel
+from txworker.shim.reachability import Reachability
 
 HELLO = {"type": "hello", "protocol": messages.PROTOCOL, "version": "1", "pid": 1, "thread": 1, "jobs": 1, "kept": 0}
 EXIT = {"exit_code": 3}
@@ -126,6 +127,86 @@ class HandshakeTests(_ShimTests):
             self.connect((HELLO, [self.requests.fileno()]), ({**RECORD, messages.SHORT: True}, []))
 
 
+class EndedShimTests(_ShimTests):
+    """A shim that ends, or has ended, and the one that is started in its place."""
+
+    def connect(self) -> tuple[bool, bool]:
+        """Connect; whether no job of an earlier worker may have a process, and what the new shim is told of that."""
+        requests, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.stack.enter_context(other)
+        told: list[bool] = []
+
+        def answer(listener: socket.socket) -> None:
+            with closing(listener), closing(requests):
+                channel = Channel(listener.accept()[0])
+                told.append(channel.receive()[0]["serving"])
+                channel.send({**HELLO, "jobs": 0}, [requests.fileno()])
+                channel.send({"type": "ready", "starting": []})
+            self.stack.callback(channel.close)
+
+        class StartingReactor:
+            """It starts a shim that the test plays."""
+
+            def spawnProcess(self, *args: Any, childFDs: dict[int, int], **more: Any) -> None:
+                listener = socket.socket(fileno=os.dup(childFDs[3]))
+                threading.Thread(target=answer, args=[listener], daemon=True).start()
+
+        found = shim_handshake.connect(StartingReactor(), self.directory, {}, other.fileno(), [], "1")
+        self.stack.callback(found.channel.close)
+        self.stack.callback(found.requests.close)
+        return found.complete, told[0]
+
+    def mark(self) -> None:
+        fd = os.open(self.directory, os.O_RDONLY)
+        with closing(Reachability(fd)) as reachability:
+            reachability.mark_ended()
+
+    def test_ended(self) -> None:
+        """A shim that ended by itself had no job, which the next one is told, so that it can tell it in its turn."""
+        self.mark()
+        self.listener.close()
+        self.assertEqual((True, True), self.connect())
+
+    def test_killed(self) -> None:
+        """A socket with no shim behind it does not tell what the shim had; that there is no socket, neither."""
+        self.listener.close()
+        self.assertEqual((False, False), self.connect())
+        (self.directory / messages.SOCKET_NAME).unlink()
+        self.assertEqual((False, False), self.connect())
+
+    def test_mark_is_not_inherited(self) -> None:
+        """What a shim told is not true of the next one, which is killed."""
+        self.mark()
+        self.listener.close()
+        self.connect()
+        self.assertEqual((False, False), self.connect())
+
+    def test_ends_while_a_worker_connects(self) -> None:
+        """It hangs up, and nothing listens any more: it has ended."""
+        connected = threading.Event()
+
+        def end() -> None:
+            connection, _ = self.listener.accept()
+            self.mark()
+            self.listener.close()
+            connection.close()
+            connected.set()
+
+        threading.Thread(target=end, daemon=True).start()
+        self.assertEqual((True, True), self.connect())
+        self.assertTrue(connected.wait(10))
+
+    def test_hangs_up_and_lives(self) -> None:
+        """It has refused the worker: it may have jobs, so no other shim takes its place."""
+
+        def refuse() -> None:
+            self.listener.accept()[0].close()
+
+        threading.Thread(target=refuse, daemon=True).start()
+        error = self.assertRaises(shim_handshake.ShimUnusable, self.connect)
+        self.assertIn("the shim cannot be used", str(error))
+
+
 class NoneNeededTests(_ShimTests):
     """What becomes of a shim that is there, although the configuration wants none."""
 
@@ -165,10 +246,12 @@ class NoneNeededTests(_ShimTests):
         self.assertIn("the shim cannot be asked whether it has jobs: ", str(error))
 
     def test_no_shim(self) -> None:
-        """Where no shim listens, or there never was one, nothing is in the way, and no descriptor is left."""
+        """
+        Where no shim listens, or there never was one, nothing is in the way, and no descriptor is left. What an earlier
+        shim tells by its socket is gone: it is not true of jobs that are started without a shim.
+        """
         self.listener.close()
         before = open_descriptors()
         shim_handshake.check_none_needed(self.directory)
-        (self.directory / messages.SOCKET_NAME).unlink()
         shim_handshake.check_none_needed(self.directory)
-        self.assertEqual(set(), open_descriptors() - before)
+        self.assertEqual((set(), []), (open_descriptors() - before, os.listdir(self.directory)))

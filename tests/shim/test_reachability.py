@@ -11,7 +11,7 @@ from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from txworker.shim.messages import SOCKET_NAME
+from txworker.shim.messages import ENDED_BIT, SOCKET_NAME
 from txworker.shim.reachability import PATIENCE_SECONDS, Reachability
 
 
@@ -69,6 +69,20 @@ class ReachabilityTests(SynchronousTestCase):
             self.assertFalse(self.reachability.is_lost())
             self.now += 2 * PATIENCE_SECONDS
             self.assertFalse(self.reachability.is_lost())
+
+    def is_marked(self) -> bool:
+        return bool((self.state / SOCKET_NAME).stat().st_mode & ENDED_BIT)
+
+    def test_mark(self) -> None:
+        """It is on the socket alone: another one, which has the name now, is not marked, and does not get the mark."""
+        before = self.is_marked()
+        self.reachability.mark_ended()
+        self.assertEqual((False, True), (before, self.is_marked()))
+        (self.state / SOCKET_NAME).unlink()
+        self.reachability.mark_ended()
+        self.bind()
+        self.reachability.mark_ended()
+        self.assertFalse(self.is_marked())
 
     def test_gone_for_a_while(self) -> None:
         """What is put back in time is forgotten: the next loss is waited for as long again."""

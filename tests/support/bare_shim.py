@@ -47,7 +47,7 @@ class BareShim:
         starts.settimeout(LIMIT)
         self.starts = Channel(starts)
 
-    def hello(self, limits: tuple[int, int], with_directory: bool = True) -> None:
+    def hello(self, limits: tuple[int, int], with_directory: bool = True, serving: bool = True) -> None:
         """Connect and say hello."""
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         connection.settimeout(LIMIT)
@@ -63,6 +63,7 @@ class BareShim:
             "version": "of a test",
             "pid": os.getpid(),
             "defaults": defaults,
+            "serving": serving,
         }
         directory = os.open(self.place, os.O_RDONLY | os.O_DIRECTORY)
         self.loop.send(hello, [directory] if with_directory else [])

@@ -125,7 +125,7 @@ class Processes:
         shim = self._backend.shim
         if shim is None:
             return ShimJobs()
-        return ShimJobs({held.job_id: held for held in shim.held}, shim.starting, complete=shim.found)
+        return ShimJobs({held.job_id: held for held in shim.held}, shim.starting, complete=shim.complete)
 
     @property
     def can_leave(self) -> bool:

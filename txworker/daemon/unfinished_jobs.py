@@ -83,7 +83,9 @@ def take_over_jobs(
     if store.forgot:
         _warn_of_unknown_outputs(store, outputs)
     unended: dict[str, str] = {}
-    if not lease.rebooted:  # no process outlives a restart of the machine
+    if lease.rebooted:  # no process outlives it, but what the shim's socket tells may be older than the last jobs
+        shim = replace(shim, complete=False)
+    else:
         unended = _end_processes(without_shim(unfinished, shim), store, outputs, processes, kept, observer)
     takeover = decide(unfinished, shim, _lost_text(lease.before, lease.rebooted), unended)
     for held in takeover.release:

@@ -21,7 +21,7 @@ class ReconnectingShim:
     the next one runs; unanswered: the jobs that it was starting, of which it may have left a process. Reactor thread.
 
     Of the current shim, when it was connected: held, the jobs that it has; starting, the ids of jobs that it is
-    starting; kept, id and pid of finished jobs with leftovers that still print; found, whether a shim ran already.
+    starting; kept, id and pid of finished jobs with leftovers that still print; complete, as Handshake.complete.
     alive: whether a shim is connected; any thread. ended(): called as soon as one has ended.
 
     Raises:
@@ -104,7 +104,7 @@ class ReconnectingShim:
     def _connected(self) -> ShimConnection:
         handshake = self._connect()
         self.alive = True
-        self.held, self.starting, self.found = handshake.held, handshake.starting, handshake.found
+        self.held, self.starting, self.complete = handshake.held, handshake.starting, handshake.complete
         hello = handshake.hello
         self.kept = [(job_id, pid) for job_id, pid in hello.get("kept", ())]
         channels = handshake.channel, handshake.requests

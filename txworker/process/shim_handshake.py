@@ -55,7 +55,7 @@ class ShimCannotRun(ShimUnusable):
 class Handshake:
     """
     What the shim reports of itself, and its jobs. requests: the connection to its spawn thread. starting: jobs that are
-    being started. found: a shim ran already, this one or one without jobs that this one replaces.
+    being started. complete: no other job of an earlier worker has a process.
     """
 
     channel: Channel
@@ -63,7 +63,7 @@ class Handshake:
     requests: Channel
     held: list[HeldProcess] = field(default_factory=list)
     starting: list[str] = field(default_factory=list)
-    found: bool = False
+    complete: bool = False
 
 
 def connect(
@@ -81,12 +81,12 @@ def connect(
     """
     shim = ShimSocket(directory)
     try:
-        connection = shim.connected()
-        handshake = None if connection is None else _with_jobs(Channel(connection), defaults, output, version)
+        handshake = _with_jobs(shim, defaults, output, version)
         if handshake is None:
+            complete = shim.tells_end()
             shim.start(reactor, version)
-            handshake = _first_handshake(shim, defaults, output, version)
-        handshake.found = connection is not None
+            handshake = _first_handshake(shim, defaults, output, version, settled=complete)
+            handshake.complete = complete
         handshake.channel.send({"type": "pipes"}, pipes)
         return handshake
     except OSError as error:
@@ -106,6 +106,7 @@ def check_none_needed(directory: Path) -> None:
     try:
         connection = shim.connected()
         if connection is None:
+            shim.remove()
             return
         channel = Channel(connection)
         channel.send({"type": "hello", "protocol": _ANY_PROTOCOL})
@@ -117,16 +118,28 @@ def check_none_needed(directory: Path) -> None:
                 " them end under a worker with jobs.shim = true (`txworker drain --wait`) before this one is started"
             )
         _quit(channel)
+        shim.remove()
     except OSError as error:
         raise ShimUnusable(f"the shim cannot be asked whether it has jobs: {error.strerror or error}") from error
     finally:
         shim.close()
 
 
-def _with_jobs(channel: Channel, defaults: Mapping[str, Any], output: int, version: str) -> Handshake | None:
-    """The handshake with a shim that was there; None: it had no jobs, and has ended."""
-    handshake = _handshake(channel, defaults, output, version)
+def _with_jobs(shim: ShimSocket, defaults: Mapping[str, Any], output: int, version: str) -> Handshake | None:
+    """The handshake with a shim that was there; None: there was none, or it had no jobs, and has ended."""
+    connection = shim.connected()
+    if connection is None:
+        return None
+    channel = Channel(connection)
+    try:
+        handshake = _handshake(channel, defaults, output, version)
+    except ConnectionError:
+        channel.close()
+        if not _has_ended(shim):
+            raise
+        return None
     if handshake is not None and (handshake.held or handshake.starting):
+        handshake.complete = True
         return handshake
     if handshake is not None:
         handshake.requests.close()
@@ -134,11 +147,21 @@ def _with_jobs(channel: Channel, defaults: Mapping[str, Any], output: int, versi
     return None
 
 
-def _first_handshake(shim: ShimSocket, defaults: Mapping[str, Any], output: int, version: str) -> Handshake:
+def _has_ended(shim: ShimSocket) -> bool:
+    """Whether a shim that hung up has ended: it may do so while a worker connects, if it has no jobs."""
+    connection = shim.connected()
+    if connection is not None:
+        connection.close()
+    return connection is None
+
+
+def _first_handshake(
+    shim: ShimSocket, defaults: Mapping[str, Any], output: int, version: str, settled: bool
+) -> Handshake:
     """The handshake with a shim that was just started."""
     try:
         connection = shim.connected()
-        handshake = None if connection is None else _handshake(Channel(connection), defaults, output, version)
+        handshake = None if connection is None else _handshake(Channel(connection), defaults, output, version, settled)
         if handshake is not None:
             return handshake
     except ConnectionError as error:
@@ -146,15 +169,17 @@ def _first_handshake(shim: ShimSocket, defaults: Mapping[str, Any], output: int,
     raise ShimCannotRun(_ENDED_AT_ONCE)
 
 
-def _handshake(channel: Channel, defaults: Mapping[str, Any], output: int, version: str) -> Handshake | None:
+def _handshake(
+    channel: Channel, defaults: Mapping[str, Any], output: int, version: str, settled: bool = False
+) -> Handshake | None:
     """
-    None: it speaks another protocol, and has no jobs.
+    None: it speaks another protocol, and has no jobs. settled: no job of an earlier worker may have a process.
 
     Raises:
         ShimUnusable: it speaks another protocol, and has jobs; or it does not answer.
     """
     ours = {"protocol": messages.PROTOCOL, "version": version, "pid": os.getpid(), "defaults": dict(defaults)}
-    channel.send({"type": "hello", **ours, "serving": False}, [output])
+    channel.send({"type": "hello", **ours, "serving": settled}, [output])
     hello, descriptors = _receive_hello(channel)
     if hello["protocol"] != messages.PROTOCOL:
         _check_replaceable(hello)

@@ -40,6 +40,16 @@ class ShimSocket:
         connection.setblocking(False)
         return connection
 
+    def tells_end(self) -> bool:
+        """
+        Whether the shim that had the name last ended by itself and held no job. It does not tell so if it was killed,
+        if it was of an older version, or if the socket was removed.
+        """
+        with contextlib.suppress(OSError):
+            mode = os.stat(messages.SOCKET_NAME, dir_fd=self.directory, follow_symlinks=False).st_mode
+            return stat.S_ISSOCK(mode) and bool(mode & messages.ENDED_BIT)
+        return False
+
     def start(self, reactor: Any, version: str) -> None:
         """Start a shim; its socket listens at once. The caller holds the lease of the directory."""
         with self.bound() as listener:
@@ -64,8 +74,7 @@ class ShimSocket:
 
     def bound(self) -> socket.socket:
         """A new socket under the name; the one that had it is reached no longer."""
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(messages.SOCKET_NAME, dir_fd=self.directory)
+        self.remove()
         listener = _socket()
         before = os.umask(0o177)
         try:
@@ -76,6 +85,11 @@ class ShimSocket:
         finally:
             os.umask(before)
         return listener
+
+    def remove(self) -> None:
+        """Remove the name, if there is one."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(messages.SOCKET_NAME, dir_fd=self.directory)
 
     def identity(self) -> tuple[int, int] | None:
         """Device and inode of the socket that has the name; None: none has it."""

@@ -78,6 +78,7 @@ class Loop:
         self._defaults: dict[str, Any] = {}
         self._unsent: list[HeldJob] = []
         self._had_worker = False
+        self._jobs_settled = False  # a worker has settled what earlier shims left
         self._orphans_wait = False
         self._reap_at: float | None = None
         self._deadline = time.monotonic() + _FIRST_WORKER_SECONDS
@@ -91,6 +92,7 @@ class Loop:
         self._events.watch(self._children, self._child_exited)
         while not self._is_over():
             self._events.wait(self._seconds_to_wait())
+        self._refuse_workers()
         self._events.close()
 
     def _is_over(self) -> bool:
@@ -101,6 +103,12 @@ class Loop:
         if self._jobs and not (self._unattended.abandoned and all(job.is_over for job in self._jobs.values())):
             return False
         return self._had_worker or time.monotonic() > self._deadline
+
+    def _refuse_workers(self) -> None:
+        """From now on no worker connects. The next one is told whether a job that it misses may have a process."""
+        if self._jobs_settled and not self._jobs:
+            self._reachability.mark_ended()
+        self._worker.refuse()
 
     def _seconds_to_wait(self) -> float | None:
         """Do what is due; returns the seconds until something else is, or None when only an event counts."""
@@ -165,7 +173,7 @@ class Loop:
             "version": self._version,
             "pid": os.getpid(),
             "thread": self._thread.thread_id,
-            "jobs": len(self._jobs),
+            "jobs": len(self._jobs) + len(self._inherited),
             "kept": self._unattended.kept,
         }
         if message["protocol"] != messages.PROTOCOL:
@@ -177,7 +185,7 @@ class Loop:
             return
         self._unattended.end()
         if message.get("serving", True):
-            self._unattended.worker_serves()
+            self._worker_serves()
         if self._directory >= 0:
             os.close(self._directory)
         (self._directory,) = descriptors
@@ -196,6 +204,10 @@ class Loop:
         self._send_batch()
 
     def _on_serving(self, message: Message, descriptors: list[int]) -> None:
+        self._worker_serves()
+
+    def _worker_serves(self) -> None:
+        self._jobs_settled = True
         self._unattended.worker_serves()
 
     def _on_listen(self, message: Message, descriptors: list[int]) -> None:
@@ -287,8 +299,8 @@ class Loop:
         self._thread.kill_starting()
 
     def _on_quit(self, message: Message, descriptors: list[int]) -> None:
-        if not self._jobs:
-            self._worker.refuse()
+        if not self._jobs and not self._inherited:
+            self._refuse_workers()
 
     def _take_results(self) -> None:
         for result, descriptors in self._thread.results():

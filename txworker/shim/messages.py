@@ -10,9 +10,9 @@ says of a job may come before its `started`.
 
 | worker to shim | |
 | --- | --- |
-| hello | protocol, version, pid, defaults (what every job inherits), serving (false: the message of that name follows;
-older workers send neither); descriptor: the output directory |
-| serving | the worker has taken the jobs over, and serves |
+| hello | protocol, version, pid, defaults (what every job inherits), serving (false: earlier workers' jobs are still to
+be settled, and the message of that name follows; older workers send neither); descriptor: the output directory |
+| serving | the worker has settled earlier workers' jobs, and serves |
 | listen | descriptors: a bound socket, where workers connect from now on, and the state directory, where its name is |
 | pipes | descriptors: the memfd of the owners and the read ends of the worker's intermediate pipes |
 | more | the worker has received a batch of jobs: send the next one |
@@ -50,6 +50,7 @@ import errno
 import json
 import os
 import socket
+import stat
 from collections import deque
 from collections.abc import Iterable, Sequence
 
@@ -69,6 +70,12 @@ PROTOCOL = 4
 
 SOCKET_NAME = "shim.sock"
 """In the worker's state directory."""
+
+ENDED_BIT = stat.S_ISVTX
+"""
+The mode bit of the socket's name by which a shim tells, as it ends by itself, that no job has a process. The kernel
+ignores the sticky bit of a socket. Another shim's socket is a new file without it.
+"""
 
 BATCH_JOBS = 64
 """Jobs that are sent at a time, because descriptors in flight are limited (RLIMIT_NOFILE, ETOOMANYREFS; unix(7))."""

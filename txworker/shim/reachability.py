@@ -1,5 +1,5 @@
 """
-Whether the next worker can find the shim: by the name of its socket, in the state directory.
+What the next worker finds of the shim: its socket, by its name in the state directory.
 
 The name is looked up in a descriptor of the directory, so a directory that was moved counts: it can be moved back, or
 be configured where it is now. When the socket, or the directory, was deleted, no worker will ever connect.
@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-from txworker.shim.messages import SOCKET_NAME
+from txworker.shim.messages import ENDED_BIT, SOCKET_NAME
 
 PATIENCE_SECONDS = 60.0
 """How long the name may be gone: a directory is restored from a backup, or replaced in two steps."""
@@ -41,6 +41,19 @@ class Reachability:
             self._gone_since = self._now()
         return self._now() - self._gone_since >= PATIENCE_SECONDS
 
+    def mark_ended(self) -> None:
+        """
+        Tell the next worker that this shim has ended and held no job (ENDED_BIT). Call it before the socket is closed.
+        Another file that has the name is left alone; without a mark, jobs that were being started count as lost.
+        """
+        with suppress(OSError):
+            fd = os.open(SOCKET_NAME, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._directory)
+            try:
+                if _identity(os.fstat(fd)) == self._socket:
+                    os.chmod(f"/proc/self/fd/{fd}", 0o600 | ENDED_BIT)
+            finally:
+                os.close(fd)
+
     def close(self) -> None:
         """Close the descriptor."""
         os.close(self._directory)
@@ -54,5 +67,8 @@ class Reachability:
             return False
 
     def _found(self) -> tuple[int, int]:
-        found = os.stat(SOCKET_NAME, dir_fd=self._directory, follow_symlinks=False)
-        return found.st_dev, found.st_ino
+        return _identity(os.stat(SOCKET_NAME, dir_fd=self._directory, follow_symlinks=False))
+
+
+def _identity(found: os.stat_result) -> tuple[int, int]:
+    return found.st_dev, found.st_ino

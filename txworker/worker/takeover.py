@@ -22,7 +22,7 @@ SCARCE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC)
 class ShimJobs:
     """
     What the shim knows. held: its jobs, by id. starting: ids of jobs that it is still starting for an earlier worker.
-    complete: it is the shim that the earlier worker used, so a job that it does not know has no process.
+    complete: no other job of an earlier worker has a process, so one that was not started yet never was.
     """
 
     held: Mapping[str, HeldProcess] = field(default_factory=dict)
