@@ -86,6 +86,22 @@ class FilesTests(SynchronousTestCase):
             self.path.write_bytes(data)
             self.assert_set_aside(data, 1800 if len(data) == len(whole) and data is spoilt[-1] else 0)
 
+    def test_incomplete(self) -> None:
+        """A file without one of its tables or indexes is set aside, with the other tables saved."""
+        whole = self.a_store()
+        with closing(connect(self.path)) as connection:
+            names = connection.execute("SELECT type, name FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
+        for kind, name in names:
+            for left in self.directory.iterdir():
+                left.unlink()
+            self.path.write_bytes(whole)
+            with closing(connect(self.path)) as connection:
+                connection.execute(f"DROP {kind} {name}")
+            self.assertTrue(prepare(self.path), name)
+            self.assertEqual(0 if name == "removed" else 2000, self.count())
+            forgot_marker(self.path).unlink()
+            self.assertFalse(prepare(self.path))
+
     def test_log_cut(self) -> None:
         """
         Files of a worker that was killed, with a log that was cut or deleted then, are sound, but something is lost.

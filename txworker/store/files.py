@@ -192,6 +192,7 @@ def _check_and_upgrade(path: Path, gone: bool) -> None:
         with closing(connect(path)) as connection:
             _check(connection, path)
             upgrade(connection, lambda version: _back_up(connection, path, version))
+            _check_complete(connection)
     except (NewerSchema, ForeignFile) as error:
         raise Unusable(f"{path} {error}") from error
 
@@ -206,6 +207,16 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
         (problem,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         if problem != "ok":
             raise sqlite3.DatabaseError(problem)
+
+
+def _check_complete(connection: sqlite3.Connection) -> None:
+    """Whatever removed a table or an index from a file that is sound otherwise, the worker can do nothing with it."""
+    sql = "SELECT name FROM sqlite_master"
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as new:
+        upgrade(new, lambda version: None)
+        missing = sorted(name for (name,) in {*new.execute(sql)} - {*connection.execute(sql)})
+    if missing:
+        raise sqlite3.DatabaseError(f"it lacks {', '.join(missing)}")
 
 
 def _back_up(connection: sqlite3.Connection, path: Path, version: int) -> None:
