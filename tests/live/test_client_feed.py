@@ -41,6 +41,11 @@ async def async_blocks() -> AsyncIterator[bytes]:
         yield block
 
 
+def unread() -> Iterator[bytes]:
+    raise AssertionError("read for a feeding that was refused")
+    yield b""
+
+
 def sum_of(printed: bytes) -> str:
     return printed.split()[0].decode()
 
@@ -66,6 +71,8 @@ def test_errors(daemon: Daemon) -> None:
         plain, job, done = worker.start("cat"), worker.start("cat", feed=True), worker.start("true", feed=True)
         with pytest.raises(NotFed):
             plain.feed(b"x")
+        with pytest.raises(NotFed):  # at once, and nothing that the source has is lost
+            plain.feed(unread())
         done.wait()
         with pytest.raises(JobNotRunning):
             done.feed(b"x")
@@ -86,8 +93,10 @@ def test_errors(daemon: Daemon) -> None:
         assert (taken, b"".join(job.follow())) == ([1], b"x")
         head = worker.start("head", args=["-c", "3"], feed=True)
         assert 3 <= head.feed(blocks()) < len(DATA)
+        cat = worker.start("cat", feed=True)
         with pytest.raises(ZeroDivisionError):
-            worker.start("sleep", args=["0"], feed=True).feed(bytes([1 // number]) for number in (1, 0))
+            cat.feed(bytes([1 // number]) for number in (1, 0))
+        cat.stop()
 
 
 def test_closed(daemon: Daemon) -> None:

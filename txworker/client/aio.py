@@ -154,6 +154,8 @@ class AsyncClient:
 
     async def _read_source(self, source: Any, feeding: Unacknowledged, changed: asyncio.Condition) -> None:
         try:
+            async with changed:  # nothing is read for a feeding that is refused
+                await changed.wait_for(lambda: feeding.begun)
             async for piece in async_pieces(source):
                 async with changed:
                     await changed.wait_for(lambda: not feeding.full)

@@ -60,9 +60,10 @@ class FeedThread:
         """Feed the whole source; returns how many bytes were taken. Raises what the source raises, and WorkerError."""
         threading.Thread(target=self._call_all, name="txworker-feed", daemon=True).start()
         try:
-            for piece in pieces(source):
-                if not self._put(piece):
-                    break
+            if self._accepted():
+                for piece in pieces(source):
+                    if not self._put(piece):
+                        break
             with self._changed:
                 self._feeding.no_more()
                 self._changed.notify_all()
@@ -72,6 +73,12 @@ class FeedThread:
         if self._error is not None:
             raise self._error
         return self._feeding.taken
+
+    def _accepted(self) -> bool:
+        """Wait until the worker has accepted the feeding; False: it was refused, and nothing of the source is read."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._over or self._feeding.begun)
+            return not self._over
 
     def _put(self, data: bytes) -> bool:
         """Wait for room, and add the bytes; False: the feeding is over, and they were not added."""

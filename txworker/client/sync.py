@@ -173,7 +173,8 @@ class Client:
         taken: fewer than there were, if it closed its stdin or ended meanwhile.
 
         Each byte is written exactly once, even if connections are lost or workers replaced; only one call can feed a
-        job at a time. The source is read in this thread, and read ahead by a few megabytes at most.
+        job at a time. The source is read in this thread once the worker has accepted the feeding, and
+        read ahead by a few megabytes at most. When the job takes no more, that is noticed at the source's next piece.
 
         Raises:
             NotFed: it was started without `feed`.
