@@ -29,7 +29,7 @@ def instructions() -> list[tuple[str, str]]:
 
 
 def arguments(name: str) -> list[str]:
-    """Of every instruction with that name."""
+    """The arguments of every instruction with that name."""
     return [rest for found, rest in instructions() if found == name]
 
 

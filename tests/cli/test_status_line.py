@@ -73,14 +73,14 @@ class StatusLineTests(SynchronousTestCase):
         self.assertEqual(f"one\n{shown}\r\x1b[Ktwo\n{shown}\r\x1b[K", self.terminal.getvalue())
 
     def test_within(self) -> None:
-        """Of a wait within another one the sentence is shown."""
+        """While one wait is inside another, the inner one's sentence is shown."""
         with self.status.waiting("outer"), self.status.waiting("inner"):
             self.clock.advance(AFTER_SECONDS)
             self.assertEqual("txworker: inner …", self.terminal.getvalue())
         self.assertTrue(self.terminal.getvalue().endswith("\r\x1b[K"))
 
     def test_threads(self) -> None:
-        """Of two waits of which neither is within the other one, each ends for itself."""
+        """Two waits, neither inside the other, end independently."""
         one, two = self.status.waiting("one"), self.status.waiting("two")
         one.__enter__()
         two.__enter__()

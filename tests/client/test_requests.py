@@ -127,7 +127,7 @@ class StartTests(SynchronousTestCase):
         )
 
     def test_a_handle_for_an_id(self) -> None:
-        """What is no string is refused where a job's id is wanted."""
+        """Anything but a string is refused as a job's id."""
         for wrong in (None, b"abc", object()):
             with self.assertRaisesRegex(TypeError, "a job's id is a string, not "):
                 query_request(wrong)  # type: ignore[arg-type]  # what is tested

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from txworker.daemon.reactor_threads import bound_join
 
 LIMIT = 60.0
-"""Of what a hanging test would wait for."""
+"""How long a hanging test waits."""
 
 MANY = 40
 """Threads: to wait for each by itself takes far longer than a busy machine may."""

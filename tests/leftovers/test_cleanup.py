@@ -105,7 +105,7 @@ class CleanupTests(SynchronousTestCase):
         self.assertEqual(([], [[5]]), (self.processes.terms, self.processes.kills))
 
     def test_abandoned(self) -> None:
-        """Of a cleanup that is abandoned no timer is left."""
+        """A cleanup that is abandoned leaves no timer."""
         processes = FakeProcesses(5)
         processes.dies_of = {5: "KILL"}
         cleanup = self.a_cleanup(processes)

@@ -111,13 +111,13 @@ class ProcessTableScanTests(SynchronousTestCase):
         self.assertEqual([110], self.left())
 
     def test_before_its_exit(self) -> None:
-        """Of a job leader that was killed and is not seen to exit: what it left already, without itself."""
+        """A job leader was killed and is not seen to exit: what it left so far is found, without itself."""
         self.a_job()
         self.table.add(110, parent=JOB, session=JOB)
         self.assertEqual([110], self.left())
 
     def test_tags_of_old_ones_are_not_read(self) -> None:
-        """Of processes that are much older than the job no tags are read."""
+        """The tags of processes that are much older than the job are not read."""
         self.table.add(50)
         self.later(100_000)
         self.exits(self.a_job())

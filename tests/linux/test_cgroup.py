@@ -103,7 +103,7 @@ class CgroupTests(SynchronousTestCase):
         self.assertEqual("", (Path(job.path) / "cgroup.kill").read_text())
 
     def test_elsewhere(self) -> None:
-        """Of a worker that was elsewhere everything is ended, or only these jobs; empty cgroups are removed."""
+        """Everything of a worker that was elsewhere is ended, or only these jobs; empty cgroups are removed."""
         elsewhere = self.base / "name"
         with patch("txworker.linux.cgroup.end_stale", return_value=1) as end:
             self.assertEqual(1, end_elsewhere(elsewhere, "name", None))

@@ -74,7 +74,7 @@ class ProcessTableTests:
             )
 
     def test_no_such_process(self) -> None:
-        """Of a process that is not there every answer is empty, and a signal to it is no error."""
+        """Every answer about a process that does not exist is empty, and a signal to it is not an error."""
         self.assertIsNone(self.table.read(NO_PID))
         self.assertIsNone(self.table.environment_tag(NO_PID, JOB_ID_VARIABLE))
         self.assertIsNone(self.table.uid(NO_PID))

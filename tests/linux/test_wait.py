@@ -9,7 +9,7 @@ from txworker.linux import wait
 
 class ReapSomeTests(SynchronousTestCase):
     def test_limited(self) -> None:
-        """So many are reaped at a time at most, and others may be left then."""
+        """At most this many are reaped at a time, and others may be left then."""
         exited = list(range(2, 7))
         self.patch(wait, "exited_child_of_thread", lambda: exited[0] if exited else None)
         self.patch(wait, "reap", exited.remove)

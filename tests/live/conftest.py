@@ -80,7 +80,7 @@ def nothing_left() -> Iterator[None]:
 
 
 def children_now() -> set[int]:
-    """Of this process, to which earlier tests may have left some that end by and by, as to a subreaper."""
+    """The children of this subreaper; earlier tests may have left some, which end soon."""
     return set(ProcessTable().children(os.getpid()))
 
 

@@ -184,7 +184,7 @@ def test_taken_over(a_daemon: ADaemon, again: Again) -> None:
 
 @pytest.mark.slow
 def test_several(a_daemon: ADaemon, config_home: Path) -> None:
-    """Of several workers the jobs are in one table; one that does not answer is told of, and the status says so."""
+    """The jobs of several workers are in one table; one that does not answer is reported, also by the status."""
     workers = {name: a_daemon() for name in ("one", "second")}
     jobs = {name: worker.start("sleep", "1000") for name, worker in workers.items()}
     env = name_workers(config_home, **{name: worker.addr for name, worker in workers.items()}, gone="127.0.0.1:1")

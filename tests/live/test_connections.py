@@ -20,7 +20,7 @@ DESCRIPTORS = 256
 
 @contextmanager
 def silent(addr: str, count: int) -> Iterator[None]:
-    """So many connections on which nothing is said."""
+    """`count` connections on which nothing is sent."""
     host, port = addr.rsplit(":", 1)
     with ExitStack() as stack:
         for _ in range(count):

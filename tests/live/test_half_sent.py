@@ -41,7 +41,7 @@ def everything_answers(daemon: Daemon, within_seconds: float = 1.0) -> bool:
 
 
 def begun(one: RawConnection, methods: Sequence[str], count: int, part: bytes = b"") -> set[int]:
-    """So many calls on that connection, of these methods in turn."""
+    """`count` calls on that connection, of these methods in turn."""
     return {one.begin(methods[number % len(methods)], part) for number in range(count)}
 
 

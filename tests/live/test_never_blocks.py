@@ -88,7 +88,7 @@ def test_away_for_a_minute(a_daemon: ADaemon, again: Again) -> None:
 
 @pytest.mark.slow
 def test_2_gib_through_five_kills(a_daemon: ADaemon, again: Again) -> None:
-    """A job that pours 2 GiB while its worker is killed five times: every byte, and it never stands still for long."""
+    """A job that pours 2 GiB while its worker is killed five times: every byte, and never a long pause."""
     worker = a_daemon()
     job_id = _pour(worker, 1 << 20, blocks=2048)
     current = worker

@@ -92,7 +92,7 @@ def marked(*marks: str) -> list[int]:
 
 @pytest.fixture
 def mark() -> Iterator[str]:
-    """Of a lost job; whoever carries it is gone after the test."""
+    """The tag of a lost job; every process that carries it is gone after the test."""
     mark = str(uuid.uuid4())
     yield mark
     for pid in marked(mark):

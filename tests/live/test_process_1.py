@@ -30,7 +30,7 @@ def worker(tmp_path: Path) -> Iterator[Daemon]:
 
 
 def pid_outside(worker: Daemon) -> int:
-    """Of the worker, as the test's namespace numbers it."""
+    """The worker's pid, as the test's namespace numbers it."""
     (pid,) = Path(f"/proc/{worker.process.pid}/task/{worker.process.pid}/children").read_text().split()
     return int(pid)
 

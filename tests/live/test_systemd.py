@@ -121,7 +121,7 @@ class Unit:
         return (self.place / "log").read_text()
 
     def stub(self) -> WorkerStub:
-        """Of the worker that has said last that it serves."""
+        """A stub of the worker that was the last to say that it serves."""
         return WorkerStub(grpc.insecure_channel(re.findall(r"Serving on (\S+:\d+)", self.log())[-1]))
 
 

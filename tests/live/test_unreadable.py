@@ -70,7 +70,7 @@ def _tag(number: int) -> list[int]:
 
 
 def test_nothing_is_kept(daemon: Daemon) -> None:
-    """Of thousands, over every method, the worker holds nothing: memory, threads and descriptors are as before."""
+    """After thousands, over every method, the worker holds nothing: memory, threads and descriptors are as before."""
 
     def send(rounds: int) -> None:
         for _ in range(rounds):

@@ -30,7 +30,7 @@ def worker(tmp_path: Path) -> Iterator[Daemon]:
 
 
 def run_jobs(daemon: Daemon, count: int) -> None:
-    """So many from start to end. Half of them sleep until they are stopped, all at once; the others come and go."""
+    """Run that many jobs. Half of them sleep until they are stopped, all at once; the others come and go."""
     numbers = iter(range(count))
     threads = [threading.Thread(target=_run_numbered_jobs, args=(daemon, numbers)) for _ in range(8)]
     for thread in threads:

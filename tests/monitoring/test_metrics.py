@@ -58,7 +58,7 @@ def whole() -> Metrics:
 
 
 def value(metrics: Metrics, name: str, **labels: str) -> float | None:
-    """Of a sample; None: there is none."""
+    """The value of a sample; None: there is none."""
     return metrics.registry.get_sample_value(name, labels)
 
 

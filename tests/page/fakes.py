@@ -166,7 +166,7 @@ class Answer:
 
     @property
     def status(self) -> int:
-        """Of the answer."""
+        """The status of the answer."""
         return int(self._parts[0].split()[1])
 
     @property

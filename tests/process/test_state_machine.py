@@ -111,7 +111,7 @@ class StateMachineTests(SynchronousTestCase):
         self.assertEqual([SIGTERM, SIGCONT, SIGKILL], self.transport.signals)
 
     def test_quiet_while_we_stood_still(self) -> None:
-        """After the worker itself stood still, output is read before quietTimeout is checked."""
+        """After the worker itself was suspended, output is read before quietTimeout is checked."""
         self.begin(quiet=5)
         self.clock.advance(60)
         self.context.limit_timers.printed()

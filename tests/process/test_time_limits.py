@@ -43,7 +43,7 @@ class LeaseTests(SynchronousTestCase):
         self.assertEqual([EndReason.LEASE], self.reasons)
 
     def test_worker_stood_still(self) -> None:
-        """After the worker itself stood still the lease begins anew, because it could not be renewed meanwhile."""
+        """After the worker itself was suspended the lease starts again, because it could not be renewed meanwhile."""
         self.limits(30)
         self.clock.advance(300)
         self.clock.advance(29.9)

@@ -55,7 +55,7 @@ class FollowerGroupTests(SynchronousTestCase):
         self.group = FollowerGroup(self.reactor, self.thing.more)
 
     def followers(self, count: int, beyond: int = 0) -> list[Follower]:
-        """So many followers, all waiting."""
+        """`count` followers, all waiting."""
         made = [Follower(self.group, lambda: None) for _ in range(count)]
         for follower in made:
             self.assertTrue(self.group.enqueue(follower, beyond))

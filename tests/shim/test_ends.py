@@ -59,7 +59,7 @@ class EndsTests(SynchronousTestCase):
             self.assertEqual((b"input", 5, False), (os.read(ends.child[0], 99), ends.fed, ends.waits))
 
     def test_long_stdin(self) -> None:
-        """As much as fits is in the pipe; the rest waits."""
+        """The pipe holds what fits into it; the rest waits."""
         with closing(self.ends(bytes(FULL + 1))) as ends:
             ends.make()
             self.assertTrue(ends.waits)

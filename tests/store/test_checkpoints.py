@@ -29,7 +29,7 @@ class CheckpointsTests(SynchronousTestCase):
         return self.opened[-1]
 
     def checkpoint(self) -> Connection:
-        """So many commits that a checkpoint is made; the connection that makes it."""
+        """Commit until a checkpoint is made; returns the connection that makes it."""
         for _ in range(COMMITS_PER_CHECKPOINT):
             self.checkpoints.committed()
         used = self.tried.get(timeout=LIMIT)

@@ -180,7 +180,7 @@ class FilesTests(SynchronousTestCase):
         self.assertEqual(2000, self.count())
 
     def test_large_file(self) -> None:
-        """Of a large file only the length is checked, so that starting takes no longer."""
+        """Only the length of a large file is checked, so that starting takes no longer."""
         self.patch(files, "FULL_CHECK_BYTES", 4096)
         whole = self.a_store()
         self.path.write_bytes(whole[:-1])

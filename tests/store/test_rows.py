@@ -168,7 +168,7 @@ class RoundTripTests(SynchronousTestCase):
         self.assertEqual("no JSON", rows.shortened_text("no JSON"))
 
     def test_stdin(self) -> None:
-        """Of stdin only the digest is stored; a spec with other bytes differs."""
+        """Only the digest of stdin is stored; a spec with other bytes differs."""
         job = a_job(JobSpec("cat", stdin=b"a secret"))
         back = self.through_the_table(job).spec
         self.assertEqual(b"", back.stdin)

@@ -18,7 +18,7 @@ from txworker.store.records import Records
 from txworker.store.rows import INSERT, UPDATE, changed_row, labels_of, new_row
 
 IDS = ("00aa", "00ab", "01ff", "00aa-1", "ff00", "f")
-"""Of the jobs 1 to 6, created at 101 to 106 s."""
+"""The ids of the jobs 1 to 6, created at 101 to 106 s."""
 
 
 class SelectionTests(SynchronousTestCase):

@@ -110,7 +110,7 @@ class WriterTests:
         self.assertEqual((0, ["full", "well"]), (self.connection.attempts - before, self.troubles))
 
     def test_replaced(self) -> None:
-        """Of writes that replace the same only the last is made, in its place. All fire when it is committed."""
+        """Only the last of writes that replace the same record is made, in its place. All fire once it is committed."""
         self.hold()
         words = [("a", 1), ("b", 2), ("c", None), ("d", 1), ("e", None), ("f", 1)]
         answers = [self.insert(word, replaces=number) for word, number in words]

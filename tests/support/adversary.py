@@ -40,7 +40,7 @@ def named(name: str) -> list[int]:
 
 
 def _command_line(pid: int) -> bytes:
-    """Of any of its threads: the first may have ended."""
+    """The command line of any of its threads: the first may have ended."""
     with contextlib.suppress(OSError):
         for task in os.listdir(f"/proc/{pid}/task"):
             with contextlib.suppress(OSError):
@@ -135,12 +135,12 @@ class Witnesses:
         place.mkdir(parents=True)
 
     def command(self) -> str:
-        """Of one more, for a shell."""
+        """The command of one more, for a shell."""
         self._files.append(self._place / f"witness{len(self._files)}")
         return shlex.join([sys.executable, "-IS", str(SCRIPTS / "witness.py"), str(self._files[-1]), "adversary"])
 
     def pids(self) -> list[int]:
-        """Of all, once they are there."""
+        """The pids of all, once they are there."""
         return [int(wait_until(lambda: _lines(file))[0].removeprefix("pid ")) for file in self._files]  # noqa: B023
 
     def kill(self) -> None:

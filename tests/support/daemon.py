@@ -177,7 +177,7 @@ def _is_shim(pid: int, place: Path) -> bool:
 
 
 def shim_pid(state: Path) -> int:
-    """Of the shim of that state directory, to which no worker is connected; 0: there is none."""
+    """The pid of the shim of that state directory, to which no worker is connected; 0: there is none."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
         fd = os.open(state, os.O_RDONLY)
         try:

@@ -125,7 +125,7 @@ class RawConnection:
 
 @contextmanager
 def connections(addr: str, count: int) -> Iterator[list[RawConnection]]:
-    """So many connections, which are closed at the end."""
+    """`count` connections, which are closed at the end."""
     made: list[RawConnection] = []
     try:
         made.extend(RawConnection(addr) for _ in range(count))

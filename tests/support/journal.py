@@ -14,7 +14,7 @@ from tests.support.output import expected_output
 from txworker.pb import worker_pb2 as pb
 
 View = tuple[str, bool]
-"""Of which job, and whether of its separate stderr."""
+"""A job's id, and whether the view is of its separate stderr."""
 
 
 class Journal:

@@ -12,7 +12,7 @@ _BEGINNING_BYTES = 64
 
 
 def is_requested(shim: int, kind: str) -> bool:
-    """A message of that type waits in one of the shim's sockets. The shim stands still."""
+    """A message of that type waits in one of the shim's sockets. The shim is stopped."""
     pidfd = os.pidfd_open(shim)
     try:
         return any(

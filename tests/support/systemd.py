@@ -50,7 +50,7 @@ class Systemd:
     it changes vanishes with it; with /etc among them, units may be added to /etc/systemd/system.
 
     Raises:
-        AssertionError: it does not come up; so it is where namespaces are not to be had.
+        AssertionError: it does not come up, as where there are no namespaces.
     """
 
     def __init__(self, place: Path, units: dict[str, str], private: Sequence[str] = ()) -> None:

@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.support.daemon import LIMIT, Daemon
 
 WEB = '[web]\naddr = "127.0.0.1:0"\n'
-"""Of a worker.toml."""
+"""A section of a worker.toml."""
 
 
 class Answer(NamedTuple):

@@ -45,7 +45,7 @@ class ObserverTests(SynchronousTestCase):
         self.assertEqual([("ended", "SUCCEEDED", 0)], observer.of("ended"))
 
     def test_taken_over(self) -> None:
-        """Of a job that is taken over only what this worker records counts; a lost one is told as LOST."""
+        """Only what this worker records of a job that is taken over counts; a lost job is reported as LOST."""
         before = worker_fixture()
         first, second = (self.successResultOf(before.worker.submit(TRUE)) for _ in range(2))
         before.outputs.by_job[first.id].write(1, b"before")
