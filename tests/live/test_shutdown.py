@@ -50,6 +50,18 @@ def test_signal(a_daemon: Callable[..., Daemon], number: signal.Signals) -> None
     assert "goodbye" in worker.log()
 
 
+def test_signals_to_its_end(a_daemon: Callable[..., Daemon]) -> None:
+    """Whatever signals come while it stops, until there is no process, the exit status is 0."""
+    worker = a_daemon()
+    worker.process.send_signal(signal.SIGTERM)
+    while worker.process.poll() is None:
+        for number in (signal.SIGUSR2, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1):
+            worker.process.send_signal(number)
+        time.sleep(0.001)  # nothing is awaited: signals come at every moment, and do not take all of the CPU
+    assert worker.process.wait(LIMIT) == 0
+    assert "goodbye" in worker.log()
+
+
 def test_whatever_is_open(a_daemon: Callable[..., Daemon]) -> None:
     """With 50 streams, 20 jobs of which five ignore TERM, and a stalled viewer it ends within grace + 5 seconds."""
     worker = a_daemon(f"[jobs]\nstop_grace_seconds = {GRACE}")

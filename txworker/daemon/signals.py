@@ -77,6 +77,9 @@ def handle_signals(reactor: Any, actions: SignalActions, terminal: Terminal, log
     """
     Install the handlers once the reactor runs. A second stop signal changes nothing.
 
+    When the reactor has stopped they are ignored: Python, which ends next, gives a handled signal its default action
+    back, and the next one would end the process by the signal instead of with exit status 0.
+
     They replace Twisted's handlers, which the reactor installs at its start: with those twistd would end by the signal
     instead of with exit status 0. No signal reaches Twisted's, because signals are held until these are installed.
     """
@@ -111,4 +114,9 @@ def handle_signals(reactor: Any, actions: SignalActions, terminal: Terminal, log
         signals.signal(signals.SIGUSR2, handler(attempt, actions.hand_over))
         signals.pthread_sigmask(signals.SIG_UNBLOCK, _SIGNALS)
 
+    def ignore_signals() -> None:
+        for number in _SIGNALS:
+            signals.signal(number, signals.SIG_IGN)
+
     reactor.callWhenRunning(install_handlers)
+    reactor.addSystemEventTrigger("after", "shutdown", ignore_signals)
