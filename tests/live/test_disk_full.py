@@ -163,6 +163,29 @@ def test_output_of_killed_workers(disk: Disk, a_daemon: Callable[..., Daemon]) -
         assert worker.raw(job_id).count(b"bytes of output were lost here: the disk refused them]") == 1
 
 
+@pytest.mark.slow
+def test_output_without_worker(disk: Disk, a_daemon: Callable[..., Daemon]) -> None:
+    """While no worker is there, too, what is lost is marked where it was."""
+    worker = a_daemon(f'[jobs]\noutput_directory = "{disk.place}/output"\nstate_directory = "state"')
+    lost, end, over = (worker.place / name for name in ("lost", "end", "over"))
+    then = f"while [ ! -e {end} ]; do sleep 0.02; done; echo end; touch {over}; exec sleep 1000"
+    job_id = waiting(worker, "begin", f"head -c {PRINTED} /dev/zero; touch {lost}; {then}")
+    worker.stop(signal.SIGKILL)
+    disk.fill()
+    (worker.place / "begin").touch()
+    wait_until(lost.exists)
+    disk.free()
+    end.touch()
+    wait_until(over.exists)
+    with contextlib.closing(Daemon(worker.place, worker.settings)) as worker:
+        printed(worker, job_id, "end")
+        assert worker.query(job_id).job.outputTruncated
+        worker.stub.StopJob(pb.StopJobReq(jobID=job_id), timeout=LIMIT)
+        seen = worker.raw(job_id)
+        line = f"\n[at least {PRINTED - seen.count(bytes(1))} bytes of output were lost here: the disk refused them]\n"
+        assert seen.lstrip(b"begin\n").lstrip(bytes(1)) == line.encode() + b"end\n"
+
+
 @pytest.mark.parametrize("durability", ["process", pytest.param("machine", marks=pytest.mark.slow)])
 def test_store(disk: Disk, with_store: Callable[[str], Daemon], durability: str) -> None:
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,38 @@ class KeptCopyingTests(SynchronousTestCase):
         """If the worker has written that line, it is not written again."""
         self.file.write_bytes(whole := b"before 123\n[output beyond 10 bytes was dropped]\n")
         self.assertEqual(whole, self.write(b"6", self.a_copying(10)))
+        os.close(self.writing)
+
+    def test_lost(self) -> None:
+        """Bytes that the disk refused are told of where they are missing, once, before the next ones."""
+        copying = self.a_copying()
+        copying.job.lost[1] = 7
+        notice = b"\n[at least 7 bytes of output were lost here: the disk refused them]\n"
+        self.write(b"after", copying)
+        self.assertEqual(b"before " + notice + b"after and on", self.write(b" and on", copying))
+        self.assertEqual([[0, 0], [True, False]], [copying.job.record()[name] for name in ("lost", "incomplete")])
+        os.close(self.writing)
+
+    def test_lost_at_the_end(self) -> None:
+        """They are told of when nothing comes after them, too."""
+        copying = self.a_copying()
+        copying.job.lost[1] = 7
+        os.close(self.writing)
+        copying.ready()
+        self.assertIn(b"[at least 7 bytes of output were lost here", self.file.read_bytes())
+
+    def test_still_full(self) -> None:
+        """A disk that takes only the beginning of that line gets none of it, and the next bytes are lost as well."""
+        copying = self.a_copying()
+        copying.job.lost[1] = 7
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_FSIZE, (soft, hard))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len("before ") + 10, hard))
+        self.assertEqual(b"before ", self.write(b"after", copying))
+        self.assertEqual(12, copying.job.lost[1])
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        notice = b"\n[at least 12 bytes of output were lost here: the disk refused them]\n"
+        self.assertEqual(b"before " + notice + b"on", self.write(b"on", copying))
         os.close(self.writing)
 
     def test_deleted(self) -> None:

@@ -66,13 +66,16 @@ class Copying:
 
     def take(self, pipe: int, most: int) -> int:
         """
-        Move up to `most` bytes from the pipe; returns how many left the pipe, 0 at its end.
+        Move up to `most` bytes from the pipe; returns how many left the pipe, 0 at its end. A line in the file tells of
+        bytes that the disk has refused before, as soon as the disk takes it, and at their place.
 
         Raises:
             BlockingIOError: the pipe is empty.
         """
         room = most
         try:
+            if self.job.lost[self.child_fd]:
+                self._tell_lost()
             if self._most:
                 room = min(most, self._most - self._size())
             if room > 0:
@@ -90,6 +93,19 @@ class Copying:
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
+
+    def _tell_lost(self) -> None:
+        """
+        Raises:
+            OSError: the disk does not take the whole line, and the file has nothing of it.
+        """
+        line = f"\n[at least {self.job.lost[self.child_fd]} bytes of output were lost here: the disk refused them]\n"
+        size = self._size()
+        if os.write(self._file, line.encode()) < len(line):
+            os.ftruncate(self._file, size)
+            os.lseek(self._file, size, os.SEEK_SET)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self.job.set_lost(self.child_fd, 0)
 
     def _begin(self) -> None:
         """The file is opened when there is something to write."""
@@ -152,7 +168,7 @@ class KeptCopying(Copying):
     For a job that is over and keeps its leftovers; no worker copies its output any more.
 
     The file is opened at once, while the directory is open. If the file is deleted, as retention does, it is not
-    created again, and output is dropped. The lines about lost and dropped output are written here, as a worker does.
+    created again, and output is dropped. The line about dropped output is written here, as a worker does.
     """
 
     _gone: bool
@@ -165,8 +181,6 @@ class KeptCopying(Copying):
             self.close()
             return self._drop(pipe, most, self.job.discarded)
         taken = super().take(pipe, most)
-        if self.job.lost[self.child_fd]:
-            self._tell_lost()
         if self.job.discarded[self.child_fd] and not self._told_cap:
             self._told_cap = self._write(f"\n[output beyond {self._most} bytes was dropped]\n")
         return taken
@@ -179,11 +193,6 @@ class KeptCopying(Copying):
             self._told_cap = self._told_cap or (bool(self._most) and self._size() > self._most)
         except OSError:
             self._gone = True
-
-    def _tell_lost(self) -> None:
-        lost = self.job.lost[self.child_fd]
-        if self._write(f"\n[at least {lost} bytes of output were lost here: the disk refused them]\n"):
-            self.job.lost[self.child_fd] = 0
 
     def _write(self, line: str) -> bool:
         """Returns whether at least a part of it was written."""
