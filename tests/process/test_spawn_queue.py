@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import Any
 
@@ -68,6 +69,16 @@ class SpawnQueueTests(SynchronousTestCase):
             for fd in descriptors:
                 os.close(fd)
             found.append(message["job"])
+
+    def test_lost_request(self) -> None:
+        """An answer that names no job is that of the first request that is not answered; the others go on."""
+        self.start("a", "b")
+        self.answer("failed", "", errno=errno.EMFILE, step="")
+        self.answer("started", "b", pid=7)
+        self.assertEqual((["a"], ["b"]), (list(self.failed), list(self.began)))
+        error = self.failed["a"]
+        assert isinstance(error, OSError)
+        self.assertEqual(errno.EMFILE, error.errno)
 
     def answer(self, kind: str, job_id: str, descriptors: tuple[int, ...] = (), **more: Any) -> None:
         self.shim.send({"type": kind, "job": job_id, **more}, descriptors)

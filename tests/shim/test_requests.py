@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from contextlib import closing
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.support.descriptors import open_descriptors
+from tests.support.descriptors import free_descriptors, open_descriptors
 from txworker.shim.messages import RECALLED, Channel
 from txworker.shim.requests import Requests
+
+LONG = "x" * 100_000
 
 
 class RequestsTests(SynchronousTestCase):
@@ -57,6 +60,30 @@ class RequestsTests(SynchronousTestCase):
         self.assertEqual(b"x", os.read(reading, 9))
         for fd in (reading, *begun[1]):
             os.close(fd)
+
+    def test_lost(self) -> None:
+        """A long request for which no descriptor is free is refused; the next one is begun."""
+        self.worker.send({"type": "spawn", "job": "a", "argv": [LONG]})
+        self.request("b")
+        with free_descriptors(0):
+            self.assertIsNone(self.begun())
+        failed = {"type": "failed", "job": "", "errno": errno.EMFILE, "step": ""}
+        self.assertEqual((failed, []), self.worker.receive())
+        self.assertEqual("b", self.begun())
+
+    def test_no_descriptor_to_recall(self) -> None:
+        """What cannot be received is not recalled, and not lost: it is begun in its turn."""
+        self.worker.send({"type": "spawn", "job": "a", "argv": [LONG]})
+        with free_descriptors(0):
+            self.requests.recall()
+        self.assertEqual("a", self.begun())
+
+    def test_lost_with_its_worker(self) -> None:
+        """It is not started; those behind it are."""
+        self.worker.send({"type": "spawn", "job": "a", "argv": [LONG]})
+        self.request("b")
+        with free_descriptors(0):
+            self.assertEqual(["b"], [message["job"] for message, _ in self.requests.disconnect()])
 
     def test_recall(self) -> None:
         """What is not begun is answered at once, while a start hangs."""

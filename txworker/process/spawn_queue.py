@@ -111,7 +111,7 @@ class SpawnQueue:
         return unanswered
 
     def _answered(self, message: Message, descriptors: list[int]) -> None:
-        job_id = message["job"]
+        job_id = message["job"] or next(iter(self._in_flight), "")
         request = self._in_flight.pop(job_id, None)
         if request is not None and message.get("step") == RECALLED:
             self._waiting.insert(self._recalled or 0, request)

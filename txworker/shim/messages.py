@@ -35,7 +35,7 @@ descriptor: the socket for `spawn`, unless the protocols differ |
 | ready | all jobs were sent |
 | started | job, pid, stdin, at (`ahead` of its spawn plus the clock since boot); descriptors: of its pipes, to read |
 | fed | job, stdin: what was fed is in the pipe, so further bytes may be sent; or stdin is closed |
-| failed | job, errno, step: there is no process |
+| failed | job (empty: the first one that is not answered), errno, step: there is no process |
 | exited | job, and how (exit_code or signal, core_dumped, at: as in `started`, user_cpu, system_cpu, max_rss_bytes,
 cgroup_removed: nothing else was in it) |
 
@@ -95,6 +95,10 @@ _IN_MEMFD = b"@"
 """In place of a message that is in the first descriptor."""
 
 
+class MessageLost(OSError):
+    """A long message was cut, because no descriptor was free for its memfd (EMFILE). What it said is not known."""
+
+
 class Channel:
     """
     One end of the connection. Used by one thread.
@@ -141,7 +145,7 @@ class Channel:
 
         Raises:
             BlockingIOError: there is none.
-            OSError: it was in a memfd, for which no descriptor is free (EMFILE).
+            MessageLost: it was in a memfd, for which no descriptor is free.
             ConnectionResetError: the other end is gone.
         """
         size = socket.CMSG_SPACE(_MOST_DESCRIPTORS * 4)
@@ -154,7 +158,7 @@ class Channel:
             raise ConnectionResetError("the other end is gone")
         if data == _IN_MEMFD:
             if not fds:
-                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+                raise MessageLost(errno.EMFILE, os.strerror(errno.EMFILE))
             data = _read_all(fds.pop(0))
         message: Message = _decode(data.decode())
         if flags & socket.MSG_CTRUNC:

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Sequence
 from contextlib import suppress
 
-from txworker.shim.messages import RECALLED, Channel, Message
+from txworker.shim.messages import RECALLED, Channel, Message, MessageLost
 
 _SEND_BUFFER_BYTES = 512 * 1024
 """Asked for: room for the requests that a worker sends before an answer, so that each can be recalled."""
@@ -58,17 +58,19 @@ class Requests:
             if self._loop_end is not None:
                 with suppress(OSError):  # that was the last one
                     while True:
-                        left.append(self._loop_end.receive())
+                        with suppress(MessageLost):  # it is not started, and the next worker drops it
+                            left.append(self._loop_end.receive())
                 self._loop_end.close()
                 self._loop_end = None
         return left
 
     def recall(self) -> None:
-        """Answer RECALLED to the requests that are not begun."""
+        """Answer RECALLED to the requests that are not begun, as long as a descriptor is free to receive them."""
         if self._loop_end is None:
             return
-        with suppress(OSError):  # the last one; or the worker is gone
+        with suppress(OSError):  # the last one; or the worker is gone; or no descriptor is free
             while True:
+                os.close(os.dup(self._loop_end.fileno()))
                 message, descriptors = self._loop_end.receive()
                 _close(descriptors)
                 self._loop_end.send({"type": "failed", "job": message["job"], "errno": 1, "step": RECALLED})
@@ -90,7 +92,8 @@ class Requests:
 
     def begin(self) -> tuple[Message, list[int]] | None:
         """
-        The next request and its descriptors; None: it was recalled. Its job is `starting` until end().
+        The next request and its descriptors; None: it was recalled, or was lost, and is refused. Its job is `starting`
+        until end().
 
         Raises:
             ConnectionError: the worker has gone.
@@ -102,6 +105,9 @@ class Requests:
             try:
                 message, descriptors = self._thread_end.receive()
             except BlockingIOError:
+                return None
+            except MessageLost as lost:
+                self.answer({"type": "failed", "job": "", "errno": lost.errno, "step": ""})
                 return None
             self.starting = message["job"]
         return message, descriptors
