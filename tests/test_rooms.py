@@ -64,7 +64,7 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
         {"messages", "cgroup_moves", "children_limit", "events", "feeding", "fork_exec"},
         {"ends", "requests", "spawner", "terminal", "worker_connection"},
         {"reachability", "spawn_thread"},
-        {"held_job"},
+        {"held_job", "reaping"},
         {"copying"},
         {"intermediate"},
         {"unattended"},

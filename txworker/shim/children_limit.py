@@ -9,6 +9,8 @@ cloned; its exec may take long. So the loop, when it needs numbers, raises the l
 from __future__ import annotations
 
 import errno
+import fcntl
+import os
 import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +22,9 @@ if TYPE_CHECKING:  # the module itself costs a small program a megabyte
     T = TypeVar("T")
 
 _LOWEST = 3
+
+_TRIES = 3
+"""To get a high descriptor: between two of them another child may be started."""
 
 
 class ChildrenLimit:
@@ -73,6 +78,35 @@ class ChildrenLimit:
             resource.setrlimit(resource.RLIMIT_NOFILE, self._ours)
             self.is_low = False
         return not self.is_low
+
+
+class HighNumbers:
+    """
+    Moves the loop's descriptors beyond the limit that children start with, which is the shim's own while a child is
+    started: a new descriptor needs a free number below it.
+
+    lift(): as ChildrenLimit.lift(). above: the lowest number to move to.
+    """
+
+    def __init__(self, lift: Callable[[], bool]) -> None:
+        self._lift = lift
+        self.above = _LOWEST
+
+    def high(self, fd: int) -> int:
+        """
+        The same descriptor by a high number. While the limit is low, fd itself, as long as half of the low numbers are
+        free: to lift the limit costs more.
+        """
+        for _ in range(_TRIES):
+            try:
+                high = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, self.above)
+            except OSError:  # noqa: PERF203 it seldom repeats
+                if fd < self.above // 2 or not self._lift():
+                    break
+            else:
+                os.close(fd)
+                return high
+        return fd
 
 
 def with_room(call: Callable[[], T], lift: Callable[[], bool]) -> T:

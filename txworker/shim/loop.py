@@ -8,24 +8,23 @@ the worker's requests.
 
 from __future__ import annotations
 
-import fcntl
 import os
-import signal
 import socket
 import sys
 import time
 from collections.abc import Iterable
 from contextlib import suppress
 
-from txworker.linux.wait import exit_of, reap, reap_some_of_thread
+from txworker.linux.wait import exit_of, reap
 from txworker.shim import messages
-from txworker.shim.children_limit import with_room
+from txworker.shim.children_limit import HighNumbers, with_room
 from txworker.shim.events import Events
 from txworker.shim.feeding import Feeding
 from txworker.shim.held_job import HeldJob, hold
 from txworker.shim.intermediate import IntermediatePipes
 from txworker.shim.messages import SOCKET_NAME, Message
 from txworker.shim.reachability import Reachability
+from txworker.shim.reaping import Reaping
 from txworker.shim.spawn_thread import Result, SpawnThread
 from txworker.shim.unattended import Unattended
 from txworker.shim.worker_connection import WorkerConnection
@@ -39,16 +38,6 @@ _FIRST_WORKER_SECONDS = 30.0
 
 _WITHOUT_WORKER_SECONDS = 1.0
 """How often the loop checks whether it may end, while no worker is connected."""
-
-_REAP_SECONDS = 1.0
-"""After a SIGCHLD children of the spawn thread that are not jobs are reaped, at most this often."""
-
-
-_REAPED_PER_TURN = 64
-
-_TRIES = 3
-"""To get a high descriptor: between two of them another child may be started."""
-
 
 _NEEDED = {"listen": 2, "pipes": 2}
 """How many descriptors a message has at least."""
@@ -71,7 +60,8 @@ class Loop:
         self._inherited: set[str] = set()  # jobs that are being started because an earlier worker requested them
         self._unwanted: set[str] = set()  # jobs that are being started although no worker wants them any more
         self._pipes = IntermediatePipes()
-        self._unattended = Unattended(self._events, self._jobs, self._pipes, self._high)
+        self._numbers = HighNumbers(thread.lift_limit)
+        self._unattended = Unattended(self._events, self._jobs, self._pipes, self._numbers.high)
         self._without_pidfd: dict[str, HeldJob] = {}  # jobs whose exits are noticed by SIGCHLD
         self._fed_on: dict[str, Feeding] = {}  # the input of kept leftovers, by the job, which is over
         self._directory = -1
@@ -79,17 +69,14 @@ class Loop:
         self._unsent: list[HeldJob] = []
         self._had_worker = False
         self._jobs_settled = False  # a worker has settled what earlier shims left
-        self._orphans_wait = False
-        self._reap_at: float | None = None
         self._deadline = time.monotonic() + _FIRST_WORKER_SECONDS
-        self._keep_above = 3
-        self._children = _wake_on_children()
+        self._reaping = Reaping(thread)
         thread.is_held = self._jobs.__contains__
 
     def run(self) -> None:
         """Run until there are neither jobs nor a worker, or no worker can come for jobs that have ended."""
         self._events.watch(self._thread.fileno(), self._take_results)
-        self._events.watch(self._children, self._child_exited)
+        self._events.watch(self._reaping.fileno(), self._child_exited)
         while not self._is_over():
             self._events.wait(self._seconds_to_wait())
         self._refuse_workers()
@@ -114,16 +101,13 @@ class Loop:
         """Do what is due; returns the seconds until something else is, or None when only an event counts."""
         if not self._worker.is_open and self._reachability.is_lost() and self._jobs and not self._unattended.abandoned:
             self._abandon()
-        due = [self._unattended.enforce()]
-        if self._orphans_wait:
-            self._orphans_wait = reap_some_of_thread(_REAPED_PER_TURN)
-            due.append(0.0 if self._orphans_wait else None)
-        if self._reap_at is not None:
-            due.append(self._reap_others())
+        waits = self._reaping.proceed()
+        deadline = self._unattended.enforce()
+        if deadline is not None:
+            waits.append(deadline)
         if not self._worker.is_open:
-            due.append(_WITHOUT_WORKER_SECONDS)
-        waits = [seconds for seconds in due if seconds is not None]
-        return min(waits) if waits else None
+            waits.append(_WITHOUT_WORKER_SECONDS)
+        return min(waits, default=None)
 
     def _abandon(self) -> None:
         """End all jobs, because no worker will ever connect."""
@@ -190,7 +174,7 @@ class Loop:
             os.close(self._directory)
         (self._directory,) = descriptors
         self._defaults = message["defaults"]
-        self._keep_above = self._thread.limit.lowest_kept(self._defaults["descriptor_limit"][0])
+        self._numbers.above = self._thread.limit.lowest_kept(self._defaults["descriptor_limit"][0])
         try:
             self._thread.set_defaults(self._defaults)
             self._inherit()
@@ -211,13 +195,13 @@ class Loop:
         self._unattended.worker_serves()
 
     def _on_listen(self, message: Message, descriptors: list[int]) -> None:
-        listener, directory = map(self._high, descriptors)
+        listener, directory = map(self._numbers.high, descriptors)
         self._worker.listen_at(socket.socket(fileno=listener))
         self._reachability.close()
         self._reachability = Reachability(directory)
 
     def _on_pipes(self, message: Message, descriptors: list[int]) -> None:
-        self._pipes.take([self._high(fd) for fd in descriptors])
+        self._pipes.take([self._numbers.high(fd) for fd in descriptors])
 
     def _on_more(self, message: Message, descriptors: list[int]) -> None:
         self._send_batch()
@@ -238,7 +222,7 @@ class Loop:
         if job is None or job.stdin is None or job.stdin.busy:  # it is over, or it cannot be fed: no worker asks for it
             _close(descriptors)
             return
-        job.stdin.add(self._high(descriptors[0]) if descriptors else -1, message["end"])
+        job.stdin.add(self._numbers.high(descriptors[0]) if descriptors else -1, message["end"])
 
     def _fed(self, job_id: str) -> None:
         """Everything that was put into the job's input is in the pipe, or the input is closed."""
@@ -306,7 +290,7 @@ class Loop:
         for result, descriptors in self._thread.results():
             job_id = result.request["job"]
             if result.pid:
-                self._started(job_id, result, [self._high(fd) for fd in descriptors])
+                self._started(job_id, result, [self._numbers.high(fd) for fd in descriptors])
             elif job_id in self._inherited:
                 self._worker.send({"type": "failed", "job": job_id, "errno": result.errno, "step": result.step})
             self._inherited.discard(job_id)
@@ -332,7 +316,7 @@ class Loop:
         if self._unattended.active:
             self._unattended.add(job)
         try:
-            job.pidfd = self._high(with_room(lambda: os.pidfd_open(job.pid), self._thread.lift_limit))
+            job.pidfd = self._numbers.high(with_room(lambda: os.pidfd_open(job.pid), self._thread.lift_limit))
             self._events.watch(job.pidfd, lambda: self._exited(job))
         except OSError:  # no number is free, or the kernel lacks memory: SIGCHLD tells of its exit
             self._without_pidfd[job.id] = job
@@ -356,55 +340,12 @@ class Loop:
             job.pidfd = -1
 
     def _child_exited(self) -> None:
-        """After SIGCHLD: an orphan that the shim adopted may have exited, or a child of the spawn thread."""
-        os.read(self._children, 4096)
-        self._orphans_wait = reap_some_of_thread(_REAPED_PER_TURN)
+        """After SIGCHLD."""
+        self._reaping.child_exited()
         for job in list(self._without_pidfd.values()):
             self._exited(job)
-        if self._reap_at is None:
-            self._reap_at = time.monotonic() + _REAP_SECONDS
-
-    def _reap_others(self) -> float | None:
-        """Returns the seconds until the children of the spawn thread that are not jobs are reaped; None: done."""
-        assert self._reap_at is not None
-        left = self._reap_at - time.monotonic()
-        if left > 0:
-            return left
-        if self._thread.starting:
-            self._reap_at = time.monotonic() + _REAP_SECONDS
-            return _REAP_SECONDS
-        self._reap_at = None
-        with suppress(BlockingIOError):  # thousands of tasks wait
-            self._thread.reap_others()
-        return None
-
-    def _high(self, fd: int) -> int:
-        """
-        The same descriptor, above the limit of descriptors that children start with.
-
-        While a child is started that limit is the shim's own, and a new descriptor needs a free number below it. Then
-        fd itself is kept, as long as half of these numbers are free: to lift the limit costs more.
-        """
-        for _ in range(_TRIES):
-            try:
-                high = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, self._keep_above)
-            except OSError:  # noqa: PERF203 it seldom repeats
-                if fd < self._keep_above // 2 or not self._thread.lift_limit():
-                    break
-            else:
-                os.close(fd)
-                return high
-        return fd
 
 
 def _close(descriptors: Iterable[int]) -> None:
     for fd in descriptors:
         os.close(fd)
-
-
-def _wake_on_children() -> int:
-    """A descriptor that can be read after a SIGCHLD. Main thread, as signal.signal() requires."""
-    reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-    signal.signal(signal.SIGCHLD, lambda number, frame: None)
-    return reading
