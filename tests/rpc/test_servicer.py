@@ -1,4 +1,4 @@
-"""What StartJob tells of a traced request."""
+"""StartJob: what it tells of a traced request, and a user that is another one now."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from txworker.jobs import JobSpec
 from txworker.pb import worker_pb2 as pb
 from txworker.rpc.bridge import Bridge
 from txworker.rpc.servicer import WorkerServicer
+from txworker.worker.policy import Policy
 
 
 class SameThread(Clock):
@@ -67,6 +68,19 @@ class StartJobTests(SynchronousTestCase):
         """The span of a job that was submitted is the observer's affair."""
         self.start()
         self.assertEqual((1, []), (len(self.tracer.traced), self.tracer.dropped))
+
+    def test_the_user_changed(self) -> None:
+        """A repeated request may name the user that its job was started as; a new one or a wrong name is refused."""
+        self.fixture.worker.set_policy(Policy(0, 10, user="then"))
+        job = self.successResultOf(self.fixture.worker.submit(JobSpec("true", request_id="before")))
+
+        def start(request_id: str, user: str) -> str:
+            request = pb.StartJobReq(command="true", requestID=request_id, user=user)
+            return self.servicer.StartJob(request, self.context).jobID
+
+        self.assertEqual([job.id] * 3, [start("before", user) for user in ("", "root", "then")])
+        for refused in (("before", "another"), ("new", "then"), ("", "then")):
+            self.assertRaises(Aborted, start, *refused)
 
     def test_caller_that_leaves_before(self) -> None:
         """A request that never reaches the worker, since its client leaves or the worker stops, has no job's span."""

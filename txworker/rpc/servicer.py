@@ -190,7 +190,7 @@ class WorkerServicer(worker_pb2_grpc.WorkerServicer):
     def _submitted(self, request: pb.StartJobReq, context: grpc.ServicerContext) -> Job:
         caller = self._bridge.caller(context)
         caller.check()  # before a request of up to 4 MiB is converted
-        spec = spec_from_pb(request, self._user)
+        spec = spec_from_pb(request, self._users(request))
         job = self._catalog.submitted(spec)
         if job is not None:
             return job
@@ -202,6 +202,13 @@ class WorkerServicer(worker_pb2_grpc.WorkerServicer):
         except CallerGone:
             caller.check()  # raises DeadlineExceeded if that is the reason
             raise
+
+    def _users(self, request: pb.StartJobReq) -> Sequence[str]:
+        """The names of users that the request may give. jobs.user may be another one than when its job was started."""
+        if not request.user or request.user in self._user:
+            return self._user
+        before = self._catalog.with_request_id(request.requestID)
+        return self._user if before is None else (*self._user, before.settings.user)
 
     def _submit(self, spec: JobSpec, caller: Caller) -> Job:
         if self._tracer is None:

@@ -187,6 +187,10 @@ class Catalog:
         active = self._active.get(job_id)
         return succeed(None) if active is None else active.output.more(beyond, stderr).addCallback(_check_left, active)
 
+    def with_request_id(self, request_id: str) -> Job | None:
+        """The job of the request with that id, as it was recorded last; None: there is none, or the id is empty."""
+        return self._records.with_request_id(request_id) if request_id else None
+
     def submitted(self, spec: JobSpec) -> Job | None:
         """
         The job that an earlier request with the same request id started; None: there is none yet.
@@ -194,7 +198,7 @@ class Catalog:
         Raises:
             RequestReused: that request had a different spec.
         """
-        before = self._records.with_request_id(spec.request_id) if spec.request_id else None
+        before = self.with_request_id(spec.request_id)
         job = None if before is None else self.launched(before.id)
         if job is not None:
             check_same(self.with_full_spec(job), spec)
