@@ -65,7 +65,7 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
         {"ends", "requests", "spawner", "terminal", "worker_connection"},
         {"reachability", "spawn_thread"},
         {"held_job", "reaping"},
-        {"copying"},
+        {"copying", "exits"},
         {"intermediate"},
         {"unattended"},
         {"loop"},

@@ -55,7 +55,6 @@ class HeldJob:
         self.pipes = pipes
         self.terminal = terminal
         self.stdin = stdin
-        self.pidfd = -1
         self.started_wall = result.wall_time
         self._ahead: float = request["ahead"]
         self.timeout_at: float | None = None if request["timeout"] is None else now + request["timeout"]
@@ -118,10 +117,9 @@ class HeldJob:
 
     def close(self) -> None:
         """Close its descriptors, but for its stdin."""
-        for fd in [*self.pipes.values(), *([self.pidfd] if self.pidfd >= 0 else [])]:
+        for fd in self.pipes.values():
             os.close(fd)
         self.pipes = {}
-        self.pidfd = -1
         if self.terminal is not None:
             self.terminal.close()
 

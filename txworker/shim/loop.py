@@ -15,10 +15,11 @@ import time
 from collections.abc import Iterable
 from contextlib import suppress
 
-from txworker.linux.wait import exit_of, reap
+from txworker.linux.wait import reap
 from txworker.shim import messages
-from txworker.shim.children_limit import HighNumbers, with_room
+from txworker.shim.children_limit import HighNumbers
 from txworker.shim.events import Events
+from txworker.shim.exits import Exits
 from txworker.shim.feeding import Feeding
 from txworker.shim.held_job import HeldJob, hold
 from txworker.shim.intermediate import IntermediatePipes
@@ -62,7 +63,7 @@ class Loop:
         self._pipes = IntermediatePipes()
         self._numbers = HighNumbers(thread.lift_limit)
         self._unattended = Unattended(self._events, self._jobs, self._pipes, self._numbers.high)
-        self._without_pidfd: dict[str, HeldJob] = {}  # jobs whose exits are noticed by SIGCHLD
+        self._exits = Exits(self._events, self._numbers, thread.lift_limit, self._exited)
         self._fed_on: dict[str, Feeding] = {}  # the input of kept leftovers, by the job, which is over
         self._directory = -1
         self._defaults: dict[str, Any] = {}
@@ -256,8 +257,7 @@ class Loop:
         return [job for job in jobs if job is not None]
 
     def _release(self, job: HeldJob, keep: bool) -> None:
-        self._close_pidfd(job)
-        self._without_pidfd.pop(job.id, None)
+        self._exits.forget(job)
         self._thread.newest = 0  # some are free now; the next job tells how many
         if job.stdin is not None:
             self._release_stdin(job.id, job.stdin, keep)
@@ -315,35 +315,17 @@ class Loop:
             self._worker.send(job.record(), [fd for _, fd in sorted(job.pipes.items())])
         if self._unattended.active:
             self._unattended.add(job)
-        try:
-            job.pidfd = self._numbers.high(with_room(lambda: os.pidfd_open(job.pid), self._thread.lift_limit))
-            self._events.watch(job.pidfd, lambda: self._exited(job))
-        except OSError:  # no number is free, or the kernel lacks memory: SIGCHLD tells of its exit
-            self._without_pidfd[job.id] = job
-            self._exited(job)
+        self._exits.watch(job)
 
     def _exited(self, job: HeldJob) -> None:
-        exit = exit_of(job.pid)
-        if exit is None:
-            return
-        self._without_pidfd.pop(job.id, None)
-        job.exited(exit)
-        self._close_pidfd(job)
         if job.terminal is not None:
             job.terminal.leader_exited()
         self._worker.send({"type": "exited", "job": job.id, "exit": job.exit_record()})
 
-    def _close_pidfd(self, job: HeldJob) -> None:
-        if job.pidfd >= 0:
-            self._events.unwatch(job.pidfd)
-            os.close(job.pidfd)
-            job.pidfd = -1
-
     def _child_exited(self) -> None:
         """After SIGCHLD."""
         self._reaping.child_exited()
-        for job in list(self._without_pidfd.values()):
-            self._exited(job)
+        self._exits.look()
 
 
 def _close(descriptors: Iterable[int]) -> None:
