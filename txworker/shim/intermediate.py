@@ -25,13 +25,8 @@ class IntermediatePipes:
         self._pipes: list[int] = []
 
     def take(self, descriptors: Sequence[int]) -> None:
-        """
-        Take those of a new worker, the memfd of the owners first, and close the old ones. None: this process has too
-        few descriptors free; what a killed worker leaves in such pipes is not saved then.
-        """
+        """Take those of a new worker, the memfd of the owners first, and close the old ones."""
         self.close()
-        if not descriptors:
-            return
         owners, *self._pipes = descriptors
         self._owners = mmap.mmap(owners, SLOT_BYTES * len(self._pipes), prot=mmap.PROT_READ)
         os.close(owners)
