@@ -21,6 +21,7 @@ from tests.support.daemon import LIMIT, Daemon, wait_until
 from tests.support.methods import METHODS, begin
 from txworker.pb import worker_pb2 as pb
 from txworker.pb.worker_pb2_grpc import WorkerStub
+from txworker.rpc.admission import REFLECTION_CALLS
 
 MANY = 500
 
@@ -213,7 +214,7 @@ def test_ceiling(a_daemon: Callable[..., Daemon]) -> None:
 
 
 def test_streams_of_others(a_daemon: Callable[..., Daemon]) -> None:
-    """Reflection's streams are streams like any other: however many somebody opens, the other calls go on."""
+    """However many streams of reflection are opened without a request, the other calls go on."""
     worker = a_daemon(server="max_streams = 2")
     over = threading.Event()
 
@@ -228,6 +229,38 @@ def test_streams_of_others(a_daemon: Callable[..., Daemon]) -> None:
         worker.start("true")
         over.set()
         assert sum(stream.code() is grpc.StatusCode.RESOURCE_EXHAUSTED for stream in streams) == 98
+
+
+def test_reflection_takes_no_stream(a_daemon: Callable[..., Daemon]) -> None:
+    """Calls of reflection that stay open take no slot from viewers; they have a few of their own, which come free."""
+    worker = a_daemon(server="max_streams = 2")
+    over = threading.Event()
+    request = reflection_pb2.ServerReflectionRequest(list_services="")
+
+    def one_request() -> Iterator[reflection_pb2.ServerReflectionRequest]:
+        yield request
+        over.wait(LIMIT)
+
+    with grpc.insecure_channel(worker.addr) as channel:
+        stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+        held = [stub.ServerReflectionInfo(one_request()) for _ in range(REFLECTION_CALLS)]
+        for call in held:
+            assert next(call).list_services_response.service
+        with pytest.raises(grpc.RpcError, match="reflection: 8 calls are open already") as caught:
+            next(stub.ServerReflectionInfo(one_request()))
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        job_id = worker.bash("echo up; exec sleep 1000")
+        viewers = [worker.stub.StreamJob(pb.StreamJobReq(path=job_id)) for _ in range(2)]
+        assert [next(iter(viewer)).output for viewer in viewers] == ["up\n", "up\n"]
+        over.set()
+
+        def free() -> bool:
+            try:
+                return bool(list(stub.ServerReflectionInfo(iter([request]))))
+            except grpc.RpcError:
+                return False
+
+        wait_until(free)
 
 
 def test_stalled_viewer(daemon: Daemon) -> None:

@@ -20,7 +20,7 @@ from txworker.base.logs import Logger
 from txworker.pb import worker_bare_pb2, worker_bare_pb2_grpc, worker_pb2, worker_pb2_grpc
 from txworker.ports import NO_OBSERVER, Observer, Tracer
 from txworker.rpc.access import Access
-from txworker.rpc.admission import Admission, StreamSlots
+from txworker.rpc.admission import REFLECTION_CALLS, Admission, ReflectionSlots, StreamSlots
 from txworker.rpc.bridge import Bridge
 from txworker.rpc.call_executor import CallExecutor
 from txworker.rpc.health import NAME as HEALTH_NAME
@@ -172,7 +172,8 @@ class GrpcServer(Service):
         seconds, observer = self._bridge.reactor.seconds, self._observer or NO_OBSERVER
         call_executor = CallExecutor(self._threads, seconds, self._max_streams, observer)
         executor: Any = call_executor  # gRPC's stubs want a ThreadPoolExecutor, gRPC itself only submit()
-        interceptors = [Access(), Admission(self._slots), PreserializedMessages()]
+        admission = Admission(self._slots, ReflectionSlots(self._connections.descriptors_scarce))
+        interceptors = [Access(), admission, PreserializedMessages()]
         if self._observer is not None:
             interceptors.insert(0, Measuring(self._observer))
         if self._tracer is not None:
@@ -227,7 +228,8 @@ class GrpcServer(Service):
 
     def _create_threads(self) -> RpcThreads:
         try:
-            return RpcThreads(self._max_streams + UNARY_THREADS, START_THREADS, MIN_THREADS)
+            most = self._max_streams + REFLECTION_CALLS + UNARY_THREADS
+            return RpcThreads(most, START_THREADS, MIN_THREADS)
         except RuntimeError as error:
             raise OSError(errno.EAGAIN, f"no threads for calls: {error}") from error
 
