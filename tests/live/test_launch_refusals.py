@@ -59,6 +59,8 @@ def place() -> Iterator[Path]:
         elf = Path("/bin/true").read_bytes()
         (place / "foreign").write_bytes(elf.replace(b"/ld-linux", b"/no-linux", 1))
         (place / "foreign").chmod(0o755)
+        (place / "other machine").write_bytes(elf[:18] + b"\xff\xff" + elf[20:])
+        (place / "other machine").chmod(0o755)
         for name, mode, text in (
             ("plain", 0o644, "#!/bin/sh\n"),
             ("script", 0o755, f"#!{place}/plain\n"),
@@ -69,6 +71,11 @@ def place() -> Iterator[Path]:
             ("by circle", 0o755, f"#!{place}/circle\n"),
             ("by foreign", 0o755, f"#!{place}/foreign\n"),
             ("below", 0o755, f"#!{closed}/interpreter\n"),
+            ("long line", 0o755, f"#!/{'x' * 253}\n"),
+            ("long name", 0o755, f"#!/{'x' * 252}\n"),
+            ("no name", 0o755, "#! \t\n"),
+            ("text", 0o755, "echo\n"),
+            ("by text", 0o755, f"#!{place}/text{' ' * 300}\n"),
             ("own", 0o710, "#!/bin/sh\n"),
             ("closed/interpreter", 0o755, "#!/bin/sh\n"),
         ):
@@ -120,6 +127,16 @@ def of_programs(place: Path) -> list[Refusal]:
         ({"path": "./by circle", **here}, MISSING, f"names, '{place}/circle', is a symbolic link that leads back"),
         ({"path": "./foreign", **here}, MISSING, "the loader that this program names is not there"),
         ({"path": "./by foreign", **here}, MISSING, f"the loader that '{place}/foreign' names is not there"),
+        ({"path": "./long line", **here}, INVALID, "has a #! line that is too long: the interpreter's name must end"),
+        ({"command": "'long line'", "env": {"PATH": str(place)}}, INVALID, "has a #! line that is too long"),
+        ({"path": "./long name", **here}, MISSING, "the interpreter that its first line names, '/xxxx"),
+        ({"path": "./no name", **here}, INVALID, "'./no name' has a #! line that names no interpreter"),
+        (
+            {"path": "./by text", **here},
+            INVALID,
+            f"names '{place}/text' as its interpreter, which is neither a program",
+        ),
+        ({"path": "./other machine", **here}, INVALID, "is a program for another kind of machine, or a damaged one"),
         ({"command": ".", "env": {"PATH": str(place)}}, MISSING, f"'{place}/.' is a directory, not a program"),
         (
             {"command": "closed", "env": {"PATH": str(place)}},

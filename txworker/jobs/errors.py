@@ -135,8 +135,8 @@ class NotExecutable(InvalidRequest):
 
     reason = "NOT_EXECUTABLE"
 
-    def __init__(self, executable: str) -> None:
-        super().__init__("command", executable, "is neither a program nor a script with a #! line")
+    def __init__(self, executable: str, problem: str = "is neither a program nor a script with a #! line") -> None:
+        super().__init__("command", executable, problem)
 
 
 class ExecutableBusy(TxWorkerError):

@@ -20,6 +20,8 @@ from txworker.base.accounts import name_of_user
 from txworker.jobs.errors import shown
 
 _FIRST_LINE_BYTES = 256
+"""What the kernel reads of a script's first line (BINPRM_BUF_SIZE)."""
+
 _ELF = b"\x7fELF"
 _MOST_PARTS = 64
 """How many names of a path are looked at: the kernel walks to each from the root, and a path may have 2,000."""
@@ -93,6 +95,23 @@ def why_not_found(path: str, directory: str) -> str:
         program = "this program" if len(files) == 1 else shown(files[-1])
         return f"the loader that {program} names is not there"
     return "the interpreter that its first line names is a script itself, and so on, further than the kernel follows"
+
+
+def why_not_a_program(path: str, directory: str) -> str:
+    """Why the kernel takes a file for no program, or its interpreter (ENOEXEC), as the end of a sentence about it."""
+    *scripts, file = _interpreters(path, directory)
+    problem = _not_a_program(_first_line(file))
+    return f"names {shown(file)} as its interpreter, which {problem}" if scripts else problem
+
+
+def _not_a_program(first_line: bytes) -> str:
+    if first_line.startswith(_ELF):
+        return "is a program for another kind of machine, or a damaged one"
+    if not first_line.startswith(b"#!"):
+        return "is neither a program nor a script with a #! line"
+    if len(first_line) < _FIRST_LINE_BYTES:
+        return "has a #! line that names no interpreter"
+    return f"has a #! line that is too long: the interpreter's name must end within its first {_FIRST_LINE_BYTES} bytes"
 
 
 def why_not_there(path: str) -> str:
@@ -177,11 +196,18 @@ def _interpreters(path: str, directory: str) -> Iterator[str]:
     """The file, the interpreter that its first line names, that file's interpreter, and so on."""
     for _ in range(_LINKS + 1):
         yield path
-        line = _first_line(path)
-        words = line[2:].strip(b" \t").replace(b"\t", b" ").split(b" ", 1) if line.startswith(b"#!") else [b""]
-        if not words[0]:  # the kernel takes a CR as a part of the name
+        interpreter = _interpreter(_first_line(path))
+        if not interpreter:
             return
-        path = os.path.join(directory, os.fsdecode(words[0]))
+        path = os.path.join(directory, os.fsdecode(interpreter))
+
+
+def _interpreter(first_line: bytes) -> bytes:
+    """The interpreter that the line names; empty: none, or the kernel does not read the name to its end."""
+    if not first_line.startswith(b"#!"):
+        return b""
+    name, space, _ = first_line[2:].replace(b"\t", b" ").lstrip(b" ").partition(b" ")
+    return name if space or len(first_line) < _FIRST_LINE_BYTES else b""  # a CR is a part of the name
 
 
 def _first_line(path: str) -> bytes:

@@ -21,7 +21,14 @@ from txworker.jobs.errors import (
     shown,
 )
 from txworker.linux.executables import candidates
-from txworker.process.exec_diagnosis import Subject, why_not_enterable, why_not_executable, why_not_found, why_not_there
+from txworker.process.exec_diagnosis import (
+    Subject,
+    why_not_a_program,
+    why_not_enterable,
+    why_not_executable,
+    why_not_found,
+    why_not_there,
+)
 
 _SHORTAGES = {
     errno.EMFILE: "the worker has no file descriptors left",
@@ -92,7 +99,7 @@ def _about_command(
     if error.errno == errno.ETXTBSY:
         return ExecutableBusy(executable)
     if error.errno == errno.ENOEXEC:
-        return NotExecutable(executable)
+        return _not_a_program(executable, directory, environment, subject)
     if error.errno == errno.E2BIG:
         return InvalidRequest("args", executable, "with its arguments and environment is too long for this machine")
     if error.errno == errno.ENAMETOOLONG:
@@ -110,6 +117,12 @@ def _not_there(executable: str, directory: str, environment: Mapping[str, str]) 
         return NoSuchExecutable(executable, f"{shown(no_file)} is a directory, not a program")
     problem = why_not_there(paths[0]) if "/" in executable else ""
     return NoSuchExecutable(executable, problem or "no such executable")
+
+
+def _not_a_program(executable: str, directory: str, environment: Mapping[str, str], subject: Subject) -> NotExecutable:
+    files = filter(os.path.isfile, _paths(executable, directory, environment))
+    file = next(filter(subject.may_execute, files), executable)
+    return NotExecutable(executable, why_not_a_program(file, directory))
 
 
 def _forbidden(
