@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
+import threading
 import time
 from contextlib import closing
 from pathlib import Path
@@ -194,6 +195,7 @@ class FileWatchTests(SynchronousTestCase):
         self.assertIn("jobs.sqlite3-wal was cut", self.told[-1])
         self.failureResultOf(self.added(3), StoreBroken)
         self.successResultOf(self.store.close())
+        checkpoints_ended()
         again = JobStore(self.directory, False, self.clock, lambda trouble: None)
         self.addCleanup(again.close)
         self.assertTrue(again.forgot)
@@ -263,6 +265,13 @@ class FileWatchTests(SynchronousTestCase):
         self.store.beat()
         self.assertEqual("None", self.told[-1])
         self.successResultOf(self.added(3))
+
+
+def checkpoints_ended() -> None:
+    """Wait until no thread of a closed store has a connection, as none of a dead worker has."""
+    for thread in threading.enumerate():
+        if thread.name == "txworker-checkpoints":
+            thread.join(10.0)
 
 
 def no_descriptors(*arguments: Any, **options: Any) -> sqlite3.Connection:
