@@ -132,6 +132,19 @@ def test_viewers_meanwhile(daemon: Daemon, tmp_path: Path) -> None:
         assert rest.endswith(b"the file]\nafter\n")
 
 
+def test_from_end(daemon: Daemon, tmp_path: Path) -> None:
+    """One who comes then, and wants only what the job prints from now on, gets that, whatever became of the file."""
+    jobs = [Waiting(daemon, tmp_path) for _ in MEDDLING]
+    viewers = []
+    for job, (meddle, _) in zip(jobs, MEDDLING, strict=True):
+        meddle(job.path)
+        assert daemon.raw(job.job_id, fromEnd=True, noFollow=True) == b""
+        viewers.append(daemon.stub.StreamJob(pb.StreamJobReq(jobID=job.job_id, raw=True, fromEnd=True), timeout=LIMIT))
+        job.print_more()
+    for viewer in viewers:
+        assert b"".join(message.data for message in viewer)[-6:] in (b"after\n", b"")  # it may have come too late
+
+
 def test_stderr(daemon: Daemon, tmp_path: Path) -> None:
     """The separate stderr likewise; stdout is as it was."""
     job = Waiting(daemon, tmp_path, separateStderr=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.fakes import worker_fixture
 from txworker.jobs import JobSpec
-from txworker.jobs.errors import CallerGone, InvalidRequest, OffsetBeyondEnd
+from txworker.jobs.errors import CallerGone, InvalidRequest, OffsetBeyondEnd, OutputGone
 from txworker.output import tail
 from txworker.output.tail import Tail
 from txworker.pb import worker_pb2 as pb
@@ -42,6 +42,20 @@ class FakeCaller:
     def wait(self, beyond: int) -> None:
         self.waited.append(beyond)
         raise CallerGone
+
+
+class PrintingCaller(FakeCaller):
+    """Where it has to wait first, the job prints."""
+
+    def __init__(self, more: Callable[[], None]) -> None:
+        super().__init__()
+        self.more = more
+
+    def wait(self, beyond: int) -> None:
+        if self.waited:
+            super().wait(beyond)
+        self.waited.append(beyond)
+        self.more()
 
 
 class StreamTests(SynchronousTestCase):
@@ -91,6 +105,19 @@ class StreamTests(SynchronousTestCase):
         caller = FakeCaller()
         self.assertEqual([b"c\n", b"gone"], self.messages(caller, tailLines=1))
         self.assertEqual([6], caller.waited)
+
+    def test_from_end_of_a_file_that_is_gone(self) -> None:
+        """fromEnd wants nothing of a file that was deleted: it goes on in the new one, and is over for a done job."""
+        self.file.unlink()
+        self.assertRaises(OutputGone, self.messages, FakeCaller())
+        caller = PrintingCaller(lambda: self.print(b"after\n"))
+        self.assertEqual([b"after\n", b"gone"], self.messages(caller, fromEnd=True))
+        self.assertEqual([6, 12], caller.waited)
+        self.assertEqual(2, self.fixture.outputs.by_job[self.job.id].checks)  # or the next bytes would be lost, too
+        self.file.unlink()
+        self.assertEqual([], self.messages(FakeCaller(), fromEnd=True, noFollow=True))
+        self.fixture.launcher.running[self.job.id].exit()
+        self.assertEqual([], self.messages(FakeCaller(), fromEnd=True))
 
     def test_done_and_of_another_size(self) -> None:
         """A viewer of a done job that has seen all of it misses nothing, whatever became of the file."""

@@ -74,6 +74,7 @@ class FakeOutput:
         self.finished = False
         self.closed = False
         self.discarded = False
+        self.checks = 0
         self._changed = Waiters()
 
     @property
@@ -109,6 +110,9 @@ class FakeOutput:
 
     def is_intact(self, fd: int, stderr: bool) -> bool:
         return True
+
+    def check(self) -> None:
+        self.checks += 1
 
     def finish(self) -> None:
         self.finished = True

@@ -64,6 +64,9 @@ class Output(OutputWriter, Protocol):
     def is_intact(self, fd: int, stderr: bool) -> bool:
         """Whether losses() already has everything that was cut off the open file `fd`. Any thread."""
 
+    def check(self) -> None:
+        """If another program has deleted or replaced a file, make the next bytes go to a new one. Any thread."""
+
     def finish(self) -> None:
         """The job prints nothing more: `size` and `truncated` no longer change."""
 

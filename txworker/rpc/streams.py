@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from txworker.jobs import Job
-from txworker.jobs.errors import InvalidRequest, OffsetBeyondEnd
+from txworker.jobs.errors import InvalidRequest, OffsetBeyondEnd, OutputGone
 from txworker.output.tail import Tail, TextDecoder
 from txworker.pb import worker_pb2 as pb
 from txworker.rpc.bridge import Caller
@@ -51,11 +52,11 @@ def stream(catalog: Catalog, caller: Caller, job_id: str, request: pb.StreamJobR
 
     Raises:
         OffsetBeyondEnd: the job is done and printed less than `offset` bytes.
-        OutputGone: the file was deleted, cut or replaced.
+        OutputGone: the file was deleted, cut or replaced, and the viewer wants what was lost.
         CallerGone: the viewer left.
     """
     caller.check()  # the client may have left while the call waited for a thread
-    tail = Tail(catalog.open_output(job_id, request.stderr))
+    tail = _open(catalog, job_id, request)
     check = OutputCheck(catalog, job_id, request.stderr, tail)
     topic = (job_id, request.stderr)
     with tail, caller.following(topic, lambda beyond: catalog.more_output(job_id, beyond, request.stderr)) as follower:
@@ -63,6 +64,16 @@ def stream(catalog: Catalog, caller: Caller, job_id: str, request: pb.StreamJobR
         encode = _raw if request.raw else _Text(offset)
         output = _Output(catalog, job_id, request.stderr, request.noFollow, tail, check, follower)
         yield from output.messages(offset, encode)
+
+
+def _open(catalog: Catalog, job_id: str, request: pb.StreamJobReq) -> Tail:
+    """The output's file. With fromEnd an empty one if it is gone: what the job prints next is in a new one."""
+    try:
+        return Tail(catalog.open_output(job_id, request.stderr))
+    except OutputGone:
+        if not request.fromEnd:
+            raise
+        return Tail(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
 
 
 def _first_offset(tail: Tail, check: OutputCheck, request: pb.StreamJobReq, caller: Caller) -> int:

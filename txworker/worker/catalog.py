@@ -133,16 +133,23 @@ class Catalog:
             fd = self._outputs.open(job_id, stderr)
         except FileNotFoundError as error:
             self.get(job_id)  # raises if the job was removed meanwhile
-            raise OutputGone(job_id, "deleted") from error
+            raise self._gone(job_id, "deleted") from error
         except NotOurFile as error:
-            raise OutputGone(job_id, "replaced") from error
+            raise self._gone(job_id, "replaced") from error
         except OSError as error:
             raise OutOfResources(f"the output of job {job_id!r} cannot be read: {error}") from error
         active = self._active.get(job_id)
         if active is not None and not active.output.owns(os.fstat(fd), stderr):
             os.close(fd)
-            raise OutputGone(job_id, "replaced")
+            raise self._gone(job_id, "replaced")
         return fd
+
+    def _gone(self, job_id: str, what: str) -> OutputGone:
+        """The error. What an unfinished job prints next is not lost, too: it goes to a new file."""
+        active = self._active.get(job_id)
+        if active is not None:
+            active.output.check()
+        return OutputGone(job_id, what)
 
     def losses(self, job_id: str, stderr: bool) -> tuple[Loss, ...]:
         """What other programs have removed from the output so far."""
