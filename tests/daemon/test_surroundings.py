@@ -37,9 +37,11 @@ class PidfileTests(SynchronousTestCase):
 
     def test_twistd(self) -> None:
         """The file of a twistd that runs is kept; one that was written before that twistd began is removed."""
-        words = [sys.executable, "-c", "input()", "/opt/bin/twistd", "-n"]
-        with subprocess.Popen(words, stdin=subprocess.PIPE) as twistd:
+        words = [sys.executable, "-c", "print(flush=True); input()", "/opt/bin/twistd", "-n"]
+        with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as twistd:
             try:
+                assert twistd.stdout is not None
+                twistd.stdout.readline()  # during exec, when Popen returns, /proc may show no words yet
                 self.assertEqual(0, self.removed(str(twistd.pid)))
                 self.assertEqual(twistd.pid, self.removed(str(twistd.pid), written_ago=3600))
             finally:
