@@ -9,7 +9,7 @@ from unittest import mock
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
-from txworker.daemon.directories import NotUsable, check_state_directory, open_output_directory
+from txworker.daemon.directories import NotUsable, check_state_directory, open_output_directory, warn_of_log_directory
 
 
 class UnsafeDirectoriesTests(SynchronousTestCase):
@@ -31,3 +31,16 @@ class UnsafeDirectoriesTests(SynchronousTestCase):
             with mock.patch("os.geteuid", return_value=0):
                 refused = self.assertRaises(NotUsable, open_directory, parent / "below")
             self.assertEqual(f"{key}: {parent}/below: not safe for a worker that is root: {problem}", str(refused))
+
+    def test_log(self) -> None:
+        """Where others can replace the log file there is a warning, whoever the worker is; otherwise there is none."""
+        place = Path("log").absolute()
+        place.mkdir(0o755)
+        with capturedLogs() as events:
+            warn_of_log_directory(place)
+            place.chmod(0o1777)
+            warn_of_log_directory(place)
+            warn_of_log_directory(place / "not there")
+        problem = f"{place} can be written by others (mode 1777)"
+        expected = f"twistd --logfile: others can change what is in {place}: {problem}."
+        self.assertEqual([expected], [formatEvent(event) for event in events])

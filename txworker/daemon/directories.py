@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
-from txworker.base.directory import Directory, refusal_for_root
+from txworker.base.directory import Directory, permission_problem_of, refusal_for_root
 from txworker.base.logs import Logger
 from txworker.output.output_directory import OutputDirectory
 from txworker.ports import NO_OBSERVER, Observer
@@ -48,6 +49,12 @@ def check_state_directory(path: Path) -> None:
     if refusal_for_root(directory.permission_problem):
         raise NotUsable(f"{key}: {path}: {refusal_for_root(directory.permission_problem)}")
     _warn_of(key, path, directory.permission_problem)
+
+
+def warn_of_log_directory(path: Path) -> None:
+    """Warn if others can replace the log file, by a link to another file say, to which the worker would then write."""
+    with suppress(OSError):  # it was found when the log was opened; the worker runs without knowing more of it
+        _warn_of("twistd --logfile", path, permission_problem_of(path))
 
 
 def _warn_of(key: str, path: Path, problem: str) -> None:

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, TextIO
 
 from twisted.logger import ILogObserver, LogLevel
@@ -52,6 +53,11 @@ class LogOutput:
         """Pass the event on, unless it is below the level."""
         if event.get("log_level") in self._shown:
             self._observer(event)
+
+    @property
+    def directory(self) -> Path | None:
+        """Where the log file is; None: the log is not a file of the worker's."""
+        return None if self._file is None else Path(self._file.directory)
 
     def set_level(self, level: str) -> None:
         """The lowest level that is passed on, by its name."""

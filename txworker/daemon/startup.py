@@ -10,7 +10,7 @@ from typing import Any
 
 from txworker.config import Config
 from txworker.daemon.assembly import assemble
-from txworker.daemon.directories import NotUsable
+from txworker.daemon.directories import NotUsable, warn_of_log_directory
 from txworker.daemon.lifetime import StagedServices
 from txworker.daemon.refusals import CannotStart
 from txworker.daemon.signals import SignalActions, Terminal, handle_signals
@@ -39,6 +39,8 @@ def start(config: Config, reactor: Any, context: StartContext) -> StagedServices
         handle_signals(reactor, actions, Terminal())
         assembled.services.startService()
         assembled.serving()
+        if context.log_output.directory is not None:
+            warn_of_log_directory(context.log_output.directory)
         reactor.callWhenRunning(context.notifier.ready)  # signals are handled from then on
     except CannotListen as error:
         raise CannotStart(f"txworker: grpc_server.addr: {error}") from error
