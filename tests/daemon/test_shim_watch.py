@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 from contextlib import ExitStack
 from typing import cast
+from unittest import mock
 
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
@@ -50,6 +52,15 @@ class ShimWatchTests(SynchronousTestCase):
         self.table.stopped = ()
         self.watch.look()
         self.assertEqual(({}, 2), (self.readiness.reasons, len(self.events)))
+
+    def test_no_descriptors(self) -> None:
+        """While no descriptor is free it is not known, and nothing changes."""
+        self.table.stopped = (7,)
+        self.watch.look()
+        before = self.readiness.reasons
+        with mock.patch.object(self.table, "is_stopped", side_effect=OSError(errno.EMFILE, "Too many open files")):
+            self.watch.look()
+        self.assertEqual((before, 1), (self.readiness.reasons, len(self.events)))
 
     def test_killed_while_stopped(self) -> None:
         """When it has ended, that is what is in the way, until the next one runs."""

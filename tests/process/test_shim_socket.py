@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import socket
 from collections.abc import Sequence
 from pathlib import Path
+from unittest import mock
 
+from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from txworker.process.shim_socket import ShimSocket, SocketWatch
@@ -67,6 +70,16 @@ class SocketWatchTests(SynchronousTestCase):
         self.shim.listener, self.shim.pid = self.bound(), 8
         self.watch.look()
         self.assertEqual((0, True), (self.shim.told, self.reached()))
+
+    def test_no_descriptors(self) -> None:
+        """While no descriptor is free nothing is known of the socket, and nothing is said of it."""
+        with mock.patch("os.open", side_effect=OSError(errno.EMFILE, "Too many open files")), capturedLogs() as events:
+            self.watch.look()
+        self.assertEqual([], events)
+        self.watch.look()
+        self.remove()
+        self.watch.look()
+        self.assertEqual((1, True), (self.shim.told, self.reached()))
 
     def test_gone(self) -> None:
         """It is made again, once, and is the worker's alone; no descriptor is left open."""

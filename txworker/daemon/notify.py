@@ -17,6 +17,7 @@ from twisted.application.internet import TimerService
 from twisted.application.service import Service
 
 from txworker.base.logs import Logger
+from txworker.daemon.repeating import repeating
 from txworker.process.environ import OF_THE_SERVICE_MANAGER
 
 STATUS_SECONDS = 5.0
@@ -119,6 +120,6 @@ def status_updates(notifier: Notifier, text: Callable[[], str], clock: Any) -> l
 
 
 def _timer(seconds: float, call: Callable[[], None], clock: Any) -> TimerService:
-    timer = TimerService(seconds, call)
+    timer = repeating(seconds, call)
     timer.clock = clock
     return timer

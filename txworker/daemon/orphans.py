@@ -13,6 +13,7 @@ from collections.abc import Callable, Container
 from twisted.application.internet import TimerService
 from twisted.internet import process
 
+from txworker.daemon.repeating import repeating
 from txworker.linux.wait import exited_child, reap
 
 SECONDS = 1.0
@@ -38,4 +39,4 @@ def orphan_reaper(pid: int | None = None) -> list[TimerService]:
     if (os.getpid() if pid is None else pid) != 1:
         return []
     # Everything that the worker itself starts is in there, from spawnProcess until it is reaped.
-    return [TimerService(SECONDS, reap_orphans, process.reapProcessHandlers)]
+    return [repeating(SECONDS, lambda: reap_orphans(process.reapProcessHandlers))]

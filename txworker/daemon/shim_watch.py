@@ -22,7 +22,10 @@ class ShimWatch:
     def look(self) -> None:
         """Call it now and then while the worker runs."""
         pid = self._shim.pid
-        stopped = self._shim.alive and self._table.is_stopped(pid)
+        try:
+            stopped = self._shim.alive and self._table.is_stopped(pid)
+        except OSError:  # no descriptor is free: it is not known now
+            return
         if stopped == self._stopped:
             return
         self._stopped = stopped

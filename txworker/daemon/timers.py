@@ -17,6 +17,7 @@ from txworker.base.reactor import Clock, Timer
 from txworker.config import Jobs
 from txworker.daemon import memory
 from txworker.daemon.clockwatch import ClockWatch
+from txworker.daemon.repeating import repeating
 from txworker.daemon.shim_watch import ShimWatch
 from txworker.jobs import Retention
 from txworker.linux.procfs import ProcessTable
@@ -50,12 +51,12 @@ def heartbeat(store: JobStore) -> TimerService:
         clock.look()
         store.beat()
 
-    return TimerService(BEAT_SECONDS, beat)
+    return repeating(BEAT_SECONDS, beat)
 
 
 def socket_watch(state_directory: Path) -> TimerService:
     """Looks whether the operator's socket was removed. Stop it before the server, which removes it itself."""
-    return TimerService(BEAT_SECONDS, SocketWatch(state_directory).look)
+    return repeating(BEAT_SECONDS, SocketWatch(state_directory).look)
 
 
 def shim_watches(
@@ -68,7 +69,7 @@ def shim_watches(
         ShimSocketWatch(state_directory, shim, lambda: not lease.problem()),
         ShimWatch(shim, readiness, ProcessTable()),
     )
-    return [TimerService(BEAT_SECONDS, watch.look) for watch in watches]
+    return [repeating(BEAT_SECONDS, watch.look) for watch in watches]
 
 
 def output_watch(outputs: OutputDirectory, reactor: Any, readiness: Readiness) -> TimerService:
@@ -95,7 +96,7 @@ def output_watch(outputs: OutputDirectory, reactor: Any, readiness: Readiness) -
         elif OUTPUT in readiness.reasons:
             readiness.end(OUTPUT)
 
-    return TimerService(LOOK_SECONDS, look)
+    return repeating(LOOK_SECONDS, look)
 
 
 class LagWatch(Service):
@@ -136,7 +137,7 @@ def memory_trim(reactor: Any) -> TimerService:
         if held.grown:
             reactor.callInThread(held.give_back)
 
-    return TimerService(memory.LOOK_SECONDS, trim_if_grown)
+    return repeating(memory.LOOK_SECONDS, trim_if_grown)
 
 
 def retention(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 import stat
@@ -149,6 +150,8 @@ class SocketWatch:
                 self._look(shim_socket)
             self._failed = False
         except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):  # so it is not known whether it is gone
+                return
             if not self._failed:
                 self._log.error(
                     "The shim's socket is gone and cannot be made again: the next worker cannot find the jobs. {error}",
