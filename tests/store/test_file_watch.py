@@ -37,6 +37,7 @@ class OpenFilesTests(SynchronousTestCase):
         self.addCleanup(self.connection.close)
         self.connection.execute("SELECT count(*) FROM jobs")
         self.files = OpenFiles(self.path)
+        self.addCleanup(self.files.close)
 
     def test_ordinary(self) -> None:
         """SQLite's own changes are no problem: writes, reads, checkpoints, further connections."""
@@ -88,6 +89,15 @@ class OpenFilesTests(SynchronousTestCase):
             log.write_bytes(whole)
             self.assertEqual(f"{log} was cut", self.files.problem())
             self.files.remember()
+
+    def test_locks(self) -> None:
+        """Looking takes away none of SQLite's locks on the index, without which another program would empty it."""
+        self.connection.execute("INSERT INTO removed (number, id, at) VALUES (1, 'x', 0)")
+        for _ in range(2):
+            self.assertEqual("", self.files.problem())
+            self.assertTrue(is_locked(Path(f"{self.path}-shm")))
+        self.files.remember()
+        self.assertTrue(is_locked(Path(f"{self.path}-shm")))
 
 
 class LockTests(SynchronousTestCase):
@@ -265,6 +275,13 @@ class FileWatchTests(SynchronousTestCase):
         self.store.beat()
         self.assertEqual("None", self.told[-1])
         self.successResultOf(self.added(3))
+
+
+def is_locked(path: Path) -> bool:
+    """Whether this process has a POSIX lock on the file (proc_locks(5))."""
+    words = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+    own = [line[5] for line in words if line[1] == "POSIX" and line[4] == str(os.getpid())]
+    return any(place.endswith(f":{path.stat().st_ino}") for place in own)
 
 
 def checkpoints_ended() -> None:

@@ -31,6 +31,9 @@ class Checkpoints:
         self._commits = 0
         self._due = threading.Event()
         self._closing = False
+        self._end_lock = threading.Lock()
+        self._ended = False
+        self._call_at_end: Callable[[], None] = lambda: None
         self._thread = threading.Thread(target=self._run, name="txworker-checkpoints", daemon=True)
 
     def start(self) -> None:
@@ -64,6 +67,14 @@ class Checkpoints:
         self._closing = True
         self._due.set()
 
+    def when_ended(self, call: Callable[[], None]) -> None:
+        """Call it once the thread has no connection any more: now, or later in that thread."""
+        with self._end_lock:
+            if not self._ended:
+                self._call_at_end = call
+                return
+        call()
+
     def _run(self) -> None:
         while True:
             self._due.wait()
@@ -75,6 +86,9 @@ class Checkpoints:
             except sqlite3.Error as error:
                 self._log.warn("The store's log could not be checkpointed: {error}.", error=error)
         self._connection.close()
+        with self._end_lock:
+            self._ended = True
+        self._call_at_end()
 
     def _checkpoint(self) -> None:
         with self._lock:

@@ -23,7 +23,7 @@ from txworker.store.connection import Connection
 from txworker.store.errors import Unusable
 from txworker.store.files import create_file, damage_marker, free_name, open_database, written_anew
 from txworker.store.lease import Lease
-from txworker.store.open_files import SUFFIXES, Identity, OpenFiles, identity, log_is_cut
+from txworker.store.open_files import SUFFIXES, Identity, OpenFiles, identity
 from txworker.store.reader import Reader
 from txworker.store.writer import Writer
 
@@ -69,6 +69,10 @@ class FileWatch:
         self._pause_seconds = 1.0
         self._next_attempt = 0.0
 
+    def close(self) -> None:
+        """End. Call it when the writer and the reader are closed, and after Checkpoints.close()."""
+        self._checkpoints.when_ended(self.open_files.close)
+
     def beat(self) -> None:
         """Renew the lease, examine the files, and repair what can be repaired."""
         self._lease_problem = ""
@@ -113,7 +117,7 @@ class FileWatch:
             return
         self._trouble = trouble
         self._pause_seconds, self._next_attempt = 1.0, 0.0
-        if trouble and log_is_cut(str(self._path)):
+        if trouble and self.open_files.log_is_cut():
             with suppress(OSError):  # so that the next worker tells what it lacks
                 damage_marker(self._path).touch(mode=0o600)
                 damage_marker(self._path).write_text(trouble)

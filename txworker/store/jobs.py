@@ -219,6 +219,7 @@ class JobStore(Records):
 
     def _closed(self, _: object) -> None:
         self._reader.close()
+        self._file_watch.close()
         self.lease.close(in_order=True)
 
 

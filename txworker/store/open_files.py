@@ -28,15 +28,32 @@ _LOG_MAGIC = b"\x37\x7f\x06"
 
 
 class OpenFiles:
-    """Remembers which files the store `path` and its directory are now. Reactor thread, or before it runs."""
+    """
+    Remembers which files the store `path` and its directory are now. Reactor thread, or before it runs.
+
+    It keeps a descriptor of the log's index: with the close of any descriptor of a file a process loses its locks on it
+    (fcntl_locking(2)), SQLite's as well, and then another program's SQLite empties the index while this one uses it.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = str(path)
         self._directory = str(path.parent)
+        self._index = -1
         self.remember()
 
+    def close(self) -> None:
+        """Close the descriptor. Any thread; only when no connection to the store is open any more."""
+        index, self._index = self._index, -1
+        if index >= 0:
+            os.close(index)
+
     def remember(self) -> None:
-        """Compare with the files that are there now, from now on."""
+        """
+        Compare with the files that are there now, from now on. If the index was replaced, no connection to the one
+        before may be open.
+        """
+        if self._index >= 0 and identity(self._index) != identity(f"{self._path}-shm"):
+            self.close()
         self._opened = {name: found for name in self._names() if (found := identity(name)) is not None}
         self._size = _size(self._path)
         self._cut = ""
@@ -51,9 +68,18 @@ class OpenFiles:
         if size < self._size and not self._cut:  # SQLite never shortens it; it may grow again, with holes
             self._cut = f"{self._path} was cut from {self._size} to {size} bytes"
         self._size = size
-        if not self._cut and log_is_cut(self._path):
+        if not self._cut and self.log_is_cut():
             self._cut = f"{self._path}-wal was cut"
         return self._cut
+
+    def log_is_cut(self) -> bool:
+        """As the function of that name."""
+        try:
+            if self._index < 0:
+                self._index = open_own(f"{self._path}-shm", os.O_RDONLY)
+            return _is_cut(self._path, os.pread(self._index, _INDEX_HEADER.size, 0))
+        except OSError:
+            return False
 
     def modified_ns(self) -> int:
         """The modification time of the main file; 0: there is none."""
@@ -81,17 +107,25 @@ class OpenFiles:
 def log_is_cut(path: str) -> bool:
     """
     Whether the log of the store `path` lacks what its index says that it has: it was cut, or deleted. What was cut off
-    is lost, and the next connection would take the rest for all of it. False when it cannot be found out. Any thread.
+    is lost, and the next connection would take the rest for all of it. False when it cannot be found out.
 
-    For files of the present boot: an index from before a power failure may be older than the log.
+    Only for a process that has no connection to the store (OpenFiles says why), and for files of the present boot: an
+    index from before a power failure may be older than the log.
     """
     try:
-        page_bytes, frames = _INDEX_HEADER.unpack(_begin(f"{path}-shm", _INDEX_HEADER.size))
-        if not frames:  # all of it is in the main file
-            return False
-        begin = _begin(f"{path}-wal", len(_LOG_MAGIC))  # a log that was cut and grew again begins with a hole
-    except (OSError, struct.error):
+        return _is_cut(path, _begin(f"{path}-shm", _INDEX_HEADER.size))
+    except OSError:
         return False
+
+
+def _is_cut(path: str, index: bytes) -> bool:
+    """index: its first bytes. Raises OSError: the log cannot be read."""
+    if len(index) < _INDEX_HEADER.size:
+        return False
+    page_bytes, frames = _INDEX_HEADER.unpack(index)
+    if not frames:  # all of it is in the main file
+        return False
+    begin = _begin(f"{path}-wal", len(_LOG_MAGIC))  # a log that was cut and grew again begins with a hole
     frame_bytes = _FRAME_HEADER_BYTES + (page_bytes if page_bytes > 1 else 65536)
     return begin != _LOG_MAGIC or _size(f"{path}-wal") < _LOG_HEADER_BYTES + frames * frame_bytes
 
