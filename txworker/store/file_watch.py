@@ -117,7 +117,7 @@ class FileWatch:
             return
         self._trouble = trouble
         self._pause_seconds, self._next_attempt = 1.0, 0.0
-        if trouble and self.open_files.log_is_cut():
+        if trouble and self.open_files.directory_is_same() and self.open_files.log_is_cut():
             with suppress(OSError):  # so that the next worker tells what it lacks
                 damage_marker(self._path).touch(mode=0o600)
                 damage_marker(self._path).write_text(trouble)
