@@ -118,7 +118,7 @@ def _put_seconds(field: str, request: pb.StartJobReq, seconds: float) -> None:
 
 
 _SECRET = ("env", "stdin")
-"""Keywords whose values are not repeated in an error."""
+"""An error names these keywords without the value that was given."""
 
 _KEYWORDS: dict[str, tuple[str, Callable[[pb.StartJobReq, Any], object]]] = {
     "command": ("a string", partial(_put_plain, "command")),

@@ -134,7 +134,7 @@ class Processes:
 
     @property
     def parent(self) -> Process | None:
-        """The process whose children the jobs are; None: it has gone."""
+        """The parent of the jobs' processes; None: it has gone."""
         return ProcessTable().read(os.getpid() if self.shim is None else self.shim.pid)
 
     @property

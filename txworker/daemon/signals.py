@@ -95,11 +95,7 @@ def handle_signals(reactor: Any, actions: SignalActions, terminal: Terminal, log
         if terminal.hung_up:
             stop("SIGHUP, the terminal is gone")
         else:
-            attempt(actions.reload)
-
-    def attempt(action: Callable[[], object]) -> None:
-        """Its error is in the log already."""
-        maybeDeferred(action).addErrback(lambda failure: None)
+            _attempt(actions.reload)
 
     def handler(call: Callable[..., object], *args: object) -> Callable[[int, FrameType | None], None]:
         """A handler that only schedules the call, because Python runs it between any two instructions."""
@@ -109,14 +105,20 @@ def handle_signals(reactor: Any, actions: SignalActions, terminal: Terminal, log
         signals.signal(signals.SIGTERM, handler(stop, "SIGTERM"))
         signals.signal(signals.SIGINT, handler(stop, "SIGINT"))
         signals.signal(signals.SIGHUP, handler(reload_or_stop))
-        signals.signal(signals.SIGQUIT, handler(attempt, actions.drain))
-        signals.signal(signals.SIGUSR1, handler(attempt, actions.reopen_log))
-        signals.signal(signals.SIGUSR2, handler(attempt, actions.hand_over))
+        signals.signal(signals.SIGQUIT, handler(_attempt, actions.drain))
+        signals.signal(signals.SIGUSR1, handler(_attempt, actions.reopen_log))
+        signals.signal(signals.SIGUSR2, handler(_attempt, actions.hand_over))
         signals.pthread_sigmask(signals.SIG_UNBLOCK, _SIGNALS)
 
-    def ignore_signals() -> None:
-        for number in _SIGNALS:
-            signals.signal(number, signals.SIG_IGN)
-
     reactor.callWhenRunning(install_handlers)
-    reactor.addSystemEventTrigger("after", "shutdown", ignore_signals)
+    reactor.addSystemEventTrigger("after", "shutdown", _ignore_signals)
+
+
+def _attempt(action: Callable[[], object]) -> None:
+    """Its error is in the log already."""
+    maybeDeferred(action).addErrback(lambda failure: None)
+
+
+def _ignore_signals() -> None:
+    for number in _SIGNALS:
+        signals.signal(number, signals.SIG_IGN)

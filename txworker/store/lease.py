@@ -48,7 +48,7 @@ class Heartbeat:
     number, revision: the highest that the worker used.
     name: what workers in the directory are called unless the configuration says otherwise; empty: an older version
     wrote this. instance: how many workers the directory has had.
-    device, inode: the directory's. parent, parent_start: pid and start of the process whose children the jobs are, the
+    device, inode: the directory's. parent, parent_start: pid and start of the parent of the jobs' processes, the
     shim or, without one, the worker. 0: not known, or an older version wrote this.
     """
 
@@ -102,7 +102,7 @@ class Lease:
     the same from then on. instance: 1 for the first worker in the directory, and one more for each that follows.
 
     Raises:
-        InUse: another worker has it, or it is a copy of a directory whose jobs may run.
+        InUse: another worker has it, or it is a copy of another directory, and the jobs there may run.
         OSError: the file cannot be created or written, or is not a file of the worker's own.
     """
 
@@ -162,7 +162,8 @@ class Lease:
 
     def set_jobs(self, cgroups: str, parent: Process | None) -> None:
         """
-        Record where the jobs' cgroups are and whose children the jobs are, in place of what the worker before recorded.
+        Record where the jobs' cgroups are and which process is the jobs' parent, in place of what the worker before
+        recorded.
         Raises as beat() does.
         """
         self._cgroups = cgroups

@@ -123,7 +123,7 @@ _EVERY_REVISION = (
 """Written when the job is added and with every change."""
 
 _CONVERTED = (Column("end_reason", to_sql=lambda reason: reason and reason.value, from_sql=_END_REASONS.__getitem__),)
-"""The columns that are written with every change and whose values SQLite does not have."""
+"""The columns that are written with every change and have values of types that SQLite lacks."""
 
 
 def plain_column(name: str, hint: Any) -> Column:
