@@ -49,7 +49,6 @@ class ParserTests(SynchronousTestCase):
             "query --bogus x": "txworker query: error: unrecognized arguments: --bogus (txworker query --help shows",
             "drain --addr a:1": "only on its own socket: give --state-directory DIR, or --addr unix:PATH",
             "reload": "only on its own socket: give --state-directory DIR, or --addr unix:PATH",
-            "logs x --json": "--json: `logs` copies a job's output as it is",
             "run --max-memory 5X true": "--max-memory: '5X' is not a number of bytes such as 4096, 64K, 2G or 512MiB",
             "run --max-memory 9999999999T true": "is not a number of bytes",
             "run --max-output K true": "is not a number of bytes",
@@ -61,10 +60,6 @@ class ParserTests(SynchronousTestCase):
             "run --label a=1 --label a=2 true": "--label: 'a' is given twice, as '1' and as '2'",
             "start --env a=1 --env b=2 --env a= true": "--env: 'a' is given twice, as '1' and as ''",
             "ps --label a=1 --label a=2": "--label: 'a' is given twice",
-            "--json run true": "--json: `run` copies a job's output as it is",
-            "run --json true": "--json: `run` copies a job's output as it is",
-            "--json stream x": "--json: `stream` copies a job's output as it is",
-            "stream x --json": "--json: `stream` copies a job's output as it is",
             "stop": "jobs are named by JOB, by --label or by --all",
             "web --listen x": "--listen: must be HOST:PORT, not 'x'",
             "web --listen h:65536": "--listen: port must be from 0 to 65535 in 'h:65536'",
@@ -81,6 +76,13 @@ class ParserTests(SynchronousTestCase):
         }
         for words, sentence in table.items():
             self.assertIn(sentence, refusal(words.split()), words)
+
+    def test_no_json(self) -> None:
+        """Commands that copy output have no --json, wherever it stands."""
+        words = ("logs x --json", "--json run true", "run --json true", "--json stream x", "stream x --json")
+        for line in words:
+            name = next(word for word in line.split() if word in ("logs", "run", "stream"))
+            self.assertIn(f"--json: `{name}` copies a job's output as it is", refusal(line.split()), line)
 
     def test_sizes(self) -> None:
         """Bytes accept suffixes for powers of 1024."""

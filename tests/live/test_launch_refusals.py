@@ -127,6 +127,21 @@ def of_programs(place: Path) -> list[Refusal]:
         ({"path": "./by circle", **here}, MISSING, f"names, '{place}/circle', is a symbolic link that leads back"),
         ({"path": "./foreign", **here}, MISSING, "the loader that this program names is not there"),
         ({"path": "./by foreign", **here}, MISSING, f"the loader that '{place}/foreign' names is not there"),
+        ({"path": "./other machine", **here}, INVALID, "is a program for another kind of machine, or a damaged one"),
+        ({"command": ".", "env": {"PATH": str(place)}}, MISSING, f"'{place}/.' is a directory, not a program"),
+        (
+            {"command": "closed", "env": {"PATH": str(place)}},
+            MISSING,
+            f"'{place}/closed' is a directory, not a program",
+        ),
+        ({"path": "true", "directory": "x" * 300}, INVALID, "directory: "),
+    ]
+
+
+def of_first_lines(place: Path) -> list[Refusal]:
+    """Scripts with a #! line that the kernel cannot use."""
+    here = {"directory": str(place)}
+    return [
         ({"path": "./long line", **here}, INVALID, "has a #! line that is too long: the interpreter's name must end"),
         ({"command": "'long line'", "env": {"PATH": str(place)}}, INVALID, "has a #! line that is too long"),
         ({"path": "./long name", **here}, MISSING, "the interpreter that its first line names, '/xxxx"),
@@ -136,14 +151,6 @@ def of_programs(place: Path) -> list[Refusal]:
             INVALID,
             f"names '{place}/text' as its interpreter, which is neither a program",
         ),
-        ({"path": "./other machine", **here}, INVALID, "is a program for another kind of machine, or a damaged one"),
-        ({"command": ".", "env": {"PATH": str(place)}}, MISSING, f"'{place}/.' is a directory, not a program"),
-        (
-            {"command": "closed", "env": {"PATH": str(place)}},
-            MISSING,
-            f"'{place}/closed' is a directory, not a program",
-        ),
-        ({"path": "true", "directory": "x" * 300}, INVALID, "directory: "),
     ]
 
 
@@ -163,7 +170,7 @@ def of_rights(place: Path, user: str) -> list[Refusal]:
 
 def test_no_program(workers: Callable[[str], Daemon], place: Path, jobs: str) -> None:
     """A program that cannot be executed is named, and so is what it lacks."""
-    check(workers(jobs), of_programs(place))
+    check(workers(jobs), of_programs(place) + of_first_lines(place))
 
 
 def test_no_right(workers: Callable[[str], Daemon], place: Path) -> None:
