@@ -211,6 +211,16 @@ class FileWatchTests(SynchronousTestCase):
         self.assertTrue(again.forgot)
         self.assertEqual("job-1", getattr(again.get("job-1"), "id", ""))
 
+    def test_another_directory_is_left_alone(self) -> None:
+        """Nothing is written into a directory that took the place of the store's."""
+        self.successResultOf(self.added(1))
+        self.store.beat()
+        self.directory.rename(self.directory.with_name("elsewhere"))
+        self.directory.mkdir()
+        self.store.beat()
+        self.assertIn(" was replaced", self.told[-1])
+        self.assertEqual([], list(self.directory.iterdir()))
+
     def test_written_at_the_end(self) -> None:
         """A worker that ends before the repair writes to the files that it has open, which may have been moved."""
         job = self.successResultOf(self.added(1))
