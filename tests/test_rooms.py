@@ -53,7 +53,7 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
     "process": (
         {"arguments", "bootstrap", "environ", "exec_diagnosis", "identity", "job_leftovers", "limits", "pipes"}
         | {"job_stdin", "shim_socket", "spawn_options", "timers", "watched_channel"},
-        {"spawn_queue"},
+        {"spawn_queue", "shim_waiting"},
         {"shim_connection", "shim_handshake"},
         {"launch_errors", "reactor_spawner", "reconnecting_shim", "time_limits", "transport"},
         {"state_machine"},

@@ -14,6 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.descriptors import open_descriptors
 from txworker.process import shim_handshake
+from txworker.process.shim_waiting import ShimUnusable
 from txworker.shim import messages
 from txworker.shim.messages import Channel
 from txworker.shim.reachability import Reachability
@@ -123,7 +124,7 @@ class HandshakeTests(_ShimTests):
 
     def test_too_few_descriptors(self) -> None:
         """A worker that has no descriptor for a job's pipes takes nothing over: the shim keeps its jobs."""
-        with self.assertRaisesRegex(shim_handshake.ShimUnusable, "its jobs need more open files than the limit"):
+        with self.assertRaisesRegex(ShimUnusable, "its jobs need more open files than the limit"):
             self.connect((HELLO, [self.requests.fileno()]), ({**RECORD, messages.SHORT: True}, []))
 
 
@@ -203,7 +204,7 @@ class EndedShimTests(_ShimTests):
             self.listener.accept()[0].close()
 
         threading.Thread(target=refuse, daemon=True).start()
-        error = self.assertRaises(shim_handshake.ShimUnusable, self.connect)
+        error = self.assertRaises(ShimUnusable, self.connect)
         self.assertIn("the shim cannot be used", str(error))
 
 
@@ -237,12 +238,12 @@ class NoneNeededTests(_ShimTests):
 
     def test_with_jobs(self) -> None:
         """A shim with jobs is left alone, and the sentence says how many it has and what to do."""
-        error = self.assertRaises(shim_handshake.ShimUnusable, self.check, jobs=3, pid=77)
+        error = self.assertRaises(ShimUnusable, self.check, jobs=3, pid=77)
         self.assertIn("the shim (pid 77) that is there has 3 jobs, and jobs.shim is false: let them end", str(error))
 
     def test_no_answer(self) -> None:
         """A shim that hangs up is no proof that there are no jobs."""
-        error = self.assertRaises(shim_handshake.ShimUnusable, self.check)
+        error = self.assertRaises(ShimUnusable, self.check)
         self.assertIn("the shim cannot be asked whether it has jobs: ", str(error))
 
     def test_no_shim(self) -> None:

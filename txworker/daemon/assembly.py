@@ -75,6 +75,7 @@ def assemble(config: Config, reactor: Any, context: StartContext) -> Assembled:
     Raises:
         NotUsable: the output directory or the shim cannot be used, or the state directory is not safe.
         Unusable: the state directory cannot be used.
+        StoppedEarly: the worker is to stop.
     """
     bound_join(reactor.getThreadPool())
     web = _web_door(config, reactor)

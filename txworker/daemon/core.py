@@ -18,13 +18,14 @@ from txworker.base.logs import Logger
 from txworker.config import Config, Jobs
 from txworker.daemon.directories import NotUsable, check_state_directory, open_output_directory
 from txworker.daemon.processes import Processes
+from txworker.daemon.refusals import check_not_stopped
 from txworker.daemon.start_context import StartContext
 from txworker.daemon.unfinished_jobs import KeptLeftovers, ShimLoss, take_over_jobs
 from txworker.jobs.errors import StoreBroken
 from txworker.linux.clock import boot_ticks
 from txworker.output.output_directory import OutputDirectory
 from txworker.ports import Observer, World
-from txworker.process.shim_handshake import ShimUnusable
+from txworker.process.shim_waiting import ShimUnusable
 from txworker.store.jobs import JobStore
 from txworker.store.lease import Lease, take_lease
 from txworker.worker.policy import Policy
@@ -65,7 +66,7 @@ def assemble_core(
     Open everything, and take an earlier worker's jobs over.
 
     Raises:
-        NotUsable, Unusable: as assemble().
+        NotUsable, Unusable, StoppedEarly: as assemble().
     """
     jobs = config.jobs
     outputs = open_output_directory(jobs.output_directory, observer)
@@ -77,6 +78,7 @@ def assemble_core(
     store = JobStore(jobs.state_directory, fsync, reactor, trouble.changed, lease, observer)
     kept = KeptLeftovers(store, by_default=jobs.leftovers == "keep")
     worker = _worker(jobs, processes, outputs, store, reactor, observer)
+    check_not_stopped()
     take_over_jobs(worker, store, outputs, processes, kept, observer)
     shim_loss = ShimLoss(worker, reactor, observer, readiness, lambda job_ids: processes.end_stale(job_ids, "", kept))
 

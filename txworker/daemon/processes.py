@@ -28,8 +28,9 @@ from txworker.process.pipes.epoll_set import EpollSet
 from txworker.process.pipes.intermediate import IntermediatePipes
 from txworker.process.reactor_spawner import ReactorSpawner
 from txworker.process.reconnecting_shim import ReconnectingShim
-from txworker.process.shim_handshake import Handshake, ShimCannotRun, ShimUnusable, check_none_needed, connect
+from txworker.process.shim_handshake import Handshake, ShimCannotRun, check_none_needed, connect
 from txworker.process.shim_spawner import ShimSpawner
+from txworker.process.shim_waiting import ShimUnusable
 from txworker.process.spawn_options import SpawnOptions
 from txworker.worker.takeover import ShimJobs
 

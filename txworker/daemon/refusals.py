@@ -7,7 +7,11 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from txworker.base.logs import Logger
 from txworker.base.printable import printable
+from txworker.linux.signals import pending_stop
+
+_log = Logger()
 
 
 class CannotStart(SystemExit, Exception):
@@ -27,12 +31,40 @@ class CannotStart(SystemExit, Exception):
         return str(self.code)
 
 
+class StoppedEarly(CannotStart):
+    """A signal ends the worker before it serves: exit status 0. An earlier worker's jobs run on for the next one."""
+
+    __module__ = CannotStart.__module__
+
+    def __init__(self, name: str) -> None:
+        self._sentence = f"{name}: ended before serving; all jobs are left to the next worker"
+        super().__init__(self._sentence)
+        self.code = 0
+
+    def __str__(self) -> str:
+        return self._sentence
+
+
 _REFUSED_OPTIONS = {
     "euid": "the worker could not see and end all that its jobs leave behind: use --uid alone, or jobs.user",
     "chroot": "the worker needs /proc and Python's modules below it: use a container, or systemd's RootDirectory",
     "debug": "the worker would serve while the debugger holds its reactor",
 }
 """Options of twistd with which the worker could not do its work, and why."""
+
+
+def check_not_stopped() -> None:
+    """
+    Check that the worker is still wanted. Its signals are blocked while it starts, so that none interrupts it.
+
+    Raises:
+        StoppedEarly: a signal that ends it is pending.
+    """
+    name = pending_stop()
+    if name:
+        stopped = StoppedEarly(name)
+        _log.info("{sentence}.", sentence=stopped)
+        raise stopped
 
 
 def check_twistd(options: Mapping[str, Any]) -> None:

@@ -12,7 +12,7 @@ from txworker.config import Config
 from txworker.daemon.assembly import assemble
 from txworker.daemon.directories import NotUsable, warn_of_log_directory
 from txworker.daemon.lifetime import StagedServices
-from txworker.daemon.refusals import CannotStart
+from txworker.daemon.refusals import CannotStart, check_not_stopped
 from txworker.daemon.signals import SignalActions, Terminal, handle_signals
 from txworker.daemon.start_context import StartContext
 from txworker.jobs.errors import StoreBroken
@@ -27,7 +27,16 @@ def start(config: Config, reactor: Any, context: StartContext) -> StagedServices
 
     Raises:
         CannotStart: an address, a directory or a certificate cannot be used.
+        StoppedEarly: a signal ends the worker, which need not wait then for what it would be refused.
     """
+    try:
+        return _started(config, reactor, context)
+    except CannotStart:
+        check_not_stopped()
+        raise
+
+
+def _started(config: Config, reactor: Any, context: StartContext) -> StagedServices:
     try:
         assembled = assemble(config, reactor, context)
         actions = SignalActions(
@@ -36,6 +45,7 @@ def start(config: Config, reactor: Any, context: StartContext) -> StagedServices
             drain=assembled.drain.begin,
             hand_over=assembled.handover.begin,
         )
+        check_not_stopped()
         handle_signals(reactor, actions, Terminal())
         assembled.services.startService()
         assembled.serving()

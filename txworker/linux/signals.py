@@ -1,4 +1,6 @@
-"""Signal dispositions: of a child that is about to exec, and of libc's internal signals."""
+"""
+Signal dispositions, of a child that is about to exec and of libc's internal signals; and which signal is pending.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +9,7 @@ import os
 import signal
 
 _libc = ctypes.PyDLL(None)
+_STOPS = {signal.SIGTERM, signal.SIGINT, signal.SIGUSR2}
 _SETTABLE = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
 
 
@@ -19,6 +22,12 @@ def default_dispositions() -> None:
     for number in _SETTABLE:
         _libc.signal(int(number), None)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def pending_stop() -> str:
+    """The name of a signal that ends the worker and is pending, because it is blocked; empty: none is."""
+    pending = signal.sigpending() & _STOPS
+    return signal.Signals(min(pending)).name if pending else ""
 
 
 _RT_SIGACTION = {"x86_64": 13, "aarch64": 134, "riscv64": 134, "ppc64le": 173, "s390x": 174}.get(os.uname().machine)

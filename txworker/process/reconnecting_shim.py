@@ -9,7 +9,8 @@ from txworker.base.logs import Logger
 from txworker.base.reactor import Clock, WatchingReactor
 from txworker.jobs.held_process import HeldProcess
 from txworker.process.shim_connection import ShimConnection
-from txworker.process.shim_handshake import Handshake, ShimUnusable
+from txworker.process.shim_handshake import Handshake
+from txworker.process.shim_waiting import ShimUnusable
 from txworker.process.spawn_queue import SpawnRequest
 
 RETRY_SECONDS = 1.0

@@ -8,27 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import socket
-import struct
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from txworker.base.logs import Logger
 from txworker.jobs import EndReason
 from txworker.jobs.held_process import HeldProcess
-from txworker.linux.procfs import ProcessTable
 from txworker.process.shim_socket import ShimSocket
+from txworker.process.shim_waiting import ShimUnusable, connected, next_message
 from txworker.shim import messages
 from txworker.shim.messages import Channel, Message
-
-_ANSWER_SECONDS = 20.0
-"""
-How long each answer of the shim may take. It never waits for a path that a job names, but the machine may be busy.
-"""
 
 _LATE_START_SECONDS = 2.0
 _ENDED_AT_ONCE = "the shim has ended as soon as it was started; shim.log in the state directory says why"
@@ -37,14 +29,6 @@ _LATER = {"exited": "exit", "fed": "stdin"}
 
 _ANY_PROTOCOL = 0
 """In a hello that only asks for the shim's answer."""
-
-_UCRED = struct.Struct("iII")
-
-_log = Logger()
-
-
-class ShimUnusable(Exception):
-    """There is a shim that this worker cannot use, or no shim can be started; the text says why."""
 
 
 class ShimCannotRun(ShimUnusable):
@@ -104,7 +88,7 @@ def check_none_needed(directory: Path) -> None:
     """
     shim = ShimSocket(directory)
     try:
-        connection = shim.connected()
+        connection = connected(shim)
         if connection is None:
             shim.remove()
             return
@@ -127,7 +111,7 @@ def check_none_needed(directory: Path) -> None:
 
 def _with_jobs(shim: ShimSocket, defaults: Mapping[str, Any], output: int, version: str) -> Handshake | None:
     """The handshake with a shim that was there; None: there was none, or it had no jobs, and has ended."""
-    connection = shim.connected()
+    connection = connected(shim)
     if connection is None:
         return None
     channel = Channel(connection)
@@ -149,7 +133,7 @@ def _with_jobs(shim: ShimSocket, defaults: Mapping[str, Any], output: int, versi
 
 def _has_ended(shim: ShimSocket) -> bool:
     """Whether a shim that hung up has ended: it may do so while a worker connects, if it has no jobs."""
-    connection = shim.connected()
+    connection = connected(shim)
     if connection is not None:
         connection.close()
     return connection is None
@@ -160,7 +144,7 @@ def _first_handshake(
 ) -> Handshake:
     """The handshake with a shim that was just started."""
     try:
-        connection = shim.connected()
+        connection = connected(shim)
         handshake = None if connection is None else _handshake(Channel(connection), defaults, output, version, settled)
         if handshake is not None:
             return handshake
@@ -188,7 +172,7 @@ def _handshake(
     requests.setblocking(False)
     handshake = Handshake(channel, hello, Channel(requests))
     while True:
-        message, descriptors = _next(channel)
+        message, descriptors = next_message(channel)
         if message["type"] == "job":
             handshake.held.append(_held(message, descriptors))
         elif message["type"] in _LATER:
@@ -207,7 +191,7 @@ def _receive_hello(channel: Channel) -> tuple[Message, list[int]]:
     and is dropped here, because the records that follow tell it again.
     """
     while True:
-        message, descriptors = _next(channel)
+        message, descriptors = next_message(channel)
         if message["type"] == "hello":
             return message, descriptors
         for descriptor in descriptors:
@@ -219,7 +203,7 @@ def _await_late_starts(handshake: Handshake) -> None:
     deadline = time.monotonic() + _LATE_START_SECONDS
     while handshake.starting and time.monotonic() < deadline:
         try:
-            message, descriptors = _next(handshake.channel, deadline)
+            message, descriptors = next_message(handshake.channel, deadline)
         except TimeoutError:
             return
         if message["type"] == "job":
@@ -274,41 +258,5 @@ def _quit(channel: Channel) -> None:
     channel.send({"type": "quit"})
     with contextlib.suppress(OSError):
         while True:
-            _next(channel)
+            next_message(channel)
     channel.close()
-
-
-def _pid_of(channel: Channel) -> int:
-    """The pid of the process at the other end."""
-    with socket.socket(fileno=os.dup(channel.fileno())) as connection:
-        pid: int = _UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))[0]
-        return pid
-
-
-def _next(channel: Channel, deadline: float | None = None) -> tuple[Message, list[int]]:
-    until = time.monotonic() + _ANSWER_SECONDS if deadline is None else deadline
-    poll = select.poll()
-    poll.register(channel.fileno(), select.POLLIN | (select.POLLOUT if channel.full else 0))
-    while True:
-        with contextlib.suppress(BlockingIOError):
-            channel.flush()
-            return _complete(*channel.receive())
-        left = until - time.monotonic()
-        if left <= 0 and deadline is not None:
-            raise TimeoutError
-        if left <= 0:
-            pid = _pid_of(channel)
-            stopped = f"; it was stopped by a signal: `kill -CONT {pid}`" if ProcessTable().is_stopped(pid) else ""
-            raise ShimUnusable(f"the shim (pid {pid}) has not answered for {_ANSWER_SECONDS:g} s{stopped}")
-        poll.poll(left * 1000)
-
-
-def _complete(message: Message, descriptors: list[int]) -> tuple[Message, list[int]]:
-    if messages.SHORT in message:
-        for descriptor in descriptors:
-            os.close(descriptor)
-        raise ShimUnusable(
-            "the shim cannot be used: its jobs need more open files than the limit of this worker allows (LimitNOFILE,"
-            " ulimit -n); they run on until a worker with a higher limit is started"
-        )
-    return message, descriptors

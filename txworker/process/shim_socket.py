@@ -31,14 +31,23 @@ class ShimSocket:
         self._path = f"/proc/self/fd/{self.directory}/{messages.SOCKET_NAME}"
 
     def connected(self) -> socket.socket | None:
-        """A connection to the shim; None: no shim runs."""
+        """
+        A connection to the shim; None: no shim runs.
+
+        Raises:
+            BlockingIOError: so many connections wait to be accepted that there is no room for another.
+            OSError: it cannot be made.
+        """
         connection = _socket()
+        connection.setblocking(False)
         try:
             connection.connect(self._path)
         except (FileNotFoundError, ConnectionRefusedError):
             connection.close()
             return None
-        connection.setblocking(False)
+        except OSError:
+            connection.close()
+            raise
         return connection
 
     def tells_end(self) -> bool:
