@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.test_rooms import ROOMS
 from txworker.config import load, values
 from txworker.jobs import JobState, errors
+from txworker.pb import control_pb2, worker_pb2
 from txworker.rpc.wire.status import code_of
 
 TOP = Path(__file__).resolve().parent.parent
@@ -205,6 +206,13 @@ class DocsTests(SynchronousTestCase):
                 if key not in ("host", "port"):  # together they are addr
                     self.assertIn(key, keys)
                     self.assertIn(key, example)
+
+    def test_methods(self) -> None:
+        """The README names every method of the worker's interface, and of the operator's."""
+        section = (TOP / "README.md").read_text(encoding="utf-8").partition("## The interface")[2].partition("\n## ")[0]
+        services = (worker_pb2.DESCRIPTOR, "Worker"), (control_pb2.DESCRIPTOR, "Control")
+        methods = [method.name for file, name in services for method in file.services_by_name[name].methods]
+        self.assertEqual([], [name for name in methods if f"`{name}`" not in section])
 
     def test_log_lines(self) -> None:
         """Each line that the operator's table explains is one that the package can write."""

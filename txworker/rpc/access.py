@@ -22,7 +22,7 @@ Rule = Callable[[grpc.ServicerContext, str], str]
 
 
 def only_on_operator_socket(context: grpc.ServicerContext, name: str) -> str:
-    """For calls that take the worker out of service. The socket's permissions say which users may connect."""
+    """For the operator's calls. The socket's permissions say which users may connect."""
     if context.peer().startswith("unix:"):
         return ""
     return f"{name} is served on the socket {SOCKET_NAME} in the worker's state directory only"
