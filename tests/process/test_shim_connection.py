@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import uuid
+from itertools import chain
 from signal import SIGKILL
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.channels import FakeChild, a_channel
+from tests.support.descriptors import free_descriptors
 from tests.support.readers import FakeReaders
 from txworker.process.shim_connection import ShimConnection
 from txworker.process.spawn_queue import RECALL_SECONDS, SpawnRequest
@@ -167,6 +170,15 @@ class ShimConnectionTests(SynchronousTestCase):
         self.connection.release("b", keep=False)
         self.readers.clock.advance(0.01)
         self.assertEqual([["a", "b"]], self.releases())
+
+    def test_thousands_released(self) -> None:
+        """So many that one message could not have them all, and no descriptor is free for a longer one."""
+        job_ids = [str(uuid.uuid4()) for _ in range(3000)]
+        for job_id in job_ids:
+            self.connection.release(job_id, keep=False)
+        with free_descriptors(0):
+            self.readers.clock.advance(0.01)
+            self.assertEqual(job_ids, list(chain.from_iterable(self.releases())))
 
     def test_released_at_the_end(self) -> None:
         """When the worker leaves, pending releases are sent, so that the shim can end."""

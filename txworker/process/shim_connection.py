@@ -18,6 +18,9 @@ _FLUSH_SECONDS = 0.001
 _RELEASE_SECONDS = 0.01
 """How long a release waits for others, to go with them: waking the shim is what costs most."""
 
+_RELEASES_PER_MESSAGE = 500
+"""A message with more ids than about 800 needs a descriptor, and may be lost where none is free."""
+
 _MESSAGES_PER_TURN = 64
 """Messages that are read in one turn of the reactor."""
 
@@ -155,8 +158,9 @@ class ShimConnection:
 
     def _send_released(self) -> None:
         released, self._released = self._released, []
-        if released:
-            self._send({"type": "release", "jobs": released, "keep": False})
+        for first in range(0, len(released), _RELEASES_PER_MESSAGE):
+            some = released[first : first + _RELEASES_PER_MESSAGE]
+            self._send({"type": "release", "jobs": some, "keep": False})
 
     def _flush_later(self) -> None:
         if self._channel.full and self._flush is None and not self._channel.closed:
