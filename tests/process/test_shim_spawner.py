@@ -70,7 +70,7 @@ class SpawnerTests(SynchronousTestCase):
         self.shim = FakeShim()
         self.protocol = Connected()
         readers: Any = self.readers
-        self.spawner = ShimSpawner(readers, self.shim, BASE)
+        self.spawner = ShimSpawner(readers, lambda: self.shim, BASE)
 
     def spawn(
         self,

@@ -102,7 +102,7 @@ async def held_by_shim(provider: Provider) -> list[str]:
     """The same of the shim, if there is one, when it has the worker's pipes, and no job any more."""
     if provider.shim is None:
         return []
-    children = Path(f"/proc/{provider.shim.pid}/task/{provider.shim.thread_id}/children")
+    children = Path(f"/proc/{provider.shim.pid}/task/{provider.shim.connection.thread_id}/children")
     pid = provider.shim.pid
     await until(lambda: not children.read_text() and any(link.startswith("/memfd:") for link in held(pid)))
     return held(pid)

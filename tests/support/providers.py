@@ -88,9 +88,9 @@ def a_shim(place: Path) -> Iterator[tuple[ReconnectingShim, EpollSet, Intermedia
 def through_shim(place: Path) -> Iterator[Provider]:
     """Processes of a shim of the test's own."""
     with a_shim(place) as (shim, epoll_set, pipes):
-        scan = DescendantScan(real, shim.pid, shim.thread_id)
+        scan = DescendantScan(real, shim.pid, shim.connection.thread_id)
         try:
-            yield Provider(ShimSpawner(epoll_set, shim, ENVIRONMENT, pipes), scan, shim, epoll_set)
+            yield Provider(ShimSpawner(epoll_set, lambda: shim.connection, ENVIRONMENT, pipes), scan, shim, epoll_set)
         finally:
             scan.close()
 

@@ -146,12 +146,12 @@ class Processes:
     def serving(self) -> None:
         """Tell the shim that this worker serves."""
         if self._backend.shim is not None:
-            self._backend.shim.serving()
+            self._backend.shim.connection.serving()
 
     def release(self, job_id: str, keep: bool) -> None:
         """Let the shim forget that job. keep: its leftovers may go on writing output."""
         if self._backend.shim is not None:
-            self._backend.shim.release(job_id, keep)
+            self._backend.shim.connection.release(job_id, keep)
 
     def end_stale(self, job_ids: Collection[str], elsewhere: str, is_kept: IsKept) -> int:
         """
@@ -219,7 +219,7 @@ class Processes:
             self._accept_no_shim(error)
             return None
         cgroups = _cgroups(self._name) if config.use_cgroups else None
-        spawner = ShimSpawner(epoll_set, shim, self._inherited, pipes)
+        spawner = ShimSpawner(epoll_set, lambda: shim.connection, self._inherited, pipes)
         return _Backend(spawner, self._scan(shim), shim.close, shim, cgroups)
 
     def _accept_no_shim(self, error: ShimCannotRun) -> None:
@@ -233,7 +233,7 @@ class Processes:
         return _Backend(spawner, ProcessTableScan(), lambda leave: spawner.close())
 
     def _scan(self, shim: ReconnectingShim) -> DescendantScan:
-        scan = DescendantScan(self._reactor, shim.pid, shim.thread_id)
+        scan = DescendantScan(self._reactor, shim.pid, shim.connection.thread_id)
         for job_id, pid in shim.kept:
             scan.keep_earlier(job_id, pid)
         return scan

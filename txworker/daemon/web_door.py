@@ -123,4 +123,4 @@ def _shim(processes: Processes) -> ShimReadings | None:
     shim = processes.shim
     if shim is None:
         return None
-    return ShimReadings(lambda: shim.alive, lambda: shim.job_count, taken_over=shim.taken_over)
+    return ShimReadings(lambda: shim.alive, lambda: shim.connection.job_count, taken_over=shim.taken_over)

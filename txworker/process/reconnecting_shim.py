@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from txworker.base.logs import Logger
 from txworker.base.reactor import Clock, WatchingReactor
@@ -11,7 +10,6 @@ from txworker.jobs.held_process import HeldProcess
 from txworker.process.shim_connection import ShimConnection
 from txworker.process.shim_handshake import Handshake
 from txworker.process.shim_waiting import ShimUnusable
-from txworker.process.spawn_queue import SpawnRequest
 
 RETRY_SECONDS = 1.0
 
@@ -23,7 +21,8 @@ class ReconnectingShim:
 
     Of the current shim, when it was connected: held, the jobs that it has; starting, the ids of jobs that it is
     starting; kept, id and pid of finished jobs with leftovers that still print; complete, as Handshake.complete.
-    alive: whether a shim is connected; any thread. ended(): called as soon as one has ended.
+    alive: whether a shim is connected; any thread. ended(): called as soon as one has ended. connection: to the current
+    shim, or to the last one until the next one runs; any thread may read it.
 
     Raises:
         ShimUnusable: from connect().
@@ -40,7 +39,7 @@ class ReconnectingShim:
         self.held: list[HeldProcess] = []
         self.starting: list[str] = []
         self.kept: list[tuple[str, int]] = []
-        self._connection = self._connected()
+        self.connection = self._connected()
 
     @property
     def taken_over(self) -> bool:
@@ -50,57 +49,19 @@ class ReconnectingShim:
     @property
     def pid(self) -> int:
         """The pid of the shim."""
-        return self._connection.shim_pid
-
-    @property
-    def thread_id(self) -> int:
-        """The id of the shim's thread that is the parent of job leaders."""
-        return self._connection.thread_id
-
-    @property
-    def job_count(self) -> int:
-        """How many jobs the shim has. Any thread."""
-        return self._connection.job_count
-
-    def spawn(self, request: SpawnRequest) -> None:
-        """As ShimConnection.spawn()."""
-        self._connection.spawn(request)
-
-    def adopt(self, job_id: str, child: Any) -> None:
-        """As ShimConnection.adopt()."""
-        self._connection.adopt(job_id, child)
-
-    def enforce(self, job_id: str, reason: str, kill_at: float) -> None:
-        """As ShimConnection.enforce()."""
-        self._connection.enforce(job_id, reason, kill_at)
-
-    def serving(self) -> None:
-        """As ShimConnection.serving()."""
-        self._connection.serving()
+        return self.connection.shim_pid
 
     def output_incomplete(self, job_id: str, child_fd: int, refused: int) -> None:
         """As ShimConnection.output_incomplete()."""
-        self._connection.output_incomplete(job_id, child_fd, refused)
-
-    def resize(self, job_id: str, rows: int, columns: int) -> None:
-        """As ShimConnection.resize()."""
-        self._connection.resize(job_id, rows, columns)
-
-    def feed(self, job_id: str, file: int | None, end: bool) -> None:
-        """As ShimConnection.feed()."""
-        self._connection.feed(job_id, file, end)
+        self.connection.output_incomplete(job_id, child_fd, refused)
 
     def listen(self, descriptors: Sequence[int]) -> None:
         """As ShimConnection.listen()."""
-        self._connection.listen(descriptors)
-
-    def release(self, job_id: str, keep: bool) -> None:
-        """As ShimConnection.release()."""
-        self._connection.release(job_id, keep)
+        self.connection.listen(descriptors)
 
     def close(self, leave: bool = True) -> None:
         """As ShimConnection.close()."""
-        self._connection.close(leave)
+        self.connection.close(leave)
 
     def _connected(self) -> ShimConnection:
         handshake = self._connect()
@@ -112,7 +73,7 @@ class ReconnectingShim:
         return ShimConnection(self._readers, *channels, hello["pid"], hello["thread"], self._ended)
 
     def _ended(self, unanswered: Sequence[str]) -> None:
-        pid = self._connection.shim_pid
+        pid = self.connection.shim_pid
         self.alive = False
         self.ended()
         self._log.error("The shim (pid {pid}) has ended; its jobs are lost. Starting another.", pid=pid)
@@ -120,11 +81,11 @@ class ReconnectingShim:
 
     def _reconnect(self, pid: int, unanswered: Sequence[str]) -> None:
         try:
-            self._connection = self._connected()
+            self.connection = self._connected()
         except (ShimUnusable, OSError) as error:
             self._log.error("No shim can be started, so jobs cannot start: {error}. Trying again.", error=error)
             self._clock.callLater(RETRY_SECONDS, self._reconnect, pid, unanswered)
             return
-        self._log.info("A new shim runs as pid {pid}.", pid=self._connection.shim_pid)
-        self.serving()
+        self._log.info("A new shim runs as pid {pid}.", pid=self.connection.shim_pid)
+        self.connection.serving()
         self.lost(pid, unanswered)

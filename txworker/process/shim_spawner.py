@@ -24,7 +24,7 @@ from txworker.shim.messages import SHORT, Message
 
 
 class Shim(HoldingShim, Protocol):
-    """What a spawner needs of the shim (reconnecting_shim.py)."""
+    """What a spawner needs of the shim (shim_connection.py)."""
 
     def spawn(self, request: SpawnRequest) -> None:
         """Start a process when the number of launches under way allows it; the request has the callbacks."""
@@ -38,13 +38,13 @@ class ShimSpawner:
     """
     Launching a process takes the same time however many run: no descriptors are scanned, no pids are waited for.
 
-    base_environment: what every job inherits, as the shim has it.
+    shim() returns the current one. base_environment: what every job inherits, as the shim has it.
     """
 
     def __init__(
         self,
         reactor: WatchingReactor,
-        shim: Shim,
+        shim: Callable[[], Shim],
         base_environment: Mapping[str, str],
         intermediate: IntermediatePipes | None = None,
     ) -> None:
@@ -82,7 +82,8 @@ class ShimSpawner:
         if uid is not None or gid is not None or usePTY:
             raise ValueError("a terminal, uid and gid are part of the options")
         fds = childFDs or {}
-        transport = self._transport(processProtocol, options.job_id)
+        shim = self._shim()
+        transport = self._transport(processProtocol, options.job_id, shim)
         transport.started = Deferred()
         message = self._message(args or [executable], env, path, fds, options)
         stdin = [int(fds[0])] if message["stdin"] else []
@@ -94,7 +95,7 @@ class ShimSpawner:
             self._begin(transport, pid, pipes, complete=SHORT not in report)
             return transport
 
-        self._shim.spawn(SpawnRequest(message, stdin, check, began, transport.started.errback))
+        shim.spawn(SpawnRequest(message, stdin, check, began, transport.started.errback))
         return transport
 
     def adopt(
@@ -111,14 +112,15 @@ class ShimSpawner:
         Raises:
             OSError: the pipes cannot be watched.
         """
-        transport = self._transport(protocol, job_id)
+        shim = self._shim()
+        transport = self._transport(protocol, job_id, shim)
         transport.hold_stdin(stdin)
         transport.begin(pid, dict(enumerate(pipes, 1)))
-        self._shim.adopt(job_id, transport)
+        shim.adopt(job_id, transport)
         return transport
 
-    def _transport(self, protocol: ProcessProtocol, job_id: str) -> ChildTransport:
-        return ChildTransport(self._reactor, job_id, protocol, self._shim, self._intermediate)
+    def _transport(self, protocol: ProcessProtocol, job_id: str, shim: Shim) -> ChildTransport:
+        return ChildTransport(self._reactor, job_id, protocol, shim, self._intermediate)
 
     def _begin(self, transport: ChildTransport, pid: int, pipes: Sequence[int], complete: bool) -> None:
         try:

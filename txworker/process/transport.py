@@ -32,7 +32,7 @@ ABANDON_SECONDS = 1.0
 
 
 class HoldingShim(Protocol):
-    """What a transport needs of the shim that holds its process (reconnecting_shim.py)."""
+    """What a transport needs of the shim that holds its process (shim_connection.py)."""
 
     def release(self, job_id: str, keep: bool) -> None:
         """Reap the process; keep: its leftovers may go on printing."""
