@@ -35,6 +35,7 @@ _MODULE_WITH_NAME = re.compile(rf"{_MODULE}: {_NAME}")
 _CALL = re.compile(r"(\w+)\((?!\d\)).*\)")  # but no page of a manual: kill(2)
 _MEMBER = re.compile(r"([A-Z]\w*[a-z]\w*)\.(\w+)(?:\(.*\))?")
 _SYMBOL = re.compile(r"(\w+)(?:\(|$)")
+_BESIDE_STORE = re.compile(r"\{(?:path|damaged|self\._path)(?:\.name)?\}\.(\w+)")
 _ROW = re.compile(r"^\| `([\w.]+)` \| (.*?) \| ", re.MULTILINE)
 
 
@@ -260,6 +261,14 @@ class DocsTests(SynchronousTestCase):
         metrics = (TOP / "docs" / "metrics.md").read_text(encoding="utf-8")
         sentence = metrics.partition("`cause` of a worker that is not ready: ")[2].partition(".\n")[0]
         self.assertEqual(set(re.findall(r"`(\w+)`", sentence)), rows)
+
+    def test_files_of_the_store(self) -> None:
+        """The page of files has each that the store makes beside its own."""
+        modules = (TOP / "txworker" / "store").glob("*.py")
+        made = {suffix for path in modules for suffix in _BESIDE_STORE.findall(path.read_text(encoding="utf-8"))}
+        page = (TOP / "docs" / "files.md").read_text(encoding="utf-8")
+        self.assertEqual([], sorted(suffix for suffix in made if not re.search(rf"`[^`]*\.{suffix}\b", page)))
+        self.assertGreater(len(made), 6)
 
     def test_alerts(self) -> None:
         """Each alert has a row that says what to do."""
