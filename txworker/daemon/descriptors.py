@@ -14,7 +14,7 @@ MOST_CONNECTIONS = 10_000
 """The most connections whatever the limit, because each costs memory."""
 
 WEB_CONNECTIONS = 32
-"""The most connections of the HTTP server, which a scraper and a few probes use; further ones are closed."""
+"""The most connections of the HTTP server, which a scraper and a few probes use."""
 
 UNLIMITED = 2**20
 """The limit that is assumed where there is none."""

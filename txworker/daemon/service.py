@@ -50,8 +50,8 @@ class Options(usage.Options):
         "Runs jobs for a remote scheduler. In the foreground: `twistd -n worker`; as a daemon: "
         "`twistd --pidfile worker.pid --logfile worker.log worker`. SIGTERM and SIGINT end every job, then the worker "
         '(with jobs.at_stop = "leave" the jobs run on); SIGHUP reads the configuration again; SIGUSR1 opens the log '
-        "file again; SIGQUIT takes no new jobs, lets those there are come to their end, then ends the worker; SIGUSR2 "
-        "ends the worker and leaves its jobs to the next one."
+        "file again; SIGQUIT drains the worker: it takes no new jobs, and ends after its last one; SIGUSR2 ends the "
+        "worker and leaves its jobs to the next one."
     )
     optParameters = (
         (

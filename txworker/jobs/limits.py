@@ -22,7 +22,7 @@ class Limits:
     """
     What a job may use; 0: not set. All but the output are limits of setrlimit(2).
 
-    max_output_bytes: of stdout and of stderr together; more is discarded.
+    max_output_bytes: of the output file, and as much of that of a separate stderr; more is discarded.
     max_memory_bytes: address space of each process (RLIMIT_AS).
     max_cpu_seconds: CPU time of each process (RLIMIT_CPU).
     max_open_files: descriptors of each process (RLIMIT_NOFILE).
