@@ -226,7 +226,7 @@ def _take_over_in_part(place: Path, answers: int) -> None:
         "descriptor_limit": [1024, 4096],
         "unattended_seconds": 0.0,
     }
-    hello = {"type": "hello", "protocol": PROTOCOL, "version": "of a test", "pid": os.getpid(), "defaults": defaults}
+    hello = {"type": "hello", "protocol": PROTOCOL, "defaults": defaults}
     channel.send(hello, [output])
     for _ in range(answers + 1):
         while True:

@@ -57,14 +57,7 @@ class BareShim:
             **{"environment": dict(os.environ), "umask": 0o022},
             **{"descriptor_limit": list(limits), "unattended_seconds": 0.0},
         }
-        hello = {
-            "type": "hello",
-            "protocol": PROTOCOL,
-            "version": "of a test",
-            "pid": os.getpid(),
-            "defaults": defaults,
-            "serving": serving,
-        }
+        hello = {"type": "hello", "protocol": PROTOCOL, "defaults": defaults, "serving": serving}
         directory = os.open(self.place, os.O_RDONLY | os.O_DIRECTORY)
         self.loop.send(hello, [directory] if with_directory else [])
         os.close(directory)

@@ -65,11 +65,11 @@ def connect(
     """
     shim = ShimSocket(directory)
     try:
-        handshake = _with_jobs(shim, defaults, output, version)
+        handshake = _with_jobs(shim, defaults, output)
         if handshake is None:
             complete = shim.tells_end()
             shim.start(reactor, version)
-            handshake = _first_handshake(shim, defaults, output, version, settled=complete)
+            handshake = _first_handshake(shim, defaults, output, settled=complete)
             handshake.complete = complete
         handshake.channel.send({"type": "pipes"}, pipes)
         return handshake
@@ -109,14 +109,14 @@ def check_none_needed(directory: Path) -> None:
         shim.close()
 
 
-def _with_jobs(shim: ShimSocket, defaults: Mapping[str, Any], output: int, version: str) -> Handshake | None:
+def _with_jobs(shim: ShimSocket, defaults: Mapping[str, Any], output: int) -> Handshake | None:
     """The handshake with a shim that was there; None: there was none, or it had no jobs, and has ended."""
     connection = connected(shim)
     if connection is None:
         return None
     channel = Channel(connection)
     try:
-        handshake = _handshake(channel, defaults, output, version)
+        handshake = _handshake(channel, defaults, output)
     except ConnectionError:
         channel.close()
         if not _has_ended(shim):
@@ -139,13 +139,11 @@ def _has_ended(shim: ShimSocket) -> bool:
     return connection is None
 
 
-def _first_handshake(
-    shim: ShimSocket, defaults: Mapping[str, Any], output: int, version: str, settled: bool
-) -> Handshake:
+def _first_handshake(shim: ShimSocket, defaults: Mapping[str, Any], output: int, settled: bool) -> Handshake:
     """The handshake with a shim that was just started."""
     try:
         connection = connected(shim)
-        handshake = None if connection is None else _handshake(Channel(connection), defaults, output, version, settled)
+        handshake = None if connection is None else _handshake(Channel(connection), defaults, output, settled)
         if handshake is not None:
             return handshake
     except ConnectionError as error:
@@ -153,17 +151,15 @@ def _first_handshake(
     raise ShimCannotRun(_ENDED_AT_ONCE)
 
 
-def _handshake(
-    channel: Channel, defaults: Mapping[str, Any], output: int, version: str, settled: bool = False
-) -> Handshake | None:
+def _handshake(channel: Channel, defaults: Mapping[str, Any], output: int, settled: bool = False) -> Handshake | None:
     """
     None: it speaks another protocol, and has no jobs. settled: no job of an earlier worker may have a process.
 
     Raises:
         ShimUnusable: it speaks another protocol, and has jobs; or it does not answer.
     """
-    ours = {"protocol": messages.PROTOCOL, "version": version, "pid": os.getpid(), "defaults": dict(defaults)}
-    channel.send({"type": "hello", **ours, "serving": settled}, [output])
+    ours = {"type": "hello", "protocol": messages.PROTOCOL, "defaults": dict(defaults), "serving": settled}
+    channel.send(ours, [output])
     hello, descriptors = _receive_hello(channel)
     if hello["protocol"] != messages.PROTOCOL:
         _check_replaceable(hello)

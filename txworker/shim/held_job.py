@@ -131,7 +131,6 @@ class HeldJob:
             "pid": self.pid,
             "ticks": self.ticks,
             "started_wall": self.started_wall,
-            "separate_stderr": self.request["separate_stderr"],
             "cgroup": self.request["cgroup"],
             "max_output": self.request["max_output"],
             "timeout_at": self.timeout_at,

@@ -10,8 +10,8 @@ says of a job may come before its `started`.
 
 | worker to shim | |
 | --- | --- |
-| hello | protocol, version, pid, defaults (what every job inherits), serving (false: earlier workers' jobs are still to
-be settled, and the message of that name follows; older workers send neither); descriptor: the output directory |
+| hello | protocol, defaults (what every job inherits), serving (false: earlier workers' jobs are still to be settled,
+and the message of that name follows; older workers send neither); descriptor: the output directory |
 | serving | the worker has settled earlier workers' jobs, and serves |
 | listen | descriptors: a bound socket, where workers connect from now on, and the state directory, where its name is |
 | pipes | descriptors: the memfd of the owners and the read ends of the worker's intermediate pipes |
