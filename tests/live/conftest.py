@@ -24,7 +24,13 @@ real: Any = reactor
 
 
 @pytest.fixture(scope="session", autouse=True)
-def fork_servers() -> Iterator[None]:
+def buffered() -> None:
+    """Python writes to its streams as it does for a user: unbuffered, it does not fail to flush them at its exit."""
+    os.environ.pop("PYTHONUNBUFFERED", None)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def fork_servers(buffered: None) -> Iterator[None]:
     """The workers of these tests, and the calls of the command line, begin with what is imported already."""
     Daemon.fork_server, Call.fork_server = made = ForkServer("twistd"), ForkServer("txworker")
     yield

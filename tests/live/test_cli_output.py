@@ -93,6 +93,13 @@ def test_full_output(daemon: Daemon) -> None:
     assert (status, daemon.end(said[1]).job.state) == (125, pb.JOB_STATE_STOPPED)
 
 
+def test_full_stderr(daemon: Daemon) -> None:
+    """What cannot be said on stderr is told by the exit status alone, as it would be otherwise."""
+    for status, words in ((1, "query nothing"), (2, "no-command"), (125, "run --directory /nothing true")):
+        assert by_shell(daemon, f'"$@" {words} 2>/dev/full') == (status, b"", ""), words
+    assert by_shell(daemon, '"$@" run no-such-program 2>/dev/full') == (127, b"", "")
+
+
 @pytest.mark.slow
 def test_full_output_of_each(daemon: Daemon) -> None:
     """So it is with what asks no worker; and a job that was started is named, so that it can be found."""

@@ -83,7 +83,16 @@ def print_text(text: str) -> None:
 
 def give_up_stdout() -> None:
     """Called when writing failed: otherwise Python flushes stdout again at exit, and prints an error."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), STDOUT)
+    _give_up(STDOUT)
+
+
+def finish() -> None:
+    """Call it last: Python flushes stderr at exit as well, and if that fails the exit status is 120."""
+    if sys.stderr is not None:
+        try:
+            sys.stderr.flush()
+        except OSError:
+            _give_up(STDERR)
 
 
 def copy(pieces: Iterable[bytes], to: int) -> None:
@@ -119,6 +128,10 @@ def waiting(sentence: str) -> AbstractContextManager[None]:
 def waiting_for(addr: str) -> AbstractContextManager[None]:
     """As waiting(), for the answer of that worker."""
     return waiting(f"waiting for the worker at {addr}")
+
+
+def _give_up(to: int) -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), to)
 
 
 def _shown(line: str) -> str:

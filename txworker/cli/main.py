@@ -80,6 +80,7 @@ def main(argv: list[str] | None = None) -> int:
         if argv is None and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, signal.SIG_DFL)  # a further Ctrl-C ends the program that is ending, silently
         _join_threads()
+        console.finish()
 
 
 def _call(options: argparse.Namespace) -> int:
