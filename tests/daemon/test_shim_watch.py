@@ -18,6 +18,7 @@ from txworker.worker.readiness import SHIM, Readiness
 class FakeShim:
     pid = 7
     alive = True
+    listen_refused = False
 
     def listen(self, descriptors: object) -> None:
         """Not asked here."""

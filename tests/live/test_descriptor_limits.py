@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import resource
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.support.bare_shim import bare_shim
+from tests.support.bare_shim import BareShim, bare_shim
+from txworker.shim.messages import Message
 
 LIMITS = (64, 1000)
 JOBS = 200
@@ -82,3 +84,30 @@ def test_descriptors_lost(tmp_path: Path) -> None:
         shim.loop.send({"type": "listen"})
         shim.loop.send({"type": "pipes"})
         assert shim.start("job", "echo", "runs") == b"runs\n"
+
+
+def test_descriptors_lost_are_told(tmp_path: Path) -> None:
+    """What came with too few of its descriptors is not done, and the worker is told so, to send it again."""
+    with bare_shim(tmp_path, LIMITS) as shim, open(os.devnull, "rb") as file:
+        shim.connect((LIMITS[1], LIMITS[1]))
+        shim.request("job", "cat", feed=True)
+        os.close(shim.answer()[1][0])
+        heard = partial(_heard, shim)
+        used = {int(fd) for fd in os.listdir(f"/proc/{shim.process.pid}/fd")}
+        lowest, second = [number for number in range(LIMITS[0]) if number not in used][:2]
+        for free, limit in ((0, lowest), (1, second)):
+            resource.prlimit(shim.process.pid, resource.RLIMIT_NOFILE, (limit, LIMITS[1]))
+            for kind in ("listen", "pipes"):
+                shim.loop.send({"type": kind}, [file.fileno()] * 3)
+                assert heard("refused")["of"] == kind
+            if not free:
+                shim.loop.send({"type": "feed", "job": "job", "end": True}, [file.fileno()])
+                assert heard("fed")["stdin"] == {"taken": 0, "busy": False, "open": True, "refused": True}
+        assert used == {int(fd) for fd in os.listdir(f"/proc/{shim.process.pid}/fd")}
+
+
+def _heard(shim: BareShim, kind: str) -> Message:
+    """The next message of that type."""
+    while (message := shim.loop.receive()[0])["type"] != kind:
+        pass
+    return message

@@ -84,6 +84,15 @@ class JobStdinTests(SynchronousTestCase):
         self.stdin.fed(record(3))
         self.assertEqual((3, 3), (self.successResultOf(again), self.stdin.taken))
 
+    def test_refused(self) -> None:
+        """What the shim has no descriptor for is not taken, and can be tried again."""
+        refused = self.stdin.feed(b"abc", True)
+        self.stdin.fed({**record(0), "refused": True})
+        self.failureResultOf(refused, OSError)
+        again = self.stdin.feed(b"abc", True)
+        self.stdin.fed(record(3, is_open=False))
+        self.assertEqual((3, 3), (self.successResultOf(again), self.stdin.taken))
+
     def test_job_over(self) -> None:
         """Whoever waits is told when the job is over."""
         waiting, closed = self.stdin.feed(b"abc", False), self.stdin.closed()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import uuid
 from itertools import chain
@@ -29,7 +30,7 @@ class ShimConnectionTests(SynchronousTestCase):
         self.child = FakeChild()
         self.failed: list[Exception] = []
         readers: Any = self.readers
-        self.connection = ShimConnection(readers, self.channel, requests, 1, 2, self.ended)
+        self.connection = ShimConnection(readers, self.channel, requests, 1, 2, self.ended, [0])
         self.addCleanup(self.thread.close)
         self.addCleanup(self.shim.close)
         self.addCleanup(self.connection.close)
@@ -194,6 +195,25 @@ class ShimConnectionTests(SynchronousTestCase):
         self.connection.release("a", keep=False)
         self.answer("exited", "a", exit=EXIT)
         self.assertEqual([EXIT], child.exits)
+
+    def test_refused(self) -> None:
+        """What the shim had no descriptors for can be, or is, sent again."""
+        self.shim.send({"type": "refused", "of": "listen"})
+        self.shim.send({"type": "refused", "of": "pipes"})
+        self.readers.read()
+        self.assertTrue(self.connection.listen_refused)
+        self.readers.clock.advance(1.0)
+        self.connection.listen([0, 0])
+        self.assertEqual((["pipes", "listen"], False), (self.received(), self.connection.listen_refused))
+
+    def test_no_descriptors_to_wait_with(self) -> None:
+        """A message with descriptors that the full socket does not take now is refused, or it would be lost."""
+        while not self.channel.full:
+            self.connection.resize("a", 1, 1)
+        with free_descriptors(0):
+            for send in (lambda: self.connection.feed("a", 0, end=True), lambda: self.connection.listen([0, 0])):
+                error = self.assertRaises(OSError, send)
+                self.assertEqual(errno.EMFILE, error.errno)
 
     def test_ends_while_a_message_is_sent(self) -> None:
         """Sending to a shim that has ended raises nothing; lost() is called when the connection is read."""

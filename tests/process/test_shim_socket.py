@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from unittest import mock
 
-from twisted.logger import capturedLogs
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from txworker.process.shim_socket import ShimSocket, SocketWatch
@@ -24,6 +24,7 @@ class FakeShim:
     pid = 7
     alive = True
     told = 0
+    listen_refused = False
     listener: socket.socket
 
     def listen(self, descriptors: Sequence[int]) -> None:
@@ -92,6 +93,29 @@ class SocketWatchTests(SynchronousTestCase):
             self.assertEqual(0o600, (self.state / SOCKET_NAME).stat().st_mode & 0o777)
         self.assertEqual(3, self.shim.told)
         self.assertEqual([], self.open_directories())
+
+    def test_refused(self) -> None:
+        """As long as the shim has no descriptors for it, it is made again at each look; that is told once."""
+        self.watch.look()
+        self.remove()
+        self.watch.look()
+        self.shim.listen_refused = True
+        with capturedLogs() as events:
+            self.watch.look()
+            self.watch.look()
+        self.shim.listen_refused = False
+        self.watch.look()
+        self.assertEqual((3, True), (self.shim.told, self.reached()))
+        (event,) = events
+        self.assertIn("has no descriptors free", formatEvent(event))
+
+    def test_not_sent(self) -> None:
+        """Where the worker has no descriptors to send it, it is made again at the next look."""
+        self.remove()
+        with mock.patch.object(self.shim, "listen", side_effect=OSError(errno.EMFILE, "Too many open files")):
+            self.watch.look()
+        self.watch.look()
+        self.assertTrue(self.reached())
 
     def test_gone_before_the_first_look(self) -> None:
         """Even if nothing is known of the socket that was there."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -24,6 +26,7 @@ class JobStdin:
         self.taken: int = record["taken"]
         self.is_open: bool = record["open"]
         self._busy: bool = record["busy"]
+        self._refused = False
 
     def feed(self, data: bytes, end: bool) -> Deferred[int]:
         """As ports.Stdin.feed()."""
@@ -36,6 +39,7 @@ class JobStdin:
     def fed(self, record: Mapping[str, Any]) -> None:
         """What Feeding.record() says now."""
         self.taken, self.is_open, self._busy = record["taken"], record["open"], record["busy"]
+        self._refused = record.get("refused", False)
         self._changed.wake()
 
     def close(self) -> None:
@@ -48,7 +52,7 @@ class JobStdin:
         if not self.is_open:
             return 0
         before = self.taken
-        self._busy = True
+        self._busy, self._refused = True, False
         self.taken += len(data)
         try:
             self._hand_over(data, end)
@@ -58,4 +62,6 @@ class JobStdin:
             self._changed.wake()
             raise
         await self._changed.until(lambda: not self._busy)
+        if self._refused:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         return self.taken - before

@@ -55,6 +55,11 @@ class ReconnectingShim:
         """As ShimConnection.output_incomplete()."""
         self.connection.output_incomplete(job_id, child_fd, refused)
 
+    @property
+    def listen_refused(self) -> bool:
+        """As ShimConnection.listen_refused."""
+        return self._connection.listen_refused
+
     def listen(self, descriptors: Sequence[int]) -> None:
         """As ShimConnection.listen()."""
         self.connection.listen(descriptors)
@@ -70,7 +75,7 @@ class ReconnectingShim:
         hello = handshake.hello
         self.kept = [(job_id, pid) for job_id, pid in hello.get("kept", ())]
         channels = handshake.channel, handshake.requests
-        return ShimConnection(self._readers, *channels, hello["pid"], hello["thread"], self._ended)
+        return ShimConnection(self._readers, *channels, hello["pid"], hello["thread"], self._ended, handshake.pipes)
 
     def _ended(self, unanswered: Sequence[str]) -> None:
         pid = self.connection.shim_pid

@@ -18,6 +18,9 @@ _FLUSH_SECONDS = 0.001
 _RELEASE_SECONDS = 0.01
 """How long a release waits for others, to go with them: waking the shim is what costs most."""
 
+_AGAIN_SECONDS = 1.0
+"""How long the shim has to get descriptors free before the pipes are sent again."""
+
 _RELEASES_PER_MESSAGE = 500
 """A message with more ids than about 800 needs a descriptor, and may be lost where none is free."""
 
@@ -31,7 +34,9 @@ class ShimConnection:
     waits has failed by then. job_ids: the starts that the shim had; it may have started a process of each, and nothing
     else knows of these. Reactor thread.
 
-    thread_id: of the shim's thread that is the parent of job leaders.
+    thread_id: of the shim's thread that is the parent of job leaders. pipes: as in the message of that name, which the
+    shim has had; they are sent again if it had too few descriptors free for them. listen_refused: it had too few for
+    the latest listen().
     """
 
     _log = Logger()
@@ -44,16 +49,20 @@ class ShimConnection:
         shim_pid: int,
         thread_id: int,
         lost: Callable[[list[str]], None],
+        pipes: Sequence[int],
     ) -> None:
         self.shim_pid = shim_pid
         self.thread_id = thread_id
+        self.listen_refused = False
         self._reactor = reactor
         self._lost = lost
+        self._pipes = pipes
         self._children: dict[str, Child] = {}
         self._early: dict[str, list[Message]] = {}
         self._flush: Timer | None = None
         self._released: list[str] = []
         self._releasing: Timer | None = None
+        self._sending_pipes: Timer | None = None
         self._queue = SpawnQueue(reactor, requests, self._began, self._recall, self._shim_ended)
         self._channel = WatchedChannel(reactor, channel, _MESSAGES_PER_TURN, self._received, self._shim_ended)
 
@@ -87,11 +96,22 @@ class ShimConnection:
         self._send({"type": "resize", "job": job_id, "rows": rows, "columns": columns})
 
     def feed(self, job_id: str, file: int | None, end: bool) -> None:
-        """Further bytes of the job's stdin, in a file (None: none), then its end if `end`. Answered by Child.fed()."""
+        """
+        Further bytes of the job's stdin, in a file (None: none), then its end if `end`. Answered by Child.fed().
+
+        Raises:
+            OSError: no descriptor is free.
+        """
         self._send({"type": "feed", "job": job_id, "end": end}, [] if file is None else [file])
 
     def listen(self, descriptors: Sequence[int]) -> None:
-        """Let workers connect to this bound socket from now on; the second descriptor: the state directory."""
+        """
+        Let workers connect to this bound socket from now on; the second descriptor: the state directory.
+
+        Raises:
+            OSError: no descriptor is free.
+        """
+        self.listen_refused = False
         self._send({"type": "listen"}, descriptors)
 
     def release(self, job_id: str, keep: bool) -> None:
@@ -112,6 +132,8 @@ class ShimConnection:
         self._end(OSError(errno.ESHUTDOWN, "the worker is stopping", "shim"))
 
     def _received(self, message: Message, descriptors: list[int]) -> None:
+        if message["type"] == "refused":
+            self._refused(message["of"])
         job_id = message.get("job", "")
         child = self._children.get(job_id)
         if child is not None:
@@ -122,6 +144,19 @@ class ShimConnection:
             self._end_late_start(message)
         for fd in descriptors:
             os.close(fd)
+
+    def _refused(self, of: str) -> None:
+        if of == "listen":
+            self.listen_refused = True
+        elif of == "pipes" and self._sending_pipes is None:
+            self._sending_pipes = self._reactor.callLater(_AGAIN_SECONDS, self._send_pipes)
+
+    def _send_pipes(self) -> None:
+        self._sending_pipes = None
+        try:
+            self._send({"type": "pipes"}, self._pipes)
+        except OSError:
+            self._refused("pipes")
 
     def _end_late_start(self, record: Message) -> None:
         """An earlier worker's start hung while this one took over, and the job's record says that it did not start."""
@@ -148,7 +183,9 @@ class ShimConnection:
             return
         try:
             self._channel.send(message, descriptors)
-        except OSError:
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):  # to keep the message's descriptors until there is room
+                raise
             return  # the shim is gone, which _shim_ended() is told
         self._flush_later()
 
@@ -184,10 +221,10 @@ class ShimConnection:
     def _end(self, error: OSError) -> list[str]:
         """Returns the jobs of the starts that were not answered, which fail with that error."""
         self._channel.close()
-        for timer in (self._flush, self._releasing):
+        for timer in (self._flush, self._releasing, self._sending_pipes):
             if timer is not None:
                 timer.cancel()
-        self._flush = self._releasing = None
+        self._flush = self._releasing = self._sending_pipes = None
         return self._queue.close(error)
 
 

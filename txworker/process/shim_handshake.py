@@ -10,7 +10,7 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,8 @@ class ShimCannotRun(ShimUnusable):
 class Handshake:
     """
     What the shim reports of itself, and its jobs. requests: the connection to its spawn thread. starting: jobs that are
-    being started. complete: no other job of an earlier worker has a process.
+    being started. complete: no other job of an earlier worker has a process. pipes: of this worker, which the shim was
+    sent.
     """
 
     channel: Channel
@@ -48,6 +49,7 @@ class Handshake:
     held: list[HeldProcess] = field(default_factory=list)
     starting: list[str] = field(default_factory=list)
     complete: bool = False
+    pipes: Sequence[int] = ()
 
 
 def connect(
@@ -71,6 +73,7 @@ def connect(
             shim.start(reactor, version)
             handshake = _first_handshake(shim, defaults, output, settled=complete)
             handshake.complete = complete
+        handshake.pipes = pipes
         handshake.channel.send({"type": "pipes"}, pipes)
         return handshake
     except OSError as error:

@@ -129,8 +129,17 @@ class ListeningShim(Protocol):
     def alive(self) -> bool:
         """Whether a shim is connected."""
 
+    @property
+    def listen_refused(self) -> bool:
+        """Whether it had no descriptors free for the latest listen()."""
+
     def listen(self, descriptors: Sequence[int]) -> None:
-        """Let it listen at this bound socket, in this state directory."""
+        """
+        Let it listen at this bound socket, in this state directory.
+
+        Raises:
+            OSError: this process has no descriptor free.
+        """
 
 
 class SocketWatch:
@@ -148,7 +157,7 @@ class SocketWatch:
         self._in_place = in_place
         self._pid = 0
         self._bound: tuple[int, int] | None = None
-        self._failed = False
+        self._failed = self._refused = False
 
     def look(self) -> None:
         """Call it now and then while the worker runs."""
@@ -173,8 +182,19 @@ class SocketWatch:
         if self._shim.pid != self._pid:
             self._pid, self._bound = self._shim.pid, found
         if found is None or found != self._bound:
-            with shim_socket.bound() as listener:
-                self._shim.listen([listener.fileno(), shim_socket.directory])
-            self._bound = shim_socket.identity()
+            self._make_again(shim_socket)
+            self._refused = False
             path = self._path / messages.SOCKET_NAME
             self._log.warn("The shim's socket {path} was gone; it was made again, and no job is lost.", path=path)
+        elif self._shim.listen_refused:
+            self._make_again(shim_socket)
+            if not self._refused:
+                text = "The shim (pid {pid}) has no descriptors free for its new socket; until it has, and the socket"
+                text += " is made once more, the next worker cannot find the jobs."
+                self._log.error(text, pid=self._pid)
+            self._refused = True
+
+    def _make_again(self, shim_socket: ShimSocket) -> None:
+        with shim_socket.bound() as listener:
+            self._shim.listen([listener.fileno(), shim_socket.directory])
+        self._bound = shim_socket.identity()

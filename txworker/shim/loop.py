@@ -141,8 +141,10 @@ class Loop:
             _close(descriptors)
 
     def _received(self, message: Message, descriptors: list[int]) -> None:
-        if len(descriptors) < _NEEDED.get(message["type"], 0):  # no numbers were free for all
+        needed = _NEEDED.get(message["type"], 0)
+        if len(descriptors) < needed or (needed and messages.SHORT in message):  # no numbers were free for all
             _close(descriptors)
+            self._worker.send({"type": "refused", "of": message["type"]})
             return
         if self._thread.has_results:  # the message may be about a job that just began
             self._take_results()
@@ -222,6 +224,10 @@ class Loop:
         job = self._jobs.get(message["job"])
         if job is None or job.stdin is None or job.stdin.busy:  # it is over, or it cannot be fed: no worker asks for it
             _close(descriptors)
+            return
+        if messages.SHORT in message:
+            record = {**job.stdin.record(), "refused": True}
+            self._worker.send({"type": "fed", "job": job.id, "stdin": record})
             return
         job.stdin.add(self._numbers.high(descriptors[0]) if descriptors else -1, message["end"])
 

@@ -34,8 +34,11 @@ descriptor: the socket for `spawn`, unless the protocols differ |
 | lot | a batch of jobs was sent: answer `more` |
 | ready | all jobs were sent |
 | started | job, pid, stdin, at (`ahead` of its spawn plus the clock since boot); descriptors: of its pipes, to read |
-| fed | job, stdin: what was fed is in the pipe, so further bytes may be sent; or stdin is closed |
+| fed | job, stdin: what was fed is in the pipe, so further bytes may be sent; or stdin is closed; or it has a field
+`refused`: there was no descriptor for them, and they may be sent again |
 | failed | job (empty: the first one that is not answered), errno, step: there is no process |
+| refused | of: the type of a message that came without all of its descriptors, because too few are free; it may be
+sent again |
 | exited | job, and how (exit_code or signal, core_dumped, at: as in `started`, user_cpu, system_cpu, max_rss_bytes,
 cgroup_removed: nothing else was in it) |
 
