@@ -92,7 +92,6 @@ THIRD_PARTIES: dict[str, set[str]] = {
         "page",
     },
     "zope": {"base", "output", "process", "worker", "daemon", "page"},
-    "automat": {"process"},
     "grpc": {"rpc", "rpc.scheduler", "rpc.wire", "client", "cli", "pb"},
     "grpc_health": {"rpc", "rpc.scheduler", "cli"},
     "grpc_reflection": {"rpc"},

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.fakes import FakeCleanup, FakeTransport
 from txworker.jobs import EndReason
-from txworker.process.state_machine import Context, begin, new_machine
+from txworker.process.state_machine import Context, StateMachine
 from txworker.process.time_limits import TimeLimits
 from txworker.process.timers import Timers
 
@@ -38,8 +38,8 @@ class StateMachineTests(SynchronousTestCase):
             lambda: self.blocked.append(self.clock.seconds()),
             lambda: self.done.append(True),
         )
-        self.machine = new_machine(self.context)
-        begin(self.machine, self.context, self.transport)
+        self.machine = StateMachine(self.context)
+        self.machine.begin(self.transport)
 
     def assertDone(self) -> None:
         self.assertEqual([True], self.done)

@@ -17,7 +17,7 @@ from txworker.leftovers.survivors import why_running
 from txworker.ports import Listener, OutputWriter
 from txworker.process.job_leftovers import JobLeftovers
 from txworker.process.job_stdin import JobStdin
-from txworker.process.state_machine import Context, begin, new_machine
+from txworker.process.state_machine import Context, StateMachine
 from txworker.process.time_limits import TimeLimits
 from txworker.process.timers import Timers
 
@@ -54,7 +54,7 @@ class JobProcess(ProcessProtocol):
         self._context = Context(
             timers, limits, self._cleanup, listener.overdue, self._blocked, self._done, has_terminal
         )
-        self._machine = new_machine(self._context)
+        self._machine = StateMachine(self._context)
 
     @property
     def pid(self) -> int:
@@ -147,7 +147,7 @@ class JobProcess(ProcessProtocol):
     def connectionMade(self) -> None:
         """Twisted: the process runs."""
         self._leftovers.launched(self.pid)
-        begin(self._machine, self._context, self.transport)
+        self._machine.begin(self.transport)
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
         """Twisted: the process wrote to its descriptor. Only the reactor's own transport calls this."""

@@ -9,9 +9,9 @@ from __future__ import annotations
 import signal as signals
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any, Protocol
 
-from automat import TypeMachineBuilder
 from twisted.internet.error import ProcessExitedAlready
 
 from txworker.jobs import EndReason
@@ -113,180 +113,185 @@ def _nothing() -> None:
     """The process is over."""
 
 
-class StateMachine(Protocol):
-    """The inputs of the machine. Each input is harmless in each state."""
+class State(Enum):
+    """What is known of the process; after KILLING it has exited."""
+
+    RUNNING = "running"
+    STOPPING = "stopping"
+    KILLING = "killing"
+    EXITED = "exited, leftovers may live, output may be open"
+    DRAINED = "exited, leftovers may live"
+    CLEANED_UP = "exited, output may be open"
+    OVER = "over"
+
+
+class StateMachine:
+    """
+    Make it before the process is launched. Each input is harmless in each state; _TRANSITIONS has what it does.
+
+    An action is called in the new state, and may be the cause of the next input.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._transitions = _TRANSITIONS[State.RUNNING]
+
+    def begin(self, transport: ProcessTransport) -> None:
+        """The process runs."""
+        self._context.transport = transport
+        self._context.limit_timers.begin(self._timed_out)
 
     def stop(self, grace_seconds: float) -> None:
         """Send TERM now, and KILL when the grace period is over. Of several grace periods the earliest end counts."""
+        self._input("stop", grace_seconds)
 
     def resume_stop(self, kill_in_seconds: float) -> None:
         """An earlier worker, or the shim, has sent TERM: send KILL after that many seconds."""
+        self._input("resume_stop", kill_in_seconds)
 
     def exited(self) -> None:
         """The process exited. Its leftovers may live, and its output may be held open."""
+        self._input("exited")
 
     def output_closed(self) -> None:
         """The output is closed; never before exited()."""
+        self._input("output_closed")
 
     def cleaned_up(self) -> None:
         """No process of the job is left; never before exited()."""
+        self._input("cleaned_up")
 
     def _grace_over(self) -> None:
-        """The grace period is over."""
+        self._input("grace_over")
 
     def _drain_over(self) -> None:
-        """The output was awaited long enough."""
+        self._input("drain_over")
 
     def _timed_out(self, reason: EndReason) -> None:
-        """A time limit has expired."""
+        self._input("timed_out", reason)
 
     def _kill_again(self) -> None:
-        """The process was killed, and is not seen to exit."""
+        self._input("kill_again")
 
+    def _input(self, name: str, *values: Any) -> None:
+        transition = self._transitions.get(name)
+        if transition is not None:
+            state, action = transition
+            self._transitions = _TRANSITIONS[state]
+            action(self, *values)
 
-_builder = TypeMachineBuilder(StateMachine, Context)
-_running = _builder.state("running")
-_stopping = _builder.state("stopping")
-_killing = _builder.state("killing")
-_exited = _builder.state("exited")  # leftovers may live, output may be open
-_drained = _builder.state("drained")  # leftovers may live
-_cleaned_up = _builder.state("cleaned_up")  # output may be open
-_over = _builder.state("over")
+    def _stop(self, grace_seconds: float) -> None:
+        self._context.limit_timers.cancel()
+        if grace_seconds > 0:
+            self._context.term()
+        self._shorten_grace(grace_seconds)
 
-_S = StateMachine
-_INPUTS = (
-    *(_S.stop, _S.resume_stop, _S.exited, _S.output_closed, _S.cleaned_up),
-    *(_S._grace_over, _S._drain_over, _S._timed_out, _S._kill_again),
-)
-_ACTS_ON: dict[Any, tuple[Any, ...]] = {
-    _running: (_S.stop, _S.resume_stop, _S._timed_out, _S.exited),
-    _stopping: (_S.stop, _S._grace_over, _S.exited),
-    _killing: (_S._kill_again, _S.exited),
-    _exited: (_S.stop, _S.output_closed, _S.cleaned_up),
-    _drained: (_S.stop, _S.cleaned_up),
-    _cleaned_up: (_S.stop, _S._drain_over, _S.output_closed),
-    _over: (),
-}
-"""The inputs that do something in each state; it ignores all others."""
+    def _resume_stop(self, kill_in_seconds: float) -> None:
+        self._context.limit_timers.cancel()
+        self._shorten_grace(max(0.0, kill_in_seconds))
 
-for _state, _inputs in _ACTS_ON.items():
-    for _input in _INPUTS:
-        if _input not in _inputs:
-            _state.upon(_input).loop().returns(None)
-
-
-@_running.upon(_S.stop).to(_stopping)
-def _stop(machine: StateMachine, context: Context, grace_seconds: float) -> None:
-    context.limit_timers.cancel()
-    if grace_seconds > 0:
+    def _end_overdue(self, reason: EndReason) -> None:
+        context = self._context
+        context.limit_timers.cancel()
+        context.reason = reason
+        context.overdue(reason)
         context.term()
-    context.start_grace(grace_seconds, machine._grace_over)
+        self._shorten_grace(context.limits.grace_seconds)
+
+    def _shorten_grace(self, grace_seconds: float) -> None:
+        self._context.start_grace(grace_seconds, self._grace_over)
+
+    def _kill(self) -> None:
+        self._context.signal(signals.SIGKILL)
+        self._await_kill()
+
+    def _kill_all(self) -> None:
+        """
+        The process is traced, most likely by one of its leftovers, so that its exit is not seen (ptrace(2)); or it must
+        not be signalled, which an exec may change; or the kernel cannot end it yet.
+        """
+        context = self._context
+        context.kills += 1
+        context.signal(signals.SIGKILL)
+        if context.kills == _REPORTED_KILLS:
+            context.blocked()
+        if context.cleanup is not None:
+            context.cleanup.kill_once()
+        self._await_kill()
+
+    def _await_kill(self) -> None:
+        self._context.timers.start("kill", _KILL_AGAIN_SECONDS, self._kill_again)
+
+    def _clean_up(self) -> None:
+        self._start_cleanup(self._context.limits.drain_seconds)
+
+    def _clean_up_after_term(self) -> None:
+        """The leftovers of a stopped job have the rest of its grace period."""
+        self._start_cleanup(self._context.timers.left("grace"))
+
+    def _clean_up_after_kill(self) -> None:
+        self._start_cleanup(0.0)
+
+    def _start_cleanup(self, grace_seconds: float) -> None:
+        self._context.timers.cancel()
+        if self._context.cleanup is None:
+            self.cleaned_up()
+        else:
+            self._context.cleanup.start(grace_seconds)
+
+    def _shorten_cleanup(self, grace_seconds: float) -> None:
+        if self._context.cleanup is not None:
+            self._context.cleanup.shorten_grace(grace_seconds)
+
+    def _await_cleanup(self) -> None:
+        """Cleanup calls cleaned_up()."""
+
+    def _await_output(self) -> None:
+        self._context.timers.start("drain", self._context.limits.drain_seconds, self._drain_over)
+
+    def _shorten_drain(self, grace_seconds: float) -> None:
+        self._context.timers.shorten("drain", grace_seconds, self._drain_over)
+
+    def _close_output(self) -> None:
+        assert self._context.transport is not None
+        self._context.transport.loseConnection()
+
+    def _finish(self) -> None:
+        self._context.timers.cancel()
+        self._context.done()
 
 
-@_running.upon(_S.resume_stop).to(_stopping)
-def _resume_stop(machine: StateMachine, context: Context, kill_in_seconds: float) -> None:
-    context.limit_timers.cancel()
-    context.start_grace(max(0.0, kill_in_seconds), machine._grace_over)
-
-
-@_running.upon(_S._timed_out).to(_stopping)
-def _end_overdue(machine: StateMachine, context: Context, reason: EndReason) -> None:
-    context.limit_timers.cancel()
-    context.reason = reason
-    context.overdue(reason)
-    context.term()
-    context.start_grace(context.limits.grace_seconds, machine._grace_over)
-
-
-@_stopping.upon(_S.stop).loop()
-def _shorten_grace(machine: StateMachine, context: Context, grace_seconds: float) -> None:
-    context.start_grace(grace_seconds, machine._grace_over)
-
-
-@_stopping.upon(_S._grace_over).to(_killing)
-def _kill(machine: StateMachine, context: Context) -> None:
-    context.signal(signals.SIGKILL)
-    context.timers.start("kill", _KILL_AGAIN_SECONDS, machine._kill_again)
-
-
-@_killing.upon(_S._kill_again).loop()
-def _kill_all(machine: StateMachine, context: Context) -> None:
-    """
-    The process is traced, most likely by one of its leftovers, so that its exit is not seen (ptrace(2)); or it must not
-    be signalled, which an exec may change; or the kernel cannot end it yet.
-    """
-    context.kills += 1
-    context.signal(signals.SIGKILL)
-    if context.kills == _REPORTED_KILLS:
-        context.blocked()
-    if context.cleanup is not None:
-        context.cleanup.kill_once()
-    context.timers.start("kill", _KILL_AGAIN_SECONDS, machine._kill_again)
-
-
-@_running.upon(_S.exited).to(_exited)
-def _clean_up(machine: StateMachine, context: Context) -> None:
-    _start_cleanup(machine, context, context.limits.drain_seconds)
-
-
-@_stopping.upon(_S.exited).to(_exited)
-def _clean_up_after_term(machine: StateMachine, context: Context) -> None:
-    """The leftovers of a stopped job have the rest of its grace period."""
-    _start_cleanup(machine, context, context.timers.left("grace"))
-
-
-@_killing.upon(_S.exited).to(_exited)
-def _clean_up_after_kill(machine: StateMachine, context: Context) -> None:
-    _start_cleanup(machine, context, 0.0)
-
-
-def _start_cleanup(machine: StateMachine, context: Context, grace_seconds: float) -> None:
-    context.timers.cancel()
-    if context.cleanup is None:
-        machine.cleaned_up()
-    else:
-        context.cleanup.start(grace_seconds)
-
-
-def _shorten_cleanup(machine: StateMachine, context: Context, grace_seconds: float) -> None:
-    if context.cleanup is not None:
-        context.cleanup.shorten_grace(grace_seconds)
-
-
-_exited.upon(_S.stop).loop()(_shorten_cleanup)
-_drained.upon(_S.stop).loop()(_shorten_cleanup)
-_exited.upon(_S.output_closed).to(_drained).returns(None)
-
-
-@_exited.upon(_S.cleaned_up).to(_cleaned_up)
-def _await_output(machine: StateMachine, context: Context) -> None:
-    context.timers.start("drain", context.limits.drain_seconds, machine._drain_over)
-
-
-@_cleaned_up.upon(_S.stop).loop()
-def _shorten_drain(machine: StateMachine, context: Context, grace_seconds: float) -> None:
-    context.timers.shorten("drain", grace_seconds, machine._drain_over)
-
-
-@_cleaned_up.upon(_S._drain_over).loop()
-def _close_output(machine: StateMachine, context: Context) -> None:
-    assert context.transport is not None
-    context.transport.loseConnection()
-
-
-def _finish(machine: StateMachine, context: Context) -> None:
-    context.timers.cancel()
-    context.done()
-
-
-_drained.upon(_S.cleaned_up).to(_over)(_finish)
-_cleaned_up.upon(_S.output_closed).to(_over)(_finish)
-
-new_machine = _builder.build()
-"""Makes a StateMachine from its Context, before the process is launched; begin() it when the process runs."""
-
-
-def begin(machine: StateMachine, context: Context, transport: ProcessTransport) -> None:
-    """The process runs."""
-    context.transport = transport
-    context.limit_timers.begin(machine._timed_out)
+_M = StateMachine
+_TRANSITIONS: dict[State, dict[str, tuple[State, Callable[..., None]]]] = {
+    State.RUNNING: {
+        "stop": (State.STOPPING, _M._stop),
+        "resume_stop": (State.STOPPING, _M._resume_stop),
+        "timed_out": (State.STOPPING, _M._end_overdue),
+        "exited": (State.EXITED, _M._clean_up),
+    },
+    State.STOPPING: {
+        "stop": (State.STOPPING, _M._shorten_grace),
+        "grace_over": (State.KILLING, _M._kill),
+        "exited": (State.EXITED, _M._clean_up_after_term),
+    },
+    State.KILLING: {
+        "kill_again": (State.KILLING, _M._kill_all),
+        "exited": (State.EXITED, _M._clean_up_after_kill),
+    },
+    State.EXITED: {
+        "stop": (State.EXITED, _M._shorten_cleanup),
+        "output_closed": (State.DRAINED, _M._await_cleanup),
+        "cleaned_up": (State.CLEANED_UP, _M._await_output),
+    },
+    State.DRAINED: {
+        "stop": (State.DRAINED, _M._shorten_cleanup),
+        "cleaned_up": (State.OVER, _M._finish),
+    },
+    State.CLEANED_UP: {
+        "stop": (State.CLEANED_UP, _M._shorten_drain),
+        "drain_over": (State.CLEANED_UP, _M._close_output),
+        "output_closed": (State.OVER, _M._finish),
+    },
+    State.OVER: {},
+}
+"""The inputs that do something in each state, with the next state and the action; a state ignores all others."""
