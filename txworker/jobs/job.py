@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import enum
 import signal as signals
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Any
 
 from txworker.jobs.errors import WrongState
 from txworker.jobs.limits import Limits
@@ -248,7 +249,7 @@ def after(job: Job, fact: Fact, revision: int) -> Job:
     """
     match job.state, fact:
         case JobState.PENDING, Started():
-            return replace(
+            return _changed(
                 job,
                 state=JobState.RUNNING,
                 revision=revision,
@@ -257,13 +258,13 @@ def after(job: Job, fact: Fact, revision: int) -> Job:
                 started_ticks=fact.ticks,
             )
         case ((JobState.PENDING | JobState.RUNNING | JobState.STOPPING), TakenOver()):
-            return replace(job, revision=revision, takeovers=job.takeovers + 1)
+            return _changed(job, revision=revision, takeovers=job.takeovers + 1)
         case JobState.RUNNING, EndRequested():
-            return replace(job, state=JobState.STOPPING, revision=revision, end_reason=fact.reason)
+            return _changed(job, state=JobState.STOPPING, revision=revision, end_reason=fact.reason)
         case JobState.STOPPING, EndRequested():
             return job
         case ((JobState.RUNNING | JobState.STOPPING), EndBlocked()):
-            return job if job.end_problem == fact.text else replace(job, revision=revision, end_problem=fact.text)
+            return job if job.end_problem == fact.text else _changed(job, revision=revision, end_problem=fact.text)
         case ((JobState.RUNNING | JobState.STOPPING), Exited()):
             return _exited(job, fact, revision)
         case ((JobState.PENDING | JobState.RUNNING | JobState.STOPPING), Lost()):
@@ -273,7 +274,7 @@ def after(job: Job, fact: Fact, revision: int) -> Job:
 
 
 def _exited(job: Job, fact: Exited, revision: int) -> Job:
-    return replace(
+    return _changed(
         job,
         state=_end_state(job, fact.exit),
         revision=revision,
@@ -292,7 +293,7 @@ def _exited(job: Job, fact: Exited, revision: int) -> Job:
 
 
 def _lost(job: Job, fact: Lost, revision: int) -> Job:
-    return replace(
+    return _changed(
         job,
         state=JobState.LOST,
         revision=revision,
@@ -303,6 +304,14 @@ def _lost(job: Job, fact: Lost, revision: int) -> Job:
         output_truncated=fact.output_truncated,
         stderr_bytes=fact.stderr_bytes,
     )
+
+
+def _changed(job: Job, **values: Any) -> Job:
+    """As dataclasses.replace(), which looks up every field: that takes ten times as long for a record of 24."""
+    changed = object.__new__(Job)
+    changed.__dict__.update(job.__dict__)
+    changed.__dict__.update(values)
+    return changed
 
 
 def signal_name(number: int) -> str:
