@@ -61,7 +61,7 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
         {"launcher"},
     ),
     "shim": (
-        {"messages", "cgroup_moves", "children_limit", "events", "feeding", "fork_exec"},
+        {"messages", "cgroup_moves", "children_limit", "events", "failures", "feeding", "fork_exec"},
         {"ends", "requests", "spawner", "terminal", "worker_connection"},
         {"reachability", "spawn_thread"},
         {"held_job", "reaping"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,21 @@ def test_workers_while_a_start_hangs(tmp_path: Path) -> None:
 
         wait_until(accepted)
         assert shim.start("job", "echo", "runs") == b"runs\n"
+
+
+def test_error(tmp_path: Path) -> None:
+    """An error in the loop, as by a message that it cannot read, ends neither the shim nor a job."""
+    with bare_shim(tmp_path, LIMITS) as shim:
+        shim.connect(LIMITS)
+        shim.loop.send({"type": "release"})
+        assert shim.start("job", "echo", "runs") == b"runs\n"
+        shim.loop.send({"type": "recall"})
+        shim.leave()
+        shim.connect(LIMITS)
+        message, descriptors = shim.loop.receive()
+        assert (message["type"], message["job"]) == ("job", "job")
+        for fd in descriptors:
+            os.close(fd)
 
 
 def test_tells_its_end(tmp_path: Path) -> None:

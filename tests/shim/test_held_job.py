@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import os
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from signal import SIGCONT, SIGHUP, SIGKILL, SIGTERM
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.support.descriptors import open_descriptors
 from txworker.linux.clock import boot_seconds
 from txworker.linux.wait import Exit
-from txworker.shim.held_job import HeldJob
+from txworker.shim.events import Events
+from txworker.shim.held_job import HeldJob, hold
 from txworker.shim.spawn_thread import Result
 
 REQUEST: dict[str, Any] = {
@@ -116,3 +121,46 @@ class CgroupTests(SynchronousTestCase):
     def test_none(self) -> None:
         """A job without one has none that is removed."""
         self.assertFalse(self.removed(None))
+
+
+class HoldTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.killed: list[int] = []
+        self.patch(os, "killpg", lambda pid, number: self.killed.append(number))
+        self.before = open_descriptors()
+
+    def refused(self, names: list[str], descriptors: list[int], **more: Any) -> None:
+        """The job is killed before these are closed, and all of them are closed."""
+        close = os.close
+        self.killed.clear()
+
+        def noted(fd: int) -> None:
+            self.assertTrue(self.killed or fd == descriptors[0], "it takes that for the end of its input")
+            close(fd)
+
+        self.patch(os, "close", noted)
+        result = Result({**REQUEST, **more}, 77)
+        result.names = names
+        with closing(RefusingEvents()) as events:
+            self.assertRaises(OSError, hold, result, descriptors, events, self.fail)
+        self.patch(os, "close", close)
+        self.assertEqual((set(), [SIGKILL]), (open_descriptors() - self.before, self.killed))
+
+    def test_cannot_be_watched(self) -> None:
+        """A job whose input or terminal cannot be watched is killed, because it would wait for ever."""
+        self.refused(["file", "in", "out"], [os.memfd_create("file"), os.dup(0), os.dup(0)], feed=True)
+        ends = [os.dup(0), os.dup(0), *os.pipe()]
+        self.refused(["master", "slave", "out", "printed"], ends, terminal=[5, 9])
+
+    def test_missing(self) -> None:
+        """The same when not all of its descriptors have come."""
+        self.refused(["out", "in"], [os.dup(0)])
+
+
+class RefusingEvents(Events):
+    """An epoll set that takes no more descriptors."""
+
+    def watch(self, fd: int, ready: Callable[[], None]) -> None:
+        raise OSError(errno.ENOSPC, "no more watches")
+
+    watch_writer = watch

@@ -5,12 +5,29 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from contextlib import closing
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.descriptors import free_descriptors, open_descriptors
-from txworker.shim.messages import SHORT, Channel
+from txworker.shim.messages import SHORT, Channel, MessageLost
+
+
+class PoorSocket(socket.socket):
+    """A socket for which the kernel lacks memory, while `poor` is set."""
+
+    poor = False
+
+    def send(self, *args: Any) -> int:
+        return super().send(*args) if not self.poor else self._refuse()
+
+    def sendmsg(self, *args: Any) -> int:
+        return super().sendmsg(*args) if not self.poor else self._refuse()
+
+    def _refuse(self) -> int:
+        raise OSError(errno.ENOBUFS, "no memory")
+
 
 LONG = "x" * 3_000_000
 ODD = os.fsdecode(b"\xff\xfe") + "ü\0\n"
@@ -141,3 +158,33 @@ class ChannelTests(SynchronousTestCase):
         self.fill()
         self.theirs.close()
         self.assertRaises(OSError, self.ours.flush)
+
+    def test_no_memory(self) -> None:
+        """For want of memory in the kernel no message is lost, and their order is kept; flush() tells the want."""
+        before = open_descriptors()
+        with closing(PoorSocket(fileno=os.dup(self.ours.fileno()))) as poor, closing(Channel(poor)) as channel:
+            poor.poor = True
+            channel.send({"type": "a"})
+            channel.send({"type": "b"}, [0])
+            self.assertTrue(channel.full)
+            self.assertRaises(OSError, channel.flush)
+            poor.poor = False
+            channel.flush()
+            self.assertFalse(channel.full)
+        self.assertEqual(({"type": "a"}, []), self.theirs.receive())
+        message, descriptors = self.theirs.receive()
+        self.assertEqual(("b", 1), (message["type"], len(descriptors)))
+        os.close(descriptors[0])
+        self.assertEqual(set(), open_descriptors() - before)
+
+    def test_unreadable(self) -> None:
+        """A long message whose memfd cannot be read is lost, which is told; no descriptor stays open."""
+        before = open_descriptors()
+
+        def refuse(*args: Any) -> bytes:
+            raise OSError(errno.ENOMEM, "no memory")
+
+        self.patch(os, "pread", refuse)
+        self.ours.send({"type": "long", "words": [LONG]}, [0])
+        self.assertRaises(MessageLost, self.theirs.receive)
+        self.assertEqual(set(), open_descriptors() - before)

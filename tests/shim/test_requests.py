@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import time
 from contextlib import closing
+from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -128,3 +130,23 @@ class RequestsTests(SynchronousTestCase):
         requests = Requests()
         requests.recall()
         self.assertEqual(([], None), (requests.disconnect(), requests.detach()))
+
+    def test_no_memory(self) -> None:
+        """While the kernel lacks memory for an answer, it is tried again: the worker waits for one."""
+        tries: list[float] = []
+        real = socket.socket.send
+
+        def refuse(*args: Any) -> int:
+            raise OSError(errno.ENOBUFS, "no memory")
+
+        def sleep(seconds: float) -> None:
+            tries.append(seconds)
+            if len(tries) == 3:
+                self.patch(socket.socket, "send", real)
+
+        self.patch(time, "sleep", sleep)
+        self.request("a")
+        self.begun()
+        self.patch(socket.socket, "send", refuse)
+        self.requests.answer({"type": "failed", "job": "a"})
+        self.assertEqual((({"type": "failed", "job": "a"}, []), 3), (self.worker.receive(), len(tries)))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +34,10 @@ class UnattendedTests(SynchronousTestCase):
         self.now = 1000.0
         self.patch(time, "monotonic", lambda: self.now)
         self.patch(os, "killpg", lambda pid, number: None)
-        events = Events()
-        self.addCleanup(events.close)
+        self.events = Events()
+        self.addCleanup(self.events.close)
         self.jobs: dict[str, HeldJob] = {}
-        self.unattended = Unattended(events, self.jobs, IntermediatePipes())
+        self.unattended = Unattended(self.events, self.jobs, IntermediatePipes())
 
     def a_job(self, most: int = 0, separate: bool = False) -> HeldJob:
         request: dict[str, Any] = {
@@ -137,3 +139,36 @@ class QuietTests(UnattendedTests):
         self.place.rmdir()
         self.now += 60.0
         self.assertFalse(self.ended(1.0))
+
+
+class WatchTests(UnattendedTests):
+    def test_tried_again(self) -> None:
+        """A job whose pipe cannot be watched does not keep others from being copied; it is tried again soon."""
+        ends = [os.pipe() for _ in range(2)]
+        for number, (reading, writing) in enumerate(ends):
+            os.set_blocking(reading, False)
+            self.addCleanup(os.close, reading)
+            os.write(writing, b"x")
+            os.close(writing)
+            job = self.a_job()
+            job.id = str(number)
+            job.pipes = {1: reading}
+            self.jobs[job.id] = job
+        del self.jobs["id"]
+        real = self.events.watch
+
+        def refuse(fd: int, ready: Callable[[], None]) -> None:
+            if fd == ends[0][0]:
+                raise OSError(errno.ENOMEM, "no memory")
+            real(fd, ready)
+
+        self.patch(self.events, "watch", refuse)
+        self.unattended.begin(self.directory, 0.0)
+        self.assertIsNotNone(self.unattended.enforce())
+        self.events.wait(0)
+        self.assertEqual((False, b"x"), ((self.place / "0.out").exists(), (self.place / "1.out").read_bytes()))
+        self.patch(self.events, "watch", real)
+        self.unattended.enforce()
+        self.events.wait(0)
+        self.assertEqual((b"x", None), ((self.place / "0.out").read_bytes(), self.unattended.enforce()))
+        self.unattended.end()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import resource
 import socket
@@ -10,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -148,3 +150,18 @@ class WorkerConnectionTests(SynchronousTestCase):
         self.connection.refuse()
         self.assertRaises(ConnectionResetError, worker.receive)
         self.assertRaises(ConnectionRefusedError, self.connect)
+
+    def test_no_memory(self) -> None:
+        """For want of memory to receive, no worker is disconnected: it would take its jobs for lost."""
+        worker = self.connect()
+        worker.send({"type": "a"})
+        real = socket.socket.recvmsg
+
+        def refuse(*args: Any) -> None:
+            raise OSError(errno.ENOMEM, "no memory")
+
+        self.patch(socket.socket, "recvmsg", refuse)
+        self.assertRaises(OSError, self.events.wait, 0)
+        self.patch(socket.socket, "recvmsg", real)
+        self.events.wait(0)
+        self.assertEqual(([{"type": "a"}], 0, True), (self.received, self.lost, self.connection.is_open))

@@ -176,7 +176,7 @@ class KeptCopying(Copying):
 
     def take(self, pipe: int, most: int) -> int:
         """As Copying.take(); when the file is deleted, what the pipe holds is dropped."""
-        if self._gone or not os.fstat(self._file).st_nlink:
+        if self._gone or self._is_deleted():
             self._gone = True
             self.close()
             return self._drop(pipe, most, self.job.discarded)
@@ -184,6 +184,12 @@ class KeptCopying(Copying):
         if self.job.discarded[self.child_fd] and not self._told_cap:
             self._told_cap = self._write(f"\n[output beyond {self._most} bytes was dropped]\n")
         return taken
+
+    def _is_deleted(self) -> bool:
+        try:
+            return not os.fstat(self._file).st_nlink
+        except OSError:  # a disk that fails says nothing of the name
+            return False
 
     def _begin(self) -> None:
         self._gone = False

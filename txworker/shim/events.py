@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import select
 from collections.abc import Callable
+from contextlib import suppress
 
 _EVENTS_PER_TURN = 64
 
 
-class Events:
-    """Used by one thread."""
+def _raise() -> None:
+    raise
 
-    def __init__(self) -> None:
+
+class Events:
+    """
+    failed() is called in the `except` clause of an error that one of the calls raises; the other calls are made all the
+    same. Used by one thread.
+    """
+
+    def __init__(self, failed: Callable[[], None] = _raise) -> None:
+        self._failed = failed
         self._epoll = select.epoll()
         self._ready: dict[int, Callable[[], None]] = {}
         self._writers: set[int] = set()
@@ -30,8 +39,8 @@ class Events:
     def unwatch(self, fd: int) -> None:
         """Stop watching it, before it is closed; a second call does nothing."""
         if self._ready.pop(fd, None) is not None:
-            self._epoll.unregister(fd)
             self._writers.discard(fd)
+            self._unregister(fd)
 
     def watch_room(self, fd: int, wanted: bool) -> None:
         """Whether to call its ready() also when that descriptor can be written."""
@@ -42,9 +51,19 @@ class Events:
         """Wait for events, for that many seconds at most, and make the calls."""
         for fd, _ in self._epoll.poll(seconds, _EVENTS_PER_TURN):
             ready = self._ready.get(fd)
-            if ready is not None:
+            if ready is None:
+                self._unregister(fd)
+                continue
+            try:
                 ready()
+            except Exception:
+                self._failed()
 
     def close(self) -> None:
         """Stop watching all of them."""
         self._epoll.close()
+
+    def _unregister(self, fd: int) -> None:
+        """Where that fails, it is tried again at the descriptor's next event."""
+        with suppress(OSError):
+            self._epoll.unregister(fd)

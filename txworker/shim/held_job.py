@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 
 from txworker.linux.clock import boot_seconds
@@ -166,22 +167,44 @@ class HeldJob:
 
 def hold(result: Result, descriptors: Sequence[int], events: Events, told: Callable[[], None]) -> HeldJob:
     """
-    The job of a process that was just started, by these descriptors, which it closes; without them if there are none.
-    Begin to move what its terminal prints, and what feeds it. told() is called as Feeding.told().
+    The job of a process that was just started, by these descriptors, which it closes. Begin to move what its terminal
+    prints, and what feeds it. told() is called as Feeding.told().
+
+    Raises:
+        OSError: some are missing, because too few numbers were free; or they cannot be watched. All are closed, and the
+            job is killed before, because it must not take that for the end of its input.
     """
     ends = dict(zip(result.names, descriptors, strict=False))
     pipes = {child_fd: ends[name] for child_fd, name in ((1, "out"), (2, "err")) if name in ends}
-    for fd in pipes.values():
-        os.set_blocking(fd, False)
     terminal = stdin = None
-    if "master" in ends:
-        terminal = Terminal(events, ends["master"], ends["slave"], ends["printed"])
-        terminal.start()
-    if "in" in ends:
-        stdin = Feeding(events, ends["in"], told, END_OF_TRANSMISSION if terminal is not None else b"")
-        if "file" in ends:
-            stdin.put(ends["file"], not result.request["feed"], result.fed)
-        stdin.start()
-        if not stdin.is_open and not result.request["feed"]:  # the job has got all
-            stdin = None
+    try:
+        if len(ends) < len(result.names):
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        for fd in pipes.values():
+            os.set_blocking(fd, False)
+        if "master" in ends:
+            terminal = Terminal(events, ends["master"], ends["slave"], ends["printed"])
+            terminal.start()
+        if "in" in ends:
+            stdin = Feeding(events, ends["in"], told, END_OF_TRANSMISSION if terminal is not None else b"")
+            if "file" in ends:
+                stdin.put(ends["file"], not result.request["feed"], result.fed)
+            stdin.start()
+    except OSError:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(result.pid, signal.SIGKILL)
+        for part in (terminal, stdin):
+            if part is not None:
+                part.close()
+        _close(descriptors)
+        raise
+    if stdin is not None and not stdin.is_open and not result.request["feed"]:  # the job has got all
+        stdin = None
     return HeldJob(result, pipes, terminal, stdin)
+
+
+def _close(descriptors: Iterable[int]) -> None:
+    """Some may be closed already; nothing has made a descriptor since, so the number is no other's."""
+    for fd in descriptors:
+        with suppress(OSError):
+            os.close(fd)

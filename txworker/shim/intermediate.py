@@ -27,8 +27,14 @@ class IntermediatePipes:
     def take(self, descriptors: Sequence[int]) -> None:
         """Take those of a new worker, the memfd of the owners first, and close the old ones."""
         self.close()
-        owners, *self._pipes = descriptors
-        self._owners = mmap.mmap(owners, SLOT_BYTES * len(self._pipes), prot=mmap.PROT_READ)
+        owners, *pipes = descriptors
+        try:
+            self._owners = mmap.mmap(owners, SLOT_BYTES * len(pipes), prot=mmap.PROT_READ)
+        except OSError:
+            for fd in descriptors:
+                os.close(fd)
+            raise
+        self._pipes = pipes
         os.close(owners)
 
     def left(self) -> list[tuple[str, int, int]]:

@@ -20,6 +20,7 @@ from txworker.shim import messages
 from txworker.shim.children_limit import HighNumbers
 from txworker.shim.events import Events
 from txworker.shim.exits import Exits
+from txworker.shim.failures import Failures
 from txworker.shim.feeding import Feeding
 from txworker.shim.held_job import HeldJob, hold
 from txworker.shim.intermediate import IntermediatePipes
@@ -55,7 +56,8 @@ class Loop:
         self._reachability = reachability
         self._thread = thread
         self._version = version
-        self._events = Events()
+        self._failures = Failures()
+        self._events = Events(self._failures.report)
         self._worker = WorkerConnection(self._events, listener, self._received, self._worker_lost, thread.lift_limit)
         self._jobs: dict[str, HeldJob] = {}
         self._inherited: set[str] = set()  # jobs that are being started because an earlier worker requested them
@@ -79,9 +81,15 @@ class Loop:
         self._events.watch(self._thread.fileno(), self._take_results)
         self._events.watch(self._reaping.fileno(), self._child_exited)
         while not self._is_over():
-            self._events.wait(self._seconds_to_wait())
+            self._turn()
         self._refuse_workers()
         self._events.close()
+
+    def _turn(self) -> None:
+        try:
+            self._events.wait(self._seconds_to_wait())
+        except Exception:
+            self._failures.report()
 
     def _is_over(self) -> bool:
         if self._worker.is_open or self._unattended.keeps or self._fed_on:
@@ -113,12 +121,13 @@ class Loop:
     def _abandon(self) -> None:
         """End all jobs, because no worker will ever connect."""
         running = sum(job.exit is None for job in self._jobs.values())
-        print(
-            f"{time.strftime('%FT%T%z')} The shim (pid {os.getpid()}) has no worker, and none can connect, because"
-            f" {SOCKET_NAME} was removed from the state directory: ending {running} jobs.",
-            file=sys.stderr,
-            flush=True,
-        )
+        with suppress(OSError):  # the disk is full
+            print(
+                f"{time.strftime('%FT%T%z')} The shim (pid {os.getpid()}) has no worker, and none can connect, because"
+                f" {SOCKET_NAME} was removed from the state directory: ending {running} jobs.",
+                file=sys.stderr,
+                flush=True,
+            )
         self._unattended.abandon()
         self._forget_starting()
 
@@ -135,7 +144,7 @@ class Loop:
         self._take_results()
         self._inherited |= self._thread.pending()
         for request, descriptors in left:
-            with suppress(BlockingIOError):  # the thread hangs, and thousands wait: the job was not started
+            with suppress(OSError):  # the thread hangs, and thousands wait, or no memory: the job was not started
                 self._thread.spawn(request, descriptors)
                 self._inherited.add(request["job"])
             _close(descriptors)
@@ -307,13 +316,11 @@ class Loop:
             self._thread.discard(result.pid)
             _close(descriptors)
             return
-        lost = len(descriptors) < len(result.names)  # too few numbers were free, although the thread counts them
-        if lost:
-            _close(descriptors)
-            descriptors = []
-        job = self._jobs[job_id] = hold(result, descriptors, self._events, lambda: self._fed(job_id))
-        if lost:
-            job.kill()
+        try:
+            job = hold(result, descriptors, self._events, lambda: self._fed(job_id))
+        except OSError:
+            job = HeldJob(result, {})
+        self._jobs[job_id] = job
         self._thread.newest = max(descriptors, default=0)
         if result.stdin_waits and job.stdin is not None and not job.stdin.busy:
             self._fed(job_id)

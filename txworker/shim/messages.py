@@ -92,6 +92,9 @@ SLOT_BYTES = 64
 SHORT = "short"
 """A field that receive() adds to a message of which descriptors are missing, because too few are free."""
 
+_NO_MEMORY = (errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS)
+"""The kernel cannot take a message now (unix(7)); the other end is still there."""
+
 _DATAGRAM_BYTES = 32 * 1024
 _MOST_DESCRIPTORS = 32
 _CUT = int(socket.MSG_CTRUNC)  # an operation on the enum's member takes twenty times as long
@@ -100,7 +103,10 @@ _IN_MEMFD = b"@"
 
 
 class MessageLost(OSError):
-    """A long message was cut, because no descriptor was free for its memfd (EMFILE). What it said is not known."""
+    """
+    A long message cannot be read: no descriptor was free for its memfd (EMFILE), or that fails. What it said is not
+    known.
+    """
 
 
 class Channel:
@@ -108,7 +114,7 @@ class Channel:
     One end of the connection. Used by one thread.
 
     What the socket does not take at once is kept, in order, with duplicates of its descriptors. Every method raises
-    OSError when the other end is gone.
+    OSError when the other end is gone: a ConnectionError, but for one that is raised by the kernel for lack of memory.
     """
 
     def __init__(self, connection: socket.socket) -> None:
@@ -135,7 +141,12 @@ class Channel:
             self._put(data, descriptors)
 
     def flush(self) -> None:
-        """Send the messages that wait, as far as the socket has room."""
+        """
+        Send the messages that wait, as far as the socket has room.
+
+        Raises:
+            OSError: the other end is gone; or the kernel lacks memory, and they wait for another call.
+        """
         while self._waiting:
             data, descriptors = self._waiting[0]
             if not self._sent(data, descriptors):
@@ -163,7 +174,11 @@ class Channel:
         if data == _IN_MEMFD:
             if not fds:
                 raise MessageLost(errno.EMFILE, os.strerror(errno.EMFILE))
-            data = _read_all(fds.pop(0))
+            try:
+                data = _read_all(fds.pop(0))
+            except OSError as error:
+                _close(fds)
+                raise MessageLost(error.errno, error.strerror) from error
         message: Message = _decode(data.decode())
         if flags & _CUT:
             message[SHORT] = True
@@ -176,8 +191,17 @@ class Channel:
             _close(self._waiting.popleft()[1])
 
     def _put(self, data: bytes, descriptors: Sequence[int]) -> None:
-        if self._waiting or not self._sent(data, descriptors):
+        if self._waiting or not self._sent_now(data, descriptors):
             self._waiting.append((data, [os.dup(fd) for fd in descriptors]))
+
+    def _sent_now(self, data: bytes, descriptors: Sequence[int]) -> bool:
+        """As _sent(); also False when the kernel lacks memory."""
+        try:
+            return self._sent(data, descriptors)
+        except OSError as error:
+            if error.errno not in _NO_MEMORY:
+                raise
+            return False
 
     def _sent(self, data: bytes, descriptors: Sequence[int]) -> bool:
         try:

@@ -55,7 +55,7 @@ class Reaping:
             self._reap_at = time.monotonic() + _REAP_SECONDS
             return [_REAP_SECONDS]
         self._reap_at = None
-        with suppress(BlockingIOError):  # thousands of tasks wait
+        with suppress(OSError):  # thousands of tasks wait, or the kernel lacks memory: the next exit asks again
             self._thread.reap_others()
         return []
 

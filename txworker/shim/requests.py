@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -18,6 +19,10 @@ from txworker.shim.messages import RECALLED, Channel, Message, MessageLost
 
 _SEND_BUFFER_BYTES = 512 * 1024
 """Asked for: room for the requests that a worker sends before an answer, so that each can be recalled."""
+
+_TRIES = 100
+_PAUSE_SECONDS = 0.01
+"""Between two tries to send an answer. Other starts wait meanwhile."""
 
 
 class Requests:
@@ -121,12 +126,17 @@ class Requests:
         self.starting = ""
 
     def answer(self, message: Message, descriptors: Sequence[int] = ()) -> None:
-        """Answer it. A worker that has gone hears nothing."""
+        """Answer it; while the kernel lacks memory for it, try again. A worker that has gone hears nothing."""
         if self._thread_end is None:
             return
         with suppress(OSError):
-            self._thread_end.flush()
             self._thread_end.send(message, descriptors)
+        for _ in range(_TRIES):
+            if not self._thread_end.full:
+                return
+            time.sleep(_PAUSE_SECONDS)
+            with suppress(OSError):
+                self._thread_end.flush()
 
 
 def _close(descriptors: Sequence[int]) -> None:

@@ -21,7 +21,6 @@ import signal
 import socket
 import threading
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -31,6 +30,7 @@ from txworker.linux.threads import own_descriptor_table, own_umask, set_name
 from txworker.linux.wait import reap
 from txworker.shim.children_limit import ChildrenLimit
 from txworker.shim.ends import Ends
+from txworker.shim.failures import Failures
 from txworker.shim.requests import Requests
 from txworker.shim.spawner import Spawner, SpawnRequest
 
@@ -52,6 +52,10 @@ _CLONE_SECONDS = 0.02
 """A child is cloned within this time, also where the kernel moves another process to a cgroup (11 ms)."""
 
 _CLONE_CHECK_SECONDS = 0.0002
+
+_TRIES = 100
+_PAUSE_SECONDS = 0.01
+"""Between two tries to tell the loop of a result."""
 
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
@@ -97,6 +101,7 @@ class SpawnThread:
         self._tasks: deque[tuple[str, Any]] = deque()
         self._loop_end, self._thread_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._loop_end.setblocking(False)
+        self._failures = Failures()
         self._ready = threading.Event()
         self._problem: BaseException | None = None
 
@@ -236,8 +241,8 @@ class SpawnThread:
                     self._task()
                 else:
                     self._request()
-        except Exception:  # a bug, of which shim.log has the traceback; without this thread no job could start
-            traceback.print_exc()
+        except Exception:  # without this thread no job could start
+            self._failures.report()
 
     def _task(self) -> None:
         descriptors = _receive(self._thread_end)
@@ -267,7 +272,7 @@ class SpawnThread:
     def _request(self) -> None:
         try:
             begun = self._requests.begin()
-        except OSError:  # the worker has gone
+        except ConnectionError:  # the worker has gone
             self._detach()
             return
         if begun is not None:
@@ -290,8 +295,8 @@ class SpawnThread:
             self._spawner.spawn(request, descriptors, lambda pid: self._started(request, pid, ends))
         except OSError as error:
             self._failed(Result(request, 0, error.errno or errno.EAGAIN, str(error.filename or "")))
-        except Exception:  # a bug: the worker gets EINVAL, and shim.log the traceback
-            traceback.print_exc()
+        except Exception:  # a bug: the worker gets EINVAL
+            self._failures.report()
             self._failed(Result(request, 0, errno.EINVAL))
 
     def _check_room(self) -> None:
@@ -316,17 +321,31 @@ class SpawnThread:
         self._results.append(result)
         self._requests.end()
         try:
-            _send(self._thread_end, list(ends.kept.values()))
+            self._tell_loop(list(ends.kept.values()))
         except OSError:  # too many are in flight (ETOOMANYREFS, unix(7)): the loop ends the job
-            _send(self._thread_end, ())
+            self._tell_loop()
         self._requests.answer(message, ends.outputs)
 
     def _failed(self, result: Result) -> None:
         failed = {"type": "failed", "job": result.request["job"], "errno": result.errno, "step": result.step}
         self._results.append(result)
         self._requests.end()
-        _send(self._thread_end, ())
+        self._tell_loop()
         self._requests.answer(failed)
+
+    def _tell_loop(self, descriptors: Sequence[int] = ()) -> None:
+        """
+        There is a result, with these descriptors. While the kernel lacks memory, it is tried again.
+
+        Raises:
+            OSError: it still lacks memory, or too many descriptors are in flight.
+        """
+        for _ in range(_TRIES):
+            with suppress(OSError):
+                _send(self._thread_end, descriptors)
+                return
+            time.sleep(_PAUSE_SECONDS)
+        _send(self._thread_end, descriptors)
 
     def _reap_others(self) -> None:
         for pid in self._others():

@@ -41,6 +41,7 @@ class Unattended:
         self._placed = placed
         self._copying: dict[tuple[str, int], Copying] = {}
         self._kept: set[Copying] = set()
+        self._all_copied = True
         self._directory = -1
         self._since: float | None = None
         self._seconds = 0.0
@@ -86,10 +87,13 @@ class Unattended:
         self.abandoned = True
 
     def add(self, job: HeldJob) -> None:
-        """Copy the output of one more job."""
+        """Copy the output of one more job; where a pipe cannot be watched, enforce() tries again."""
         for child_fd in job.pipes:
             if (job.id, child_fd) not in self._copying:
-                self._add(Copying(self._directory, job, child_fd, self._over, self._placed))
+                try:
+                    self._add(Copying(self._directory, job, child_fd, self._over, self._placed))
+                except OSError:
+                    self._all_copied = False
 
     def end(self) -> None:
         """A worker is connected."""
@@ -109,8 +113,13 @@ class Unattended:
         """The job is over: copy what its leftovers print. Returns whether any of its pipes is still held open."""
         for child_fd, pipe in list(job.pipes.items()):
             kept = KeptCopying(directory, job, child_fd, self._kept_over, self._placed)
+            try:
+                self._events.watch(pipe, kept.ready)
+            except OSError:  # what its leftovers print cannot be read: they get SIGPIPE
+                kept.close()
+                os.close(job.pipes.pop(child_fd))
+                continue
             self._kept.add(kept)
-            self._events.watch(pipe, kept.ready)
         return bool(job.pipes)
 
     def enforce(self) -> float | None:
@@ -121,6 +130,8 @@ class Unattended:
         overdue = self._seconds and self._since is not None and now - self._since >= self._seconds
         unattended = self.abandoned or bool(overdue)
         waits = [self._enforce(job, now, unattended) for job in self._jobs.values()]
+        waits.append(not self._all_copied)
+        self._add_missing()
         return _CHECK_SECONDS if any(waits) or (self._seconds and not unattended) else None
 
     def _with_quiet_timeout(self) -> list[HeldJob]:
@@ -149,8 +160,18 @@ class Unattended:
         return None
 
     def _add(self, copying: Copying) -> None:
-        self._copying[copying.job.id, copying.child_fd] = copying
+        """
+        Raises:
+            OSError: the pipe cannot be watched.
+        """
         self._events.watch(copying.pipe, copying.ready)
+        self._copying[copying.job.id, copying.child_fd] = copying
+
+    def _add_missing(self) -> None:
+        if not self._all_copied:
+            self._all_copied = True
+            for job in self._jobs.values():
+                self.add(job)
 
     def _over(self, copying: Copying) -> None:
         """The pipe has ended. The read end stays open, because the next worker must see the end too."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from txworker.shim.children_limit import with_room
 from txworker.shim.events import Events
-from txworker.shim.messages import Channel, Message
+from txworker.shim.messages import Channel, Message, MessageLost
 
 _BACKLOG = 8
 _MESSAGES_PER_TURN = 64
@@ -70,8 +70,10 @@ class WorkerConnection:
 
     def listen_at(self, listener: socket.socket) -> None:
         """From now on workers connect to this bound socket, and no longer to the one before."""
-        self._close_listener()
+        before = self._listener
         self._listen(listener)
+        self._events.unwatch(before.fileno())
+        before.close()
 
     def refuse(self) -> None:
         """Disconnect the worker, and accept no other."""
@@ -81,8 +83,8 @@ class WorkerConnection:
     def _listen(self, listener: socket.socket) -> None:
         listener.setblocking(False)
         listener.listen(_BACKLOG)  # again: SO_PEERCRED names the process that called listen() last
-        self._listener = listener
         self._events.watch(listener.fileno(), self._accept)
+        self._listener = listener
 
     def _close_listener(self) -> None:
         self._events.unwatch(self._listener.fileno())
@@ -101,8 +103,12 @@ class WorkerConnection:
             return
         self.close()
         connection.setblocking(False)
+        try:
+            self._events.watch(connection.fileno(), self._readable)
+        except OSError:
+            connection.close()
+            raise
         self._channel = Channel(connection)
-        self._events.watch(self._channel.fileno(), self._readable)
 
     def _readable(self) -> None:
         for _ in range(_MESSAGES_PER_TURN):
@@ -116,7 +122,7 @@ class WorkerConnection:
                 message, descriptors = channel.receive()
             except BlockingIOError:
                 return
-            except OSError:
+            except (ConnectionError, MessageLost):
                 self.close()
                 return
             self._received(message, descriptors)
