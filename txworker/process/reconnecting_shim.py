@@ -58,7 +58,7 @@ class ReconnectingShim:
     @property
     def listen_refused(self) -> bool:
         """As ShimConnection.listen_refused."""
-        return self._connection.listen_refused
+        return self.connection.listen_refused
 
     def listen(self, descriptors: Sequence[int]) -> None:
         """As ShimConnection.listen()."""
