@@ -154,7 +154,7 @@ def test_socket(a_daemon: ADaemon) -> None:
     before = lease.read_text()
     wait_until(lambda: lease.read_text() != before)  # a beat later it is known to be there
     (worker.place / "state" / "control.sock").unlink()
-    wait_until(lambda: "control.sock is gone: `txworker drain` cannot be used until a restart" in worker.log())
+    wait_until(lambda: "control.sock is gone: no operator can connect until a restart" in worker.log())
     worker.end(worker.bash("true"))
     assert healthy(worker)
 

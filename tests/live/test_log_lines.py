@@ -75,8 +75,8 @@ def test_texts_of_clients(daemon: Daemon) -> None:
     log = wait_until(lambda: re.search(rf"Job {job_id} is done", text := daemon.log()) and text)
     assert_plain(log)
     assert max(map(len, log.split("\n"))) < 2500
-    assert len(re.findall(r"An order of ", log)) == len(orders)
-    assert ", request 'x, was refused: nothing', was refused: " in log
+    assert len(re.findall(r"A start requested by ", log)) == len(orders)
+    assert ", request id 'x, was refused: nothing', was refused: " in log
 
 
 def test_flood_of_refusals(a_daemon: Callable[..., Daemon]) -> None:
@@ -97,7 +97,7 @@ def test_flood_of_refusals(a_daemon: Callable[..., Daemon]) -> None:
     log = daemon.log()
     written = len(re.findall(r" was refused: ", log))
     counted = sum(
-        map(int, re.findall(r"… and (\d+) more like it within 5 s: orders refused \(INVALID_ARGUMENT\)", log))
+        map(int, re.findall(r"… and (\d+) more like it within 5 s: starts refused \(INVALID_ARGUMENT\)", log))
     )
     assert written + counted == 1000
     assert log.count("\n") < 250, log

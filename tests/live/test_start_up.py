@@ -153,13 +153,13 @@ def test_output_directory_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 def test_refusals_are_logged(daemon: Daemon) -> None:
-    """An operator sees which orders were refused, whose, and why."""
+    """An operator sees which starts were refused, whose, and why."""
     for request in (pb.StartJobReq(command="no-such-program", requestID="night-7"), pb.StartJobReq(command="a\0b")):
         with pytest.raises(grpc.RpcError):
             daemon.stub.StartJob(request, timeout=LIMIT)
-    refused = re.findall(r"An order of ipv4:127.0.0.1:\d+(.*) was refused: (.*)", daemon.log())
+    refused = re.findall(r"A start requested by ipv4:127.0.0.1:\d+(.*) was refused: (.*)", daemon.log())
     assert refused == [
-        (", request night-7,", "command: 'no-such-program': no such executable"),
+        (", request id night-7,", "command: 'no-such-program': no such executable"),
         ("", r"command: 'a\x00b' contains a NUL byte"),
     ]
 

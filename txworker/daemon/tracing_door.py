@@ -67,7 +67,7 @@ def tracing_door(config: Tracing, name: str, instance: int, environ: Mapping[str
         sentence = f"tracing needs OpenTelemetry: pip install 'txworker[otel]' ({error})"
         if config.endpoint:
             raise NotUsable(f"tracing.endpoint: {sentence}") from error
-        _log.warn("The environment asks for it, but {sentence}.", sentence=sentence)
+        _log.warn("The environment asks for traces, but {sentence}.", sentence=sentence)
         return TracingDoor()
     attributes = {"service.version": own_version(), "service.instance.id": f"{name}/{instance}"}
     if config.service_name or "OTEL_SERVICE_NAME" not in environ:

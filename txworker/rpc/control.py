@@ -114,7 +114,10 @@ class SocketWatch:
         elif (found != self._bound) is not self._gone:
             self._gone = not self._gone
             if self._gone:
-                text = "The socket {path} is gone: `txworker drain` cannot be used until a restart, SIGQUIT can."
+                text = (
+                    "The socket {path} is gone: no operator can connect until a restart; SIGQUIT drains and SIGHUP "
+                    "reloads."
+                )
                 _log.warn(text, path=self._path)
 
 

@@ -76,7 +76,7 @@ class WorkerServicer(worker_pb2_grpc.WorkerServicer):
                 return pb.StartJobRes(jobID=self._submitted(request, context).id)
             except TxWorkerError as error:
                 self._observer.refused(error.reason)
-                if self._allows(f"orders refused ({error.reason})"):
+                if self._allows(f"starts refused ({error.reason})"):
                     self._log_refusal(request.requestID, context.peer(), error)
                 raise
 
@@ -183,8 +183,8 @@ class WorkerServicer(worker_pb2_grpc.WorkerServicer):
 
     def _log_refusal(self, request_id: str, peer: str, error: TxWorkerError) -> None:
         done = "not answered" if isinstance(error, CallerLeft) else "refused"
-        text = "An order of {peer}{request_id} was {done}: {error}"
-        request = f", request {shown_words([request_id])}," if request_id else ""
+        text = "A start requested by {peer}{request_id} was {done}: {error}"
+        request = f", request id {shown_words([request_id])}," if request_id else ""
         self._log.info(text, peer=peer, request_id=request, done=done, error=error)
 
     def _submitted(self, request: pb.StartJobReq, context: grpc.ServicerContext) -> Job:
