@@ -35,10 +35,14 @@ class ClockWithThreads(Clock, FromThreads, Protocol):
 
 
 class WatchingReactor(FromThreads, Protocol):
-    """A reactor that watches descriptors (IReactorFDSet) and has a thread pool (IReactorInThreads)."""
+    """
+    What watches the descriptors of jobs, and has threads and time: an EpollSet (process/pipes/epoll_set.py).
+
+    A reader needs less than Twisted's IReadDescriptor: fileno() and doRead().
+    """
 
     def addReader(self, reader: Any) -> None:
-        """Call reader.doRead() whenever its descriptor is readable."""
+        """Call reader.doRead() whenever its descriptor, reader.fileno(), can be read or has hung up."""
 
     def removeReader(self, reader: Any) -> None:
         """Stop watching it."""

@@ -1,19 +1,14 @@
-"""A channel to the shim that the reactor watches; there is one to its loop and one to its spawn thread."""
+"""A channel to the shim that the worker watches; there is one to its loop and one to its spawn thread."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-
-from twisted.internet.interfaces import IReadDescriptor
-from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from txworker.base.logs import Logger
 from txworker.base.reactor import WatchingReactor
 from txworker.shim.messages import Channel, Message
 
 
-@implementer(IReadDescriptor)
 class WatchedChannel:
     """
     received(message, descriptors) is called for each message, at most `per_turn` of them in one turn of the reactor; it
@@ -60,11 +55,11 @@ class WatchedChannel:
             self._channel.close()
 
     def fileno(self) -> int:
-        """Twisted: the watched descriptor."""
+        """WatchingReactor: the watched descriptor."""
         return self._channel.fileno()
 
     def doRead(self) -> None:
-        """Twisted: messages can be received."""
+        """WatchingReactor: messages can be received, or the shim has hung up."""
         for _ in range(self._per_turn):
             if self.closed:
                 return
@@ -77,11 +72,3 @@ class WatchedChannel:
                 return
             with self._log.failuresHandled("handling the shim's message {message}", message=message.get("type")):
                 self._received(message, descriptors)
-
-    def connectionLost(self, reason: Failure) -> None:
-        """Twisted: the shim has hung up."""
-        self._lost()
-
-    def logPrefix(self) -> str:
-        """Twisted: the name in Twisted's log."""
-        return "txworker.process"

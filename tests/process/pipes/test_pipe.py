@@ -8,9 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
-from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from txworker.process.pipes import intermediate, pipe
@@ -261,7 +259,7 @@ class PipeTests(SynchronousTestCase):
         _, writing = self.a_pipe()
         fd = self.reactor.readers[0].fileno()
         self.hang_up(writing)
-        self.reactor.readers[0].connectionLost(Failure(ConnectionDone()))
+        self.reactor.readable()
         self.assertEqual([1], self.ended)
         self.assertEqual([], self.reactor.readers)
         self.assertRaises(OSError, os.fstat, fd)

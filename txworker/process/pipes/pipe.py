@@ -23,7 +23,6 @@ from txworker.base.reactor import Timer, WatchingReactor
 from txworker.linux.pipes import bytes_in
 from txworker.ports import OutputWriter
 from txworker.process.pipes.intermediate import PIPE_BYTES, IntermediatePipe, IntermediatePipes, enlarge
-from txworker.process.pipes.watched_descriptor import WatchedDescriptor
 
 READ_BYTES = 64 * 1024
 """
@@ -49,13 +48,15 @@ class Pipe:
     """
     One pipe, from the start of the process to the end of the pipe, which ended(child_fd) reports once. Reactor thread,
     except where a docstring says otherwise.
+
+    Raises:
+        OSError: it cannot be watched; the descriptor stays the caller's.
     """
 
     __slots__ = (
         "_begun",
         "_child_fd",
         "_closing",
-        "_descriptor",
         "_ended",
         "_fd",
         "_in_thread",
@@ -92,7 +93,7 @@ class Pipe:
         self._begun = False
         self._retry: Timer | None = None
         self._left: Deferred[None] | None = None
-        self._descriptor = WatchedDescriptor(reactor, fd, self._read)
+        reactor.addReader(self)
 
     def close(self) -> None:
         """Close our end, even when another process holds the other; if a thread reads, when the thread is done."""
@@ -100,7 +101,7 @@ class Pipe:
             self._closing = True
         else:
             self._read_what_waits()
-            self._descriptor.close()
+            self._close_fd()
             self._ended(self._child_fd)
 
     def leave(self) -> Deferred[None]:
@@ -112,17 +113,22 @@ class Pipe:
         if self._in_thread:
             self._closing = True
         else:
-            self._descriptor.close()
+            self._close_fd()
             self._left.callback(None)
         return self._left
 
     def detach(self) -> None:
         """Before anything was read: stop watching, and leave our end open to the caller."""
-        self._descriptor.detach()
+        self._reactor.removeReader(self)
 
-    def _read(self) -> None:
+    def fileno(self) -> int:
+        """WatchingReactor: the watched descriptor; negative when it is closed."""
+        return self._fd
+
+    def doRead(self) -> None:
+        """WatchingReactor: the pipe can be read, or has ended."""
         if not self._begun and self._must_wait():
-            self._reactor.removeReader(self._descriptor)
+            self._reactor.removeReader(self)
             self._retry = self._reactor.callLater(RETRY_SECONDS, self._watch_again)
             return
         try:
@@ -133,8 +139,14 @@ class Pipe:
             self.close()
         elif moved >= READ_BYTES:
             enlarge(self._fd)
-            self._reactor.removeReader(self._descriptor)
+            self._reactor.removeReader(self)
             self._hand_to_thread()
+
+    def _close_fd(self) -> None:
+        if self._fd >= 0:
+            self._reactor.removeReader(self)
+            os.close(self._fd)
+            self._fd = -1
 
     def _move(self, most: int) -> int:
         """Move up to `most` bytes to the output; returns how many, 0 at the end of the pipe."""
@@ -164,7 +176,7 @@ class Pipe:
 
     def _watch_again(self) -> None:
         self._retry = None
-        self._reactor.addReader(self._descriptor)
+        self._reactor.addReader(self)
 
     def _read_what_waits(self) -> None:
         """The pipe is closed while the job waits: what cannot be written now is lost, and counted as lost."""
@@ -184,7 +196,7 @@ class Pipe:
             self._reactor.callInThread(self._take_turn)
         except RuntimeError:
             self._in_thread = False
-            self._reactor.addReader(self._descriptor)
+            self._reactor.addReader(self)
 
     def _take_turn(self) -> None:
         """In a thread: copy until the pipe is empty or the turn is over."""
@@ -249,11 +261,11 @@ class Pipe:
         self._notify_pending()
         self._in_thread = again and not self._closing
         if self._left is not None:
-            self._descriptor.close()
+            self._close_fd()
             self._left.callback(None)
         elif over or self._closing:
             self.close()
         elif again:
             self._hand_to_thread()
         else:
-            self._reactor.addReader(self._descriptor)
+            self._reactor.addReader(self)
