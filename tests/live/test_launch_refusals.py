@@ -76,7 +76,7 @@ def place() -> Iterator[Path]:
             ("no name", 0o755, "#! \t\n"),
             ("text", 0o755, "echo\n"),
             ("by text", 0o755, f"#!{place}/text{' ' * 300}\n"),
-            ("own", 0o710, "#!/bin/sh\n"),
+            ("group only", 0o610, "#!/bin/sh\n"),
             ("closed/interpreter", 0o755, "#!/bin/sh\n"),
         ):
             (place / name).write_text(text)
@@ -164,7 +164,7 @@ def of_rights(place: Path, user: str) -> list[Refusal]:
         ({"path": str(closed / "interpreter")}, DENIED, may_not),
         ({"path": str(place / "below")}, DENIED, may_not),
         ({"path": "true", "directory": str(closed)}, DENIED, f"{user} may not enter it"),
-        ({"path": str(place / "own")}, DENIED, f"{user} may not execute it"),
+        ({"path": str(place / "group only")}, DENIED, f"{user} may not execute it"),
     ]
 
 
