@@ -56,6 +56,12 @@ class ProcessTableScanTests(SynchronousTestCase):
         self.exits(leader)
         self.assertEqual([110, 111, 112, 113], self.left())
 
+    def test_closed(self) -> None:
+        """After close() nothing is answered: a cleanup of what cannot be ended asks on."""
+        self.exits(self.a_job())
+        self.scan.close()
+        self.assertNoResult(self.scan.remaining("job"))
+
     def test_others(self) -> None:
         """What belongs to another running job does not, and neither does that job's leader."""
         leader = self.a_job()

@@ -73,6 +73,13 @@ class ScanTests(SynchronousTestCase):
         self.a_job("c", 400)
         self.assertEqual([301], self.left("c"))
 
+    def test_closed(self) -> None:
+        """After close() nothing is answered: a cleanup of what cannot be ended asks on."""
+        self.table.add(300, tag="a")
+        self.scan.close()
+        self.assertNoResult(self.scan.remaining("a"))
+        self.assertEqual([], self.clock.getDelayedCalls())
+
     def test_zombies(self) -> None:
         """The shim reaps orphans that have exited, and nothing of them is left."""
         self.table.add(300, zombie=True, tag="a")

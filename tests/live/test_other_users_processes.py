@@ -73,6 +73,7 @@ def test_what_may_not_be_signalled(unprivileged: Daemon, open_place: Path) -> No
     assert (answer.job.state, answer.job.errorText) == (pb.JOB_STATE_STOPPING, text)
     assert daemon.stop() == 0
     assert f"Job {job_id} does not end: {text}." in daemon.log()
+    assert "Traceback" not in daemon.log()
     again = Daemon(daemon.place, daemon.settings, twistd=daemon.twistd)
     try:
         answer = again.query(job_id)

@@ -52,7 +52,10 @@ class LeftoverScan(Protocol):
         """KILL what all jobs left behind, but for jobs for which is_kept(job_id). Blocks for two seconds at most."""
 
     def close(self) -> None:
-        """Stop looking. Pending answers never fire."""
+        """
+        Stop looking. Pending answers never fire, and nor do later ones: a cleanup of what cannot be ended goes on for
+        as long as the reactor does.
+        """
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ class ProcessTableScan(LeftoverScan):
         self._leaders: dict[str, JobLeader] = {}
         self._exited: dict[str, RecordedJobs] = {}
         self._tags: dict[tuple[int, int], tuple[Tag, ...]] = {}
+        self._closed = False
 
     def expect(self, job_id: str) -> JobLeader:
         """As LeftoverScan. remaining() and kill() know the job only after enter()."""
@@ -65,7 +66,7 @@ class ProcessTableScan(LeftoverScan):
 
     def remaining(self, job_id: str) -> Deferred[list[Process]]:
         """As LeftoverScan, but always at once: blocks while every process of the machine is read."""
-        return execute(self._scan, job_id)
+        return Deferred() if self._closed else execute(self._scan, job_id)
 
     def kill(self, job_id: str, found: list[Process]) -> list[Process]:
         """As LeftoverScan. Blocks for KILL_SECONDS (kill.py) and one more look at all of /proc at most."""
@@ -75,6 +76,7 @@ class ProcessTableScan(LeftoverScan):
 
     def close(self) -> None:
         """As LeftoverScan. No answer is ever pending."""
+        self._closed = True
         self._leaders.clear()
         self._exited.clear()
 

@@ -66,6 +66,7 @@ class DescendantScan(LeftoverScan):
         self._timer: Timer | None = None
         self._due = 0.0
         self._not_before = 0.0
+        self._closed = False
 
     def expect(self, job_id: str) -> JobLeader:
         """As LeftoverScan. From now on an orphan without a tag may be this job's."""
@@ -112,8 +113,9 @@ class DescendantScan(LeftoverScan):
     def remaining(self, job_id: str) -> Deferred[list[Process]]:
         """As LeftoverScan. One scan answers all that was asked until it begins."""
         answer: Deferred[list[Process]] = Deferred()
-        self._asked.append((job_id, answer))
-        self._schedule(0.0)
+        if not self._closed:
+            self._asked.append((job_id, answer))
+            self._schedule(0.0)
         return answer
 
     def kill(self, job_id: str, found: list[Process]) -> list[Process]:
@@ -121,7 +123,8 @@ class DescendantScan(LeftoverScan):
         return self._kill(found, lambda forest: self._by_job(forest).get(job_id, []))
 
     def close(self) -> None:
-        """As LeftoverScan. Whatever is asked for afterwards fails with OSError."""
+        """As LeftoverScan."""
+        self._closed = True
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
