@@ -12,7 +12,7 @@ from txworker.base.logs import Logger
 from txworker.base.reactor import Timer, WatchingReactor
 from txworker.process.spawn_queue import Child, SpawnQueue, SpawnRequest
 from txworker.process.watched_channel import WatchedChannel
-from txworker.shim.messages import Channel, Message
+from txworker.shim.messages import Channel, Message, close_all
 
 _FLUSH_SECONDS = 0.001
 _RELEASE_SECONDS = 0.01
@@ -142,8 +142,7 @@ class ShimConnection:
             self._early.setdefault(job_id, []).append(message)
         elif message["type"] == "job":
             self._end_late_start(message)
-        for fd in descriptors:
-            os.close(fd)
+        close_all(descriptors)
 
     def _refused(self, of: str) -> None:
         if of == "listen":

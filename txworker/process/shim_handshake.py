@@ -7,7 +7,6 @@ It blocks the reactor: before anything is served, or when a shim has ended, whil
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import time
 from collections.abc import Mapping, Sequence
@@ -20,7 +19,7 @@ from txworker.jobs.held_process import HeldProcess
 from txworker.process.shim_socket import ShimSocket
 from txworker.process.shim_waiting import ShimUnusable, connected, next_message
 from txworker.shim import messages
-from txworker.shim.messages import Channel, Message
+from txworker.shim.messages import Channel, Message, close_all
 
 _LATE_START_SECONDS = 2.0
 _ENDED_AT_ONCE = "the shim has ended as soon as it was started; shim.log in the state directory says why"
@@ -193,8 +192,7 @@ def _receive_hello(channel: Channel) -> tuple[Message, list[int]]:
         message, descriptors = next_message(channel)
         if message["type"] == "hello":
             return message, descriptors
-        for descriptor in descriptors:
-            os.close(descriptor)
+        close_all(descriptors)
 
 
 def _await_late_starts(handshake: Handshake) -> None:

@@ -17,7 +17,7 @@ from txworker.linux.procfs import ProcessTable
 from txworker.linux.signals import pending_stop
 from txworker.process.shim_socket import ShimSocket
 from txworker.shim import messages
-from txworker.shim.messages import Channel, Message
+from txworker.shim.messages import Channel, Message, close_all
 
 _ANSWER_SECONDS = 20.0
 _LOOK_SECONDS = 0.1
@@ -92,8 +92,7 @@ def _pid_of(channel: Channel) -> int:
 
 def _complete(message: Message, descriptors: list[int]) -> tuple[Message, list[int]]:
     if messages.SHORT in message:
-        for descriptor in descriptors:
-            os.close(descriptor)
+        close_all(descriptors)
         raise ShimUnusable(
             "the shim cannot be used: its jobs need more open files than the limit of this worker allows (LimitNOFILE,"
             " ulimit -n); they run on until a worker with a higher limit is started"

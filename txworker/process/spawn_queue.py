@@ -15,7 +15,7 @@ from typing import Protocol
 
 from txworker.base.reactor import Timer, WatchingReactor
 from txworker.process.watched_channel import WatchedChannel
-from txworker.shim.messages import RECALLED, Channel, Message
+from txworker.shim.messages import RECALLED, Channel, Message, close_all
 
 IN_FLIGHT = 8
 """Spawn requests that the shim has at a time: enough that it need not wait for one, few enough to recall them."""
@@ -125,8 +125,7 @@ class SpawnQueue:
         self._recalled = None
         self._send_next()
         if request is None:
-            for fd in descriptors:
-                os.close(fd)
+            close_all(descriptors)
         elif message["type"] == "started":
             self._child_began(job_id, request.began(message["pid"], descriptors, message))
         else:

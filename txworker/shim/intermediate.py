@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from txworker.linux.pipes import bytes_in
 from txworker.shim.copying import Copying
-from txworker.shim.messages import SLOT_BYTES
+from txworker.shim.messages import SLOT_BYTES, close_all
 
 
 class IntermediatePipes:
@@ -31,8 +31,7 @@ class IntermediatePipes:
         try:
             self._owners = mmap.mmap(owners, SLOT_BYTES * len(pipes), prot=mmap.PROT_READ)
         except OSError:
-            for fd in descriptors:
-                os.close(fd)
+            close_all(descriptors)
             raise
         self._pipes = pipes
         os.close(owners)

@@ -12,7 +12,6 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Iterable
 from contextlib import suppress
 
 from txworker.linux.wait import reap
@@ -24,7 +23,7 @@ from txworker.shim.failures import Failures
 from txworker.shim.feeding import Feeding
 from txworker.shim.held_job import HeldJob, hold
 from txworker.shim.intermediate import IntermediatePipes
-from txworker.shim.messages import SOCKET_NAME, Message
+from txworker.shim.messages import SOCKET_NAME, Message, close_all
 from txworker.shim.reachability import Reachability
 from txworker.shim.reaping import Reaping
 from txworker.shim.spawn_thread import Result, SpawnThread
@@ -147,12 +146,12 @@ class Loop:
             with suppress(OSError):  # the thread hangs, and thousands wait, or no memory: the job was not started
                 self._thread.spawn(request, descriptors)
                 self._inherited.add(request["job"])
-            _close(descriptors)
+            close_all(descriptors)
 
     def _received(self, message: Message, descriptors: list[int]) -> None:
         needed = _NEEDED.get(message["type"], 0)
         if len(descriptors) < needed or (needed and messages.SHORT in message):  # no numbers were free for all
-            _close(descriptors)
+            close_all(descriptors)
             self._worker.send({"type": "refused", "of": message["type"]})
             return
         if self._thread.has_results:  # the message may be about a job that just began
@@ -160,7 +159,7 @@ class Loop:
         getattr(self, f"_on_{message['type']}", self._on_unknown)(message, descriptors)
 
     def _on_unknown(self, message: Message, descriptors: list[int]) -> None:
-        _close(descriptors)
+        close_all(descriptors)
 
     def _on_hello(self, message: Message, descriptors: list[int]) -> None:
         answer = {
@@ -173,7 +172,7 @@ class Loop:
             "kept": self._unattended.kept,
         }
         if message["protocol"] != messages.PROTOCOL:
-            _close(descriptors)
+            close_all(descriptors)
             self._worker.send(answer)
             return
         if not descriptors:  # no number was free for it
@@ -232,7 +231,7 @@ class Loop:
     def _on_feed(self, message: Message, descriptors: list[int]) -> None:
         job = self._jobs.get(message["job"])
         if job is None or job.stdin is None or job.stdin.busy:  # it is over, or it cannot be fed: no worker asks for it
-            _close(descriptors)
+            close_all(descriptors)
             return
         if messages.SHORT in message:
             record = {**job.stdin.record(), "refused": True}
@@ -293,7 +292,7 @@ class Loop:
 
     def _forget_starting(self) -> None:
         for _, descriptors in self._thread.disconnect():
-            _close(descriptors)
+            close_all(descriptors)
         self._unwanted = self._inherited | self._thread.pending()
         self._thread.kill_starting()
 
@@ -314,7 +313,7 @@ class Loop:
     def _started(self, job_id: str, result: Result, descriptors: list[int]) -> None:
         if job_id in self._unwanted:
             self._thread.discard(result.pid)
-            _close(descriptors)
+            close_all(descriptors)
             return
         try:
             job = hold(result, descriptors, self._events, lambda: self._fed(job_id))
@@ -339,8 +338,3 @@ class Loop:
         """After SIGCHLD."""
         self._reaping.child_exited()
         self._exits.look()
-
-
-def _close(descriptors: Iterable[int]) -> None:
-    for fd in descriptors:
-        os.close(fd)

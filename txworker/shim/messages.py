@@ -57,6 +57,8 @@ import stat
 from collections import deque
 from collections.abc import Iterable, Sequence
 
+from txworker.linux.memfd import memory_file
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # the module itself costs a small program a megabyte
     from typing import Any
@@ -134,9 +136,8 @@ class Channel:
         """Send it, without blocking. The descriptors stay the caller's, and may be closed at once."""
         data = _encode(message).encode()
         if len(data) > _DATAGRAM_BYTES:
-            with open(os.memfd_create("message"), "w+b", buffering=0) as body:
-                _write_all(body.fileno(), data)
-                self._put(_IN_MEMFD, [body.fileno(), *descriptors])
+            with memory_file(data, "message") as body:
+                self._put(_IN_MEMFD, [body, *descriptors])
         else:
             self._put(data, descriptors)
 
@@ -152,7 +153,7 @@ class Channel:
             if not self._sent(data, descriptors):
                 return
             self._waiting.popleft()
-            _close(descriptors)
+            close_all(descriptors)
 
     def receive(self) -> tuple[Message, list[int]]:
         """
@@ -177,7 +178,7 @@ class Channel:
             try:
                 data = _read_all(fds.pop(0))
             except OSError as error:
-                _close(fds)
+                close_all(fds)
                 raise MessageLost(error.errno, error.strerror) from error
         message: Message = _decode(data.decode())
         if flags & _CUT:
@@ -188,7 +189,7 @@ class Channel:
         """Close the socket, and drop what waits."""
         self._socket.close()
         while self._waiting:
-            _close(self._waiting.popleft()[1])
+            close_all(self._waiting.popleft()[1])
 
     def _put(self, data: bytes, descriptors: Sequence[int]) -> None:
         if self._waiting or not self._sent_now(data, descriptors):
@@ -220,19 +221,14 @@ def owner_entry(job_id: str, child_fd: int) -> bytes:
     return f"{job_id} {child_fd}".encode().ljust(SLOT_BYTES, b"\0")
 
 
-def _write_all(fd: int, data: bytes) -> None:
-    rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(fd, rest) :]
+def close_all(descriptors: Iterable[int]) -> None:
+    """Close these descriptors."""
+    for fd in descriptors:
+        os.close(fd)
 
 
 def _read_all(fd: int) -> bytes:
     try:
         return os.pread(fd, os.fstat(fd).st_size, 0)
     finally:
-        os.close(fd)
-
-
-def _close(descriptors: Iterable[int]) -> None:
-    for fd in descriptors:
         os.close(fd)

@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 
-from txworker.shim.messages import RECALLED, Channel, Message, MessageLost
+from txworker.shim.messages import RECALLED, Channel, Message, MessageLost, close_all
 
 _SEND_BUFFER_BYTES = 512 * 1024
 """Asked for: room for the requests that a worker sends before an answer, so that each can be recalled."""
@@ -77,7 +77,7 @@ class Requests:
             while True:
                 os.close(os.dup(self._loop_end.fileno()))
                 message, descriptors = self._loop_end.receive()
-                _close(descriptors)
+                close_all(descriptors)
                 self._loop_end.send({"type": "failed", "job": message["job"], "errno": 1, "step": RECALLED})
 
     def attach(self, number: int, connection: socket.socket) -> int:
@@ -137,8 +137,3 @@ class Requests:
             time.sleep(_PAUSE_SECONDS)
             with suppress(OSError):
                 self._thread_end.flush()
-
-
-def _close(descriptors: Sequence[int]) -> None:
-    for fd in descriptors:
-        os.close(fd)
