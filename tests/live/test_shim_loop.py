@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import os
+import signal
+import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from tests.support.bare_shim import bare_shim
-from tests.support.daemon import LIMIT, wait_until
+from tests.support.daemon import LIMIT, running, wait_until
 from tests.support.hanging import exec_that_waits
 from txworker.shim.messages import ENDED_BIT, SOCKET_NAME
 
 LIMITS = (1000, 1000)
+
+DEBUGGER = """
+import ctypes, sys, time
+PTRACE_SEIZE = 0x4206
+if ctypes.CDLL(None).ptrace(PTRACE_SEIZE, int(sys.argv[1]), None, None) == 0:
+    print("attached", flush=True)
+    time.sleep(1000)  # as one that waits for its user
+"""
 
 
 def test_workers_while_a_start_hangs(tmp_path: Path) -> None:
@@ -87,3 +98,30 @@ def test_many_orphans(tmp_path: Path) -> None:
         assert shim.start("job", "sh", "-c", "for i in $(seq 300); do (:&); done; echo done") == b"done\n"
         pid = shim.process.pid
         wait_until(lambda: not Path(f"/proc/{pid}/task/{pid}/children").read_text())
+
+
+def test_exit_that_a_debugger_has(tmp_path: Path) -> None:
+    """While a debugger keeps a process that has exited, the shim waits for it at rest; then it tells how it exited."""
+    with bare_shim(tmp_path, LIMITS) as shim:
+        shim.connect(LIMITS)
+        shim.request("job", "sleep", "1000")
+        message, pipes = shim.answer()
+        os.close(pipes[0])
+        pid = message["pid"]
+        with running([sys.executable, "-c", DEBUGGER, str(pid)], text=True) as debugger:
+            assert debugger.stdout is not None
+            assert debugger.stdout.readline() == "attached\n"
+            os.kill(pid, signal.SIGKILL)
+            wait_until(lambda: not _has_pidfd(shim.process.pid, pid))
+        while (message := shim.loop.receive()[0])["type"] != "exited":
+            pass
+        assert message["exit"]["signal"] == signal.SIGKILL
+
+
+def _has_pidfd(pid: int, of: int) -> bool:
+    """Whether the first process has a pidfd of the other one: it is readable as long as that is a zombie."""
+    for info in Path(f"/proc/{pid}/fdinfo").iterdir():
+        with suppress(FileNotFoundError):
+            if f"Pid:\t{of}\n" in info.read_text():
+                return True
+    return False

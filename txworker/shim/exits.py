@@ -55,3 +55,7 @@ class Exits:
             self.forget(job)
             job.exited(exit)
             self._exited(job)
+        elif job.id in self._pidfds:
+            # A debugger has it (ptrace(2)). The pidfd stays readable; SIGCHLD tells when the debugger lets go.
+            self.forget(job)
+            self._without_pidfd[job.id] = job
