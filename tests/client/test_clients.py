@@ -112,6 +112,35 @@ class Promises:
             with self.assertRaisesRegex(TypeError, "job_ids is one string; it must be a list of strings"):
                 self.client.ask(method, "abcd").result(LIMIT)
 
+    def test_other_types(self: Any) -> None:
+        """An argument of another type is a TypeError that names it and its value, before anything is asked."""
+        table: list[tuple[str, list[Any], dict[str, Any], str]] = [
+            ("wait", ["1"], {"timeout": "5"}, "timeout must be a number of seconds, not '5'"),
+            ("watch", [], {"timeout": [5]}, r"timeout must be a number of seconds, not \[5\]"),
+            ("watch", [], {"labels": ["a"]}, r"labels must be a mapping of strings to strings, not \['a'\]"),
+            ("jobs", ["running"], {}, "states must be a list of JobState, not 'running'"),
+            ("jobs", [["running"]], {}, r"states must be a list of JobState, not \['running'\]"),
+            ("jobs", [JobState.RUNNING], {}, "states must be a list of JobState, not <JobState.RUNNING: 2>"),
+            ("jobs", [], {"labels": {"a": 1}}, "labels must be a mapping of strings to strings, not {'a': 1}"),
+            ("jobs", [], {"limit": "5"}, "limit must be a whole number, not '5'"),
+            ("jobs", [], {"since": 5.0}, "since must be a datetime, not 5.0"),
+            ("jobs", [], {"until": "2026"}, "until must be a datetime, not '2026'"),
+            ("stop", ["1"], {"grace": "5"}, "grace must be a number of seconds, not '5'"),
+            ("signal", ["1", "HUP"], {}, "number must be a whole number, not 'HUP'"),
+            ("resize", ["1", 5, "5"], {}, "columns must be a whole number, not '5'"),
+            ("follow", ["1", "5"], {}, "offset must be a whole number, not '5'"),
+            ("follow", ["1"], {"tail": 1.5}, "tail must be a whole number, not 1.5"),
+            ("renew", [5], {}, "job_ids must be a list of strings, not 5"),
+        ]
+        for method, args, more, sentence in table:
+            with self.assertRaisesRegex(TypeError, f"^{sentence}$"):
+                self.client.ask(method, *args, **more).result(LIMIT)
+        with self.assertRaisesRegex(TypeError, "^lease must be a number of seconds, not '5'$"):
+            self.client.ask_of("1", "5", "wait").result(LIMIT)
+        with self.assertRaisesRegex(ValueError, "^timeout must be a number of seconds, not nan$"):
+            self.client.ask("wait", "1", math.nan).result(LIMIT)
+        self.assertEqual([], self.worker.requests)
+
     def test_same_request_id(self: Any) -> None:
         """A start is sent again with the id that it had, so that nothing is started twice; the next one has another."""
         self.worker.on("StartJob", cut, cut, cut, cut, says(pb.StartJobRes(jobID="7")), says(pb.StartJobRes(jobID="8")))

@@ -50,7 +50,7 @@ class ReadingTests(SynchronousTestCase):
 class ChangesTests(SynchronousTestCase):
     def test_told_once(self) -> None:
         """After a lost connection the jobs as they stand are told anew; only what has changed is passed on."""
-        changes = Changes([], {})
+        changes = Changes(pb.WatchJobsReq())
         running = pb.JobEvent(job=pb.Job(jobID="1", state=pb.JOB_STATE_RUNNING))
         self.assertIsNotNone(changes.take(running))
         self.assertIsNone(changes.take(running))
@@ -60,7 +60,7 @@ class ChangesTests(SynchronousTestCase):
 
     def test_for_months(self) -> None:
         """Only so many finished jobs are remembered, and every job that is not done."""
-        changes = Changes([], {}, most=3)
+        changes = Changes(pb.WatchJobsReq(), most=3)
         events = [pb.JobEvent(job=pb.Job(jobID=str(n), state=pb.JOB_STATE_FAILED)) for n in range(4)]
         running = pb.JobEvent(job=pb.Job(jobID="running", state=pb.JOB_STATE_RUNNING))
         for event in (running, *events):

@@ -154,7 +154,7 @@ class ListTests(SynchronousTestCase):
             with self.assertRaises(ValueError) as caught:
                 list_request((), None, until=datetime.fromisoformat(text))
             self.assertEqual(
-                f"the time {text} cannot be sent: in UTC its year is not one of 1 to 9999", str(caught.exception)
+                f"until: the time {text} cannot be sent: in UTC its year is not one of 1 to 9999", str(caught.exception)
             )
 
     def test_pages(self) -> None:

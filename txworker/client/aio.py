@@ -18,17 +18,19 @@ from txworker.client.connection import DEFAULT_ADDR, TLS
 from txworker.client.errors import JobNotRunning, NoSuchJob
 from txworker.client.feeding import Patience, Source, Unacknowledged, async_pieces
 from txworker.client.leases import RenewalTask
-from txworker.client.outage import TimeLimit, done_now
+from txworker.client.outage import TimeLimit, done_now, is_over
 from txworker.client.reading import Changes, Reading, decoder
 from txworker.client.requests import (
-    id_of,
     ids_of,
     list_request,
     next_page,
     only_job,
     prefix_request,
     query_request,
+    resize_request,
+    signal_request,
     stop_request,
+    watch_request,
 )
 from txworker.client.starts import StartDetails, start_request
 from txworker.client.telling import tell_log
@@ -133,7 +135,7 @@ class AsyncClient:
         self._calls.outage("")  # Closed
         try:
             once = partial(self._stub.SignalJob, wait_for_ready=True)
-            await self._calls.open(once, pb.SignalJobReq(jobID=id_of(job_id), signal=number), self._calls.deadline)
+            await self._calls.open(once, signal_request(job_id, number), self._calls.deadline)
         except (grpc.aio.AioRpcError, asyncio.CancelledError) as error:
             raise self._calls.error(error) from error
 
@@ -213,7 +215,7 @@ class AsyncClient:
 
     async def resize(self, job_id: str, rows: int, columns: int) -> None:
         """As `Client.resize`."""
-        request = pb.ResizeJobReq(jobID=id_of(job_id), rows=rows, columns=columns)
+        request = resize_request(job_id, rows, columns)
         await self._calls.ask(f"resizing the terminal of job {job_id}", self._stub.ResizeJob, request)
 
     async def renew(self, job_ids: Iterable[str]) -> list[str]:
@@ -251,8 +253,8 @@ class AsyncClient:
 
     async def wait(self, job_id: str, timeout: float | None = None) -> JobResult:
         """As `Client.wait`."""
-        if timeout is not None and timeout <= 0:
-            return done_now(await self.get(job_id), timeout)
+        if is_over(timeout):
+            return done_now(await self.get(job_id), timeout or 0.0)
         async with aclosing(self.watch([job_id], timeout=timeout)) as records:
             async for record in records:
                 if isinstance(record, JobResult):
@@ -263,7 +265,7 @@ class AsyncClient:
         self, job_ids: Iterable[str] = (), labels: Mapping[str, str] | None = None, *, timeout: float | None = None
     ) -> AsyncGenerator[JobRecord, None]:
         """As `Client.watch`."""
-        changes = Changes(ids_of(job_ids), dict(labels or {}))
+        changes = Changes(watch_request(job_ids, labels))
         outage = self._calls.outage("watching jobs")
         limit = TimeLimit(timeout, time.monotonic)
         while True:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from txworker.client.errors import Closed, WorkerError, passes
+from txworker.client.parameters import check_seconds
 
 PART = 3
 """A lease is renewed whenever a third of it has passed, so that it survives two renewals that fail."""
@@ -43,9 +44,11 @@ class Renewals:
         first one makes a renewal due at once.
 
         Raises:
+            TypeError: it is not a number.
             ValueError: it is not more than 0.
         """
-        if not lease > 0:
+        check_seconds("lease", lease)
+        if lease <= 0:
             raise ValueError(f"a lease of {lease} seconds cannot be renewed")
         held = self._held.get(job_id)
         if held is None:

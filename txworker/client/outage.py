@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable
 
 from txworker.client.errors import Unreachable, WorkerError, WorkerStopping, passes
+from txworker.client.parameters import check_seconds
 from txworker.client.values import JobRecord, JobResult
 
 FIRST_SECONDS = 0.05
@@ -117,9 +118,15 @@ def waiting_times(patience: float, first_patience: float | None, deadline: float
 
 
 class TimeLimit:
-    """The time limit that a caller gives a call; None and math.inf: no limit."""
+    """
+    The time limit that a caller gives a call by `timeout`; None and math.inf: no limit.
+
+    Raises:
+        TypeError, ValueError: it is not a number of seconds.
+    """
 
     def __init__(self, seconds: float | None, now: Callable[[], float]) -> None:
+        check_seconds("timeout", seconds)
         self._seconds = None if seconds is None or seconds > MOST_SECONDS else seconds
         self._now = now
         self._end = math.inf if self._seconds is None else now() + self._seconds
@@ -162,6 +169,12 @@ class TimeLimit:
 def not_done(seconds: float) -> TimeoutError:
     """The error when a time limit of that many seconds is over."""
     return TimeoutError(f"not done after {seconds:g} s")
+
+
+def is_over(timeout: float | None) -> bool:
+    """Whether a call with that timeout has no time to wait. Raises as TimeLimit."""
+    check_seconds("timeout", timeout)
+    return timeout is not None and timeout <= 0
 
 
 def done_now(record: JobRecord, seconds: float) -> JobResult:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 from collections import OrderedDict
 
+from txworker.client.parameters import WHOLE_NUMBER, parameter
 from txworker.client.requests import id_of
 from txworker.client.values import JobRecord, record_of
 from txworker.pb import worker_pb2 as pb
@@ -21,8 +22,13 @@ class Reading:
     def __init__(
         self, job_id: str, offset: int = 0, stderr: bool = False, tail: int | None = None, live: bool = True
     ) -> None:
-        self._request = pb.StreamJobReq(jobID=id_of(job_id), offset=offset, raw=True, stderr=stderr, noFollow=not live)
-        self._request.tailLines = tail or 0
+        self._request = pb.StreamJobReq(jobID=id_of(job_id), raw=True, noFollow=not live)
+        with parameter("offset", WHOLE_NUMBER, offset):
+            self._request.offset = offset
+        with parameter("stderr", "True or False", stderr):
+            self._request.stderr = stderr
+        with parameter("tail", WHOLE_NUMBER, tail):
+            self._request.tailLines = tail or 0
         self._request.fromEnd = tail == 0
 
     @property
@@ -55,8 +61,8 @@ class Changes:
     `most` finished jobs those that were told first.
     """
 
-    def __init__(self, job_ids: list[str], labels: dict[str, str], most: int = MOST_KNOWN) -> None:
-        self._request = pb.WatchJobsReq(jobIDs=job_ids, labels=labels)
+    def __init__(self, request: pb.WatchJobsReq, most: int = MOST_KNOWN) -> None:
+        self._request = request
         self._most = most
         self._unfinished: dict[str, int] = {}
         self._done: OrderedDict[str, int] = OrderedDict()

@@ -9,6 +9,7 @@ from datetime import datetime, timezone
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from txworker.client.errors import AmbiguousJob, NoSuchJob
+from txworker.client.parameters import NAMES, SECONDS, WHOLE_NUMBER, parameter
 from txworker.client.values import JobState, to_duration
 from txworker.pb import worker_pb2 as pb
 
@@ -46,7 +47,9 @@ def ids_of(job_ids: Iterable[str]) -> list[str]:
     """
     if isinstance(job_ids, str):
         raise TypeError("job_ids is one string; it must be a list of strings")
-    return [id_of(job_id) for job_id in job_ids]
+    with parameter("job_ids", "a list of strings", job_ids):
+        ids = list(job_ids)
+    return [id_of(job_id) for job_id in ids]
 
 
 def list_request(
@@ -61,15 +64,29 @@ def list_request(
     in [since, until).
 
     Raises:
+        TypeError: one of these is of another type.
         ValueError: one of these times cannot be sent.
     """
-    return pb.ListJobsReq(
-        states=[pb.JobState.ValueType(state) for state in states],
-        labels=labels,
-        pageSize=min(limit, PAGE) if limit else PAGE,
-        since=_timestamp(since),
-        until=_timestamp(until),
-    )
+    request = pb.ListJobsReq()
+    with parameter("states", "a list of JobState", states):
+        request.states.extend(map(_state, states))
+    with parameter("labels", NAMES, labels):
+        request.labels.update((labels or {}).items())
+    with parameter("limit", WHOLE_NUMBER, limit):
+        request.pageSize = min(limit, PAGE) if limit else PAGE
+    for name, at in (("since", since), ("until", until)):
+        with parameter(name, "a datetime", at):
+            if at is not None:
+                getattr(request, name).CopyFrom(_timestamp(at))
+    return request
+
+
+def watch_request(job_ids: Iterable[str], labels: Mapping[str, str] | None) -> pb.WatchJobsReq:
+    """Watches these jobs (none: all) with all of these labels. Raises TypeError as list_request()."""
+    request = pb.WatchJobsReq(jobIDs=ids_of(job_ids))
+    with parameter("labels", NAMES, labels):
+        request.labels.update((labels or {}).items())
+    return request
 
 
 def query_request(job_id: str) -> pb.QueryJobReq:
@@ -113,9 +130,13 @@ def next_page(request: pb.ListJobsReq, answer: pb.ListJobsRes, left: int) -> boo
     return bool(request.pageToken)
 
 
-def _timestamp(at: datetime | None) -> Timestamp | None:
-    if at is None:
-        return None
+def _state(state: JobState) -> pb.JobState.ValueType:
+    if not isinstance(state, int):
+        raise TypeError
+    return pb.JobState.ValueType(state)
+
+
+def _timestamp(at: datetime) -> Timestamp:
     try:
         in_utc = at.astimezone(timezone.utc)
     except (ValueError, OverflowError) as error:
@@ -128,4 +149,26 @@ def _timestamp(at: datetime | None) -> Timestamp | None:
 
 def stop_request(job_id: str, grace: float | None) -> pb.StopJobReq:
     """A stop; grace in seconds, None for the worker's default, 0 for KILL at once."""
-    return pb.StopJobReq(jobID=id_of(job_id), grace=to_duration(grace))
+    request = pb.StopJobReq(jobID=id_of(job_id))
+    with parameter("grace", SECONDS, grace):
+        if (duration := to_duration(grace)) is not None:
+            request.grace.CopyFrom(duration)
+    return request
+
+
+def signal_request(job_id: str, number: int) -> pb.SignalJobReq:
+    """A signal to a job's process group. Raises TypeError as list_request(), or ValueError."""
+    request = pb.SignalJobReq(jobID=id_of(job_id))
+    with parameter("number", WHOLE_NUMBER, number):
+        request.signal = number
+    return request
+
+
+def resize_request(job_id: str, rows: int, columns: int) -> pb.ResizeJobReq:
+    """Another size of a job's terminal. Raises TypeError as list_request(), or ValueError."""
+    request = pb.ResizeJobReq(jobID=id_of(job_id))
+    with parameter("rows", WHOLE_NUMBER, rows):
+        request.rows = rows
+    with parameter("columns", WHOLE_NUMBER, columns):
+        request.columns = columns
+    return request

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import reprlib
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypedDict
 
+from txworker.client.parameters import NAMES, SECONDS, parameter
 from txworker.client.values import Limits, to_duration
 from txworker.pb import worker_pb2 as pb
 
@@ -81,15 +81,8 @@ def start_request(command: str, path: str, details: StartDetails) -> pb.StartJob
 
 def _put(request: pb.StartJobReq, name: str, value: Any) -> None:
     kind, put = _KEYWORDS[name]
-    try:
+    with parameter(name, kind, value, name in _SECRET):
         put(request, value)
-    except UnicodeEncodeError:
-        raise
-    except (TypeError, AttributeError) as error:
-        shown = "" if name in _SECRET else f", not {reprlib.repr(value)}"
-        raise TypeError(f"{name} must be {kind}{shown}") from error
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}") from error
 
 
 def _put_args(request: pb.StartJobReq, args: Sequence[str]) -> None:
@@ -124,18 +117,18 @@ _KEYWORDS: dict[str, tuple[str, Callable[[pb.StartJobReq, Any], object]]] = {
     "command": ("a string", partial(_put_plain, "command")),
     "path": ("a string", partial(_put_plain, "path")),
     "args": ("a list of strings", _put_args),
-    "env": ("a mapping of strings to strings", partial(_put_names, "env")),
+    "env": (NAMES, partial(_put_names, "env")),
     "directory": ("a string", partial(_put_plain, "directory")),
     "request_id": ("a string", partial(_put_plain, "requestID")),
-    "timeout": ("a number of seconds", partial(_put_seconds, "timeout")),
-    "quiet_timeout": ("a number of seconds", partial(_put_seconds, "quietTimeout")),
+    "timeout": (SECONDS, partial(_put_seconds, "timeout")),
+    "quiet_timeout": (SECONDS, partial(_put_seconds, "quietTimeout")),
     "stdin": ("bytes", lambda request, data: _put_plain("stdin", request, bytes(memoryview(data)))),
     "feed": ("True or False", partial(_put_plain, "feed")),
     "limits": ("Limits, of numbers", lambda request, limits: request.limits.CopyFrom(limits.to_pb())),
-    "labels": ("a mapping of strings to strings", partial(_put_names, "labels")),
+    "labels": (NAMES, partial(_put_names, "labels")),
     "separate_stderr": ("True or False", partial(_put_plain, "separateStderr")),
     "leftovers": ("a string", partial(_put_plain, "leftovers")),
     "tty": ("(rows, columns)", _put_size),
-    "lease": ("a number of seconds", partial(_put_seconds, "lease")),
+    "lease": (SECONDS, partial(_put_seconds, "lease")),
 }
 """What each keyword holds, in words, and what puts it into the request."""

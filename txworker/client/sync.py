@@ -17,17 +17,19 @@ from txworker.client.errors import NoSuchJob
 from txworker.client.feed_thread import FeedCalls, FeedThread
 from txworker.client.feeding import Source, Unacknowledged
 from txworker.client.leases import RenewalThread
-from txworker.client.outage import TimeLimit, done_now
+from txworker.client.outage import TimeLimit, done_now, is_over
 from txworker.client.reading import Changes, Reading, decoder
 from txworker.client.requests import (
-    id_of,
     ids_of,
     list_request,
     next_page,
     only_job,
     prefix_request,
     query_request,
+    resize_request,
+    signal_request,
     stop_request,
+    watch_request,
 )
 from txworker.client.starts import StartDetails, start_request
 from txworker.client.telling import tell_log
@@ -164,7 +166,7 @@ class Client:
             JobNotRunning: it is done.
         """
         once = partial(self._stub.SignalJob, wait_for_ready=True)
-        self._calls.ask_once(once, pb.SignalJobReq(jobID=id_of(job_id), signal=number))
+        self._calls.ask_once(once, signal_request(job_id, number))
 
     def feed(self, job_id: str, source: Source, *, end: bool = True) -> int:
         """
@@ -191,7 +193,7 @@ class Client:
             NoTerminal: it was started without one.
             JobNotRunning: it is done.
         """
-        request = pb.ResizeJobReq(jobID=id_of(job_id), rows=rows, columns=columns)
+        request = resize_request(job_id, rows, columns)
         self._calls.ask(f"resizing the terminal of job {job_id}", self._stub.ResizeJob, request)
 
     def renew(self, job_ids: Iterable[str]) -> list[str]:
@@ -251,8 +253,8 @@ class Client:
             TimeoutError: it is not done after `timeout` seconds. The job runs on.
             NoSuchJob: there is none.
         """
-        if timeout is not None and timeout <= 0:
-            return done_now(self.get(job_id), timeout)
+        if is_over(timeout):
+            return done_now(self.get(job_id), timeout or 0.0)
         with closing(self.watch([job_id], timeout=timeout)) as records:
             for record in records:
                 if isinstance(record, JobResult):
@@ -271,7 +273,7 @@ class Client:
         Raises:
             TimeoutError: it has not ended after `timeout` seconds.
         """
-        changes = Changes(ids_of(job_ids), dict(labels or {}))
+        changes = Changes(watch_request(job_ids, labels))
         outage = self._calls.outage("watching jobs")
         limit = TimeLimit(timeout, time.monotonic)
         while True:
