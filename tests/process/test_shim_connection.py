@@ -12,7 +12,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.support.channels import FakeChild, a_channel
+from tests.support.channels import FakeChild, a_channel, a_poor_channel
 from tests.support.descriptors import free_descriptors
 from tests.support.readers import FakeReaders
 from txworker.process.shim_connection import ShimConnection
@@ -23,7 +23,7 @@ EXIT = {"exit_code": 0, "signal": None}
 
 class ShimConnectionTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.channel, self.shim = a_channel()
+        self.channel, self.socket, self.shim = a_poor_channel()
         requests, self.thread = a_channel()
         self.readers = FakeReaders()
         self.lost = 0
@@ -73,6 +73,27 @@ class ShimConnectionTests(SynchronousTestCase):
         self.answered("a")
         self.answer("exited", "a", exit=EXIT)
         self.assertEqual([EXIT], self.child.exits)
+
+    def test_no_memory(self) -> None:
+        """While the kernel lacks memory for messages, the shim has not ended: they are sent and received later."""
+        self.start("a")
+        self.answered("a")
+        self.socket.poor = True
+        self.connection.release("b", keep=True)
+        self.answer("exited", "a", exit=EXIT)
+        self.readers.clock.advance(0.01)
+        self.assertEqual((0, [], []), (self.lost, self.child.exits, self.received()))
+        self.socket.poor = False
+        self.readers.clock.advance(0.1)
+        self.readers.read()
+        self.assertEqual((0, [EXIT], ["release"]), (self.lost, self.child.exits, self.received()))
+
+    def test_no_memory_at_the_end(self) -> None:
+        """A connection that is closed while the kernel lacks memory leaves no timer behind."""
+        self.socket.poor = True
+        self.answer("exited", "a", exit=EXIT)
+        self.connection.close()
+        self.assertEqual([], self.readers.clock.getDelayedCalls())
 
     def test_exit_before_the_start(self) -> None:
         """What the loop says of a process before the spawn thread says that it was started is told afterwards."""

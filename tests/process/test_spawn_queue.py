@@ -8,7 +8,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.support.channels import FakeChild, a_channel
+from tests.support.channels import FakeChild, a_poor_channel
 from tests.support.readers import FakeReaders
 from txworker.process.spawn_queue import CHECK_SECONDS, IN_FLIGHT, RECALL_SECONDS, SpawnQueue, SpawnRequest
 from txworker.shim.messages import RECALLED
@@ -18,7 +18,7 @@ ENDED = OSError("the shim has ended")
 
 class SpawnQueueTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.channel, self.shim = a_channel()
+        self.channel, self.socket, self.shim = a_poor_channel()
         self.readers = FakeReaders()
         self.lost = self.recalls = 0
         self.checked: list[str] = []
@@ -130,6 +130,18 @@ class SpawnQueueTests(SynchronousTestCase):
         self.assertEqual({}, self.failed)
         self.readers.clock.advance(0)
         self.assertEqual(({"a": self.refused["a"]}, ["b"]), (self.failed, self.received()))
+
+    def test_no_memory(self) -> None:
+        """A request that the kernel has no memory to send is sent soon, though nothing else is requested meanwhile."""
+        self.socket.poor = True
+        self.start("a")
+        self.readers.clock.advance(RECALL_SECONDS)
+        self.socket.poor = False
+        self.assertEqual([], self.received())
+        self.readers.clock.advance(CHECK_SECONDS)
+        self.assertEqual(["a"], self.received())
+        self.started("a")
+        self.assertEqual(["a"], list(self.began))
 
     def test_recall(self) -> None:
         """Requests behind a start that hangs are recalled, and checked again when that start is answered."""

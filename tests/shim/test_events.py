@@ -7,24 +7,8 @@ import os
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.support.epoll import FailingEpoll
 from txworker.shim.events import Events
-
-
-class FailingEpoll:
-    """The kernel refuses the next so many calls of unregister(). Everything else goes to `real`."""
-
-    def __init__(self, real: object, refusals: int) -> None:
-        self._real = real
-        self._refusals = refusals
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._real, name)
-
-    def unregister(self, fd: int) -> None:
-        if self._refusals:
-            self._refusals -= 1
-            raise OSError(errno.ENOMEM, "no memory")
-        self._real.unregister(fd)  # type: ignore[attr-defined]
 
 
 class EventsTests(SynchronousTestCase):
@@ -64,4 +48,4 @@ class EventsTests(SynchronousTestCase):
         self.events._epoll = epoll = FailingEpoll(self.events._epoll, 1)  # type: ignore[assignment]
         self.events.unwatch(fd)
         self.events.wait(0)
-        self.assertEqual(([], [], 0), (self.called, epoll.poll(0), self.failures))  # type: ignore[operator]
+        self.assertEqual(([], [], 0), (self.called, epoll.poll(0), self.failures))

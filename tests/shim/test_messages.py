@@ -10,24 +10,9 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.support.channels import PoorSocket
 from tests.support.descriptors import free_descriptors, open_descriptors
 from txworker.shim.messages import SHORT, Channel, MessageLost
-
-
-class PoorSocket(socket.socket):
-    """A socket for which the kernel lacks memory, while `poor` is set."""
-
-    poor = False
-
-    def send(self, *args: Any) -> int:
-        return super().send(*args) if not self.poor else self._refuse()
-
-    def sendmsg(self, *args: Any) -> int:
-        return super().sendmsg(*args) if not self.poor else self._refuse()
-
-    def _refuse(self) -> int:
-        raise OSError(errno.ENOBUFS, "no memory")
-
 
 LONG = "x" * 3_000_000
 ODD = os.fsdecode(b"\xff\xfe") + "ü\0\n"

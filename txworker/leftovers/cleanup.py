@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 from twisted.internet.defer import Deferred
@@ -93,7 +94,7 @@ class Cleanup:
             self._timer = None
 
     def _kill_failed(self, failure: Failure) -> None:
-        self._log.failure("Killing what job {job_id} left behind", failure, job_id=self._job_id)
+        self._tell("killed", failure)
 
     def _scan(self) -> None:
         self._timer = None
@@ -153,10 +154,16 @@ class Cleanup:
             return
         if not self._failing:
             self._failing = True
-            self._log.failure("Looking for what job {job_id} left behind", failure, job_id=self._job_id)
+            self._tell("found", failure)
         if self._clock.seconds() >= self._kill_at:
             self._processes.kill_cgroup()
         self._scan_later()
+
+    def _tell(self, what: str, failure: Failure) -> None:
+        """Of a bug the log has the traceback."""
+        sentence = "What job {job_id} left behind cannot be {what} now: {error}. Trying again."
+        log = self._log.error if failure.check(OSError) else partial(self._log.failure, failure=failure)
+        log(sentence, job_id=self._job_id, what=what, error=failure.value)
 
     def _give_up(self, left: list[Process]) -> None:
         problem = why_running([process.pid for process in left]) or "processes that it left behind could not be ended"

@@ -204,10 +204,8 @@ class ShimConnection:
 
     def _flush_now(self) -> None:
         self._flush = None
-        try:
+        with suppress(OSError):  # the kernel lacks memory; or the shim is gone, which _shim_ended() is told
             self._channel.flush()
-        except OSError:
-            return
         self._flush_later()
 
     def _shim_ended(self) -> None:

@@ -134,8 +134,7 @@ class SpawnQueue:
 
     def _send_next(self) -> None:
         """Send waiting requests. While a start hangs they stay here, where they can still be dropped."""
-        with suppress(OSError):  # the shim is gone, which lost() tells
-            self._channel.flush()
+        self._flush()
         while self._waiting and len(self._in_flight) < IN_FLIGHT and self._may_send():
             request = self._waiting.popleft()
             try:
@@ -150,11 +149,17 @@ class SpawnQueue:
         if self._in_flight and self._timer is None and self._may_send():
             self._timer = self._reactor.callLater(RECALL_SECONDS, self._recall)
 
+    def _flush(self) -> None:
+        """Send what the kernel had no room or no memory for."""
+        with suppress(OSError):  # it lacks memory still; or the shim is gone, which lost() tells
+            self._channel.flush()
+
     def _may_send(self) -> bool:
         return self._recalled is None and not self._channel.closed
 
     def _recall(self) -> None:
         """The first of the requests in flight hangs: recall those behind it, and send them when it is answered."""
+        self._flush()
         self._timer = self._reactor.callLater(CHECK_SECONDS, self._drop_unwanted)
         self._recalled = 0
         if len(self._in_flight) > 1:
@@ -162,6 +167,7 @@ class SpawnQueue:
 
     def _drop_unwanted(self) -> None:
         """A start still hangs: what waits behind it and is not wanted any more fails, and frees what it holds."""
+        self._flush()
         self._timer = self._reactor.callLater(CHECK_SECONDS, self._drop_unwanted)
         checked = [(request, _refusal(request)) for request in self._waiting]
         self._waiting = deque(request for request, error in checked if error is None)

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from txworker.base.logs import Logger
-from txworker.base.reactor import WatchingReactor
+from txworker.base.reactor import Timer, WatchingReactor
 from txworker.shim.messages import Channel, Message
+
+_PAUSE_SECONDS = 0.1
+"""Between two tries to receive."""
 
 
 class WatchedChannel:
     """
     received(message, descriptors) is called for each message, at most `per_turn` of them in one turn of the reactor; it
     closes the descriptors. lost() is called when the shim has hung up, perhaps more than once, and closes this object.
-    Reactor thread.
+    While the kernel lacks memory to receive, it is tried again and again: the shim has not hung up. Reactor thread.
     """
 
     _log = Logger()
@@ -31,6 +34,7 @@ class WatchedChannel:
         self._per_turn = per_turn
         self._received = received
         self._lost = lost
+        self._pause: Timer | None = None
         self.closed = False
         reactor.addReader(self)
 
@@ -52,6 +56,8 @@ class WatchedChannel:
         if not self.closed:
             self.closed = True
             self._reactor.removeReader(self)
+            if self._pause is not None:
+                self._pause.cancel()
             self._channel.close()
 
     def fileno(self) -> int:
@@ -67,8 +73,17 @@ class WatchedChannel:
                 message, descriptors = self._channel.receive()
             except BlockingIOError:
                 return
-            except OSError:
+            except ConnectionError:
                 self._lost()
+                return
+            except OSError as error:
+                self._log.error("Messages of the shim cannot be received: {error}. Trying again.", error=error)
+                self._reactor.removeReader(self)
+                self._pause = self._reactor.callLater(_PAUSE_SECONDS, self._watch_again)
                 return
             with self._log.failuresHandled("handling the shim's message {message}", message=message.get("type")):
                 self._received(message, descriptors)
+
+    def _watch_again(self) -> None:
+        self._pause = None
+        self._reactor.addReader(self)

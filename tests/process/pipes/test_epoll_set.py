@@ -10,6 +10,7 @@ from twisted.internet.interfaces import IReadDescriptor
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from tests.support.epoll import FailingEpoll
 from txworker.linux.cpus import NOT_PINNED
 from txworker.process.pipes.epoll_set import EpollSet
 
@@ -102,6 +103,15 @@ class PollerTests(SynchronousTestCase):
         self.assertEqual(1, self.reads.count(wrong))
         self.assertEqual([3, 3], [self.reads.count(one) for one in right])
         self.assertEqual(1, len(self.flushLoggedErrors(ValueError)))
+
+    def test_cannot_remove(self) -> None:
+        """A removed descriptor that the kernel goes on reporting is not read, and is given up at its next event."""
+        reader = self.a_reader(b"a")
+        epoll = self.epoll_set._epoll
+        self.epoll_set._epoll = FailingEpoll(epoll, 1)  # type: ignore[assignment]
+        self.epoll_set.removeReader(reader)
+        self.epoll_set.doRead()
+        self.assertEqual(([], []), (self.reads, epoll.poll(0)))
 
     def test_removed_meanwhile(self) -> None:
         """A reader that was removed in the same turn is not called, though it was ready."""

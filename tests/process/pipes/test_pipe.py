@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from collections import deque
@@ -12,7 +13,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from txworker.process.pipes import intermediate, pipe
-from txworker.process.pipes.intermediate import IntermediatePipes
+from txworker.process.pipes.intermediate import IntermediatePipe, IntermediatePipes
 from txworker.process.pipes.pipe import READ_BYTES, RETRY_SECONDS, Pipe
 
 BLOCK_BYTES = 256 * 1024
@@ -226,6 +227,15 @@ class PipeTests(SynchronousTestCase):
         self.hang_up(next(iter(self.writing)))
         self.reactor.readable()
         self.assertEqual([1], self.ended)
+
+    def test_intermediate_pipe_refused(self) -> None:
+        """Where the kernel moves nothing to the intermediate pipe, the job's own pipe is copied, without a mistake."""
+
+        def refuse(self: IntermediatePipe, pipe: int) -> int:
+            raise OSError(errno.ENOMEM, "no memory")
+
+        self.patch(IntermediatePipe, "fill", refuse)
+        self.test_much()
 
     def test_left(self) -> None:
         """A pipe that is left is read no longer, and is closed at once, or when the thread that reads it is done."""

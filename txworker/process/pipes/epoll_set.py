@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import select
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from twisted.internet.interfaces import IReadDescriptor
@@ -56,7 +57,7 @@ class EpollSet:
         fd = reader.fileno()
         if self._readers.get(fd) is reader:
             del self._readers[fd]
-            self._epoll.unregister(fd)
+            self._unregister(fd)
 
     def callInThread(self, callable: Callable[..., Any], *args: Any) -> None:
         """As the reactor's. The call may run on every CPU: it is for work that does not hold Python's lock."""
@@ -78,12 +79,18 @@ class EpollSet:
         for fd, _ in self._epoll.poll(0, self._events_per_turn):
             reader = self._readers.get(fd)
             if reader is None:
+                self._unregister(fd)
                 continue
             try:
                 reader.doRead()
             except Exception:  # a bug in one reader must not stop the others
                 self._log.failure("Reading from {reader}", reader=reader)
                 self.removeReader(reader)
+
+    def _unregister(self, fd: int) -> None:
+        """Where that fails, it is tried again at the descriptor's next event."""
+        with suppress(OSError):
+            self._epoll.unregister(fd)
 
     def connectionLost(self, reason: Failure) -> None:
         """Twisted: never called, because an epoll set does not hang up."""

@@ -238,7 +238,12 @@ class Pipe:
     def _copy_once(self, intermediate: IntermediatePipe | None) -> int:
         if intermediate is None:
             return self._output.copy_pipe(self._child_fd, self._fd, PIPE_BYTES)
-        left = taken = intermediate.fill(self._fd)
+        try:
+            left = taken = intermediate.fill(self._fd)
+        except BlockingIOError:
+            raise
+        except OSError:  # the kernel lacks memory: without the intermediate pipe, the output has other ways to write
+            return self._output.copy_pipe(self._child_fd, self._fd, PIPE_BYTES)
         while left:
             left -= self._output.copy_pipe(self._child_fd, intermediate.fd, left)
         return taken
