@@ -10,7 +10,7 @@ TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 def boot_seconds() -> float:
     """Now, in seconds since boot; the time in which the machine sleeps is counted, too."""
-    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def boot_ticks() -> int:

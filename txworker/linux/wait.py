@@ -72,32 +72,26 @@ def reap(pid: int) -> bool:
         return True
 
 
-def exited_child() -> int | None:
-    """A child of this process, or an orphan that it adopted, that has exited; it stays a zombie."""
-    return _exited_child(0)
-
-
-def exited_child_of_thread() -> int | None:
-    """The same of the calling thread only."""
-    return _exited_child(WNOTHREAD)
-
-
-def reap_some_of_thread(most: int) -> bool:
-    """Reap up to so many exited children of the calling thread; returns whether others may have exited."""
-    for _ in range(most):
-        pid = exited_child_of_thread()
-        if pid is None:
-            return False
-        reap(pid)
-    return True
-
-
-def _exited_child(options: int) -> int | None:
+def exited_child(options: int = 0) -> int | None:
+    """
+    A child of this process, or an orphan that it adopted, that has exited; it stays a zombie. options: WNOTHREAD: of
+    the calling thread only.
+    """
     try:
         exited = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT | options)
     except ChildProcessError:
         return None
     return None if exited is None else exited.si_pid
+
+
+def reap_some_of_thread(most: int) -> bool:
+    """Reap up to so many exited children of the calling thread; returns whether others may have exited."""
+    for _ in range(most):
+        pid = exited_child(WNOTHREAD)
+        if pid is None:
+            return False
+        reap(pid)
+    return True
 
 
 def _exit_without_usage(pid: int) -> Exit | None:

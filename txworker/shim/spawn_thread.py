@@ -25,7 +25,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 
-from txworker.linux.clock import boot_seconds
+from txworker.linux.clock import boot_seconds, boot_ticks
 from txworker.linux.threads import own_descriptor_table, own_umask, set_name
 from txworker.linux.wait import reap
 from txworker.shim.children_limit import ChildrenLimit
@@ -57,8 +57,6 @@ _TRIES = 100
 _PAUSE_SECONDS = 0.01
 """Between two tries to tell the loop of a result."""
 
-_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
-
 
 class Result:
     """
@@ -73,7 +71,7 @@ class Result:
         self.errno = number
         self.step = step
         self.wall_time = boot_seconds() + request["ahead"]
-        self.ticks = int(time.clock_gettime(time.CLOCK_BOOTTIME) * _TICKS_PER_SECOND)
+        self.ticks = boot_ticks()
         self.names: Sequence[str] = ()
         self.fed = 0
         self.stdin_waits = False
