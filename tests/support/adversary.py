@@ -18,7 +18,7 @@ from tests.support.daemon import LIMIT, Daemon, wait_until
 from txworker.daemon.processes import DRAIN_SECONDS
 from txworker.jobs import JOB_ID_VARIABLE
 from txworker.leftovers.tags import environment_tag
-from txworker.linux.cgroup import own_cgroup
+from txworker.linux.own_cgroup import own_cgroup_path
 from txworker.pb import worker_pb2 as pb
 
 SCRIPTS = Path(__file__).with_name("scripts")
@@ -53,7 +53,7 @@ def _command_line(pid: int) -> bytes:
 def cgroup_root() -> str:
     """Where jobs get cgroups of their own, and root moves processes in and out; empty when that is not possible."""
     try:
-        place = own_cgroup()
+        place = Path(own_cgroup_path())
     except OSError:
         return ""
     return str(place) if os.access(place / "cgroup.procs", os.W_OK) else ""

@@ -22,7 +22,8 @@ from tests.support.fork_server import Forked, ForkServer
 from tests.support.measured import MEASURING, kill, twistd_command
 from tests.support.shims import shims_below
 from txworker.leftovers.tags import environment_tag
-from txworker.linux.cgroup import end_elsewhere, end_stale, own_cgroup
+from txworker.linux.cgroup import end_elsewhere, end_stale
+from txworker.linux.own_cgroup import own_cgroup_path
 from txworker.pb import worker_pb2 as pb
 from txworker.pb.worker_pb2_grpc import WorkerStub
 from txworker.shim.messages import SOCKET_NAME
@@ -112,7 +113,7 @@ class Daemon:
                     os.kill(int(name), signal.SIGKILL)
         with contextlib.suppress(OSError, ValueError, KeyError):
             lease = json.loads((self.place / "state" / "worker.lock").read_text())
-            end_stale(own_cgroup() / f"txworker-{lease['id']}")
+            end_stale(Path(own_cgroup_path()) / f"txworker-{lease['id']}")
             end_elsewhere(Path(lease["cgroups"]), f"txworker-{lease['id']}", None)
 
     def shim(self) -> int:

@@ -18,7 +18,7 @@ from twisted.internet.task import deferLater
 from txworker.leftovers.job_processes import LeftoverScan
 from txworker.leftovers.process_table_scan import ProcessTableScan
 from txworker.leftovers.scan import DescendantScan
-from txworker.linux.cpus import NOT_PINNED
+from txworker.linux.cpus import CpuPinning
 from txworker.linux.procfs import ProcessTable
 from txworker.process.launcher import JobDefaults, Launcher, Spawner
 from txworker.process.pipes.epoll_set import EpollSet
@@ -68,7 +68,7 @@ def a_shim(place: Path) -> Iterator[tuple[ReconnectingShim, EpollSet, Intermedia
     def connect_shim() -> Handshake:
         return connect(real, state, defaults, directory, pipes.descriptors, "of a test")
 
-    epoll_set = EpollSet(real, NOT_PINNED)
+    epoll_set = EpollSet(real, CpuPinning(pin=False))
     shim = ReconnectingShim(epoll_set, real, connect_shim)
     try:
         yield shim, epoll_set, pipes

@@ -18,8 +18,9 @@ from txworker.daemon.version import own_version
 from txworker.leftovers.job_processes import LeftoverScan
 from txworker.leftovers.process_table_scan import ProcessTableScan
 from txworker.leftovers.scan import DescendantScan
-from txworker.linux.cgroup import Cgroups, end_elsewhere, end_stale, own_cgroup
+from txworker.linux.cgroup import Cgroups, end_elsewhere, end_stale
 from txworker.linux.cpus import CpuPinning
+from txworker.linux.own_cgroup import own_cgroup_path
 from txworker.linux.procfs import Process, ProcessTable
 from txworker.process.environ import base_environment, with_configured
 from txworker.process.identity import account_of, identity
@@ -241,7 +242,7 @@ class Processes:
 
 def _cgroups(name: str) -> Cgroups | None:
     try:
-        return Cgroups(own_cgroup(), name)
+        return Cgroups(Path(own_cgroup_path()), name)
     except (OSError, NotImplementedError) as error:
         _log.info("Jobs get no cgroup of their own: {error}.", error=error)
         return None

@@ -8,8 +8,6 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from txworker.linux.own_cgroup import own_cgroup_path
-
 _STALE_SECONDS = 5.0
 """How long end_stale() blocks at most. Only a process that the kernel cannot end takes longer."""
 
@@ -130,16 +128,6 @@ def end_elsewhere(path: Path, name: str, job_ids: Iterable[str] | None) -> int:
     ended = end_stale(path) if job_ids is None else sum(end_stale(path / job_id) for job_id in job_ids)
     _remove_tree(str(path))
     return ended
-
-
-def own_cgroup() -> Path:
-    """
-    As own_cgroup_path().
-
-    Raises:
-        OSError: there is no such hierarchy.
-    """
-    return Path(own_cgroup_path())
 
 
 def _pids(path: str, check: Callable[[], object] = lambda: None) -> list[int]:

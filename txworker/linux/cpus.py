@@ -47,6 +47,3 @@ class CpuPinning:
         if cpus:
             with suppress(OSError):  # these CPUs were taken away since (cpuset(7)), and the kernel has moved the thread
                 os.sched_setaffinity(0, cpus)
-
-
-NOT_PINNED = CpuPinning(pin=False)

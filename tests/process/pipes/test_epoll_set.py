@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from tests.support.epoll import FailingEpoll
-from txworker.linux.cpus import NOT_PINNED
+from txworker.linux.cpus import CpuPinning
 from txworker.process.pipes.epoll_set import EpollSet
 
 
@@ -51,7 +51,7 @@ def fail() -> None:
 class PollerTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.reactor = FakeReactor()
-        self.epoll_set = EpollSet(self.reactor, NOT_PINNED)
+        self.epoll_set = EpollSet(self.reactor, CpuPinning(pin=False))
         self.reads: list[Reader] = []
         self.open: set[int] = set()
 
@@ -148,7 +148,7 @@ class PollerTests(SynchronousTestCase):
     def test_more_than_one_turn(self) -> None:
         """When many are ready, some wait for the next turn, and none waits for ever."""
         self.epoll_set.close()
-        self.epoll_set = EpollSet(self.reactor, NOT_PINNED, events_per_turn=3)
+        self.epoll_set = EpollSet(self.reactor, CpuPinning(pin=False), events_per_turn=3)
         readers = [self.a_reader(b"abc") for _ in range(10)]
         self.epoll_set.doRead()
         self.assertEqual(3, len(self.reads))
