@@ -262,13 +262,10 @@ class Loop:
             job.terminal.resize(message["rows"], message["columns"])
 
     def _on_release(self, message: Message, descriptors: list[int]) -> None:
-        for job in self._without(message["jobs"]):
-            self._release(job, message["keep"])
-
-    def _without(self, job_ids: list[str]) -> list[HeldJob]:
-        """Forget these jobs; returns those that there were."""
-        jobs = [self._jobs.pop(job_id, None) for job_id in job_ids]
-        return [job for job in jobs if job is not None]
+        for job_id in message["jobs"]:
+            job = self._jobs.pop(job_id, None)
+            if job is not None:
+                self._release(job, message["keep"])
 
     def _release(self, job: HeldJob, keep: bool) -> None:
         self._exits.forget(job)

@@ -39,11 +39,6 @@ class Terminal:
         """The job's process runs: begin to move its output."""
         self._events.watch(self._master, self._readable)
 
-    @property
-    def master(self) -> int:
-        """Its descriptor; negative when the terminal has ended."""
-        return self._master
-
     def resize(self, rows: int, columns: int) -> None:
         """Give it that size; nothing, when it has ended."""
         if self._master >= 0:
