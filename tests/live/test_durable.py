@@ -156,12 +156,27 @@ def test_newer_store(a_daemon: ADaemon) -> None:
     """A store that a newer version wrote is refused in one sentence, and left as it is."""
     worker = a_daemon()
     assert worker.stop() == 0
-    with closing(sqlite3.connect(store_of(worker))) as connection:
-        connection.execute(f"PRAGMA user_version = {len(STEPS) + 1}")
+    _set_schema(worker, len(STEPS) + 1)
     before = store_of(worker).read_bytes()
     sentence = cannot_start(worker.config)
     assert f"written by a newer txworker (schema {len(STEPS) + 1}" in sentence
     assert store_of(worker).read_bytes() == before
+
+
+def test_lost_after_refused_starts(a_daemon: ADaemon, again: Again) -> None:
+    """The worker that a lost job's error names is the one that had the job, whichever were refused meanwhile."""
+    worker = a_daemon()
+    job_id = worker.bash("exec sleep 300")
+    worker.kill_with_shim()
+    _set_schema(worker, len(STEPS) + 1)
+    cannot_start(worker.config)
+    _set_schema(worker, len(STEPS))
+    assert f"the worker (pid {worker.process.pid}) ended without notice" in again(worker).query(job_id).errorText
+
+
+def _set_schema(worker: Daemon, number: int) -> None:
+    with closing(sqlite3.connect(store_of(worker))) as connection:
+        connection.execute(f"PRAGMA user_version = {number}")
 
 
 def test_without_lock_file(a_daemon: ADaemon, again: Again) -> None:

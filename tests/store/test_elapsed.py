@@ -54,6 +54,7 @@ class LeaseTests(SynchronousTestCase):
 
     def next_one(self) -> Lease:
         held = Lease(self.directory, self.clocks)
+        held.beat()
         held.close()
         return held
 

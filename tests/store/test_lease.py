@@ -25,6 +25,7 @@ import sys, time
 from pathlib import Path
 from txworker.store.lease import Lease
 held = Lease(Path(sys.argv[1]))
+held.beat()
 print("held", flush=True)
 time.sleep(300)
 """
@@ -49,8 +50,10 @@ class LeaseTests(SynchronousTestCase):
         self.file = self.directory / "worker.lock"
 
     def a_lease(self) -> Lease:
+        """Of a worker that has taken over."""
         held = Lease(self.directory)
         self.addCleanup(lambda: held.close())
+        held.beat()
         return held
 
     def test_name_and_instance(self) -> None:
@@ -69,6 +72,7 @@ class LeaseTests(SynchronousTestCase):
         own = self.a_lease()
         own.close()
         configured = Lease(self.directory, name="w-1")
+        configured.beat()
         configured.close()
         self.assertEqual(("w-1", own.name), (configured.name, self.a_lease().name))
 
@@ -90,6 +94,24 @@ class LeaseTests(SynchronousTestCase):
         self.assertEqual((os.getpid(), held.boot_id, held.id), (life["pid"], life["boot_id"], life["id"]))
         self.assertEqual(0o600, self.file.stat().st_mode & 0o777)
 
+    def test_ends_before_takeover(self) -> None:
+        """
+        A worker that ends before it has taken over changes nothing: the next one knows the worker that had the jobs,
+        how that ended, and that the machine was restarted since.
+        """
+        first = Lease(self.directory, Clocks(boot_id=lambda: "another"))
+        first.set_jobs("/here", None)
+        first.close(in_order=True)
+        written = self.file.read_bytes()
+        Lease(self.directory).close()
+        self.assertEqual(written, self.file.read_bytes())
+        self.assertTrue(self.a_lease().rebooted)
+
+    def test_first_ends_before_takeover(self) -> None:
+        """Then the next worker is the first one, and misses no store."""
+        Lease(self.directory).close()
+        self.assertIsNone(self.a_lease().before)
+
     def test_second(self) -> None:
         """A second worker is refused in a sentence with the directory and the pid of the first."""
         with holder(self.directory) as process:
@@ -102,12 +124,20 @@ class LeaseTests(SynchronousTestCase):
         before = open_descriptors()
         with holder(self.directory):
             self.assertRaises(InUse, Lease, self.directory)
-        self.patch(lease.os, "pwrite", self.refuse)  # type: ignore[attr-defined]
-        self.assertRaises(OSError, Lease, self.directory)
+        self.assertRaises(OSError, Lease, self.directory, Clocks(boot_id=self.refuse))
         self.assertEqual(set(), open_descriptors() - before)
 
-    def refuse(self, *arguments: object) -> int:
+    def refuse(self) -> str:
         raise OSError(28, "No space left on device")
+
+    def test_second_beside_a_starting_one(self) -> None:
+        """The refusal names no worker that has ended, though the file does until the new one has taken over."""
+        with holder(self.directory) as process:
+            process.kill()
+            process.wait()
+            starting = Lease(self.directory)
+            self.addCleanup(starting.close)
+            self.assertIn("is in use by another worker;", str(self.assertRaises(InUse, Lease, self.directory)))
 
     def test_dead_holder(self) -> None:
         """A dead worker blocks nothing. The next one knows its pid and when it was last alive."""
@@ -122,7 +152,7 @@ class LeaseTests(SynchronousTestCase):
 
     def test_id_is_the_directorys(self) -> None:
         """Every worker of a directory has the same id, so that the next one finds what the last one left."""
-        first = Lease(self.directory)
+        first = self.a_lease()
         first.close()
         self.assertEqual(first.id, self.a_lease().id)
 
@@ -131,6 +161,7 @@ class LeaseTests(SynchronousTestCase):
         now = [1_999_999_998.5]
         held = Lease(self.directory, Clocks(wall=lambda: now[0]))
         self.addCleanup(held.close)
+        held.beat()
         size, before = self.file.stat().st_size, held.before
         now[0] += 1
         held.beat()
@@ -139,7 +170,7 @@ class LeaseTests(SynchronousTestCase):
 
     def test_rebooted(self) -> None:
         """A reboot is recognized by the boot id."""
-        first = Lease(self.directory)
+        first = self.a_lease()
         first.close()
         (life,) = [replace(lease.Heartbeat(**json.loads(self.file.read_bytes())), boot_id="another")]
         self.file.write_text(json.dumps(asdict(life)).ljust(255) + "\n")
@@ -197,7 +228,9 @@ class LeaseTests(SynchronousTestCase):
         first.close()
         moved = self.directory.rename(self.mktemp())
         for _ in range(2):  # the worker after it knows the shim, too
-            Lease(moved, processes=table).close()
+            held = Lease(moved, processes=table)
+            held.beat()
+            held.close()
         life = json.loads((moved / "worker.lock").read_bytes())
         self.assertEqual((5, 500), (life["parent"], life["parent_start"]))
 

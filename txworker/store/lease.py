@@ -94,6 +94,9 @@ class Lease:
     """
     The lock on a state directory.
 
+    Nothing is written before the first beat() or set_jobs(): a worker that ends before it has taken the jobs over, for
+    example because it is refused, leaves the heartbeat of the worker that had them.
+
     before: the last heartbeat of the worker that had the lease before; None: there was none.
     elapsed(): the directory's elapsed time.
     stepped: by how many seconds the wall clock was ahead of the elapsed time since `before`.
@@ -103,7 +106,7 @@ class Lease:
 
     Raises:
         InUse: another worker has it, or it is a copy of another directory, and the jobs there may run.
-        OSError: the file cannot be created or written, or is not a file of the worker's own.
+        OSError: the file cannot be created, or is not a file of the worker's own.
     """
 
     def __init__(
@@ -129,7 +132,6 @@ class Lease:
             self.number, self.revision = (self.before.number, self.before.revision) if self.before else (0, 0)
             self._cgroups = self.before.cgroups if self.before else ""  # until these cgroups are emptied
             self._parent = (self.before.parent, self.before.parent_start) if self.before else (0, 0)
-            self.beat()
         except BaseException:
             self._locks.close()
             raise
@@ -258,7 +260,9 @@ class _Locks:
             fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             self.close(but=already)
-            other = f"the worker with pid {self.before.pid}" if self.before else "another worker"
+            other = "another worker"  # one that has just started, if the pid is not a process's
+            if self.before and os.path.exists(f"/proc/{self.before.pid}"):
+                other = f"the worker with pid {self.before.pid}"
             raise InUse(f"{directory} is in use by {other}; every worker needs a state directory of its own") from error
         except OSError as error:
             self.close(but=already)
