@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -195,3 +197,57 @@ class FullDiskTests(SynchronousTestCase):
         self.disk.room = 1000
         self.recorder.finish()
         self.assert_written(b"01", 1, b"\n[output beyond 3 bytes was dropped]\n")
+
+
+class FailingDiskTests(SynchronousTestCase):
+    """A disk, or a file server, that does not even tell what it has of a file."""
+
+    DATA = b"a" * 100
+
+    def setUp(self) -> None:
+        self.failing: set[str] = set()
+        for name in ("lseek", "pread", "ftruncate"):
+            self.patch(os, name, self.failing_call(name, getattr(os, name)))
+        self.recorder = a_recorder(self.mktemp())
+        self.recorder.append(self.DATA)
+        self.path = Path(self.recorder.path)
+
+    def failing_call(self, name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any) -> Any:
+            if name in self.failing:
+                raise OSError(errno.EIO, "it fails")
+            return real(*args)
+
+        return call
+
+    def copied(self, data: bytes) -> None:
+        reading, writing = os.pipe()
+        os.write(writing, data)
+        os.close(writing)
+        self.recorder.copy_pipe(reading, 1000)
+        os.close(reading)
+
+    def test_unknown(self) -> None:
+        """What cannot be found out is not taken for a change: the output is written as before, and none is lost."""
+        self.failing = {"lseek", "pread"}
+        self.copied(b"b")
+        self.recorder.append(b"c")
+        self.recorder.finish()
+        self.assertEqual((self.DATA + b"bc", False), (self.path.read_bytes(), self.recorder.truncated))
+
+    def test_not_repaired(self) -> None:
+        """
+        While the next byte would go to a wrong place, none is written; what is lost is counted, and told of as soon as
+        the file is as it should be. The end of the job comes all the same.
+        """
+        with self.path.open("ab") as file:
+            file.write(b"not the job's")
+        self.failing = {"ftruncate"}
+        self.copied(b"b")
+        self.recorder.append(b"cd")
+        self.recorder.finish()
+        self.assertEqual((100, True), (self.recorder.size, self.recorder.truncated))
+        self.failing.clear()
+        self.recorder.append(b"e")
+        notice = b"\n[3 bytes of output were lost here: it fails]\n"
+        self.assertEqual(self.DATA + notice + b"e", self.path.read_bytes())

@@ -26,8 +26,11 @@ class Sample(NamedTuple):
     data: bytes
 
     def matches(self, fd: int) -> bool:
-        """The open file still has these bytes. Any thread."""
-        return os.pread(fd, len(self.data), self.offset) == self.data
+        """The open file still has these bytes, or a disk that fails does not tell. Any thread."""
+        try:
+            return os.pread(fd, len(self.data), self.offset) == self.data
+        except OSError:
+            return True
 
 
 def sample_of(offset: int, data: bytes | memoryview) -> Sample | None:
@@ -59,15 +62,23 @@ def gap_around(fd: int, offset: int, size: int) -> tuple[int, int]:
     the gap count as lost. Moves the descriptor's file offset.
     """
     begin = min(_seek(fd, 0, os.SEEK_HOLE, size), offset)
-    before = os.pread(fd, min(begin, _WINDOW_BYTES), max(0, begin - _WINDOW_BYTES))
+    before = _read(fd, min(begin, _WINDOW_BYTES), max(0, begin - _WINDOW_BYTES))
     begin -= len(before) - len(before.rstrip(b"\0"))
     end = min(_seek(fd, offset, os.SEEK_DATA, size), size)
-    while end < size and (behind := os.pread(fd, min(size - end, _WINDOW_BYTES), end)):
+    while end < size and (behind := _read(fd, min(size - end, _WINDOW_BYTES), end)):
         nuls = len(behind) - len(behind.lstrip(b"\0"))
         end += nuls
         if nuls < len(behind):
             break
     return begin, end
+
+
+def _read(fd: int, count: int, offset: int) -> bytes:
+    """Empty where the disk fails."""
+    try:
+        return os.pread(fd, count, offset)
+    except OSError:
+        return b""
 
 
 def _seek(fd: int, offset: int, whence: int, otherwise: int) -> int:

@@ -153,8 +153,14 @@ class OutputFile:
         self._save([*self.losses, damage])
 
     def has_size(self, size: int) -> bool:
-        """The file has `size` bytes; the file offset is moved to its end. One system call, made for every write."""
-        return os.lseek(self.fd, 0, os.SEEK_END) == size
+        """
+        The file has `size` bytes, or its server does not tell; the file offset is moved to its end. One system call,
+        made for every write.
+        """
+        try:
+            return os.lseek(self.fd, 0, os.SEEK_END) == size
+        except OSError:  # the offset is where the last byte was written
+            return True
 
     def matches_sample(self) -> bool:
         """The sampled bytes are still there."""
@@ -163,13 +169,17 @@ class OutputFile:
     def take_sample(self, offset: int, data: bytes | memoryview | None = None) -> None:
         """Sample the bytes at the offset, if a new sample is due; `data` saves reading them."""
         if self.sample is None or offset - self.sample.offset >= SAMPLE_EVERY_BYTES:
-            self.sample = sample_of(offset, os.pread(self.fd, 16, offset) if data is None else data) or self.sample
+            with suppress(OSError):  # a disk that fails; the next bytes are sampled
+                self.sample = sample_of(offset, os.pread(self.fd, 16, offset) if data is None else data) or self.sample
 
     def repair(self, size: int) -> Loss | None:
         """
         Make the next byte go to offset `size`, in a new file if need be; return what was lost before it.
 
         What was lost is on disk before this returns, so a reader of the file knows it before new bytes appear.
+
+        Raises:
+            OSError: the disk fails; the next byte would go elsewhere.
         """
         loss = self.damage(size)
         if loss is not None and loss.what != CUT:

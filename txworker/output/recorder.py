@@ -123,9 +123,9 @@ class Recorder:
         Raises:
             BlockingIOError: the pipe is empty.
         """
-        self._repair_if_tampered()
+        repaired = self._repair_if_tampered()
         room = min(most, self._max_bytes - self.size) if self._max_bytes else most
-        if self._can_splice and not self.truncated and room > 0 and (self._file.is_open or bytes_in(pipe)):
+        if self._can_splice and repaired and not self.truncated and room > 0 and (self._file.is_open or bytes_in(pipe)):
             try:
                 moved = splice(pipe, self._file.open(), room)
             except BlockingIOError:
@@ -150,8 +150,7 @@ class Recorder:
         if not self.closed:
             self.check()
             self._tampered = self._tampered or not self._file.matches_sample()
-            self._repair_if_tampered()
-            if self._write_notices():
+            if self._repair_if_tampered() and self._write_notices():
                 self._changed.wake()
             self._file.finish(self.size)
             if self.truncated:
@@ -217,8 +216,8 @@ class Recorder:
             self._write_notices()
 
     def _keep(self, data: memoryview) -> None:
-        self._repair_if_tampered()
-        taken = 0 if self.truncated and not self._write_notices() else self._write(data)
+        repaired = self._repair_if_tampered()
+        taken = 0 if not repaired or (self.truncated and not self._write_notices()) else self._write(data)
         if taken < len(data):
             self._notices.refused_bytes += len(data) - taken
             self._lost("disk", len(data) - taken)
@@ -249,19 +248,34 @@ class Recorder:
     def _spliced(self, moved: int) -> None:
         """Account for spliced bytes. If the file was cut meanwhile its size does not show it, but the sample does."""
         if not self._file.matches_sample():
-            self._report(self._file.repair(self.size + moved), self.size + moved)
+            self._repair(self.size + moved)
         if moved:
             self._file.take_sample(self.size)
         self.size += moved
 
-    def _repair_if_tampered(self) -> None:
-        """Before a write: if another process has changed the file, make the next byte go to its own offset."""
+    def _repair_if_tampered(self) -> bool:
+        """
+        Before a write: if another process has changed the file, make the next byte go to its own offset. False: the
+        disk fails, so nothing must be written now.
+        """
         file = self._file
         if not file.is_open or file.unreachable or self._notices.has_tampering:  # the last one's notice comes first
-            return
+            return True
         if self._tampered or not file.has_size(self.size):
-            self._tampered = False
-            self._report(file.repair(self.size), self.size)
+            return self._repair(self.size)
+        return True
+
+    def _repair(self, size: int) -> bool:
+        """False: the disk fails, and it is tried again before the next write."""
+        try:
+            loss = self._file.repair(size)
+        except OSError as error:
+            self._tampered = True
+            self._refused(error)
+            return False
+        self._tampered = False
+        self._report(loss, size)
+        return True
 
     def _report(self, loss: Loss | None, position: int) -> None:
         if loss is not None:
