@@ -6,7 +6,9 @@ import resource
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from txworker.shim import spawn_thread
 from txworker.shim.children_limit import ChildrenLimit
+from txworker.shim.spawn_thread import SpawnThread
 
 
 class ChildrenLimitTests(SynchronousTestCase):
@@ -62,3 +64,13 @@ class ChildrenLimitTests(SynchronousTestCase):
         self.assertFalse(self.limit.lift(meanwhile))
         self.assertEqual((64, 1000), self.now)
         second.__exit__(None, None, None)
+
+
+class LiftTests(SynchronousTestCase):
+    def test_unknown(self) -> None:
+        """Where the thread's children cannot be read, as without a free descriptor, the limit stays as it is."""
+        self.patch(spawn_thread, "_CLONE_SECONDS", 0.0)
+        thread = SpawnThread()
+        thread.thread_id = -1  # of none
+        thread.limit.is_low = True
+        self.assertFalse(thread.lift_limit())

@@ -32,7 +32,7 @@ from txworker.shim.children_limit import ChildrenLimit
 from txworker.shim.ends import Ends
 from txworker.shim.failures import Failures
 from txworker.shim.requests import Requests
-from txworker.shim.spawner import Spawner, SpawnRequest
+from txworker.shim.spawner import Spawner, SpawnRequest, children_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # the module itself costs a small program a megabyte
@@ -201,7 +201,7 @@ class SpawnThread:
 
     def _others(self) -> list[int]:
         """The thread's children that are not job leaders: the one that is being started, and children of jobs."""
-        return [pid for pid in children_of_thread(self.thread_id) if pid not in self.job_pids]
+        return [pid for pid in children_of(os.getpid(), self.thread_id) if pid not in self.job_pids]
 
     def _put(self, kind: str, what: Any, descriptors: Sequence[int] = ()) -> None:
         """
@@ -361,9 +361,3 @@ def _receive(end: socket.socket) -> list[int]:
     for _, _, data in ancillary:
         descriptors.frombytes(data)
     return descriptors.tolist()
-
-
-def children_of_thread(thread_id: int) -> list[int]:
-    """The children of one of this process's threads."""
-    with open(f"/proc/self/task/{thread_id}/children") as file:
-        return list(map(int, file.read().split()))

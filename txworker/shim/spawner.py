@@ -109,10 +109,13 @@ def move_descendants(members: int, pid: int) -> None:
             moved.append(child)
 
 
-def children_of(pid: int) -> list[int]:
-    """The children of a process's first thread; none when it has exited."""
+def children_of(pid: int, thread_id: int = 0) -> list[int]:
+    """
+    The children of that thread of a process, or of its first one; none when it has exited, or when no descriptor is
+    free to read them with.
+    """
     try:
-        with open(f"/proc/{pid}/task/{pid}/children", "rb", buffering=0) as file:
+        with open(f"/proc/{pid}/task/{thread_id or pid}/children", "rb", buffering=0) as file:
             return list(map(int, file.read().split()))
     except OSError:
         return []
