@@ -6,10 +6,9 @@ import os
 from dataclasses import dataclass
 
 from txworker.linux.clock import TICKS_PER_SECOND
+from txworker.linux.procfs import contents
 
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
-_STAT_BYTES = 4096
-"""More than the file ever has: 52 numbers and a name of at most 64 bytes."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ def process_usage(pid: int, root: str = "/proc") -> ProcessUsage | None:
     Raises:
         OSError: there is no descriptor or no memory to read with.
     """
-    text = _contents(f"{root}/{pid}/stat")
+    text = contents(f"{root}/{pid}/stat")
     if not text:
         return None
     fields = text[text.rindex(b")") + 2 :].split()  # the command name before it may contain anything
@@ -60,19 +59,8 @@ def cgroup_cpu(path: str) -> tuple[float, float] | None:
     Raises:
         OSError: there is no descriptor or no memory to read with.
     """
-    found = dict(line.split() for line in _contents(f"{path}/cpu.stat").splitlines())
+    found = dict(line.split() for line in contents(f"{path}/cpu.stat").splitlines())
     try:
         return int(found[b"user_usec"]) / 1e6, int(found[b"system_usec"]) / 1e6
     except KeyError:
         return None
-
-
-def _contents(path: str) -> bytes:
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            return os.read(fd, _STAT_BYTES)
-        finally:
-            os.close(fd)
-    except (FileNotFoundError, NotADirectoryError, ProcessLookupError, PermissionError):
-        return b""

@@ -55,11 +55,11 @@ class ProcessTable:
 
     def newest_pid(self) -> int:
         """The pid that was given away last (proc_loadavg(5)). Takes a few microseconds."""
-        return int(_contents(f"{self._root}/loadavg").split()[-1])
+        return int(contents(f"{self._root}/loadavg").split()[-1])
 
     def read(self, pid: int) -> Process | None:
         """That process now; None when there is none (proc_pid_stat(5))."""
-        text = _contents(f"{self._root}/{pid}/stat")
+        text = contents(f"{self._root}/{pid}/stat")
         if not text:
             return None
         fields = text[text.rindex(b")") + 2 :].split()  # the command name before it may contain anything
@@ -68,12 +68,12 @@ class ProcessTable:
 
     def is_stopped(self, pid: int) -> bool:
         """Whether that process is stopped, by a signal or a debugger."""
-        text = _contents(f"{self._root}/{pid}/stat")
+        text = contents(f"{self._root}/{pid}/stat")
         return text[text.rfind(b")") + 2 :][:1] in (b"T", b"t")
 
     def children(self, pid: int) -> list[int]:
         """The children of every thread of that process."""
-        return [child for task in self._tasks(pid) for child in map(int, _contents(f"{task}/children").split())]
+        return [child for task in self._tasks(pid) for child in map(int, contents(f"{task}/children").split())]
 
     def children_of_thread(self, pid: int, thread_id: int) -> ThreadChildren:
         """
@@ -105,7 +105,7 @@ class ProcessTable:
 
     def rlimit_tag(self, pid: int) -> int:
         """The rlimit tag that the process was born with (rlimit_tag.py); 0 without one."""
-        for line in _contents(f"{self._root}/{pid}/limits").splitlines():
+        for line in contents(f"{self._root}/{pid}/limits").splitlines():
             if line.startswith(b"Max file locks"):
                 soft = line[14:].split()[0]
                 return int(soft) if soft.isdigit() else 0
@@ -113,14 +113,14 @@ class ProcessTable:
 
     def cgroup(self, pid: int) -> str:
         """The path of its cgroup in the v2 hierarchy; empty without one."""
-        for line in _contents(f"{self._root}/{pid}/cgroup").splitlines():
+        for line in contents(f"{self._root}/{pid}/cgroup").splitlines():
             if line.startswith(b"0::"):
                 return line[3:].decode(errors="replace")
         return ""
 
     def uid(self, pid: int) -> int | None:
         """Its effective user id."""
-        for line in _contents(f"{self._root}/{pid}/status").splitlines():
+        for line in contents(f"{self._root}/{pid}/status").splitlines():
             if line.startswith(b"Uid:"):
                 return int(line.split()[2])
         return None
@@ -161,8 +161,8 @@ class ProcessTable:
 
     def _environment(self, pid: int) -> bytes:
         """The first thread's; once that one has exited, only the others still show it."""
-        first = _contents(f"{self._root}/{pid}/environ")
-        return first or next((text for task in self._tasks(pid) if (text := _contents(f"{task}/environ"))), b"")
+        first = contents(f"{self._root}/{pid}/environ")
+        return first or next((text for task in self._tasks(pid) if (text := contents(f"{task}/environ"))), b"")
 
     def _tasks(self, pid: int) -> Iterator[str]:
         tasks = f"{self._root}/{pid}/task"
@@ -214,7 +214,13 @@ class ExitWatch:
         os.close(self._fd)
 
 
-def _contents(path: str) -> bytes:
+def contents(path: str) -> bytes:
+    """
+    All of a file of the kernel's; empty when it has gone or this user may not read it.
+
+    Raises:
+        OSError: there is no descriptor or no memory to read with.
+    """
     blocks = []
     with suppress(FileNotFoundError, ProcessLookupError, PermissionError):
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
