@@ -14,6 +14,7 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from tests.support.daemon import LIMIT, Daemon, wait_until
+from txworker.linux.procfs import ProcessTable
 from txworker.pb import worker_pb2 as pb
 
 ADaemon = Callable[..., Daemon]
@@ -111,6 +112,27 @@ def test_quiet_while_the_worker_stood_still(a_daemon: ADaemon) -> None:
     worker.process.send_signal(signal.SIGSTOP)
     time.sleep(3.3)  # this long, and no longer: the job prints on meanwhile, and afterwards
     worker.process.send_signal(signal.SIGCONT)
+    assert worker.end(job_id).job.state == pb.JOB_STATE_SUCCEEDED
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("who", ["worker", "shim"])
+def test_ended_while_one_stood_still(a_daemon: ADaemon, who: str) -> None:
+    """A job that ends in time has not timed out, though the worker learns so only after its limit."""
+    worker = a_daemon()
+    stopped = worker.process.pid if who == "worker" else worker.shim()
+    job_id = worker.bash(
+        "until [ -e go ]; do sleep 0.02; done", timeout=Duration(seconds=3), directory=str(worker.place)
+    )
+    pid = worker.query(job_id).job.pid
+    over = time.monotonic() + 3.5
+    os.kill(stopped, signal.SIGSTOP)
+    try:
+        (worker.place / "go").touch()
+        wait_until(lambda: ProcessTable().awaits_parent(pid), 2.5)
+        wait_until(lambda: time.monotonic() > over)
+    finally:
+        os.kill(stopped, signal.SIGCONT)
     assert worker.end(job_id).job.state == pb.JOB_STATE_SUCCEEDED
 
 

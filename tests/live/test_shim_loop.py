@@ -13,6 +13,7 @@ import pytest
 from tests.support.bare_shim import bare_shim
 from tests.support.daemon import LIMIT, running, wait_until
 from tests.support.hanging import exec_that_waits
+from txworker.linux.procfs import ProcessTable
 from txworker.shim.messages import ENDED_BIT, SOCKET_NAME
 
 LIMITS = (1000, 1000)
@@ -113,6 +114,7 @@ def test_exit_that_a_debugger_has(tmp_path: Path) -> None:
             assert debugger.stdout.readline() == "attached\n"
             os.kill(pid, signal.SIGKILL)
             wait_until(lambda: not _has_pidfd(shim.process.pid, pid))
+            assert not ProcessTable().awaits_parent(pid)
         while (message := shim.loop.receive()[0])["type"] != "exited":
             pass
         assert message["exit"]["signal"] == signal.SIGKILL

@@ -82,6 +82,18 @@ class StateMachineTests(SynchronousTestCase):
         self.clock.advance(2)
         self.assertEqual([SIGTERM, SIGCONT, SIGKILL], self.transport.signals)
 
+    def test_exited_in_time(self) -> None:
+        """No limit ends a process that has exited by itself, however late the worker is told, or tells itself."""
+        for limit in ({"timeout": 30.0}, {"quiet": 30.0}, {"lease": 30.0}):
+            self.begin(**limit)  # type: ignore[arg-type]
+            self.transport.has_exited = True
+            self.clock.pump([10.0] * 20)
+            self.assertEqual(([], []), (self.overdue, self.transport.signals))
+            self.machine.exited()
+            self.machine.output_closed()
+            self.machine.cleaned_up()
+            self.assertDone()
+
     def test_timeout(self) -> None:
         """A job that reaches its timeout is ended like a stopped one, after the reason is reported."""
         self.begin(timeout=30)

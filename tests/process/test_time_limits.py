@@ -17,7 +17,7 @@ class LeaseTests(SynchronousTestCase):
 
     def limits(self, lease_seconds: float | None) -> LimitTimers:
         limits = LimitTimers(Timers(self.clock), TimeLimits(10, 2, lease_seconds=lease_seconds))
-        limits.begin(self.reasons.append)
+        limits.begin(self.reasons.append, lambda: False)
         return limits
 
     def test_runs_out(self) -> None:

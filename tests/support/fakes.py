@@ -24,17 +24,24 @@ from txworker.worker.worker import Worker
 
 
 class FakeTransport:
-    """A process group that records its signals. gone: it has exited; forbidden: it must not be signalled."""
+    """
+    A process group that records its signals. gone: it has exited; has_exited: its leader has, and that is not told yet;
+    forbidden: it must not be signalled.
+    """
 
     def __init__(self) -> None:
         self.signals: list[int] = []
         self.gone = False
+        self.has_exited = False
         self.closed = False
         self.forbidden = False
         self.enforced: list[tuple[str, float]] = []
 
     def enforce(self, reason: str, kill_at: float) -> None:
         self.enforced.append((reason, kill_at))
+
+    def exit_untold(self) -> bool:
+        return self.has_exited
 
     def signalGroup(self, number: int) -> None:
         if self.forbidden:

@@ -150,6 +150,20 @@ class ProcessTable:
             pass
         return True
 
+    def awaits_parent(self, pid: int) -> bool:
+        """The process has exited, and its parent can see it: no debugger has it (ptrace(2)). False if it is unknown."""
+        with suppress(OSError):
+            watch = self.watch_exit(pid)
+            try:
+                return watch.exited() and not self._tracer(pid)
+            finally:
+                watch.close()
+        return False
+
+    def _tracer(self, pid: int) -> int:
+        lines = contents(f"{self._root}/{pid}/status").splitlines()
+        return next((int(line.split()[1]) for line in lines if line.startswith(b"TracerPid:")), 0)
+
     def watch_exit(self, pid: int) -> ExitWatch:
         """
         Tells cheaply whether the process has exited. The caller closes it.

@@ -30,6 +30,7 @@ from txworker.jobs import Usage
 from txworker.jobs.errors import NotSupported
 from txworker.linux.clock import boot_seconds
 from txworker.linux.memfd import memory_file
+from txworker.linux.procfs import ProcessTable
 from txworker.process import bootstrap
 from txworker.process.bootstrap import FAILED, NUMBER, REPORT, REQUEST
 from txworker.process.job_stdin import JobStdin
@@ -224,6 +225,11 @@ class ReactorTransport(proxyForInterface(IProcessTransport, "process")):  # type
             self.stdin.close()
         if self.feeding is not None:
             (self.feeding.end if keep else self.feeding.close)()
+
+    def exit_untold(self) -> bool:
+        """Whether the process has exited and was not reaped yet."""
+        pid: int | None = None if self.process is None else self.process.pid
+        return pid is not None and ProcessTable().awaits_parent(pid)
 
     def enforce(self, reason: str, kill_at: float) -> None:
         """Does nothing: no job outlives its worker."""

@@ -31,6 +31,9 @@ class ProcessTransport(Protocol):
     def signalGroup(self, number: int) -> None:
         """Signal the process group. Raises ProcessExitedAlready, or PermissionError."""
 
+    def exit_untold(self) -> bool:
+        """Whether the process has exited, and exited() is still to be called."""
+
     def enforce(self, reason: str, kill_at: float) -> None:
         """Have the shim send KILL at that time of the clock, should this worker be gone by then."""
 
@@ -139,7 +142,7 @@ class StateMachine:
     def begin(self, transport: ProcessTransport) -> None:
         """The process runs."""
         self._context.transport = transport
-        self._context.limit_timers.begin(self._timed_out)
+        self._context.limit_timers.begin(self._timed_out, transport.exit_untold)
 
     def stop(self, grace_seconds: float) -> None:
         """Send TERM now, and KILL when the grace period is over. Of several grace periods the earliest end counts."""

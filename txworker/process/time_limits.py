@@ -11,6 +11,9 @@ from txworker.process.timers import Timers
 _READING_SECONDS = 0.1
 """The time that the reactor gets to read what the pipes hold."""
 
+_EXIT_SECONDS = 1.0
+"""How long until it is looked again whether a process that has exited is told of."""
+
 _STOOD_STILL_SECONDS = 1.0
 """A timer that is this late shows that the worker was suspended: stopped by a signal, or in a frozen cgroup."""
 
@@ -45,23 +48,25 @@ class LimitTimers:
         self.timeout_at: float | None = None
         self.last_output = 0.0
         self._lease_ends = 0.0
+        self._overdue: Callable[[EndReason], None] = _nothing
+        self._exit_untold: Callable[[], bool] = lambda: False
 
-    def begin(self, overdue: Callable[[EndReason], None]) -> None:
+    def begin(self, overdue: Callable[[EndReason], None], exit_untold: Callable[[], bool]) -> None:
         """
         The process runs: its limits count from now, or from where an earlier worker began to count. overdue(reason) is
-        called when one has expired.
+        called when one has expired, unless exit_untold(): the process has exited by itself, which is not told yet,
+        because this worker or the shim was suspended.
         """
+        self._overdue, self._exit_untold = overdue, exit_untold
         now = self._timers.seconds()
         self.last_output = self.last_output or now
         if self._limits.timeout_seconds is not None:
             left = self._limits.timeout_seconds if self.timeout_at is None else max(0.0, self.timeout_at - now)
-            self._timers.start("timeout", left, lambda: overdue(EndReason.TIMEOUT))
+            self._timers.start("timeout", left, lambda: self._expired("timeout", EndReason.TIMEOUT))
         if self._limits.quiet_seconds is not None:
-            self._overdue = overdue
             left = max(0.0, self.last_output + self._limits.quiet_seconds - now)
             self._timers.start("quiet", left, self._check_quiet)
         if self._limits.lease_seconds is not None:
-            self._overdue = overdue
             self.renew_lease()
             self._timers.start("lease", self._limits.lease_seconds, self._check_lease)
 
@@ -88,7 +93,7 @@ class LimitTimers:
         if left > 0:
             self._timers.start("quiet", left, self._check_quiet)
         elif last_time:
-            self._overdue(EndReason.QUIET)
+            self._expired("quiet", EndReason.QUIET)
         else:
             self._timers.start("quiet", _READING_SECONDS, lambda: self._check_quiet(last_time=True))
 
@@ -102,4 +107,14 @@ class LimitTimers:
         if left > 0:
             self._timers.start("lease", left, self._check_lease)
         else:
-            self._overdue(EndReason.LEASE)
+            self._expired("lease", EndReason.LEASE)
+
+    def _expired(self, timer: str, reason: EndReason) -> None:
+        if self._exit_untold():
+            self._timers.start(timer, _EXIT_SECONDS, lambda: self._expired(timer, reason))
+        else:
+            self._overdue(reason)
+
+
+def _nothing(reason: EndReason) -> None:
+    """No limit counts yet."""

@@ -22,6 +22,7 @@ from zope.interface import implementer
 from txworker.base.reactor import WatchingReactor
 from txworker.jobs import Usage
 from txworker.linux.memfd import memory_file
+from txworker.linux.procfs import ProcessTable
 from txworker.process.job_stdin import JobStdin
 from txworker.process.pipes.intermediate import IntermediatePipes
 from txworker.process.pipes.pipe import Pipe
@@ -140,6 +141,11 @@ class ChildTransport:
             self._shim.release(self._job_id, keep)
         if self._ended:
             self._protocol = None  # which refers to this object: so both are freed at once
+
+    def exit_untold(self) -> bool:
+        """Whether the process has exited, as the kernel says, and the shim has not told so yet."""
+        released = self._status is not None or self._released or not self.pid
+        return not released and ProcessTable().awaits_parent(self.pid)
 
     def enforce(self, reason: str, kill_at: float) -> None:
         """What the shim is to enforce if this worker dies: KILL at that time of the monotonic clock."""
