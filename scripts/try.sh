@@ -26,6 +26,7 @@ trap finish EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
+: > "$scratch/log"  # it is read before the next line may have made it
 "$venv/bin/twistd" -n --pidfile= worker --config "$scratch/worker.toml" > "$scratch/log" 2>&1 &
 worker=$!
 tries=0
