@@ -240,6 +240,14 @@ class DocsTests(SynchronousTestCase):
         sentence = metrics.partition("`cause` of a worker that is not ready: ")[2].partition(".\n")[0]
         self.assertEqual(set(re.findall(r"`(\w+)`", sentence)), rows)
 
+    def test_attributes_of_spans(self) -> None:
+        """The page about tracing has each attribute that a span may have."""
+        code = (TOP / "txworker" / "monitoring" / "tracing" / "spans.py").read_text(encoding="utf-8")
+        attributes = set(re.findall(r'"((?:rpc|network|error|process|txworker)\.[\w.]+)"', code))
+        page = (TOP / "docs" / "tracing.md").read_text(encoding="utf-8")
+        self.assertEqual([], sorted(attributes - set(_CODE.findall(page))))
+        self.assertGreater(len(attributes), 8)
+
     def test_files_of_the_store(self) -> None:
         """The page of files has each that the store makes beside its own."""
         modules = (TOP / "txworker" / "store").glob("*.py")
