@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import uuid
@@ -38,6 +39,10 @@ def engine() -> str:
 @pytest.fixture(scope="module")
 def image(engine: str) -> Iterator[str]:
     """The image, built anew."""
+    base = re.search(r"^ARG PYTHON_IMAGE=(\S+)", (TOP / "Containerfile").read_text(), re.MULTILINE)
+    assert base is not None
+    if subprocess.run([engine, "pull", base[1]], capture_output=True, timeout=BUILD_SECONDS, check=False).returncode:
+        pytest.skip(f"{base[1]} cannot be pulled here")
     name = f"txworker-test-{uuid.uuid4().hex[:8]}"
     docker_format = ["--format", "docker"] if engine == "podman" else []  # OCI's has no health check
     run(engine, "build", *docker_format, "-f", "Containerfile", "-t", name, ".", limit=BUILD_SECONDS)
