@@ -83,7 +83,7 @@ class StopTests(SynchronousTestCase):
 
         handover = Handover(self.fixture.worker, False, True, stop)
         refusal = self.failureResultOf(handover.begin(), HandoverRefused)
-        self.assertIn("1 jobs are being ended, for this worker is stopping already", str(refusal.value))
+        self.assertIn("1 jobs are being ended, because this worker is stopping already", str(refusal.value))
         self.assertFalse(handover.leaves)
         handover = Handover(self.fixture.worker, True, True, stop)
         self.assertEqual((1, True), (self.successResultOf(handover.begin()), handover.leaves))

@@ -195,7 +195,7 @@ def test_copied(a_daemon: ADaemon, tmp_path: Path) -> None:
     subprocess.run(["cp", "-a", str(worker.place / "state"), str(worker.config), str(copy)], check=True)
     shim = worker.shim()
     for _ in range(2):
-        assert f"{copy}/state is a copy of a directory whose jobs may still run, for their parent (pid {shim})" in (
+        assert f"{copy}/state is a copy of a directory whose jobs may still run, because their parent (pid {shim})" in (
             cannot_start(copy / "worker.toml")
         )
     worker.stub.FeedJob(iter([pb.FeedJobReq(jobID=job_id, data=b"\n")]), timeout=LIMIT)

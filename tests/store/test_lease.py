@@ -210,7 +210,7 @@ class LeaseTests(SynchronousTestCase):
         for _ in range(2):
             refusal = str(self.assertRaises(InUse, Lease, copy, processes=table))
             self.assertIn(f"{copy} is a copy of a directory whose jobs may still run", refusal)
-            self.assertIn("for their parent (pid 5) does", refusal)
+            self.assertIn("because their parent (pid 5) runs", refusal)
         table.exits(5, zombie=True)
         Lease(copy, processes=table).close()
 

@@ -61,7 +61,7 @@ class Handover:
             self.wanted = True
             self.settle()
         if not self.leaves:
-            return self._refused(running, "are being ended, for this worker is stopping already")
+            return self._refused(running, "are being ended, because this worker is stopping already")
         self._log.info("Handing over: {running} jobs are left to the next worker.", running=running)
         return succeed(running)
 

@@ -1,4 +1,4 @@
-"""The user that twistd makes of root once the configuration is read (--uid, --gid)."""
+"""The user that root becomes in twistd once the configuration is read (--uid, --gid)."""
 
 from __future__ import annotations
 

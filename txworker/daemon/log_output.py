@@ -113,7 +113,8 @@ def _to_file(name: str, log: Log) -> LogOutput:
 
 def _log_cut(lines: int) -> None:
     text = (
-        "The log file was cut by another program; its last {lines} lines stand in it once more, lest a copy lacks them."
+        "The log file was cut by another program; its last {lines} lines are written again, because a copy may lack "
+        "them."
     )
     Logger(namespace=__name__).info(text, lines=lines)
 

@@ -1,5 +1,5 @@
 """
-What process 1 owes to the others: in a container without an init program that is the worker.
+Reaping orphans, a duty of process 1: in a container without an init program that is the worker.
 
 The kernel gives every orphan that no subreaper takes to process 1: what `docker exec` left behind, and processes of a
 shim that was killed. An orphan that exits stays in the process table until it is reaped.

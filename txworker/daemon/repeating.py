@@ -13,8 +13,8 @@ _log = Logger()
 
 def repeating(seconds: float, call: Callable[[], object]) -> TimerService:
     """
-    Makes the call that often. One that raises is not the last one, as it is for TimerService: a lack of descriptors,
-    say, passes. Of failures in a row the first is logged.
+    Makes the call once in that many seconds, also after it has raised, which ends a TimerService: a lack of
+    descriptors, for example, passes. Of several failures in a row the first is logged.
     """
     failed = False
 

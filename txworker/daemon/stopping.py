@@ -24,7 +24,7 @@ def stop_jobs(worker: Worker, handover: Handover, clock: IReactorTime, within_se
     if handover.leaves:
         return _leave_jobs(worker, clock)
     if handover.wanted:
-        _log.warn("Jobs cannot be left to the next worker, for they run without the shim; ending them.")
+        _log.warn("Jobs cannot be left to the next worker, because they run without the shim; ending them.")
     return _end_jobs(worker, clock, within_seconds)
 
 
@@ -37,7 +37,7 @@ def _leave_jobs(worker: Worker, clock: IReactorTime) -> Deferred[None]:
     def log_still_copying(failure: Failure) -> None:
         failure.trap(DeferredTimeout)
         _log.error(
-            "Output of jobs {job_ids} is still being copied: the disk does not answer, and the worker goes without it.",
+            "Output of jobs {job_ids} is still being copied: the disk does not answer, and the worker ends without it.",
             job_ids=worker.running_ids(),
         )
 
@@ -52,7 +52,7 @@ def _end_jobs(worker: Worker, clock: IReactorTime, within_seconds: float) -> Def
     def give_up(failure: Failure) -> None:
         failure.trap(DeferredTimeout)
         _log.error(
-            "Jobs {job_ids} could not be ended, or their ends not be written; the worker goes without them.",
+            "Jobs {job_ids} could not be ended, or their ends could not be written; the worker ends without them.",
             job_ids=worker.running_ids(),
         )
         worker.give_up()

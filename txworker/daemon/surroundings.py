@@ -1,4 +1,4 @@
-"""What twistd finds when it starts and would stumble over: closed standard descriptors, a stale pidfile."""
+"""What would keep twistd from starting: closed standard descriptors, a stale pidfile."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def remove_stale_pidfile(path: Path, table: ProcessTable) -> int:
     try:
         pid = int(path.read_bytes())
         written = path.stat().st_mtime
-    except (OSError, ValueError):  # twistd has words for these
+    except (OSError, ValueError):  # twistd reports these itself
         return 0
     process = table.read(pid)
     if process is None:

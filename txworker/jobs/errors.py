@@ -90,7 +90,7 @@ class NotFed(TxWorkerError):
 
 
 class FeedInProgress(TxWorkerError):
-    """Another call feeds the job. Its client may be gone without having been missed yet: try again."""
+    """Another call feeds the job. If its client is gone, the worker notices that soon: try again."""
 
     reason = "FEED_IN_PROGRESS"
 

@@ -12,7 +12,7 @@ from txworker.jobs.job import EndReason
 @dataclass(frozen=True)
 class HeldProcess:
     """
-    One process as the shim reports it to a new worker. What is said of bytes is a pair: of stdout and of stderr.
+    One process as the shim reports it to a new worker. Counts of bytes are pairs, of stdout and of stderr.
 
     ticks: as Job.started_ticks.
     started_at: in seconds since the epoch.

@@ -204,8 +204,8 @@ class Lease:
 
     def _refuse_copy(self, processes: ProcessTable) -> None:
         """
-        The jobs of a copied directory are the original's, and run on there. A new lock and a dead socket do not tell
-        so, and this worker would end them as lost ones.
+        The jobs of a copied directory are the original's, and run on there. The new lock and
+        the dead socket do not show that, so this worker would end them as lost.
         """
         before = self.before
         if before is None or self.rebooted or not before.parent:
@@ -216,9 +216,9 @@ class Lease:
         if parent is None or parent.start != before.parent_start or parent.zombie:
             return
         raise InUse(
-            f"{self._directory} is a copy of a directory whose jobs may still run, for their parent (pid {parent.pid})"
-            f" does. Start the worker there; or, if these jobs may be lost, end that process (kill -9 {parent.pid}) and"
-            " start again"
+            f"{self._directory} is a copy of a directory whose jobs may still run, because their parent "
+            f"(pid {parent.pid}) runs. Start the worker there; or, if these jobs may be lost, end that process "
+            f"(kill -9 {parent.pid}) and start again"
         )
 
     def _continue_elapsed(self) -> tuple[Elapsed, float]:

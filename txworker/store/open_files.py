@@ -73,7 +73,7 @@ class OpenFiles:
         return self._cut
 
     def log_is_cut(self) -> bool:
-        """As the function of that name."""
+        """Whether the log lacks what its index says that it has. False when it cannot be found out."""
         try:
             if self._index < 0:
                 self._index = open_own(f"{self._path}-shm", os.O_RDONLY)
