@@ -84,6 +84,9 @@ class ShimConnectionTests(SynchronousTestCase):
         self.readers.clock.advance(0.01)
         self.assertEqual((0, [], []), (self.lost, self.child.exits, self.received()))
         self.socket.poor = False
+        self.readers.room = 0
+        self.readers.clock.advance(0.1)
+        self.readers.room = 1000
         self.readers.clock.advance(0.1)
         self.readers.read()
         self.assertEqual((0, [EXIT], ["release"]), (self.lost, self.child.exits, self.received()))

@@ -79,11 +79,17 @@ class WatchedChannel:
             except OSError as error:
                 self._log.error("Messages of the shim cannot be received: {error}. Trying again.", error=error)
                 self._reactor.removeReader(self)
-                self._pause = self._reactor.callLater(_PAUSE_SECONDS, self._watch_again)
+                self._watch_later()
                 return
             with self._log.failuresHandled("handling the shim's message {message}", message=message.get("type")):
                 self._received(message, descriptors)
 
+    def _watch_later(self) -> None:
+        self._pause = self._reactor.callLater(_PAUSE_SECONDS, self._watch_again)
+
     def _watch_again(self) -> None:
         self._pause = None
-        self._reactor.addReader(self)
+        try:
+            self._reactor.addReader(self)
+        except OSError:  # the kernel has no room for it
+            self._watch_later()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 from twisted.internet.interfaces import IReadDescriptor
 from twisted.trial.unittest import SynchronousTestCase
@@ -103,6 +105,14 @@ class PollerTests(SynchronousTestCase):
         self.assertEqual(1, self.reads.count(wrong))
         self.assertEqual([3, 3], [self.reads.count(one) for one in right])
         self.assertEqual(1, len(self.flushLoggedErrors(ValueError)))
+
+    def test_no_room(self) -> None:
+        """That the kernel watches no more descriptors does not look like a full disk."""
+        epoll = self.epoll_set._epoll
+        self.epoll_set._epoll = mock.Mock(wraps=epoll)
+        self.epoll_set._epoll.register.side_effect = OSError(errno.ENOSPC, "No space left on device")
+        error = self.assertRaises(OSError, self.a_reader)
+        self.assertEqual(errno.ENOMEM, error.errno)
 
     def test_cannot_remove(self) -> None:
         """A removed descriptor that the kernel goes on reporting is not read, and is given up at its next event."""

@@ -27,11 +27,14 @@ class FakeReactor:
         self.threads: deque[Callable[[], None]] = deque()
         self.calls: deque[Callable[[], None]] = deque()
         self.idle = False  # what threads ask for is done at once
+        self.room = True  # for readers
         self.short = False  # no thread can be made
         self.clock = Clock()
         self.callLater = self.clock.callLater
 
     def addReader(self, reader: Any) -> None:
+        if not self.room:
+            raise OSError(errno.ENOMEM, "no memory")
         self.readers.append(reader)
 
     def removeReader(self, reader: Any) -> None:
@@ -236,6 +239,30 @@ class PipeTests(SynchronousTestCase):
 
         self.patch(IntermediatePipe, "fill", refuse)
         self.test_much()
+
+    def test_cannot_be_watched(self) -> None:
+        """A pipe that cannot be watched again after a thread has read it is tried again; the job waits."""
+        _, writing = self.in_thread()
+        self.reactor.room = False
+        self.reactor.turn()
+        os.write(writing, b"more")
+        self.reactor.clock.advance(RETRY_SECONDS)
+        self.assertEqual([], self.reactor.readers)
+        self.reactor.room = True
+        self.reactor.clock.advance(RETRY_SECONDS)
+        self.reactor.readable()
+        self.assertTrue(self.output.data.endswith(b"more"))
+        self.assertEqual([], self.reactor.clock.getDelayedCalls())
+
+    def test_closed_unwatched(self) -> None:
+        """The same when the pipe is closed meanwhile: what it holds is read first."""
+        made, writing = self.in_thread()
+        self.reactor.room = False
+        self.reactor.turn()
+        os.write(writing, b"more")
+        made.close()
+        self.assertTrue(self.output.data.endswith(b"more"))
+        self.assertEqual(([1], []), (self.ended, self.reactor.clock.getDelayedCalls()))
 
     def test_left(self) -> None:
         """A pipe that is left is read no longer, and is closed at once, or when the thread that reads it is done."""

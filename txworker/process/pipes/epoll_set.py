@@ -8,6 +8,7 @@ when one of its members is (epoll(7)).
 
 from __future__ import annotations
 
+import errno
 import select
 from collections.abc import Callable
 from contextlib import suppress
@@ -46,10 +47,20 @@ class EpollSet:
         reactor.addReader(self)
 
     def addReader(self, reader: Any) -> None:
-        """Call reader.doRead() whenever its descriptor can be read or has hung up."""
+        """
+        Call reader.doRead() whenever its descriptor can be read or has hung up.
+
+        Raises:
+            OSError: the kernel has no room for it; its ENOSPC, which is of no disk, is ENOMEM here.
+        """
         fd = reader.fileno()
         if fd not in self._readers:
-            self._epoll.register(fd, select.EPOLLIN)
+            try:
+                self._epoll.register(fd, select.EPOLLIN)
+            except OSError as error:
+                if error.errno == errno.ENOSPC:  # fs.epoll.max_user_watches, a limit of the memory for watches
+                    raise OSError(errno.ENOMEM, "fs.epoll.max_user_watches is reached") from error
+                raise
             self._readers[fd] = reader
 
     def removeReader(self, reader: Any) -> None:

@@ -41,7 +41,10 @@ TURN_SECONDS = 0.05
 """How long a thread copies from one pipe before the next pipe's turn."""
 
 RETRY_SECONDS = 0.25
-"""The time between two attempts to write the first output of a job, while there is no descriptor for its file."""
+"""
+The time between two attempts to write the first output of a job, while there is no descriptor for its file, or to watch
+its pipe, while the kernel has no room for that.
+"""
 
 
 class Pipe:
@@ -174,9 +177,24 @@ class Pipe:
             return not self._begun
         return False
 
+    def _watch(self) -> None:
+        """While the kernel has no room for it, the job waits on its pipe."""
+        try:
+            self._reactor.addReader(self)
+        except OSError as error:
+            self._log.warn(
+                "Job {job_id} has to wait when it prints, its pipe cannot be watched: {error}",
+                job_id=self._job_id,
+                error=error,
+            )
+            self._retry = self._reactor.callLater(RETRY_SECONDS, self._watch_again)
+
     def _watch_again(self) -> None:
         self._retry = None
-        self._reactor.addReader(self)
+        try:
+            self._reactor.addReader(self)
+        except OSError:
+            self._retry = self._reactor.callLater(RETRY_SECONDS, self._watch_again)
 
     def _read_what_waits(self) -> None:
         """The pipe is closed while the job waits: what cannot be written now is lost, and counted as lost."""
@@ -196,7 +214,7 @@ class Pipe:
             self._reactor.callInThread(self._take_turn)
         except RuntimeError:
             self._in_thread = False
-            self._reactor.addReader(self)
+            self._watch()
 
     def _take_turn(self) -> None:
         """In a thread: copy until the pipe is empty or the turn is over."""
@@ -273,4 +291,4 @@ class Pipe:
         elif again:
             self._hand_to_thread()
         else:
-            self._reactor.addReader(self)
+            self._watch()
