@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.fakes import worker_fixture
 from txworker.jobs import JobSpec
-from txworker.jobs.errors import CallerGone, InvalidRequest, OffsetBeyondEnd, OutputGone
+from txworker.jobs.errors import CallerGone, InvalidRequest, OffsetBeyondEnd, OutOfResources, OutputGone
 from txworker.output import tail
 from txworker.output.tail import Tail
 from txworker.pb import worker_pb2 as pb
@@ -118,6 +119,17 @@ class StreamTests(SynchronousTestCase):
         self.assertEqual([], self.messages(FakeCaller(), fromEnd=True, noFollow=True))
         self.fixture.launcher.running[self.job.id].exit()
         self.assertEqual([], self.messages(FakeCaller(), fromEnd=True))
+
+    def test_cannot_be_read(self) -> None:
+        """A disk that fails to read is told to the viewer in a sentence, as one that fails to open the file is."""
+
+        def fail(*args: object) -> bytes:
+            raise OSError(errno.EIO, "Input/output error")
+
+        self.patch(os, "pread", fail)
+        for request in ({}, {"tailLines": 1}):
+            error = self.assertRaises(OutOfResources, self.messages, FakeCaller(), **request)
+            self.assertIn("cannot be read: [Errno 5] Input/output error", str(error))
 
     def test_done_and_of_another_size(self) -> None:
         """A viewer of a done job that has seen all of it misses nothing, whatever became of the file."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from txworker.jobs import Job
-from txworker.jobs.errors import InvalidRequest, OffsetBeyondEnd, OutputGone
+from txworker.jobs.errors import InvalidRequest, OffsetBeyondEnd, OutOfResources, OutputGone
 from txworker.output.tail import Tail, TextDecoder
 from txworker.pb import worker_pb2 as pb
 from txworker.rpc.bridge import Caller
@@ -53,8 +53,16 @@ def stream(catalog: Catalog, caller: Caller, job_id: str, request: pb.StreamJobR
     Raises:
         OffsetBeyondEnd: the job is done and printed less than `offset` bytes.
         OutputGone: the file was deleted, cut or replaced, and the viewer wants what was lost.
+        OutOfResources: the file cannot be read.
         CallerGone: the viewer left.
     """
+    try:
+        yield from _stream(catalog, caller, job_id, request)
+    except OSError as error:
+        raise OutOfResources(f"the output of job {job_id!r} cannot be read: {error}") from error
+
+
+def _stream(catalog: Catalog, caller: Caller, job_id: str, request: pb.StreamJobReq) -> Iterator[bytes]:
     caller.check()  # the client may have left while the call waited for a thread
     tail = _open(catalog, job_id, request)
     check = OutputCheck(catalog, job_id, request.stderr, tail)
