@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.monitoring.test_metrics import JOB, sources, whole
 from txworker.monitoring.instruments import Described
 from txworker.monitoring.metrics import Metrics
+from txworker.worker.readiness import CAUSES, STOPPING
 
 DOCS = Path(__file__).resolve().parent.parent.parent / "docs"
 PROMETHEUS = DOCS / "prometheus"
@@ -76,6 +77,14 @@ class TableTests(SynchronousTestCase):
         used = {name for text in texts for name in _METRIC.findall(text)} - {"process_"}
         self.assertEqual(set(), {name for name in used if name not in known and _SUFFIXES.sub("", name) not in known})
         self.assertGreater(len(used), 30)
+
+
+class AlertTests(SynchronousTestCase):
+    def test_causes(self) -> None:
+        """There is an alert for each cause for which a worker takes no jobs, except that it is stopping."""
+        alerts = (PROMETHEUS / "alerts.yml").read_text(encoding="utf-8")
+        selected = re.findall(r'txworker_not_ready\{cause=~?"([\w|]+)"\}', alerts)
+        self.assertEqual(set(CAUSES) - {STOPPING}, {cause for causes in selected for cause in causes.split("|")})
 
 
 class DashboardTests(SynchronousTestCase):
