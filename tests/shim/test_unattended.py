@@ -11,6 +11,8 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from txworker.linux.wait import Exit
+from txworker.shim import unattended
 from txworker.shim.events import Events
 from txworker.shim.held_job import HeldJob
 from txworker.shim.intermediate import IntermediatePipes
@@ -34,6 +36,8 @@ class UnattendedTests(SynchronousTestCase):
         self.now = 1000.0
         self.patch(time, "monotonic", lambda: self.now)
         self.patch(os, "killpg", lambda pid, number: None)
+        self.exit: Exit | None = None
+        self.patch(unattended, "exit_of", lambda pid: self.exit)
         self.events = Events()
         self.addCleanup(self.events.close)
         self.jobs: dict[str, HeldJob] = {}
@@ -64,6 +68,12 @@ class SecondsTests(UnattendedTests):
             self.unattended.end()
             self.now += 3.0
         self.assertEqual(UNATTENDED, self.reason(0.1))
+
+    def test_exited(self) -> None:
+        """A job that has exited by itself is not ended, though the shim was stopped and hears of it only next."""
+        self.a_job()
+        self.exit = Exit(os.CLD_EXITED, 0, 0.0, 0.0, 0)
+        self.assertIsNone(self.reason(11.0))
 
     def test_slow_start(self) -> None:
         """No job is ended while a worker is connected, however long it takes until it serves."""

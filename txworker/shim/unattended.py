@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 
+from txworker.linux.wait import exit_of
 from txworker.shim.copying import Copying, KeptCopying, is_readable, recorded_bytes
 from txworker.shim.events import Events
 from txworker.shim.held_job import HeldJob
@@ -147,7 +148,8 @@ class Unattended:
             return False
         reason = self._overdue(job, now) or (UNATTENDED if unattended else None)
         if reason:
-            job.end(reason)
+            if exit_of(job.pid) is None:  # or the loop was stopped by a signal, and hears of the exit only next
+                job.end(reason)
             return True
         return job.timeout_at is not None or job.request["quiet"] is not None
 
