@@ -124,8 +124,8 @@ MISTAKES = {
     "tracing.sample_ratio = 2": "tracing.sample_ratio: must be from 0 to 1, not 2",
     "tracing.sample_ratio = '1'": 'tracing.sample_ratio: must be a number from 0 to 1, not "1"',
     # the worker's name
-    "worker.name = 'a b'": "worker.name: must have at most 128 of the characters A-Z, a-z, 0-9, '.', '_' and '-', "
-    'not be "a b"',
+    "worker.name = 'a b'": "worker.name: must be at most 128 of the characters A-Z, a-z, 0-9, '.', '_' and '-', "
+    'not "a b"',
     "worker.nme = 'a'": "worker.nme: unknown key; did you mean worker.name?",
     "scheduler.advertise_addr = 'me:0'": 'scheduler.advertise_addr: port must be from 1 to 65535 in "me:0"',
     # directories

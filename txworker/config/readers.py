@@ -243,7 +243,7 @@ def _name(value: object, base: Path) -> str:
     """In ASCII, because it is sent as metadata; or empty."""
     text = _text(value, base)
     if not _NAME.fullmatch(text):
-        raise Wrong(f"must have at most 128 of the characters A-Z, a-z, 0-9, '.', '_' and '-', not be {shown(text)}")
+        raise Wrong(f"must be at most 128 of the characters A-Z, a-z, 0-9, '.', '_' and '-', not {shown(text)}")
     return text
 
 
