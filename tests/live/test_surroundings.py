@@ -203,6 +203,18 @@ def test_table(name: str, hostile: Callable[[str], Daemon]) -> None:
         assert (job["id"] in job["cgroup"]) == in_its_own
 
 
+@pytest.mark.parametrize("jobs", ["", "shim = false\n"])
+def test_high_oom_score(tmp_path: Path, jobs: str) -> None:
+    """A worker that the kernel would kill before its jobs, as one in a container may be, gives them its own score."""
+    high = ("sh", "-c", 'echo 700 >/proc/self/oom_score_adj; exec "$@"', "sh", *TWISTD_COMMAND)
+    daemon = Daemon(tmp_path, f"[jobs]\n{jobs}", twistd=high)
+    try:
+        limits = {} if jobs else {"limits": pb.Limits(maxOpenFiles=99)}  # in a fork, so that it is set before the exec
+        assert daemon.raw(daemon.start("cat", "/proc/self/oom_score_adj", **limits)) == b"700\n"
+    finally:
+        daemon.close()
+
+
 def environment(daemon: Daemon, **order: Any) -> dict[str, str]:
     """That of a job, as the kernel has it."""
     entries = daemon.raw(daemon.start("cat", "/proc/self/environ", **order)).split(b"\0")

@@ -20,6 +20,7 @@ from txworker.leftovers.process_table_scan import ProcessTableScan
 from txworker.leftovers.scan import DescendantScan
 from txworker.linux.cgroup import Cgroups, end_elsewhere, end_stale
 from txworker.linux.cpus import CpuPinning
+from txworker.linux.oom import own_oom_score_adj
 from txworker.linux.own_cgroup import own_cgroup_path
 from txworker.linux.procfs import Process, ProcessTable
 from txworker.process.environ import base_environment, with_configured
@@ -32,7 +33,7 @@ from txworker.process.reconnecting_shim import ReconnectingShim
 from txworker.process.shim_handshake import Handshake, ShimCannotRun, check_none_needed, connect
 from txworker.process.shim_spawner import ShimSpawner
 from txworker.process.shim_waiting import ShimUnusable
-from txworker.process.spawn_options import SpawnOptions
+from txworker.process.spawn_options import SpawnOptions, oom_score_adj_of_jobs
 from txworker.worker.takeover import ShimJobs
 
 DRAIN_SECONDS = 2.0
@@ -250,10 +251,11 @@ def _cgroups(name: str) -> Cgroups | None:
 
 def _defaults(config: Jobs, environment: Mapping[str, str]) -> JobDefaults:
     user = identity(config.user, config.group) if config.user or config.group else None
+    oom_score_adj = oom_score_adj_of_jobs(config.oom_score_adj, own_oom_score_adj())
     return JobDefaults(
         environment,
         str(config.directory),
-        SpawnOptions("", user=user, nice=config.nice, oom_score_adj=config.oom_score_adj),
+        SpawnOptions("", user=user, nice=config.nice, oom_score_adj=oom_score_adj),
         config.leftovers == "keep",
         config.stop_grace_seconds,
         DRAIN_SECONDS,

@@ -44,3 +44,14 @@ DEFAULT_OPTIONS = SpawnOptions("")
 
 SAME_PIPE = "="
 """In childFDs: the descriptor shares the pipe of descriptor 1, so that the order of writes is kept."""
+
+
+def oom_score_adj_of_jobs(configured: int, own: int) -> int:
+    """
+    A job's oom_score_adj (0: that of the worker, `own`): what is configured, and never less than the worker's own.
+
+    The kernel would kill a worker with more than its jobs before them; and without CAP_SYS_RESOURCE it allows no less
+    than what a process was given from outside, as a container of Kubernetes may be given 1000 (EACCES). Only what is
+    below 0 is taken as it is.
+    """
+    return max(configured, own) if configured > 0 else configured
