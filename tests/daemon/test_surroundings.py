@@ -18,11 +18,14 @@ class PidfileTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.path = Path(self.mktemp())
 
+    worker = 0
+    """The pid of the process that has the lease."""
+
     def removed(self, text: str, written_ago: float = 0.0) -> int:
         self.path.write_text(text)
         written = time.time() - written_ago
         os.utime(self.path, (written, written))
-        pid = remove_stale_pidfile(self.path, ProcessTable())
+        pid = remove_stale_pidfile(self.path, ProcessTable(), lambda process: process.pid == self.worker)
         self.assertEqual(bool(pid), not self.path.exists())
         return pid
 
@@ -47,6 +50,11 @@ class PidfileTests(SynchronousTestCase):
             finally:
                 twistd.kill()
 
+    def test_clock_set(self) -> None:
+        """The file of a worker that has the lease is kept, however the wall clock was set since it was written."""
+        self.worker = os.getpid()
+        self.assertEqual(0, self.removed(str(self.worker), written_ago=400 * 86_400))
+
     def test_left_to_twistd(self) -> None:
         """twistd itself handles a number that no process has, what is no number, and a missing file."""
         with subprocess.Popen(["true"]) as ended:
@@ -54,4 +62,4 @@ class PidfileTests(SynchronousTestCase):
         for text in (str(ended.pid), "words", ""):
             self.assertEqual(0, self.removed(text))
         self.path.unlink()
-        self.assertEqual(0, remove_stale_pidfile(self.path, ProcessTable()))
+        self.assertEqual(0, remove_stale_pidfile(self.path, ProcessTable(), lambda process: process.pid == self.worker))

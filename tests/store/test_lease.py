@@ -15,10 +15,11 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.descriptors import open_descriptors
 from tests.support.process_table import FakeProcessTable
-from txworker.linux.clock import boot_ticks
+from txworker.linux.clock import TICKS_PER_SECOND, boot_ticks
+from txworker.linux.procfs import Process
 from txworker.store import lease
 from txworker.store.errors import InUse
-from txworker.store.lease import Clocks, Lease
+from txworker.store.lease import Clocks, Lease, has_lease
 
 HOLD = """
 import sys, time
@@ -66,6 +67,23 @@ class LeaseTests(SynchronousTestCase):
             held.beat()
             held.close(in_order=number == 1)
         self.assertEqual([f"build-1-{held.id[:6]}"] * 3, names)
+
+    def test_has_lease(self) -> None:
+        """A worker has the lease for a few seconds after each beat, in the same boot, whatever the wall clock says."""
+        own = Process(os.getpid(), 1, 1, 990 * TICKS_PER_SECOND, False)
+        now = [1000.0]
+        clocks = Clocks(since_boot=lambda: now[0])
+        self.assertFalse(has_lease(self.directory, own, clocks))
+        held = Lease(self.directory, clocks)
+        self.addCleanup(held.close)
+        held.beat()
+        now[0] += 4.0
+        self.assertTrue(has_lease(self.directory, own, replace(clocks, wall=lambda: 0.0)))
+        self.assertFalse(has_lease(self.directory, replace(own, pid=own.pid + 1), clocks))
+        self.assertFalse(has_lease(self.directory, replace(own, start=own.start + 11 * TICKS_PER_SECOND), clocks))
+        self.assertFalse(has_lease(self.directory, own, replace(clocks, boot_id=lambda: "another")))
+        now[0] += 10.0
+        self.assertFalse(has_lease(self.directory, own, clocks))
 
     def test_configured_name(self) -> None:
         """A name that is configured is the worker's for as long as it is configured."""

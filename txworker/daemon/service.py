@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn
@@ -34,6 +35,7 @@ from txworker.daemon.surroundings import open_standard_descriptors, remove_stale
 from txworker.daemon.version import own_version
 from txworker.linux.procfs import ProcessTable
 from txworker.process.environ import environment_as_started
+from txworker.store.lease import has_lease
 
 _COLLECTED_OBJECTS = 5_000
 """
@@ -96,7 +98,7 @@ class Options(usage.Options):
             raise SystemExit(0)
         if self.parent is not None:
             self.log_output = log_output_for(self.parent, self.worker_config.log)
-            _remove_stale_pidfile(self.parent)
+            _remove_stale_pidfile(self.parent, self.worker_config.jobs.state_directory)
 
     def _rights(self) -> AbstractContextManager[None]:
         """The rights that the worker will have: twistd changes the user only later."""
@@ -187,9 +189,9 @@ def makeService(options: Options) -> Service:
     return WorkerService(options.worker_config, options.umask, options.directory, options.log_output)
 
 
-def _remove_stale_pidfile(twistd_options: Mapping[str, Any]) -> None:
+def _remove_stale_pidfile(twistd_options: Mapping[str, Any], state_directory: Path) -> None:
     name = twistd_options.get("pidfile")
-    pid = remove_stale_pidfile(Path(name), ProcessTable()) if name else 0
+    pid = remove_stale_pidfile(Path(name), ProcessTable(), partial(has_lease, state_directory)) if name else 0
     if pid:
         text = f"txworker: removed the stale pidfile {name}: process {pid} is not the worker that wrote it"
         print(printable(text), file=sys.stderr)

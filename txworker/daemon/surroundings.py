@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from txworker.linux.clock import TICKS_PER_SECOND, boot_seconds
-from txworker.linux.procfs import ProcessTable
+from txworker.linux.procfs import Process, ProcessTable
 
 _SLACK_SECONDS = 2.0
 """Both times are rounded, and the clock may be slewed between them."""
@@ -39,13 +40,16 @@ def _is_open(fd: int) -> bool:
     return True
 
 
-def remove_stale_pidfile(path: Path, table: ProcessTable) -> int:
+def remove_stale_pidfile(path: Path, table: ProcessTable, is_worker: Callable[[Process], bool]) -> int:
     """
     Remove twistd's pidfile if the process with that number did not write it; the number, or 0 if nothing was removed.
 
     twistd itself removes the file only if there is no process with that number, and otherwise does not start. After a
     crash or a restart of the machine any process may have the number. Whether a worker runs in the state directory is
     decided by the lease, not by this file.
+
+    is_worker(process): it has the lease, so the file is its own; the time of a file says nothing when the wall
+    clock was set since.
     """
     try:
         pid = int(path.read_bytes())
@@ -53,7 +57,7 @@ def remove_stale_pidfile(path: Path, table: ProcessTable) -> int:
     except (OSError, ValueError):  # twistd reports these itself
         return 0
     process = table.read(pid)
-    if process is None:
+    if process is None or is_worker(process):
         return 0
     started = time.time() - (boot_seconds() - process.start / TICKS_PER_SECOND)
     if started <= written + _SLACK_SECONDS and _is_twistd(pid):

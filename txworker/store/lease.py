@@ -28,6 +28,9 @@ FILE_NAME = "worker.lock"
 BEAT_SECONDS = 1.0
 """How often a worker rewrites the file."""
 
+_RECENT_SECONDS = 5.0
+"""Since its latest beat a worker has not ended in disorder, or else just now."""
+
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]")
 _HOST_CHARACTERS = 64  # as many as Linux allows
 
@@ -301,6 +304,24 @@ def take_lease(directory: Path, name: str = "") -> Lease:
         return Lease(directory, name=name)
     except OSError as error:
         raise Unusable(f"{error.filename or directory}: {error.strerror}") from error
+
+
+def has_lease(directory: Path, process: Process, clocks: Clocks = Clocks()) -> bool:
+    """
+    Whether that process has the lease, as its latest beat says, and not an earlier one that had its pid. The locks are
+    not touched.
+    """
+    beat = None
+    with suppress(OSError):
+        fd = os.open(directory / FILE_NAME, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            beat = _read(fd)
+        finally:
+            os.close(fd)
+    if beat is None or beat.stopped or (beat.pid, beat.boot_id) != (process.pid, clocks.boot_id()):
+        return False
+    recent = clocks.since_boot() - beat.alive_ticks / TICKS_PER_SECOND < _RECENT_SECONDS
+    return recent and process.start <= beat.alive_ticks
 
 
 def _name(host: str, directory_id: str) -> str:
