@@ -229,4 +229,4 @@ def test_spoilt(a_daemon: ADaemon, deed: Callable[[Path], object], words: str) -
     deed(worker.place / "state" / "jobs.sqlite3")
     assert words in refusal(worker)
     assert not healthy(worker)
-    assert "a restart saves what " in wait_until(lambda: "cannot be put right" in worker.log() and worker.log())
+    assert "a restart saves what " in wait_until(lambda: "cannot be repaired" in worker.log() and worker.log())

@@ -133,7 +133,7 @@ class FileWatch:
             self._next_attempt = time.monotonic() + self._pause_seconds
             self._pause_seconds = min(2 * self._pause_seconds, MAX_PAUSE_SECONDS)
             if self._pause_seconds == 2.0:
-                self._log.error("That cannot be put right: {error}.", error=error)
+                self._log.error("That cannot be repaired: {error}.", error=error)
         else:
             self.look()
             if not self._trouble:
