@@ -72,12 +72,17 @@ class SocketWatchTests(SynchronousTestCase):
         self.watch.look()
         self.assertEqual((0, True), (self.shim.told, self.reached()))
 
-    def test_no_descriptors(self) -> None:
-        """While no descriptor is free nothing is known of the socket, and nothing is said of it."""
-        with mock.patch("os.open", side_effect=OSError(errno.EMFILE, "Too many open files")), capturedLogs() as events:
-            self.watch.look()
-        self.assertEqual([], events)
+    def test_unknown(self) -> None:
+        """While no descriptor is free, or the disk fails, nothing is known of the socket, and nothing is said of it."""
         self.watch.look()
+        for call, number in (("open", errno.EMFILE), ("open", errno.EIO), ("stat", errno.EIO)):
+            with (
+                mock.patch(f"os.{call}", side_effect=OSError(number, os.strerror(number))),
+                capturedLogs() as events,
+            ):
+                self.watch.look()
+            self.assertEqual([], events)
+        self.assertEqual(0, self.shim.told)
         self.remove()
         self.watch.look()
         self.assertEqual((1, True), (self.shim.told, self.reached()))

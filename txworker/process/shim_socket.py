@@ -102,8 +102,13 @@ class ShimSocket:
             os.unlink(messages.SOCKET_NAME, dir_fd=self.directory)
 
     def identity(self) -> tuple[int, int] | None:
-        """Device and inode of the socket that has the name; None: none has it."""
-        with contextlib.suppress(OSError):
+        """
+        Device and inode of the socket that has the name; None: none has it.
+
+        Raises:
+            OSError: it is not known.
+        """
+        with contextlib.suppress(FileNotFoundError):
             found = os.stat(messages.SOCKET_NAME, dir_fd=self.directory, follow_symlinks=False)
             if stat.S_ISSOCK(found.st_mode):
                 return found.st_dev, found.st_ino
@@ -163,12 +168,15 @@ class SocketWatch:
         """Call it now and then while the worker runs."""
         if not self._shim.alive or not self._in_place():
             return
+        with contextlib.suppress(OSError), contextlib.closing(ShimSocket(self._path)) as shim_socket:
+            self._compare(shim_socket, shim_socket.identity())  # a disk that fails does not prove that it is gone
+
+    def _compare(self, shim_socket: ShimSocket, found: tuple[int, int] | None) -> None:
         try:
-            with contextlib.closing(ShimSocket(self._path)) as shim_socket:
-                self._look(shim_socket)
+            self._look(shim_socket, found)
             self._failed = False
         except OSError as error:
-            if error.errno in (errno.EMFILE, errno.ENFILE):  # so it is not known whether it is gone
+            if error.errno in (errno.EMFILE, errno.ENFILE):  # it is tried again
                 return
             if not self._failed:
                 self._log.error(
@@ -177,8 +185,7 @@ class SocketWatch:
                 )
             self._failed = True
 
-    def _look(self, shim_socket: ShimSocket) -> None:
-        found = shim_socket.identity()
+    def _look(self, shim_socket: ShimSocket, found: tuple[int, int] | None) -> None:
         if self._shim.pid != self._pid:
             self._pid, self._bound = self._shim.pid, found
         if found is None or found != self._bound:
