@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from txworker.jobs.held_process import HeldProcess
@@ -251,3 +252,21 @@ class FailingDiskTests(SynchronousTestCase):
         self.recorder.append(b"e")
         notice = b"\n[3 bytes of output were lost here: it fails]\n"
         self.assertEqual(self.DATA + notice + b"e", self.path.read_bytes())
+
+    def test_cannot_be_closed(self) -> None:
+        """A file server that refuses bytes when the file is closed: the log says so, and the readers are woken."""
+        close = os.close
+
+        def refuse(fd: int) -> None:
+            close(fd)
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        reader = self.recorder.more(1000)
+        self.patch(os, "close", refuse)
+        with capturedLogs() as events:
+            self.recorder.close()
+            self.recorder.close()
+        self.patch(os, "close", close)
+        self.successResultOf(reader)
+        (event,) = events
+        self.assertIn("could not be closed: [Errno 28]", formatEvent(event))

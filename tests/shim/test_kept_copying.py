@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 from pathlib import Path
@@ -47,6 +48,22 @@ class KeptCopyingTests(SynchronousTestCase):
         os.close(self.writing)
         copying.ready()
         self.assertEqual([copying], self.overs)
+
+    def test_cannot_be_closed(self) -> None:
+        """A file server that refuses bytes when the file is closed ends nothing, and the output is incomplete."""
+        copying = self.a_copying()
+        self.write(b"after", copying)
+        close = os.close
+
+        def refuse(fd: int) -> None:
+            close(fd)
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        self.patch(os, "close", refuse)
+        copying.close()
+        copying.close()
+        self.patch(os, "close", close)
+        self.assertEqual([True, False], copying.job.record()["incomplete"])
 
     def test_ceiling(self) -> None:
         """At the job's ceiling one line says so, and further output is dropped."""

@@ -122,10 +122,15 @@ class OutputFile:
         return b""
 
     def close(self) -> None:
-        """Close the descriptor. May be called again."""
+        """
+        Close the descriptor. May be called again.
+
+        Raises:
+            OSError: it is closed, but a file server has refused bytes that it seemed to have taken (close(2)).
+        """
         if self.is_open:
-            os.close(self.fd)
-            self.fd = -1
+            fd, self.fd = self.fd, -1
+            os.close(fd)
 
     def remove(self) -> None:
         """Remove the name."""

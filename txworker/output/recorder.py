@@ -188,7 +188,10 @@ class Recorder:
         """Nothing more comes: close the file and wake every reader. May be called again."""
         if not self.closed:
             self.closed = True
-            self._file.close()
+            try:
+                self._file.close()
+            except OSError as error:
+                self._log.error("Output may be lost, {path} could not be closed: {error}", path=self.path, error=error)
             self._changed.wake()
 
     def more(self, beyond: int) -> Deferred[None]:

@@ -89,10 +89,13 @@ class Copying:
         return self._drop(pipe, most, self.job.discarded)
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file. Where a file server refuses bytes only then (close(2)), the output counts as incomplete."""
         if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
+            fd, self._file = self._file, -1
+            try:
+                os.close(fd)
+            except OSError:
+                self.job.set_lost(self.child_fd, self.job.lost[self.child_fd])
 
     def _tell_lost(self) -> None:
         """
