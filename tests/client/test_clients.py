@@ -130,6 +130,7 @@ class Promises:
             ("resize", ["1", 5, "5"], {}, "columns must be a whole number, not '5'"),
             ("follow", ["1", "5"], {}, "offset must be a whole number, not '5'"),
             ("follow", ["1"], {"tail": 1.5}, "tail must be a whole number, not 1.5"),
+            ("feed", [5, b""], {}, "a job's id is a string, not 5"),
             ("renew", [5], {}, "job_ids must be a list of strings, not 5"),
         ]
         for method, args, more, sentence in table:

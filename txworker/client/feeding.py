@@ -13,6 +13,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from typing import Protocol
 
 from txworker.client.errors import FeedInProgress, OutOfResources, WorkerError
+from txworker.client.requests import id_of
 from txworker.pb import worker_pb2 as pb
 
 MESSAGE_BYTES = 256 * 1024
@@ -65,10 +66,13 @@ class Unacknowledged:
     The bytes of one feeding that the worker has not acknowledged. No I/O, no lock; one call at a time.
 
     taken: how many bytes of this feeding the job has certainly taken. end: close the stdin after the last one.
+
+    Raises:
+        TypeError: the job's id is not a string.
     """
 
     def __init__(self, job_id: str, end: bool) -> None:
-        self.job_id = job_id
+        self.job_id = id_of(job_id)
         self.taken = 0
         self._end = end
         self._pieces: deque[bytearray] = deque()
