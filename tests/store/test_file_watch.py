@@ -10,6 +10,7 @@ import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
@@ -64,6 +65,11 @@ class OpenFilesTests(SynchronousTestCase):
             (f"{self.directory} was deleted or moved", False), (self.files.problem(), self.files.directory_is_same())
         )
         elsewhere.rename(self.directory)
+
+    def test_closed(self) -> None:
+        """A file whose directory was closed to the worker is not said to be gone."""
+        with mock.patch("os.stat", side_effect=PermissionError(errno.EACCES, "Permission denied")):
+            self.assertEqual(f"{self.directory} cannot be looked at: Permission denied", self.files.problem())
 
     def test_cut(self) -> None:
         """A cut file stays reported, even when it grows again, until the files are remembered anew."""

@@ -21,7 +21,7 @@ from txworker.linux.clock import TICKS_PER_SECOND, boot_seconds
 from txworker.linux.procfs import Process, ProcessTable
 from txworker.store.elapsed import Elapsed, continued
 from txworker.store.errors import InUse, Unusable
-from txworker.store.open_files import identity
+from txworker.store.open_files import identity, what_happened
 
 FILE_NAME = "worker.lock"
 
@@ -177,10 +177,8 @@ class Lease:
 
     def problem(self) -> str:
         """What happened to the locked file, as a sentence; empty: nothing."""
-        found = identity(str(self._directory / FILE_NAME))
-        if found == identity(self._locks.fd):
-            return ""
-        return f"{self._directory / FILE_NAME} was {'deleted or moved' if found is None else 'replaced'}"
+        name = str(self._directory / FILE_NAME)
+        return "" if identity(name) == identity(self._locks.fd) else f"{name} {what_happened(name)}"
 
     @property
     def directory_deleted(self) -> bool:

@@ -61,9 +61,8 @@ class OpenFiles:
     def problem(self) -> str:
         """What happened to one of the files, as a sentence; empty: nothing."""
         for name, opened in self._opened.items():
-            found = identity(name)
-            if found != opened:
-                return f"{name} was {'deleted or moved' if found is None else 'replaced'}"
+            if identity(name) != opened:
+                return f"{name} {what_happened(name)}"
         size = _size(self._path)
         if size < self._size and not self._cut:  # SQLite never shortens it; it may grow again, with holes
             self._cut = f"{self._path} was cut from {self._size} to {size} bytes"
@@ -137,6 +136,17 @@ def identity(name: str | int) -> Identity | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
+
+
+def what_happened(name: str) -> str:
+    """To a file that had this name, when the same one is not found there."""
+    try:
+        os.stat(name)
+    except (FileNotFoundError, NotADirectoryError):
+        return "was deleted or moved"
+    except OSError as error:
+        return f"cannot be looked at: {error.strerror}"
+    return "was replaced"
 
 
 def _size(path: str) -> int:
