@@ -93,6 +93,8 @@ def test_descriptors_lost_are_told(tmp_path: Path) -> None:
         shim.request("job", "cat", feed=True)
         os.close(shim.answer()[1][0])
         heard = partial(_heard, shim)
+        shim.loop.send({"type": "feed", "job": "job", "end": False})
+        heard("fed")  # so the loop has the descriptors of the job, which the spawn thread passes on to it
         used = {int(fd) for fd in os.listdir(f"/proc/{shim.process.pid}/fd")}
         lowest, second = [number for number in range(LIMITS[0]) if number not in used][:2]
         for free, limit in ((0, lowest), (1, second)):
