@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 from dataclasses import fields
 from pathlib import Path
@@ -32,6 +33,7 @@ _CALL = re.compile(r"(\w+)\((?!\d\)).*\)")  # but no page of a manual: kill(2)
 _MEMBER = re.compile(r"([A-Z]\w*[a-z]\w*)\.(\w+)(?:\(.*\))?")
 _SYMBOL = re.compile(r"(\w+)(?:\(|$)")
 _BESIDE_STORE = re.compile(r"\{(?:path|damaged|self\._path)(?:\.name)?\}\.(\w+)")
+_DEFAULT = re.compile(r"^\| ((?:`[\w.]+`(?:, )?)+) \| `([^`|]*)` \|", re.MULTILINE)
 _ROW = re.compile(r"^\| `([\w.]+)` \| (.*?) \| ", re.MULTILINE)
 
 
@@ -196,6 +198,18 @@ class DocsTests(SynchronousTestCase):
                 if key not in ("host", "port"):  # together they are addr
                     self.assertIn(key, keys)
                     self.assertIn(key, example)
+
+    def test_defaults(self) -> None:
+        """The README's table has the defaults that the code has, where these are values and not words."""
+        rows = _DEFAULT.findall((TOP / "README.md").read_text(encoding="utf-8"))
+        self.assertGreater(len(rows), 20)
+        Path("empty.toml").touch()
+        config = load(Path("empty.toml"))
+        for names, shown in rows:
+            section = names.partition(".")[0].strip("`")
+            for name in _CODE.findall(names):
+                value = getattr(getattr(config, section), name.rpartition(".")[2])
+                self.assertEqual(shown, json.dumps(value.name if isinstance(value, Path) else value).removesuffix(".0"))
 
     def test_methods(self) -> None:
         """The README names every method of the worker's interface, and of the operator's."""
