@@ -6,10 +6,12 @@ import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from unittest.mock import patch
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from txworker.jobs import JobSpec, JobState, Settings
+from txworker.store import files
 from txworker.store.errors import Unusable
 from txworker.store.files import connect, prepare
 from txworker.store.rows import COLUMNS, job_from_row, spec_from_text
@@ -115,6 +117,28 @@ class UpgradeTests(SynchronousTestCase):
         with closing(connect(self.path)) as connection:
             self.assertRaises(OSError, upgrade, connection, refuse)
         self.assertEqual((1, IDS), (version_of(self.path), ids_in(self.path)))
+
+    def test_disk_full(self) -> None:
+        """
+        An upgrade for which the disk has no room is refused; its copy takes no room then, unless steps were taken.
+        """
+
+        def without_room(path: Path) -> sqlite3.Connection:
+            connection = connect(path)
+            connection.execute("PRAGMA max_page_count = 1")  # no page more than there are
+            return connection
+
+        for version, taken in ((1, 1), (4, 5)):
+            path = self.a_store(version)
+            with closing(connect(path)) as connection:
+                connection.execute("CREATE TABLE takes_the_last_free_page (a)")
+            with patch.object(files, "connect", without_room):
+                self.assertRaises(sqlite3.OperationalError, prepare, path)
+            self.assertEqual((taken, IDS), (version_of(path), ids_in(path)))
+            copy = path.with_name(f"{path.name}.schema-{version}")
+            self.assertEqual(taken > version, copy.exists())
+            self.assertFalse(prepare(path))
+            self.assertEqual((len(STEPS), IDS), (version_of(path), ids_in(path)))
 
     def test_step_that_fails(self) -> None:
         """A failing step leaves the file as it was before that step."""

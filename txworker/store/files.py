@@ -191,10 +191,21 @@ def _check_and_upgrade(path: Path, gone: bool) -> None:
             check_ours(connection)  # before anything is changed
         with closing(connect(path)) as connection:
             _check(connection, path)
-            upgrade(connection, lambda version: _back_up(connection, path, version))
+            _upgrade(connection, path)
             _check_complete(connection)
     except (NewerSchema, ForeignFile) as error:
         raise Unusable(f"{path} {error}") from error
+
+
+def _upgrade(connection: sqlite3.Connection, path: Path) -> None:
+    """If it fails before it has changed anything, its copy goes: the disk may be full, and an older worker go on."""
+    before = check_ours(connection)
+    try:
+        upgrade(connection, lambda version: _back_up(connection, path, version))
+    except (sqlite3.Error, OSError):
+        if check_ours(connection) == before:
+            _unlink(_copy(path, before))
+        raise
 
 
 def _check(connection: sqlite3.Connection, path: Path) -> None:
@@ -220,14 +231,19 @@ def _check_complete(connection: sqlite3.Connection) -> None:
 
 
 def _back_up(connection: sqlite3.Connection, path: Path, version: int) -> None:
-    backup = path.with_name(f"{path.name}.schema-{version}")
-    backup.unlink(missing_ok=True)
+    backup = _copy(path, version)
+    _unlink(backup)
     create_file(backup)
     with closing(open_database(backup)) as copy:
         connection.backup(copy)
     _log.info(
         "The store is being upgraded from schema {version}; it was copied to {backup}.", version=version, backup=backup
     )
+
+
+def _copy(path: Path, version: int) -> Path:
+    """The store as it was before it was upgraded from that schema."""
+    return path.with_name(f"{path.name}.schema-{version}")
 
 
 def _being_built(path: Path) -> Path:
