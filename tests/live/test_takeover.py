@@ -268,6 +268,23 @@ def test_unattended(a_daemon: ADaemon, again: Again) -> None:
 
 
 @pytest.mark.slow
+def test_stopped_shim(a_daemon: ADaemon, again: Again) -> None:
+    """A worker that waits while a signal has stopped the shim takes the jobs over, after unattended_seconds as well."""
+    worker = a_daemon("[jobs]\nunattended_seconds = 3\n")
+    job_id, shim = worker.bash("while echo line; do sleep 0.05; done"), worker.shim()
+    worker.stop(signal.SIGKILL)
+    file = worker.output / f"{job_id}.out"
+    wait_until(partial(_holds, file, file.stat().st_size))  # so the shim knows that the worker has gone
+    os.kill(shim, signal.SIGSTOP)
+    goes_on = threading.Timer(6.0, os.kill, (shim, signal.SIGCONT))
+    goes_on.start()
+    try:
+        assert again(worker).query(job_id).job.state == pb.JOB_STATE_RUNNING
+    finally:
+        goes_on.join()
+
+
+@pytest.mark.slow
 def test_workers_that_fail(a_daemon: ADaemon) -> None:
     """Workers that end before they serve, as with an address that another program has, do not put that off."""
     worker = a_daemon("[jobs]\nunattended_seconds = 4\nstop_grace_seconds = 0.2\n")

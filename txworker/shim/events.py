@@ -49,7 +49,9 @@ class Events:
 
     def wait(self, seconds: float | None) -> None:
         """Wait for events, for that many seconds at most, and make the calls."""
-        for fd, _ in self._epoll.poll(seconds, _EVENTS_PER_TURN):
+        found = self._epoll.poll(seconds, _EVENTS_PER_TURN)
+        # SIGCONT interrupts it, and if the time is over by then, Python does not ask again (PEP 475).
+        for fd, _ in found or self._epoll.poll(0, _EVENTS_PER_TURN):
             ready = self._ready.get(fd)
             if ready is None:
                 self._unregister(fd)

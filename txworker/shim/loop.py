@@ -110,10 +110,10 @@ class Loop:
         if not self._worker.is_open and self._reachability.is_lost() and self._jobs and not self._unattended.abandoned:
             self._abandon()
         waits = self._reaping.proceed()
-        deadline = self._unattended.enforce()
-        if deadline is not None:
-            waits.append(deadline)
-        if not self._worker.is_open:
+        if not self._worker.is_open:  # nor while one has connected and says hello next: it takes the jobs over
+            deadline = self._unattended.enforce()
+            if deadline is not None:
+                waits.append(deadline)
             waits.append(_WITHOUT_WORKER_SECONDS)
         return min(waits, default=None)
 
