@@ -113,10 +113,14 @@ def copy(pieces: Iterable[bytes], to: int) -> None:
 
 def print_error(sentence: str) -> None:
     """Print a line on stderr, escaped like print_lines(). If that fails, only the exit status tells of the error."""
+    print_on_stderr(f"txworker: {printable(cut(sentence, _MOST_IN_SENTENCE))}")
+
+
+def print_on_stderr(line: str) -> None:
+    """The same with a line of our own, as it is."""
     with suppress(OSError):
         if sys.stderr is not None:
             with _status.paused():
-                line = f"txworker: {printable(cut(sentence, _MOST_IN_SENTENCE))}"
                 print(line, file=sys.stderr, end=_line_end(), flush=True)
 
 

@@ -52,7 +52,8 @@ _JOB = "a job's id, or the beginning of it (4 characters or more)"
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print the error in one line, escaped because it may repeat arguments, and exit with status 2."""
-        self.exit(2, f"{self.prog}: error: {printable(message)} ({self.prog} --help shows the usage)\n")
+        console.print_on_stderr(f"{self.prog}: error: {printable(message)} ({self.prog} --help shows the usage)")
+        self.exit(2)
 
     def print_help(self, file: object = None) -> None:
         """
