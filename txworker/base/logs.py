@@ -46,7 +46,7 @@ class Logger(TwistedLogger):
             log_format=format,
             log_time=time.time(),
         )
-        self.observer(fields)  # type: ignore[call-arg]  # zope.interface declares it without self
+        self.observer(fields)  # type: ignore[call-arg,misc]  # zope.interface declares it without self
 
 
 def file_observer(file: IO[Any], format_event: FormatEvent | None = None) -> FileLogObserver:

@@ -189,7 +189,7 @@ def end_untaken(one: RunsOn, processes: Processes, kept: KeptLeftovers, observer
     ended = end_lost_jobs([dead], lambda tag: False, boot_ticks(), left) + processes.end_stale([job.id], "", kept)
     _tell_of_ended(ended, observer)
     _hand_back(held, processes, kept)
-    return _unended([replace(job, pid=held.pid)], left).get(job.id, "")
+    return _unended([job.changed(pid=held.pid)], left).get(job.id, "")
 
 
 def _hand_back(held: HeldProcess, processes: Processes, kept: KeptLeftovers) -> None:

@@ -6,7 +6,6 @@ import math
 import sqlite3
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -262,7 +261,7 @@ def _with_full_spec(connection: sqlite3.Connection, job: Job) -> Job:
     if job.spec.cut is None or not job.spec.cut.labels:
         return job
     found = connection.execute("SELECT spec FROM orders WHERE number = ?", (job.number,)).fetchone()
-    return job if found is None else replace(job, spec=spec_from_text(found[0]))
+    return job if found is None else job.changed(spec=spec_from_text(found[0]))
 
 
 def _remove(connection: sqlite3.Connection, jobs: Collection[Job], at: float) -> None:

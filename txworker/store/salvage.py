@@ -8,7 +8,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -156,7 +156,7 @@ class _Salvage:
             values = dict(zip(columns, row, strict=True))
             with suppress(Exception):  # the values may be anything
                 job = job_from_row([values.get(name) for name in NAMES])
-                shortened = replace(job, spec=job.spec.shortened())
+                shortened = job.changed(spec=job.spec.shortened())
                 labels += labels_of(job)
                 if shortened.spec.cut is not job.spec.cut:  # from before the table of full specs
                     full_specs.append((job.number, values["spec"]))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 
 from txworker.jobs import EndReason, Exit, Job
 from txworker.ports import Output, Running
@@ -76,7 +75,7 @@ class ActiveJob:
         size, truncated = self.output.size, self.output.truncated
         if size == job.output_bytes and truncated == job.output_truncated:
             return job  # as when a job was started just now
-        return replace(job, output_bytes=size, output_truncated=truncated)
+        return job.changed(output_bytes=size, output_truncated=truncated)
 
     def overdue(self, reason: EndReason) -> None:
         """A time limit has expired; the job is being ended."""

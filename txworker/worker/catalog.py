@@ -9,7 +9,6 @@ from __future__ import annotations
 import heapq
 import os
 from collections.abc import Collection, Mapping
-from dataclasses import replace
 from itertools import groupby, islice
 
 from twisted.internet.defer import Deferred, succeed
@@ -63,7 +62,7 @@ class Catalog:
     def with_full_spec(self, job: Job) -> Job:
         """The job with its whole spec: records in memory have long specs shortened."""
         spec = None if job.spec.cut is None else self._records.full_spec(job.id)
-        return job if spec is None else replace(job, spec=spec)
+        return job if spec is None else job.changed(spec=spec)
 
     def running(self, job_ids: Collection[str]) -> list[RunningProcess]:
         """

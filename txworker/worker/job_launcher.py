@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from txworker.jobs import Job, Limits
 from txworker.jobs.errors import OutOfResources
@@ -41,7 +41,7 @@ class JobLauncher:
             output.discard()
             raise
         shortened = job.spec.shortened()
-        active.job = job if shortened is job.spec else replace(job, spec=shortened)
+        active.job = job if shortened is job.spec else job.changed(spec=shortened)
         return active
 
     def take_over(self, job: Job, held: HeldProcess) -> ActiveJob:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import Literal
 
 from google.protobuf.duration_pb2 import Duration
@@ -151,7 +150,7 @@ def query_to_pb(job: Job) -> pb.QueryJobRes:
     answer = pb.QueryJobRes(done=job.done, error=job.failed, errorText=job.error_text, job=job_to_pb(job))
     shortened = job.spec.shortened()
     if shortened is not job.spec and answer.ByteSize() > MAX_MESSAGE_BYTES:
-        return query_to_pb(replace(job, spec=shortened))
+        return query_to_pb(job.changed(spec=shortened))
     return answer
 
 
