@@ -81,8 +81,10 @@ class WatchedChannel:
                 self._reactor.removeReader(self)
                 self._watch_later()
                 return
-            with self._log.failuresHandled("handling the shim's message {message}", message=message.get("type")):
+            try:
                 self._received(message, descriptors)
+            except Exception:  # a bug, which concerns one job
+                self._log.failure("handling the shim's message {message}", message=message.get("type"))
 
     def _watch_later(self) -> None:
         self._pause = self._reactor.callLater(_PAUSE_SECONDS, self._watch_again)

@@ -277,8 +277,10 @@ class Pipe:
         self._notify()
 
     def _notify(self) -> None:
-        with self._log.failuresHandled("telling readers of the output of job {job_id}", job_id=self._job_id):
+        try:
             self._output.pipe_copied(self._child_fd)
+        except Exception:  # a bug there must not make the job wait
+            self._log.failure("telling readers of the output of job {job_id}", job_id=self._job_id)
 
     def _turn_over(self, again: bool, over: bool) -> None:
         self._notify_pending()
