@@ -80,7 +80,7 @@ def main(arguments: list[str]) -> None:
     if unknown or options.rounds < 1:
         parser.error(f"there is no part {unknown[0]!r}" if unknown else "--rounds must be at least 1")
     if options.against:
-        print(against(options.against.resolve(), options.parts or list(PARTS), options.rounds))
+        print(against(options.against.resolve(), options.parts or list(PARTS), options.rounds, options.directory))
         return
     figures = [figure for name in options.parts or PARTS for figure in _measured(name, options)]
     print(as_json(figures) if options.json else table(figures))

@@ -16,12 +16,12 @@ Values = dict[str, list[float]]
 """What was measured, by the names of the figures."""
 
 
-def against(other: Path, parts: Sequence[str], rounds: int) -> str:
+def against(other: Path, parts: Sequence[str], rounds: int, directory: str | None = None) -> str:
     """
     A line for each figure that both have: the median there, the median here, and here as a share of there.
 
     So many rounds, each of one run of the other checkout and one of this, which take turns in going first. Both run
-    with this Python and what is installed for it.
+    with this Python and what is installed for it. directory: as the option; None: the system's temporary one.
 
     Raises:
         subprocess.CalledProcessError: one of them failed.
@@ -31,14 +31,15 @@ def against(other: Path, parts: Sequence[str], rounds: int) -> str:
     for number in range(rounds):
         turns = ((other, there), (HERE, here))
         for checkout, values in turns if number % 2 == 0 else turns[::-1]:
-            for name, value in _measured(checkout, parts).items():
+            for name, value in _measured(checkout, parts, directory).items():
                 values.setdefault(name, []).append(value)
     return _table({name: (median(there[name]), median(here[name])) for name in here if name in there})
 
 
-def _measured(checkout: Path, parts: Sequence[str]) -> dict[str, float]:
+def _measured(checkout: Path, parts: Sequence[str], directory: str | None) -> dict[str, float]:
+    options = [] if directory is None else ["--directory", directory]
     result = subprocess.run(
-        [sys.executable, "-m", "bench", "--json", "--rounds", "1", *parts],
+        [sys.executable, "-m", "bench", "--json", "--rounds", "1", *options, *parts],
         cwd=checkout,
         env={**os.environ, "PYTHONPATH": str(checkout)},
         stdout=subprocess.PIPE,
