@@ -81,6 +81,7 @@ class Context:
 
     def forget(self) -> None:
         """The process is over, and nothing more is called: drop what refers to this object."""
+        self.limit_timers.cancel()
         self.overdue, self.blocked, self.done = _overdue_no_more, _nothing, _nothing
         self.transport = self.cleanup = None
 

@@ -49,7 +49,7 @@ class LimitTimers:
         self.last_output = 0.0
         self._lease_ends = 0.0
         self._overdue: Callable[[EndReason], None] = _nothing
-        self._exit_untold: Callable[[], bool] = lambda: False
+        self._exit_untold: Callable[[], bool] = _told
 
     def begin(self, overdue: Callable[[EndReason], None], exit_untold: Callable[[], bool]) -> None:
         """
@@ -80,8 +80,9 @@ class LimitTimers:
             self._lease_ends = self._timers.seconds() + self._limits.lease_seconds
 
     def cancel(self) -> None:
-        """The process is being ended: no limit counts any more."""
+        """The process is being ended, or is over: no limit counts any more, and nothing is called any more."""
         self._timers.cancel("timeout", "quiet", "lease")
+        self._overdue, self._exit_untold = _nothing, _told
 
     def _check_quiet(self, last_time: bool = False) -> None:
         """
@@ -117,4 +118,9 @@ class LimitTimers:
 
 
 def _nothing(reason: EndReason) -> None:
-    """No limit counts yet."""
+    """No limit counts."""
+
+
+def _told() -> bool:
+    """No limit counts."""
+    return False
