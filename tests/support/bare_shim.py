@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import resource
 import select
@@ -98,8 +99,8 @@ def bare_shim(place: Path, limits: tuple[int, int]) -> Iterator[BareShim]:
     directory = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
 
     def prepare() -> None:
-        kept = [os.dup(listener.fileno()), os.dup(directory)]
-        for number, fd in enumerate(kept, 3):
+        kept = [fcntl.fcntl(fd, fcntl.F_DUPFD, 5) for fd in (listener.fileno(), directory)]
+        for number, fd in enumerate(kept, 3):  # never the same: dup2() would leave it closed on exec then
             os.dup2(fd, number)
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 

@@ -6,7 +6,7 @@ import errno
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from txworker.linux.clock import boot_seconds
@@ -184,11 +184,13 @@ def hold(result: Result, descriptors: Sequence[int], events: Events, told: Calla
             os.set_blocking(fd, False)
         if "master" in ends:
             terminal = Terminal(events, ends["master"], ends["slave"], ends["printed"])
+            ends = {name: fd for name, fd in ends.items() if name not in ("master", "slave", "printed")}
             terminal.start()
         if "in" in ends:
             stdin = Feeding(events, ends["in"], told, END_OF_TRANSMISSION if terminal is not None else b"")
+            del ends["in"]
             if "file" in ends:
-                stdin.put(ends["file"], not result.request["feed"], result.fed)
+                stdin.put(ends.pop("file"), not result.request["feed"], result.fed)
             stdin.start()
     except OSError:
         with suppress(ProcessLookupError, PermissionError):
@@ -196,15 +198,9 @@ def hold(result: Result, descriptors: Sequence[int], events: Events, told: Calla
         for part in (terminal, stdin):
             if part is not None:
                 part.close()
-        _close(descriptors)
+        for fd in ends.values():  # those that no part has
+            os.close(fd)
         raise
     if stdin is not None and not stdin.is_open and not result.request["feed"]:  # the job has got all
         stdin = None
     return HeldJob(result, pipes, terminal, stdin)
-
-
-def _close(descriptors: Iterable[int]) -> None:
-    """Some may be closed already; nothing has made a descriptor since, so the number is no other's."""
-    for fd in descriptors:
-        with suppress(OSError):
-            os.close(fd)
