@@ -48,6 +48,7 @@ def test_shell(daemon: Daemon) -> None:
         screen.sees("\nstatus 130\r\nup\r\n")
         screen.type("\x1a")
         screen.sees("Stopped")
+        screen.sees("ready> ")  # or it comes between the typed line and its copy
         screen.type("kill -KILL %1; cat\r")
         screen.sees("cat\r\n")
         screen.type("grüße\r")
