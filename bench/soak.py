@@ -13,11 +13,12 @@ JOBS = 20_000
 _TRUE = pb.StartJobReq(command="/bin/true")
 
 
-def soak(directory: Path, rounds: int, jobs: int = JOBS) -> list[Figure]:
+def soak(directory: Path, rounds: int, jobs: int = JOBS, mebibytes: float = 4.0) -> list[Figure]:
     """
     Run the jobs one after another, and 32 at a time on another worker; once, for any `rounds`.
 
-    A few more threads are allowed, because idle ones end only after a while, and gRPC has some of its own.
+    mebibytes: how much more memory is allowed. A few more threads are, too, because idle ones end only after a while,
+    and gRPC has some of its own.
     """
     figures = []
     for name, at_a_time in (("one at a time", 1), ("32 at a time", 32)):
@@ -30,7 +31,7 @@ def soak(directory: Path, rounds: int, jobs: int = JOBS) -> list[Figure]:
             daemon.stop()
             daemon.close()
         note = f"{jobs // 10} to {jobs} jobs"
-        for what, most in (("descriptors", 5), ("threads", 10), ("zombies", 0), ("memory, MiB", 4.0)):
+        for what, most in (("descriptors", 5), ("threads", 10), ("zombies", 0), ("memory, MiB", mebibytes)):
             grown = after[what] - before[what]
             figures.append(Figure(f"more {what}, {name}", grown, most, note, at_most=True))
     return figures

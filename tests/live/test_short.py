@@ -127,7 +127,7 @@ def test_leftovers(short: Daemon, tmp_path: Path, name: str) -> None:
     job_id = a_job_that_leaves(short, name, tmp_path / "go")
     with none_left(short):
         (tmp_path / "go").write_text("\n")
-        wait_until(lambda: f"Looking for what job {job_id} left" in short.log())
+        wait_until(lambda: f"What job {job_id} left behind cannot be found now" in short.log())
         assert not short.query(job_id).done
         assert len(named(name)) == 1
     wait_until(lambda: short.query(job_id).done)
@@ -141,6 +141,6 @@ def test_worker_ends(short: Daemon, tmp_path: Path, name: str) -> None:
     job_id = a_job_that_leaves(short, name, tmp_path / "go")
     with none_left(short):
         (tmp_path / "go").write_text("\n")
-        wait_until(lambda: f"Looking for what job {job_id} left" in short.log())
+        wait_until(lambda: f"What job {job_id} left behind cannot be found now" in short.log())
         assert short.stop() == 0
     assert named(name) == []
