@@ -89,8 +89,7 @@ def assemble(config: Config, reactor: Any, context: StartContext) -> Assembled:
     worker, processes = core.worker, core.processes
 
     handover = Handover(worker, config.jobs.at_stop == "leave", processes.can_leave, reactor.stop)
-    viewers = worker.catalog.viewers
-    retention = timers.retention(config.jobs, reactor, core.store, core.outputs, viewers, observer)
+    retention = timers.retention(config.jobs, reactor, core.store, core.outputs, worker.catalog.viewers, observer)
     running = RunningConfig(config)
     live = LiveSettings(worker, processes.launcher, retention, handover, context.log_output)
     reload = _reload(running, reactor, context, live, processes.can_leave, observer)

@@ -141,7 +141,7 @@ class Job:
     def changed(self, **values: Any) -> Job:
         """
         The same record with these values of its fields. dataclasses.replace() looks up each of the 24, which takes
-        twenty times as long, and a record is made for every start, end and line that a viewer gets.
+        seven times as long, and a record is made for every start, end and line that a viewer gets.
 
         Raises:
             TypeError: there is no field of such a name.
