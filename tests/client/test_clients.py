@@ -23,6 +23,7 @@ from txworker.client.requests import PAGE
 from txworker.jobs import errors
 from txworker.pb import worker_pb2 as pb
 
+SOURCE = "source must be bytes, a file in binary mode or an iterable of bytes"
 RUNNING, FAILED = pb.JOB_STATE_RUNNING, pb.JOB_STATE_FAILED
 
 
@@ -130,8 +131,26 @@ class Promises:
             ("resize", ["1", 5, "5"], {}, "columns must be a whole number, not '5'"),
             ("follow", ["1", "5"], {}, "offset must be a whole number, not '5'"),
             ("follow", ["1"], {"tail": 1.5}, "tail must be a whole number, not 1.5"),
-            ("feed", [5, b""], {}, "a job's id is a string, not 5"),
+            ("follow", ["1"], {"tail": False}, "tail must be a whole number, not False"),
+            ("follow", ["1"], {"stderr": "no"}, "stderr must be True or False, not 'no'"),
+            ("follow", ["1"], {"live": "no"}, "live must be True or False, not 'no'"),
+            ("stop", ["1"], {"wait": "no"}, "wait must be True or False, not 'no'"),
+            ("jobs", [], {"labels": []}, r"labels must be a mapping of strings to strings, not \[\]"),
+            ("jobs", [], {"limit": None}, "limit must be a whole number, not None"),
+            ("get", [5], {}, "job_id must be a string, not 5"),
+            ("job", [5], {}, "job_id must be a string, not 5"),
+            ("job", ["1"], {"lease": "5"}, "lease must be a number of seconds, not '5'"),
+            ("stop", [b"1"], {}, "job_id must be a string, not b'1'"),
+            ("wait", [None], {}, "job_id must be a string, not None"),
+            ("feed", [5, b""], {}, "job_id must be a string, not 5"),
+            ("feed", ["1", b""], {"end": "no"}, "end must be True or False, not 'no'"),
+            ("feed", ["1", "text"], {}, f"{SOURCE}, not str"),
+            ("feed", ["1", 5], {}, f"{SOURCE}, not int"),
             ("renew", [5], {}, "job_ids must be a list of strings, not 5"),
+            ("renew", [["1", 5]], {}, r"job_ids must be a list of strings, not \['1', 5\]"),
+            ("usage", [b"1"], {}, "job_ids must be a list of strings, not b'1'"),
+            ("start", [None], {}, "command must be a string, not None"),
+            ("start", ["true"], {"limits": {}}, "limits must be Limits, not {}"),
         ]
         for method, args, more, sentence in table:
             with self.assertRaisesRegex(TypeError, f"^{sentence}$"):
@@ -140,6 +159,10 @@ class Promises:
             self.client.ask_of("1", "5", "wait").result(LIMIT)
         with self.assertRaisesRegex(ValueError, "^timeout must be a number of seconds, not nan$"):
             self.client.ask("wait", "1", math.nan).result(LIMIT)
+        with self.assertRaisesRegex(ValueError, "^timeout: int too large"):
+            self.client.ask("wait", "1", 10**400).result(LIMIT)
+        with self.assertRaisesRegex(ValueError, "^limit: -1 is negative$"):
+            self.client.ask("jobs", limit=-1).result(LIMIT)
         self.assertEqual([], self.worker.requests)
 
     def test_same_request_id(self: Any) -> None:

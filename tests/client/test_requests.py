@@ -85,7 +85,7 @@ class StartTests(SynchronousTestCase):
             ),
             ("lease", "5", "lease must be a number of seconds, not '5'"),
             ("stdin", "text", "stdin must be bytes$"),
-            ("limits", {"max_open_files": 64}, "limits must be Limits, of numbers, not {'max_open_files': 64}"),
+            ("limits", {"max_open_files": 64}, "limits must be Limits, not {'max_open_files': 64}"),
             ("tty", True, r"tty must be \(rows, columns\), not True"),
             ("tty", (1, 2, 3), r"tty must be \(rows, columns\), not \(1, 2, 3\)"),
             ("feed", "yes", "feed must be True or False, not 'yes'"),
@@ -129,7 +129,7 @@ class StartTests(SynchronousTestCase):
     def test_a_handle_for_an_id(self) -> None:
         """Anything but a string is refused as a job's id."""
         for wrong in (None, b"abc", object()):
-            with self.assertRaisesRegex(TypeError, "a job's id is a string, not "):
+            with self.assertRaisesRegex(TypeError, "job_id must be a string, not "):
                 query_request(wrong)  # type: ignore[arg-type]  # what is tested
 
     def test_terminal(self) -> None:

@@ -187,6 +187,21 @@ class TwistedClientTests(SynchronousTestCase):
         self.failureResultOf(client.start("true"), Closed)
         self.successResultOf(client.close())
 
+    def test_other_types(self) -> None:
+        """An argument of another type fails the Deferred, with a TypeError that names it; nothing is raised."""
+        other: Any = "x"
+        table = [
+            (self.client.wait("1", lease=other), "lease must be a number of seconds, not 'x'"),
+            (self.client.wait("1", other), "timeout must be a number of seconds, not 'x'"),
+            (self.client.wait(5), "job_id must be a string, not 5"),  # type: ignore[arg-type]  # what is tested
+            (self.client.follow("1", other), "received must be callable, not 'x'"),
+            (self.client.watch(other), "received must be callable, not 'x'"),
+            (self.client.jobs(limit=other), "limit must be a whole number, not 'x'"),
+        ]
+        for deferred, sentence in table:
+            self.reactor.run_until(lambda deferred=deferred: deferred.called)  # type: ignore[misc]  # mypy wants none
+            self.assertEqual(sentence, self.failureResultOf(deferred, TypeError).getErrorMessage())
+
     def test_cannot_be_made(self) -> None:
         """A client that cannot be made leaves no thread behind."""
         with self.assertRaises(FileNotFoundError):

@@ -16,11 +16,13 @@ import grpc.aio
 from txworker.client.async_calls import AsyncCalls
 from txworker.client.connection import DEFAULT_ADDR, TLS
 from txworker.client.errors import JobNotRunning, NoSuchJob
-from txworker.client.feeding import Patience, Source, Unacknowledged, async_pieces
+from txworker.client.feeding import Patience, Source, Unacknowledged, async_pieces, check_source
 from txworker.client.leases import RenewalTask
 from txworker.client.outage import TimeLimit, done_now, is_over
+from txworker.client.parameters import check_seconds
 from txworker.client.reading import Changes, Reading, decoder
 from txworker.client.requests import (
+    id_of,
     ids_of,
     list_request,
     next_page,
@@ -127,7 +129,7 @@ class AsyncClient:
 
     async def stop(self, job_id: str, grace: float | None = None, wait: bool = False) -> JobRecord:
         """As `Client.stop`."""
-        await self._calls.ask(f"stopping job {job_id}", self._stub.StopJob, stop_request(job_id, grace))
+        await self._calls.ask(f"stopping job {job_id}", self._stub.StopJob, stop_request(job_id, grace, wait))
         return await self.wait(job_id) if wait else await self.get(job_id)
 
     async def signal(self, job_id: str, number: int) -> None:
@@ -145,6 +147,7 @@ class AsyncClient:
         the job takes no more, this does not wait for the source; but the end of the program and of asyncio.run() waits
         for the thread, which Python cannot interrupt: what may block for ever should be an async iterable.
         """
+        check_source(source, "__aiter__")
         feeding = Unacknowledged(job_id, end)
         changed = asyncio.Condition()
         reading = asyncio.ensure_future(self._read_source(source, feeding, changed))
@@ -255,7 +258,7 @@ class AsyncClient:
         """As `Client.wait`."""
         if is_over(timeout):
             return done_now(await self.get(job_id), timeout or 0.0)
-        async with aclosing(self.watch([job_id], timeout=timeout)) as records:
+        async with aclosing(self.watch([id_of(job_id)], timeout=timeout)) as records:
             async for record in records:
                 if isinstance(record, JobResult):
                     return record
@@ -297,7 +300,8 @@ class AsyncJob:
     """One job of a client's worker; `lease` is as in `Job`."""
 
     def __init__(self, client: AsyncClient, job_id: str, lease: float | None = None) -> None:
-        self.id = job_id
+        check_seconds("lease", lease)
+        self.id = id_of(job_id)
         self.lease = lease
         self._client = client
 

@@ -10,9 +10,10 @@ from typing import Any, TypeVar
 import grpc
 import grpc.aio
 
-from txworker.client.connection import OPTIONS, TLS, target
+from txworker.client.connection import TLS, open_channel
 from txworker.client.errors import Closed, WorkerError, error_of, passes
 from txworker.client.outage import NO_LIMIT, Outage, TimeLimit, waiting_times
+from txworker.client.parameters import check_callable
 from txworker.client.requests import PROBE
 from txworker.pb.worker_pb2_grpc import WorkerStub
 
@@ -32,12 +33,10 @@ class AsyncCalls:
         tell: Callable[[str], None],
     ) -> None:
         self.patience, self._first_patience, self.deadline = waiting_times(patience, first_patience, deadline)
+        check_callable("tell", tell)
         self._tell = tell
         self._closed = asyncio.Event()
-        if tls is None:
-            self._channel = grpc.aio.insecure_channel(target(addr), OPTIONS)
-        else:
-            self._channel = grpc.aio.secure_channel(target(addr), tls.credentials(), OPTIONS)
+        self._channel = open_channel(grpc.aio, addr, tls)
         self.stub: Any = WorkerStub(self._channel)  # the async one: its calls are awaited
 
     async def close(self) -> None:

@@ -10,9 +10,10 @@ from typing import Any, TypeVar
 
 import grpc
 
-from txworker.client.connection import OPTIONS, TLS, target
+from txworker.client.connection import TLS, open_channel
 from txworker.client.errors import Closed, WorkerError, error_of, passes
 from txworker.client.outage import NO_LIMIT, Outage, TimeLimit, waiting_times
+from txworker.client.parameters import check_callable
 from txworker.client.requests import PROBE
 from txworker.pb.worker_pb2_grpc import WorkerStub
 
@@ -36,14 +37,12 @@ class Calls:
         tell: Callable[[str], None],
     ) -> None:
         self.patience, self._first_patience, self._deadline = waiting_times(patience, first_patience, deadline)
+        check_callable("tell", tell)
         self._tell = tell
         self._closed = threading.Event()
         self._streams: set[Any] = set()
         self._lock = threading.Lock()
-        if tls is None:
-            self._channel = grpc.insecure_channel(target(addr), OPTIONS)
-        else:
-            self._channel = grpc.secure_channel(target(addr), tls.credentials(), OPTIONS)
+        self._channel = open_channel(grpc, addr, tls)
         self.stub = WorkerStub(self._channel)
 
     def close(self) -> None:

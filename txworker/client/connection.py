@@ -6,11 +6,14 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from types import NoneType
+from typing import Any
 from urllib.parse import quote
 
 import grpc
 
 from txworker.base.addresses import HIGHEST_PORT, split_address
+from txworker.client.parameters import check_type, parameter
 
 DEFAULT_ADDR = "127.0.0.1:30000"
 
@@ -51,6 +54,7 @@ class TLS:
     key, if the worker requires one.
 
     Raises:
+        TypeError: one of them is not the name of a file.
         ValueError: a certificate without its key, or a key without its certificate.
     """
 
@@ -59,6 +63,9 @@ class TLS:
     key: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:
+        for name, file in vars(self).items():
+            with parameter(name, "the name of a file", file):
+                Path("" if file is None else file)
         if (self.cert is None) != (self.key is None):
             raise ValueError("cert and key go together: give both or neither")
 
@@ -83,13 +90,28 @@ def _pem(name: str | os.PathLike[str] | None) -> bytes | None:
     return content
 
 
+def open_channel(library: Any, addr: str, tls: TLS | None) -> Any:
+    """
+    A channel of the library, which is grpc or grpc.aio.
+
+    Raises:
+        TypeError, ValueError, OSError: as target() and TLS.credentials(), or tls is something else.
+    """
+    check_type("tls", "a TLS", tls, TLS, NoneType)
+    if tls is None:
+        return library.insecure_channel(target(addr), OPTIONS)
+    return library.secure_channel(target(addr), tls.credentials(), OPTIONS)
+
+
 def target(addr: str) -> str:
     """
     HOST:PORT or unix:PATH as a gRPC target, which is a URI.
 
     Raises:
+        TypeError: it is not a string.
         ValueError: it is neither. gRPC would take port 443 where there is none, or wait for what can never answer.
     """
+    check_type("addr", "HOST:PORT or unix:PATH", addr, str)
     if addr.startswith("unix:") and addr != "unix:":
         return f"unix:{quote(os.fsencode(addr.removeprefix('unix:')))}"
     try:

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from typing import Protocol
 
 from txworker.client.errors import FeedInProgress, OutOfResources, WorkerError
+from txworker.client.parameters import TRUE_OR_FALSE, parameter
 from txworker.client.requests import id_of
 from txworker.pb import worker_pb2 as pb
 
@@ -31,6 +32,22 @@ Source = bytes | bytearray | memoryview | Readable | Iterable[bytes]
 """What a job is fed with."""
 
 
+def check_source(source: object, *also: str) -> None:
+    """
+    Check what can be known of a source before anything is read of it. also: methods that make it one, too.
+
+    Raises:
+        TypeError: it is text, or nothing that can be read. The error does not show it, because it may be a secret.
+    """
+    methods = ("read", "__iter__", "__getitem__", *also)
+    if isinstance(source, str) or not any(hasattr(source, method) for method in methods):
+        raise TypeError(f"source must be bytes, a file in binary mode or an iterable of bytes, not {_type(source)}")
+
+
+def _type(value: object) -> str:
+    return type(value).__name__
+
+
 def pieces(source: Source) -> Iterator[bytes]:
     """
     Split a source into pieces that fit into a message; each piece comes as soon as it is available.
@@ -44,7 +61,7 @@ def pieces(source: Source) -> Iterator[bytes]:
     blocks: Iterable[bytes] = source if read is None else iter(lambda: read(MESSAGE_BYTES), b"")  # type: ignore[assignment]  # then it is an iterable
     for block in blocks:
         if not isinstance(block, (bytes, bytearray, memoryview)):
-            raise TypeError(f"a job is fed with bytes, not with {type(block).__name__}; open files in binary mode")
+            raise TypeError(f"a job is fed with bytes, not with {_type(block)}; open files in binary mode")
         for begin in range(0, len(block), MESSAGE_BYTES):
             yield block[begin : begin + MESSAGE_BYTES]
 
@@ -68,13 +85,14 @@ class Unacknowledged:
     taken: how many bytes of this feeding the job has certainly taken. end: close the stdin after the last one.
 
     Raises:
-        TypeError: the job's id is not a string.
+        TypeError: the job's id is not a string, or `end` neither True nor False.
     """
 
     def __init__(self, job_id: str, end: bool) -> None:
         self.job_id = id_of(job_id)
         self.taken = 0
-        self._end = end
+        with parameter("end", TRUE_OR_FALSE, end):
+            self._end = pb.FeedJobReq(end=end).end
         self._pieces: deque[bytearray] = deque()
         self._size = 0
         self._next = 0

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from txworker.client.errors import Closed, WorkerError, passes
 from txworker.client.parameters import check_seconds
+from txworker.client.requests import id_of
 
 PART = 3
 """A lease is renewed whenever a third of it has passed, so that it survives two renewals that fail."""
@@ -44,10 +45,11 @@ class Renewals:
         first one makes a renewal due at once.
 
         Raises:
-            TypeError: it is not a number.
+            TypeError: it is not a number, or the job's id not a string.
             ValueError: it is not more than 0.
         """
         check_seconds("lease", lease)
+        id_of(job_id)
         if lease <= 0:
             raise ValueError(f"a lease of {lease} seconds cannot be renewed")
         held = self._held.get(job_id)

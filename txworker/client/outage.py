@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable
 
 from txworker.client.errors import Unreachable, WorkerError, WorkerStopping, passes
-from txworker.client.parameters import check_seconds
+from txworker.client.parameters import SECONDS, check_seconds, check_type
 from txworker.client.values import JobRecord, JobResult
 
 FIRST_SECONDS = 0.05
@@ -106,11 +106,14 @@ def waiting_times(patience: float, first_patience: float | None, deadline: float
     The waiting times of a client, with the deadline no longer than gRPC can count.
 
     Raises:
-        ValueError: one of them is not a number of seconds, or the deadline is 0.
+        TypeError: one of them is not a number.
+        ValueError: one of them is negative or NaN, or the deadline is 0.
     """
     first = patience if first_patience is None else first_patience
     for name, seconds in (("patience", patience), ("first_patience", first), ("deadline", deadline)):
-        if not (isinstance(seconds, (int, float)) and seconds >= 0):
+        check_type(name, SECONDS, seconds, int, float)
+        check_seconds(name, seconds)
+        if seconds < 0:
             raise ValueError(f"{name} must be a number of seconds, not {seconds!r}")
     if not deadline:
         raise ValueError("deadline must be more than 0 seconds")

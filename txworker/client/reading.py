@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 from collections import OrderedDict
 
-from txworker.client.parameters import WHOLE_NUMBER, parameter
+from txworker.client.parameters import TRUE_OR_FALSE, WHOLE_NUMBER, parameter
 from txworker.client.requests import id_of
 from txworker.client.values import JobRecord, record_of
 from txworker.pb import worker_pb2 as pb
@@ -22,13 +22,16 @@ class Reading:
     def __init__(
         self, job_id: str, offset: int = 0, stderr: bool = False, tail: int | None = None, live: bool = True
     ) -> None:
-        self._request = pb.StreamJobReq(jobID=id_of(job_id), raw=True, noFollow=not live)
+        self._request = pb.StreamJobReq(jobID=id_of(job_id), raw=True)
         with parameter("offset", WHOLE_NUMBER, offset):
             self._request.offset = offset
-        with parameter("stderr", "True or False", stderr):
+        with parameter("live", TRUE_OR_FALSE, live):
+            self._request.noFollow = live
+            self._request.noFollow = not live
+        with parameter("stderr", TRUE_OR_FALSE, stderr):
             self._request.stderr = stderr
         with parameter("tail", WHOLE_NUMBER, tail):
-            self._request.tailLines = tail or 0
+            self._request.tailLines = 0 if tail is None else tail
         self._request.fromEnd = tail == 0
 
     @property

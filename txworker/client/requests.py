@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from txworker.client.errors import AmbiguousJob, NoSuchJob
-from txworker.client.parameters import NAMES, SECONDS, WHOLE_NUMBER, parameter
+from txworker.client.parameters import NAMES, SECONDS, TRUE_OR_FALSE, WHOLE_NUMBER, check_type, parameter
 from txworker.client.values import JobState, to_duration
 from txworker.pb import worker_pb2 as pb
 
@@ -33,8 +33,7 @@ def id_of(job_id: str) -> str:
     Raises:
         TypeError: it is not a string; a job's handle, perhaps.
     """
-    if not isinstance(job_id, str):
-        raise TypeError(f"a job's id is a string, not {job_id!r}")
+    check_type("job_id", "a string", job_id, str)
     return job_id
 
 
@@ -48,8 +47,7 @@ def ids_of(job_ids: Iterable[str]) -> list[str]:
     if isinstance(job_ids, str):
         raise TypeError("job_ids is one string; it must be a list of strings")
     with parameter("job_ids", "a list of strings", job_ids):
-        ids = list(job_ids)
-    return [id_of(job_id) for job_id in ids]
+        return [id_of(job_id) for job_id in job_ids]
 
 
 def list_request(
@@ -65,15 +63,17 @@ def list_request(
 
     Raises:
         TypeError: one of these is of another type.
-        ValueError: one of these times cannot be sent.
+        ValueError: one of these times cannot be sent, or the limit is negative.
     """
     request = pb.ListJobsReq()
     with parameter("states", "a list of JobState", states):
         request.states.extend(map(_state, states))
-    with parameter("labels", NAMES, labels):
-        request.labels.update((labels or {}).items())
+    _put_labels(request, labels)
     with parameter("limit", WHOLE_NUMBER, limit):
-        request.pageSize = min(limit, PAGE) if limit else PAGE
+        request.pageSize = min(limit, PAGE)
+        if limit < 0:
+            raise ValueError(f"{limit} is negative")
+    request.pageSize = request.pageSize or PAGE
     for name, at in (("since", since), ("until", until)):
         with parameter(name, "a datetime", at):
             if at is not None:
@@ -84,8 +84,7 @@ def list_request(
 def watch_request(job_ids: Iterable[str], labels: Mapping[str, str] | None) -> pb.WatchJobsReq:
     """Watches these jobs (none: all) with all of these labels. Raises TypeError as list_request()."""
     request = pb.WatchJobsReq(jobIDs=ids_of(job_ids))
-    with parameter("labels", NAMES, labels):
-        request.labels.update((labels or {}).items())
+    _put_labels(request, labels)
     return request
 
 
@@ -130,6 +129,12 @@ def next_page(request: pb.ListJobsReq, answer: pb.ListJobsRes, left: int) -> boo
     return bool(request.pageToken)
 
 
+def _put_labels(request: pb.ListJobsReq | pb.WatchJobsReq, labels: Mapping[str, str] | None) -> None:
+    with parameter("labels", NAMES, labels):
+        if labels is not None:
+            request.labels.update(labels.items())
+
+
 def _state(state: JobState) -> pb.JobState.ValueType:
     if not isinstance(state, int):
         raise TypeError
@@ -147,8 +152,9 @@ def _timestamp(at: datetime) -> Timestamp:
     return stamp
 
 
-def stop_request(job_id: str, grace: float | None) -> pb.StopJobReq:
-    """A stop; grace in seconds, None for the worker's default, 0 for KILL at once."""
+def stop_request(job_id: str, grace: float | None, wait: bool = False) -> pb.StopJobReq:
+    """A stop; grace in seconds, None for the worker's default, 0 for KILL at once. wait is only checked."""
+    check_type("wait", TRUE_OR_FALSE, wait, int)
     request = pb.StopJobReq(jobID=id_of(job_id))
     with parameter("grace", SECONDS, grace):
         if (duration := to_duration(grace)) is not None:

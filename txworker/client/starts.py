@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypedDict
 
-from txworker.client.parameters import NAMES, SECONDS, parameter
+from txworker.client.parameters import NAMES, SECONDS, TRUE_OR_FALSE, parameter
 from txworker.client.values import Limits, to_duration
 from txworker.pb import worker_pb2 as pb
 
@@ -71,7 +71,7 @@ def start_request(command: str, path: str, details: StartDetails) -> pb.StartJob
         raise TypeError(f"a start has no {sorted(unknown)[0]!r}; it has {', '.join(StartDetails.__annotations__)}")
     request = pb.StartJobReq()
     for name, value in {"command": command, "path": path, **details}.items():
-        if value is not None:
+        if value is not None or name == "command":
             _put(request, name, value)
     request.requestID = request.requestID or str(uuid.uuid4())
     if request.ByteSize() > MOST_BYTES:
@@ -123,10 +123,10 @@ _KEYWORDS: dict[str, tuple[str, Callable[[pb.StartJobReq, Any], object]]] = {
     "timeout": (SECONDS, partial(_put_seconds, "timeout")),
     "quiet_timeout": (SECONDS, partial(_put_seconds, "quietTimeout")),
     "stdin": ("bytes", lambda request, data: _put_plain("stdin", request, bytes(memoryview(data)))),
-    "feed": ("True or False", partial(_put_plain, "feed")),
-    "limits": ("Limits, of numbers", lambda request, limits: request.limits.CopyFrom(limits.to_pb())),
+    "feed": (TRUE_OR_FALSE, partial(_put_plain, "feed")),
+    "limits": ("Limits", lambda request, limits: request.limits.CopyFrom(limits.to_pb())),
     "labels": (NAMES, partial(_put_names, "labels")),
-    "separate_stderr": ("True or False", partial(_put_plain, "separateStderr")),
+    "separate_stderr": (TRUE_OR_FALSE, partial(_put_plain, "separateStderr")),
     "leftovers": ("a string", partial(_put_plain, "leftovers")),
     "tty": ("(rows, columns)", _put_size),
     "lease": (SECONDS, partial(_put_seconds, "lease")),

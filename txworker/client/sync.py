@@ -15,11 +15,13 @@ from txworker.client.calls import Calls
 from txworker.client.connection import DEFAULT_ADDR, TLS
 from txworker.client.errors import NoSuchJob
 from txworker.client.feed_thread import FeedCalls, FeedThread
-from txworker.client.feeding import Source, Unacknowledged
+from txworker.client.feeding import Source, Unacknowledged, check_source
 from txworker.client.leases import RenewalThread
 from txworker.client.outage import TimeLimit, done_now, is_over
+from txworker.client.parameters import check_seconds
 from txworker.client.reading import Changes, Reading, decoder
 from txworker.client.requests import (
+    id_of,
     ids_of,
     list_request,
     next_page,
@@ -152,7 +154,7 @@ class Client:
         Ask a job to end: TERM, and KILL after `grace` seconds (None: the worker's default). Returns its record then, or
         with `wait` the last one, once it has ended.
         """
-        self._calls.ask(f"stopping job {job_id}", self._stub.StopJob, stop_request(job_id, grace))
+        self._calls.ask(f"stopping job {job_id}", self._stub.StopJob, stop_request(job_id, grace, wait))
         return self.wait(job_id) if wait else self.get(job_id)
 
     def signal(self, job_id: str, number: int) -> None:
@@ -183,6 +185,7 @@ class Client:
             JobNotRunning: it was done before.
             FeedInProgress: another call feeds it.
         """
+        check_source(source)
         return FeedThread(Unacknowledged(job_id, end), FeedCalls(self._calls, job_id)).run(source)
 
     def resize(self, job_id: str, rows: int, columns: int) -> None:
@@ -255,7 +258,7 @@ class Client:
         """
         if is_over(timeout):
             return done_now(self.get(job_id), timeout or 0.0)
-        with closing(self.watch([job_id], timeout=timeout)) as records:
+        with closing(self.watch([id_of(job_id)], timeout=timeout)) as records:
             for record in records:
                 if isinstance(record, JobResult):
                     return record
@@ -304,7 +307,8 @@ class Job:
     """
 
     def __init__(self, client: Client, job_id: str, lease: float | None = None) -> None:
-        self.id = job_id
+        check_seconds("lease", lease)
+        self.id = id_of(job_id)
         self.lease = lease
         self._client = client
 

@@ -22,6 +22,7 @@ from txworker.client.aio import AsyncClient
 from txworker.client.connection import DEFAULT_ADDR, TLS
 from txworker.client.errors import Closed
 from txworker.client.feeding import Source
+from txworker.client.parameters import check_callable
 from txworker.client.starts import StartDetails
 from txworker.client.telling import tell_log
 from txworker.client.values import JobRecord, JobResult, JobState, LiveUsage
@@ -52,6 +53,10 @@ class TwistedClient:
         deadline: float = 10.0,
         tell: Callable[[str], None] = tell_log,
     ) -> None:
+        if not callable(getattr(reactor, "callFromThread", None)):
+            raise TypeError(f"reactor must be a reactor of Twisted's, not {reactor!r}")
+        check_callable("tell", tell)
+
         async def make_client() -> AsyncClient:  # within the loop, as gRPC wants it
             return AsyncClient(
                 addr,
@@ -131,7 +136,11 @@ class TwistedClient:
 
     def wait(self, job_id: str, timeout: float | None = None, *, lease: float | None = None) -> Deferred[JobResult]:
         """As `Client.wait`; lease: that of the job in seconds, which is renewed meanwhile."""
-        return self._fires(lambda: self._client.job(job_id, lease).wait(timeout))
+
+        async def wait_for_job() -> JobResult:
+            return await self._client.job(job_id, lease).wait(timeout)
+
+        return self._fires(wait_for_job)
 
     def jobs(
         self,
@@ -168,6 +177,7 @@ class TwistedClient:
         """
 
         async def follow_output() -> None:
+            check_callable("received", received)
             chunks = self._client.job(job_id, lease).follow(offset, stderr=stderr, tail=tail, live=live)
             async with aclosing(chunks):
                 async for data in chunks:
@@ -186,6 +196,7 @@ class TwistedClient:
         """As `Client.watch`: received(record) is called with each; fires when all named jobs are done."""
 
         async def watch_jobs() -> None:
+            check_callable("received", received)
             records = self._client.watch(job_ids, labels, timeout=timeout)
             async with aclosing(records):
                 async for record in records:

@@ -10,6 +10,7 @@ from datetime import datetime, timezone
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from txworker.client.parameters import SECONDS, WHOLE_NUMBER, parameter
 from txworker.pb import worker_pb2 as pb
 
 
@@ -42,7 +43,13 @@ _MOST_SECONDS = 315_576_000_000
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of a job; 0 means the worker's default. Memory is the address space of each process."""
+    """
+    Limits of a job; 0 means the worker's default. Memory is the address space of each process.
+
+    Raises:
+        TypeError: one of them is not a number.
+        ValueError: it cannot be sent.
+    """
 
     max_output_bytes: int = 0
     max_memory_bytes: int = 0
@@ -50,15 +57,24 @@ class Limits:
     max_open_files: int = 0
     max_processes: int = 0
 
+    def __post_init__(self) -> None:
+        self.to_pb()
+
     def to_pb(self) -> pb.Limits:
         """The message of the wire."""
-        return pb.Limits(
-            maxOutputBytes=self.max_output_bytes,
-            maxMemoryBytes=self.max_memory_bytes,
-            maxCPU=to_duration(self.max_cpu_seconds or None),
-            maxOpenFiles=self.max_open_files,
-            maxProcesses=self.max_processes,
-        )
+        limits = pb.Limits()
+        with parameter("max_output_bytes", WHOLE_NUMBER, self.max_output_bytes):
+            limits.maxOutputBytes = self.max_output_bytes
+        with parameter("max_memory_bytes", WHOLE_NUMBER, self.max_memory_bytes):
+            limits.maxMemoryBytes = self.max_memory_bytes
+        with parameter("max_cpu_seconds", SECONDS, self.max_cpu_seconds):
+            if seconds := to_duration(self.max_cpu_seconds or None):
+                limits.maxCPU.CopyFrom(seconds)
+        with parameter("max_open_files", WHOLE_NUMBER, self.max_open_files):
+            limits.maxOpenFiles = self.max_open_files
+        with parameter("max_processes", WHOLE_NUMBER, self.max_processes):
+            limits.maxProcesses = self.max_processes
+        return limits
 
 
 @dataclass(frozen=True)
