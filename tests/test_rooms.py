@@ -35,7 +35,16 @@ ROOMS: dict[str, set[str]] = {
         *("jobs", "base", "ports", "linux", "config", "output", "store", "leftovers", "process", "worker"),
         *("rpc", "rpc.scheduler", "monitoring", "monitoring.tracing", "page"),
     },
-    "cli": {"base.addresses", "base.memory_path", "base.printable", "base.quantities", "pb", "client", "page"},
+    "cli": {
+        "base.addresses",
+        "base.memory_path",
+        "base.printable",
+        "base.quantities",
+        "base.standard_streams",
+        "pb",
+        "client",
+        "page",
+    },
 }
 """From the lowest to the highest: each room, and all that it may import of the others: rooms, or modules of them.
 

@@ -13,10 +13,11 @@ import grpc
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.client.scripted_worker import LIMIT, ScriptedWorker, Silence, block, cut, event, refuses, says
+from txworker.base.standard_streams import STDOUT
 from txworker.cli import connect as connect_module
 from txworker.cli import console, run_command
 from txworker.cli.connect import connect
-from txworker.cli.console import STDOUT, CannotWrite
+from txworker.cli.console import CannotWrite
 from txworker.cli.failures import INTERRUPTED, NOT_RUN, Failed
 from txworker.cli.parser import parse
 from txworker.cli.run_command import run

@@ -70,6 +70,36 @@ def test_check(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["worker.toml"]
 
 
+def test_unwritable_output(tmp_path: Path) -> None:
+    """What cannot be written is one sentence and status 1; a lost warning, or a reader that has gone, is no error."""
+    good, bad = tmp_path / "good.toml", tmp_path / "bad.toml"
+    good.write_text('[grpc_server]\naddr = "0.0.0.0:30000"')
+    bad.write_text("[grpc_server]\nadr = 1")
+    full = (1, "txworker: cannot write to standard output: No space left on device\n")
+    table = [
+        (f"--config {good} --check >/dev/full", *full),
+        ("--version >/dev/full", *full),
+        ("--help >/dev/full", *full),
+        (f"--config {good} --check >/dev/full 2>/dev/full", 1, ""),
+        (f"--config {good} --check 2>/dev/full", 0, f"txworker: {good} is good\n"),
+        (f"--config {bad} --check 2>/dev/full", 1, ""),
+    ]
+    environ = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    for words, status, printed in table:
+        done = subprocess.run(
+            ["sh", "-c", f'"$0" -n --pidfile= worker {words}', TWISTD],
+            cwd=tmp_path,
+            env=environ,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT,
+        )
+        assert (done.returncode, done.stdout + done.stderr) == (status, printed), words
+    script = '{ "$0" -n --pidfile= worker --version; echo $? >&2; } | true'
+    done = subprocess.run(["sh", "-c", script, TWISTD], capture_output=True, text=True, timeout=LIMIT, env=environ)
+    assert done.stderr == "0\n"
+
+
 def test_no_name(tmp_path: Path) -> None:
     """An address that no machine can have is named."""
     (tmp_path / "worker.toml").write_text('[grpc_server]\naddr = "a..b:30000"')

@@ -11,14 +11,13 @@ from collections.abc import Iterable
 from contextlib import AbstractContextManager, suppress
 
 from txworker.base.printable import cut, printable
+from txworker.base.standard_streams import STDERR, STDOUT, give_up
 from txworker.cli.colours import Painted
 from txworker.cli.failures import REFUSED, Failed
 from txworker.cli.status_line import StatusLine
 
 _status = StatusLine()
 """There is one in a process, as there is one stderr."""
-
-STDOUT, STDERR = 1, 2
 
 _MOST_IN_SENTENCE = 2_000
 """The most characters of a line on stderr, because a worker's error text has no limit."""
@@ -77,22 +76,8 @@ def print_text(text: str) -> None:
         with _status.paused():
             print(text, end="", flush=True)
     except OSError as error:
-        give_up_stdout()
+        give_up(STDOUT)
         raise CannotWrite(STDOUT, error) from error
-
-
-def give_up_stdout() -> None:
-    """Called when writing failed: otherwise Python flushes stdout again at exit, and prints an error."""
-    _give_up(STDOUT)
-
-
-def finish() -> None:
-    """Call it last: Python flushes stderr at exit as well, and if that fails the exit status is 120."""
-    if sys.stderr is not None:
-        try:
-            sys.stderr.flush()
-        except OSError:
-            _give_up(STDERR)
 
 
 def copy(pieces: Iterable[bytes], to: int) -> None:
@@ -132,10 +117,6 @@ def waiting(sentence: str) -> AbstractContextManager[None]:
 def waiting_for(addr: str) -> AbstractContextManager[None]:
     """As waiting(), for the answer of that worker."""
     return waiting(f"waiting for the worker at {addr}")
-
-
-def _give_up(to: int) -> None:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), to)
 
 
 def _shown(line: str) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import grpc
 
+from txworker.base import standard_streams
 from txworker.cli import console, list_commands, several_workers
 from txworker.cli.completion_command import completion
 from txworker.cli.connect import channel, connect, with_tls
@@ -80,7 +81,7 @@ def main(argv: list[str] | None = None) -> int:
         if argv is None and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, signal.SIG_DFL)  # a further Ctrl-C ends the program that is ending, silently
         _join_threads()
-        console.finish()
+        standard_streams.finish()
 
 
 def _call(options: argparse.Namespace) -> int:

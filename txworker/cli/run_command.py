@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from functools import partial
 from queue import Empty, SimpleQueue
 
+from txworker.base.standard_streams import STDERR, STDOUT
 from txworker.cli import console
 from txworker.cli.attached_terminal import AttachedTerminal
 from txworker.cli.connect import connect, with_tls
-from txworker.cli.console import STDERR, STDOUT, CannotWrite
+from txworker.cli.console import CannotWrite
 from txworker.cli.failures import INTERRUPTED, READER_GONE, Failed, run_failure
 from txworker.cli.forwarded_stdin import ForwardedStdin, forwarded_stdin
 from txworker.cli.local_terminal import size

@@ -9,10 +9,10 @@ from contextlib import closing, suppress
 from queue import Empty, Queue
 from typing import Any
 
+from txworker.base.standard_streams import STDOUT
 from txworker.cli import console
 from txworker.cli.colours import name_of_job
 from txworker.cli.connect import with_tls
-from txworker.cli.console import STDOUT
 from txworker.cli.failures import Failed, failure
 from txworker.cli.formatting import SHORT_ID
 from txworker.cli.named_jobs import for_each

@@ -14,6 +14,7 @@ from importlib import import_module
 from types import FrameType
 from typing import Protocol, TextIO
 
+from txworker.base.standard_streams import STDOUT, give_up
 from txworker.cli import console
 from txworker.cli.colours import has_colours
 from txworker.cli.usage_table import View, lines
@@ -122,11 +123,11 @@ def _lost_terminal() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        console.give_up_stdout()
+        give_up(STDOUT)
         cause: BaseException | None = error
         while cause is not None and not isinstance(cause, SystemExit):
             cause = cause.__context__
-        raise cause or console.CannotWrite(console.STDOUT, error) from error
+        raise cause or console.CannotWrite(STDOUT, error) from error
 
 
 @contextmanager

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import faulthandler
 import gc
 import os
-import sys
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -22,6 +22,7 @@ from twisted.python.components import Componentized
 
 from txworker.base.logs import Logger
 from txworker.base.printable import printable
+from txworker.base.standard_streams import finish, print_on_stderr, print_on_stdout
 from txworker.config import Config, ConfigError, load
 from txworker.config.warnings import warnings_of
 from txworker.daemon.later_user import rights_of
@@ -69,11 +70,17 @@ class Options(usage.Options):
 
     def __init__(self) -> None:
         open_standard_descriptors()
+        atexit.register(finish)
         super().__init__()
+
+    def opt_help(self) -> NoReturn:
+        """Display this help and exit."""
+        _print(str(self))
+        raise SystemExit(0)
 
     def opt_version(self) -> NoReturn:
         """Print the version and exit."""
-        print(f"txworker {own_version()}, Twisted {version('twisted')}")
+        _print(f"txworker {own_version()}, Twisted {version('twisted')}")
         raise SystemExit(0)
 
     def postOptions(self) -> None:
@@ -90,11 +97,11 @@ class Options(usage.Options):
             raise CannotStart(f"txworker: {error}") from error
         self.umask = _umask() if self.parent is None or self.parent["umask"] is None else self.parent["umask"]
         if self["check"]:
-            print(printable(f"txworker: {self.worker_config.source or 'the default configuration'} is good"))
+            _print(printable(f"txworker: {self.worker_config.source or 'the default configuration'} is good"))
             with self._rights():
                 warnings = warnings_of(self.worker_config)
             for warning in warnings:
-                print(printable(f"txworker: warning: {warning}"), file=sys.stderr)
+                print_on_stderr(printable(f"txworker: warning: {warning}"))
             raise SystemExit(0)
         if self.parent is not None:
             self.log_output = log_output_for(self.parent, self.worker_config.log)
@@ -194,7 +201,20 @@ def _remove_stale_pidfile(twistd_options: Mapping[str, Any], state_directory: Pa
     pid = remove_stale_pidfile(Path(name), ProcessTable(), partial(has_lease, state_directory)) if name else 0
     if pid:
         text = f"txworker: removed the stale pidfile {name}: process {pid} is not the worker that wrote it"
-        print(printable(text), file=sys.stderr)
+        print_on_stderr(printable(text))
+
+
+def _print(text: str) -> None:
+    """
+    Print what was asked for.
+
+    Raises:
+        CannotStart: writing failed.
+    """
+    try:
+        print_on_stdout(text)
+    except OSError as error:
+        raise CannotStart(f"txworker: cannot write to standard output: {error.strerror or error}") from error
 
 
 def _umask() -> int:
