@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from txworker.base.quantities import seconds, size
+from txworker.base.quantities import counted, seconds, size
 
 
 class SecondsTests(SynchronousTestCase):
@@ -31,3 +31,10 @@ class SizeTests(SynchronousTestCase):
         """So is what is no whole number of bytes."""
         for text in ("", "K", "-1", "5X", "0.3", "1.0001K", "2 G", "iB", "1iB", "1e9", "٣", "9" * 5000):
             self.assertRaises(ValueError, size, text)
+
+
+class CountedTests(SynchronousTestCase):
+    def test_one(self) -> None:
+        """Only 1 has the words of the singular."""
+        table = {0: "0 jobs are", 1: "1 job is", 2: "2 jobs are", 21: "21 jobs are"}
+        self.assertEqual(table, {number: counted(number, "job is", "jobs are") for number in table})

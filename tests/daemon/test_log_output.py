@@ -136,7 +136,8 @@ class LogOutputTests(SynchronousTestCase):
         Path("cut.log").write_text("")
         log_to(output).info("two")
         self.assertRegex(
-            Path("cut.log").read_text(), r"(?s)^\S+ \S+ one\n\S+ \S+ two\n\S+ \S+ The log file was cut .* last 1 lines"
+            Path("cut.log").read_text(),
+            r"(?s)^\S+ \S+ one\n\S+ \S+ two\n\S+ \S+ The log file was cut .* last 1 line ",
         )
 
     def test_reopen(self) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from twisted.internet.error import ReactorNotRunning
 from twisted.internet.task import Clock
+from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.fakes import worker_fixture
@@ -48,9 +49,14 @@ class StopTests(SynchronousTestCase):
 
     def test_leaves_jobs(self) -> None:
         """Jobs that are left are not stopped; watchers are told that no job will change any more."""
+        told: list[LogEvent] = []
+        observer: Any = told.append
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
         stopped = stop_jobs(self.fixture.worker, self.handover(wanted=True), self.clock, 5.0)
         self.running.left.callback(None)
         self.successResultOf(stopped)
+        self.assertEqual(["1 job is left to the next worker."], [formatEvent(event) for event in told])
         self.assertEqual([], self.running.stops)
         self.failureResultOf(self.fixture.catalog.changes.since(1000), WorkerStopping)
 
@@ -83,7 +89,7 @@ class StopTests(SynchronousTestCase):
 
         handover = Handover(self.fixture.worker, False, True, stop)
         refusal = self.failureResultOf(handover.begin(), HandoverRefused)
-        self.assertIn("1 jobs are being ended, because this worker is stopping already", str(refusal.value))
+        self.assertIn("1 job cannot be left, because this worker is stopping already", str(refusal.value))
         self.assertFalse(handover.leaves)
         handover = Handover(self.fixture.worker, True, True, stop)
         self.assertEqual((1, True), (self.successResultOf(handover.begin()), handover.leaves))

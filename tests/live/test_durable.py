@@ -248,7 +248,7 @@ def test_damaged_store(a_daemon: ADaemon, again: Again, spoil: Callable[[bytes],
     store.write_bytes(spoil(store.read_bytes()))
     after = again(worker)
     assert words in after.log()
-    assert f"Output files of 1 jobs have no record, so retention never removes them: {job_id}." in after.log()
+    assert f"Output files of 1 job have no record, so retention never removes them: {job_id}." in after.log()
     assert len(list(store.parent.glob("jobs.sqlite3.damaged-*"))) == (words == "is damaged")
     assert code_of(lambda: after.query(job_id))[0] == grpc.StatusCode.NOT_FOUND
     assert (output.read_text(), marked(job_id)) == ("kept\n", [])

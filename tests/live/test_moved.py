@@ -65,7 +65,7 @@ def test_what_is_left_elsewhere(cgroup: Path, started: Callable[..., Daemon], cg
     try:
         again = started(Path(cgroup_root()), f"[jobs]\nuse_cgroups = {cgroups}\n")
         assert named(lost) == []
-        assert "processes of lost jobs still ran and were ended" in again.log()
+        assert "processes of lost jobs still ran and had to be ended" in again.log()
         assert list(cgroup.glob("*/")) == []
         assert again.raw(again.bash("echo on")) == b"on\n"
     finally:

@@ -44,7 +44,7 @@ def test_reload(a_daemon: ADaemon) -> None:
     log = reload(worker, new)
     assert "jobs.max_running is 0 from now on; it was 1." in log
     assert "jobs.nice stays 0: only a restart can make it 5." in log
-    assert "3 changes apply, 1 need a restart." in log
+    assert "3 changes apply, 1 needs a restart." in log
     assert worker.raw(worker.bash("ulimit -n")) == b"50\n"
     wait_until(lambda: _gone(worker, done[0]))
     assert worker.query(first).job.state == pb.JOB_STATE_RUNNING

@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import provider
 
 from tests.store.fake_reactor import FakeReactor
+from txworker.base.quantities import counted
 from txworker.jobs import Exit, Exited, Job, JobSpec, Query, Started, after
 from txworker.jobs.errors import RequestReused
 from txworker.store.files import connect
@@ -102,7 +103,7 @@ class SalvageTests(SynchronousTestCase):
             ids = ", ".join(f"job-{number:04}" for number in sorted(lost))
             self.assert_said(
                 f"Records that could be read of it: {len(known)} of jobs",
-                f"Records of {len(lost)} jobs could not be read: {ids}.",
+                f"Records of {counted(len(lost), 'job', 'jobs')} could not be read: {ids}.",
                 "a request with a requestID of theirs starts a new job",
             )
             self.assertIsNone(store.with_request_id(f"r-{min(lost)}"))

@@ -1,4 +1,4 @@
-"""Durations and sizes as people write them, on the command line and in worker.toml alike. Pure functions."""
+"""Durations and sizes as people write them, on the command line and in worker.toml alike; counts. Pure functions."""
 
 from __future__ import annotations
 
@@ -49,6 +49,11 @@ def size(text: str) -> int:
         if amount.denominator == 1:
             return int(amount)
     raise ValueError(f"{text!r} is not a number of bytes")
+
+
+def counted(number: float, one: str, many: str) -> str:
+    """The number and the words after it: `one` if it is 1."""
+    return f"{number} {one if number == 1 else many}"
 
 
 def _padded(number: str) -> str:

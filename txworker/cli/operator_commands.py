@@ -15,6 +15,7 @@ from contextlib import contextmanager
 
 from google.protobuf.message import Message
 
+from txworker.base.quantities import counted
 from txworker.cli import console
 from txworker.cli.failures import REFUSED, UNREACHABLE, Failed
 from txworker.cli.formatting import as_json
@@ -36,7 +37,7 @@ def hand_over(stub: ControlStub, options: argparse.Namespace) -> int:
     """Make the worker end and leave its jobs to the next worker; with --wait, return when it has ended."""
     with _until_ended(options):
         answer = stub.Handover(pb.HandoverReq(), timeout=options.deadline)
-        jobs = "1 job is" if answer.running == 1 else f"{answer.running} jobs are"
+        jobs = counted(answer.running, "job is", "jobs are")
         _print(options, answer, lambda: [f"handing over: {jobs} left to the next worker"])
     return 0
 
@@ -86,9 +87,7 @@ def _until_ended(options: argparse.Namespace) -> Iterator[None]:
 
 
 def _running(count: int) -> str:
-    if count > 1:
-        return f"{count} jobs are still running"
-    return "1 job is still running" if count else "no job is running"
+    return f"{counted(count, 'job is', 'jobs are')} still running" if count else "no job is running"
 
 
 def _open_process(addr: str) -> int:

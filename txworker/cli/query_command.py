@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from google.protobuf.duration_pb2 import Duration
 
 from txworker.base.printable import cut
+from txworker.base.quantities import counted
 from txworker.cli import console
 from txworker.cli.colours import with_state
 from txworker.cli.formatting import MOST_CHARACTERS, as_json, command_line, state_name
@@ -108,9 +109,7 @@ def _span(time: Duration) -> str:
 
 
 def _left_over(count: int) -> str:
-    if count == 1:
-        return "1 process, ended"
-    return f"{count} processes, ended" if count else ""
+    return f"{counted(count, 'process', 'processes')}, ended" if count else ""
 
 
 def _in_seconds(time: Duration) -> str:

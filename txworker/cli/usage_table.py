@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from txworker.base.printable import printable
+from txworker.base.quantities import counted
 from txworker.cli.formatting import LONG_ID, SHORT_ID, Labels, command_line, fitted, label_text, plain, size, span
 from txworker.cli.live_usage import JobUse
 from txworker.cli.table import Column, heading_line, line
@@ -60,7 +61,8 @@ def summary(found: Sequence[JobUse]) -> str:
     usages = [use.usage for use in found if use.usage]
     cpu = sum(use.cpu_percent or 0.0 for use in found)
     processes, memory = sum(usage.processes for usage in usages), sum(usage.rss_bytes for usage in usages)
-    return f"{_count(len(found), 'job')}, {_count(processes, 'process')}, {cpu:.1f} % CPU, {size(memory)} memory"
+    jobs, running = counted(len(found), "job", "jobs"), counted(processes, "process", "processes")
+    return f"{jobs}, {running}, {cpu:.1f} % CPU, {size(memory)} memory"
 
 
 def as_values(use: JobUse) -> dict[str, object]:
@@ -88,8 +90,3 @@ def _cells(use: JobUse, short: bool, labels: Labels) -> list[str]:
         size(use.job.outputBytes),
         *(fitted(label_text(use.job, name), most) for name, most in labels.items()),
     ]
-
-
-def _count(number: int, noun: str) -> str:
-    plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
-    return f"{number} {noun if number == 1 else plural}"

@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import ReactorNotRunning
 
 from txworker.base.logs import Logger
+from txworker.base.quantities import counted
 from txworker.jobs.errors import HandoverRefused
 from txworker.worker.worker import Worker
 
@@ -56,13 +57,14 @@ class Handover:
         """
         running = len(self._worker.running_ids())
         if not self._can_leave:
-            return self._refused(running, "run without the shim and would end with this worker")
+            return self._refused(running, "would end with this worker, which runs without the shim")
         if self._begin_stop():
             self.wanted = True
             self.settle()
         if not self.leaves:
-            return self._refused(running, "are being ended, because this worker is stopping already")
-        self._log.info("Handing over: {running} jobs are left to the next worker.", running=running)
+            return self._refused(running, "cannot be left, because this worker is stopping already and ends them")
+        left = counted(running, "job is", "jobs are")
+        self._log.info("Handing over: {left} left to the next worker.", left=left, running=running)
         return succeed(running)
 
     def _refused(self, running: int, why: str) -> Deferred[int]:

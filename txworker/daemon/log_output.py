@@ -24,6 +24,7 @@ from txworker.base.journal import JOURNAL_SOCKET, JournalObserver, is_journal
 from txworker.base.log_file import AppendedLogFile
 from txworker.base.log_formats import FormatEvent, format_json, with_priorities
 from txworker.base.logs import Logger, file_observer, text_format
+from txworker.base.quantities import counted
 from txworker.config import Log
 from txworker.daemon.refusals import CannotStart
 
@@ -112,11 +113,8 @@ def _to_file(name: str, log: Log) -> LogOutput:
 
 
 def _log_cut(lines: int) -> None:
-    text = (
-        "The log file was cut by another program; its last {lines} lines are written again, because a copy may lack "
-        "them."
-    )
-    Logger(namespace=__name__).info(text, lines=lines)
+    text = "The log file was cut by another program; its last {written} again, because a copy may be incomplete."
+    Logger(namespace=__name__).info(text, written=counted(lines, "line is written", "lines are written"), lines=lines)
 
 
 def _formatter(name: str) -> FormatEvent:

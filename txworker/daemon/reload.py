@@ -15,6 +15,7 @@ from twisted.internet.defer import CancelledError, Deferred, DeferredLock
 from twisted.python.failure import Failure
 
 from txworker.base.logs import Logger
+from txworker.base.quantities import counted
 from txworker.config import Config, ConfigError
 from txworker.config.checks import only_with_shim
 from txworker.config.quoting import quoted, shown
@@ -150,11 +151,15 @@ class Reload:
                 self._log.info("{key} is {after} from now on; it was {before}.", **values)
             else:
                 self._log.warn("{key} stays {before}: only a restart can make it {after}.", **values)
+        live = sum(change.live for change in found)
+        later = len(found) - live
         self._log.info(
-            "The configuration {source} was read again: {live} changes apply, {later} need a restart.",
+            "The configuration {source} was read again: {applied}, {left} a restart.",
             source=self._running.config.source or "by default",
-            live=sum(change.live for change in found),
-            later=sum(not change.live for change in found),
+            applied=counted(live, "change applies", "changes apply"),
+            left=counted(later, "needs", "need"),
+            live=live,
+            later=later,
         )
 
 

@@ -8,6 +8,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from txworker.base.logs import Logger
+from txworker.base.quantities import counted
 from txworker.base.waiting import detached
 from txworker.daemon.handover import Handover
 from txworker.store.jobs import JobStore
@@ -32,7 +33,8 @@ def _leave_jobs(worker: Worker, clock: IReactorTime) -> Deferred[None]:
     """Fires when no output is copied any more, or after CLOSING_SECONDS: a thread may wait for a disk that hangs."""
 
     def log_left(count: int) -> None:
-        _log.info("{count} jobs are left to the next worker.", count=count)
+        left = counted(count, "job is", "jobs are")
+        _log.info("{left} left to the next worker.", left=left, count=count)
 
     def log_still_copying(failure: Failure) -> None:
         failure.trap(DeferredTimeout)

@@ -19,6 +19,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
 
 from txworker.base.logs import Logger
+from txworker.base.quantities import counted
 from txworker.daemon.directories import NotUsable
 from txworker.daemon.processes import Processes
 from txworker.jobs import Job
@@ -102,9 +103,11 @@ def take_over_jobs(
         raise Unusable(f"what became of an earlier worker's jobs cannot be written down: {error}") from error
     store.forgot_settled()
     if taken:
-        _log.info("{count} jobs of the worker before this one are taken over.", count=taken)
+        jobs = counted(taken, "job", "jobs")
+        _log.info("Taken over from the worker before this one: {jobs}.", jobs=jobs, count=taken)
     if lost:
-        _log.warn("{count} jobs were lost with the worker before this one.", count=lost)
+        jobs = counted(lost, "job was", "jobs were")
+        _log.warn("{jobs} lost with the worker before this one.", jobs=jobs, count=lost)
 
 
 class ShimLoss:
@@ -243,15 +246,17 @@ def _unended(jobs: Collection[Job], left: Collection[Process]) -> dict[str, str]
 def _tell_of_ended(count: int, observer: Observer) -> None:
     if count:
         observer.leftovers_ended(count)
-        _log.warn("{count} processes of lost jobs still ran and were ended.", count=count)
+        processes = counted(count, "process", "processes")
+        _log.warn("{processes} of lost jobs still ran and had to be ended.", processes=processes, count=count)
 
 
 def _warn_of_unknown_outputs(store: JobStore, outputs: OutputDirectory) -> None:
     """Retention goes by records, so it never deletes output without one."""
     found = [job_id for job_id in outputs.job_ids() if store.get(job_id) is None]
     if found:
-        text = "Output files of {count} jobs have no record, so retention never removes them: {job_ids}."
-        _log.warn(text, count=len(found), job_ids=joined(found))
+        text = "Output files of {jobs} have no record, so retention never removes them: {job_ids}."
+        jobs = counted(len(found), "job", "jobs")
+        _log.warn(text, jobs=jobs, count=len(found), job_ids=joined(found))
 
 
 def _now_for(lease: Lease) -> Callable[[Job], float] | None:

@@ -185,12 +185,12 @@ class NotSupported(TxWorkerError):
 
 
 class HandoverRefused(TxWorkerError):
-    """The worker refuses a handover because the running jobs end with it; why: the sentence's predicate."""
+    """The worker refuses a handover because the running jobs end with it; why: a predicate that fits any number."""
 
     reason = "CANNOT_LEAVE"
 
     def __init__(self, running: int, why: str) -> None:
-        super().__init__(f"{running} jobs {why}: nothing was handed over")
+        super().__init__(f"{running} {'job' if running == 1 else 'jobs'} {why}: nothing was handed over")
 
 
 class ReloadRefused(TxWorkerError):

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from txworker.base.quantities import counted
 from txworker.jobs import EndReason
 from txworker.jobs.held_process import HeldProcess
 from txworker.process.shim_socket import ShimSocket
@@ -243,8 +244,9 @@ def _held(record: Message, pipes: list[int]) -> HeldProcess:
 
 def _check_replaceable(hello: Message) -> None:
     if hello["jobs"]:
+        jobs = counted(hello["jobs"], "job", "jobs")
         raise ShimUnusable(
-            f"the shim (pid {hello['pid']}, txworker {hello['version']}) has {hello['jobs']} jobs and speaks protocol"
+            f"the shim (pid {hello['pid']}, txworker {hello['version']}) has {jobs} and speaks protocol"
             f" {hello['protocol']}, this worker speaks {messages.PROTOCOL}: start a worker of its version, and let the"
             " jobs end (`txworker drain --wait`) before this one is started"
         )

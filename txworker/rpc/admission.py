@@ -10,6 +10,7 @@ from typing import Any
 import grpc
 from grpc_reflection.v1alpha import reflection
 
+from txworker.base.quantities import counted
 from txworker.jobs.errors import OutOfResources
 from txworker.rpc.call_executor import IS_STREAM, METHOD
 from txworker.rpc.handlers import with_behaviours
@@ -65,7 +66,7 @@ class StreamSlots:
             self._open -= 1
 
     def _full(self) -> OutOfResources:
-        text = f"grpc_server.max_streams: {self._max_streams} streams are open already"
+        text = f"grpc_server.max_streams: {counted(self._max_streams, 'stream is', 'streams are')} open already"
         return OutOfResources(text, "MAX_STREAMS")
 
 

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 import grpc
 
+from txworker.base.quantities import counted
 from txworker.jobs.errors import MessageLate, OutOfResources
 from txworker.rpc.threads import Work
 from txworker.rpc.wire.status import status_of
@@ -89,7 +90,8 @@ class PendingCalls:
             if not full:
                 self._begun[call] = self._now()
         if full:
-            text = f"grpc_server.max_streams: {self._max_calls} streams are waiting for their messages already"
+            waiting = counted(self._max_calls, "stream is waiting", "streams are waiting")
+            text = f"grpc_server.max_streams: {waiting} for a message already"
             call.refuse(status_of(OutOfResources(text, "MAX_STREAMS")))
         if full or not call.receive(self._arrived):
             self._forget(call)

@@ -120,10 +120,11 @@ class Loop:
     def _abandon(self) -> None:
         """End all jobs, because no worker will ever connect."""
         running = sum(job.exit is None for job in self._jobs.values())
+        jobs = "1 job" if running == 1 else f"{running} jobs"
         with suppress(OSError):  # the disk is full
             print(
                 f"{time.strftime('%FT%T%z')} The shim (pid {os.getpid()}) has no worker, and none can connect, because"
-                f" {SOCKET_NAME} was removed from the state directory: ending {running} jobs.",
+                f" {SOCKET_NAME} was removed from the state directory: ending {jobs}.",
                 file=sys.stderr,
                 flush=True,
             )

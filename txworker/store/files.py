@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from txworker.base.directory import open_own
 from txworker.base.logs import Logger
+from txworker.base.quantities import counted
 from txworker.store.errors import Unusable
 from txworker.store.open_files import log_is_cut
 from txworker.store.salvage import Salvaged, salvage, salvage_copy
@@ -316,8 +317,9 @@ def _repair(path: Path, error: sqlite3.Error, highest: Highest) -> None:
         removed=salvaged.removed,
     )
     if salvaged.lost:
-        text = "Records of {count} jobs could not be read: {job_ids}."
-        _log.error(text, count=len(salvaged.lost), job_ids=joined(salvaged.lost))
+        text = "Records of {jobs} could not be read: {job_ids}."
+        jobs = counted(len(salvaged.lost), "job", "jobs")
+        _log.error(text, jobs=jobs, count=len(salvaged.lost), job_ids=joined(salvaged.lost))
 
 
 def _salvage(path: Path, connection: sqlite3.Connection) -> Salvaged:

@@ -9,6 +9,7 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 
 from txworker.base.logs import Logger
+from txworker.base.quantities import counted
 from txworker.base.reactor import Clock, Timer
 from txworker.jobs import Job, Retention
 from txworker.jobs.errors import StoreBroken
@@ -109,7 +110,7 @@ class RetentionService(Service):
             await self._in_thread(lambda: self._outputs.remove(job.id for job in jobs))
             if jobs:
                 await self._store.remove(jobs, self._now())
-                self._log.info("Retention removed {count} jobs, {first} to {last}.", **_span(jobs))
+                self._log.info("Retention removed {jobs}, {first} to {last}.", **_span(jobs))
         finally:
             self._viewers.release(free)
         return len(jobs)
@@ -129,4 +130,4 @@ class RetentionService(Service):
 
 
 def _span(jobs: list[Job]) -> dict[str, Any]:
-    return {"count": len(jobs), "first": jobs[0].id, "last": jobs[-1].id}
+    return {"jobs": counted(len(jobs), "job", "jobs"), "count": len(jobs), "first": jobs[0].id, "last": jobs[-1].id}
