@@ -212,8 +212,8 @@ def test_store(disk: Disk, with_store: Callable[[str], Daemon], durability: str)
     assert worker.end(stopped).job.state == pb.JOB_STATE_STOPPED
     assert state(worker, runs) == pb.JOB_STATE_RUNNING
     assert worker.end(worker.bash("true")).job.state == pb.JOB_STATE_SUCCEEDED
-    wait_until(lambda: "can be written again" in worker.log())
-    assert worker.log().count("No new jobs until the store can be written again") == 1
+    wait_until(lambda: "can be used again" in worker.log())
+    assert worker.log().count("No new jobs until the store can be used again") == 1
 
 
 @pytest.mark.slow

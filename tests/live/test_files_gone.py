@@ -182,7 +182,7 @@ def test_moved_away(a_daemon: ADaemon) -> None:
         elsewhere.rename(state)
         wait_until(lambda: healthy(worker))
     assert worker.end(running).errorText == "exit status 4"
-    assert worker.log().count("No new jobs until") == worker.log().count("The store can be written again.") == 2
+    assert worker.log().count("No new jobs until") == worker.log().count("The store can be used again.") == 2
     worker.end(worker.bash("true"))
 
 

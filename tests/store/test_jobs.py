@@ -13,10 +13,10 @@ from typing import TypeVar
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.store.fake_reactor import FakeReactor
+from tests.store.fake_reactor import LIMIT, FakeReactor
 from tests.store.store_promises import ALL, StoreTests
 from tests.support.memory_store import MemoryStore
-from txworker.jobs import Exit, Exited, JobSpec, JobState, Query, after
+from txworker.jobs import Exit, Exited, Job, JobSpec, JobState, Query, after
 from txworker.jobs.errors import CallerGone, StoreBroken
 from txworker.jobs.query import BEYOND_NEWEST
 from txworker.store import files, reader
@@ -143,7 +143,10 @@ class ReactorWriterStoreTests(StoreTests, SynchronousTestCase):
         file.write_bytes(whole[: 12 * 4096] + b"x" * (len(whole) - 12 * 4096))
         self.store = self.opened()
         self.assertEqual(False, self.store.forgot)
+        troubles: list[StoreBroken | None] = []
+        self.troubled = troubles.append
         self.assertRaises(StoreBroken, self.page)
+        self.run_until(lambda: troubles)
         self.closed()
         self.store = self.opened()
         self.assertEqual((True, []), (self.store.forgot, self.page()))
@@ -182,6 +185,28 @@ class ReactorWriterStoreTests(StoreTests, SynchronousTestCase):
             self.assertIn("locked", str(troubles[0]))
         self.result(answer)
         self.assertEqual((ended, None), (self.store.get(job.id), troubles[-1]))
+
+    def test_cannot_be_read(self) -> None:
+        """From a query that fails until the same one works, new jobs are refused; ends are written."""
+        job = self.a_job(1)
+        troubles: list[StoreBroken | None] = []
+        self.troubled = troubles.append
+        with closing(connect(self.directory / FILE_NAME)) as other:
+            other.execute("ALTER TABLE removed RENAME TO hidden")
+            for _ in range(2):
+                self.assertRaises(StoreBroken, self.store.removed_at, "x")
+                self.run_until(lambda: troubles)
+                self.store.beat()
+                self.store._probe.join(LIMIT)
+            refused = self.failureResultOf(self.store.add(Job("job-2", JobSpec("true"), 1.0, 2)), StoreBroken)
+            self.assertIn("no such table", str(refused.value))
+            ended = self.end(job)
+            self.assertEqual((ended, 1), (self.store.get(job.id), len(troubles)))
+            other.execute("ALTER TABLE hidden RENAME TO removed")
+        self.store.beat()
+        self.run_until(lambda: troubles[-1] is None)
+        self.a_job(2)
+        self.assertEqual(2, len(troubles))
 
 
 class ThreadWriterStoreTests(ReactorWriterStoreTests):

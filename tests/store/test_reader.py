@@ -7,7 +7,8 @@ import sqlite3
 from twisted.trial.unittest import SynchronousTestCase
 
 from txworker.jobs.errors import CallerGone, StoreBroken
-from txworker.store.reader import Reader
+from txworker.store import reader
+from txworker.store.reader import FilesReplaced, Reader
 
 COUNT = "WITH RECURSIVE c (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c) SELECT n FROM c "
 """Endless."""
@@ -16,12 +17,14 @@ COUNT = "WITH RECURSIVE c (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c) SELECT
 class ReaderTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.made: list[sqlite3.Connection] = []
-        self.troubles: list[StoreBroken] = []
+        self.troubles: list[StoreBroken | None] = []
+        self.schema = ""
         self.reader = Reader(self.connect, self.troubles.append)
         self.addCleanup(self.reader.close)
 
     def connect(self) -> sqlite3.Connection:
         self.made.append(sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False))
+        self.made[-1].execute(self.schema)
         return self.made[-1]
 
     def test_row_by_row(self) -> None:
@@ -63,3 +66,28 @@ class ReaderTests(SynchronousTestCase):
         self.assertEqual(1, len(self.troubles))
         self.assertEqual([(1,)], self.reader.rows("SELECT 1"))
         self.assertEqual(2, len(self.made))
+
+    def test_probe(self) -> None:
+        """It makes the query that failed first again, over a connection of its own, and reports None once it works."""
+        for table in ("jobs", "labels"):
+            self.assertRaises(StoreBroken, self.reader.rows, f"SELECT * FROM {table} WHERE number = ?", [5])
+        self.assertEqual([(1,)], self.reader.rows("SELECT 1"))
+        for schema, told in (("", 2), ("CREATE TABLE labels (number)", 2), ("CREATE TABLE jobs (number)", 3)):
+            self.schema = schema
+            self.reader.probe()
+            self.assertEqual(told, len(self.troubles))
+        self.assertIsNone(self.troubles[-1])
+        self.assertRaises(StoreBroken, self.reader.rows, "SELECT * FROM labels")
+        self.schema = "CREATE TABLE labels (number)"
+        self.reader.probe()
+        self.assertEqual((5, None), (len(self.troubles), self.troubles[-1]))
+
+    def test_files_replaced(self) -> None:
+        """That no connection can be opened because the files were replaced is not reported: others tell of it."""
+        self.patch(reader, "_CONNECTION_SECONDS", 0.0)
+
+        def replaced() -> sqlite3.Connection:
+            raise FilesReplaced
+
+        self.assertRaises(StoreBroken, Reader(replaced, self.troubles.append).rows, "SELECT 1")
+        self.assertEqual([], self.troubles)

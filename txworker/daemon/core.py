@@ -131,16 +131,16 @@ def policy_of(config: Jobs) -> Policy:
 
 
 class StoreTrouble:
-    """Reports to the log and to the readiness whether the store can be written."""
+    """Reports to the log and to the readiness whether the store can be written and read."""
 
     def __init__(self, readiness: Readiness) -> None:
         self._readiness = readiness
 
     def changed(self, trouble: StoreBroken | None) -> None:
-        """None: it can be written again."""
+        """None: it can be used again."""
         if trouble is None:
-            _log.info("The store can be written again.")
+            _log.info("The store can be used again.")
             self._readiness.end(STORE)
         else:
-            _log.error("No new jobs until the store can be written again: {error}.", error=trouble)
+            _log.error("No new jobs until the store can be used again: {error}.", error=trouble)
             self._readiness.begin(STORE, str(trouble))

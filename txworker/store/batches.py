@@ -29,7 +29,7 @@ MAX_WRITES = 500
 Operation = Callable[[sqlite3.Connection], Any]
 Outcome = tuple[Deferred[Any], Any]
 
-_DISK_REFUSES = (sqlite3.OperationalError, sqlite3.DatabaseError)
+DISK_REFUSES = (sqlite3.OperationalError, sqlite3.DatabaseError)
 """Exactly these classes; a subclass of them is a programming error."""
 
 
@@ -108,7 +108,7 @@ class Batches:
         try:
             results = _write(connection.get(), batch)
         except Exception as error:  # whatever it is, every write needs an answer
-            if isinstance(error, sqlite3.Error) and type(error) in _DISK_REFUSES:
+            if isinstance(error, sqlite3.Error) and type(error) in DISK_REFUSES:
                 self._refused(connection, batch, to_store_error(error))
             elif len(batch) == 1:
                 self._report([(batch[0].answer, Failure(error))])

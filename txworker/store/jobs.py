@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import sqlite3
+import threading
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 
 from txworker.base.reactor import ClockWithThreads
 from txworker.jobs import Job
@@ -57,7 +58,7 @@ class JobStore(Records):
     Every job in `<directory>/jobs.sqlite3`. No other worker can use the directory while the store is open.
 
     fsync: a commit survives a crash of the machine, not only of the worker.
-    troubled(error) is called in the reactor thread when writing fails, and with None when it works again.
+    troubled(error) is called in the reactor thread when writing or reading fails, and with None when both work again.
     observer: is told of every commit.
     lease: of the directory, if the caller has it already; the store closes it.
     forgot: jobs of an earlier worker were lost, because its file was damaged or gone; for every worker until one calls
@@ -100,11 +101,13 @@ class JobStore(Records):
     ) -> None:
         self._damage_marker = damage_marker(path)
         self._troubled = troubled
-        super().__init__(Reader(self._connect_to_read, self._mark_damage))
+        self._reactor = reactor
+        super().__init__(Reader(self._connect_to_read, self._reader_reported))
+        self._probe = threading.Thread()
         self._checkpoints = Checkpoints(lambda: connect(path, existing=True))
         self._writer: Writer
         self._path, self._name = path, str(path)
-        self._troubles: dict[str, StoreBroken | None] = {"writer": None, "files": None}
+        self._troubles: dict[str, StoreBroken | None] = {"files": None, "writer": None, "reader": None}
         changed, room = self._writer_trouble_changed, partial(has_room, directory)
 
         def committed(seconds: float) -> None:
@@ -139,8 +142,14 @@ class JobStore(Records):
         return max(number, self.lease.number), max(revision, self.lease.revision)
 
     def beat(self) -> None:
-        """Renew the lease and examine the files. Call it once a second; reactor thread."""
+        """
+        Renew the lease, examine the files, and find out whether what could not be read can be now. Call it once a
+        second; reactor thread.
+        """
         self._file_watch.beat()
+        if self._troubles["reader"] is not None and not self._probe.is_alive():
+            self._probe = threading.Thread(target=self._reader.probe, name="txworker-store-probe", daemon=True)
+            self._probe.start()
 
     def _clamp_elapsed(self) -> None:
         """
@@ -156,6 +165,9 @@ class JobStore(Records):
 
     def add(self, job: Job) -> Deferred[Job]:
         """Fires with the job once it is written, or with the earlier job that has the same request id."""
+        unreadable = self._troubles["reader"]
+        if unreadable is not None:
+            return fail(unreadable)
         if not self._file_watch.open_files.is_same(self._name):  # otherwise the job could be lost before the next beat
             self._file_watch.look()
         self.lease.number, self.lease.revision = job.number, job.revision
@@ -195,14 +207,24 @@ class JobStore(Records):
             self._mark_damage(trouble)
         self._trouble_changed("writer", trouble)
 
+    def _reader_reported(self, trouble: StoreBroken | None) -> None:
+        """Any thread."""
+        if trouble is not None:
+            self._mark_damage(trouble)
+        self._reactor.callFromThread(self._reader_trouble_changed, trouble)
+
+    def _reader_trouble_changed(self, trouble: StoreBroken | None) -> None:
+        """The first trouble stands until it is over: queries may fail in different ways, as often as clients ask."""
+        self._trouble_changed("reader", trouble and (self._troubles["reader"] or trouble))
+
     def _file_trouble_changed(self, trouble: StoreBroken | None) -> None:
         self._trouble_changed("files", trouble)
 
     def _trouble_changed(self, source: str, trouble: StoreBroken | None) -> None:
-        """Both sources may have trouble at a time; it ends when neither has."""
-        before = self._troubles["files"] or self._troubles["writer"]
+        """Several sources may have trouble at a time, of which the first is told; it ends when none has."""
+        before = next(filter(None, self._troubles.values()), None)
         self._troubles[source] = trouble
-        now = self._troubles["files"] or self._troubles["writer"]
+        now = next(filter(None, self._troubles.values()), None)
         if str(now) != str(before):
             self._troubled(now)
 

@@ -10,13 +10,16 @@ from contextlib import closing, contextmanager, suppress
 from typing import Any
 
 from txworker.jobs.errors import StoreBroken
-from txworker.store.batches import to_store_error
+from txworker.store.batches import DISK_REFUSES, to_store_error
 
 _CONNECTION_SECONDS = 1.0
 """How long a query waits for a connection when none can be opened."""
 
 _MAX_IDLE = 4
 """Connections that stay open. More are opened when more threads read at once."""
+
+_ANY_QUERY: tuple[str, Sequence[Any]] = "PRAGMA user_version", ()
+"""For a probe when a query has failed while the probe before it worked."""
 
 CHECK_STEPS = 50_000
 """Between two calls of check(): instructions of SQLite's virtual machine, some 2 ms."""
@@ -31,17 +34,19 @@ class Reader:
     Each query sees everything that was committed before it.
 
     connect() opens a connection.
-    troubled() is called with an error of SQLite's, in the thread of the query.
+    troubled() is called with an error of SQLite's, in the thread of the query; and with None, in the thread of probe(),
+    when what failed first works again.
     """
 
     def __init__(
         self,
         connect: Callable[[], sqlite3.Connection],
-        troubled: Callable[[StoreBroken], object] = lambda trouble: None,
+        troubled: Callable[[StoreBroken | None], object] = lambda trouble: None,
     ) -> None:
         self._connect = connect
         self._troubled = troubled
         self._idle: list[sqlite3.Connection] = []
+        self._failed: tuple[str, Sequence[Any]] | None = None
         self._closed = False
         self._reading = 0
         self._change = threading.Condition()
@@ -80,6 +85,17 @@ class Reader:
         """
         self._release(self._connect())
 
+    def probe(self) -> None:
+        """
+        Make the query that failed first again, over a new connection, which has nothing in memory. Any thread but the
+        reactor's: it takes as long as the query, or as the disk.
+        """
+        with self._counted(), suppress(sqlite3.Error), closing(self._connect()) as connection:
+            for _ in connection.execute(*(self._failed or _ANY_QUERY)):
+                pass
+            self._failed = None
+            self._troubled(None)
+
     @contextmanager
     def paused(self, within_seconds: float) -> Iterator[None]:
         """
@@ -113,22 +129,24 @@ class Reader:
         try:
             connection = self._acquire()
         except sqlite3.Error as error:
-            raise self._trouble(error) from error
+            raise self._trouble(error, sql, parameters) from error
         progress = _ProgressCheck(check)
         try:
             with progress.during(connection), closing(connection.execute(sql, parameters)) as cursor:
                 yield from cursor
         except sqlite3.Error as error:
             connection.close()
-            raise progress.raised or self._trouble(error) from error
+            raise progress.raised or self._trouble(error, sql, parameters) from error
         except GeneratorExit:
             self._release(connection)
             raise
         self._release(connection)
 
-    def _trouble(self, error: sqlite3.Error) -> StoreBroken:
+    def _trouble(self, error: sqlite3.Error, sql: str, parameters: Sequence[Any]) -> StoreBroken:
         trouble = to_store_error(error)
-        self._troubled(trouble)
+        if type(error) in DISK_REFUSES:  # not FilesReplaced, of which file_watch.py tells
+            self._failed = self._failed or (sql, parameters)
+            self._troubled(trouble)
         return trouble
 
     @contextmanager
