@@ -393,6 +393,6 @@ def test_moved_with_its_descendants(tmp_path: Path) -> None:
             move_descendants(-1, leader.pid)  # without a cgroup
             assert (tmp_path / "members").read_text() == "".join(map(str, [child, *children_of(child)]))
         finally:
-            for pid in [*children_of(child), child, leader.pid]:
+            for pid in [leader.pid, child, *children_of(child)]:  # those that wait first: they exit with their children
                 os.kill(pid, signal.SIGKILL)
     assert children_of(leader.pid) == []
