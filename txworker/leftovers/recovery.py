@@ -25,7 +25,10 @@ _PASSES = 500
 """Over new processes: one pass catches a job that forks all the time; on a busy machine there are always new ones."""
 
 _QUIET_SECONDS = 0.2
-"""How long passes may find other processes only: these come and go all the time, which must not cost seconds."""
+"""
+How long passes may find other processes only: these come and go all the time, which must not cost seconds. CPU time of
+this thread, because on a busy machine it may get no more than a pass in that time by the clock.
+"""
 
 _WATCH_SECONDS = 0.01
 """How long the newest process is watched for the next link of a chain of forks, between two passes."""
@@ -84,7 +87,7 @@ class _Search:
         quiet_until, some_exited = math.inf, False
         for number in range(_PASSES):
             fresh, missed = self._read_new(known)
-            if time.monotonic() > quiet_until or (not fresh and not missed and not some_exited):
+            if time.thread_time() > quiet_until or (not fresh and not missed and not some_exited):
                 break
             if number == 0:
                 self._jobs.learn_sessions(fresh)
@@ -96,7 +99,7 @@ class _Search:
             )
             caught = (some_exited or missed) and self._watch_newest()
             if number == 0 or caught or stopped:
-                quiet_until = time.monotonic() + _QUIET_SECONDS
+                quiet_until = time.thread_time() + _QUIET_SECONDS
         return list(found.values())
 
     def _stop_members(self, fresh: list[Process], found: dict[int, Process]) -> bool:
