@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import TypeVar
@@ -14,6 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.store.fake_reactor import LIMIT, FakeReactor
+from tests.store.open_files import any_open_below
 from tests.store.store_promises import ALL, StoreTests
 from tests.support.memory_store import MemoryStore
 from txworker.jobs import Exit, Exited, Job, JobSpec, JobState, Query, after
@@ -61,13 +60,8 @@ class ReactorWriterStoreTests(StoreTests, SynchronousTestCase):
     def closed(self) -> None:
         """Close the store and wait until all connections are closed and the file has everything."""
         self.result(self.store.close())
-        self.run_until(lambda: not any(str(self.directory) in link for link in self.open_files()))
+        self.run_until(lambda: not any_open_below(self.directory))
         connect(self.directory / FILE_NAME).close()
-
-    def open_files(self) -> Iterator[str]:
-        for fd in os.listdir("/proc/self/fd"):
-            with contextlib.suppress(OSError):
-                yield os.readlink(f"/proc/self/fd/{fd}")
 
     def reopened(self) -> None:
         self.closed()

@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import provider
 
 from tests.store.fake_reactor import FakeReactor
+from tests.store.open_files import any_open_below
 from txworker.base.quantities import counted
 from txworker.jobs import Exit, Exited, Job, JobSpec, Query, Started, after
 from txworker.jobs.errors import RequestReused
@@ -46,6 +47,8 @@ class SalvageTests(SynchronousTestCase):
         self.reactor.advance(1)
         store.beat()
         store.close()
+        # SQLite removes the log when the last connection is closed, which a thread of the store may have
+        self.reactor.run_until(lambda: not any_open_below(self.directory))
         with closing(connect(self.path)) as connection:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
