@@ -26,6 +26,45 @@ from txworker.pb import worker_pb2 as pb
 SOURCE = "source must be bytes, a file in binary mode or an iterable of bytes"
 RUNNING, FAILED = pb.JOB_STATE_RUNNING, pb.JOB_STATE_FAILED
 
+OTHER_TYPES: list[tuple[str, list[Any], dict[str, Any], str]] = [
+    ("wait", ["1"], {"timeout": "5"}, "timeout must be a number of seconds, not '5'"),
+    ("watch", [], {"timeout": [5]}, r"timeout must be a number of seconds, not \[5\]"),
+    ("watch", [], {"labels": ["a"]}, r"labels must be a mapping of strings to strings, not \['a'\]"),
+    ("jobs", ["running"], {}, "states must be a list of JobState, not 'running'"),
+    ("jobs", [["running"]], {}, r"states must be a list of JobState, not \['running'\]"),
+    ("jobs", [JobState.RUNNING], {}, "states must be a list of JobState, not <JobState.RUNNING: 2>"),
+    ("jobs", [], {"labels": {"a": 1}}, "labels must be a mapping of strings to strings, not {'a': 1}"),
+    ("jobs", [], {"limit": "5"}, "limit must be a whole number, not '5'"),
+    ("jobs", [], {"since": 5.0}, "since must be a datetime, not 5.0"),
+    ("jobs", [], {"until": "2026"}, "until must be a datetime, not '2026'"),
+    ("stop", ["1"], {"grace": "5"}, "grace must be a number of seconds, not '5'"),
+    ("signal", ["1", "HUP"], {}, "number must be a whole number, not 'HUP'"),
+    ("resize", ["1", 5, "5"], {}, "columns must be a whole number, not '5'"),
+    ("follow", ["1", "5"], {}, "offset must be a whole number, not '5'"),
+    ("follow", ["1"], {"tail": 1.5}, "tail must be a whole number, not 1.5"),
+    ("follow", ["1"], {"tail": False}, "tail must be a whole number, not False"),
+    ("follow", ["1"], {"stderr": "no"}, "stderr must be True or False, not 'no'"),
+    ("follow", ["1"], {"live": "no"}, "live must be True or False, not 'no'"),
+    ("stop", ["1"], {"wait": "no"}, "wait must be True or False, not 'no'"),
+    ("jobs", [], {"labels": []}, r"labels must be a mapping of strings to strings, not \[\]"),
+    ("jobs", [], {"limit": None}, "limit must be a whole number, not None"),
+    ("get", [5], {}, "job_id must be a string, not 5"),
+    ("job", [5], {}, "job_id must be a string, not 5"),
+    ("job", ["1"], {"lease": "5"}, "lease must be a number of seconds, not '5'"),
+    ("stop", [b"1"], {}, "job_id must be a string, not b'1'"),
+    ("wait", [None], {}, "job_id must be a string, not None"),
+    ("feed", [5, b""], {}, "job_id must be a string, not 5"),
+    ("feed", ["1", b""], {"end": "no"}, "end must be True or False, not 'no'"),
+    ("feed", ["1", "text"], {}, f"{SOURCE}, not str"),
+    ("feed", ["1", 5], {}, f"{SOURCE}, not int"),
+    ("renew", [5], {}, "job_ids must be a list of strings, not 5"),
+    ("renew", [["1", 5]], {}, r"job_ids must be a list of strings, not \['1', 5\]"),
+    ("usage", [b"1"], {}, "job_ids must be a list of strings, not b'1'"),
+    ("start", [None], {}, "command must be a string, not None"),
+    ("start", ["true"], {"limits": {}}, "limits must be Limits, not {}"),
+]
+"""Calls with an argument of another type: method, arguments, keywords, and the sentence."""
+
 
 class Promises:
     """One client's tests; `driver` makes it."""
@@ -115,44 +154,7 @@ class Promises:
 
     def test_other_types(self: Any) -> None:
         """An argument of another type is a TypeError that names it and its value, before anything is asked."""
-        table: list[tuple[str, list[Any], dict[str, Any], str]] = [
-            ("wait", ["1"], {"timeout": "5"}, "timeout must be a number of seconds, not '5'"),
-            ("watch", [], {"timeout": [5]}, r"timeout must be a number of seconds, not \[5\]"),
-            ("watch", [], {"labels": ["a"]}, r"labels must be a mapping of strings to strings, not \['a'\]"),
-            ("jobs", ["running"], {}, "states must be a list of JobState, not 'running'"),
-            ("jobs", [["running"]], {}, r"states must be a list of JobState, not \['running'\]"),
-            ("jobs", [JobState.RUNNING], {}, "states must be a list of JobState, not <JobState.RUNNING: 2>"),
-            ("jobs", [], {"labels": {"a": 1}}, "labels must be a mapping of strings to strings, not {'a': 1}"),
-            ("jobs", [], {"limit": "5"}, "limit must be a whole number, not '5'"),
-            ("jobs", [], {"since": 5.0}, "since must be a datetime, not 5.0"),
-            ("jobs", [], {"until": "2026"}, "until must be a datetime, not '2026'"),
-            ("stop", ["1"], {"grace": "5"}, "grace must be a number of seconds, not '5'"),
-            ("signal", ["1", "HUP"], {}, "number must be a whole number, not 'HUP'"),
-            ("resize", ["1", 5, "5"], {}, "columns must be a whole number, not '5'"),
-            ("follow", ["1", "5"], {}, "offset must be a whole number, not '5'"),
-            ("follow", ["1"], {"tail": 1.5}, "tail must be a whole number, not 1.5"),
-            ("follow", ["1"], {"tail": False}, "tail must be a whole number, not False"),
-            ("follow", ["1"], {"stderr": "no"}, "stderr must be True or False, not 'no'"),
-            ("follow", ["1"], {"live": "no"}, "live must be True or False, not 'no'"),
-            ("stop", ["1"], {"wait": "no"}, "wait must be True or False, not 'no'"),
-            ("jobs", [], {"labels": []}, r"labels must be a mapping of strings to strings, not \[\]"),
-            ("jobs", [], {"limit": None}, "limit must be a whole number, not None"),
-            ("get", [5], {}, "job_id must be a string, not 5"),
-            ("job", [5], {}, "job_id must be a string, not 5"),
-            ("job", ["1"], {"lease": "5"}, "lease must be a number of seconds, not '5'"),
-            ("stop", [b"1"], {}, "job_id must be a string, not b'1'"),
-            ("wait", [None], {}, "job_id must be a string, not None"),
-            ("feed", [5, b""], {}, "job_id must be a string, not 5"),
-            ("feed", ["1", b""], {"end": "no"}, "end must be True or False, not 'no'"),
-            ("feed", ["1", "text"], {}, f"{SOURCE}, not str"),
-            ("feed", ["1", 5], {}, f"{SOURCE}, not int"),
-            ("renew", [5], {}, "job_ids must be a list of strings, not 5"),
-            ("renew", [["1", 5]], {}, r"job_ids must be a list of strings, not \['1', 5\]"),
-            ("usage", [b"1"], {}, "job_ids must be a list of strings, not b'1'"),
-            ("start", [None], {}, "command must be a string, not None"),
-            ("start", ["true"], {"limits": {}}, "limits must be Limits, not {}"),
-        ]
-        for method, args, more, sentence in table:
+        for method, args, more, sentence in OTHER_TYPES:
             with self.assertRaisesRegex(TypeError, f"^{sentence}$"):
                 self.client.ask(method, *args, **more).result(LIMIT)
         with self.assertRaisesRegex(TypeError, "^lease must be a number of seconds, not '5'$"):
