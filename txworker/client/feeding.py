@@ -13,7 +13,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from typing import Protocol
 
 from txworker.client.errors import FeedInProgress, OutOfResources, WorkerError
-from txworker.client.parameters import TRUE_OR_FALSE, parameter
+from txworker.client.parameters import TRUE_OR_FALSE, check_type
 from txworker.client.requests import id_of
 from txworker.pb import worker_pb2 as pb
 
@@ -91,8 +91,8 @@ class Unacknowledged:
     def __init__(self, job_id: str, end: bool) -> None:
         self.job_id = id_of(job_id)
         self.taken = 0
-        with parameter("end", TRUE_OR_FALSE, end):
-            self._end = pb.FeedJobReq(end=end).end
+        check_type("end", TRUE_OR_FALSE, end, int)
+        self._end = end
         self._pieces: deque[bytearray] = deque()
         self._size = 0
         self._next = 0

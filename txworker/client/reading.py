@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 from collections import OrderedDict
 
-from txworker.client.parameters import TRUE_OR_FALSE, WHOLE_NUMBER, parameter
+from txworker.client.parameters import TRUE_OR_FALSE, WHOLE_NUMBER, check_type, parameter
 from txworker.client.requests import id_of
 from txworker.client.values import JobRecord, record_of
 from txworker.pb import worker_pb2 as pb
@@ -22,12 +22,10 @@ class Reading:
     def __init__(
         self, job_id: str, offset: int = 0, stderr: bool = False, tail: int | None = None, live: bool = True
     ) -> None:
-        self._request = pb.StreamJobReq(jobID=id_of(job_id), raw=True)
+        check_type("live", TRUE_OR_FALSE, live, int)
+        self._request = pb.StreamJobReq(jobID=id_of(job_id), raw=True, noFollow=not live)
         with parameter("offset", WHOLE_NUMBER, offset):
             self._request.offset = offset
-        with parameter("live", TRUE_OR_FALSE, live):
-            self._request.noFollow = live
-            self._request.noFollow = not live
         with parameter("stderr", TRUE_OR_FALSE, stderr):
             self._request.stderr = stderr
         with parameter("tail", WHOLE_NUMBER, tail):
